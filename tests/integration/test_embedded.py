@@ -1,0 +1,597 @@
+"""The promises of the embedded server, proved with real servers and real processes."""
+
+import fcntl
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from kombu import Connection
+
+from worker import embedded
+from worker.embedded import EmbeddedServer, EmbeddedServerError, broker_url
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).parents[2]
+
+# Another process that uses the server: does what it reads, and answers each line with one line.
+USER = """
+import os, random, signal, subprocess, sys, time
+from pathlib import Path
+from worker.embedded import EmbeddedServer
+
+server = EmbeddedServer(data_dir=Path(sys.argv[1]))
+
+def forked(work):
+    child = os.fork()
+    if not child:
+        work()
+        os._exit(0)
+    return child
+
+def stop_as_orphan(parent):
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    server.stop()
+
+def rounds(seed, count):
+    import redis
+    chance = random.Random(seed)
+    for _ in range(int(count)):
+        with server, redis.Redis.from_url(server.url) as client:
+            client.incr("rounds")
+            time.sleep(chance.uniform(0, 0.02))
+        time.sleep(chance.uniform(0, 0.02))
+
+for line in sys.stdin:
+    answer = "done"
+    match line.split():
+        case ["start"]:
+            server.start()
+            answer = Path(sys.argv[1], "server.pid").read_text().strip()
+        case ["stop"]:
+            server.stop()
+        case ["fork", "stop"]:
+            answer = os.waitpid(forked(server.stop), 0)[1]
+        case ["fork", "exit"]:
+            answer = os.waitpid(forked(lambda: None), 0)[1]
+        case ["fork", "pause"]:
+            answer = forked(signal.pause)
+        case ["fork", "orphan"]:
+            parent = os.getpid()
+            answer = forked(lambda: stop_as_orphan(parent))
+        case ["exec"]:
+            answer = subprocess.Popen(["sleep", "50"], close_fds=False, stdout=subprocess.DEVNULL).pid
+        case ["rounds", seed, count]:
+            rounds(seed, count)
+    print(answer, flush=True)
+"""
+
+
+class User:
+    """Another process that uses the server."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", USER, str(data_dir)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, *words: object) -> None:
+        """Send a line, without waiting for its answer."""
+        assert self.process.stdin
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> str:
+        """Wait for the answer to the next line."""
+        assert self.process.stdout
+        answer = self.process.stdout.readline().strip()
+        assert answer, "the user died"
+        return answer
+
+    def do(self, *words: object) -> str:
+        """Send a line and wait for its answer."""
+        self.ask(*words)
+        return self.answer()
+
+    def kill(self) -> None:
+        """Do to it what kill -9 does."""
+        self.process.kill()
+        with self.process:
+            pass
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the only directory where socket directories may come to be."""
+    directory = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp")).resolve()  # where paths are short
+    for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.setenv(name, str(directory))
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def home(tmp_path: Path, sockets: Path) -> Iterator[Path]:
+    """Return a data directory that doesn't exist yet; afterwards nothing of its server may be left."""
+    data_dir = tmp_path / "data"
+    yield data_dir
+    left = [
+        int(pid.read_text()) for pid in tmp_path.rglob("server.pid") if is_locked(pid.parent / "server.lock")
+    ]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert not list(sockets.iterdir())
+
+
+@pytest.fixture
+def new_user(home: Path) -> Iterator[Callable[[], User]]:
+    """Return a function that makes users; they are killed at the end."""
+    users: list[User] = []
+
+    def make() -> User:
+        users.append(User(home))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.kill()
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether anybody holds the lock."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def is_running(pid: int) -> bool:
+    """Say whether the process is there, and not just as a zombie that init hasn't collected."""
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.strip()[:1] not in {"", "Z"}
+
+
+def eventually(condition: Callable[[], bool], limit_s: float = 10) -> None:
+    """Wait for the condition."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def server_pid(data_dir: Path) -> int:
+    """Return the living server's pid."""
+    return int((data_dir / "server.pid").read_text())
+
+
+def new_seed() -> int:
+    """Return a seed, and print it, for repeating what failed."""
+    seed = random.randrange(10**6)
+    sys.stdout.write(f"seed {seed}\n")
+    return seed
+
+
+def do(url: str, *command: object) -> object:
+    """Return what a command answers, as redis-py has it."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return client.execute_command(*command)
+
+
+def test_data_survives_stop_and_start(home: Path) -> None:
+    """What the server held is there the next time; it is durable, on a socket only, and evicts nothing."""
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "a", "1")
+        assert do(server.url, "CONFIG", "GET", "appendfsync") == {"appendfsync": "always"}
+        assert do(server.url, "CONFIG", "GET", "maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert do(server.url, "CONFIG", "GET", "port") == {"port": "0"}
+    with EmbeddedServer(data_dir=home) as server:
+        assert do(server.url, "GET", "a") == "1"
+
+
+def test_nothing_is_left_after_stop(home: Path, sockets: Path) -> None:
+    """No process and no socket; what was there was private, and safe from the terminal's Ctrl-C."""
+    server = EmbeddedServer(data_dir=home)
+    server.start()
+    pid = server_pid(home)
+    assert server.socket_path.parent.parent == sockets
+    modes = [path.stat().st_mode & 0o777 for path in (home, server.socket_path.parent, server.socket_path)]
+    assert modes == [0o700, 0o700, 0o700]
+    assert os.getsid(pid) != os.getsid(0)
+    server.stop()
+    eventually(lambda: not is_running(pid))
+    assert not list(sockets.iterdir())
+    assert not (home / "server.pid").exists()
+    with pytest.raises(EmbeddedServerError, match=r"call start\(\) first"):
+        _ = server.url
+
+
+def test_start_and_stop_may_be_repeated(home: Path) -> None:
+    """Starting twice is one use; stopping twice, or before starting, does nothing."""
+    server = EmbeddedServer(data_dir=home)
+    server.stop()
+    server.start()
+    pid = server_pid(home)
+    server.start()
+    assert server_pid(home) == pid
+    server.stop()
+    assert not is_locked(home / "server.lock")
+    server.stop()
+
+
+def test_the_last_of_two_processes_ends_the_server(home: Path, new_user: Callable[[], User]) -> None:
+    """The first to leave doesn't end it, whether it started it or not."""
+    first, second = new_user(), new_user()
+    pid = int(first.do("start"))
+    assert int(second.do("start")) == pid
+    first.do("stop")
+    assert is_running(pid)
+    assert int(first.do("start")) == pid
+    second.do("stop")
+    assert is_running(pid)
+    first.do("stop")
+    eventually(lambda: not is_running(pid))
+    assert not is_locked(home / "server.lock")
+
+
+def test_a_killed_user_leaves_its_server_to_the_next(home: Path, new_user: Callable[[], User]) -> None:
+    """The same server, with its data, is found, used and ended."""
+    user = new_user()
+    pid = int(user.do("start"))
+    user.kill()
+    with EmbeddedServer(data_dir=home) as server:
+        assert server_pid(home) == pid
+        do(server.url, "SET", "a", "1")
+    eventually(lambda: not is_running(pid))
+
+
+def test_users_may_be_killed_at_any_moment(home: Path, new_user: Callable[[], User]) -> None:
+    """Whatever a user was killed in the middle of, the next one has a server and the data."""
+    seed = new_seed()
+    chance = random.Random(seed)
+    for count in range(1, 13):
+        users = [new_user() for _ in range(2)]
+        for user in users:
+            user.ask("rounds", seed, 100)
+        time.sleep(chance.uniform(0, 0.6))
+        for user in users:
+            user.kill()
+        with EmbeddedServer(data_dir=home) as server:
+            assert do(server.url, "INCR", "kills") == count
+
+
+def test_a_killed_server_starts_again_with_what_was_durable(home: Path) -> None:
+    """Also for a user that is still there; stale socket and pid files confuse nobody."""
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "a", "1")
+        for _ in range(2):
+            pid = server_pid(home)
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda pid=pid: not is_running(pid))
+            assert server.socket_path.exists()
+            (home / "server.pid").write_text(str(os.getpid()))
+            server.start()
+            assert server_pid(home) not in {pid, os.getpid()}
+            assert do(server.url, "GET", "a") == "1"
+        os.kill(server_pid(home), signal.SIGKILL)
+
+
+def test_many_starting_at_once_have_one_server(home: Path, new_user: Callable[[], User]) -> None:
+    """Eight processes, one server, started once."""
+    users = [new_user() for _ in range(8)]
+    for user in users:
+        user.ask("start")
+    assert len({user.answer() for user in users}) == 1
+    assert (home / "server.log").read_text().count("Valkey is starting") == 1
+    for user in users:
+        user.ask("stop")
+    for user in users:
+        user.answer()
+
+
+def test_starting_and_ending_race_safely(home: Path, new_user: Callable[[], User]) -> None:
+    """Whoever comes while the last one ends the server waits, and starts it again; nobody ever fails."""
+    seed = new_seed()
+    users = [new_user() for _ in range(4)]
+    for number, user in enumerate(users):
+        user.ask("rounds", seed + number, 10)
+    assert [user.answer() for user in users] == ["done"] * 4
+    assert not is_locked(home / "server.lock")
+    with EmbeddedServer(data_dir=home) as server:
+        assert do(server.url, "GET", "rounds") == "40"
+
+
+@pytest.mark.parametrize("end", ["exit", "stop"])
+def test_a_forked_child_does_not_end_the_server(home: Path, new_user: Callable[[], User], end: str) -> None:
+    """Neither its exit nor its stop() takes the server, or the right to it, from the parent."""
+    user = new_user()
+    pid = int(user.do("start"))
+    assert user.do("fork", end) == "0"
+    with EmbeddedServer(data_dir=home):
+        pass
+    assert is_running(pid)
+    user.do("stop")
+    assert not is_locked(home / "server.lock")
+
+
+def test_a_forked_child_does_not_end_the_server_even_as_the_last(
+    home: Path, new_user: Callable[[], User]
+) -> None:
+    """Its stop() after its parent's death leaves the server to the next user."""
+    user = new_user()
+    pid = int(user.do("start"))
+    child = int(user.do("fork", "orphan"))
+    user.kill()
+    eventually(lambda: not is_running(child))
+    assert is_running(pid)
+    with EmbeddedServer(data_dir=home):
+        assert server_pid(home) == pid
+
+
+def test_the_server_stays_while_a_forked_child_lives(home: Path, new_user: Callable[[], User]) -> None:
+    """A pool's children keep it, even without the parent that started it."""
+    user = new_user()
+    pid = int(user.do("start"))
+    child = int(user.do("fork", "pause"))
+    user.do("stop")
+    user.kill()
+    with EmbeddedServer(data_dir=home):
+        pass
+    assert is_running(pid)
+    os.kill(child, signal.SIGKILL)
+    eventually(lambda: not is_running(child))
+    with EmbeddedServer(data_dir=home):
+        assert server_pid(home) == pid
+
+
+def test_locks_reach_neither_the_server_nor_programs(home: Path, new_user: Callable[[], User]) -> None:
+    """Only users count as users."""
+    user = new_user()
+    user.do("start")
+    program = int(user.do("exec"))
+    user.kill()
+    assert is_running(program)
+    assert not is_locked(home / "users.lock")
+    os.kill(program, signal.SIGKILL)
+    with EmbeddedServer(data_dir=home):
+        pass
+
+
+def test_directories_may_have_long_and_odd_names(home: Path) -> None:
+    """The socket's path doesn't depend on the data directory's length, nor its options on its characters."""
+    data_dir = home / ("long " * 40) / 'it\'s "ödd" 100% #1' / ("x" * 200)
+    with EmbeddedServer(data_dir=data_dir) as server:
+        assert len(str(server.socket_path)) < 107
+        do(server.url, "SET", "a", "1")
+    with EmbeddedServer(data_dir=data_dir) as server:
+        assert do(server.url, "GET", "a") == "1"
+
+
+def test_redis_py_and_celery_understand_the_urls(
+    home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both reach the same server, even where the path has characters that URLs quote."""
+    odd = sockets / "o d%d"
+    odd.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(odd))
+    with EmbeddedServer(data_dir=home) as server:
+        assert do(server.url, "PING")
+        with Connection(broker_url(server.url)) as connection:
+            queue = connection.SimpleQueue("q")
+            queue.put("hello")
+            queue.close()
+        assert do(server.url, "LLEN", "q") == 1
+    odd.rmdir()
+    assert broker_url("unix:///run/s?db=3") == "redis+socket:///run/s?virtual_host=3"
+    assert broker_url("redis://host/1") == "redis://host/1"
+
+
+def test_users_with_other_surroundings_find_the_server(
+    home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says where it listens; nobody guesses from XDG_RUNTIME_DIR, which cron doesn't have."""
+    with EmbeddedServer(data_dir=home) as first:
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+        monkeypatch.setattr(tempfile, "tempdir", str(home))
+        with EmbeddedServer(data_dir=home) as second:
+            assert second.socket_path == first.socket_path
+            assert second.socket_path.parent.parent == sockets
+
+
+def test_a_copy_of_a_living_directory_is_another(home: Path, tmp_path: Path) -> None:
+    """Using the copy neither finds nor ends the original's server, not even if its own fails to start."""
+    with EmbeddedServer(data_dir=home) as original:
+        do(original.url, "SET", "a", "1")
+        copy = shutil.copytree(home, tmp_path / "copy")
+        with EmbeddedServer(data_dir=copy) as server:
+            assert server.socket_path != original.socket_path
+            assert do(server.url, "GET", "a") == "1"
+        shutil.copy(home / "server.lock", copy)
+        next(copy.rglob("*.manifest")).write_text("damaged")
+        with pytest.raises(EmbeddedServerError):
+            EmbeddedServer(data_dir=copy).start()
+        assert do(original.url, "GET", "a") == "1"
+
+
+def test_a_moved_directory_keeps_its_server(home: Path, tmp_path: Path) -> None:
+    """The server is found at the new place, and whoever takes the old place gets one of their own."""
+    first = EmbeddedServer(data_dir=home)
+    first.start()
+    do(first.url, "SET", "a", "1")
+    moved = home.rename(tmp_path / "moved")
+    with EmbeddedServer(data_dir=moved) as found, EmbeddedServer(data_dir=home) as other:
+        assert do(found.url, "GET", "a") == "1"
+        assert do(other.url, "GET", "a") is None
+        shutil.rmtree(home, ignore_errors=True)
+    assert first.socket_path.exists()
+    first.stop()
+    with EmbeddedServer(data_dir=moved):
+        pass
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_deleting_the_directory_leaves_no_server_behind(home: Path, *, made_anew: bool) -> None:
+    """A user whose data was deleted still ends the server."""
+    server = EmbeddedServer(data_dir=home)
+    server.start()
+    pid = server_pid(home)
+    do(server.url, "SET", "a", "1")
+    shutil.rmtree(home)
+    if made_anew:
+        home.mkdir()
+    server.stop()
+    eventually(lambda: not is_running(pid))
+
+
+def test_deleted_contents_do_not_make_two_servers(home: Path) -> None:
+    """A server whose lock was deleted is ended before another may write to the same directory."""
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "a", "1")
+        pid = server_pid(home)
+        for path in home.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with EmbeddedServer(data_dir=home) as second:
+            eventually(lambda: not is_running(pid))
+            assert do(second.url, "GET", "a") is None
+
+
+def test_a_server_that_hangs_is_reported_and_ended(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second user is told so; the last one ends it by force."""
+    monkeypatch.setattr(embedded, "START_LIMIT_S", 0.1)
+    monkeypatch.setattr(embedded, "END_LIMIT_S", 0.2)
+    with EmbeddedServer(data_dir=home):
+        pid = server_pid(home)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(EmbeddedServerError, match="does not answer on"):
+            EmbeddedServer(data_dir=home).start()
+        assert is_running(pid)
+    eventually(lambda: not is_running(pid))
+
+
+def test_loading_is_waited_for_but_not_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with more data than patience allows goes on loading, so that the next try finds it further."""
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "a", "1")
+    with next(home.rglob("*.incr.aof")).open("ab") as log:
+        log.write(b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n" * 1_500_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "LOADING_LIMIT_S", 0)
+        with pytest.raises(EmbeddedServerError, match=r"on by itself.*LOADING"):
+            EmbeddedServer(data_dir=home).start()
+    pid = server_pid(home)
+    with EmbeddedServer(data_dir=home) as server:
+        assert server_pid(home) == pid
+        assert do(server.url, "GET", "n") == "1500000"
+
+
+def test_damaged_data_is_named_with_the_cure(home: Path) -> None:
+    """The server's own words, and what to do; the check that is proposed works."""
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "a", "1")
+    log = next(home.rglob("*.incr.aof"))
+    log.write_bytes(log.read_bytes() + b"rubbish\r\n" * 9)
+    with pytest.raises(
+        EmbeddedServerError, match=r"(?s)valkey-check-aof.*Bad file format.*incr\.aof"
+    ) as caught:
+        EmbeddedServer(data_dir=home).start()
+    checker = home / "valkey-check-aof"
+    checker.symlink_to(str(caught.value).split("'ln -s ")[1].split(" valkey-check-aof'")[0])
+    subprocess.run([checker, "--fix", log], input=b"y\n", check=True, capture_output=True)
+    with EmbeddedServer(data_dir=home) as server:
+        assert do(server.url, "GET", "a") == "1"
+
+
+def test_a_server_that_fails_to_start_is_quoted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last lines are in the error."""
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho out of cheese\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(embedded, "_binary", lambda: broken)
+    with pytest.raises(EmbeddedServerError, match=r"(?s)ended at once.*out of cheese"):
+        EmbeddedServer(data_dir=home).start()
+
+
+def test_a_machine_without_a_server_is_told_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unsupported platform is a clear error."""
+    monkeypatch.setattr("platform.machine", lambda: "pdp11")
+    with pytest.raises(EmbeddedServerError, match=r"pdp11.*set BADGES_REDIS_URL"):
+        EmbeddedServer(data_dir=home).start()
+
+
+@pytest.mark.parametrize("below", [".", "below"])
+def test_an_unusable_data_directory_is_a_clear_error(home: Path, below: str) -> None:
+    """A file in its place; for root, everything else can be written."""
+    home.touch()
+    with pytest.raises(EmbeddedServerError, match=r"/data.*BADGES_DATA_DIR"):
+        EmbeddedServer(data_dir=home / below).start()
+
+
+def test_a_directory_without_permission_is_a_clear_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is held afterwards."""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", "start.lock")
+
+    monkeypatch.setattr(embedded, "_open", refuse)
+    with pytest.raises(EmbeddedServerError, match=r"Permission denied.*BADGES_DATA_DIR"):
+        EmbeddedServer(data_dir=home).start()
+
+
+@pytest.mark.parametrize("fault", ["mode", "owner", "link"])
+def test_a_foreign_socket_directory_is_refused(
+    home: Path, sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Nobody who prepared the directory gets to read the jobs."""
+    with EmbeddedServer(data_dir=home) as server:
+        directory = server.socket_path.parent
+    if fault == "link":
+        directory.symlink_to(tmp_path)
+    else:
+        directory.mkdir(mode=0o700)
+    if fault == "mode":
+        directory.chmod(0o750)
+    if fault == "owner":
+        us = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+    with pytest.raises(EmbeddedServerError, match=r"not a directory of our own with mode 0700.*TMPDIR"):
+        EmbeddedServer(data_dir=home).start()
+    assert directory.exists()
+    assert not is_locked(home / "users.lock")
+    shutil.rmtree(sockets)
+    sockets.mkdir()
+
+
+def test_the_socket_goes_where_its_path_is_short(
+    home: Path, sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unusable XDG_RUNTIME_DIR is passed over; without any short place there is a clear error."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    for runtime in (str(long), "relative", "/nonexistent"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        with EmbeddedServer(data_dir=home) as server:
+            assert server.socket_path.parent.parent == sockets
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(EmbeddedServerError, match=r"too long for a socket.*set TMPDIR"):
+        EmbeddedServer(data_dir=home).start()

@@ -1,0 +1,633 @@
+"""Whatever a file of badge items looks like, every row of it is found, or named with what is wrong."""
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import json
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from worker.errors import FileError
+from worker.rows import FIELDS, Row, read_rows
+
+BADGE = "696f0fd40772ad476ecf74ac"
+HEADER = "badgeMetaId,customerId,earnExpiresOn"
+LINE = f"{BADGE},555567088,1705828011"
+ITEM = {"badgeMetaId": BADGE, "customerId": "555567088", "earnExpiresOn": "1705828011"}
+OBJECT = f'{{"badgeMetaId": "{BADGE}", "customerId": 7}}'
+SEVEN = {"badgeMetaId": BADGE, "customerId": 7}
+
+
+class Pipe(io.RawIOBase):
+    """A stream that can't seek and has no end until its source has, like standard input."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = iter(parts)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Give what is left of one part, never more."""
+        while not self._rest:
+            self._rest = next(self._parts, b"")
+            if not self._rest:
+                return 0
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def pipe(parts: Iterable[bytes]) -> BinaryIO:
+    """Make a stream of the parts."""
+    return cast("BinaryIO", Pipe(parts))
+
+
+def read(content: bytes | str, name: str = "badges") -> list[Row]:
+    """Read all rows of a file with this content."""
+    data = content.encode() if isinstance(content, str) else content
+    return list(read_rows(io.BytesIO(data), name=name))
+
+
+def refusal(content: bytes | str, name: str = "badges") -> str:
+    """Return the reason for which such a file is refused at once."""
+    with pytest.raises(FileError) as caught:
+        read_rows(io.BytesIO(content.encode() if isinstance(content, str) else content), name=name)
+    return str(caught.value)
+
+
+def numbers(rows: Iterable[Row], *, good: bool = True) -> list[int]:
+    """Return the numbers of the good rows, or of the bad."""
+    return [row.number for row in rows if (row.problem is None) == good]
+
+
+def only_problem(rows: Iterable[Row]) -> Row:
+    """Return the one row that was refused."""
+    (bad,) = (row for row in rows if row.problem is not None)
+    assert bad.item is None
+    return bad
+
+
+# -- CSV: the header
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_the_header_tells_the_delimiter(delimiter: str, quote: str) -> None:
+    """Comma, semicolon, tab and pipe are told apart, with quoted names or without."""
+    names = delimiter.join(f"{quote}{name}{quote}" for name in HEADER.split(","))
+    rows = read(names + "\n" + LINE.replace(",", delimiter) + "\n")
+    assert rows == [Row(2, ITEM, LINE.replace(",", delimiter))]
+
+
+def test_names_are_taken_whatever_their_case_and_underscores() -> None:
+    """A name differs from another in more than case, spaces, underscores and dashes."""
+    rows = read("Badge_Meta_Id, CUSTOMER-ID ,earn event date iso,Job Id\nb,1,2,3\n")
+    item = {"badgeMetaId": "b", "customerId": "1", "earnEventDateISO": "2", "job_id": "3"}
+    assert [row.item for row in rows] == [item]
+
+
+def test_a_mended_report_can_be_read_again() -> None:
+    """Columns that our own report adds are ignored, whatever they hold; job_id is a field."""
+    header = "row,reason,state,run,org,expiresOn,error,job_id,badgeMetaId,customerId"
+    rows = read(f'{header}\n7,"was, oh,\n""wrong""",dead,r,o,1,e,J1,b,1\n8,,,,,,,J2,b,2\n')
+    assert [row.item for row in rows] == [
+        {"job_id": "J1", "badgeMetaId": "b", "customerId": "1"},
+        {"job_id": "J2", "badgeMetaId": "b", "customerId": "2"},
+    ]
+    assert numbers(rows) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (
+            "badgeMetaId,customer",
+            ["unknown column “customer” (did you mean customerId?)", "no column customerId"],
+        ),
+        (
+            "customerId,earnExpiresOn",
+            ["no column badgeMetaId", "The columns may be badgeMetaId, customerId,"],
+        ),
+        ("badgeMetaId,customerId,colour", ["unknown column “colour”"]),
+        ("badgeMetaId,customerId,expiresOn", ["“expiresOn” (did you mean earnExpiresOn?)"]),
+        ("badgeMetaId,customerId,badge_meta_id", ["2 columns that mean badgeMetaId"]),
+        ("badgeMetaId,,customerId", ["a column without a name"]),
+        (LINE, ["the first line must name the columns", f"“{BADGE}"]),
+        (",,,", ["the first line must name the columns"]),
+        ('badgeMetaId,"customerId', ["the first line must name the columns"]),
+        ("badgeMetaId,customerId,\0", ["header", "NUL"]),
+    ],
+)
+def test_a_header_that_will_not_do_is_explained(header: str, words: list[str]) -> None:
+    """The message names the columns at fault, the nearest right ones, and all there are."""
+    message = refusal(f"{header}\n{LINE}\n", "badges.csv")
+    assert message.startswith("badges.csv")
+    for word in words:
+        assert word in message
+
+
+def test_a_header_without_rows_is_an_empty_import() -> None:
+    """No rows is no error."""
+    assert read(HEADER) == []
+
+
+def test_padding_of_a_spreadsheet_is_no_column() -> None:
+    """Empty columns at the end do no harm; a cell in them is a problem: its column's name may be lost."""
+    rows = read(f"sep=,\n{HEADER},,\n{LINE},, \n{LINE},,x\n,,,,\n")
+    assert numbers(rows) == [3]
+    assert "under no column" in (only_problem(rows).problem or "")
+
+
+# -- CSV: the rows
+
+
+def test_empty_and_blank_cells_are_absent() -> None:
+    """A cell without content is a field that was not given."""
+    assert read(f"{HEADER}\nb,1,\nb,,  \n")[1].item == {"badgeMetaId": "b"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", [True, False])
+def test_every_line_end_is_one(end: str, last: bool) -> None:  # noqa: FBT001
+    """LF, CRLF and CR end a line, the last may have none, and blank lines count as lines."""
+    text = end.join(["", HEADER, LINE, "", "  ", LINE]) + (end if last else "")
+    assert read(text) == [Row(3, ITEM, LINE), Row(6, ITEM, LINE)]
+
+
+def test_a_line_end_may_fall_between_two_reads() -> None:
+    """CRLF and characters cut in two by the stream's pieces are read as whole ones."""
+    data = f"{HEADER}\r\n".encode() + f"é,1,2\r\n{LINE}\r\n".encode() * 20_000
+    rows = list(read_rows(pipe(data[at : at + 777] for at in range(0, len(data), 777)), name="-"))
+    assert numbers(rows) == list(range(2, 40_002))
+    assert rows[0].item == {"badgeMetaId": "é", "customerId": "1", "earnExpiresOn": "2"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("b,1", "2 cells, the header 3"),
+        ("b,1,2,3", "4 cells, the header 3"),
+        ("b,1,2,", "4 cells, the header 3"),
+        ('"b"x,1,2', "not CSV"),
+        ("b,\0,2", "NUL character stands at offset 2"),
+        ('b,"1,2', "a quote opens here and is not closed"),
+    ],
+)
+def test_a_bad_row_is_named_and_the_others_go_on(line: str, words: str) -> None:
+    """One row's damage is one row's problem."""
+    rows = read(f"{HEADER}\n{LINE}\n{line}\n{LINE}\n")
+    assert numbers(rows) == [2, 4]
+    bad = only_problem(rows)
+    assert (bad.number, bad.raw) == (3, line)
+    assert words in (bad.problem or "")
+
+
+def test_a_byte_that_is_not_utf8_is_named() -> None:
+    """Latin-1 is not guessed: the row is refused with byte and offset, and what is shown can be encoded."""
+    rows = read(f"{HEADER}\n{LINE}\nü,".encode() + "Jos\u00e9".encode("latin-1") + f",2\n{LINE}\n".encode())
+    assert numbers(rows) == [2, 4]
+    bad = only_problem(rows)
+    assert "byte 0xE9 at offset 6 is not UTF-8" in (bad.problem or "")
+    assert bad.raw == "ü,Jos\\xE9,2"
+
+
+@pytest.mark.parametrize("later", ["", f'{BADGE},"1",2', f'{BADGE},"",2', f'{BADGE},"1', 'b,"'])
+def test_an_unclosed_quote_does_not_swallow_the_file(later: str) -> None:
+    """The row where it opens is refused, those after it are read, though a later quote seems to close it."""
+    lines = [HEADER, 'b,1,"2', *[LINE] * 1_500, later, *[LINE] * 1_500]
+    rows = read("\n".join(lines))
+    assert [row.number for row in rows if row.item == ITEM] == [
+        number for number, line in enumerate(lines, 1) if line == LINE
+    ]
+    assert rows[0].problem is not None
+    assert rows[0].number == 2
+
+
+def test_an_unclosed_quote_closed_within_reach_is_seen() -> None:
+    """A field never holds a line break: the rows between two stray quotes are read, the halves are not."""
+    rows = read(f'{HEADER}\n"b\n{LINE}\n{LINE}\n3",1,2\n')
+    assert numbers(rows) == [3, 4]
+    assert [row.problem for row in rows if not row.item] == [
+        "a quote opens here and is closed only on a later line",
+        "a quote stands within a cell that is not quoted",
+    ]
+
+
+def test_quotes_on_every_line_cost_no_more_than_reading_twice() -> None:
+    """A file full of unclosed quotes ends as soon as any other."""
+    rows = read(f"{HEADER}\n" + 'b,"1,2\n' * 20_000)
+    assert numbers(rows, good=False) == list(range(2, 20_002))
+
+
+def test_a_quoted_cell_may_hold_anything_csv_allows() -> None:
+    """Delimiters and doubled quotes; and line breaks around the value, that a spreadsheet leaves there."""
+    rows = read(f'{HEADER}\n"a,""b""",1,2\n"b\n",1,"2"\n{LINE}\n')
+    assert numbers(rows) == [2, 3, 5]
+    assert rows[0].item == {"badgeMetaId": 'a,"b"', "customerId": "1", "earnExpiresOn": "2"}
+    assert rows[1].raw == '"b\n",1,"2"'
+
+
+@pytest.mark.parametrize("start", ["b,1,", '{"x": "', 'b,1,"'])
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl"])
+def test_a_line_of_10_mb_is_one_problem_in_little_memory(start: str, name: str) -> None:
+    """It is never held whole, and the rows after it are read."""
+    first, good = (HEADER, LINE) if name == "f.csv" else (OBJECT, OBJECT)
+    parts = itertools.chain(
+        [f"{first}\n{good}\n{start}".encode()],
+        itertools.repeat(b"x" * 100_000, 100),
+        [f"\n{good}\n{good}".encode()],
+    )
+    tracemalloc.start()
+    rows = list(read_rows(pipe(parts), name=name))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [number for number in numbers(rows) if number > 1] == [2, 4, 5]
+    bad = only_problem(rows)
+    assert "longer than 1,000,000 characters" in (bad.problem or "")
+    assert len(bad.raw) == 2_001
+    assert bad.raw.endswith("…")
+    assert peak < 2_500_000
+
+
+# -- the file as a whole
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \r\n\n", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b"\n" * 200_000, b"sep=;\n"]
+)
+def test_an_empty_file_is_said_to_be(content: bytes) -> None:
+    """Nothing, or nothing but blanks, is empty; so is a byte order mark alone."""
+    assert "is empty" in refusal(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(LINE.encode()), "gunzip -c"),
+        (b"PK\x03\x04...", "Excel"),
+        (b"\xd0\xcf\x11\xe0...", "Excel"),
+        (b"%PDF-1.7", "PDF"),
+        (HEADER.encode("utf-32"), "UTF-32"),
+        (bytes(range(256)) + bytes(100), "not text"),
+        ("badgeMetaId;Größe;customerId".encode("latin-1"), "byte 0xF6 at offset 14 is not UTF-8"),
+        (b'{\n  "badgeMetaId": "b"\n}', "over several lines"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_the_cure(content: bytes, words: str) -> None:
+    """What is no table says so before any row is read."""
+    assert words in refusal(content)
+
+
+def test_a_json_file_without_json_is_refused() -> None:
+    """The name says JSON, the content doesn't."""
+    assert "neither a JSON array" in refusal("badge 1", "badges.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "content", [f"{HEADER}\n{LINE},\n{LINE}\nä€🎖,1,2\n", f"{OBJECT}\n" * 3, f"[{OBJECT}, {OBJECT}]"]
+)
+def test_utf8_and_utf16_are_told_apart(encoding: str, content: str) -> None:
+    """With a byte order mark or without, both ways round."""
+    assert read(content.encode(encoding)) == read(content)
+
+
+def test_utf16_damage_stays_where_it_is() -> None:
+    """Half a surrogate pair is one row's problem, and so is half a character at the end."""
+    data = f"{HEADER}\nb,1,2\nb,X,2\n{LINE}\nb,1,2".encode("utf-16-le").replace(b"X\0", b"\x00\xdc") + b"!"
+    rows = read(codecs.BOM_UTF16_LE + data)
+    assert numbers(rows) == [2, 4]
+    assert ["half a character" in (row.problem or "") for row in rows] == [False, True, False, True]
+
+
+# -- JSON Lines
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "field"),
+    [
+        ('{"badgeMetaId": "b" "customerId": 1}', "Expecting ',' delimiter (column 21)", None),
+        (OBJECT + ",", "more after the object (column 61)", None),
+        ("[1]", "this is an array", None),
+        ('"x"', "this is a text", None),
+        ("17", "this is a number", None),
+        ("null", "this is null", None),
+        ("true", "this is true or false", None),
+        ("nonsense", "Expecting value", None),
+        ('{"customerId": NaN}', "NaN is not a number in JSON", None),
+        ('{"customerId": -Infinity}', "-Infinity is not a number", None),
+        ('{"customerId": 1e999}', "1e999 is too large", None),
+        ('{"customerId": ' + "1" * 5_000 + "}", "too many digits", None),
+        ('{"customerId": ' + "[" * 100_000 + "}", "nested too deeply", None),
+        ('{"customerId": 1, "customerId": 2}', "“customerId” is given twice", "customerId"),
+        ('{"customerId": 1, "customer_id": 2}', "“customerId” is given twice", "customerId"),
+        ('{"badgeMetaId": "b", "customer": 2}', "“customer” (did you mean customerId?)", "customer"),
+        ('{"badgeMetaId": "b", "expiresOn": 2}', "did you mean earnExpiresOn?", "expiresOn"),
+        ('{"badgeMetaId": "\\ud83d"}', "half a character", None),
+        ('{"badgeMetaId": "\0"}', "NUL", None),
+        (b'{"badgeMetaId": "\xe9"}', "byte 0xE9 at offset 17", None),
+        (b'{"\xe9": 1}', "byte 0xE9", None),
+    ],
+)
+def test_a_bad_value_is_one_problem(line: str | bytes, words: str, field: str | None) -> None:
+    """The reason is named, in JSON Lines and in an array, and what stands after it is read."""
+    data = line.encode() if isinstance(line, str) else line
+    good = OBJECT.encode()
+    rows = read(b"\n".join([good, data, b"", good]))
+    assert numbers(rows) == [1, 4]
+    bad = only_problem(rows)
+    assert words in (bad.problem or "")
+    assert bad.field == field
+    bad.raw.encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('{"badgeMetaId": "b" "customerId": 1}', "Expecting ',' delimiter (line 3, column 21)"),
+        ('{"badgeMetaId": "b", "customerId": }', "(line 3, column 36)"),
+        ('{"a": {"x": [1 2]} "b": 1}', "Expecting ',' delimiter"),
+        ("[1, [{}]]", "this is an array"),
+        ("null", "this is null (line 3, column 1)"),
+        ('{"customerId": NaN, "reason": "{"}', "NaN"),
+        ('{"customerId": ' + "1" * 5_000 + "}", "too many digits"),
+        ('{"customerId": ' + "[" * 20_000 + "]" * 20_000 + "}", "nested too deeply"),
+        ('{"customerId": 1, "customerId": 2}', "given twice"),
+        (b'{"badgeMetaId": "\xe9"}', "byte 0xE9 at offset 17"),
+        (b"123456789", "this is a number"),
+    ],
+)
+def test_a_bad_element_is_skipped_where_its_end_is_certain(value: str | bytes, words: str) -> None:
+    """The array goes on after it, and positions stay right."""
+    data = value.encode() if isinstance(value, str) else value
+    good = OBJECT.encode()
+    rows = read(b"[\n" + good + b",\n" + data + b",\n" + good + b"]\n")
+    assert numbers(rows) == [1, 3]
+    assert words in (only_problem(rows).problem or "")
+
+
+def test_fields_of_json_have_their_proper_names() -> None:
+    """Names are taken as in CSV, values as they are: big integers whole, a float a float, null a null."""
+    (row,) = read(
+        '{"customer_id": 12345678901234567890123, "earnExpiresOn": 1705828011.0, "JOB_ID": null, "row": 3}'
+    )
+    assert row.item == {"customerId": 12345678901234567890123, "earnExpiresOn": 1705828011.0, "job_id": None}
+
+
+def test_the_name_decides_where_the_first_line_is_damaged() -> None:
+    """A .jsonl file stays one whatever its first line is; an array in it is an array all the same."""
+    assert numbers(read(f"oops\n{OBJECT}\n", "x.jsonl")) == [2]
+    assert numbers(read(f"[1]\n{OBJECT}\n", "x.ndjson")) == [2]
+    assert numbers(read(f"[{OBJECT}]", "x.jsonl")) == [1]
+    assert numbers(read(f"\n[{OBJECT}]", "x.csv")) == [1]
+
+
+# -- JSON array
+
+
+@pytest.mark.parametrize("content", ["[]", " [ ]\n", f"[{OBJECT}]", f"\n\n[ {OBJECT}\n ] \n"])
+def test_a_sound_array_has_no_problems(content: str) -> None:
+    """Empty or not, with or without white space."""
+    rows = read(content)
+    assert [row.item for row in rows] == [SEVEN] * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("tail", "words"),
+    [
+        ("", "the file ends before the array does (line 2, column 61); nothing from here on was read"),
+        (",", "the file ends before the array does"),
+        (',\n{"badgeMetaId": "b', "Unterminated string"),
+        (",]", "Expecting value (line 2, column 62); nothing"),
+        ("}, " + OBJECT + "]", "Expecting value"),
+        (f"] {OBJECT}", "more after the array's end (line 2, column 63); nothing from here on was read"),
+        ("]]", "more after the array's end"),
+        (f', {{"badgeMetaId": "b, "customerId": 1}}, {OBJECT}]', "; nothing from here on was read"),
+        (f', {{"badgeMetaId": "b", "customerId": 1, {OBJECT}, {OBJECT}]', "; nothing from here on was read"),
+        (f', {{"x": [1, 2, "customerId": 1}}, {OBJECT}]', "; nothing from here on was read"),
+        (f', {{"x": "y" z: "w\n"}}, {OBJECT}]', "; nothing from here on was read"),
+        (f", x, {OBJECT}]", "; nothing from here on was read"),
+        (
+            ', {"x": "' + "y" * 2_000_000 + f'"}}, {OBJECT}]',
+            "no end of this element within 1,000,000 characters",
+        ),
+    ],
+)
+def test_damage_in_doubt_ends_the_array(tail: str, words: str) -> None:
+    """What stands before it is delivered; nothing is made out of what stands after it."""
+    rows = read(f"[{OBJECT},\n{OBJECT}{tail}")
+    assert numbers(rows) == [1, 2]
+    assert rows[2:] == [only_problem(rows)]
+    assert rows[2].number == 3
+    assert words in (rows[2].problem or "")
+    assert len(rows[2].raw) <= 2_001
+
+
+def test_a_missing_comma_between_elements_costs_one() -> None:
+    """The element after the gap is refused, the next one isn't."""
+    rows = read(f"[{OBJECT}\n{OBJECT}, {OBJECT}]")
+    assert numbers(rows) == [1, 3]
+    assert "no comma before this element (line 2, column 1)" in (only_problem(rows).problem or "")
+
+
+def test_the_sample_of_the_vendors_document_is_refused_row_by_row() -> None:
+    """Its three commas are missing: both elements say where, none is issued."""
+    sample = """[
+   {
+       "badgeMetaId": "696f0fd40772ad476ecf74ac",
+       "customerId": 555567088
+       "earnExpiresOn": 1705828011
+  },
+   {
+   "badgeMetaId": "697a16140772ad476ecfe51c",
+   "customerId": 12098734,
+   "earnEventDate": 1635792000,
+   "earnEventDateISO":"2025-09-10T15:00:00+05:30"
+   "earnExpiresOn": 1667328000
+   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
+   }
+]"""
+    assert [(row.number, row.problem) for row in read(sample)] == [
+        (1, "not valid JSON: Expecting ',' delimiter (line 5, column 8)"),
+        (2, "not valid JSON: Expecting ',' delimiter (line 12, column 4)"),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 7, 5_000])
+def test_elements_may_be_cut_by_the_streams_pieces(size: int) -> None:
+    """Any cut gives the same rows: numbers above all."""
+    data = json.dumps([SEVEN, 1.5e300, 12, {"customerId": 10**30}, -0.25, "é"] * 3).encode()
+    data += b" " * 70_000 + b"]"
+    whole = read(data)
+    assert list(read_rows(pipe(data[at : at + size] for at in range(0, len(data), size)), name="-")) == whole
+
+
+# -- memory
+
+
+def _csv_file(count: int) -> Iterator[bytes]:
+    yield f"{HEADER}\n".encode()
+    yield from (f"{BADGE},{number},1705828011\n".encode() for number in range(count))
+
+
+def _lines_file(count: int) -> Iterator[bytes]:
+    return (f'{{"badgeMetaId": "{BADGE}", "customerId": {number}}}\n'.encode() for number in range(count))
+
+
+def _array_file(count: int) -> Iterator[bytes]:
+    yield b"["
+    yield from (line.rstrip() + b"," for line in _lines_file(count - 1))
+    yield OBJECT.encode() + b"]"
+
+
+@pytest.mark.parametrize("file", [_csv_file, _lines_file, _array_file])
+def test_memory_is_flat(file: Callable[[int], Iterator[bytes]]) -> None:
+    """Two hundred thousand rows from a pipe take no more memory than a few pieces of it."""
+    lines = file(200_000)
+    parts = iter(lambda: b"".join(itertools.islice(lines, 999)), b"")
+    tracemalloc.start()
+    count = sum(row.item is not None for row in read_rows(pipe(parts), name="-"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 200_000
+    assert peak < 1_000_000
+
+
+def test_a_file_on_disk_is_read_as_well(tmp_path: Path) -> None:
+    """A real file is a stream like any other."""
+    path = tmp_path / "badges.csv"
+    path.write_text(f"{HEADER}\n{LINE}\n")
+    with path.open("rb") as stream:
+        assert [row.item for row in read_rows(stream, name=path.name)] == [ITEM]
+
+
+# -- whatever it is
+
+_cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20).filter(
+    lambda text: bool(text.strip())
+)
+_optional: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(FIELDS[2:], _cell)
+_csv_items = st.lists(
+    st.fixed_dictionaries({"badgeMetaId": _cell, "customerId": _cell}, optional=_optional), max_size=20
+)
+_value: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)
+_json_items = st.lists(st.dictionaries(st.sampled_from(FIELDS), _value), max_size=20)
+
+
+@given(
+    _csv_items, st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from([0, 1, 2])
+)
+def test_what_csv_writes_is_read_back(
+    items: list[dict[str, str]], delimiter: str, end: str, quoting: int
+) -> None:
+    """Whatever stands in the cells, item for item and line for line."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        text, FIELDS, delimiter=delimiter, lineterminator=end, quoting=cast("Any", quoting)
+    )
+    writer.writeheader()
+    writer.writerows(items)
+    rows = read(text.getvalue(), "x.csv")
+    assert [row.item for row in rows] == items
+    assert numbers(rows) == list(range(2, len(items) + 2))
+
+
+@given(_json_items, st.booleans())
+def test_what_json_writes_is_read_back(items: list[dict[str, Any]], ascii_only: bool) -> None:  # noqa: FBT001
+    """As lines and as arrays, indented or not; NUL and line separators in texts as well."""
+    lines = "\n".join(json.dumps(item, ensure_ascii=ascii_only) for item in items)
+    for text, name in [
+        (lines or "\n[]", "x.jsonl" if items else "x"),
+        (json.dumps(items, ensure_ascii=ascii_only), "x.json"),
+        (json.dumps(items, ensure_ascii=ascii_only, indent=2), "-"),
+    ]:
+        rows = read(text, name)
+        assert [row.item for row in rows] == items
+        assert numbers(rows) == list(range(1, len(items) + 1))
+
+
+_scraps = st.sampled_from(
+    [
+        HEADER.encode(),
+        LINE.encode(),
+        OBJECT.encode(),
+        *[sign.encode() for sign in '\n,[]{}":\\\0 1é'],
+        b"\r",
+        b"\xff",
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.binary() | st.lists(_scraps).map(b"".join), st.sampled_from(["-", "x.csv", "x.json", "x.jsonl"]))
+@example(b"[" * 100_000, "-")
+@example(b'[{"x":' * 50_000, "-")
+@example((HEADER + "\n").encode() + b'"' * 99_999, "x.csv")
+@example(b'["' + b'\\"' * 99_999, "-")
+def test_no_bytes_are_too_strange(data: bytes, name: str) -> None:
+    """All there ever is: rows, each with an item or a problem, and numbers that rise; or a FileError."""
+    for content in (data, HEADER.encode() + b"\n" + data, b"[" + OBJECT.encode() + data):
+        try:
+            rows = read(content, name)
+        except FileError as error:
+            str(error).encode()
+            continue
+        assert all(before.number < after.number for before, after in itertools.pairwise(rows))
+        for row in rows:
+            assert (row.item is None) == (row.problem is not None)
+            f"{row.raw}{row.problem}{row.field}".encode()
+
+
+@given(st.integers(1, 8), st.binary(max_size=30))
+def test_damage_to_a_line_of_json_moves_no_other(at: int, damage: bytes) -> None:
+    """The others are what they were."""
+    assume(not set(damage) & set(b"\r\n"))
+    lines = [f'{{"badgeMetaId": "b", "customerId": {number}}}'.encode() for number in range(10)]
+    before = read(b"\n".join(lines), "x.jsonl")
+    lines[at] = lines[at][:5] + damage + lines[at][9:]
+    after = read(b"\n".join(lines), "x.jsonl")
+    assert [row for row in before if row.number != at + 1] == [row for row in after if row.number != at + 1]
+
+
+@given(st.integers(1, 8), st.binary(max_size=30), st.sampled_from(["", '"']))
+def test_damage_to_a_line_of_csv_moves_no_other(at: int, damage: bytes, quote: str) -> None:
+    """The others are what they were, even where the damage is a stray quote."""
+    assume(not set(damage) & set(b"\r\n"))
+    lines = [f"{quote}b{quote},{number},{quote}1{quote}".encode() for number in range(10)]
+    lines.insert(0, HEADER.encode())
+    before = read(b"\n".join(lines), "x.csv")
+    lines[at] = lines[at][:4] + damage + lines[at][5:]
+    after = read(b"\n".join(lines), "x.csv")
+    assert [row for row in before if row.number != at + 1] == [row for row in after if row.number != at + 1]
+
+
+@given(st.data(), st.sampled_from([None, 1]), st.booleans())
+def test_damage_to_an_array_makes_up_no_item(data: st.DataObject, indent: int | None, cut: bool) -> None:  # noqa: FBT001
+    """One sign lost or put in alters one item at most; the others are as written, once each, in order."""
+    items = [{"badgeMetaId": f"b{number}", "customerId": number, "error": {"x": [1]}} for number in range(6)]
+    text = json.dumps(items, indent=indent)
+    at = data.draw(st.integers(1, len(text) - 1))
+    sign = "" if cut else data.draw(st.sampled_from('{}[]",:1 \\'))
+    rows = read(text[:at] + sign + text[at + cut :], "x.json")
+    written = [{"badgeMetaId": f"b{number}", "customerId": number} for number in range(6)]
+    places = [written.index(dict(row.item)) for row in rows if row.item in written]
+    assert places == sorted(set(places))
+    assert sum(row.item is not None and row.item not in written for row in rows) <= 1
+    assert len(rows) >= 6 or "nothing from here on was read" in (rows[-1].problem or "")

@@ -1,0 +1,92 @@
+"""The Celery application: ``celery -A worker.app worker`` or ``badges worker``.
+
+Celery carries wake-ups, never jobs: a message lost or repeated can neither lose nor repeat a badge.
+Nothing is read or connected at import; settings are read when Celery asks for its configuration.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu import Queue as MessageQueue
+
+from worker import logs
+from worker.auth import Authenticator
+from worker.client import VendorClient
+from worker.config import Settings
+from worker.connection import Connection
+from worker.delivery import Delivery
+from worker.queue import Queue
+
+# Beside what producers send, so that a million of their messages can't delay a delivery.
+DELIVER_QUEUE = "badges.deliver"
+DEFAULT_QUEUE = "celery"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker process works with."""
+
+    settings: Settings
+    queue: Queue
+    delivery: Delivery
+
+
+@cache
+def settings() -> Settings:
+    """Read the settings, once per process."""
+    return Settings.load()
+
+
+@cache
+def connection() -> Connection:
+    """Connect, once per process; forked children use what their parent opened."""
+    opened = Connection.open(settings())
+    atexit.register(opened.close)
+    return opened
+
+
+def services() -> Services:
+    """Return this process's own services; a forked child makes its own at first use."""
+    return _services_of(os.getpid())
+
+
+@cache
+def _services_of(_: int) -> Services:
+    queue, client = Queue(connection().client()), VendorClient()
+    delivery = Delivery(queue=queue, client=client, auth=Authenticator(queue=queue, client=client))
+    return Services(settings(), queue, delivery)
+
+
+def _celery_settings() -> dict[str, Any]:
+    return {
+        "broker_url": connection().broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {"visibility_timeout": 3600, "socket_keepalive": True},
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_default_queue": DEFAULT_QUEUE,
+        "task_queues": [MessageQueue(DEFAULT_QUEUE), MessageQueue(DELIVER_QUEUE)],
+        "task_routes": {"badges.deliver": {"queue": DELIVER_QUEUE}},
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        # A PUT in flight must be settled even while the broker is away.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+    }
+
+
+app = Celery("badges", include=["worker.tasks"])
+app.add_defaults(_celery_settings)
+
+
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    logs.configure(settings())

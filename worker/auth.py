@@ -1,0 +1,132 @@
+"""Credentials: the header a call carries, and the OAuth token that all processes share.
+
+doc: Basic is ``base64(username:md5hex(password))``; an OAuth token is fetched from
+``/v3/oauth/token/generate``, lives 300 to 3600 s, and travels in ``X-CAP-API-OAUTH-TOKEN``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from worker import keys
+from worker.client import VendorClient
+from worker.config import Org
+from worker.queue import Queue, Wait, new_id
+from worker.response import NoReply, Reply
+
+TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
+TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
+LOCK_S = 45
+ASK_AGAIN_MS = 250
+# A token is renewed this long before its end, beyond the call that it must outlive.
+MARGIN_S = 30
+# A token refused within this time of being fetched is no stale one: the credentials are at fault.
+FRESH_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The headers of a call; ``token_id`` names the token in them without showing it."""
+
+    headers: dict[str, str]
+    token_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthFailed:
+    """The vendor gave no token; ``lasting`` if asking again won't help until somebody mends it."""
+
+    reason: str
+    lasting: bool
+
+
+class Authenticator:
+    """Gives each call its credentials; one process fetches a token, the others wait for it."""
+
+    def __init__(self, *, queue: Queue, client: VendorClient) -> None:
+        self._queue = queue
+        self._client = client
+
+    def credentials(self, org: Org) -> Credentials | Wait | AuthFailed:
+        """Return the headers for a call now, or say what there is to wait for or to mend."""
+        match org.auth:
+            case "none":
+                return Credentials({})
+            case "basic":
+                return Credentials({"Authorization": org.basic_header})
+            case "oauth":
+                return self._token(org)
+
+    def refused(self, org: Org, credentials: Credentials) -> bool:
+        """Take note that a call was answered 401 or 498; answers whether fresh credentials may help."""
+        if org.auth != "oauth":
+            return False
+        token = self._shared(org)
+        if token is None or _token_id(token["token"]) != credentials.token_id:
+            return True  # somebody renewed it in the meantime
+        self._queue.client.delete(keys.key(org.name, "token"))
+        return bool(time.time() - token["fetched_at"] > FRESH_S)
+
+    def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
+        token = self._shared(org)
+        if token and token["expires_at"] > time.time() + org.http_timeout_s + min(MARGIN_S, token["ttl"] / 4):
+            return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
+        lock = self._queue.client.lock(
+            keys.key(org.name, "token") + ":lock", timeout=LOCK_S, blocking=False, thread_local=False
+        )
+        if not lock.acquire():
+            return Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
+        try:
+            return self._fetch(org)
+        finally:
+            if lock.owned():
+                lock.release()
+
+    def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
+        paid = self._queue.pay(org, new_id())
+        if isinstance(paid, Wait):
+            return paid
+        time.sleep(max(0.0, paid))
+        assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
+        body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
+        answer = self._client.request(org, "POST", TOKEN_PATH, body=body, headers={})
+        found = _read_token(answer)
+        if isinstance(found, AuthFailed):
+            return found
+        token, ttl = found
+        now = time.time()
+        record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
+        self._queue.client.set(keys.key(org.name, "token"), json.dumps(record), px=max(1000, int(ttl * 1000)))
+        return Credentials({TOKEN_HEADER: token}, _token_id(token))
+
+    def _shared(self, org: Org) -> dict[str, Any] | None:
+        record = self._queue.client.get(keys.key(org.name, "token"))
+        return json.loads(record) if isinstance(record, str) else None
+
+
+def _token_id(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:12]
+
+
+def _read_token(answer: Reply | NoReply) -> tuple[str, float] | AuthFailed:
+    """Read the token's answer; its body is never quoted, since it may hold a token."""
+    if isinstance(answer, NoReply):
+        return AuthFailed(f"no token: {answer.reason}", lasting=False)
+    try:
+        body = json.loads(answer.body)
+        data, errors = body.get("data") or {}, body.get("errors") or []
+        token, ttl = data.get("accessToken"), float(data.get("ttlSeconds") or 300)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        token, ttl, errors = None, 0.0, []
+    if token:
+        return str(token), ttl
+    code = (
+        errors[0].get("code") if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
+    )
+    refused = code is not None or answer.status in (400, 401, 403, 404)
+    what = f"code {code}" if code is not None else f"HTTP {answer.status}"
+    return AuthFailed(f"the vendor gave no token ({what}); check OAUTH_KEY and OAUTH_SECRET", lasting=refused)

@@ -1,0 +1,214 @@
+"""The badge as the vendor takes it: validation of what comes from outside, and what is the same badge.
+
+Row by row reading of files lives in ``rows.py``; what becomes of a valid badge in ``job.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+EpochUnit = Literal["s", "ms", "as_given"]
+
+# Told apart by size: as seconds, 10^11 is the year 5138; as milliseconds, March 1973.
+SMALLEST_EPOCH_MS = 10**11
+LARGEST_EPOCH_MS = 10**14
+LARGEST_CUSTOMER_ID = 2**63 - 1
+# Two ways of writing one instant may differ by what a second can't hold.
+AGREE_WITHIN_MS = 1000
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
+_INTEGER = re.compile(r"-?\d{1,30}(\.0+)?", re.ASCII)
+_ISO_LONGEST = 40
+
+
+def _integer(value: object) -> int:
+    """Take a whole number as number or text; a fraction, a boolean or anything else is refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"must be a whole number, not {type(value).__name__}")  # noqa: TRY004
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError("must be a whole number, not a fraction")
+        return int(value)
+    text = value.strip()
+    if not _INTEGER.fullmatch(text):
+        hint = "; a date in words belongs into the ISO field" if _ISO.match(text) else ""
+        raise ValueError(f"must be a whole number{hint}")
+    return int(text.partition(".")[0])
+
+
+def _customer(value: object) -> int:
+    number = _integer(value)
+    if not 0 < number <= LARGEST_CUSTOMER_ID:
+        raise ValueError("must be between 1 and 9223372036854775807")
+    return number
+
+
+def _epoch(value: object) -> int:
+    number = _integer(value)
+    if not 0 <= number < LARGEST_EPOCH_MS:
+        raise ValueError("must be an epoch in seconds or milliseconds, up to the year 5138")
+    return number
+
+
+def _iso(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {type(value).__name__}")  # noqa: TRY004
+    text = value.strip()
+    if len(text) > _ISO_LONGEST or not _ISO.fullmatch(text):
+        raise ValueError("must be ISO 8601 with an offset, such as 2025-09-10T15:00:00+05:30")
+    try:
+        datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"is no date: {error}") from None
+    return text
+
+
+def _strip(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+_Name = Annotated[str, BeforeValidator(_strip), Field(pattern=r"^[!-~]{1,64}$")]
+_Epoch = Annotated[int, BeforeValidator(_epoch)]
+_Iso = Annotated[str, BeforeValidator(_iso)]
+
+
+class BadgeIssue(BaseModel):
+    """One badge to issue to one customer, as the vendor's document describes it.
+
+    Epochs may be seconds or milliseconds (told apart by size); ISO dates need an offset. Either,
+    both or none may be given: the vendor's own sample leaves out the event date it marks as required.
+    ``job_id`` is the producer's own idempotency key, for the customer who rightly gets a badge twice.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    badge_meta_id: _Name
+    customer_id: Annotated[int, BeforeValidator(_customer)]
+    earn_event_date: _Epoch | None = None
+    earn_event_date_iso: _Iso | None = Field(default=None, alias="earnEventDateISO")
+    earn_expires_on: _Epoch | None = None
+    earn_expires_on_iso: _Iso | None = Field(default=None, alias="earnExpiresOnISO")
+    job_id: _Name | None = Field(default=None, alias="job_id")
+
+    @classmethod
+    def unchecked(cls, **values: Any) -> Self:
+        """Make one from values that were checked before, as our own records are."""
+        return cls.model_construct(**values)
+
+    def content(self) -> str:
+        """Say what makes two badges the same: badge, customer and the instants, however they are written."""
+        event = _instants(self.earn_event_date, self.earn_event_date_iso)
+        expiry = _instants(self.earn_expires_on, self.earn_expires_on_iso)
+        return f"{self.badge_meta_id}\n{self.customer_id}\n{event}\n{expiry}"
+
+    def body(self, unit: EpochUnit) -> dict[str, str | int]:
+        """Return the item of the request, its epochs in ``unit``; absent dates stay absent."""
+        item: dict[str, str | int | None] = {
+            "badgeMetaId": self.badge_meta_id,
+            "customerId": self.customer_id,
+            "earnEventDate": _in_unit(self.earn_event_date, unit),
+            "earnEventDateISO": self.earn_event_date_iso,
+            "earnExpiresOn": _in_unit(self.earn_expires_on, unit),
+            "earnExpiresOnISO": self.earn_expires_on_iso,
+        }
+        return {name: value for name, value in item.items() if value is not None}
+
+    def date_warnings(self) -> list[str]:
+        """Say what is odd about the dates; such an item is sent as it is unless ``STRICT_DATES`` says no."""
+        event = _instants(self.earn_event_date, self.earn_event_date_iso)
+        expiry = _instants(self.earn_expires_on, self.earn_expires_on_iso)
+        warnings = []
+        if len(event) > 1:
+            warnings.append("earnEventDate and earnEventDateISO disagree")
+        if len(expiry) > 1:
+            warnings.append("earnExpiresOn and earnExpiresOnISO disagree")
+        if event and expiry and expiry[0] < event[-1]:
+            warnings.append("it expires before it is earned")
+        return warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why an item can't become a job: the field at fault (``None``: the item as a whole) and the reason."""
+
+    field: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        """Name field and reason in one sentence."""
+        return f"{self.field}: {self.reason}" if self.field else self.reason
+
+
+def parse_item(item: object, *, strict_dates: bool = False) -> BadgeIssue | Invalid:
+    """Turn what a producer handed in into a badge, or say which field is wrong and why; never raises."""
+    if isinstance(item, BadgeIssue):
+        badge = item
+    elif not isinstance(item, Mapping):
+        return Invalid(None, f"must be an object with badgeMetaId and customerId, not {type(item).__name__}")
+    else:
+        try:
+            badge = BadgeIssue.model_validate(item)
+        except ValidationError as error:
+            return _invalid(error)
+    return (_strict(badge) if strict_dates else None) or badge
+
+
+def short_hash(*parts: str) -> str:
+    """Return 20 letters and digits (100 bits) that stand for ``parts``; safe in a shell and in a key."""
+    digest = hashlib.blake2b("\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=13).digest()
+    return base64.b32encode(digest)[:20].decode().lower()
+
+
+def _invalid(error: ValidationError) -> Invalid:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    match first["type"]:
+        case "missing":
+            return Invalid(field, "is missing")
+        case "extra_forbidden":
+            return Invalid(field, "is not a field of a badge")
+        case "string_pattern_mismatch":
+            return Invalid(field, "must be 1 to 64 printable characters without spaces")
+        case "string_type":
+            return Invalid(field, "must be text")
+        case _:
+            return Invalid(field, first["msg"].removeprefix("Value error, "))
+
+
+def _strict(badge: BadgeIssue) -> Invalid | None:
+    if badge.earn_event_date is None and badge.earn_event_date_iso is None:
+        return Invalid("earnEventDate", "is missing (STRICT_DATES)")
+    if badge.earn_expires_on is None and badge.earn_expires_on_iso is None:
+        return Invalid("earnExpiresOn", "is missing (STRICT_DATES)")
+    warnings = badge.date_warnings()
+    return Invalid("earnEventDate", f"{warnings[0]} (STRICT_DATES)") if warnings else None
+
+
+def _instants(epoch: int | None, iso: str | None) -> list[int]:
+    """Return the instants meant, in milliseconds, earliest first; one if both ways of writing agree."""
+    instants = []
+    if epoch is not None:
+        instants.append(epoch if epoch >= SMALLEST_EPOCH_MS else epoch * 1000)
+    if iso is not None:
+        instant = round(datetime.fromisoformat(iso).timestamp() * 1000)
+        if not instants or abs(instant - instants[0]) >= AGREE_WITHIN_MS:
+            instants.append(instant)
+    return sorted(instants)
+
+
+def _in_unit(epoch: int | None, unit: EpochUnit) -> int | None:
+    if epoch is None or unit == "as_given":
+        return epoch
+    in_ms = epoch if epoch >= SMALLEST_EPOCH_MS else epoch * 1000
+    return in_ms if unit == "ms" else in_ms // 1000

@@ -1,0 +1,161 @@
+"""The command ``badges``. Each command is thin: it opens what it needs, calls the story, and shows it.
+
+Exit status: 0 done, 1 failed, 2 usage or configuration. Commands about jobs are in ``cli_jobs.py``,
+those about dead letters in ``cli_dead.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from click.exceptions import ClickException
+from redis.exceptions import RedisError
+
+from worker import demo as demonstration
+from worker import screen
+from worker.cli_dead import dead_cli
+from worker.cli_jobs import job_cli, jobs_cli, run_cli
+from worker.config import DEFAULT_ORG, Settings
+from worker.desk import AnyOrg, AsJson, OneOrg, desk
+from worker.errors import BadgesError, ConfigError
+from worker.status import org_status
+
+cli = typer.Typer(
+    name="badges",
+    help="Import badges in bulk: each is issued once, at the vendor's rate, with a result for every row.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli.add_typer(jobs_cli)
+cli.add_typer(run_cli, name="run")
+cli.add_typer(job_cli, name="job")
+cli.add_typer(dead_cli, name="dead")
+
+Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Batches at once in this worker.")]
+Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or threads.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; every expected failure is one sentence and an exit status."""
+    try:
+        code = cli(standalone_mode=False)
+    except ClickException as error:
+        error.show()
+        code = error.exit_code
+    except ConfigError as error:
+        code = _fail(str(error), 2)
+    except (BadgesError, RedisError, OSError) as error:
+        code = _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("stopped", 130)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    screen.err.print(f"[red]badges:[/] {screen.plain(message)}")
+    return code
+
+
+@cli.command()
+def demo(items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 10_000) -> None:
+    """Show the whole on this machine: server, vendor and worker, a file with bad rows, a replay."""
+    demonstration.run(items)
+
+
+@cli.command()
+def up(concurrency: Concurrency = 4, pool: Pool = "threads") -> None:
+    """Run all that one machine needs, in the foreground: server (if none is configured) and worker.
+
+    Ctrl-C drains: what is being sent is finished and settled; what waits is delivered next time.
+    """
+    _work(concurrency, pool)
+
+
+@cli.command()
+def worker(concurrency: Concurrency = 4, pool: Pool = "threads") -> None:
+    """Run a worker in the foreground; start as many as you like, on any machine with the same Redis.
+
+    Ctrl-C or SIGTERM drains: what is being sent is finished and settled, within the HTTP time-out.
+    """
+    _work(concurrency, pool)
+
+
+def _work(concurrency: int, pool: str) -> None:
+    from worker.app import app  # noqa: PLC0415 - Celery is loaded only where it is needed
+
+    _check_orgs(Settings.load())
+    options = ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
+    app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+
+
+def _check_orgs(settings: Settings) -> None:
+    orgs = settings.orgs()
+    missing = [name for name, org in orgs.items() if not org.api_base_url]
+    if missing and not (missing == [DEFAULT_ORG] and len(orgs) > 1):
+        raise ConfigError(
+            f"BADGES_API_BASE_URL is missing (org {', '.join(missing)}): the vendor's host, such as "
+            "https://eu.api.capillarytech.com; for trying things out, start: badges sandbox"
+        )
+
+
+@cli.command()
+def status(org: AnyOrg = None, as_json: AsJson = False) -> None:
+    """Show, per org, what waits, what is in flight, what died, and whether the gate is open."""
+    with desk() as here:
+        orgs = [org_status(here.queue.client, name) for name in here.reports.org_names(org)]
+    if as_json:
+        screen.say_json(orgs)
+    else:
+        screen.show_status(orgs)
+
+
+@cli.command()
+def pause(
+    org: OneOrg = DEFAULT_ORG, reason: Annotated[str, typer.Option(help="Shown in status.")] = ""
+) -> None:
+    """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
+    with desk() as here:
+        paused = here.queue.pause(here.org(org).name, why="operator", reason=reason)
+    screen.out.print(f"{org} is paused" if paused else f"{org} was paused already")
+
+
+@cli.command()
+def resume(org: OneOrg = DEFAULT_ORG) -> None:
+    """Let batches of an org start again, with credentials read anew."""
+    with desk() as here:
+        resumed = here.queue.resume(here.org(org))
+    screen.out.print(f"{org} goes on" if resumed else f"{org} was not paused")
+
+
+@cli.command()
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    rate: Annotated[int, typer.Option(min=1, help="Requests a minute; more are answered 429.")] = 100,
+    latency_ms: Annotated[int, typer.Option(min=0, help="How long an answer takes at most.")] = 50,
+    username: Annotated[str | None, typer.Option(help="Want Basic authentication, with --password.")] = None,
+    password: Annotated[str | None, typer.Option()] = None,
+    unknown: Annotated[list[str] | None, typer.Option(help="A badgeMetaId that answers 1054.")] = None,
+) -> None:
+    """Run the vendor's endpoint as a local server, for trying things out; Ctrl-C ends it."""
+    from worker.sandbox import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+    from worker.vendor import SandboxSettings  # noqa: PLC0415
+
+    settings = SandboxSettings(
+        basic=(username, password) if username and password else None,
+        rate=(rate, 60.0),
+        latency_s=(latency_ms / 2000, latency_ms / 1000),
+        unknown_badges=frozenset(unknown or ()),
+    )
+    serve(
+        port=port,
+        settings=settings,
+        on_ready=lambda url: screen.out.print(f"vendor's sandbox on {url}\n  BADGES_API_BASE_URL={url}"),
+    )
+
+
+if __name__ == "__main__":
+    main()

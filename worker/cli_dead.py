@@ -1,0 +1,126 @@
+"""The commands about dead letters."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Annotated
+
+import typer
+
+from worker import deadletters, screen
+from worker.deadletters import Filter, Replayed
+from worker.desk import AnyOrg, AsJson, desk
+from worker.job import DeadKind
+from worker.producer import new_run
+
+dead_cli = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is_help=True)
+
+LISTED = 50
+
+Kind = Annotated[DeadKind | None, typer.Option(help="Only this kind.")]
+Run = Annotated[str | None, typer.Option(help="Only of this run.")]
+Code = Annotated[str | None, typer.Option(help="Only with this error code.")]
+Badge = Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")]
+Customer = Annotated[int | None, typer.Option(help="Only of this customerId.")]
+JobId = Annotated[str | None, typer.Option("--job", help="Only this job.")]
+
+
+@dead_cli.command("list")
+def dead_list(
+    org: AnyOrg = None,
+    kind: Kind = None,
+    run: Run = None,
+    code: Code = None,
+    badge: Badge = None,
+    customer: Customer = None,
+    job: JobId = None,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, each with its reason; with --json one a line, all of them."""
+    which = Filter(org, kind, run, code, badge, customer, job)
+    with desk() as here:
+        rows = deadletters.rows(here.reports, which)
+        if as_json:
+            for row in rows:
+                screen.say_json(row)
+            return
+        shown = [row for row, _ in zip(rows, range(LISTED + 1), strict=False)]
+    screen.table(
+        "",
+        ("job", "run", "badge", "customer", "kind", "code", "message"),
+        [
+            (r["job_id"], r["run"], r["badgeMetaId"] or "", str(r["customerId"] or ""), *r["error"].values())
+            for r in shown[:LISTED]
+        ],
+    )
+    if len(shown) > LISTED:
+        screen.out.print(f"… only the first {LISTED}; all of them: --json, or: badges dead groups")
+
+
+@dead_cli.command("groups")
+def dead_groups(
+    org: AnyOrg = None,
+    kind: Kind = None,
+    run: Run = None,
+    code: Code = None,
+    badge: Badge = None,
+    customer: Customer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count dead letters by kind, code and badge, largest group first."""
+    with desk() as here:
+        groups = deadletters.groups(here.reports, Filter(org, kind, run, code, badge, customer))
+    if as_json:
+        screen.say_json([group.as_json() for group in groups])
+        return
+    screen.show_groups(groups)
+
+
+@dead_cli.command("replay")
+def dead_replay(
+    org: AnyOrg = None,
+    kind: Kind = None,
+    run: Run = None,
+    code: Code = None,
+    badge: Badge = None,
+    customer: Customer = None,
+    job: JobId = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Mend a field: each becomes a new job."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be replayed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue dead letters again, with a new count of attempts.
+
+    Invalid rows can't be replayed: mend the file and import it again. Jobs in doubt may have been issued,
+    and are only replayed with --kind in_doubt: the badge may then be issued twice.
+    """
+    changes = _changes(change or [])
+    which = Filter(org, kind, run, code, badge, customer, job)
+    done = Replayed()
+    with desk() as here:
+        new = new_run("replay") if changes else ""
+        chosen = deadletters.replayable(here.reports, which)
+        if dry_run:
+            done = Replayed(replayed=sum(1 for _ in chosen))
+        else:
+            for name, of_one in groupby(chosen, key=lambda dead: dead[0]):
+                letters = ((job_id, record) for _, job_id, record in of_one)
+                done += deadletters.replay(here.queue, here.org(name), letters, run=new, changes=changes)
+    if as_json:
+        screen.say_json(done.as_json() | {"dry_run": dry_run})
+        return
+    verb = "would be replayed" if dry_run else "replayed"
+    screen.out.print(f"{done.replayed:,} {verb}, {done.duplicates:,} refused as duplicates")
+    if done.run:
+        screen.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
+
+
+def _changes(given: list[str]) -> dict[str, str]:
+    changes = dict(part.partition("=")[::2] for part in given)
+    for name, value in changes.items():
+        if not name or not value:
+            raise typer.BadParameter(f"--set wants FIELD=VALUE, such as badgeMetaId=…, not {name!r}")
+    return changes

@@ -1,0 +1,116 @@
+"""The call to the vendor: one HTTP request, one real deadline, and what is certain when it fails.
+
+Whether any byte of the request left decides between "certainly not applied" and "in doubt"; it is
+taken from the transport itself, not guessed from the exception. What the answer means is decided in
+``response.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, TypeVar
+
+import httpx
+
+from worker.config import Org
+from worker.job import Job
+from worker.response import NoReply, Reply
+
+T = TypeVar("T")
+
+ANSWER_MAX_BYTES = 16 * 1024 * 1024
+# Shorter than any server keeps an idle connection: one that it closes just as we send would be in doubt.
+KEEPALIVE_S = 4.0
+HEADERS_KEPT = ("retry-after", "date")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Watches the transport: did any byte of the request leave?"""
+
+    sent: bool = False
+
+    async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started"):
+            self.sent = True
+
+
+class VendorClient:
+    """Calls the vendor; one per process, made at first use so that no connection crosses a fork.
+
+    All calls share one event loop in a thread of its own: only there can a deadline bound a whole
+    call, name resolution and a slowly dripping answer included.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vendor-client", daemon=True)
+        self._thread.start()
+        self._http = httpx.AsyncClient(
+            # The cookies in the vendor's sample are Cloudflare's, not ours to send.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
+            follow_redirects=False,
+        )
+
+    def put(self, org: Org, jobs: Sequence[Job], headers: Mapping[str, str]) -> Reply | NoReply:
+        """Send a batch; returns what came back, and raises nothing that the network can cause."""
+        body = [job.badge.body(org.epoch_unit) for job in jobs]
+        return self.request(org, org.api_method, org.api_path, body=body, headers=headers)
+
+    def request(
+        self, org: Org, method: str, path: str, *, body: Any, headers: Mapping[str, str]
+    ) -> Reply | NoReply:
+        """Make one JSON call to the org's host, within its HTTP time-out from first to last byte."""
+        request = self._http.build_request(
+            method,
+            f"{org.api_base_url}{path}",
+            content=json.dumps(body, separators=(",", ":")),
+            headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
+            timeout=org.http_timeout_s,
+        )
+        return self._wait_for(self._exchange(request, org.http_timeout_s))
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        if not self._loop.is_closed():
+            self._wait_for(self._http.aclose())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _wait_for(self, what: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
+        return future.result()
+
+    async def _exchange(self, request: httpx.Request, timeout_s: float) -> Reply | NoReply:
+        progress = _Progress()
+        request.extensions["trace"] = progress
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._receive(request)
+        except TimeoutError:
+            return NoReply(progress.sent, "timeout", f"no whole answer within {timeout_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            name = type(error).__name__
+            return NoReply(progress.sent, name, f"{name}: {error}" if str(error) else name)
+
+    async def _receive(self, request: httpx.Request) -> Reply | NoReply:
+        response = await self._http.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > ANSWER_MAX_BYTES:
+                    reason = f"the answer is larger than {ANSWER_MAX_BYTES} bytes"
+                    return NoReply(sent=True, code="too_long", reason=reason)
+        finally:
+            await response.aclose()
+        kept = {name: response.headers[name] for name in HEADERS_KEPT if name in response.headers}
+        return Reply(response.status_code, bytes(body), kept)

@@ -1,0 +1,286 @@
+"""Settings: read once from ``BADGES_*`` and ``ORGS_FILE``, checked, and handed down from there.
+
+Nothing else in the program looks at the environment. A secret may be given by file (``BADGES_X_FILE``
+for ``BADGES_X``); secrets are ``SecretStr`` from here on, so that no log, error or ``repr`` shows them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import tomllib
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from worker.badge import EpochUnit
+from worker.errors import ConfigError
+
+PREFIX = "BADGES_"
+DEFAULT_ORG = "default"
+SECRETS = ("redis_url", "broker_url", "basic_password", "basic_token", "oauth_key", "oauth_secret")
+
+_LIMIT = re.compile(r"(\d+)\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE)
+_WINDOW_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_ORG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``count`` requests in any ``window_s`` seconds, across all processes."""
+
+    count: int
+    window_s: int
+
+
+def parse_limits(text: str) -> tuple[Limit, ...]:
+    """Read ``100/minute`` or several such with commas between; all hold at once; shortest window first."""
+    limits = []
+    for part in text.split(","):
+        found = _LIMIT.fullmatch(part.strip())
+        if not found or int(found[1]) == 0:
+            raise ValueError(f"{part.strip()!r} is no limit; write 100/minute or 100/minute,5/second")
+        limits.append(Limit(int(found[1]), _WINDOW_S[found[2].lower()]))
+    return tuple(sorted(limits, key=lambda limit: limit.window_s))
+
+
+class Org(BaseModel):
+    """One target organisation at the vendor: where, as whom, how fast, and what to do when it goes wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = DEFAULT_ORG
+    api_base_url: str | None = Field(default=None, description="The vendor's host for this org, https://…")
+    api_path: str = Field(default="/api_gateway/v1/badges/import/customerBadges", pattern=r"^/\S*$")
+    api_method: Literal["PUT", "POST"] = "PUT"
+    auth: Literal["none", "basic", "oauth"] = "none"
+    basic_username: str | None = None
+    basic_password: SecretStr | None = Field(default=None, description="Plain; sent as the vendor's md5 form")
+    basic_token: SecretStr | None = Field(default=None, description="A ready Basic token, instead of both")
+    oauth_key: SecretStr | None = None
+    oauth_secret: SecretStr | None = None
+    rate_limit: str = Field(default="100/minute", description="Requests; several with commas between")
+    batch_size: int = Field(default=100, ge=1, le=1000)
+    batch_linger_s: float = Field(default=1.0, ge=0, le=3600)
+    max_in_flight: int = Field(default=4, ge=1, le=1000)
+    http_timeout_s: float = Field(default=30, gt=0, le=600)
+    max_attempts: int = Field(default=5, ge=1, le=1000)
+    retry_base_s: float = Field(default=2, gt=0, le=3600)
+    retry_max_s: float = Field(default=600, gt=0, le=86400)
+    in_doubt: Literal["park", "resend"] = "park"
+    result_ttl_days: float = Field(default=30, gt=0)
+    epoch_unit: EpochUnit = "s"
+    strict_dates: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits_a_key(cls, name: str) -> str:
+        if not _ORG_NAME.fullmatch(name):
+            raise ValueError("an org's name is 1 to 32 of a-z 0-9 . _ -")
+        return name
+
+    @field_validator("api_base_url")
+    @classmethod
+    def _base_url_is_safe(cls, url: str | None) -> str | None:
+        return None if url is None else _checked_url(url)
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _limit_reads(cls, text: str) -> str:
+        parse_limits(text)
+        return text
+
+    @field_validator("api_method", "auth", "in_doubt", "epoch_unit", mode="before")
+    @classmethod
+    def _any_case(cls, value: object, info: Any) -> object:
+        if not isinstance(value, str):
+            return value
+        return value.upper() if info.field_name == "api_method" else value.lower()
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> Self:
+        if self.auth == "basic" and not (self.basic_token or (self.basic_username and self.basic_password)):
+            raise ValueError("AUTH=basic needs BASIC_USERNAME and BASIC_PASSWORD, or BASIC_TOKEN")
+        if self.auth == "oauth" and not (self.oauth_key and self.oauth_secret):
+            raise ValueError("AUTH=oauth needs OAUTH_KEY and OAUTH_SECRET")
+        return self
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The rate limits, shortest window first."""
+        return parse_limits(self.rate_limit)
+
+    @property
+    def basic_header(self) -> str:
+        """The ``Authorization`` header; doc: ``base64(username:md5hex(password))``."""
+        if self.basic_token:
+            return f"Basic {self.basic_token.get_secret_value()}"
+        password = self.basic_password.get_secret_value() if self.basic_password else ""
+        digest = hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()
+        return "Basic " + b64encode(f"{self.basic_username}:{digest}".encode()).decode()
+
+
+class Settings(Org, BaseSettings):
+    """All of ``BADGES_*``: what the process needs, and the org ``default``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    redis_url: SecretStr | None = Field(default=None, description="None: the embedded server")
+    broker_url: SecretStr | None = Field(default=None, description="None: the same Redis")
+    data_dir: Path = Path(".badges")
+    orgs_file: Path | None = None
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read what was passed, then the environment, then the files that ``BADGES_*_FILE`` name."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    @classmethod
+    def load(cls, **values: Any) -> Settings:
+        """Read the environment (``values`` win over it).
+
+        Raises:
+            ConfigError: a setting is wrong; every one that is, by its name.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, PREFIX)) from None
+
+    def orgs(self) -> dict[str, Org]:
+        """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.
+
+        A table stands for itself: it inherits nothing from the environment, least of all credentials.
+        The file is read anew at every call.
+
+        Raises:
+            ConfigError: the file can't be read, or a table in it is wrong.
+        """
+        default = Org(**{name: getattr(self, name) for name in Org.model_fields})
+        return {DEFAULT_ORG: default} | (_read_orgs(self.orgs_file) if self.orgs_file else {})
+
+    def org(self, name: str) -> Org:
+        """Return one org.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        orgs = self.orgs()
+        if name not in orgs:
+            raise ConfigError(f"there is no org {name!r}; configured: {', '.join(sorted(orgs))}")
+        return orgs[name]
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        return (_read_secret(path) if path and field_name in SECRETS else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(None, name)[0] for name in SECRETS}
+        return {name: secret for name, secret in found.items() if secret is not None}
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """Say which ``BADGES_*`` variables nobody reads, with the name that was probably meant."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields if name != "name"}
+    known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return [f"{name} is no setting{_meant(name, known)}" for name in unknown]
+
+
+def _meant(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _read_secret(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The secret file {path} can't be read: {error}") from None
+
+
+def _read_orgs(path: Path) -> dict[str, Org]:
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
+    orgs = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"BADGES_ORGS_FILE {path}: {name!r} must be a table, [{name}], with settings in it"
+            )
+        try:
+            orgs[name] = Org.model_validate({"name": name} | _with_secrets(table))
+        except ValidationError as error:
+            raise ConfigError(f"BADGES_ORGS_FILE {path}, [{name}]: {_explain(error, '')}") from None
+    return orgs
+
+
+def _with_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
+    by_file = {f"{name}_file": name for name in SECRETS}
+    return {by_file.get(k, k): _read_secret(v) if k in by_file else v for k, v in table.items()}
+
+
+def _explain(error: ValidationError, prefix: str) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        words = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{prefix}{name.upper() if prefix else name}: {words}" if name else words)
+    return "; ".join(lines)
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as https://eu.api.capillarytech.com")
+    if parts.username or parts.password:
+        raise ValueError("must not hold credentials; use BASIC_USERNAME and BASIC_PASSWORD")
+    if parts.query or parts.fragment:
+        raise ValueError("must be the host's URL alone, without ? and #")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("must be https://, since credentials travel over it (http:// only for loopback)")
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

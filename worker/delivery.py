@@ -1,0 +1,142 @@
+"""Delivery: claim a batch, send it, read the answer, settle every job. This is the way of a job.
+
+What may start when is decided in ``scripts/claim.lua``, what an answer means in ``response.py``, what
+is done about it in ``policy.py``. A process that dies anywhere in here leaves an overdue lease, which
+the next claim gives up as in doubt.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from worker.auth import Authenticator, AuthFailed, Credentials
+from worker.client import VendorClient
+from worker.config import Org
+from worker.errors import NotDurable
+from worker.policy import settlements
+from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.response import NoReply, Reply, Signal, Verdict, read_answer
+
+log = structlog.get_logger()
+
+# Keeps counting while the machine is suspended, where the system has such a clock.
+_FENCE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def fence_now() -> float:
+    """Return seconds on a clock that a suspended process or machine doesn't stop."""
+    return time.clock_gettime(_FENCE_CLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A batch that was sent and settled."""
+
+    batch: Batch
+    verdict: Verdict
+    sent: Sent
+    settled: Settled
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Makes at most one PUT per call of ``deliver``; one per process, safe to share between threads."""
+
+    queue: Queue
+    client: VendorClient
+    auth: Authenticator
+
+    def deliver(self, org: Org, *, on_more: Callable[[], None]) -> Delivered | Wait:
+        """Send one batch and settle it, or say what there is to wait for.
+
+        ``on_more`` is called before the PUT when there is room for another batch, and after it when
+        this one held the last place.
+        """
+        send_by = fence_now() + SEND_WINDOW_S
+        credentials = self._credentials(org)
+        if isinstance(credentials, Wait):
+            return credentials
+        batch = self._claim(org)
+        if isinstance(batch, Wait):
+            return batch
+        if batch.more:
+            on_more()
+        with bound_contextvars(batch=batch.id):
+            answer = self._send(org, batch, credentials, send_by)
+            if isinstance(answer, Wait):
+                return answer
+            delivered = self._settle(org, batch, credentials, *answer)
+        if delivered.settled.more:
+            on_more()
+        return delivered
+
+    def _credentials(self, org: Org) -> Credentials | Wait:
+        credentials = self.auth.credentials(org)
+        if not isinstance(credentials, AuthFailed):
+            return credentials
+        log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
+        if credentials.lasting:
+            self.queue.pause(org.name, why="auth", reason=credentials.reason)
+            return Wait("paused", -1)
+        return Wait("no token", int((time.time() + org.retry_base_s) * 1000))
+
+    def _claim(self, org: Org) -> Batch | Wait:
+        batch_id = new_id()
+        try:
+            return self.queue.claim(org, batch_id)
+        except NotDurable as error:
+            log.warning("claim.not_durable", batch=batch_id, reason=str(error))
+            return self._release(org, self.queue.claim(org, batch_id, durably=False), "not durable")
+
+    def _send(
+        self, org: Org, batch: Batch, credentials: Credentials, send_by: float
+    ) -> tuple[Reply | NoReply, int] | Wait:
+        """Make the PUT at the batch's time, unless it has grown too late for it."""
+        time.sleep(max(0.0, batch.send_in_s))
+        started = time.monotonic()
+        if fence_now() > send_by:
+            log.warning("batch.too_late")
+            return self._release(org, batch, "too late")
+        answer = self.client.put(org, batch.jobs, credentials.headers)
+        return answer, round((time.monotonic() - started) * 1000)
+
+    def _settle(
+        self, org: Org, batch: Batch, credentials: Credentials, answer: Reply | NoReply, elapsed_ms: int
+    ) -> Delivered:
+        verdict = read_answer(batch.jobs, answer)
+        if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, credentials):
+            verdict = replace(verdict, signal=Signal.STALE_TOKEN)
+        sent = Sent(answer.code if isinstance(answer, NoReply) else str(answer.status), elapsed_ms)
+        decided = settlements(batch.jobs, verdict, org=org, random=random.random)
+        settled = self.queue.settle(org, batch, decided, verdict=verdict, sent=sent)
+        _log(batch, verdict, sent, settled)
+        return Delivered(batch, verdict, sent, settled)
+
+    def _release(self, org: Org, batch: Batch | Wait, why: str) -> Wait:
+        if isinstance(batch, Wait):
+            return batch
+        settled = self.queue.release(org, batch.id, batch.jobs)
+        return Wait(why, settled.at)
+
+
+def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:
+    """One line a batch; one more for each badge that was issued twice, which must never be missed."""
+    log.info(
+        "batch.settled",
+        jobs=len(batch.jobs),
+        issued=settled.issued,
+        dead=settled.dead,
+        retrying=settled.retrying,
+        queued=settled.queued,
+        status=sent.status,
+        elapsed_ms=sent.elapsed_ms,
+        **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
+    )
+    for job_id in settled.twice:
+        log.critical("job.issued_twice", job=job_id)

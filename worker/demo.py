@@ -1,0 +1,188 @@
+"""The demonstration: everything real, on this machine, in a temporary folder, gone when it ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+from worker import deadletters, keys, screen
+from worker.config import DEFAULT_ORG, PREFIX, Settings
+from worker.connection import Connection
+from worker.deadletters import Filter
+from worker.importing import import_file
+from worker.job import DeadKind
+from worker.producer import Enqueued, new_run
+from worker.queue import Queue
+from worker.runs import Reports, RunProgress, follow
+from worker.sandbox import SandboxServer
+from worker.vendor import SandboxSettings
+
+RATE_PER_SECOND = 20
+USERNAME, PASSWORD = "demo.till", "demo-password"
+GOOD_BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
+MISTYPED_BADGE = "654e08f2041fd452b3ef5b2f"
+DRAIN_S = 15
+
+
+def run(items: int) -> None:
+    """Import ``items`` rows with some bad ones into a sandbox vendor, and show what becomes of them."""
+    started = time.monotonic()
+    temporary = tempfile.TemporaryDirectory(prefix="badges-demo-")
+    with _interruptible(), temporary as folder, _sandbox() as vendor:
+        environment = _environment(folder, vendor.url)
+        settings = _settings(folder, vendor.url)
+        screen.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
+        with Connection.open(settings) as connection, _worker(environment, Path(folder)):
+            with connection.client() as client:
+                _story(settings, Queue(client), Path(folder), items)
+            requests = vendor.vendor.ledger().statuses
+    twice = vendor.vendor.ledger().issued_more_than_once
+    screen.out.print(
+        f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, and "
+        f"issued {len(twice):,} badges twice. All of it took {screen.duration(time.monotonic() - started)}; "
+        "nothing of it is left on this machine."
+    )
+
+
+def _story(settings: Settings, queue: Queue, folder: Path, items: int) -> None:
+    org = settings.org(DEFAULT_ORG)
+    reports = Reports(client=queue.client, orgs={DEFAULT_ORG: org})
+    file = folder / "members.csv"
+    _write_rows(file, items)
+    screen.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
+    run_name = new_run("members")
+    with file.open("rb") as stream, screen.progress_bar("importing", items, unit="rows") as move:
+        done = 0
+        for chunk in import_file(queue, org, stream, name=file.name, run=run_name):
+            done += chunk.accepted + chunk.duplicates + chunk.invalid
+            move(done)
+            _show_first_invalid(chunk, done)
+    progress = screen.follow_run(follow(reports, run_name, every_s=0.1))
+    _summary(queue, progress)
+    screen.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
+    screen.show_groups(deadletters.groups(reports, Filter()))
+    _mend(queue, reports, settings)
+
+
+def _mend(queue: Queue, reports: Reports, settings: Settings) -> None:
+    screen.out.print(
+        f"\n[bold]Mending[/] the mistyped badge: badges dead replay --badge {MISTYPED_BADGE} "
+        f"--set badgeMetaId={GOOD_BADGES[0]}"
+    )
+    which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
+    letters = ((job_id, record) for _, job_id, record in deadletters.replayable(reports, which))
+    changes = {"badgeMetaId": GOOD_BADGES[0]}
+    done = deadletters.replay(
+        queue, settings.org(DEFAULT_ORG), letters, run=new_run("replay"), changes=changes
+    )
+    if done.run and (last := screen.follow_run(follow(reports, done.run, every_s=0.1))):
+        screen.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
+
+
+def _summary(queue: Queue, progress: RunProgress | None) -> None:
+    if progress is None:
+        return
+    screen.out.print()
+    screen.show_run(progress)
+    stats = queue.client.hgetall(keys.key(DEFAULT_ORG, "stats"))
+    requests, sent = int(stats.get("requests", 0)), int(stats.get("items", 0))
+    fill = sent / requests if requests else 0
+    screen.out.print(f"  {requests:>11,} requests made, {fill:.0f} jobs in each on average")
+
+
+def _show_first_invalid(chunk: Enqueued, done: int) -> None:
+    invalid = next((note for note in chunk.noted if note.kind == "invalid"), None)
+    if invalid and done <= 1000:
+        screen.err.print(f"  such as row {invalid.row}, {invalid.field}: {screen.plain(invalid.reason)}")
+
+
+def _write_rows(file: Path, items: int) -> None:
+    random = Random(items)  # noqa: S311 - the same rows every time
+    with file.open("w", newline="") as stream:
+        out = csv.writer(stream)
+        out.writerow(["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn"])
+        row: list[object] = []
+        for n in range(items):
+            kind = random.random()
+            if kind < 0.01 and row:
+                out.writerow(row)  # the same badge once more
+                continue
+            badge = MISTYPED_BADGE if kind < 0.03 else random.choice(GOOD_BADGES)
+            customer: object = f"C-{n}" if kind > 0.995 else 500_000_000 + n
+            row = [badge, customer, 1_674_292_011, 1_905_828_011]
+            out.writerow(row)
+
+
+def _settings(folder: str, url: str) -> Settings:
+    environment = _environment(folder, url)
+    names = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX)
+    }
+    return Settings.load(**names)
+
+
+def _environment(folder: str, url: str) -> dict[str, str]:
+    """Return the worker's environment: the demonstration's own settings, and none of the user's."""
+    own = {
+        "DATA_DIR": f"{folder}/data",
+        "API_BASE_URL": url,
+        "AUTH": "basic",
+        "BASIC_USERNAME": USERNAME,
+        "BASIC_PASSWORD": PASSWORD,
+        "RATE_LIMIT": f"{RATE_PER_SECOND}/second",
+        "BATCH_LINGER_S": "0.5",
+    }
+    others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return others | {PREFIX + name: value for name, value in own.items()}
+
+
+def _sandbox() -> SandboxServer:
+    return SandboxServer(
+        settings=SandboxSettings(
+            basic=(USERNAME, PASSWORD),
+            unknown_badges=frozenset({MISTYPED_BADGE}),
+            rate=(RATE_PER_SECOND, 1.0),
+            latency_s=(0.02, 0.08),
+        )
+    )
+
+
+@contextmanager
+def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
+    """Run a real worker in a process of its own while the block lasts."""
+    command = [sys.executable, "-m", "worker.cli", "worker"]
+    with (folder / "worker.log").open("wb") as log:
+        # In a session of its own: Ctrl-C is for the demonstration, which then stops the worker.
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(DRAIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, with everything cleaned up."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,45 @@
+"""What every command works with: settings, Redis, and the options that many commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from worker import screen
+from worker.config import Org, Settings, unknown_settings
+from worker.connection import Connection
+from worker.queue import Queue
+from worker.runs import Reports
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+AnyOrg = Annotated[str | None, typer.Option("--org", help="Only this org. [default: all]")]
+OneOrg = Annotated[str, typer.Option("--org", help="The org.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """An open connection, and what reads and writes over it."""
+
+    settings: Settings
+    connection: Connection
+    queue: Queue
+    reports: Reports
+
+    def org(self, name: str) -> Org:
+        """Return a configured org."""
+        return self.settings.org(name)
+
+
+@contextmanager
+def desk() -> Iterator[Desk]:
+    """Open the configured Redis, or the embedded server, for as long as the block lasts."""
+    settings = Settings.load()
+    for warning in unknown_settings(os.environ):
+        screen.err.print(f"[yellow]{screen.plain(warning)}[/]")
+    with Connection.open(settings) as connection, connection.client() as client:
+        yield Desk(settings, connection, Queue(client), Reports(client=client, orgs=settings.orgs()))

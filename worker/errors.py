@@ -1,0 +1,45 @@
+"""The errors this program raises, all in one place.
+
+    BadgesError
+    ├── ConfigError          a setting is wrong; the command line exits 2
+    ├── FileError            a file to import can't be read at all
+    ├── EmbeddedServerError  the embedded server can't be started or reached
+    ├── StoreError           Redis can't do what was asked of it
+    │   └── NotDurable       what was written can't be made durable in time
+    ├── NotFound             no job, run or org of that name
+    └── DeliveryFailed       a batch in which nothing was issued because the call failed
+
+What the vendor answers is never an exception: it is an outcome (``response.py``).
+"""
+
+
+class BadgesError(Exception):
+    """Base of all our own errors; its text is a whole sentence for a person."""
+
+
+class ConfigError(BadgesError):
+    """A setting is missing or wrong; the text names it and says how to mend it."""
+
+
+class FileError(BadgesError):
+    """A whole file can't be read; the text says why, and what would be accepted."""
+
+
+class EmbeddedServerError(BadgesError):
+    """The embedded server can't run here; the text says why and what to do instead."""
+
+
+class StoreError(BadgesError):
+    """Redis refused or could not be reached; nothing was half done."""
+
+
+class NotDurable(StoreError):  # noqa: N818 - reads as what is the case, like KeyError's cousins in httpx
+    """A write was made, but the server didn't confirm in time that it is on disk."""
+
+
+class NotFound(BadgesError):  # noqa: N818 - as above
+    """What was asked for by name isn't there."""
+
+
+class DeliveryFailed(BadgesError):  # noqa: N818 - shown as the task's failure in Flower
+    """Nothing of a batch was issued because the call failed; the jobs are settled all the same."""

@@ -1,0 +1,185 @@
+"""The job: one badge to issue, its states, its id, and the record that is the only truth about it.
+
+A record is one flat Redis hash. Its field names are single letters and its values short (64 bytes at
+most), so that Redis keeps it as one compact listpack: a million queued jobs take a quarter of a gigabyte.
+What each letter means stands here and nowhere else; the scripts use the same letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from worker.badge import BadgeIssue, short_hash
+
+
+class State(StrEnum):
+    """Where a job is on its way; the value is what the record holds."""
+
+    QUEUED = "q"
+    SENDING = "s"
+    RETRYING = "r"
+    ISSUED = "i"
+    DEAD = "d"
+
+    @property
+    def word(self) -> str:
+        """The state in the words of the command line."""
+        return self.name.lower()
+
+
+TERMINAL = frozenset({State.ISSUED, State.DEAD})
+
+
+class DeadKind(StrEnum):
+    """Why a job needs a person."""
+
+    REJECTED = "rejected"
+    EXHAUSTED = "exhausted"
+    INVALID = "invalid"
+    IN_DOUBT = "in_doubt"
+    CANCELLED = "cancelled"
+
+
+FIELDS = {
+    "s": "state, one letter of State",
+    "b": "badgeMetaId",
+    "c": "customerId",
+    "e": "earnEventDate, as it was given",
+    "E": "earnEventDateISO",
+    "x": "earnExpiresOn, as it was given",
+    "X": "earnExpiresOnISO",
+    "r": "run",
+    "n": "where in the run it came from: a row's number, or the call and the place in it",
+    "p": "hash of the content, only where the id is the producer's own",
+    "t": "enqueued_at, ms",
+    "g": "ready since, ms, where that isn't enqueued_at",
+    "a": "attempts: calls that decided, or may have decided, this job",
+    "B": "the batch that carries it, or carried it last",
+    "f": "finished_at, ms",
+    "k": "the kind of dead letter",
+    "o": "the vendor's error code, or our own word",
+    "m": "message; longer ones go on in m1, m2, m3",
+    "i": "earnedBadgeId",
+    "I": "issuedId",
+    "q": "requestId",
+    "y": "expiresOn, seconds, as the vendor answered",
+    "Y": "expiresOnISO",
+    "v": "the vendor's warnings",
+    "j": "a second earnedBadgeId: the badge was issued twice",
+    "R": "replayed_as: the job that took its place",
+    "O": "replay_of: the dead letter whose place it took",
+    "w": "the raw row, where it was invalid; longer than the others, and bounded",
+    "H": "how many calls issued nothing",
+}
+# "h0" to "h9" are the last attempts that issued nothing: "at_ms batch status code".
+HISTORY_LENGTH = 10
+VALUE_BYTES = 64
+RAW_BYTES = 2000
+
+_BADGE_FIELDS = {
+    "b": "badge_meta_id",
+    "c": "customer_id",
+    "e": "earn_event_date",
+    "E": "earn_event_date_iso",
+    "x": "earn_expires_on",
+    "X": "earn_expires_on_iso",
+}
+_INTEGERS = frozenset("cex")
+
+
+def content_hash(org: str, badge: BadgeIssue) -> str:
+    """Return what stands for this content within this org."""
+    return short_hash(org, badge.content())
+
+
+def badge_fields(badge: BadgeIssue) -> list[str]:
+    """Return the record's fields of a badge, as ``HSET`` takes them."""
+    fields: list[str] = []
+    for letter, name in _BADGE_FIELDS.items():
+        value = getattr(badge, name)
+        if value is not None:
+            fields += (letter, str(value))
+    return fields
+
+
+def badge_of(record: Mapping[str, str]) -> BadgeIssue:
+    """Read the badge back from a record's fields."""
+    values = {
+        name: int(record[letter]) if letter in _INTEGERS else record[letter]
+        for letter, name in _BADGE_FIELDS.items()
+        if letter in record
+    }
+    return BadgeIssue.unchecked(**values)
+
+
+def text_fields(letter: str, text: str) -> list[str]:
+    """Spread a text over fields short enough to keep the record compact, four of them at most."""
+    data = text.encode("utf-8", "replace")[: 4 * VALUE_BYTES]
+    pieces = [data[i : i + VALUE_BYTES] for i in range(0, len(data), VALUE_BYTES)]
+    # A cut may fall inside a letter; what is left of it is dropped, on both sides.
+    return [
+        part
+        for n, piece in enumerate(pieces)
+        for part in (f"{letter}{n or ''}", piece.decode("utf-8", "ignore"))
+    ]
+
+
+def text_of(record: Mapping[str, str], letter: str) -> str | None:
+    """Join what ``text_fields`` spread."""
+    if letter not in record:
+        return None
+    return "".join(record.get(f"{letter}{n or ''}", "") for n in range(4))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as a batch carries it."""
+
+    id: str
+    badge: BadgeIssue
+    attempts: int = 0
+
+
+def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, Any]:
+    """Return the job as ``badges results`` shows it; names and order are the contract's."""
+    return {
+        "job_id": job_id,
+        "run": record.get("r"),
+        "org": org,
+        "badgeMetaId": record.get("b"),
+        "customerId": int(record["c"]) if "c" in record else None,
+        "state": State(record["s"]).word,
+        "attempts": int(record.get("a", 0)),
+        "earnedBadgeId": record.get("i"),
+        "issuedId": record.get("I"),
+        "requestId": record.get("q"),
+        "expiresOn": float(record["y"]) if "y" in record else None,
+        "expiresOnISO": record.get("Y"),
+        "warnings": _warnings(record),
+        "error": _error(record),
+        "enqueued_at": iso_time(record.get("t")),
+        "finished_at": iso_time(record.get("f")),
+    }
+
+
+def iso_time(at_ms: str | None) -> str | None:
+    """Return an instant in the record's milliseconds as ISO 8601 in UTC."""
+    if at_ms is None:
+        return None
+    instant = datetime.fromtimestamp(int(at_ms) / 1000, UTC)
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _error(record: Mapping[str, str]) -> dict[str, Any] | None:
+    if "o" not in record or record["s"] == State.ISSUED:
+        return None
+    return {"kind": record.get("k"), "code": record["o"], "message": text_of(record, "m")}
+
+
+def _warnings(record: Mapping[str, str]) -> list[str]:
+    ours = badge_of(record).date_warnings() if "b" in record and "c" in record else []
+    return ours + ([theirs] if (theirs := text_of(record, "v")) else [])

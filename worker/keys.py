@@ -1,0 +1,66 @@
+"""Every Redis key, in one place.
+
+All keys of an org share the hash slot ``{badges:<org>}``, so that one script may touch them all on a
+Redis Cluster as well. Three keys stand outside, in a slot of their own: they belong to no org.
+
+    per org
+    j:<id>        hash   the record: the only truth about a job (``job.FIELDS``)
+    queue         list   ids that are ready, oldest first
+    isolate       list   "tag width id" of jobs whose batch was refused as a whole
+    retry         zset   id -> due at, ms
+    batch:<id>    list   the slot, us, then the ids that this PUT carries
+    leases        zset   batch -> when its holder is given up, ms
+    inflight      zset   batch -> when its call is over at the latest, ms
+    gate          hash   closed_until, why, since, paused, probing, learned sizes, n and last of the ring
+    ring          string the times of the last sends, us, sixteen digits each
+    dead:<kind>   zset   id -> died at, ms
+    missing:<id>  string a badgeMetaId that the vendor doesn't know, for some minutes
+    run:<run>     hash   counters and times of a run
+    jobs:<run>    list   ids of a run, in the order they came
+    runs          zset   run -> started at, ms
+    call:<id>     string what a call answered, for a while: a repeated call gets the same
+    stats         hash   counters since ever: requests, items, outcomes
+    token         hash   the OAuth token that all processes share
+
+    outside
+    {badges}:wake  zset  org -> when to look at it next, ms: a hint, not a truth
+    {badges}:bell  list  one element when the earliest hint moved ahead
+    {badges}:orgs  set   every org that ever had a job
+"""
+
+from __future__ import annotations
+
+_PREFIXED = ("job", "batch", "dead", "missing", "run", "jobs", "call")
+_PLAIN = ("queue", "isolate", "retry", "leases", "inflight", "gate", "ring", "runs", "stats", "token")
+
+WAKE = "{badges}:wake"
+BELL = "{badges}:bell"
+ORGS = "{badges}:orgs"
+SWEEP = "{badges}:sweep"
+
+
+def slot(org: str) -> str:
+    """Return what every key of an org begins with."""
+    return f"{{badges:{org}}}"
+
+
+def key(org: str, name: str, of: str = "") -> str:
+    """Return one key of an org, such as ``key("default", "job", "abc")``."""
+    return slot(org) + _suffix(name) + of
+
+
+def lua_table() -> str:
+    """Return the Lua table ``K`` of all keys of the org whose slot is ``KEYS[1]``.
+
+    A name that isn't in it is ``nil``, and a script that uses it fails at once.
+    """
+    entries = ", ".join(f"{name} = KEYS[1] .. '{_suffix(name)}'" for name in _PREFIXED + _PLAIN)
+    return f"local K = {{{entries}}}"
+
+
+def _suffix(name: str) -> str:
+    if name in _PREFIXED:
+        return f":{name[0] if name == 'job' else name}:"
+    if name in _PLAIN:
+        return f":{name}"
+    raise KeyError(name)

@@ -1,0 +1,163 @@
+"""What a person sees: tables, progress bars, results; foreign text is made safe to show here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from worker.deadletters import Group
+from worker.runs import COUNTED, RunProgress
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON value on one line of standard output."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def plain(text: object) -> str:
+    """Make foreign text safe to show: no terminal escapes, no markup."""
+    return escape("".join(letter if letter.isprintable() else " " for letter in str(text)))
+
+
+def table(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """Print a table; numbers go to the right."""
+    grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None)
+    rows = [list(line) for line in lines]
+    for n, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[n], int | float) for row in rows)
+        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else plain(cell) for cell in row))
+    out.print(grid)
+
+
+def show_run(run: RunProgress) -> None:
+    """Print one run as a person reads it."""
+    out.print(f"[bold]{plain(run.run)}[/] of org {plain(run.org)}, started {run.started_at}")
+    for state in COUNTED:
+        count = getattr(run, state)
+        if count or state in ("issued", "dead"):
+            kinds = (
+                ", ".join(f"{n:,} {kind}" for kind, n in run.dead_kinds.items()) if state == "dead" else ""
+            )
+            color = _COLORS.get(state, "white") if count else "dim"
+            out.print(f"  [{color}]{count:>11,} {state}[/] {plain(kinds)}")
+    out.print(f"  {run.total:>11,} in all; beside them {run.duplicates:,} duplicates, not queued again")
+    if run.finished_at:
+        out.print(f"  finished {run.finished_at}")
+    elif run.eta_s is not None:
+        out.print(f"  about {duration(run.eta_s)} to go at the configured rate")
+    else:
+        out.print("  its org is paused or not configured; see: badges status")
+
+
+def show_groups(groups: Sequence[Group]) -> None:
+    """Print dead letters by group."""
+    columns = ("count", "kind", "code", "badge", "message", "for example")
+    table("", columns, [(g.count, g.kind, g.code, g.badgeMetaId or "", g.message, g.sample) for g in groups])
+
+
+def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
+    """Print what each org is doing, and why not if it isn't."""
+    columns = ("org", "queued", "oldest", "retrying", "in flight", "dead", "sent last minute", "gate")
+    lines = []
+    for org in orgs:
+        gate, oldest = org["gate"], org["oldest_s"]
+        words = [
+            gate["state"],
+            gate["why"] or "",
+            gate["reason"] or "",
+            f"since {gate['since']}" if gate["since"] else "",
+        ]
+        dead = ", ".join(f"{count:,} {kind}" for kind, count in org["dead"].items()) or "none"
+        counts = (org["retrying"], org["in_flight"], dead, org["sent_last_minute"])
+        age = duration(oldest) if oldest is not None else ""
+        lines.append((org["org"], org["queued"], age, *counts, " ".join(word for word in words if word)))
+    table("", columns, lines)
+
+
+def duration(seconds: float) -> str:
+    """Say how long in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class Bar(Protocol):
+    """Moves a progress bar to ``done`` of ``total``."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Move it; a ``total`` becomes the new one."""
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None, *, unit: str) -> Iterator[Bar]:
+    """Show a bar on standard error while the block lasts; nothing but its last state without a terminal."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, total=total: bar.update(task, completed=done, total=total)
+
+
+def follow_run(snapshots: Iterable[RunProgress]) -> RunProgress | None:
+    """Show a run's progress live, until it is over; returns the last of it."""
+    last = None
+    with progress_bar("delivering", None, unit="jobs ended") as move:
+        for last in snapshots:
+            move(last.issued + last.dead, last.total)
+    return last
+
+
+def write_results(rows: Iterable[Mapping[str, Any]], *, form: str, to: TextIO) -> int:
+    """Write results as ``jsonl`` or ``csv``, row by row; returns how many."""
+    count = 0
+    writer = csv.writer(to) if form == "csv" else None
+    for count, row in enumerate(rows, 1):
+        if writer is None:
+            to.write(json.dumps(row) + "\n")
+            continue
+        flat = _flat(row)
+        if count == 1:
+            writer.writerow(flat)
+        writer.writerow(flat.values())
+    return count
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    error = row["error"] or {}
+    flat = {name: value for name, value in row.items() if name != "error"}
+    flat["warnings"] = "; ".join(row["warnings"])
+    return flat | {f"error_{name}": error.get(name) for name in ("kind", "code", "message")}

@@ -1,0 +1,71 @@
+-- Shared by every script, behind the table K of keys: the clock, the counters of runs, dying.
+-- Job states: q queued, s sending, r retrying, i issued, d dead. Fields: see job.py.
+local time = redis.call('TIME')
+local NOW_US = time[1] * 1000000 + time[2]
+local NOW = math.floor(NOW_US / 1000)
+local NEVER = math.huge
+local CALL_TTL_S = 900 -- longer than any client repeats a call whose reply was lost
+
+-- tostring() loses digits of large numbers.
+local function int(n) return string.format('%.0f', n) end
+
+-- JSON has no infinity: "never" is -1.
+local function instant(at) return at == NEVER and -1 or at end
+
+-- What a run holds in each state, collected while a script goes on and written once at its end.
+local COUNTER = {q = 'queued', s = 'sending', r = 'retrying', i = 'issued', d = 'dead'}
+local tally = {}
+
+local function count(run, counter, by)
+  if not run then return end
+  local mine = tally[run] or {}
+  tally[run] = mine
+  mine[counter] = (mine[counter] or 0) + by
+end
+
+local function moved(run, from, to)
+  if from then count(run, COUNTER[from], -1) end
+  count(run, COUNTER[to], 1)
+end
+
+local function write_counts()
+  for run, counters in pairs(tally) do
+    local key = K.run .. run
+    for counter, by in pairs(counters) do
+      if by ~= 0 then redis.call('HINCRBY', key, counter, int(by)) end
+    end
+    local open = redis.call('HMGET', key, 'queued', 'sending', 'retrying')
+    if (tonumber(open[1]) or 0) + (tonumber(open[2]) or 0) + (tonumber(open[3]) or 0) == 0 then
+      redis.call('HSET', key, 'finished_at', int(NOW))
+    else
+      redis.call('HDEL', key, 'finished_at')
+    end
+  end
+end
+
+local function stat(counter, by)
+  if by ~= 0 then redis.call('HINCRBY', K.stats, counter, int(by)) end
+end
+
+-- A job becomes a dead letter of a kind; from is its state till now, nil for one that is just born.
+local function bury(id, run, from, kind, ...)
+  redis.call('HSET', K.job .. id, 's', 'd', 'k', kind, 'f', int(NOW), ...)
+  redis.call('ZADD', K.dead .. kind, int(NOW), id)
+  moved(run, from, 'd')
+  count(run, 'dead:' .. kind, 1)
+  stat('dead:' .. kind, 1)
+end
+
+-- A dead letter is one no longer: it is queued again, or turned out to be issued.
+local function exhume(id, run, kind)
+  redis.call('ZREM', K.dead .. kind, id)
+  redis.call('HDEL', K.job .. id, 'k', 'o', 'm', 'm1', 'm2', 'm3', 'f')
+  count(run, 'dead:' .. kind, -1)
+end
+
+local function said(call) return redis.call('GET', K.call .. call) end
+
+local function say(call, answer)
+  redis.call('SET', K.call .. call, answer, 'EX', CALL_TTL_S)
+  return answer
+end

@@ -1,0 +1,121 @@
+-- Shared by every script: when the org's next batch may start, and why not earlier. One brain, one clock.
+-- cfg: limits {{count, window_us, guard_us}, ...} shortest window first, batch_size, linger_ms,
+--      max_in_flight, horizon_us (how far ahead of its time a slot is given out).
+
+local function read_gate()
+  local gate, flat = {}, redis.call('HGETALL', K.gate)
+  for n = 1, #flat, 2 do gate[flat[n]] = tonumber(flat[n + 1]) or flat[n + 1] end
+  return gate
+end
+
+local function set_gate(gate, ...)
+  local pairs_ = {...}
+  for n = 1, #pairs_, 2 do gate[pairs_[n]] = pairs_[n + 1] end
+  redis.call('HSET', K.gate, ...)
+end
+
+local function longest_window_us(cfg) return cfg.limits[#cfg.limits][2] end
+
+local function ring_size(cfg)
+  local size = 0
+  for _, limit in ipairs(cfg.limits) do size = math.max(size, limit[1]) end
+  return size
+end
+
+local function sent_at(n, size)
+  local place = (n % size) * 16
+  return tonumber(redis.call('GETRANGE', K.ring, place, place + 15))
+end
+
+-- Start afresh behind a closed gate: after one longest window no earlier send counts any more. Taken
+-- when the clock steps back, and when the limits change and the ring no longer fits.
+local function forget_sends(cfg, gate, why)
+  redis.call('DEL', K.ring)
+  redis.call('HDEL', K.gate, 'last')
+  gate.last = nil
+  local reopens = NOW + math.ceil(longest_window_us(cfg) / 1000)
+  set_gate(gate, 'n', 0, 'size', ring_size(cfg), 'closed_until', int(reopens), 'why', why)
+  gate.closed_until = reopens
+end
+
+local function check_ring(cfg, gate)
+  if gate.size and gate.size ~= ring_size(cfg) then
+    forget_sends(cfg, gate, 'limits changed')
+  elseif gate.clock and NOW < gate.clock - 1000 then
+    forget_sends(cfg, gate, 'clock stepped back')
+  end
+  set_gate(gate, 'size', ring_size(cfg), 'clock', int(NOW))
+end
+
+-- The earliest time of the next send, us: spaced by the shortest limit, and never more than count in
+-- any window of each, since send n waits for send n - count to leave the window.
+local function slot_us(cfg, gate)
+  local at, sends, shortest = NOW_US, gate.n or 0, cfg.limits[1]
+  if gate.last then at = math.max(at, gate.last + (shortest[2] + shortest[3]) / shortest[1]) end
+  for _, limit in ipairs(cfg.limits) do
+    local allowed, window_us, guard_us = limit[1], limit[2], limit[3]
+    if sends >= allowed then
+      at = math.max(at, sent_at(sends - allowed, gate.size) + window_us + guard_us)
+    end
+  end
+  return math.ceil(at)
+end
+
+local function reserve(gate, at_us)
+  local sends = gate.n or 0
+  redis.call('SETRANGE', K.ring, (sends % gate.size) * 16, string.format('%016.0f', at_us))
+  set_gate(gate, 'n', sends + 1, 'last', int(at_us))
+  gate.last = at_us
+end
+
+local function width(cfg, gate)
+  if (gate.probing or 0) > 0 then return 1 end
+  if gate.batch_size and NOW < gate.batch_size_until then return math.min(cfg.batch_size, gate.batch_size) end
+  return cfg.batch_size
+end
+
+local function room(cfg, gate)
+  redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(NOW))
+  return ((gate.probing or 0) > 0 and 1 or cfg.max_in_flight) - redis.call('ZCARD', K.inflight)
+end
+
+local function first_score(zset)
+  local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')
+  return tonumber(first[2]) or NEVER
+end
+
+-- A full batch is ripe at once, a part of one when its first job has been ready for the linger time.
+-- Ids of jobs that were dealt with otherwise are dropped on the way, a bounded number.
+local function ripe_at(cfg, gate)
+  if redis.call('LLEN', K.isolate) > 0 then return NOW end
+  for _ = 1, 1000 do
+    local id = redis.call('LINDEX', K.queue, 0)
+    if not id then return NEVER end
+    local head = redis.call('HMGET', K.job .. id, 's', 'g', 't')
+    if head[1] == 'q' then
+      if redis.call('LLEN', K.queue) >= width(cfg, gate) then return NOW end
+      return tonumber(head[2] or head[3]) + cfg.linger_ms
+    end
+    redis.call('LPOP', K.queue)
+  end
+  return NOW
+end
+
+-- When the next batch may start, ms, and what it waits for; NOW or earlier means: now.
+local function when(cfg, gate)
+  local at, why = ripe_at(cfg, gate), 'linger'
+  if at == NEVER then return NEVER, 'idle' end
+  if gate.paused then return NEVER, 'paused' end
+  local function wait(candidate, reason)
+    if candidate > at and candidate > NOW then at, why = candidate, reason end
+  end
+  wait(gate.closed_until or 0, gate.why or 'closed')
+  if room(cfg, gate) <= 0 then wait(first_score(K.inflight), 'in flight') end
+  wait((slot_us(cfg, gate) - cfg.horizon_us) / 1000, 'rate')
+  return at == NEVER and at or math.ceil(at), why
+end
+
+-- When somebody must look at the org again, ms: for the next batch, a due retry or an overdue lease.
+local function next_look(at)
+  return math.min(at, first_score(K.retry), first_score(K.leases))
+end

@@ -1,0 +1,131 @@
+#!lua
+-- Claim a batch: "you may make one PUT at this time", or when to ask again and why.
+-- On the way, overdue leases are given up and due retries are put back, a bounded number each.
+-- KEYS[1]  the org's slot
+-- ARGV[1]  batch id, made by the caller
+-- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms
+-- Returns  JSON: {jobs = {{id, attempts, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
+--          more, at} or {why, at}; at: when to look again, ms, -1 never
+-- Repeated: the same batch id gets the same jobs and the same slot.
+local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
+local SWEEP = 1000
+
+local function fields_of(id)
+  return redis.call('HMGET', K.job .. id, 's', 'a', 'b', 'c', 'e', 'E', 'x', 'X', 'r')
+end
+
+local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8]} end
+
+-- A holder that disappeared may have sent its batch: nobody can know.
+local function give_up_leases()
+  local seen = 0
+  for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(NOW), 'LIMIT', 0, 10)) do
+    local ids = redis.call('LRANGE', K.batch .. lost, 1, -1)
+    for _, id in ipairs(ids) do
+      local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r')
+      if record[1] == 's' and record[2] == lost then
+        bury(id, record[3], 's', 'in_doubt', 'o', 'lease_expired', 'm',
+          'its worker disappeared during the call')
+      end
+    end
+    redis.call('DEL', K.batch .. lost)
+    redis.call('ZREM', K.leases, lost)
+    redis.call('ZREM', K.inflight, lost)
+    seen = seen + #ids
+    if seen >= SWEEP then return end
+  end
+end
+
+local function put_back_due_retries()
+  local due = redis.call('ZRANGEBYSCORE', K.retry, '-inf', int(NOW), 'LIMIT', 0, SWEEP)
+  for _, id in ipairs(due) do
+    redis.call('ZREM', K.retry, id)
+    local record = redis.call('HMGET', K.job .. id, 's', 'r')
+    if record[1] == 'r' then
+      redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
+      redis.call('RPUSH', K.queue, id)
+      moved(record[2], 'r', 'q')
+    end
+  end
+end
+
+-- The head run of one tag, up to its width: what is left of a batch that was refused as a whole.
+local function pop_isolated(most)
+  local ids, tag = {}, nil
+  for _, entry in ipairs(redis.call('LRANGE', K.isolate, 0, most - 1)) do
+    local its_tag, its_width, id = entry:match('^(%S+) (%d+) (%S+)$')
+    tag = tag or its_tag
+    if its_tag ~= tag or #ids >= tonumber(its_width) then break end
+    ids[#ids + 1] = id
+  end
+  if #ids > 0 then redis.call('LTRIM', K.isolate, #ids, -1) end
+  return ids
+end
+
+local function pop_queued(most) return redis.call('LPOP', K.queue, most) or {} end
+
+-- Whoever pops an id checks the record; a badge that the vendor doesn't know costs no call.
+local missing = {}
+local function take(id, jobs)
+  local f = fields_of(id)
+  if f[1] ~= 'q' then return end
+  local badge = f[3]
+  if missing[badge] == nil then missing[badge] = redis.call('EXISTS', K.missing .. badge) == 1 end
+  if missing[badge] then
+    bury(id, f[9], 'q', 'rejected', 'o', '1054', 'm', 'badge not found: answered so minutes ago, not asked again')
+    return
+  end
+  redis.call('HSET', K.job .. id, 's', 's', 'B', batch)
+  moved(f[9], 'q', 's')
+  jobs[#jobs + 1] = wire(id, f)
+end
+
+local function fill(most)
+  local jobs, pop, popped = {}, pop_queued, 0
+  if redis.call('LLEN', K.isolate) > 0 then pop = pop_isolated end
+  repeat
+    local ids = pop(most - #jobs)
+    for _, id in ipairs(ids) do take(id, jobs) end
+    popped = popped + #ids
+  until #ids == 0 or #jobs >= most or popped >= SWEEP or pop == pop_isolated
+  return jobs
+end
+
+local function claimed_before()
+  local carried = redis.call('LRANGE', K.batch .. batch, 0, -1)
+  if #carried == 0 then return nil end
+  local jobs = {}
+  for n = 2, #carried do jobs[n - 1] = wire(carried[n], fields_of(carried[n])) end
+  return cjson.encode({jobs = jobs, send_in_us = tonumber(carried[1]) - NOW_US, more = false, at = -1})
+end
+
+local before = claimed_before()
+if before then return before end
+
+local gate = read_gate()
+check_ring(cfg, gate)
+give_up_leases()
+put_back_due_retries()
+local at, why = when(cfg, gate)
+local jobs = at <= NOW and fill(width(cfg, gate)) or {}
+if #jobs == 0 then
+  write_counts()
+  if at <= NOW then at, why = when(cfg, gate) end
+  return cjson.encode({why = why, at = instant(next_look(at))})
+end
+
+local slot = slot_us(cfg, gate)
+reserve(gate, slot)
+local ids = {int(slot)}
+for n, job in ipairs(jobs) do ids[n + 1] = job[1] end
+redis.call('RPUSH', K.batch .. batch, unpack(ids))
+redis.call('ZADD', K.inflight, int(NOW + cfg.call_ms), batch)
+redis.call('ZADD', K.leases, int(NOW + cfg.lease_ms), batch)
+write_counts()
+at = when(cfg, gate)
+return cjson.encode({
+  jobs = jobs,
+  send_in_us = slot - NOW_US,
+  more = at <= NOW,
+  at = instant(next_look(at)),
+})

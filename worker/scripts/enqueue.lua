@@ -1,0 +1,63 @@
+#!lua
+-- Accept jobs: each becomes a record and is queued, or is known already.
+-- KEYS[1]  the org's slot
+-- ARGV[1]  call id, made by the caller
+-- ARGV[2]  run
+-- ARGV[3]  JSON: {{id, row, fingerprint or "", kind or "", field, value, ...}, ...}, at most 1,000;
+--          a kind makes it a dead letter at once (an invalid row)
+-- ARGV[4]  JSON: cfg of the gate
+-- Returns  JSON: {answers, at}: one letter per item, and when to look at the org (ms, -1 never)
+--          a accepted, i accepted as invalid, d duplicate, D duplicate of a dead job, c conflict
+-- Repeated: the same call id gets the same answer. Under another call id, what this run and row
+--          brought in before is accepted again, and counted once.
+local call, run, items, cfg = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
+local before = said(call)
+if before then return before end
+
+local answers, ready, born = {}, {}, {}
+local duplicates, invalid = 0, 0
+
+local function known(id, row, fingerprint)
+  local record = redis.call('HMGET', K.job .. id, 's', 'r', 'n', 'p', 'k')
+  if record[2] == run and record[3] == row and (record[4] or '') == fingerprint then
+    return record[5] == 'invalid' and 'i' or 'a'
+  end
+  duplicates = duplicates + 1
+  if fingerprint ~= '' and record[4] ~= fingerprint then return 'c' end
+  return record[1] == 'd' and 'D' or 'd'
+end
+
+for n, item in ipairs(items) do
+  local id, row, fingerprint, kind = item[1], item[2], item[3], item[4]
+  if redis.call('HSETNX', K.job .. id, 's', 'q') == 0 then
+    answers[n] = known(id, row, fingerprint)
+  else
+    redis.call('HSET', K.job .. id, 'r', run, 'n', row, 't', int(NOW), unpack(item, 5))
+    if fingerprint ~= '' then redis.call('HSET', K.job .. id, 'p', fingerprint) end
+    born[#born + 1] = id
+    if kind == '' then
+      ready[#ready + 1] = id
+      moved(run, nil, 'q')
+      answers[n] = 'a'
+    else
+      bury(id, run, nil, kind)
+      invalid = invalid + 1
+      answers[n] = 'i'
+    end
+  end
+end
+
+redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))
+redis.call('ZADD', K.runs, 'NX', int(NOW), run)
+if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
+if #ready > 0 then redis.call('RPUSH', K.queue, unpack(ready)) end
+count(run, 'total', #born)
+count(run, 'invalid', invalid)
+count(run, 'duplicates', duplicates)
+write_counts()
+stat('accepted', #born)
+local at = NEVER
+if #ready > 0 then
+  at = redis.call('LLEN', K.queue) >= cfg.batch_size and NOW or NOW + cfg.linger_ms
+end
+return say(call, cjson.encode({answers = table.concat(answers), at = instant(at)}))

@@ -1,0 +1,10 @@
+#!lua
+-- Say when the org needs somebody, and what it waits for; for the sweep that heals lost hints.
+-- KEYS[1]  the org's slot
+-- ARGV[1]  JSON: cfg of the gate
+-- Returns  JSON: {at, why}; at in ms, -1 never
+-- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
+local cfg, gate = cjson.decode(ARGV[1]), read_gate()
+gate.size = gate.size or ring_size(cfg)
+local at, why = when(cfg, gate)
+return cjson.encode({at = instant(next_look(at)), why = why})

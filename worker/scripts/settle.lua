@@ -1,0 +1,166 @@
+#!lua flags=allow-oom
+-- Settle a batch: write what became of each of its jobs, and what its answer says about the org.
+-- Runs on a full server as well: outcomes must never be lost for want of memory.
+-- KEYS[1]  the org's slot
+-- ARGV[1]  batch id
+-- ARGV[2]  JSON: cfg of the gate, and jobs = {{id, verb, argument, field, value, ...}, ...}, sent (whether
+--          the PUT was made), signal, reason, wait_ms (-1: not said), status, elapsed_ms, ttl_ms,
+--          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
+--          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
+-- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, more, at}
+-- Repeated: the same batch gets the same answer.
+-- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
+--          again since, "issued" wins and the id left in the queue is skipped; sent again since, the
+--          second earnedBadgeId is kept in "j" and the id is returned in twice.
+local batch, s = ARGV[1], cjson.decode(ARGV[2])
+local before = said('settle:' .. batch)
+if before then return before end
+
+local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
+local twice, put_back, isolated = {}, {}, {}
+
+local function remember(key, entry)
+  local n = redis.call('HINCRBY', key, 'H', 1)
+  local line = int(NOW) .. ' ' .. batch .. ' ' .. s.status .. ' ' .. entry
+  redis.call('HSET', key, 'h' .. (n % 10), line:sub(1, 64))
+end
+
+local apply = {
+  i = function(id, key, run, from, _, ...)
+    redis.call('HSET', key, 's', 'i', 'f', int(NOW), ...)
+    redis.call('PEXPIRE', key, int(s.ttl_ms))
+    moved(run, from, 'i')
+    done.issued = done.issued + 1
+  end,
+  d = function(id, key, run, from, kind, ...)
+    bury(id, run, from, kind, ...)
+    done.dead = done.dead + 1
+  end,
+  r = function(id, key, run, from, delay_ms, ...)
+    redis.call('HSET', key, 's', 'r', ...)
+    redis.call('ZADD', K.retry, int(NOW + delay_ms), id)
+    moved(run, from, 'r')
+    done.retrying = done.retrying + 1
+  end,
+  q = function(id, key, run, from, _, ...)
+    redis.call('HSET', key, 's', 'q', ...)
+    put_back[#put_back + 1] = id
+    moved(run, from, 'q')
+    done.queued = done.queued + 1
+  end,
+  z = function(id, key, run, from, group_and_width, ...)
+    redis.call('HSET', key, 's', 'q', ...)
+    isolated[#isolated + 1] = batch .. '.' .. group_and_width .. ' ' .. id
+    moved(run, from, 'q')
+    done.queued = done.queued + 1
+  end,
+}
+
+local function field(job, name)
+  for n = 4, #job, 2 do
+    if job[n] == name then return job[n + 1] end
+  end
+end
+
+local function settle(job)
+  local id, verb, argument = job[1], job[2], job[3]
+  local key = K.job .. id
+  local state, holder, run, kind, earned = unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i'))
+  if not state then return end
+  local ours = holder == batch
+  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt'
+  if (ours and state == 's') or (in_doubt_since and verb ~= 'd') then
+    if in_doubt_since then exhume(id, run, kind) end
+    if verb ~= 'i' and s.sent then remember(key, field(job, 'o') or '-') end
+    apply[verb](id, key, run, state, argument, unpack(job, 4))
+  elseif verb ~= 'i' then
+    done.late = done.late + 1
+  elseif state == 's' or (state == 'i' and earned ~= field(job, 'i')) then
+    redis.call('HSET', key, 'j', field(job, 'i'))
+    twice[#twice + 1] = id
+  elseif state ~= 'i' then
+    if state == 'd' then exhume(id, run, kind) end
+    apply.i(id, key, run, state, argument, unpack(job, 4))
+  end
+end
+
+-- What the answer says about the org. "paused" is taken back by hand, the others by themselves.
+local gate = read_gate()
+local function close(for_ms, why)
+  local reopens = NOW + for_ms
+  if reopens > (gate.closed_until or 0) then
+    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(NOW))
+    gate.closed_until = reopens
+  end
+end
+
+local function pause(why)
+  if not gate.paused then set_gate(gate, 'paused', why, 'reason', s.reason, 'since', int(NOW)) end
+end
+
+-- 1, 2, 4 ... seconds, a minute at most.
+local function growing_ms(times) return math.min(60000, 1000 * 2 ^ math.min(times - 1, 6)) end
+
+local function more_often(counter)
+  set_gate(gate, counter, (gate[counter] or 0) + 1)
+  return gate[counter]
+end
+
+local PROBE_AFTER_FAILURES, PAUSE_AFTER_REFUSALS, SMALLER_FOR_MS = 3, 20, 3600000
+
+local act = {
+  ok = function()
+    redis.call('HDEL', K.gate, 'probing', 'failures', 'throttled', 'unauthorized')
+    gate.probing = nil
+    if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
+  end,
+  throttled = function()
+    local times = more_often('throttled')
+    close(s.wait_ms >= 0 and s.wait_ms or growing_ms(times), 'throttled')
+  end,
+  unavailable = function()
+    local times = more_often('failures')
+    if times >= PROBE_AFTER_FAILURES then more_often('probing') end
+    close(growing_ms(times), 'vendor unavailable')
+  end,
+  in_doubt = function() close(growing_ms(more_often('probing')), 'answer in doubt') end,
+  unauthorized = function() pause('auth') end,
+  misconfigured = function() pause('config') end,
+  too_large = function()
+    local smaller = math.max(1, math.floor(#s.jobs / 2))
+    set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(NOW + SMALLER_FOR_MS))
+  end,
+  refused = function()
+    if more_often('refusals') >= PAUSE_AFTER_REFUSALS then pause('config') end
+  end,
+  stale_token = function() end,
+  none = function() end,
+}
+
+local was_full = room(s.cfg, gate) <= 0
+for _, job in ipairs(s.jobs) do settle(job) end
+-- To the head, in their order: they have waited longest.
+for n = #put_back, 1, -1 do redis.call('LPUSH', K.queue, put_back[n]) end
+for _, entry in ipairs(isolated) do redis.call('RPUSH', K.isolate, entry) end
+redis.call('DEL', K.batch .. batch)
+redis.call('ZREM', K.leases, batch)
+redis.call('ZREM', K.inflight, batch)
+for _, badge in ipairs(s.missing) do
+  redis.call('SET', K.missing .. badge, int(NOW), 'PX', int(s.missing_ttl_ms))
+end
+act[s.signal]()
+write_counts()
+if s.sent then
+  stat('requests', 1)
+  stat('items', #s.jobs)
+  stat('status:' .. s.status, 1)
+  stat('elapsed_ms', s.elapsed_ms)
+end
+stat('issued', done.issued)
+stat('issued_twice', #twice)
+-- A claim that found room for more has sent for it; only who frees the last place must do so here.
+local at = when(s.cfg, gate)
+done.more = was_full and at <= NOW
+done.at = instant(next_look(at))
+done.twice = #twice > 0 and twice or nil
+return say('settle:' .. batch, cjson.encode(done))

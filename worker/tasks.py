@@ -1,0 +1,88 @@
+"""The Celery tasks: thin, each a call into the story (``delivery.py``, ``producer.py``)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from celery import Task
+from celery.exceptions import Reject
+from structlog.contextvars import bound_contextvars
+
+from worker.app import app, services
+from worker.config import DEFAULT_ORG
+from worker.delivery import Delivered
+from worker.errors import ConfigError, DeliveryFailed, StoreError
+from worker.producer import accept, new_run, sources, total
+from worker.queue import Queue, Wait
+from worker.response import Signal
+from worker.wakeup import install
+
+log = structlog.get_logger()
+
+STORE_PAUSE_S = 2.0
+
+
+@app.task(name="badges.deliver", throws=(DeliveryFailed, StoreError))
+def deliver(org: str, seen: str = "") -> dict[str, Any]:
+    """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``."""
+    here = services()
+    with bound_contextvars(org=org):
+        mine = services().settings.org(org)
+        done = here.delivery.deliver(mine, on_more=lambda: _send_another(here.queue, org))
+        look_at_ms = done.look_at_ms if isinstance(done, Wait) else done.settled.at
+        here.queue.hint(org, look_at_ms, seen=seen if isinstance(done, Wait) else "")
+        return {"waits_for": done.why} if isinstance(done, Wait) else _counts(done)
+
+
+@app.task(name="badges.enqueue", bind=True, acks_late=True, reject_on_worker_lost=True, throws=(ConfigError,))
+def enqueue(
+    self: Task[..., Any], items: list[Any], org: str = DEFAULT_ORG, run: str | None = None
+) -> dict[str, Any]:
+    """Accept badges that an upstream service sent; a bad item becomes a dead letter ``invalid``."""
+    call = str(self.request.id)
+    run = run or new_run("task")
+    try:
+        done = total(
+            run,
+            accept(services().queue, services().settings.org(org), sources(items, call), run=run, call=call),
+        )
+    except StoreError as error:
+        # Back to the broker, and not in a tight loop: the message is the only copy of these jobs.
+        log.warning("enqueue.store_unavailable", reason=str(error))
+        time.sleep(STORE_PAUSE_S)
+        raise Reject(str(error), requeue=True) from error
+    return {
+        "run": done.run,
+        "accepted": done.accepted,
+        "duplicates": done.duplicates,
+        "invalid": done.invalid,
+        "noted": [f"{note.row}: {note.field or 'item'}: {note.reason}" for note in done.noted[:20]],
+    }
+
+
+def _send_another(queue: Queue, org: str) -> None:
+    deliver.delay(org)
+    queue.hint(org, int(time.time() * 1000) + 2000)  # should that message get lost
+
+
+def _counts(done: Delivered) -> dict[str, Any]:
+    """Return what Flower shows of a batch; raise if nothing was issued because the call failed."""
+    settled, sent = done.settled, done.sent
+    counts = {
+        "batch": done.batch.id,
+        "jobs": len(done.batch.jobs),
+        "issued": settled.issued,
+        "dead": settled.dead,
+        "retrying": settled.retrying,
+        "queued": settled.queued,
+        "status": sent.status,
+        "elapsed_ms": sent.elapsed_ms,
+    }
+    if done.verdict.signal is not Signal.OK:
+        raise DeliveryFailed(f"{done.verdict.signal.value}: {done.verdict.reason} {counts}")
+    return counts
+
+
+install(app, deliver)

@@ -1,0 +1,178 @@
+"""Turn a stream of bytes into text and lines of bounded size, whatever the bytes are.
+
+Bytes that are no text are kept as lone surrogates, so that only the row they stand in is refused:
+``damage_of`` finds and names them. What the lines mean lives in ``rows.py``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, Final
+
+from worker.errors import FileError
+
+MAX_RECORD: Final = 1_000_000
+"""The longest record, in characters. Nothing longer is held in memory."""
+
+_CHUNK_BYTES: Final = 65_536
+_HEAD_BYTES: Final = 4_096
+_HALF_PAIR: Final = "\ud800"
+_BLANKS: Final = re.compile(r"\s*")
+_LONE: Final = re.compile("[\ud800-\udfff]")
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_NOT_FOR_US: Final = (
+    (b"\x1f\x8b", "is gzip-compressed: `gunzip -c FILE | badges import -` imports it"),
+    (b"PK\x03\x04", "is a zip archive or an Excel workbook: save the sheet as “CSV UTF-8” and import that"),
+    (b"\xd0\xcf\x11\xe0", "is an old Excel workbook: save the sheet as “CSV UTF-8” and import that"),
+    (b"%PDF", "is a PDF, not a table"),
+    (codecs.BOM_UTF32_LE, "is UTF-32: save it as UTF-8"),
+    (codecs.BOM_UTF32_BE, "is UTF-32: save it as UTF-8"),
+)
+
+
+def read_text(stream: BinaryIO, *, name: str) -> Iterator[str]:
+    r"""Give the stream's text piece by piece, every line end as ``\n``.
+
+    UTF-8 and UTF-16 are told apart by the first bytes. The stream is only ever read forwards.
+
+    Args:
+        stream: where the bytes come from; standard input will do.
+        name: what the messages call it.
+
+    Raises:
+        FileError: at the call, if the first bytes aren't text that we know.
+    """
+    head = b""
+    while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))) != b"":
+        head += more
+    encoding, start = _encoding_of(head, name)
+    # Compared with b"", so that the None of a non-blocking stream is an error and not the file's end.
+    rest = iter(lambda: stream.read(_CHUNK_BYTES), b"")
+    return _decode(itertools.chain([head[start:]], rest), encoding)
+
+
+def read_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Give the lines without their ends; of a line longer than ``MAX_RECORD`` a part that is still longer."""
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        *lines, rest = rest.split("\n")
+        rest = rest[: MAX_RECORD + 1]
+        yield from lines
+    if rest:
+        yield rest
+
+
+class Window:
+    """A bounded part of a text that moves along it; what is in ``text`` from ``pos`` on is still unread."""
+
+    def __init__(self, pieces: Iterable[str], line: int) -> None:
+        """Begin before the first piece, which begins on this line."""
+        self.text = ""
+        self.pos = 0
+        self._pieces = iter(pieces)
+        self._line = line
+        self._column = 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is held as one record may have."""
+        return len(self.text) - self.pos > MAX_RECORD
+
+    def fill(self) -> bool:
+        """Read on, letting go of what stands before ``pos``, now 0; False if there is no more, or no room."""
+        piece = None if self.is_full else next(self._pieces, None)
+        if piece is None:
+            return False
+        self._line, self._column = self._line_and_column(self.pos)
+        self.text = self.text[self.pos :] + piece
+        self.pos = 0
+        return True
+
+    def peek(self) -> str:
+        """Move to the next character that isn't white space and return it; empty at the end."""
+        while True:
+            self.pos = _BLANKS.match(self.text, self.pos).end()  # type: ignore[union-attr]  # matches anything
+            if self.pos < len(self.text):
+                return self.text[self.pos]
+            if not self.fill():
+                return ""
+
+    def ahead(self, size: int) -> str:
+        """Return at most so many characters from the position on."""
+        return self.text[self.pos : self.pos + size]
+
+    def place(self, pos: int) -> str:
+        """Say where in the whole text a position of the window is."""
+        line, column = self._line_and_column(pos)
+        return f"line {line}, column {column}"
+
+    def _line_and_column(self, pos: int) -> tuple[int, int]:
+        ends = self.text.count("\n", 0, pos)
+        column = pos - self.text.rfind("\n", 0, pos) if ends else self._column + pos
+        return self._line + ends, column
+
+
+def damage_of(text: str) -> str | None:
+    """Say what makes this record unreadable in any format: its length, a NUL, or bytes that are no text."""
+    if len(text) > MAX_RECORD:
+        return f"the row is longer than {MAX_RECORD:,} characters"
+    if "\0" in text:
+        return f"a NUL character stands at offset {text.index(chr(0))}"
+    if text.isascii() or not (lone := _LONE.search(text)):
+        return None
+    if lone[0] == _HALF_PAIR:
+        return f"half a character (a lone UTF-16 surrogate) stands at offset {lone.start()}"
+    offset = len(text[: lone.start()].encode())
+    return f"byte 0x{ord(lone[0]) & 0xFF:02X} at offset {offset} is not UTF-8: save the file as UTF-8"
+
+
+def printable(text: str, limit: int) -> str:
+    r"""Cut the text at the limit and write bytes that are no text as ``\xE9``, to be stored and shown."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    return cut if cut.isascii() else _LONE.sub(_escaped, cut)
+
+
+def _escaped(lone: re.Match[str]) -> str:
+    code = ord(lone[0])
+    return f"\\x{code & 0xFF:02X}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04X}"
+
+
+def _encoding_of(head: bytes, name: str) -> tuple[str, int]:
+    """Return the encoding and the number of bytes to skip (the byte order mark)."""
+    for magic, complaint in _NOT_FOR_US:
+        if head.startswith(magic):
+            raise FileError(f"{name} {complaint}")
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding, len(mark)
+    even, odd, half = head[::2].count(0), head[1::2].count(0), len(head) // 2
+    if odd > half * 0.7 and not even:
+        return "utf-16-le", 0
+    if even > half * 0.7 and not odd:
+        return "utf-16-be", 0
+    if even + odd > len(head) // 50 + 1:
+        raise FileError(f"{name} is not text: {even + odd} of its first {len(head)} bytes are NUL")
+    return "utf-8", 0
+
+
+def _decode(chunks: Iterable[bytes], encoding: str) -> Iterator[str]:
+    wide = encoding != "utf-8"
+    inner = codecs.getincrementaldecoder(encoding)("surrogatepass" if wide else "surrogateescape")
+    decoder = io.IncrementalNewlineDecoder(inner, translate=True)
+    for chunk in chunks:
+        if text := decoder.decode(chunk):
+            yield _LONE.sub(_HALF_PAIR, text) if wide else text
+    try:
+        if text := decoder.decode(b"", final=True):
+            yield text
+    except UnicodeDecodeError:  # UTF-16 that ends within a character: the last line is damaged, no other
+        yield _HALF_PAIR

@@ -1,0 +1,94 @@
+"""Waking up: one thread in every worker that starts deliveries when they are due. No beat, no polling.
+
+Each script answers when its org needs somebody; the callers write that into one small sorted set, and
+ring a bell if it is earlier than anything there. The thread takes what is due and sleeps on the bell
+until the next. A sweep heals hints that were lost.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import Any
+
+import structlog
+from celery import Celery, Task, bootsteps
+
+from worker import keys
+from worker.app import services
+from worker.queue import Queue
+
+log = structlog.get_logger()
+
+AHEAD_MS = 2000  # how soon an org comes up again whose taker crashed
+SWEEP_S = 5.0
+RECOVER_S = 1.0
+
+
+class WakeUp(threading.Thread):
+    """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
+
+    def __init__(self, deliver: Task[..., Any]) -> None:
+        super().__init__(name="wake-up", daemon=True)
+        self._deliver = deliver
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
+        next_sweep = 0.0
+        while not self._stopping.is_set():
+            try:
+                queue = services().queue
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
+                    self._sweep(queue)
+                self._sleep(queue, self._send_due(queue), next_sweep)
+            except Exception as error:  # noqa: BLE001 - whatever fails, a worker must wake up again
+                log.warning("wakeup.failed", reason=str(error))
+                self._stopping.wait(RECOVER_S)
+
+    def stop(self) -> None:
+        """Let the thread end; one that sleeps on the bell ends when it wakes."""
+        self._stopping.set()
+
+    def _send_due(self, queue: Queue) -> float | None:
+        due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)
+        for org, seen in due:
+            self._deliver.delay(org, seen)
+        return wait_s
+
+    def _sleep(self, queue: Queue, wait_s: float | None, next_sweep: float) -> None:
+        until_sweep = max(0.01, next_sweep - time.monotonic())
+        longest = min(until_sweep, wait_s if wait_s is not None else until_sweep)
+        if longest > 0:
+            queue.client.blpop([keys.BELL], timeout=max(0.01, longest))
+
+    def _sweep(self, queue: Queue) -> None:
+        """Look at every org that ever had a job; one worker at a time does it for all."""
+        if not queue.client.set(keys.SWEEP, "1", nx=True, px=int(SWEEP_S * 800)):
+            return
+        orgs = services().settings.orgs()
+        for name in orgs.keys() & {str(org) for org in queue.client.smembers(keys.ORGS)}:
+            queue.hint(name, queue.look(orgs[name]).look_at_ms)
+
+
+def install(app: Celery, deliver: Task[..., Any]) -> None:
+    """Give every worker of the app its thread; a step of the consumer, so that it follows reconnections."""
+
+    class Step(bootsteps.StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, parent: Any, **options: Any) -> None:
+            super().__init__(parent, **options)
+            self.thread: WakeUp | None = None
+
+        def start(self, parent: Any) -> None:  # noqa: ARG002
+            self.thread = WakeUp(deliver)
+            self.thread.start()
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002
+            if self.thread:
+                self.thread.stop()
+
+    app.steps["consumer"].add(Step)
