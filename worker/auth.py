@@ -10,9 +10,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
-from worker import keys
 from worker.client import VendorClient
 from worker.config import Org
 from worker.queue import Queue, Wait, new_id
@@ -20,9 +18,9 @@ from worker.response import NoReply, Reply
 
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
 TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
-LOCK_S = 45
+LOCK_S = 15
 ASK_AGAIN_MS = 250
-# A token is renewed this long before its end, beyond the call that it must outlive.
+# A token is renewed this long before its end; earlier than that only if it lives shorter altogether.
 MARGIN_S = 30
 # A token refused within this time of being fetched is no stale one: the credentials are at fault.
 FRESH_S = 60
@@ -65,26 +63,18 @@ class Authenticator:
         """Take note that a call was answered 401 or 498; answers whether fresh credentials may help."""
         if org.auth != "oauth":
             return False
-        token = self._shared(org)
+        token = self._queue.token(org.name)
         if token is None or _token_id(token["token"]) != credentials.token_id:
             return True  # somebody renewed it in the meantime
-        self._queue.client.delete(keys.key(org.name, "token"))
+        self._queue.forget_token(org.name)
         return bool(time.time() - token["fetched_at"] > FRESH_S)
 
     def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
-        token = self._shared(org)
-        if token and token["expires_at"] > time.time() + org.http_timeout_s + min(MARGIN_S, token["ttl"] / 4):
+        token = self._queue.token(org.name)
+        if token and token["expires_at"] > time.time() + min(MARGIN_S, token["ttl"] / 4):
             return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
-        lock = self._queue.client.lock(
-            keys.key(org.name, "token") + ":lock", timeout=LOCK_S, blocking=False, thread_local=False
-        )
-        if not lock.acquire():
-            return Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
-        try:
-            return self._fetch(org)
-        finally:
-            if lock.owned():
-                lock.release()
+        with self._queue.fetching_token(org.name, within_s=LOCK_S + org.http_timeout_s) as ours:
+            return self._fetch(org) if ours else Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
 
     def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
         paid = self._queue.pay(org, new_id())
@@ -100,12 +90,8 @@ class Authenticator:
         token, ttl = found
         now = time.time()
         record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
-        self._queue.client.set(keys.key(org.name, "token"), json.dumps(record), px=max(1000, int(ttl * 1000)))
+        self._queue.keep_token(org.name, record, ttl_s=ttl)
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
-
-    def _shared(self, org: Org) -> dict[str, Any] | None:
-        record = self._queue.client.get(keys.key(org.name, "token"))
-        return json.loads(record) if isinstance(record, str) else None
 
 
 def _token_id(token: str) -> str:

@@ -6,21 +6,25 @@ those about dead letters in ``cli_dead.py``.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from typing import Annotated, Literal, NoReturn
 
+import structlog
 import typer
-from click.exceptions import ClickException
 from redis.exceptions import RedisError
 
 from worker import demo as demonstration
-from worker import screen
+from worker import logs, screen
 from worker.cli_dead import dead_cli
 from worker.cli_jobs import job_cli, jobs_cli, run_cli
-from worker.config import DEFAULT_ORG, Settings
+from worker.config import DEFAULT_ORG, Settings, unknown_settings
 from worker.desk import AnyOrg, AsJson, OneOrg, desk
 from worker.errors import BadgesError, ConfigError
 from worker.status import org_status
+
+log = structlog.get_logger()
 
 cli = typer.Typer(
     name="badges",
@@ -42,17 +46,12 @@ Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or 
 def main() -> NoReturn:
     """Run the command line; every expected failure is one sentence and an exit status."""
     try:
-        code = cli(standalone_mode=False)
-    except ClickException as error:
-        error.show()
-        code = error.exit_code
+        cli()  # ends the process itself; its usage errors are Typer's own, whichever Click that brings
     except ConfigError as error:
-        code = _fail(str(error), 2)
+        sys.exit(_fail(str(error), 2))
     except (BadgesError, RedisError, OSError) as error:
-        code = _fail(str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("stopped", 130)
-    sys.exit(code or 0)
+        sys.exit(_fail(str(error), 1))
+    sys.exit(0)
 
 
 def _fail(message: str, code: int) -> int:
@@ -87,7 +86,12 @@ def worker(concurrency: Concurrency = 4, pool: Pool = "threads") -> None:
 def _work(concurrency: int, pool: str) -> None:
     from worker.app import app  # noqa: PLC0415 - Celery is loaded only where it is needed
 
-    _check_orgs(Settings.load())
+    settings = Settings.load()
+    logs.configure(settings)
+    logging.captureWarnings(capture=True)  # Celery's, such as the one about running as root, are log lines too
+    for warning in unknown_settings(os.environ):
+        log.warning("settings.unknown", reason=warning)
+    _check_orgs(settings)
     options = ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
 

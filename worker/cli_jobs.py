@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
 import typer
 
 from worker import screen
-from worker.config import DEFAULT_ORG, Settings
-from worker.desk import AnyOrg, AsJson, Desk, OneOrg, desk
+from worker.config import DEFAULT_ORG
+from worker.desk import AnyOrg, AsJson, Desk, OneOrg, desk, load_settings
 from worker.errors import FileError
 from worker.importing import check_file, import_file, run_name
 from worker.job import State
@@ -61,21 +62,24 @@ def import_(
         chunks = import_file(
             here.queue, here.org(org), stream, name=file, run=name, allow_duplicates=allow_duplicates
         )
+        notes = _Notes()
         with screen.progress_bar("importing", size, unit="bytes" if size else "rows") as move:
-            done = total(name, _moving(chunks, stream if size else None, move))
-        _say_import(done, as_json=as_json)
+            done = total(name, _moving(chunks, stream if size else None, move, notes))
+        _say_import(done, notes, as_json=as_json)
         if follow_it:
             _follow(here, name, org, as_json=False)
 
 
 def _check(file: str, org_name: str, *, as_json: bool) -> None:
-    settings = Settings.load()
+    settings = load_settings()
     with _open(file) as (stream, _):
         good, noted = check_file(settings.org(org_name), stream, name=file)
     if as_json:
         screen.say_json({"valid": good, "invalid": len(noted)})
     else:
-        _show_noted(noted)
+        notes = _Notes()
+        notes.add(noted)
+        _show_noted(notes)
         screen.out.print(f"{good:,} rows are good, {len(noted):,} are not; nothing was enqueued.")
 
 
@@ -91,21 +95,36 @@ def _open(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
         yield stream, os.fstat(stream.fileno()).st_size or None
 
 
-def _moving(chunks: Iterator[Enqueued], stream: BinaryIO | None, move: screen.Bar) -> Iterator[Enqueued]:
+@dataclass(slots=True)
+class _Notes:
+    """What is wrong with a file's rows: the first of it, and how much there is. Bounded, as a file isn't."""
+
+    first: list[Noted] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, noted: Sequence[Noted]) -> None:
+        self.count += len(noted)
+        self.first += noted[: NOTED_SHOWN - len(self.first)]
+
+
+def _moving(
+    chunks: Iterator[Enqueued], stream: BinaryIO | None, move: screen.Bar, notes: _Notes
+) -> Iterator[Enqueued]:
     rows = 0
     for chunk in chunks:
         rows += chunk.accepted + chunk.duplicates + chunk.invalid
         move(stream.tell() if stream else rows)
-        yield chunk
+        notes.add(chunk.noted)
+        yield replace(chunk, noted=())
 
 
-def _say_import(done: Enqueued, *, as_json: bool) -> None:
+def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
     if as_json:
         counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
         screen.say_json({"run": done.run} | counts)
-        _show_noted(done.noted, to_stderr=True)
+        _show_noted(notes, to_stderr=True)
         return
-    _show_noted(done.noted)
+    _show_noted(notes)
     screen.out.print(
         f"run [bold]{screen.plain(done.run)}[/]: [green]{done.accepted:,} accepted[/], "
         f"{done.duplicates:,} duplicates, {done.invalid:,} invalid"
@@ -113,14 +132,14 @@ def _say_import(done: Enqueued, *, as_json: bool) -> None:
     screen.out.print(f"  watch it: badges run follow {screen.plain(done.run)}")
 
 
-def _show_noted(noted: Sequence[Noted], *, to_stderr: bool = False) -> None:
+def _show_noted(notes: _Notes, *, to_stderr: bool = False) -> None:
     console = screen.err if to_stderr else screen.out
-    for note in noted[:NOTED_SHOWN]:
+    for note in notes.first:
         where = f"row {note.row}" + (f", {note.field}" if note.field else "")
         console.print(f"  [yellow]{note.kind}[/] {screen.plain(f'{where}: {note.reason}')}")
-    if len(noted) > NOTED_SHOWN:
+    if notes.count > len(notes.first):
         console.print(
-            f"  … and {len(noted) - NOTED_SHOWN:,} more; all of them: badges dead list --kind invalid"
+            f"  … and {notes.count - len(notes.first):,} more; all of them: badges dead list --kind invalid"
         )
 
 

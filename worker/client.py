@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,14 +32,32 @@ KEEPALIVE_S = 4.0
 HEADERS_KEPT = ("retry-after", "date")
 
 
+# Keeps counting while the machine is suspended, where the system has such a clock.
+_FENCE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+TOO_LATE = "too_late"
+
+
+def fence_now() -> float:
+    """Return seconds on a clock that a suspended process or machine doesn't stop."""
+    return time.clock_gettime(_FENCE_CLOCK)
+
+
+class _TooLateError(Exception):
+    """The time to send by has passed; nothing was sent."""
+
+
 @dataclass(slots=True)
 class _Progress:
-    """Watches the transport: did any byte of the request leave?"""
+    """Watches the transport: did any byte of the request leave? May any still leave?"""
 
+    send_by: float
     sent: bool = False
 
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
         if event.endswith("send_request_headers.started"):
+            # The last thing before the socket. To check any earlier would leave time to be suspended in.
+            if fence_now() > self.send_by:
+                raise _TooLateError
             self.sent = True
 
 
@@ -59,13 +79,25 @@ class VendorClient:
             follow_redirects=False,
         )
 
-    def put(self, org: Org, jobs: Sequence[Job], headers: Mapping[str, str]) -> Reply | NoReply:
-        """Send a batch; returns what came back, and raises nothing that the network can cause."""
-        body = [job.badge.body(org.epoch_unit) for job in jobs]
-        return self.request(org, org.api_method, org.api_path, body=body, headers=headers)
+    def put(
+        self, org: Org, jobs: Sequence[Job], headers: Mapping[str, str], *, send_by: float
+    ) -> Reply | NoReply:
+        """Send a batch; returns what came back, and raises nothing that the network can cause.
 
-    def request(
-        self, org: Org, method: str, path: str, *, body: Any, headers: Mapping[str, str]
+        Once ``fence_now()`` has passed ``send_by``, nothing is sent, and the code is ``TOO_LATE``.
+        """
+        body = [job.badge.body(org.epoch_unit) for job in jobs]
+        return self.request(org, org.api_method, org.api_path, body=body, headers=headers, send_by=send_by)
+
+    def request(  # noqa: PLR0913 - what an HTTP request has
+        self,
+        org: Org,
+        method: str,
+        path: str,
+        *,
+        body: Any,
+        headers: Mapping[str, str],
+        send_by: float = math.inf,
     ) -> Reply | NoReply:
         """Make one JSON call to the org's host, within its HTTP time-out from first to last byte."""
         request = self._http.build_request(
@@ -75,7 +107,7 @@ class VendorClient:
             headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
             timeout=org.http_timeout_s,
         )
-        return self._wait_for(self._exchange(request, org.http_timeout_s))
+        return self._wait_for(self._exchange(request, org.http_timeout_s, send_by))
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -89,12 +121,14 @@ class VendorClient:
         future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
         return future.result()
 
-    async def _exchange(self, request: httpx.Request, timeout_s: float) -> Reply | NoReply:
-        progress = _Progress()
+    async def _exchange(self, request: httpx.Request, timeout_s: float, send_by: float) -> Reply | NoReply:
+        progress = _Progress(send_by)
         request.extensions["trace"] = progress
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._receive(request)
+        except _TooLateError:
+            return NoReply(sent=False, code=TOO_LATE, reason="the time to send by had passed")
         except TimeoutError:
             return NoReply(progress.sent, "timeout", f"no whole answer within {timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

@@ -11,27 +11,26 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from worker.auth import Authenticator, AuthFailed, Credentials
-from worker.client import VendorClient
+from worker.client import TOO_LATE, VendorClient, fence_now
 from worker.config import Org
-from worker.errors import NotDurable
+from worker.errors import StoreError
 from worker.policy import settlements
 from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
 from worker.response import NoReply, Reply, Signal, Verdict, read_answer
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
-# Keeps counting while the machine is suspended, where the system has such a clock.
-_FENCE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def fence_now() -> float:
-    """Return seconds on a clock that a suspended process or machine doesn't stop."""
-    return time.clock_gettime(_FENCE_CLOCK)
+# How long a process that knows what became of a batch keeps trying to write it down. Until the lease ends
+# nobody else touches the jobs; after that they are in doubt, and certain knowledge still wins.
+INSIST_S = 600.0
+INSIST_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,11 @@ class Delivery:
         ``on_more`` is called before the PUT when there is room for another batch, and after it when
         this one held the last place.
         """
-        send_by = fence_now() + SEND_WINDOW_S
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
+        # Taken before the claim: whatever delays us from here on counts.
+        send_by = fence_now() + SEND_WINDOW_S
         batch = self._claim(org)
         if isinstance(batch, Wait):
             return batch
@@ -87,34 +87,37 @@ class Delivery:
         return Wait("no token", int((time.time() + org.retry_base_s) * 1000))
 
     def _claim(self, org: Org) -> Batch | Wait:
+        """Claim; a claim that may have been made, but can't be relied on, is given back."""
         batch_id = new_id()
         try:
             return self.queue.claim(org, batch_id)
-        except NotDurable as error:
-            log.warning("claim.not_durable", batch=batch_id, reason=str(error))
-            return self._release(org, self.queue.claim(org, batch_id, durably=False), "not durable")
+        except StoreError as error:
+            log.warning("claim.failed", batch=batch_id, reason=str(error))
+        return _insist(lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store"))
 
     def _send(
         self, org: Org, batch: Batch, credentials: Credentials, send_by: float
-    ) -> tuple[Reply | NoReply, int] | Wait:
-        """Make the PUT at the batch's time, unless it has grown too late for it."""
+    ) -> tuple[Reply | NoReply, Sent] | Wait:
+        """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
         time.sleep(max(0.0, batch.send_in_s))
         started = time.monotonic()
-        if fence_now() > send_by:
+        answer = self.client.put(org, batch.jobs, credentials.headers, send_by=send_by)
+        elapsed_ms = round((time.monotonic() - started) * 1000)
+        if isinstance(answer, Reply):
+            return answer, Sent(str(answer.status), elapsed_ms)
+        if answer.code == TOO_LATE:
             log.warning("batch.too_late")
-            return self._release(org, batch, "too late")
-        answer = self.client.put(org, batch.jobs, credentials.headers)
-        return answer, round((time.monotonic() - started) * 1000)
+            return _insist(lambda: self._release(org, batch, TOO_LATE))
+        return answer, Sent(answer.code, elapsed_ms)
 
     def _settle(
-        self, org: Org, batch: Batch, credentials: Credentials, answer: Reply | NoReply, elapsed_ms: int
+        self, org: Org, batch: Batch, credentials: Credentials, answer: Reply | NoReply, sent: Sent
     ) -> Delivered:
         verdict = read_answer(batch.jobs, answer)
         if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
-        sent = Sent(answer.code if isinstance(answer, NoReply) else str(answer.status), elapsed_ms)
         decided = settlements(batch.jobs, verdict, org=org, random=random.random)
-        settled = self.queue.settle(org, batch, decided, verdict=verdict, sent=sent)
+        settled = _insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
         _log(batch, verdict, sent, settled)
         return Delivered(batch, verdict, sent, settled)
 
@@ -123,6 +126,19 @@ class Delivery:
             return batch
         settled = self.queue.release(org, batch.id, batch.jobs)
         return Wait(why, settled.at)
+
+
+def _insist(call: Callable[[], T]) -> T:
+    """Call until Redis takes it: what is known of a batch must not be lost because Redis is away."""
+    end = time.monotonic() + INSIST_S
+    while True:
+        try:
+            return call()
+        except StoreError as error:
+            if time.monotonic() > end:
+                raise
+            log.warning("store.unavailable", reason=str(error), trying_again_in_s=INSIST_EVERY_S)
+            time.sleep(INSIST_EVERY_S)
 
 
 def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:

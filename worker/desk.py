@@ -35,11 +35,20 @@ class Desk:
         return self.settings.org(name)
 
 
+def load_settings() -> Settings:
+    """Read the settings, and warn of variables that look like settings and are none.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    for warning in unknown_settings(os.environ):
+        screen.err.print(f"[yellow]{screen.plain(warning)}[/]")
+    return Settings.load()
+
+
 @contextmanager
 def desk() -> Iterator[Desk]:
     """Open the configured Redis, or the embedded server, for as long as the block lasts."""
-    settings = Settings.load()
-    for warning in unknown_settings(os.environ):
-        screen.err.print(f"[yellow]{screen.plain(warning)}[/]")
+    settings = load_settings()
     with Connection.open(settings) as connection, connection.client() as client:
         yield Desk(settings, connection, Queue(client), Reports(client=client, orgs=settings.orgs()))

@@ -30,16 +30,14 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from worker.errors import EmbeddedServerError
+
 START_LIMIT_S = 10.0
 LOADING_LIMIT_S = 120.0
 END_LIMIT_S = 5.0
 POLL_S = 0.005
 SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
 ELSEWHERE = "set BADGES_DATA_DIR to another directory, or BADGES_REDIS_URL to a Redis or Valkey of your own"
-
-
-class EmbeddedServerError(Exception):
-    """The embedded server can't be used; the message says what is wrong, where, and how to mend it."""
 
 
 class _StillLoadingError(EmbeddedServerError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -99,6 +100,7 @@ class Queue:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
+        self._known: set[str] = set()
         self._scripts = {name: _source(name) for name in _script_names()}
         self._shas = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -117,11 +119,13 @@ class Queue:
             NotDurable: the server didn't confirm in time; calling again is safe.
             StoreError: Redis refused or can't be reached; calling again is safe.
         """
+        if org.name not in self._known:
+            with _reaching("orgs"):
+                self.client.sadd(keys.ORGS, org.name)
+            self._known.add(org.name)
         wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields] for i in items]
         answer = self._durably("enqueue", [keys.slot(org.name)], [call, run, _json(wire), _gate(org)])
-        if answer["at"] >= 0:
-            self.client.sadd(keys.ORGS, org.name)
-            self.hint(org.name, answer["at"])
+        self.hint(org.name, answer["at"])
         return str(answer["answers"])
 
     def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
@@ -204,6 +208,39 @@ class Queue:
         self.hint(org.name, self.look(org).look_at_ms)
         return paused
 
+    # -- the token that all processes of an org share
+
+    def token(self, org: str) -> dict[str, Any] | None:
+        """Return the org's OAuth token as it was kept, unless it has ended."""
+        with _reaching("token"):
+            record = self.client.get(keys.key(org, "token"))
+        return json.loads(record) if isinstance(record, str) else None
+
+    def keep_token(self, org: str, record: Mapping[str, Any], *, ttl_s: float) -> None:
+        """Keep a token for all processes until it ends."""
+        with _reaching("token"):
+            self.client.set(keys.key(org, "token"), _json(record), px=max(1000, int(ttl_s * 1000)))
+
+    def forget_token(self, org: str) -> None:
+        """Forget a token that the vendor refused."""
+        with _reaching("token"):
+            self.client.delete(keys.key(org, "token"))
+
+    @contextmanager
+    def fetching_token(self, org: str, *, within_s: float) -> Iterator[bool]:
+        """Let one process fetch a token; yields whether it is this one."""
+        lock = self.client.lock(
+            keys.key(org, "token") + ":lock", timeout=within_s, blocking=False, thread_local=False
+        )
+        with _reaching("token"):
+            ours = lock.acquire()
+        try:
+            yield ours
+        finally:
+            with _reaching("token"):
+                if ours and lock.owned():
+                    lock.release()
+
     # -- waking up
 
     def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
@@ -232,7 +269,8 @@ class Queue:
     @cached_property
     def keeps_a_log(self) -> bool:
         """Whether the server writes an append-only file: only then can a claim be made durable."""
-        return bool(self.client.info("persistence").get("aof_enabled"))
+        with _reaching("info"):
+            return bool(self.client.info("persistence").get("aof_enabled"))
 
     def _call(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         return _answer(self._run(name, its_keys, args, durably=False)[0])
@@ -247,19 +285,25 @@ class Queue:
 
     def _run(self, name: str, its_keys: Sequence[str], args: Iterable[Any], *, durably: bool) -> list[Any]:
         arguments = [str(arg) for arg in args]
-        try:
-            for _ in range(2):
-                pipe = self.client.pipeline(transaction=False)
-                pipe.evalsha(self._shas[name], len(its_keys), *its_keys, *arguments)
-                if durably:
-                    pipe.waitaof(1, 0, DURABLE_WITHIN_MS)
+        for _ in range(2):
+            pipe = self.client.pipeline(transaction=False)
+            pipe.evalsha(self._shas[name], len(its_keys), *its_keys, *arguments)
+            if durably:
+                pipe.waitaof(1, 0, DURABLE_WITHIN_MS)
+            with _reaching(name):
                 replies: list[Any] = pipe.execute(raise_on_error=False)
                 if not isinstance(replies[0], NoScriptError):
                     return replies
                 self.client.script_load(self._scripts[name])
-        except RedisError as error:
-            raise StoreError(f"Redis can't be reached for {name}: {error}") from error
         raise StoreError(f"Redis keeps forgetting the script {name}; is SCRIPT FLUSH called in a loop?")
+
+
+@contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise StoreError(f"Redis can't be reached for {what}: {error}") from error
 
 
 def _answer(reply: Any) -> Any:

@@ -17,7 +17,8 @@ import redis
 from kombu import Connection
 
 from worker import embedded
-from worker.embedded import EmbeddedServer, EmbeddedServerError, broker_url
+from worker.embedded import EmbeddedServer, broker_url
+from worker.errors import EmbeddedServerError
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -8,13 +8,12 @@ local function read_gate()
   return gate
 end
 
+-- In the table as read_gate would read it back: a number stays comparable with numbers.
 local function set_gate(gate, ...)
   local pairs_ = {...}
-  for n = 1, #pairs_, 2 do gate[pairs_[n]] = pairs_[n + 1] end
+  for n = 1, #pairs_, 2 do gate[pairs_[n]] = tonumber(pairs_[n + 1]) or pairs_[n + 1] end
   redis.call('HSET', K.gate, ...)
 end
-
-local function longest_window_us(cfg) return cfg.limits[#cfg.limits][2] end
 
 local function ring_size(cfg)
   local size = 0
@@ -28,14 +27,20 @@ local function sent_at(n, size)
 end
 
 -- Start afresh behind a closed gate: after one longest window no earlier send counts any more. Taken
--- when the clock steps back, and when the limits change and the ring no longer fits.
+-- when the clock steps back, and when the limits change and the ring no longer fits. What the last look
+-- at the clock left ahead of it (a slot given out ahead of its time, a closing that lasts longer than a
+-- window) is still ahead now, by as much, whatever the clock says since.
 local function forget_sends(cfg, gate, why)
+  local then_ms, longest = math.max(NOW, gate.clock or 0), cfg.limits[#cfg.limits]
+  local last_in_us = math.max(0, (gate.last or 0) - then_ms * 1000)
+  local window_ms = math.ceil((last_in_us + longest[2] + longest[3]) / 1000)
+  local closed_ms = (gate.closed_until or 0) - then_ms
+  if closed_ms > window_ms then why = gate.why or why end
+  local reopens = NOW + math.max(window_ms, closed_ms)
   redis.call('DEL', K.ring)
   redis.call('HDEL', K.gate, 'last')
   gate.last = nil
-  local reopens = NOW + math.ceil(longest_window_us(cfg) / 1000)
   set_gate(gate, 'n', 0, 'size', ring_size(cfg), 'closed_until', int(reopens), 'why', why)
-  gate.closed_until = reopens
 end
 
 local function check_ring(cfg, gate)
@@ -93,8 +98,10 @@ local function ripe_at(cfg, gate)
     if not id then return NEVER end
     local head = redis.call('HMGET', K.job .. id, 's', 'g', 't')
     if head[1] == 'q' then
-      if redis.call('LLEN', K.queue) >= width(cfg, gate) then return NOW end
-      return tonumber(head[2] or head[3]) + cfg.linger_ms
+      local ready = tonumber(head[2] or head[3])
+      -- Ready in the future: from before the clock stepped back, so it has waited long enough.
+      if ready > NOW or redis.call('LLEN', K.queue) >= width(cfg, gate) then return NOW end
+      return ready + cfg.linger_ms
     end
     redis.call('LPOP', K.queue)
   end

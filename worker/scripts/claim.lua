@@ -6,7 +6,7 @@
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms
 -- Returns  JSON: {jobs = {{id, attempts, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
 --          more, at} or {why, at}; at: when to look again, ms, -1 never
--- Repeated: the same batch id gets the same jobs and the same slot.
+-- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP = 1000
 
@@ -101,6 +101,8 @@ end
 
 local before = claimed_before()
 if before then return before end
+-- Its holder is done with it: jobs that it took now would have nobody to send or settle them.
+if said('settle:' .. batch) then return cjson.encode({why = 'settled', at = -1}) end
 
 local gate = read_gate()
 check_ring(cfg, gate)

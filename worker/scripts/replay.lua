@@ -4,7 +4,8 @@
 -- ARGV[1]  call id
 -- ARGV[2]  run of the new jobs
 -- ARGV[3]  JSON: {{id}, ...} queue again, or {{id, new id, field, value, ...}, ...} as a new job; at most 1,000
--- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more
+-- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more, or
+--          invalid, which only a new job can mend
 -- Repeated: the same call id gets the same answer.
 local call, run, items = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
 local before = said(call)
@@ -34,7 +35,8 @@ end
 for _, item in ipairs(items) do
   local id = item[1]
   local state, its_run, kind, badge = unpack(redis.call('HMGET', K.job .. id, 's', 'r', 'k', 'b'))
-  if state ~= 'd' or not redis.call('ZSCORE', K.dead .. kind, id) then
+  local unsendable = kind == 'invalid' and not item[2] -- it holds no badge
+  if state ~= 'd' or unsendable or not redis.call('ZSCORE', K.dead .. kind, id) then
     done.skipped = done.skipped + 1
   elseif not item[2] then
     again(id, its_run, kind)

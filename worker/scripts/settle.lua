@@ -10,14 +10,14 @@
 -- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, more, at}
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
---          again since, "issued" wins and the id left in the queue is skipped; sent again since, the
---          second earnedBadgeId is kept in "j" and the id is returned in twice.
+--          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
+--          issued whatever that call brings: a second earnedBadgeId is kept in "j", the id returned in twice.
 local batch, s = ARGV[1], cjson.decode(ARGV[2])
 local before = said('settle:' .. batch)
 if before then return before end
 
 local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
-local twice, put_back, isolated = {}, {}, {}
+local twice, put_back, groups, isolated = {}, {}, {}, {}
 
 local function remember(key, entry)
   local n = redis.call('HINCRBY', key, 'H', 1)
@@ -50,7 +50,11 @@ local apply = {
   end,
   z = function(id, key, run, from, group_and_width, ...)
     redis.call('HSET', key, 's', 'q', ...)
-    isolated[#isolated + 1] = batch .. '.' .. group_and_width .. ' ' .. id
+    if not isolated[group_and_width] then
+      isolated[group_and_width] = {}
+      groups[#groups + 1] = group_and_width
+    end
+    table.insert(isolated[group_and_width], batch .. '.' .. group_and_width .. ' ' .. id)
     moved(run, from, 'q')
     done.queued = done.queued + 1
   end,
@@ -65,20 +69,25 @@ end
 local function settle(job)
   local id, verb, argument = job[1], job[2], job[3]
   local key = K.job .. id
-  local state, holder, run, kind, earned = unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i'))
+  local state, holder, run, kind, earned, replaced =
+    unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'R'))
   if not state then return end
   local ours = holder == batch
-  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt'
-  if (ours and state == 's') or (in_doubt_since and verb ~= 'd') then
+  local certain = not (verb == 'd' and argument == 'in_doubt')
+  -- One that another job took the place of must not be queued beside it.
+  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt' and not replaced
+  if (ours and state == 's') or (in_doubt_since and certain) then
     if in_doubt_since then exhume(id, run, kind) end
     if verb ~= 'i' and s.sent then remember(key, field(job, 'o') or '-') end
     apply[verb](id, key, run, state, argument, unpack(job, 4))
   elseif verb ~= 'i' then
     done.late = done.late + 1
-  elseif state == 's' or (state == 'i' and earned ~= field(job, 'i')) then
+  elseif state == 'i' then
+    if earned == field(job, 'i') then return end
     redis.call('HSET', key, 'j', field(job, 'i'))
     twice[#twice + 1] = id
-  elseif state ~= 'i' then
+  else
+    -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
     if state == 'd' then exhume(id, run, kind) end
     apply.i(id, key, run, state, argument, unpack(job, 4))
   end
@@ -90,7 +99,6 @@ local function close(for_ms, why)
   local reopens = NOW + for_ms
   if reopens > (gate.closed_until or 0) then
     set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(NOW))
-    gate.closed_until = reopens
   end
 end
 
@@ -141,7 +149,8 @@ local was_full = room(s.cfg, gate) <= 0
 for _, job in ipairs(s.jobs) do settle(job) end
 -- To the head, in their order: they have waited longest.
 for n = #put_back, 1, -1 do redis.call('LPUSH', K.queue, put_back[n]) end
-for _, entry in ipairs(isolated) do redis.call('RPUSH', K.isolate, entry) end
+-- Group by group, however the batch mixed them: claim takes the head run of one tag.
+for _, group in ipairs(groups) do redis.call('RPUSH', K.isolate, unpack(isolated[group])) end
 redis.call('DEL', K.batch .. batch)
 redis.call('ZREM', K.leases, batch)
 redis.call('ZREM', K.inflight, batch)
