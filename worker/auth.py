@@ -83,7 +83,7 @@ class Authenticator:
         time.sleep(max(0.0, paid))
         assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
         body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
-        answer = self._client.request(org, "POST", TOKEN_PATH, body=body, headers={})
+        answer = self._client.post(org, TOKEN_PATH, body)
         found = _read_token(answer)
         if isinstance(found, AuthFailed):
             return found

@@ -22,12 +22,22 @@ EpochUnit = Literal["s", "ms", "as_given"]
 SMALLEST_EPOCH_MS = 10**11
 LARGEST_EPOCH_MS = 10**14
 LARGEST_CUSTOMER_ID = 2**63 - 1
+LARGEST_EXACT_FLOAT = 2**53
 # Two ways of writing one instant may differ by what a second can't hold.
 AGREE_WITHIN_MS = 1000
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,30}(\.0+)?", re.ASCII)
 _ISO_LONGEST = 40
+
+_REASONS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of a badge",
+    "invalid_key": "is not a field of a badge",
+    "string_pattern_mismatch": "must be 1 to 64 printable characters without spaces",
+    "string_type": "must be text",
+    "string_unicode": "is no Unicode text",
+}
 
 
 def _integer(value: object) -> int:
@@ -39,6 +49,8 @@ def _integer(value: object) -> int:
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError("must be a whole number, not a fraction")
+        if abs(value) > LARGEST_EXACT_FLOAT:
+            raise ValueError("must be written as a whole number: as a fraction it has lost its last digits")
         return int(value)
     text = value.strip()
     if not _INTEGER.fullmatch(text):
@@ -170,20 +182,19 @@ def short_hash(*parts: str) -> str:
     return base64.b32encode(digest)[:20].decode().lower()
 
 
+def plain(text: str, size: int) -> str:
+    """Keep what can be shown on a terminal and in a report, within ``size`` bytes; blanks for the rest."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[:size])
+    return shown.encode()[:size].decode("utf-8", "ignore")
+
+
 def _invalid(error: ValidationError) -> Invalid:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
-    match first["type"]:
-        case "missing":
-            return Invalid(field, "is missing")
-        case "extra_forbidden":
-            return Invalid(field, "is not a field of a badge")
-        case "string_pattern_mismatch":
-            return Invalid(field, "must be 1 to 64 printable characters without spaces")
-        case "string_type":
-            return Invalid(field, "must be text")
-        case _:
-            return Invalid(field, first["msg"].removeprefix("Value error, "))
+    first = error.errors(include_url=False)[0]
+    field = plain(".".join(str(part) for part in first["loc"]), 64) or None
+    kind = first["type"]
+    if first["input"] is None and kind != "extra_forbidden":
+        kind = "missing"  # null is how JSON says so
+    return Invalid(field, _REASONS.get(kind) or first["msg"].removeprefix("Value error, "))
 
 
 def _strict(badge: BadgeIssue) -> Invalid | None:
@@ -192,7 +203,10 @@ def _strict(badge: BadgeIssue) -> Invalid | None:
     if badge.earn_expires_on is None and badge.earn_expires_on_iso is None:
         return Invalid("earnExpiresOn", "is missing (STRICT_DATES)")
     warnings = badge.date_warnings()
-    return Invalid("earnEventDate", f"{warnings[0]} (STRICT_DATES)") if warnings else None
+    if not warnings:
+        return None
+    field = "earnEventDate" if warnings[0].startswith("earnEventDate") else "earnExpiresOn"
+    return Invalid(field, f"{warnings[0]} (STRICT_DATES)")
 
 
 def _instants(epoch: int | None, iso: str | None) -> list[int]:

@@ -88,7 +88,7 @@ def _work(concurrency: int, pool: str) -> None:
 
     settings = Settings.load()
     logs.configure(settings)
-    logging.captureWarnings(capture=True)  # Celery's, such as the one about running as root, are log lines too
+    logging.captureWarnings(capture=True)  # Celery's too, such as the one about running as root
     for warning in unknown_settings(os.environ):
         log.warning("settings.unknown", reason=warning)
     _check_orgs(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -57,13 +57,12 @@ def import_(
     if dry_run:
         _check(file, org, as_json=as_json)
         return
-    with desk() as here, _open(file) as (stream, size):
-        name = run or run_name(file)
-        chunks = import_file(
-            here.queue, here.org(org), stream, name=file, run=name, allow_duplicates=allow_duplicates
-        )
-        notes = _Notes()
-        with screen.progress_bar("importing", size, unit="bytes" if size else "rows") as move:
+    with desk() as here:
+        target, name, notes = here.org(org), run or run_name(file), _Notes()
+        with _open(file) as (stream, size), _import_bar(size) as move:
+            chunks = import_file(
+                here.queue, target, stream, name=file, run=name, allow_duplicates=allow_duplicates
+            )
             done = total(name, _moving(chunks, stream if size else None, move, notes))
         _say_import(done, notes, as_json=as_json)
         if follow_it:
@@ -89,7 +88,7 @@ def _open(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
     if file == "-":
         yield sys.stdin.buffer, None
         return
-    if not Path(file).is_file():
+    if not Path(file).exists() or Path(file).is_dir():
         raise FileError(f"{file} is no file that can be read; - reads standard input")
     with Path(file).open("rb") as stream:
         yield stream, os.fstat(stream.fileno()).st_size or None
@@ -105,6 +104,10 @@ class _Notes:
     def add(self, noted: Sequence[Noted]) -> None:
         self.count += len(noted)
         self.first += noted[: NOTED_SHOWN - len(self.first)]
+
+
+def _import_bar(size: int | None) -> AbstractContextManager[screen.Bar]:
+    return screen.progress_bar("importing", size, unit="bytes" if size else "rows")
 
 
 def _moving(
@@ -202,7 +205,7 @@ def job_show(
     if as_json:
         screen.say_json(job)
     else:
-        screen.table("", ("field", "value"), [(k, v) for k, v in job.items() if v not in (None, [])])
+        screen.table("", ("field", "value"), [(k, str(v)) for k, v in job.items() if v not in (None, [])])
 
 
 @jobs_cli.command()

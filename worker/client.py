@@ -12,7 +12,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -32,9 +32,9 @@ KEEPALIVE_S = 4.0
 HEADERS_KEPT = ("retry-after", "date")
 
 
+TOO_LATE = "too_late"
 # Keeps counting while the machine is suspended, where the system has such a clock.
 _FENCE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-TOO_LATE = "too_late"
 
 
 def fence_now() -> float:
@@ -42,21 +42,39 @@ def fence_now() -> float:
     return time.clock_gettime(_FENCE_CLOCK)
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """When a request may still leave, by ``fence_now()``.
+
+    From ``late_from`` on its slot of the rate limit must be moved first (``retime`` answers whether it
+    could be); after ``send_by`` nothing may leave, since others may have given the batch up.
+    """
+
+    late_from: float
+    send_by: float
+    retime: Callable[[], bool]
+
+
+OPEN_FENCE = Fence(math.inf, math.inf, lambda: True)
+
+
 class _TooLateError(Exception):
-    """The time to send by has passed; nothing was sent."""
+    """The time to send had passed; nothing was sent."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """Watches the transport: did any byte of the request leave? May any still leave?"""
+    """Watches the transport: did any byte of the request leave? May any leave now?"""
 
-    send_by: float
+    fence: Fence
     sent: bool = False
 
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
         if event.endswith("send_request_headers.started"):
-            # The last thing before the socket. To check any earlier would leave time to be suspended in.
-            if fence_now() > self.send_by:
+            # The last thing before the socket: looked at any earlier, it would leave time to be suspended in.
+            if fence_now() > self.fence.late_from and not await asyncio.to_thread(self.fence.retime):
+                raise _TooLateError
+            if fence_now() > self.fence.send_by:
                 raise _TooLateError
             self.sent = True
 
@@ -80,34 +98,32 @@ class VendorClient:
         )
 
     def put(
-        self, org: Org, jobs: Sequence[Job], headers: Mapping[str, str], *, send_by: float
+        self, org: Org, jobs: Sequence[Job], headers: Mapping[str, str], *, fence: Fence
     ) -> Reply | NoReply:
         """Send a batch; returns what came back, and raises nothing that the network can cause.
 
-        Once ``fence_now()`` has passed ``send_by``, nothing is sent, and the code is ``TOO_LATE``.
+        The fence is looked at once the connection stands, right before the first byte; if it is too
+        late, nothing is sent, and the code is ``TOO_LATE``.
         """
         body = [job.badge.body(org.epoch_unit) for job in jobs]
-        return self.request(org, org.api_method, org.api_path, body=body, headers=headers, send_by=send_by)
+        request = self._request(org, org.api_method, org.api_path, body, headers)
+        return self._wait_for(self._exchange(request, org.http_timeout_s, fence))
 
-    def request(  # noqa: PLR0913 - what an HTTP request has
-        self,
-        org: Org,
-        method: str,
-        path: str,
-        *,
-        body: Any,
-        headers: Mapping[str, str],
-        send_by: float = math.inf,
-    ) -> Reply | NoReply:
-        """Make one JSON call to the org's host, within its HTTP time-out from first to last byte."""
-        request = self._http.build_request(
+    def post(self, org: Org, path: str, body: Any) -> Reply | NoReply:
+        """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
+        request = self._request(org, "POST", path, body, {})
+        return self._wait_for(self._exchange(request, org.http_timeout_s, OPEN_FENCE))
+
+    def _request(
+        self, org: Org, method: str, path: str, body: Any, headers: Mapping[str, str]
+    ) -> httpx.Request:
+        return self._http.build_request(
             method,
             f"{org.api_base_url}{path}",
             content=json.dumps(body, separators=(",", ":")),
             headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
             timeout=org.http_timeout_s,
         )
-        return self._wait_for(self._exchange(request, org.http_timeout_s, send_by))
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -121,14 +137,14 @@ class VendorClient:
         future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
         return future.result()
 
-    async def _exchange(self, request: httpx.Request, timeout_s: float, send_by: float) -> Reply | NoReply:
-        progress = _Progress(send_by)
+    async def _exchange(self, request: httpx.Request, timeout_s: float, fence: Fence) -> Reply | NoReply:
+        progress = _Progress(fence)
         request.extensions["trace"] = progress
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._receive(request)
         except _TooLateError:
-            return NoReply(sent=False, code=TOO_LATE, reason="the time to send by had passed")
+            return NoReply(sent=False, code=TOO_LATE, reason="the time to send had passed")
         except TimeoutError:
             return NoReply(progress.sent, "timeout", f"no whole answer within {timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

@@ -37,9 +37,12 @@ PREFIX = "BADGES_"
 DEFAULT_ORG = "default"
 SECRETS = ("redis_url", "broker_url", "basic_password", "basic_token", "oauth_key", "oauth_secret")
 
-_LIMIT = re.compile(r"(\d+)\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE)
+_LIMIT = re.compile(r"(\d{1,9})\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE | re.ASCII)
 _WINDOW_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _ORG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_TOKEN = re.compile(r"[!-~]+")
+# Settings that an error's own words name: as variables in the environment, in lower case in a table.
+_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def parse_limits(text: str) -> tuple[Limit, ...]:
 class Org(BaseModel):
     """One target organisation at the vendor: where, as whom, how fast, and what to do when it goes wrong."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     name: str = DEFAULT_ORG
     api_base_url: str | None = Field(default=None, description="The vendor's host for this org, https://…")
@@ -85,7 +88,7 @@ class Org(BaseModel):
     retry_base_s: float = Field(default=2, gt=0, le=3600)
     retry_max_s: float = Field(default=600, gt=0, le=86400)
     in_doubt: Literal["park", "resend"] = "park"
-    result_ttl_days: float = Field(default=30, gt=0)
+    result_ttl_days: float = Field(default=30, gt=0, le=36500)
     epoch_unit: EpochUnit = "s"
     strict_dates: bool = False
 
@@ -106,6 +109,16 @@ class Org(BaseModel):
     def _limit_reads(cls, text: str) -> str:
         parse_limits(text)
         return text
+
+    @field_validator("basic_token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is None:
+            return None
+        bare = token.get_secret_value().strip().removeprefix("Basic ").strip()
+        if not _TOKEN.fullmatch(bare):
+            raise ValueError("must be the Basic token alone: letters, digits and signs without spaces")
+        return SecretStr(bare)
 
     @field_validator("api_method", "auth", "in_doubt", "epoch_unit", mode="before")
     @classmethod
@@ -133,8 +146,10 @@ class Org(BaseModel):
         if self.basic_token:
             return f"Basic {self.basic_token.get_secret_value()}"
         password = self.basic_password.get_secret_value() if self.basic_password else ""
-        digest = hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()
-        return "Basic " + b64encode(f"{self.basic_username}:{digest}".encode()).decode()
+        # What is no UTF-8 in the environment goes out byte for byte as it came in.
+        digest = hashlib.md5(password.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
+        pair = f"{self.basic_username}:{digest}"
+        return "Basic " + b64encode(pair.encode(errors="surrogateescape")).decode()
 
 
 class Settings(Org, BaseSettings):
@@ -150,6 +165,12 @@ class Settings(Org, BaseSettings):
     orgs_file: Path | None = None
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _is_the_default(cls, _: object) -> str:
+        """Take no ``BADGES_NAME``: an org other than this one has a table in ``ORGS_FILE``."""
+        return DEFAULT_ORG
 
     @field_validator("log_format", "log_level", mode="before")
     @classmethod
@@ -206,8 +227,9 @@ class Settings(Org, BaseSettings):
 
 class _SecretFiles(PydanticBaseSettingsSource):
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
-        return (_read_secret(path) if path and field_name in SECRETS else None), field_name, False
+        variable = f"{PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        return (_read_secret(path, variable) if path else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(None, name)[0] for name in SECRETS}
@@ -227,17 +249,21 @@ def _meant(name: str, known: set[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _read_secret(path: str) -> str:
+def _read_secret(path: object, setting: str) -> str:
+    if not isinstance(path, str):
+        raise ConfigError(f"{setting} must be the path of a file")
     try:
-        return Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The secret file {path} can't be read: {error}") from None
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{setting}: {path} can't be read: {error.strerror}") from None
+    except ValueError:  # its words would quote what is in the file
+        raise ConfigError(f"{setting}: {path} can't be read: it is no UTF-8 text") from None
 
 
 def _read_orgs(path: Path) -> dict[str, Org]:
     try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
     orgs = {}
     for name, table in tables.items():
@@ -245,16 +271,20 @@ def _read_orgs(path: Path) -> dict[str, Org]:
             raise ConfigError(
                 f"BADGES_ORGS_FILE {path}: {name!r} must be a table, [{name}], with settings in it"
             )
+        where = f"BADGES_ORGS_FILE {path}, [{name}]"
+        if "name" in table:
+            raise ConfigError(f"{where}: name: is no setting; the table's own name is the org's")
         try:
-            orgs[name] = Org.model_validate({"name": name} | _with_secrets(table))
+            orgs[name] = Org.model_validate(_with_secrets(table, where) | {"name": name})
         except ValidationError as error:
-            raise ConfigError(f"BADGES_ORGS_FILE {path}, [{name}]: {_explain(error, '')}") from None
+            raise ConfigError(f"{where}: {_explain(error, '')}") from None
     return orgs
 
 
-def _with_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
-    by_file = {f"{name}_file": name for name in SECRETS}
-    return {by_file.get(k, k): _read_secret(v) if k in by_file else v for k, v in table.items()}
+def _with_secrets(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    files = {f"{name}_file": name for name in SECRETS if name in Org.model_fields}
+    read = {files[k]: _read_secret(v, f"{where}: {k}") for k, v in table.items() if k in files}
+    return read | {k: v for k, v in table.items() if k not in files}
 
 
 def _explain(error: ValidationError, prefix: str) -> str:
@@ -262,19 +292,26 @@ def _explain(error: ValidationError, prefix: str) -> str:
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])
         words = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            words = f"is no setting of an org{_meant(name, set(Org.model_fields) - {'name'})}"
+        words = _NAMED.sub(lambda found: prefix + found[0] if prefix else found[0].lower(), words)
         lines.append(f"{prefix}{name.upper() if prefix else name}: {words}" if name else words)
     return "; ".join(lines)
 
 
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+    except ValueError:  # its words would quote the URL, credentials and all
+        host = None
+    if not host or not _TOKEN.fullmatch(url):
         raise ValueError("must be a URL such as https://eu.api.capillarytech.com")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise ValueError("must not hold credentials; use BASIC_USERNAME and BASIC_PASSWORD")
     if parts.query or parts.fragment:
         raise ValueError("must be the host's URL alone, without ? and #")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not _is_loopback(host):
         raise ValueError("must be https://, since credentials travel over it (http:// only for loopback)")
     return url.rstrip("/")
 

@@ -17,11 +17,11 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from worker.auth import Authenticator, AuthFailed, Credentials
-from worker.client import TOO_LATE, VendorClient, fence_now
+from worker.client import TOO_LATE, Fence, VendorClient, fence_now
 from worker.config import Org
 from worker.errors import StoreError
 from worker.policy import settlements
-from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, guard_s, new_id
 from worker.response import NoReply, Reply, Signal, Verdict, read_answer
 
 log = structlog.get_logger()
@@ -60,15 +60,14 @@ class Delivery:
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
-        # Taken before the claim: whatever delays us from here on counts.
-        send_by = fence_now() + SEND_WINDOW_S
+        asked_at = fence_now()  # before the claim: whatever delays us from here on counts
         batch = self._claim(org)
         if isinstance(batch, Wait):
             return batch
         if batch.more:
             on_more()
         with bound_contextvars(batch=batch.id):
-            answer = self._send(org, batch, credentials, send_by)
+            answer = self._send(org, batch, credentials, asked_at)
             if isinstance(answer, Wait):
                 return answer
             delivered = self._settle(org, batch, credentials, *answer)
@@ -96,12 +95,18 @@ class Delivery:
         return _insist(lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store"))
 
     def _send(
-        self, org: Org, batch: Batch, credentials: Credentials, send_by: float
+        self, org: Org, batch: Batch, credentials: Credentials, asked_at: float
     ) -> tuple[Reply | NoReply, Sent] | Wait:
         """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
-        time.sleep(max(0.0, batch.send_in_s))
+        send_in_s = max(0.0, batch.send_in_s)
+        fence = Fence(
+            late_from=asked_at + send_in_s + guard_s(org),
+            send_by=asked_at + send_in_s + SEND_WINDOW_S,
+            retime=lambda: self._retime(org, batch),
+        )
+        time.sleep(send_in_s)
         started = time.monotonic()
-        answer = self.client.put(org, batch.jobs, credentials.headers, send_by=send_by)
+        answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
         elapsed_ms = round((time.monotonic() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
@@ -109,6 +114,12 @@ class Delivery:
             log.warning("batch.too_late")
             return _insist(lambda: self._release(org, batch, TOO_LATE))
         return answer, Sent(answer.code, elapsed_ms)
+
+    def _retime(self, org: Org, batch: Batch) -> bool:
+        try:
+            return self.queue.retime(org, batch)
+        except StoreError:
+            return False
 
     def _settle(
         self, org: Org, batch: Batch, credentials: Credentials, answer: Reply | NoReply, sent: Sent

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -36,20 +36,22 @@ DRAIN_S = 15
 def run(items: int) -> None:
     """Import ``items`` rows with some bad ones into a sandbox vendor, and show what becomes of them."""
     started = time.monotonic()
-    temporary = tempfile.TemporaryDirectory(prefix="badges-demo-")
-    with _interruptible(), temporary as folder, _sandbox() as vendor:
-        environment = _environment(folder, vendor.url)
+    with _interruptions() as interruptible, ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="badges-demo-"))
+        vendor = stack.enter_context(_sandbox())
         settings = _settings(folder, vendor.url)
         screen.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
-        with Connection.open(settings) as connection, _worker(environment, Path(folder)):
-            with connection.client() as client:
-                _story(settings, Queue(client), Path(folder), items)
-            requests = vendor.vendor.ledger().statuses
+        connection = stack.enter_context(Connection.open(settings))
+        stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
+        client = stack.enter_context(connection.client())
+        with interruptible():
+            _story(settings, Queue(client), Path(folder), items)
+        requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
     screen.out.print(
-        f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, and "
-        f"issued {len(twice):,} badges twice. All of it took {screen.duration(time.monotonic() - started)}; "
-        "nothing of it is left on this machine."
+        f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, "
+        f"and issued {len(twice):,} badges twice. All of it took "
+        f"{screen.duration(time.monotonic() - started)}; nothing of it is left on this machine."
     )
 
 
@@ -179,10 +181,34 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, with everything cleaned up."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptions() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Hold Ctrl-C and SIGTERM back, but for a block that is ``interruptible``.
+
+    What is being started or ended is then never left half-way, however often somebody presses Ctrl-C.
+    """
+    seen, listening = False, False
+
+    def on_signal(*_: object) -> None:
+        nonlocal seen
+        if listening and not seen:
+            seen = True
+            raise KeyboardInterrupt
+        seen = True
+
+    @contextmanager
+    def interruptible() -> Iterator[None]:
+        nonlocal listening
+        listening = True
+        try:
+            if seen:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            listening = False
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interruptible
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -78,6 +78,8 @@ FIELDS = {
 # "h0" to "h9" are the last attempts that issued nothing: "at_ms batch status code".
 HISTORY_LENGTH = 10
 VALUE_BYTES = 64
+TEXT_PIECES = 4
+LONGEST_LETTER = 4  # in UTF-8, bytes
 RAW_BYTES = 2000
 
 _BADGE_FIELDS = {
@@ -117,22 +119,37 @@ def badge_of(record: Mapping[str, str]) -> BadgeIssue:
 
 
 def text_fields(letter: str, text: str) -> list[str]:
-    """Spread a text over fields short enough to keep the record compact, four of them at most."""
-    data = text.encode("utf-8", "replace")[: 4 * VALUE_BYTES]
-    pieces = [data[i : i + VALUE_BYTES] for i in range(0, len(data), VALUE_BYTES)]
-    # A cut may fall inside a letter; what is left of it is dropped, on both sides.
-    return [
-        part
-        for n, piece in enumerate(pieces)
-        for part in (f"{letter}{n or ''}", piece.decode("utf-8", "ignore"))
-    ]
+    """Spread a text over fields short enough to keep the record compact, four of them at most.
+
+    All but the last are full, up to a letter that would have been cut: so a shorter text, written over
+    a longer one, says where it ends, and what is left of the longer one is not read.
+    """
+    data = text.encode("utf-8", "replace")
+    fields: list[str] = []
+    for n in range(TEXT_PIECES):
+        piece = data[:VALUE_BYTES].decode("utf-8", "ignore")
+        fields += (f"{letter}{n or ''}", piece)
+        data = data[len(piece.encode()) :]
+        if not _is_full(piece):
+            break
+    return fields
 
 
 def text_of(record: Mapping[str, str], letter: str) -> str | None:
     """Join what ``text_fields`` spread."""
     if letter not in record:
         return None
-    return "".join(record.get(f"{letter}{n or ''}", "") for n in range(4))
+    text = ""
+    for n in range(TEXT_PIECES):
+        piece = record.get(f"{letter}{n or ''}", "")
+        text += piece
+        if not _is_full(piece):
+            break
+    return text
+
+
+def _is_full(piece: str) -> bool:
+    return len(piece.encode()) > VALUE_BYTES - LONGEST_LETTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     queue         list   ids that are ready, oldest first
     isolate       list   "tag width id" of jobs whose batch was refused as a whole
     retry         zset   id -> due at, ms
-    batch:<id>    list   the slot, us, then the ids that this PUT carries
+    batch:<id>    list   the slot, us, and its number in the ring; then the ids that this PUT carries
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
-    gate          hash   closed_until, why, since, paused, probing, learned sizes, n and last of the ring
+    gate          hash   paused, closed_until, why, since, probing, what was learned, n and last of the ring
     ring          string the times of the last sends, us, sixteen digits each
     dead:<kind>   zset   id -> died at, ms
-    missing:<id>  string a badgeMetaId that the vendor doesn't know, for some minutes
+    missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
     run:<run>     hash   counters and times of a run
     jobs:<run>    list   ids of a run, in the order they came
     runs          zset   run -> started at, ms
@@ -30,8 +30,20 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
 
 from __future__ import annotations
 
-_PREFIXED = ("job", "batch", "dead", "missing", "run", "jobs", "call")
-_PLAIN = ("queue", "isolate", "retry", "leases", "inflight", "gate", "ring", "runs", "stats", "token")
+_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call")
+_PLAIN = (
+    "queue",
+    "isolate",
+    "retry",
+    "leases",
+    "inflight",
+    "gate",
+    "ring",
+    "runs",
+    "stats",
+    "token",
+    "missing",
+)
 
 WAKE = "{badges}:wake"
 BELL = "{badges}:bell"

@@ -31,7 +31,7 @@ SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is releas
 LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
 DURABLE_WITHIN_MS = 2000
 HORIZON_US = 50_000  # how far ahead of its time a slot is given out
-GUARD = 0.015  # of a window: what the way to the vendor may jitter without exceeding the limit there
+GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
 MISSING_TTL_S = 600
 MISSING_CODES = frozenset({"1054"})
 
@@ -90,6 +90,11 @@ class Sent:
     elapsed_ms: int
 
 
+def guard_s(org: Org) -> float:
+    """Return by how much a send may be late without any limit being exceeded."""
+    return min(limit.window_s for limit in org.limits) * GUARD
+
+
 def new_id() -> str:
     """Return an id for a batch or a call: 12 letters and digits."""
     return secrets.token_hex(6)
@@ -144,6 +149,10 @@ class Queue:
             return Wait(answer["why"], answer["at"])
         jobs = tuple(_job(entry) for entry in answer["jobs"])
         return Batch(batch, jobs, answer["send_in_us"] / 1e6, answer["more"], answer["at"])
+
+    def retime(self, org: Org, batch: Batch) -> bool:
+        """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
+        return bool(self._call("retime", [keys.slot(org.name)], [batch.id, _gate(org)]))
 
     def settle(
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent

@@ -11,7 +11,7 @@ import redis
 
 from worker import keys
 from worker.config import Org
-from worker.errors import NotFound
+from worker.errors import ConfigError, NotFound
 from worker.job import DeadKind, State, iso_time, result_row
 
 PAGE = 500
@@ -59,10 +59,14 @@ class Reports:
         self._orgs = orgs
 
     def org_names(self, only: str | None = None) -> list[str]:
-        """Return the orgs there are: configured, or with jobs from when they were."""
+        """Return the orgs there are: configured, or with jobs from when they were.
+
+        Raises:
+            ConfigError: ``only`` is none of them.
+        """
         names = {str(name) for name in self._client.smembers(keys.ORGS)} | set(self._orgs)
         if only and only not in names:
-            raise NotFound(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
+            raise ConfigError(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
         return [only] if only else sorted(names)
 
     def runs(self, org: str | None = None) -> list[RunProgress]:

@@ -28,6 +28,7 @@ from worker import keys
 from worker.app import DELIVER_QUEUE
 from worker.config import Settings
 from worker.connection import Connection
+from worker.queue import Queue
 from worker.sandbox import SandboxServer
 from worker.vendor import SandboxSettings
 
@@ -38,6 +39,7 @@ RUN = "chaos"
 MISSING = "000000000000000000000bad"
 AFTER_APPLYING = ("reset_after", "truncate", "bad_gateway", "empty", "html", "hang_after", "nonsense")
 BEFORE_APPLYING = ("reset_before",)
+ACTIONS = ("worker", "stop worker", "redis", "importer", "message", "operator", "operator", "operator")
 
 
 @pytest.mark.timeout(170)
@@ -65,6 +67,7 @@ class Round:
         self.vendor = sandbox.vendor
         self.proxy = stack.enter_context(FaultProxy(sandbox.url, self._fault))
         self.connection = stack.enter_context(Connection.open(Settings(data_dir=folder / "data")))
+        self.queue = Queue(stack.enter_context(self.connection.client()))
         self.env = environment(
             data_dir=folder / "data",
             api_base_url=self.proxy.url,
@@ -87,9 +90,9 @@ class Round:
         importer = self._start("import", self.file, "--run", RUN, "--json")
         for _ in range(2):
             self._start_worker()
-        for _ in range(self.random.randint(3, 6)):
+        for _ in range(self.random.randint(6, 12)):
             time.sleep(self.random.uniform(0.05, 0.8))
-            match self.random.choice(["worker", "worker", "redis", "importer", "stop worker", "message"]):
+            match self.random.choice(ACTIONS):
                 case "worker":
                     self._kill_one_worker(signal.SIGKILL)
                     self._start_worker()
@@ -102,6 +105,8 @@ class Round:
                     importer.kill()
                 case "message":
                     self._repeat_messages()
+                case "operator":  # who doesn't wait for the breaker to try again by itself
+                    self.queue.resume(Settings().org("default"))
         importer.kill()
         importer.wait()
 
@@ -168,7 +173,7 @@ class Round:
         self.file.write_text("\n".join(lines))
 
     def _fault(self) -> str:
-        if self.calm or self.random.random() > 0.08:
+        if self.calm or self.random.random() > 0.15:
             return "pass"
         return self.random.choice(AFTER_APPLYING + BEFORE_APPLYING)
 

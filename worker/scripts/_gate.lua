@@ -52,11 +52,38 @@ local function check_ring(cfg, gate)
   set_gate(gate, 'size', ring_size(cfg), 'clock', int(NOW))
 end
 
--- The earliest time of the next send, us: spaced by the shortest limit, and never more than count in
--- any window of each, since send n waits for send n - count to leave the window.
+-- The spacing of the shortest limit, or a wider one that a vendor who throttles has taught us. That one
+-- narrows again as time goes by without a 429: by 2 % in the time of 100 calls, after three such times by
+-- half each. It costs no calls and no writes to know where it stands.
+local RECOVERY_CALLS, SLOW_RECOVERIES = 100, 3
+local function spacing_us(cfg, gate)
+  local shortest = cfg.limits[1]
+  local configured = (shortest[2] + shortest[3]) / shortest[1]
+  if not gate.learned then return configured end
+  local recoveries = (NOW_US - gate.learned_at) / (gate.learned * RECOVERY_CALLS)
+  local slow = math.min(recoveries, SLOW_RECOVERIES)
+  local faster = (1 + 0.02 * slow) * 1.5 ^ math.min(60, math.max(0, recoveries - slow))
+  return math.max(configured, gate.learned / faster)
+end
+
+-- A call was answered 429: send slower from now on. What was let through in the last window tells how much
+-- slower; a call that was sent before the last lesson teaches nothing new.
+local function learn_spacing(cfg, gate, sent_us)
+  if gate.learned_at and sent_us <= gate.learned_at then return end
+  local window, size, let_through = longest_window_us(cfg), gate.size, 0
+  for n = math.max(0, gate.n - size), gate.n - 1 do
+    if sent_at(n, size) > NOW_US - window then let_through = let_through + 1 end
+  end
+  local now = spacing_us(cfg, gate)
+  local taught = window / math.max(1, let_through - 1) * 1.02
+  set_gate(gate, 'learned', math.min(math.max(now * 1.05, taught), now * 2), 'learned_at', int(NOW_US))
+end
+
+-- The earliest time of the next send, us: spaced, and never more than count in any window of each limit,
+-- since send n waits for send n - count to leave the window.
 local function slot_us(cfg, gate)
-  local at, sends, shortest = NOW_US, gate.n or 0, cfg.limits[1]
-  if gate.last then at = math.max(at, gate.last + (shortest[2] + shortest[3]) / shortest[1]) end
+  local at, sends = NOW_US, gate.n or 0
+  if gate.last then at = math.max(at, gate.last + spacing_us(cfg, gate)) end
   for _, limit in ipairs(cfg.limits) do
     local allowed, window_us, guard_us = limit[1], limit[2], limit[3]
     if sends >= allowed then

@@ -20,7 +20,7 @@ local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8]}
 local function give_up_leases()
   local seen = 0
   for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(NOW), 'LIMIT', 0, 10)) do
-    local ids = redis.call('LRANGE', K.batch .. lost, 1, -1)
+    local ids = redis.call('LRANGE', K.batch .. lost, 2, -1)
     for _, id in ipairs(ids) do
       local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r')
       if record[1] == 's' and record[2] == lost then
@@ -70,9 +70,11 @@ local function take(id, jobs)
   local f = fields_of(id)
   if f[1] ~= 'q' then return end
   local badge = f[3]
-  if missing[badge] == nil then missing[badge] = redis.call('EXISTS', K.missing .. badge) == 1 end
+  if missing[badge] == nil then
+    missing[badge] = (tonumber(redis.call('ZSCORE', K.missing, badge) or nil) or 0) > NOW
+  end
   if missing[badge] then
-    bury(id, f[9], 'q', 'rejected', 'o', '1054', 'm', 'badge not found: answered so minutes ago, not asked again')
+    bury(id, f[9], 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
     return
   end
   redis.call('HSET', K.job .. id, 's', 's', 'B', batch)
@@ -95,7 +97,7 @@ local function claimed_before()
   local carried = redis.call('LRANGE', K.batch .. batch, 0, -1)
   if #carried == 0 then return nil end
   local jobs = {}
-  for n = 2, #carried do jobs[n - 1] = wire(carried[n], fields_of(carried[n])) end
+  for n = 3, #carried do jobs[n - 2] = wire(carried[n], fields_of(carried[n])) end
   return cjson.encode({jobs = jobs, send_in_us = tonumber(carried[1]) - NOW_US, more = false, at = -1})
 end
 
@@ -118,8 +120,8 @@ end
 
 local slot = slot_us(cfg, gate)
 reserve(gate, slot)
-local ids = {int(slot)}
-for n, job in ipairs(jobs) do ids[n + 1] = job[1] end
+local ids = {int(slot), gate.n - 1}
+for n, job in ipairs(jobs) do ids[n + 2] = job[1] end
 redis.call('RPUSH', K.batch .. batch, unpack(ids))
 redis.call('ZADD', K.inflight, int(NOW + cfg.call_ms), batch)
 redis.call('ZADD', K.leases, int(NOW + cfg.lease_ms), batch)

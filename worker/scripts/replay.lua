@@ -46,7 +46,7 @@ for _, item in ipairs(items) do
   else
     done.duplicates = done.duplicates + 1
   end
-  if badge then redis.call('DEL', K.missing .. badge) end
+  if badge then redis.call('ZREM', K.missing, badge) end
 end
 if next(tally) and tally[run] then
   redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))

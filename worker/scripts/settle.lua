@@ -124,6 +124,7 @@ local act = {
   end,
   throttled = function()
     local times = more_often('throttled')
+    learn_spacing(s.cfg, gate, tonumber(redis.call('LINDEX', K.batch .. batch, 0) or NOW_US))
     close(s.wait_ms >= 0 and s.wait_ms or growing_ms(times), 'throttled')
   end,
   unavailable = function()
@@ -151,13 +152,14 @@ for _, job in ipairs(s.jobs) do settle(job) end
 for n = #put_back, 1, -1 do redis.call('LPUSH', K.queue, put_back[n]) end
 -- Group by group, however the batch mixed them: claim takes the head run of one tag.
 for _, group in ipairs(groups) do redis.call('RPUSH', K.isolate, unpack(isolated[group])) end
+for _, badge in ipairs(s.missing) do
+  redis.call('ZADD', K.missing, int(NOW + s.missing_ttl_ms), badge)
+end
+redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
+act[s.signal]()
 redis.call('DEL', K.batch .. batch)
 redis.call('ZREM', K.leases, batch)
 redis.call('ZREM', K.inflight, batch)
-for _, badge in ipairs(s.missing) do
-  redis.call('SET', K.missing .. badge, int(NOW), 'PX', int(s.missing_ttl_ms))
-end
-act[s.signal]()
 write_counts()
 if s.sent then
   stat('requests', 1)

@@ -1,0 +1,416 @@
+"""A file of badges goes in: every good row once, every bad row with its number, field and reason."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pytest
+import redis
+from support import BADGE, OTHER_BADGE, badges, badges_json, environment, process, wait_for, worker_command
+
+from worker.connection import Connection
+from worker.sandbox import SandboxServer
+
+DATABASE = 5  # of the session's server: these tests disturb no others
+
+# The vendor's own examples, word for word but for the commas that they lack.
+SAMPLE = """[
+   {
+       "badgeMetaId": "696f0fd40772ad476ecf74ac",
+       "customerId": 555567088,
+       "earnExpiresOn": 1705828011
+  },
+   {
+   "badgeMetaId": "697a16140772ad476ecfe51c",
+   "customerId": 12098734,
+   "earnEventDate": 1635792000,
+   "earnEventDateISO":"2025-09-10T15:00:00+05:30",
+   "earnExpiresOn": 1667328000,
+   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
+   }
+]"""
+DEFAULT_BODY = """[ { "badgeMetaId": "654e08f2041fd452b3ef5b2e", "customerId": 382442802,
+"earnEventDate": 1674292011, "earnExpiresOn": 1705828011 }, { "badgeMetaId": "654e08f2041fd452b3ef5b2e",
+"customerId": 382442802, "earnEventDate": 1674292011, "earnExpiresOn": 1705828011 } ]"""
+
+HEADER = "badgeMetaId,customerId,earnEventDate\n"
+GOOD = f"{BADGE},7,1674292011\n"
+
+
+class Here(NamedTuple):
+    """A Redis that is empty, and the environment that leads to it."""
+
+    client: redis.Redis
+    env: dict[str, str]
+
+    def count(self, run: str, counter: str = "total") -> int:
+        """Read one of a run's counters, at no cost."""
+        return int(self.client.hget(f"{{badges:default}}:run:{run}", counter) or 0)
+
+    def dead(self, *options: object) -> list[dict[str, Any]]:
+        """List dead letters."""
+        return lines(badges("dead", "list", "--json", *options, env=self.env).stdout)
+
+    def results(self, *options: object) -> list[dict[str, Any]]:
+        """Read results."""
+        return lines(badges("results", *options, env=self.env).stdout)
+
+
+@pytest.fixture
+def here(connection: Connection) -> Iterator[Here]:
+    """A database of the session's server, empty before and after."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.flushdb()
+        yield Here(client, environment(redis_url=url, broker_url=broker(connection)))
+        client.flushdb()
+
+
+def broker(connection: Connection) -> str:
+    """Return the broker's URL for the same database."""
+    return connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+
+
+def lines(output: bytes) -> list[dict[str, Any]]:
+    """Read JSON Lines."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def csv_rows(count: int, first: int = 1) -> bytes:
+    """Write a CSV file with that many different badges."""
+    rows = "".join(f"{BADGE},{first + n},1674292011\n" for n in range(count))
+    return (HEADER + rows).encode()
+
+
+def counts(said: dict[str, Any]) -> tuple[int, int, int]:
+    """Return accepted, duplicates and invalid."""
+    return said["accepted"], said["duplicates"], said["invalid"]
+
+
+# What goes in
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("rows.csv", HEADER + GOOD + f"{OTHER_BADGE},8,\n", (2, 0, 0)),
+        (
+            "rows.jsonl",
+            f'{{"badgeMetaId":"{BADGE}","customerId":7}}\n\n{{"customerId":8,"badgeMetaId":"{BADGE}"}}\n',
+            (2, 0, 0),
+        ),
+        ("sample.json", SAMPLE, (2, 0, 0)),
+        ("default.json", DEFAULT_BODY, (1, 1, 0)),
+        ("bom.csv", codecs.BOM_UTF8.decode() + HEADER + GOOD, (1, 0, 0)),
+        ("crlf.csv", (HEADER + GOOD + f"{BADGE},8,\n").replace("\n", "\r\n"), (2, 0, 0)),
+        (
+            "numbers.jsonl",
+            f'{{"badgeMetaId":"{BADGE}","customerId":"7","earnExpiresOn":"1705828011"}}',
+            (1, 0, 0),
+        ),
+    ],
+)
+def test_every_format_goes_in(
+    here: Here, tmp_path: Path, name: str, content: str, expected: tuple[int, int, int]
+) -> None:
+    """Each kind of file is read, and the answer for programs has the contract's keys, in order."""
+    file = tmp_path / name
+    file.write_bytes(content.encode())
+    said = badges_json("import", file, env=here.env)
+    assert list(said) == ["run", "accepted", "duplicates", "invalid"]
+    assert counts(said) == expected
+    assert said["run"].startswith(file.stem)
+    assert here.count(said["run"]) == expected[0]
+
+
+def test_utf_16_and_standard_input(here: Here) -> None:
+    """What a spreadsheet writes is read as well, through a pipe; ``-`` is standard input."""
+    content = codecs.BOM_UTF16_LE + (HEADER + GOOD).encode("utf-16-le")
+    assert counts(badges_json("import", "-", env=here.env, stdin=content)) == (1, 0, 0)
+
+
+def test_the_vendors_own_samples_are_delivered(here: Here, sandbox: SandboxServer, tmp_path: Path) -> None:
+    """All three are issued; the one whose dates disagree carries a warning, and so does its result."""
+    for run, body in (("sample", SAMPLE), ("default", DEFAULT_BODY)):
+        badges("import", "-", "--run", run, env=here.env, stdin=body.encode())
+    env = here.env | {"BADGES_API_BASE_URL": sandbox.url, "BADGES_BATCH_LINGER_S": "0"}
+    with process(worker_command(), env=env, log=tmp_path / "worker.log"):
+        wait_for(lambda: here.count("sample", "issued") == 2 and here.count("default", "issued") == 1)
+    first, second = here.results("--run", "sample")
+    assert first["warnings"] == []
+    assert second["warnings"] == [
+        "earnEventDate and earnEventDateISO disagree",
+        "it expires before it is earned",
+    ]
+    assert [row["expiresOnISO"] for row in (first, second)] == [
+        "2024-01-21T09:06:51Z",
+        "2022-11-01T18:40:00Z",
+    ]
+    assert len(sandbox.vendor.ledger().issues) == 3
+    assert not sandbox.vendor.ledger().issued_more_than_once
+
+
+# Once and only once
+
+
+def test_a_file_imported_again_is_all_duplicates(here: Here) -> None:
+    """Under another name nothing is queued again; under the same name it is the same acceptance."""
+    rows = csv_rows(2500)
+    assert counts(badges_json("import", "-", "--run", "one", env=here.env, stdin=rows)) == (2500, 0, 0)
+    assert counts(badges_json("import", "-", "--run", "two", env=here.env, stdin=rows)) == (0, 2500, 0)
+    assert counts(badges_json("import", "-", "--run", "one", env=here.env, stdin=rows)) == (2500, 0, 0)
+    assert (here.count("one"), here.count("one", "queued"), here.count("one", "duplicates")) == (
+        2500,
+        2500,
+        0,
+    )
+    assert here.client.llen("{badges:default}:queue") == 2500
+
+
+def test_allow_duplicates_wants_a_run_and_repeats_nothing(here: Here) -> None:
+    """Equal rows are issued again if that is said; the same command again does nothing more."""
+    rows = csv_rows(3) + csv_rows(3).split(b"\n", 1)[1]
+    refused = badges("import", "-", "--allow-duplicates", env=here.env, stdin=rows, expect=2)
+    assert b"--run" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+    assert badges_json("import", "-", env=here.env, stdin=rows)["accepted"] == 3
+    again = ("import", "-", "--allow-duplicates", "--run", "twice")
+    assert counts(badges_json(*again, env=here.env, stdin=rows)) == (6, 0, 0)
+    assert counts(badges_json(*again, env=here.env, stdin=rows)) == (6, 0, 0)
+    assert here.client.llen("{badges:default}:queue") == 3 + 6
+    assert here.count("twice") == 6
+
+
+def test_dry_run_accepts_nothing(here: Here) -> None:
+    """Every row is checked, what is wrong is said, and nothing is written."""
+    said = badges("import", "-", "--dry-run", env=here.env, stdin=csv_rows(3) + b"x,y,z\n").stdout.decode()
+    assert "3 rows are good" in said
+    assert "row 5, customerId: must be a whole number" in said
+    assert here.client.dbsize() == 0
+
+
+def test_the_producers_own_ids(here: Here) -> None:
+    """``job_id`` lets a customer rightly get a badge twice; used for another badge it is a conflict."""
+    header = "badgeMetaId,customerId,job_id\n"
+    rows = f"{BADGE},7,a-1\n{BADGE},7,a-2\n{BADGE},7,a-1\n{BADGE},8,a-2\n"
+    done = badges("import", "-", "--json", env=here.env, stdin=(header + rows).encode())
+    assert counts(json.loads(done.stdout)) == (2, 2, 0)
+    assert b"row 5, job_id: this id was used before for another badge" in done.stderr
+
+
+@pytest.mark.parametrize("same_run", [True, False])
+def test_an_importer_killed_half_way(
+    here: Here, sandbox: SandboxServer, tmp_path: Path, *, same_run: bool
+) -> None:
+    """The import is run again, with or without the same name, and each badge is issued once."""
+    file, total = tmp_path / "rows.csv", 20_000
+    file.write_bytes(csv_rows(total))
+    kill_after = random.Random(f"kill {same_run}").randint(1000, 6000)
+    command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "first"]
+    with process(command, env=here.env, log=tmp_path / "import.log") as importer:
+        wait_for(lambda: here.count("first") >= kill_after)
+        importer.kill()
+    accepted = here.count("first")
+    assert kill_after <= accepted < total
+    run = "first" if same_run else "second"
+    said = badges_json("import", file, "--run", run, env=here.env)
+    assert counts(said) == ((total, 0, 0) if same_run else (total - accepted, accepted, 0)), kill_after
+    vendor = {"API_BASE_URL": sandbox.url, "RATE_LIMIT": "1000/second", "BATCH_SIZE": "1000"}
+    env = here.env | {f"BADGES_{name}": value for name, value in vendor.items()}
+    with process(worker_command(), env=env, log=tmp_path / "worker.log"):
+        wait_for(lambda: here.count("first", "issued") + here.count("second", "issued") == total)
+    ledger = sandbox.vendor.ledger()
+    assert len(ledger.issues) == total
+    assert not ledger.issued_more_than_once
+
+
+def pipe_of(running: subprocess.Popen[bytes]) -> IO[bytes]:
+    """Return the process's standard input, to be closed without caring whether it lives."""
+    assert running.stdin
+    return running.stdin
+
+
+def test_two_processes_import_the_same_file_at_once(here: Here, tmp_path: Path) -> None:
+    """Between them they accept each row once, whichever is first."""
+    file = tmp_path / "rows.csv"
+    file.write_bytes(csv_rows(6000))
+    command = [sys.executable, "-m", "worker.cli", "import", str(file), "--json"]
+    both = [
+        subprocess.Popen(command, env=here.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    said = [counts(json.loads(one.communicate(timeout=60)[0])) for one in both]
+    assert [sum(column) for column in zip(*said, strict=True)] == [6000, 6000, 0]
+    assert here.client.llen("{badges:default}:queue") == 6000
+
+
+# What is wrong, and where
+
+
+def between(bad: str) -> str:
+    """Put a bad row, the third line, between two good ones of a CSV file."""
+    return f"{HEADER}{BADGE},1,\n{bad}\n{BADGE},2,\n"
+
+
+def among(bad: str, begin: str = "", end: str = "\n") -> str:
+    """Put a bad item, the second, between two good ones of JSON Lines; ``[``, ``,`` make it an array."""
+    good = [f'{{"badgeMetaId":"{BADGE}","customerId":{n}}}' for n in (1, 2)]
+    return f"{begin}{good[0]}{end}{bad}{end}{good[1]}" + ("]" if begin else "")
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "reason"),
+    [
+        (between(f"{BADGE},-5,"), "customerId", "must be between 1 and 9223372036854775807"),
+        (between(f"{BADGE},0,"), "customerId", "must be between 1 and"),
+        (between(f"{BADGE},99999999999999999999,"), "customerId", "must be between 1 and"),
+        (between(f"{BADGE},C-7,"), "customerId", "must be a whole number"),
+        (between(f"{BADGE},7.5,"), "customerId", "must be a whole number"),
+        (between(f"{BADGE},,"), "customerId", "is missing"),
+        (between("two words,7,"), "badgeMetaId", "must be 1 to 64 printable characters"),
+        (between(f"{BADGE},7,2025-09-10T15:00:00+05:30"), "earnEventDate", "belongs into the ISO field"),
+        (between(f"{BADGE},7,-1"), "earnEventDate", "must be an epoch"),
+        (between(f"{BADGE},7,1,9"), "row", "the row has 4 cells, the header 3"),
+        (between(f'"{BADGE},7,'), "row", "a quote opens here and is not closed"),
+        (between(f"{BADGE},7\0,"), "row", "a NUL character stands at offset 26"),
+        (between("x" * 10_000_000), "row", "the row is longer than 1,000,000 characters"),
+        (
+            among(f'{{"badgeMetaId":"{BADGE}","customerId":7,"earnEventDateISO":"2025-09-10T15:00:00"}}'),
+            "earnEventDateISO",
+            "must be ISO 8601 with an offset",
+        ),
+        (among(f'{{"badgeMetaId":"{BADGE}","customerId":7,"colour":"red"}}'), "colour", "unknown field"),
+        (among(f'{{"badgeMetaId":"{BADGE}"'), "row", "not valid JSON"),
+        (among("5", "[", ","), "row", "an item is an object, and this is a number"),
+    ],
+    ids=lambda value: str(value)[-30:] if len(str(value)) < 300 else "long",
+)
+def test_a_bad_row_is_named_and_stops_no_other(here: Here, content: str, field: str, reason: str) -> None:
+    """It becomes a dead letter ``invalid`` with field and reason; the rows around it are accepted."""
+    done = badges("import", "-", "--json", env=here.env, stdin=content.encode())
+    assert counts(json.loads(done.stdout)) == (2, 0, 1)
+    number = 3 if content.startswith(HEADER) else 2
+    where = f"row {number}: " if field == "row" else f"row {number}, {field}: "
+    said = done.stderr.decode()
+    assert where in said
+    assert reason in said
+    assert "Traceback" not in said
+    (letter,) = here.dead("--kind", "invalid")
+    assert letter["error"]["kind"] == "invalid"
+    assert letter["error"]["code"] == field
+    assert reason in letter["error"]["message"]
+
+
+def test_an_array_cut_off(here: Here) -> None:
+    """What stood before the cut goes in, and it is said that nothing after it was read."""
+    content = among("", "[", ",").rpartition("{")[0].replace(",,", ",") + '{"badgeM'
+    done = badges("import", "-", "--json", env=here.env, stdin=content.encode())
+    assert counts(json.loads(done.stdout)) == (1, 0, 1)
+    assert b"row 2: not valid JSON" in done.stderr
+    assert b"nothing from here on was read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.csv", b"", "is empty"),
+        ("blank.csv", b" \n\r\n", "is empty"),
+        ("prose.csv", b"Dear Sirs,\nplease find enclosed\n", "the first line must name the columns"),
+        ("no-column.csv", b"badgeMetaId,earnEventDate\nx,1\n", "no column customerId"),
+        ("unknown.csv", b"badgeMetaId,customerId,colour\nx,1,red\n", "unknown column"),
+        ("typo.csv", b"badgeMetaID,custmerId\nx,1\n", "did you mean customerId?"),
+        ("twice.csv", b"badgeMetaId,customerId,customer_id\nx,1,1\n", "2 columns that mean customerId"),
+        ("binary.csv", random.Random(7).randbytes(5000), "is not UTF-8"),
+        ("holes.csv", b"badgeMetaId,customerId" + bytes(300) + b"x" * 5000, "is not text"),
+        ("sheet.xlsx", b"PK\x03\x04" + bytes(3000), "Excel"),
+        ("packed.csv.gz", b"\x1f\x8b\x08" + bytes(3000), "gzip"),
+        ("words.json", b'"hello"', "neither a JSON array nor an object"),
+        ("spread.json", b'{\n "badgeMetaId": "x"\n}\n', "over several lines"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_whole(
+    here: Here, tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    """One sentence names the file and the reason; the exit status is 1, and nothing was accepted."""
+    file = tmp_path / name
+    file.write_bytes(content)
+    done = badges("import", file, env=here.env, expect=1)
+    said = done.stderr.decode()
+    assert name in said
+    assert reason in said
+    assert "Traceback" not in said
+    assert not done.stdout
+    assert not here.client.exists("{badges:default}:runs")
+
+
+def test_a_file_that_is_not_there(here: Here, tmp_path: Path) -> None:
+    """A missing file and a directory are refused in a sentence, too."""
+    for path in (tmp_path / "nowhere.csv", tmp_path):
+        said = badges("import", path, env=here.env, expect=1).stderr.decode()
+        assert f"{path} is no file" in said
+        assert "Traceback" not in said
+
+
+def test_a_named_pipe_is_read(here: Here) -> None:
+    """``badges import <(gunzip -c rows.csv.gz)`` works: a pipe is a file that can be read."""
+    script = f"exec {sys.executable} -m worker.cli import <(printf '{HEADER}{GOOD}') --json"
+    done = subprocess.run(["bash", "-c", script], env=here.env, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert counts(json.loads(done.stdout)) == (1, 0, 0)
+
+
+def test_usage_is_checked_before_anything_is_written(here: Here, tmp_path: Path) -> None:
+    """A run's name that can't be typed again, and an option that doesn't exist, exit 2."""
+    for wrong in (("--run", "two words"), ("--run", "x" * 65), ("--org", "nobody"), ("--colour", "red")):
+        done = badges("import", tmp_path / "x.csv", *wrong, env=here.env, expect=2)
+        assert b"Traceback" not in done.stderr
+        assert done.stderr.strip()
+    assert here.client.dbsize() == 0
+
+
+# Memory
+
+
+def peak_kb(env: dict[str, str], run: str, rows: Callable[[int], bytes], count: int) -> int:
+    """Import generated rows through a pipe, and return the most memory that the command ever had, in KiB.
+
+    A small process between measures it: a child's measure begins with what it was forked from.
+    """
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
+        "stderr=subprocess.DEVNULL, check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", measure, sys.executable, "-m", "worker.cli", "import", "-", "--run", run]
+    measured = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with measured, pipe_of(measured) as pipe:
+        pipe.write(HEADER.encode())
+        for first in range(0, count, 1000):
+            pipe.write(b"".join(rows(n) for n in range(first, first + 1000)))
+        pipe.close()
+        assert measured.stdout
+        return int(measured.stdout.read())
+
+
+def test_memory_does_not_grow_with_the_file(here: Here) -> None:
+    """Ten times the rows, good or bad, need hardly more memory; the rest is the records' in Redis."""
+
+    def good(n: int) -> bytes:
+        return b"%s,%d,1674292011\n" % (BADGE.encode(), n + 1)
+
+    def bad(n: int) -> bytes:
+        return b"%s,C-%d,1674292011\n" % (BADGE.encode(), n)
+
+    small, large = peak_kb(here.env, "small", good, 30_000), peak_kb(here.env, "large", good, 300_000)
+    assert here.count("large") == 270_000  # the rest came in with the small one
+    assert large - small < 15_000, (small, large)
+    wrong = peak_kb(here.env, "wrong", bad, 60_000)
+    assert here.count("wrong", "invalid") == 60_000
+    assert wrong - small < 15_000, (small, wrong)

@@ -1,0 +1,612 @@
+"""The promises of claiming: each job in one batch, no more batches than may be, and the limit kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier
+
+import pytest
+import redis
+from support import BADGE, OTHER_BADGE, configured, item, wait_for
+
+from worker import keys
+from worker.config import Org
+from worker.connection import Connection
+from worker.policy import Complete, PutBack
+from worker.queue import GUARD, HORIZON_US, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.response import Issued, Signal, Verdict
+from worker.runs import Reports, RunProgress
+
+RUN = "spring"
+BUSY = 8  # threads that claim at once
+
+
+def fill(queue: Queue, org: Org, count: int, *, first: int = 0, badge_id: str = BADGE) -> list[str]:
+    """Enqueue that many jobs and return their ids."""
+    items = [item(n, badge_id=badge_id) for n in range(first, first + count)]
+    queue.enqueue(org, run=RUN, items=items, call=new_id())
+    return [it.id for it in items]
+
+
+def claimed(queue: Queue, org: Org, batch: str | None = None) -> Batch:
+    """Claim a batch; fail if there is none."""
+    batch_or_wait = queue.claim(org, batch or new_id())
+    assert isinstance(batch_or_wait, Batch), batch_or_wait
+    return batch_or_wait
+
+
+def waits(queue: Queue, org: Org) -> Wait:
+    """Claim; fail if there is a batch."""
+    batch_or_wait = queue.claim(org, new_id())
+    assert isinstance(batch_or_wait, Wait), batch_or_wait
+    return batch_or_wait
+
+
+def ids(batch: Batch) -> list[str]:
+    """Return the ids of a batch's jobs."""
+    return [job.id for job in batch.jobs]
+
+
+def issue(queue: Queue, org: Org, batch: Batch) -> Settled:
+    """Settle a batch as issued."""
+    decided = [Complete(Issued(f"earned-{job.id}")) for job in batch.jobs]
+    return queue.settle(org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+
+
+def record(client: redis.Redis, job_id: str) -> dict[str, str]:
+    """Read a record."""
+    return client.hgetall(keys.key("default", "job", job_id))
+
+
+def gate(client: redis.Redis) -> dict[str, str]:
+    """Read the gate, without the clock that every look at it notes."""
+    return {k: v for k, v in client.hgetall(keys.key("default", "gate")).items() if k != "clock"}
+
+
+def progress(client: redis.Redis) -> RunProgress:
+    """Read the run."""
+    return Reports(client=client, orgs={}).run(RUN)
+
+
+def now_ms(client: redis.Redis) -> int:
+    """Return the server's clock, which is the only one that counts."""
+    seconds, micros = client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def slot_us(client: redis.Redis, batch_id: str) -> int:
+    """Return the time that a batch was given, on the server's clock."""
+    return int(client.lindex(keys.key("default", "batch", batch_id), 0) or 0)
+
+
+# -- batches
+
+
+def test_jobs_are_claimed_in_the_order_they_came(queue: Queue) -> None:
+    """Batch by batch, oldest first, none larger than the batch size, each job once."""
+    org = configured(batch_size=4)
+    came = fill(queue, org, 10)
+    batches = [claimed(queue, org) for _ in range(3)]
+    assert [len(batch.jobs) for batch in batches] == [4, 4, 2]
+    assert [job_id for batch in batches for job_id in ids(batch)] == came
+    assert waits(queue, org).why == "idle"
+
+
+def test_a_claimed_job_knows_its_batch(queue: Queue, client: redis.Redis) -> None:
+    """The record says who has it, the batch has a lease, and the run counts it as sending."""
+    org = configured(http_timeout_s=30)
+    (job_id,) = fill(queue, org, 1)
+    batch = claimed(queue, org, "b1")
+    assert [(job.id, job.attempts, job.badge.customer_id) for job in batch.jobs] == [(job_id, 0, 500_000_000)]
+    assert (record(client, job_id)["s"], record(client, job_id)["B"]) == ("s", "b1")
+    assert progress(client).states() == [0, 1, 0, 0, 0]
+    call_ends = client.zscore(keys.key("default", "inflight"), "b1")
+    given_up = client.zscore(keys.key("default", "leases"), "b1")
+    now = now_ms(client)
+    assert call_ends is not None
+    assert given_up is not None
+    assert now + 34_000 < call_ends <= now + 35_000
+    assert given_up == call_ends + 90_000
+
+
+def test_the_same_batch_is_the_same_claim(queue: Queue, client: redis.Redis) -> None:
+    """A claim repeated gets the same jobs and the same slot, and takes nothing more."""
+    org = configured(batch_size=3)
+    fill(queue, org, 9)
+    first = claimed(queue, org, "b1")
+    slot, sends = slot_us(client, "b1"), gate(client)["n"]
+    again = claimed(queue, org, "b1")
+    assert again.jobs == first.jobs
+    assert not again.more
+    assert (slot_us(client, "b1"), gate(client)["n"]) == (slot, sends)
+    assert client.llen(keys.key("default", "queue")) == 6
+
+
+def test_a_batch_that_was_settled_claims_nothing_any_more(queue: Queue, client: redis.Redis) -> None:
+    """A repetition that arrives after its batch is over takes no jobs, which nobody would send or settle."""
+    org = configured(batch_size=3)
+    fill(queue, org, 9)
+    issue(queue, org, claimed(queue, org, "settled"))
+    queue.release(org, "released", claimed(queue, org, "released").jobs)
+    assert queue.claim(org, "settled") == queue.claim(org, "released") == Wait("settled", -1)
+    assert progress(client).states() == [6, 0, 0, 3, 0]
+
+
+def test_no_job_is_ever_in_two_batches(connection: Connection, queue: Queue) -> None:
+    """Many workers claim and settle at once: each job is claimed exactly once."""
+    org = configured(batch_size=7, max_in_flight=5)
+    came = fill(queue, org, 400)
+
+    def work(_: int) -> list[str]:
+        took: list[str] = []
+        with connection.client() as own:
+            mine = Queue(own)
+            while True:
+                match mine.claim(org, new_id()):
+                    case Batch() as batch:
+                        took += ids(batch)
+                        assert len(batch.jobs) <= 7
+                        issue(mine, org, batch)
+                    case Wait(why="idle"):
+                        return took
+
+    with ThreadPoolExecutor(BUSY) as pool:
+        took = Counter(job_id for some in pool.map(work, range(BUSY)) for job_id in some)
+    assert took == Counter(came)
+
+
+def test_no_more_are_in_flight_than_allowed(connection: Connection, queue: Queue) -> None:
+    """However many claim at once, exactly as many get a batch as the cap allows; the others are told why."""
+    org = configured(batch_size=1, max_in_flight=3)
+    fill(queue, org, 50)
+    together = Barrier(BUSY)
+
+    def work(_: int) -> list[Batch | Wait]:
+        with connection.client() as own:
+            mine = Queue(own)
+            together.wait()
+            return [mine.claim(org, new_id()) for _ in range(5)]
+
+    with ThreadPoolExecutor(BUSY) as pool:
+        answers = [answer for some in pool.map(work, range(BUSY)) for answer in some]
+    batches = [answer for answer in answers if isinstance(answer, Batch)]
+    assert len(batches) == 3
+    refusals = {answer.why for answer in answers if isinstance(answer, Wait)}
+    assert refusals - {"rate"} == {"in flight"}
+    assert issue(queue, org, batches[0]).more
+    assert isinstance(queue.claim(org, new_id()), Batch)
+
+
+def test_a_call_that_is_over_makes_room_before_its_lease_ends(queue: Queue, client: redis.Redis) -> None:
+    """A holder that fell silent blocks its place only until its call's deadline; its jobs wait longer."""
+    org = configured(batch_size=1, max_in_flight=1)
+    first, second = fill(queue, org, 2)
+    claimed(queue, org, "silent")
+    assert waits(queue, org).why == "in flight"
+    client.zadd(keys.key("default", "inflight"), {"silent": 1})
+    assert ids(claimed(queue, org)) == [second]
+    assert record(client, first)["s"] == "s"
+
+
+def test_more_says_whether_there_is_room_for_another(queue: Queue) -> None:
+    """A claim that leaves a ripe batch and a free place says so, and only then."""
+    org = configured(batch_size=2, max_in_flight=2)
+    fill(queue, org, 6)
+    assert [claimed(queue, org).more for _ in range(2)] == [True, False]
+    assert not claimed(queue, configured(batch_size=10)).more
+
+
+# -- ripeness
+
+
+def test_a_part_of_a_batch_waits_for_the_linger_time(queue: Queue, client: redis.Redis) -> None:
+    """Until then the answer is when to ask again; a full batch doesn't wait."""
+    org = configured(batch_size=3, batch_linger_s=20)
+    (job_id, _) = fill(queue, org, 2)
+    ready_ms = int(record(client, job_id)["t"])
+    assert waits(queue, org) == Wait("linger", ready_ms + 20_000)
+    fill(queue, org, 1, first=2)
+    assert len(claimed(queue, org).jobs) == 3
+
+
+def test_the_linger_time_counts_from_when_the_first_job_was_ready(queue: Queue, client: redis.Redis) -> None:
+    """A job that has waited long enough takes along whatever is there."""
+    org = configured(batch_size=3, batch_linger_s=20)
+    came = fill(queue, org, 2)
+    client.hset(keys.key("default", "job", came[0]), "t", now_ms(client) - 20_000)
+    assert ids(claimed(queue, org)) == came
+
+
+def test_where_nothing_is_taken_nothing_is_reserved(queue: Queue, client: redis.Redis) -> None:
+    """No slot of the limit is spent on an answer that is "wait", for whatever reason."""
+    org = configured(batch_size=2, batch_linger_s=20, max_in_flight=1)
+    assert waits(queue, org).why == "idle"
+    fill(queue, org, 1)
+    assert waits(queue, org).why == "linger"
+    assert client.exists(keys.key("default", "ring")) == 0
+    assert "n" not in gate(client)
+    fill(queue, org, 3, first=1)
+    claimed(queue, org)
+    before = gate(client), client.get(keys.key("default", "ring"))
+    assert waits(queue, org).why == "in flight"
+    queue.pause("default", why="operator", reason="tests")
+    assert waits(queue, org) == Wait("paused", int(client.zrange(leases(), 0, 0, withscores=True)[0][1]))
+    client.hdel(keys.key("default", "gate"), "paused", "reason", "since")
+    assert (gate(client), client.get(keys.key("default", "ring"))) == before
+
+
+def leases() -> str:
+    """Return the key of the leases."""
+    return keys.key("default", "leases")
+
+
+def test_ids_of_jobs_that_went_another_way_are_skipped(queue: Queue, client: redis.Redis) -> None:
+    """Whoever pops an id checks the record: a stale one is neither sent nor counted."""
+    org = configured(batch_size=3)
+    came = fill(queue, org, 6)
+    for job_id, state in zip(came[:3], "ids", strict=True):
+        client.hset(keys.key("default", "job", job_id), "s", state)
+    client.rpush(keys.key("default", "queue"), "no such job", came[3])
+    batch = claimed(queue, org)
+    assert ids(batch) == came[3:]
+    assert waits(queue, org).why == "idle"
+    assert client.llen(keys.key("default", "queue")) == 0
+
+
+def test_an_id_that_stands_in_the_queue_twice_is_sent_once(queue: Queue, client: redis.Redis) -> None:
+    """Also within one batch."""
+    org = configured(batch_size=5)
+    came = fill(queue, org, 2)
+    client.lpush(keys.key("default", "queue"), came[1], came[1])
+    assert ids(claimed(queue, org)) == [came[1], came[0]]
+
+
+def test_badges_known_to_be_missing_cost_no_call(queue: Queue, client: redis.Redis) -> None:
+    """They become dead letters on the way; the others of the batch go, and no slot is spent on none."""
+    org = configured(batch_size=4)
+    missing = fill(queue, org, 10, badge_id=OTHER_BADGE)
+    client.set(keys.key("default", "missing", OTHER_BADGE), "1")
+    assert waits(queue, org).why == "idle"
+    assert "n" not in gate(client)
+    assert progress(client).dead_kinds == {"rejected": 10}
+    died = record(client, missing[0])
+    assert (died["s"], died["k"], died["o"]) == ("d", "rejected", "1054")
+    mixed = fill(queue, org, 3, first=20, badge_id=OTHER_BADGE), fill(queue, org, 4, first=30)
+    assert ids(claimed(queue, org)) == mixed[1]
+    assert progress(client).dead_kinds == {"rejected": 13}
+
+
+def test_a_million_missing_badges_never_stop_the_server(queue: Queue, client: redis.Redis) -> None:
+    """What one claim deals with is bounded; it answers when to go on: at once."""
+    org = configured(batch_size=100)
+    for chunk in range(3):
+        fill(queue, org, 1000, first=chunk * 1000, badge_id=OTHER_BADGE)
+    client.set(keys.key("default", "missing", OTHER_BADGE), "1")
+    answer = waits(queue, org)
+    assert progress(client).dead == 1000
+    assert answer.look_at_ms <= now_ms(client)
+
+
+# -- leases and retries
+
+
+def test_a_holder_that_disappeared_leaves_its_jobs_in_doubt(queue: Queue, client: redis.Redis) -> None:
+    """Nobody can know whether it sent them: they are dead letters of that kind, and no lease is left."""
+    org = configured(batch_size=2)
+    lost = fill(queue, org, 2)
+    claimed(queue, org, "lost")
+    client.zadd(leases(), {"lost": now_ms(client)})
+    assert waits(queue, org).why == "idle"
+    died = record(client, lost[0])
+    assert (died["s"], died["k"], died["o"]) == ("d", "in_doubt", "lease_expired")
+    assert sorted(client.zrange(keys.key("default", "dead", "in_doubt"), 0, -1)) == sorted(lost)
+    assert progress(client).states() == [0, 0, 0, 0, 2]
+    assert progress(client).finished_at is not None
+    assert not client.exists(keys.key("default", "batch", "lost"), leases(), keys.key("default", "inflight"))
+
+
+def test_the_end_of_a_lease_is_a_time_to_look_at(queue: Queue, client: redis.Redis) -> None:
+    """Also where nothing else is to be done, the answer says when the lease will be over."""
+    org = configured(batch_size=1)
+    fill(queue, org, 1)
+    batch = claimed(queue, org)
+    ends = client.zscore(leases(), batch.id)
+    assert batch.look_at_ms == waits(queue, org).look_at_ms == queue.look(org).look_at_ms == ends
+
+
+def test_a_lease_touches_only_jobs_that_are_still_its_own(queue: Queue, client: redis.Redis) -> None:
+    """A job that is in another batch by now isn't given up with the first."""
+    org = configured(batch_size=2)
+    moved, lost = fill(queue, org, 2)
+    claimed(queue, org, "lost")
+    client.hset(keys.key("default", "job", moved), "B", "another")
+    client.zadd(leases(), {"lost": 1})
+    waits(queue, org)
+    assert (record(client, moved)["s"], record(client, lost)["s"]) == ("s", "d")
+
+
+def test_due_retries_are_put_back_behind_what_waits(queue: Queue, client: redis.Redis) -> None:
+    """In the order they are due, ready as of now, and only those that are due."""
+    org = configured(batch_size=10)
+    came = fill(queue, org, 5)
+    claimed(queue, org, "first")
+    queue.release(org, "first", ())
+    due = {came[3]: 1, came[1]: 2, came[2]: now_ms(client) + 60_000}
+    for job_id in due:
+        client.hset(keys.key("default", "job", job_id), "s", "r")
+    client.zadd(keys.key("default", "retry"), due)
+    (waiting,) = fill(queue, org, 1, first=9)
+    batch = claimed(queue, org)
+    assert ids(batch) == [waiting, came[3], came[1]]
+    assert batch.look_at_ms == due[came[2]]
+    assert int(record(client, came[3])["g"]) <= now_ms(client)
+    assert client.zrange(keys.key("default", "retry"), 0, -1) == [came[2]]
+
+
+def test_a_paused_org_still_gives_up_leases_and_puts_retries_back(queue: Queue, client: redis.Redis) -> None:
+    """A pause stops batches, and nothing else: otherwise what is overdue would come up for ever."""
+    org = configured(batch_size=1)
+    lost, retried = fill(queue, org, 2)
+    claimed(queue, org, "lost")
+    client.zadd(leases(), {"lost": 1})
+    client.hset(keys.key("default", "job", retried), "s", "r")
+    client.lpop(keys.key("default", "queue"))
+    client.zadd(keys.key("default", "retry"), {retried: 1})
+    queue.pause("default", why="operator", reason="tests")
+    assert waits(queue, org) == Wait("paused", -1)
+    assert (record(client, lost)["s"], record(client, retried)["s"]) == ("d", "q")
+
+
+# -- isolation
+
+
+def isolate(client: redis.Redis, *entries: str) -> None:
+    """Put entries into the list of what was refused as a whole."""
+    client.rpush(keys.key("default", "isolate"), *entries)
+
+
+def test_what_is_isolated_goes_first_and_tag_by_tag(queue: Queue, client: redis.Redis) -> None:
+    """Each batch is the head run of one tag, up to its width; then the queue goes on."""
+    org = configured(batch_size=10)
+    came = fill(queue, org, 7)
+    client.ltrim(keys.key("default", "queue"), 5, -1)
+    isolate(client, *(f"b.0 2 {i}" for i in came[:3]), *(f"b.1 5 {i}" for i in came[3:5]))
+    assert [ids(claimed(queue, org)) for _ in range(4)] == [came[:2], came[2:3], came[3:5], came[5:]]
+
+
+def test_stale_ids_in_isolation_cost_no_call(queue: Queue, client: redis.Redis) -> None:
+    """A job that ended in the meantime is skipped, and the next look is at once."""
+    org = configured(batch_size=10)
+    came = fill(queue, org, 2)
+    client.hset(keys.key("default", "job", came[0]), "s", "i")
+    isolate(client, f"b.0 1 {came[0]}")
+    answer = waits(queue, org)
+    assert answer.look_at_ms <= now_ms(client)
+    assert "n" not in gate(client)
+    assert ids(claimed(queue, org)) == came[1:]
+
+
+# -- the limit
+
+
+def most_in_a_window(slots_us: list[int], window_us: int) -> int:
+    """Return the largest number of slots in any window of that length."""
+    slots, first, most = sorted(slots_us), 0, 0
+    for n, slot in enumerate(slots):
+        while slots[first] <= slot - window_us:
+            first += 1
+        most = max(most, n - first + 1)
+    return most
+
+
+def claim_for(connection: Connection, org: Org, *, until_slots: int, threads: int = 4) -> list[int]:
+    """Let threads claim and settle until so many slots are given out; return the slots."""
+    slots: list[int] = []
+
+    def work(_: int) -> None:
+        with connection.client() as own:
+            mine = Queue(own)
+            while len(slots) < until_slots:
+                answer = mine.claim(org, new_id())
+                if isinstance(answer, Batch):
+                    slots.append(slot_us(own, answer.id))
+                    issue(mine, org, answer)
+                else:
+                    wait_until(own, answer.look_at_ms)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    return slots
+
+
+def wait_until(client: redis.Redis, at_ms: int) -> None:
+    """Wait until the server's clock says so, as a worker would that was told when to look again."""
+    wait_for(lambda: now_ms(client) >= at_ms, within_s=5)
+
+
+@pytest.mark.parametrize(("limit", "slots"), [("40/second", 90), ("10/second", 22), ("1/second", 3)])
+def test_no_window_holds_more_than_the_limit(
+    connection: Connection, queue: Queue, limit: str, slots: int
+) -> None:
+    """However many claim at once; evenly spaced with the guard between; and 98 % of it are used."""
+    org = configured(rate_limit=limit, batch_size=1)
+    fill(queue, org, slots + 20)
+    given = sorted(claim_for(connection, org, until_slots=slots))
+    (stated,) = org.limits
+    assert most_in_a_window(given, 1_000_000) <= stated.count
+    apart = [after - before for before, after in zip(given, given[1:], strict=False)]
+    assert min(apart) >= 1_000_000 * (1 + GUARD) / stated.count - 1
+    assert len(apart) / ((given[-1] - given[0]) / 1e6 * stated.count) >= 0.98
+
+
+def test_several_limits_hold_at_once(connection: Connection, queue: Queue, client: redis.Redis) -> None:
+    """The shorter spaces, the longer caps: after its count the next waits for the window's end."""
+    org = configured(rate_limit="12/minute,20/second", batch_size=1)
+    fill(queue, org, 30)
+    given = sorted(claim_for(connection, org, until_slots=12, threads=1))
+    assert given[-1] - given[0] < 2_000_000
+    assert most_in_a_window(given, 1_000_000) <= 20
+    answer = waits(queue, org)
+    assert answer.why == "rate"
+    first_leaves_us = given[0] + int(60_000_000 * (1 + GUARD))
+    assert answer.look_at_ms == -(-(first_leaves_us - HORIZON_US) // 1000)
+    assert gate(client)["n"] == "12"
+
+
+def test_a_slot_is_given_out_only_a_little_ahead(queue: Queue) -> None:
+    """A batch may have to wait for its time, but never longer than the horizon: no pool slot is slept away."""
+    org = configured(rate_limit="30/second", batch_size=1)
+    fill(queue, org, 10)
+    ahead = [claimed(queue, org).send_in_s, claimed(queue, org).send_in_s]
+    assert ahead[0] == 0
+    assert 0 < ahead[1] <= HORIZON_US / 1e6
+    assert waits(queue, org).why == "rate"
+
+
+def test_a_call_without_jobs_is_paid_from_the_same_limit(queue: Queue, client: redis.Redis) -> None:
+    """It gets the next slot, once: the same call again gets the same one."""
+    org = configured(rate_limit="10/second", batch_size=1)
+    fill(queue, org, 2)
+    batch = claimed(queue, org)
+    assert isinstance(queue.pay(org, "token"), float)
+    paid = int(gate(client)["last"])
+    assert paid - slot_us(client, batch.id) >= 100_000 * (1 + GUARD) - 1
+    assert isinstance(queue.pay(org, "token"), float)
+    assert (int(gate(client)["last"]), gate(client)["n"]) == (paid, "2")
+    assert waits(queue, org).look_at_ms >= paid // 1000
+
+
+@contextmanager
+def closed_gate(client: redis.Redis, **fields: object) -> Iterator[None]:
+    """Close the gate as an answer of the vendor would."""
+    client.hset(keys.key("default", "gate"), mapping={"closed_until": now_ms(client) + 60_000} | fields)
+    yield
+    client.hdel(keys.key("default", "gate"), "closed_until", *fields)
+
+
+def test_a_closed_gate_is_closed_for_calls_without_jobs_too(queue: Queue, client: redis.Redis) -> None:
+    """Neither a batch nor a token call starts before Retry-After; nor while the org is paused."""
+    org = configured(batch_size=1)
+    fill(queue, org, 1)
+    with closed_gate(client, why="throttled"):
+        at = int(gate(client)["closed_until"])
+        assert queue.pay(org, "token") == Wait("throttled", at)
+        assert waits(queue, org) == Wait("throttled", at)
+    queue.pause("default", why="operator", reason="tests")
+    assert queue.pay(org, "token") == Wait("paused", -1)
+
+
+@pytest.mark.parametrize("limit", ["20/second", "2/second"])
+def test_other_limits_begin_behind_one_closed_window(
+    queue: Queue, client: redis.Redis, limit: str
+) -> None:
+    """The times of the last sends no longer fit: after one longest window they don't count any more."""
+    before = configured(rate_limit="10/second", batch_size=1)
+    fill(queue, before, 4)
+    sent_us = slot_us(client, claimed(queue, before).id)
+    after = configured(rate_limit=limit, batch_size=1)
+    answer = waits(queue, after)
+    assert answer.why == "limits changed"
+    assert answer.look_at_ms * 1000 >= sent_us + 1_000_000 * (1 + GUARD)
+    wait_until(client, answer.look_at_ms)
+    batch = claimed(queue, after)
+    assert slot_us(client, batch.id) >= sent_us + 1_000_000 * (1 + GUARD)
+
+
+def test_a_slot_given_out_ahead_counts_when_the_limits_change(queue: Queue, client: redis.Redis) -> None:
+    """The window that stays closed begins with the last slot, not with the change."""
+    before = configured(rate_limit="2/second", batch_size=1)
+    fill(queue, before, 2)
+    claimed(queue, before)
+    assert isinstance(queue.pay(before, "token"), float)
+    last_us = int(gate(client)["last"])
+    answer = waits(queue, configured(rate_limit="1/second", batch_size=1))
+    assert answer.look_at_ms * 1000 >= last_us + 1_000_000 * (1 + GUARD)
+
+
+def test_other_limits_dont_shorten_what_the_vendor_asked_for(queue: Queue, client: redis.Redis) -> None:
+    """A gate that Retry-After closed for a minute stays closed for it, and for that reason."""
+    org = configured(rate_limit="10/second", batch_size=1)
+    fill(queue, org, 2)
+    claimed(queue, org)
+    with closed_gate(client, why="throttled"):
+        at = int(gate(client)["closed_until"])
+        assert waits(queue, configured(rate_limit="5/second", batch_size=1)) == Wait("throttled", at)
+
+
+def test_a_clock_that_steps_back_closes_the_gate_for_one_window(queue: Queue, client: redis.Redis) -> None:
+    """The limit isn't exceeded, whatever the clock says; after one window it goes on, an hour early or not."""
+    org = configured(rate_limit="10/second", batch_size=1)
+    fill(queue, org, 4)
+    claimed(queue, org)
+    hour_ms = 3_600_000
+    its_gate = keys.key("default", "gate")
+    client.hset(
+        its_gate,
+        mapping={
+            "clock": int(client.hget(its_gate, "clock") or 0) + hour_ms,
+            "last": int(client.hget(its_gate, "last") or 0) + hour_ms * 1000,
+        },
+    )
+    stepped_ms = now_ms(client)
+    answer = waits(queue, org)
+    assert answer.why == "clock stepped back"
+    assert 1000 * (1 + GUARD) <= answer.look_at_ms - stepped_ms <= 1000 * (1 + GUARD) + 200
+    wait_until(client, answer.look_at_ms)
+    claimed(queue, org)
+
+
+def test_what_is_closed_stays_so_for_as_long_when_the_clock_steps_back(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """Retry-After was for a minute: it is neither cut short nor made an hour longer."""
+    org = configured(rate_limit="10/second", batch_size=1)
+    fill(queue, org, 2)
+    stepped_ms = now_ms(client)
+    clock = stepped_ms + 3_600_000
+    with closed_gate(client, clock=clock, closed_until=clock + 60_000, why="throttled"):
+        answer = waits(queue, org)
+    assert answer.why == "throttled"
+    assert 60_000 <= answer.look_at_ms - stepped_ms < 61_000
+
+
+def test_a_part_of_a_batch_goes_though_its_time_lies_in_the_future(queue: Queue, client: redis.Redis) -> None:
+    """A clock that stepped back by an hour doesn't make the last jobs linger for an hour."""
+    org = configured(batch_size=10, batch_linger_s=20)
+    (job_id,) = fill(queue, org, 1)
+    client.hset(keys.key("default", "job", job_id), "t", now_ms(client) + 3_600_000)
+    assert ids(claimed(queue, org)) == [job_id]
+
+
+def test_runs_that_share_a_batch_are_counted_each_for_itself(queue: Queue, client: redis.Redis) -> None:
+    """A batch takes what is next, whosever it is; each run's counters follow its own jobs."""
+    org = configured(batch_size=10)
+    queue.enqueue(org, run="one", items=[item(1)], call="1")
+    queue.enqueue(org, run="two", items=[item(2), item(3)], call="2")
+    batch = claimed(queue, org)
+    reports = Reports(client=client, orgs={})
+    assert [reports.run(run).sending for run in ("one", "two")] == [1, 2]
+    issue(queue, org, batch)
+    assert [reports.run(run).issued for run in ("one", "two")] == [1, 2]
+
+
+def test_put_back_jobs_are_ready_since_they_came(queue: Queue) -> None:
+    """What was put back doesn't linger again: it has waited already."""
+    org = configured(batch_size=5, batch_linger_s=0.3)
+    came = fill(queue, org, 2)
+    batch = wait_for(lambda: _batch(queue.claim(org, "first")))
+    queue.settle(
+        org,
+        batch,
+        [PutBack("503", "away")] * 2,
+        verdict=Verdict((), Signal.OK),
+        sent=Sent("503", 1),
+    )
+    assert ids(claimed(queue, org)) == came
+
+
+def _batch(answer: Batch | Wait) -> Batch | None:
+    return answer if isinstance(answer, Batch) else None
