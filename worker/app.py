@@ -22,6 +22,7 @@ from worker.client import VendorClient
 from worker.config import Settings
 from worker.connection import Connection
 from worker.delivery import Delivery
+from worker.doubt import DoubtChecker
 from worker.queue import Queue
 
 # Beside what producers send, so that a million of their messages can't delay a delivery.
@@ -36,6 +37,7 @@ class Services:
     settings: Settings
     queue: Queue
     delivery: Delivery
+    doubt: DoubtChecker
 
 
 @cache
@@ -60,8 +62,13 @@ def services() -> Services:
 @cache
 def _services_of(_: int) -> Services:
     queue, client = Queue(connection().client()), VendorClient()
-    delivery = Delivery(queue=queue, client=client, auth=Authenticator(queue=queue, client=client))
-    return Services(settings(), queue, delivery)
+    auth = Authenticator(queue=queue, client=client)
+    return Services(
+        settings(),
+        queue,
+        Delivery(queue=queue, client=client, auth=auth),
+        DoubtChecker(queue=queue, client=client, auth=auth),
+    )
 
 
 def _celery_settings() -> dict[str, Any]:
@@ -73,7 +80,7 @@ def _celery_settings() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_default_queue": DEFAULT_QUEUE,
         "task_queues": [MessageQueue(DEFAULT_QUEUE), MessageQueue(DELIVER_QUEUE)],
-        "task_routes": {"badges.deliver": {"queue": DELIVER_QUEUE}},
+        "task_routes": {name: {"queue": DELIVER_QUEUE} for name in ("badges.deliver", "badges.check")},
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "worker_send_task_events": True,

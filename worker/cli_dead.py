@@ -10,6 +10,7 @@ import typer
 from worker import deadletters, screen
 from worker.deadletters import Filter, Replayed
 from worker.desk import AnyOrg, AsJson, desk
+from worker.errors import BadgesError
 from worker.job import DeadKind
 from worker.producer import new_run
 
@@ -116,6 +117,56 @@ def dead_replay(
     screen.out.print(f"{done.replayed:,} {verb}, {done.duplicates:,} refused as duplicates")
     if done.run:
         screen.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
+
+
+@dead_cli.command("resolve")
+def dead_resolve(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    issued: Annotated[
+        bool | None,
+        typer.Option("--issued/--not-issued", help="What you found out; --not-issued sends it again now."),
+    ] = None,
+    org: AnyOrg = None,
+) -> None:
+    """Say what became of a job in doubt, once you have looked it up at the vendor."""
+    if issued is None:
+        raise typer.BadParameter("say --issued or --not-issued")
+    with desk() as here:
+        job = here.reports.job(job_id, org)
+        target = here.org(job["org"])
+        if issued:
+            done = here.queue.resolve(target, job_id, "issued")
+        else:
+            which = Filter(org=target.name, kind=DeadKind.IN_DOUBT, job=job_id)
+            letters = ((found, record) for _, found, record in deadletters.select(here.reports, which))
+            done = deadletters.replay(here.queue, target, letters, run="").replayed == 1
+    if not done:
+        raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
+    screen.out.print(f"{screen.plain(job_id)} is {'issued' if issued else 'queued again'}")
+
+
+@dead_cli.command("discard")
+def dead_discard(
+    org: AnyOrg = None,
+    kind: Kind = None,
+    run: Run = None,
+    code: Code = None,
+    badge: Badge = None,
+    customer: Customer = None,
+    job: JobId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
+    which = Filter(org, kind, run, code, badge, customer, job)
+    if which == Filter(org):
+        raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer or --job")
+    with desk() as here:
+        chosen = deadletters.select(here.reports, which)
+        count = sum(here.queue.resolve(here.org(name), job_id, "discard") for name, job_id, _ in chosen)
+    if as_json:
+        screen.say_json({"discarded": count})
+    else:
+        screen.out.print(f"{count:,} discarded")
 
 
 def _changes(given: list[str]) -> dict[str, str]:

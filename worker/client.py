@@ -114,6 +114,16 @@ class VendorClient:
         request = self._request(org, "POST", path, body, {})
         return self._wait_for(self._exchange(request, org.http_timeout_s, OPEN_FENCE))
 
+    def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:
+        """Read from the org's host, within its HTTP time-out."""
+        request = self._http.build_request(
+            "GET",
+            f"{org.api_base_url}{path}",
+            headers={"Accept": "application/json", **headers},
+            timeout=org.http_timeout_s,
+        )
+        return self._wait_for(self._exchange(request, org.http_timeout_s, OPEN_FENCE))
+
     def _request(
         self, org: Org, method: str, path: str, body: Any, headers: Mapping[str, str]
     ) -> httpx.Request:

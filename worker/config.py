@@ -87,7 +87,7 @@ class Org(BaseModel):
     max_attempts: int = Field(default=5, ge=1, le=1000)
     retry_base_s: float = Field(default=2, gt=0, le=3600)
     retry_max_s: float = Field(default=600, gt=0, le=86400)
-    in_doubt: Literal["park", "resend"] = "park"
+    in_doubt: Literal["park", "check", "resend"] = "park"
     result_ttl_days: float = Field(default=30, gt=0, le=36500)
     epoch_unit: EpochUnit = "s"
     strict_dates: bool = False
@@ -238,15 +238,15 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
 def unknown_settings(environ: Mapping[str, str]) -> list[str]:
     """Say which ``BADGES_*`` variables nobody reads, with the name that was probably meant."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields if name != "name"}
-    known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
-    return [f"{name} is no setting{_meant(name, known)}" for name in unknown]
+    known = {name.upper() for name in Settings.model_fields if name != "name"}
+    known |= {f"{name.upper()}_FILE" for name in SECRETS}
+    names = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    return [f"{PREFIX}{n} is no setting{_meant(n, known, PREFIX)}" for n in names if n not in known]
 
 
-def _meant(name: str, known: set[str]) -> str:
+def _meant(name: str, known: set[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _read_secret(path: object, setting: str) -> str:

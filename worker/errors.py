@@ -6,6 +6,7 @@
     ├── EmbeddedServerError  the embedded server can't be started or reached
     ├── StoreError           Redis can't do what was asked of it
     │   └── NotDurable       what was written can't be made durable in time
+    ├── ScriptError          one of our scripts failed: a bug
     ├── NotFound             no job, run or org of that name
     └── DeliveryFailed       a batch in which nothing was issued because the call failed
 
@@ -35,6 +36,10 @@ class StoreError(BadgesError):
 
 class NotDurable(StoreError):  # noqa: N818 - reads as what is the case, like KeyError's cousins in httpx
     """A write was made, but the server didn't confirm in time that it is on disk."""
+
+
+class ScriptError(BadgesError):
+    """One of our own scripts failed in Redis: a bug; trying again won't help."""
 
 
 class NotFound(BadgesError):  # noqa: N818 - as above

@@ -69,6 +69,7 @@ FIELDS = {
     "y": "expiresOn, seconds, as the vendor answered",
     "Y": "expiresOnISO",
     "v": "the vendor's warnings",
+    "z": "in doubt, but the vendor showed none of it: since, ms, and the id of a witness issued later",
     "j": "a second earnedBadgeId: the badge was issued twice",
     "R": "replayed_as: the job that took its place",
     "O": "replay_of: the dead letter whose place it took",

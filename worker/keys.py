@@ -9,6 +9,7 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     isolate       list   "tag width id" of jobs whose batch was refused as a whole
     retry         zset   id -> due at, ms
     batch:<id>    list   the slot, us, and its number in the ring; then the ids that this PUT carries
+    checks        zset   id in doubt -> when to ask the vendor about it, ms (IN_DOUBT=check)
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
     gate          hash   paused, closed_until, why, since, probing, what was learned, n and last of the ring
@@ -43,6 +44,7 @@ _PLAIN = (
     "stats",
     "token",
     "missing",
+    "checks",
 )
 
 WAKE = "{badges}:wake"
@@ -64,10 +66,11 @@ def key(org: str, name: str, of: str = "") -> str:
 def lua_table() -> str:
     """Return the Lua table ``K`` of all keys of the org whose slot is ``KEYS[1]``.
 
-    A name that isn't in it is ``nil``, and a script that uses it fails at once.
+    A script that uses a name that isn't in it fails at once.
     """
     entries = ", ".join(f"{name} = KEYS[1] .. '{_suffix(name)}'" for name in _PREFIXED + _PLAIN)
-    return f"local K = {{{entries}}}"
+    unknown = "{__index = function(_, name) error('there is no key ' .. name) end}"
+    return f"local K = setmetatable({{{entries}}}, {unknown})"
 
 
 def _suffix(name: str) -> str:

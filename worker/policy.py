@@ -87,7 +87,7 @@ def _settle(job: Job, outcome: Outcome, *, whole: bool, org: Org, random: Callab
             return Complete(outcome)
         case Rejected(code, message):
             return DeadLetter(DeadKind.REJECTED, code, message)
-        case Unknown(code, message) if org.in_doubt == "park":
+        case Unknown(code, message) if org.in_doubt != "resend":
             return DeadLetter(DeadKind.IN_DOUBT, code, message)
         case Deferred(code, message, spends_attempt=False):
             delay_s = backoff_s(1, org=org, random=random)

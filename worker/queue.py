@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from worker import keys
 from worker.config import Org
-from worker.errors import NotDurable, StoreError
+from worker.errors import NotDurable, ScriptError, StoreError
 from worker.job import Job, badge_of, text_fields
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.response import Verdict
@@ -33,6 +33,7 @@ DURABLE_WITHIN_MS = 2000
 HORIZON_US = 50_000  # how far ahead of its time a slot is given out
 GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
 MISSING_TTL_S = 600
+CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor, and between two looks
 MISSING_CODES = frozenset({"1054"})
 
 _SHARED = ("_common.lua", "_gate.lua")
@@ -66,6 +67,29 @@ class Wait:
 
     why: str
     look_at_ms: int
+    check: bool = False  # whether a job in doubt is due to be checked with the vendor
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A badge that was issued later: if the vendor shows it, it shows what came before as well."""
+
+    badge: str
+    customer: int
+    issued_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Jobs in doubt for one customer and badge, and since when the vendor has shown none of it."""
+
+    ids: tuple[str, ...]
+    badge: str
+    customer: int
+    in_doubt_since_ms: int
+    absent_since_ms: int | None
+    witness_id: str
+    witness: Witness | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +170,7 @@ class Queue:
         ask = self._durably if durably else self._call
         answer = ask("claim", [keys.slot(org.name)], [batch, cfg])
         if "jobs" not in answer:
-            return Wait(answer["why"], answer["at"])
+            return Wait(answer["why"], answer["at"], answer["check"])
         jobs = tuple(_job(entry) for entry in answer["jobs"])
         return Batch(batch, jobs, answer["send_in_us"] / 1e6, answer["more"], answer["at"])
 
@@ -194,6 +218,37 @@ class Queue:
         answer: dict[str, int] = self._durably("replay", [keys.slot(org.name)], [call, run, _json(items)])
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
+
+    def resolve(self, org: Org, job_id: str, verb: Literal["issued", "discard"]) -> bool:
+        """End a dead letter by a person's word; answers whether it was one (and, to be issued, in doubt)."""
+        return bool(self._call("resolve", [keys.slot(org.name)], [job_id, verb, _ttl_ms(org)]))
+
+    # -- doubt
+
+    def take_check(self, org: str) -> Suspects | None:
+        """Take what is due to be checked with the vendor; it comes up again unless a check concludes."""
+        answer = self._call("take_check", [keys.slot(org)], [CHECK_AFTER_S * 1000])
+        jobs = answer.get("jobs")
+        if not jobs:
+            return None
+        absent = [job[4].split(" ") if job[4] else None for job in jobs]
+        witness = answer.get("witness")
+        return Suspects(
+            ids=tuple(job[0] for job in jobs),
+            badge=jobs[0][1],
+            customer=int(jobs[0][2]),
+            in_doubt_since_ms=max(int(job[3]) for job in jobs),
+            absent_since_ms=max(int(a[0]) for a in absent if a) if all(absent) else None,
+            witness_id=witness[0] if witness else "",
+            witness=Witness(witness[2], int(witness[3]), int(witness[1])) if witness else None,
+        )
+
+    def conclude_check(
+        self, org: str, suspects: Suspects, finding: Literal["cleared", "seen", "absent"], *, call: str
+    ) -> int:
+        """Write what a check found; answers how many jobs it was true of."""
+        args = [call, _json(suspects.ids), finding, suspects.witness_id, CHECK_AFTER_S * 1000]
+        return int(self._call("conclude_check", [keys.slot(org)], args))
 
     # -- the gate
 
@@ -268,7 +323,7 @@ class Queue:
     def _settle(self, org: Org, batch: Batch, **what: Any) -> Settled:
         what |= {
             "cfg": json.loads(_gate(org)),
-            "ttl_ms": int(org.result_ttl_days * 86_400_000),
+            "ttl_ms": _ttl_ms(org),
             "missing_ttl_ms": MISSING_TTL_S * 1000,
         }
         answer = self._call("settle", [keys.slot(org.name)], [batch.id, _json(what)])
@@ -318,9 +373,15 @@ def _reaching(what: str) -> Iterator[None]:
 def _answer(reply: Any) -> Any:
     if isinstance(reply, ResponseError) and "OOM" in str(reply):
         raise StoreError("Redis is full (maxmemory); give it more, or let results expire sooner") from reply
+    if isinstance(reply, ResponseError) and "script:" in str(reply):
+        raise ScriptError(str(reply)) from reply
     if isinstance(reply, Exception):
         raise StoreError(f"Redis refused: {reply}") from reply
     return json.loads(reply) if isinstance(reply, str) else reply
+
+
+def _ttl_ms(org: Org) -> int:
+    return int(org.result_ttl_days * 86_400_000)
 
 
 def _gate(org: Org, **more: int) -> str:
@@ -335,6 +396,8 @@ def _gate(org: Org, **more: int) -> str:
             "linger_ms": int(org.batch_linger_s * 1000),
             "max_in_flight": org.max_in_flight,
             "horizon_us": HORIZON_US,
+            "in_doubt": org.in_doubt,
+            **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
             **more,
         }
     )

@@ -270,8 +270,8 @@ def _match_by_position(
 ) -> list[_Row]:
     """Take rows whose requestId ends in the position of an item with their badge and customer.
 
-    That it is the position is inferred. An answer in which it isn't, anywhere, isn't trusted to tell
-    items of the same badge and customer apart.
+    That it is the position is inferred. To tell items of the same badge and customer apart it is only
+    trusted in an answer that bears it out: nowhere wrong, and right for all items, or for a unique one.
     """
     times = Counter(owners)
     placed: dict[int, list[_Row]] = defaultdict(list)
@@ -283,7 +283,8 @@ def _match_by_position(
         else:
             loose.append(row)
             trusted = trusted and (row.position is None or row.owner not in times)
-    trusted = trusted and all(len(claims) == 1 for claims in placed.values())
+    borne_out = len(placed) == len(owners) or any(times[owners[at]] == 1 for at in placed)
+    trusted = trusted and borne_out and all(len(claims) == 1 for claims in placed.values())
     for at, claims in placed.items():
         if times[owners[at]] > 1 and not trusted:
             loose += claims

@@ -33,7 +33,17 @@ def deliver(org: str, seen: str = "") -> dict[str, Any]:
         done = here.delivery.deliver(mine, on_more=lambda: _send_another(here.queue, org))
         look_at_ms = done.look_at_ms if isinstance(done, Wait) else done.settled.at
         here.queue.hint(org, look_at_ms, seen=seen if isinstance(done, Wait) else "")
+        if isinstance(done, Wait) and done.check:
+            check.delay(org)
         return {"waits_for": done.why} if isinstance(done, Wait) else _counts(done)
+
+
+@app.task(name="badges.check", throws=(StoreError,))
+def check(org: str) -> dict[str, Any]:
+    """Ask the vendor about one job in doubt that is due (``IN_DOUBT=check``)."""
+    here = services()
+    with bound_contextvars(org=org):
+        return {"finding": here.doubt.check(here.settings.org(org))}
 
 
 @app.task(name="badges.enqueue", bind=True, acks_late=True, reject_on_worker_lost=True, throws=(ConfigError,))

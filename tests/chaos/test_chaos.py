@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -180,7 +180,14 @@ class Round:
     def _start(self, *arguments: object) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "worker.cli", *map(str, arguments)]
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _start_worker(self) -> None:
         pool = self.random.choice(["threads", "prefork"])
@@ -193,7 +200,8 @@ class Round:
 
     def _kill_workers(self) -> None:
         for worker in self.workers:
-            worker.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)  # with the children that outlived it
             worker.wait()
 
     def _kill_redis(self) -> None:

@@ -268,7 +268,7 @@ def test_badges_known_to_be_missing_cost_no_call(queue: Queue, client: redis.Red
     """They become dead letters on the way; the others of the batch go, and no slot is spent on none."""
     org = configured(batch_size=4)
     missing = fill(queue, org, 10, badge_id=OTHER_BADGE)
-    client.set(keys.key("default", "missing", OTHER_BADGE), "1")
+    client.zadd(keys.key("default", "missing"), {OTHER_BADGE: now_ms(client) + 60_000})
     assert waits(queue, org).why == "idle"
     assert "n" not in gate(client)
     assert progress(client).dead_kinds == {"rejected": 10}
@@ -284,7 +284,7 @@ def test_a_million_missing_badges_never_stop_the_server(queue: Queue, client: re
     org = configured(batch_size=100)
     for chunk in range(3):
         fill(queue, org, 1000, first=chunk * 1000, badge_id=OTHER_BADGE)
-    client.set(keys.key("default", "missing", OTHER_BADGE), "1")
+    client.zadd(keys.key("default", "missing"), {OTHER_BADGE: now_ms(client) + 60_000})
     answer = waits(queue, org)
     assert progress(client).dead == 1000
     assert answer.look_at_ms <= now_ms(client)

@@ -155,7 +155,7 @@ def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client
 def test_a_replay_asks_the_vendor_about_the_badge_again(queue: Queue, client: redis.Redis) -> None:
     """Whoever replays believes the badge to exist now: it is no longer known to be missing."""
     (one,) = bury(queue, 1)
-    client.set(keys.key("default", "missing", BADGE), "1")
+    client.zadd(keys.key("default", "missing"), {BADGE: 4e12})
     replay(queue, [one])
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)

@@ -47,6 +47,9 @@ local function stat(counter, by)
   if by ~= 0 then redis.call('HINCRBY', K.stats, counter, int(by)) end
 end
 
+-- How long after its call a job in doubt is checked with the vendor, ms; nil: it waits for a person.
+local check_after_ms = nil
+
 -- A job becomes a dead letter of a kind; from is its state till now, nil for one that is just born.
 local function bury(id, run, from, kind, ...)
   redis.call('HSET', K.job .. id, 's', 'd', 'k', kind, 'f', int(NOW), ...)
@@ -54,12 +57,14 @@ local function bury(id, run, from, kind, ...)
   moved(run, from, 'd')
   count(run, 'dead:' .. kind, 1)
   stat('dead:' .. kind, 1)
+  if kind == 'in_doubt' and check_after_ms then redis.call('ZADD', K.checks, int(NOW + check_after_ms), id) end
 end
 
 -- A dead letter is one no longer: it is queued again, or turned out to be issued.
 local function exhume(id, run, kind)
   redis.call('ZREM', K.dead .. kind, id)
-  redis.call('HDEL', K.job .. id, 'k', 'o', 'm', 'm1', 'm2', 'm3', 'f')
+  redis.call('ZREM', K.checks, id)
+  redis.call('HDEL', K.job .. id, 'k', 'o', 'm', 'm1', 'm2', 'm3', 'f', 'z')
   count(run, 'dead:' .. kind, -1)
 end
 

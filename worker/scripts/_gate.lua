@@ -15,6 +15,8 @@ local function set_gate(gate, ...)
   redis.call('HSET', K.gate, ...)
 end
 
+local function longest_window_us(cfg) return cfg.limits[#cfg.limits][2] end
+
 local function ring_size(cfg)
   local size = 0
   for _, limit in ipairs(cfg.limits) do size = math.max(size, limit[1]) end
@@ -149,7 +151,7 @@ local function when(cfg, gate)
   return at == NEVER and at or math.ceil(at), why
 end
 
--- When somebody must look at the org again, ms: for the next batch, a due retry or an overdue lease.
+-- When somebody must look at the org again, ms: for the next batch, a due retry, an overdue lease, a check.
 local function next_look(at)
-  return math.min(at, first_score(K.retry), first_score(K.leases))
+  return math.min(at, first_score(K.retry), first_score(K.leases), first_score(K.checks))
 end

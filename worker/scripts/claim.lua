@@ -3,12 +3,14 @@
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id, made by the caller
--- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms
+-- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt
 -- Returns  JSON: {jobs = {{id, attempts, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
---          more, at} or {why, at}; at: when to look again, ms, -1 never
+--          more, at} or {why, at, check}; at: when to look again, ms, -1 never; check: whether a job in
+--          doubt is due to be checked with the vendor
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP = 1000
+check_after_ms = cfg.check_after_ms
 
 local function fields_of(id)
   return redis.call('HMGET', K.job .. id, 's', 'a', 'b', 'c', 'e', 'E', 'x', 'X', 'r')
@@ -17,16 +19,23 @@ end
 local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8]} end
 
 -- A holder that disappeared may have sent its batch: nobody can know.
+local function doubt(id, run)
+  if cfg.in_doubt == 'resend' then
+    redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
+    redis.call('RPUSH', K.queue, id)
+    moved(run, 's', 'q')
+  else
+    bury(id, run, 's', 'in_doubt', 'o', 'lease_expired', 'm', 'its worker disappeared during the call')
+  end
+end
+
 local function give_up_leases()
   local seen = 0
   for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(NOW), 'LIMIT', 0, 10)) do
     local ids = redis.call('LRANGE', K.batch .. lost, 2, -1)
     for _, id in ipairs(ids) do
       local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r')
-      if record[1] == 's' and record[2] == lost then
-        bury(id, record[3], 's', 'in_doubt', 'o', 'lease_expired', 'm',
-          'its worker disappeared during the call')
-      end
+      if record[1] == 's' and record[2] == lost then doubt(id, record[3]) end
     end
     redis.call('DEL', K.batch .. lost)
     redis.call('ZREM', K.leases, lost)
@@ -104,7 +113,7 @@ end
 local before = claimed_before()
 if before then return before end
 -- Its holder is done with it: jobs that it took now would have nobody to send or settle them.
-if said('settle:' .. batch) then return cjson.encode({why = 'settled', at = -1}) end
+if said('settle:' .. batch) then return cjson.encode({why = 'settled', at = -1, check = false}) end
 
 local gate = read_gate()
 check_ring(cfg, gate)
@@ -115,7 +124,7 @@ local jobs = at <= NOW and fill(width(cfg, gate)) or {}
 if #jobs == 0 then
   write_counts()
   if at <= NOW then at, why = when(cfg, gate) end
-  return cjson.encode({why = why, at = instant(next_look(at))})
+  return cjson.encode({why = why, at = instant(next_look(at)), check = first_score(K.checks) <= NOW})
 end
 
 local slot = slot_us(cfg, gate)

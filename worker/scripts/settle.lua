@@ -13,11 +13,14 @@
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
 --          issued whatever that call brings: a second earnedBadgeId is kept in "j", the id returned in twice.
 local batch, s = ARGV[1], cjson.decode(ARGV[2])
+check_after_ms = s.cfg.check_after_ms
 local before = said('settle:' .. batch)
 if before then return before end
 
 local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
 local twice, put_back, groups, isolated = {}, {}, {}, {}
+
+local last_issued
 
 local function remember(key, entry)
   local n = redis.call('HINCRBY', key, 'H', 1)
@@ -31,6 +34,7 @@ local apply = {
     redis.call('PEXPIRE', key, int(s.ttl_ms))
     moved(run, from, 'i')
     done.issued = done.issued + 1
+    last_issued = id
   end,
   d = function(id, key, run, from, kind, ...)
     bury(id, run, from, kind, ...)
@@ -69,13 +73,13 @@ end
 local function settle(job)
   local id, verb, argument = job[1], job[2], job[3]
   local key = K.job .. id
-  local state, holder, run, kind, earned, replaced =
-    unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'R'))
+  local state, holder, run, kind, earned = unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i'))
   if not state then return end
   local ours = holder == batch
   local certain = not (verb == 'd' and argument == 'in_doubt')
-  -- One that another job took the place of must not be queued beside it.
-  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt' and not replaced
+  -- One that was discarded, or whose place another job took, is in no index: it must not be queued again.
+  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt'
+    and redis.call('ZSCORE', K.dead .. kind, id)
   if (ours and state == 's') or (in_doubt_since and certain) then
     if in_doubt_since then exhume(id, run, kind) end
     if verb ~= 'i' and s.sent then remember(key, field(job, 'o') or '-') end
@@ -83,9 +87,12 @@ local function settle(job)
   elseif verb ~= 'i' then
     done.late = done.late + 1
   elseif state == 'i' then
-    if earned == field(job, 'i') then return end
-    redis.call('HSET', key, 'j', field(job, 'i'))
-    twice[#twice + 1] = id
+    if not earned then -- a person knew it before
+      redis.call('HSET', key, unpack(job, 4))
+    elseif earned ~= field(job, 'i') then
+      redis.call('HSET', key, 'j', field(job, 'i'))
+      twice[#twice + 1] = id
+    end
   else
     -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
     if state == 'd' then exhume(id, run, kind) end
@@ -160,6 +167,8 @@ act[s.signal]()
 redis.call('DEL', K.batch .. batch)
 redis.call('ZREM', K.leases, batch)
 redis.call('ZREM', K.inflight, batch)
+-- What was issued last, for whoever must know that the vendor's read side shows what came before it.
+if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_counts()
 if s.sent then
   stat('requests', 1)

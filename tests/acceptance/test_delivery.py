@@ -1,0 +1,453 @@
+"""What was imported is delivered: in full batches, at the vendor's rate, with its credentials."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+
+from worker.connection import Connection
+from worker.sandbox import SandboxServer
+from worker.vendor import Exchange, SandboxSettings
+
+DATABASE = 6  # of the session's server: these tests disturb no others
+USERNAME, PASSWORD = "till.7", "correct horse"
+KEY, SECRET = "client-key", "client-secret"
+CUSTOMERS = count(1001)
+MISSING = "000000000000000000000bad"
+
+# fmt: off
+ROW = [
+    "job_id", "run", "org", "badgeMetaId", "customerId", "state", "attempts", "earnedBadgeId", "issuedId",
+    "requestId", "expiresOn", "expiresOnISO", "warnings", "error", "enqueued_at", "finished_at",
+]
+RUN = [
+    "run", "org", "total", "queued", "sending", "retrying", "issued", "dead", "duplicates", "invalid",
+    "dead_kinds", "started_at", "finished_at", "eta_s",
+]
+# fmt: on
+
+BASIC = {"auth": "basic", "basic_username": USERNAME, "basic_password": PASSWORD}
+TOKEN = base64.b64encode(f"{USERNAME}:{hashlib.md5(PASSWORD.encode()).hexdigest()}".encode()).decode()  # noqa: S324
+OAUTH = {"auth": "oauth", "oauth_key": KEY, "oauth_secret": SECRET}
+FAST = {"rate_limit": "1000/second", "batch_linger_s": 0.2}
+
+# Each org has a vendor of its own, and all of them one worker.
+VENDORS: dict[str, dict[str, Any]] = {
+    "default": {"unknown_badges": frozenset({MISSING})},
+    "twenty": {"rate": (20, 1.0), "latency_s": (0.02, 0.15)},
+    "basic": {"basic": (USERNAME, PASSWORD)},
+    "token": {"basic": (USERNAME, PASSWORD)},
+    "oauth": {"oauth": (KEY, SECRET)},
+    "brief": {"oauth": (KEY, SECRET), "token_ttl_s": 5},
+    "wrong": {"basic": (USERNAME, PASSWORD)},
+    "lost": {"oauth": (KEY, SECRET)},
+}
+ORGS: dict[str, dict[str, Any]] = {
+    "twenty": {"rate_limit": "20/second", "batch_size": 10, "batch_linger_s": 1.0, "max_in_flight": 10},
+    "basic": FAST | BASIC,
+    "token": FAST | {"auth": "basic", "basic_token": TOKEN},
+    "oauth": FAST | OAUTH,
+    "brief": OAUTH | {"rate_limit": "5/second", "batch_size": 1, "http_timeout_s": 1},
+    "wrong": FAST | BASIC | {"basic_password": "wrong"},
+    "lost": FAST | OAUTH | {"oauth_secret": "wrong"},
+}
+
+
+class Floor(NamedTuple):
+    """A worker that runs, the vendors it delivers to, and the environment of the commands."""
+
+    pid: int
+    client: redis.Redis
+    env: dict[str, str]
+    vendors: dict[str, SandboxServer]
+    orgs_file: Path
+
+    def bring(self, org: str, number: int) -> str:
+        """Import that many badges that nobody imported before; return the run's name."""
+        rows = "".join(f"{BADGE},{next(CUSTOMERS)}\n" for _ in range(number))
+        text = f"badgeMetaId,customerId\n{rows}"
+        said = badges_json("import", "-", "--org", org, env=self.env, stdin=text.encode())
+        assert said["accepted"] == number
+        return str(said["run"])
+
+    def count(self, org: str, run: str, counter: str) -> int:
+        """Read one of a run's counters, at no cost."""
+        return int(self.client.hget(f"{{badges:{org}}}:run:{run}", counter) or 0)
+
+    def calls(self, org: str, endpoint: str = "import") -> list[Exchange]:
+        """Return the calls that an org's vendor saw, oldest first."""
+        return [e for e in self.vendors[org].vendor.ledger().exchanges if e.endpoint == endpoint]
+
+    def deliver(self, org: str, number: int, *, within_s: float = 20) -> str:
+        """Import badges and wait until the vendor has issued them all, each once."""
+        run = self.bring(org, number)
+        wait_for(lambda: self.count(org, run, "issued") == number, within_s=within_s, what=f"{org} {run}")
+        ledger = self.vendors[org].vendor.ledger()
+        assert not ledger.issued_more_than_once
+        return run
+
+
+def write_orgs(file: Path, vendors: dict[str, SandboxServer], **changes: dict[str, Any]) -> None:
+    """Write the orgs' settings, with some of them changed."""
+    tables = []
+    for name, settings in ORGS.items():
+        own = {"api_base_url": vendors[name].url, **settings, **changes.get(name, {})}
+        tables.append(f"[{name}]\n" + "".join(f"{key} = {json.dumps(own[key])}\n" for key in own))
+    file.write_text("\n".join(tables))
+
+
+@pytest.fixture(scope="module")
+def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+    """One worker process for all orgs."""
+    folder = tmp_path_factory.mktemp("floor")
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+    with ExitStack() as stack:
+        vendors = {
+            name: stack.enter_context(SandboxServer(settings=SandboxSettings(**settings)))
+            for name, settings in VENDORS.items()
+        }
+        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
+        client.flushdb()
+        stack.callback(client.flushdb)
+        orgs_file = folder / "orgs.toml"
+        write_orgs(orgs_file, vendors)
+        env = environment(
+            redis_url=url,
+            broker_url=broker,
+            orgs_file=orgs_file,
+            api_base_url=vendors["default"].url,
+            **FAST,
+        )
+        running = stack.enter_context(
+            process(worker_command("--concurrency", 10), env=env, log=folder / "worker.log")
+        )
+        yield Floor(running.pid, client, env, vendors, orgs_file)
+
+
+# What is reported
+
+
+@pytest.fixture(scope="module")
+def reported(floor: Floor) -> str:
+    """Deliver a run with everything in it: 3 issued, 2 rejected, 1 invalid, 1 duplicate."""
+    rows = (
+        [f"{BADGE},{n}" for n in (901, 902, 903, 901)] + [f"{MISSING},{n}" for n in (904, 905)] + ["x y,906"]
+    )
+    text = "badgeMetaId,customerId,earnExpiresOn\n" + "".join(f"{row},1905828011\n" for row in rows)
+    badges("import", "-", "--run", "reported", env=floor.env, stdin=text.encode())
+    wait_for(lambda: floor.count("default", "reported", "issued") == 3)
+    wait_for(lambda: floor.count("default", "reported", "dead") == 3)
+    return "reported"
+
+
+def test_a_run_in_the_contracts_words(floor: Floor, reported: str) -> None:
+    """``run show --json`` has the contract's keys in their order, and the counts are right."""
+    run = badges_json("run", "show", reported, env=floor.env)
+    assert list(run) == RUN
+    # total = accepted + invalid; an invalid row is counted in dead; duplicates stand outside
+    expected = {"run": "reported", "org": "default", "total": 6, "issued": 3, "dead": 3, "duplicates": 1}
+    expected |= {"invalid": 1, "queued": 0, "sending": 0, "retrying": 0, "eta_s": 0}
+    assert {name: run[name] for name in expected} == expected
+    assert run["dead_kinds"] == {"rejected": 2, "invalid": 1}
+    assert when(run["started_at"]) <= when(run["finished_at"])
+
+
+def when(text: str) -> float:
+    """Read an instant."""
+    moment = datetime.fromisoformat(text)
+    assert moment.tzinfo
+    return moment.timestamp()
+
+
+def test_results_line_by_line(floor: Floor, reported: str, tmp_path: Path) -> None:
+    """One line a job, the contract's fields in their order, as JSON Lines, to a file as well."""
+    done = badges("results", "--run", reported, env=floor.env)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(list(row) == ROW for row in rows)
+    assert Counter(row["state"] for row in rows) == {"issued": 3, "dead": 3}
+    ledger = {i.customer_id: i.earned_badge_id for i in floor.vendors["default"].vendor.ledger().issues}
+    for row in rows:
+        assert when(row["enqueued_at"]) <= when(row["finished_at"])
+        assert (row["run"], row["org"], row["warnings"]) == ("reported", "default", [])
+        if row["state"] == "issued":
+            assert row["earnedBadgeId"] == ledger[row["customerId"]]
+            assert (row["error"], row["attempts"], row["issuedId"]) == (None, 1, None)
+            assert (row["expiresOn"], row["expiresOnISO"]) == (1905828011.0, "2030-05-24T04:40:11Z")
+            assert row["requestId"]
+        else:
+            assert list(row["error"]) == ["kind", "code", "message"]
+            assert row["earnedBadgeId"] is None
+    rejected = [row["error"] for row in rows if row["badgeMetaId"] == MISSING]
+    assert [(error["kind"], error["code"]) for error in rejected] == [("rejected", "1054")] * 2
+    assert all("BADGE_NOT_FOUND" in error["message"] for error in rejected)
+    file = tmp_path / "out.jsonl"
+    badges("results", "--run", reported, "-o", file, env=floor.env)
+    assert file.read_bytes() == done.stdout
+
+
+def test_results_as_a_table(floor: Floor, reported: str, tmp_path: Path) -> None:
+    """``--format csv`` has the same fields, the error spread over three; ``--state`` chooses."""
+    file = tmp_path / "out.csv"
+    badges("results", "--run", reported, "--format", "csv", "-o", file, env=floor.env)
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    spread = [name for name in ROW if name != "error"] + ["error_kind", "error_code", "error_message"]
+    assert list(rows[0]) == spread
+    assert Counter(row["state"] for row in rows) == {"issued": 3, "dead": 3}
+    dead = badges(
+        "results", "--run", reported, "--state", "dead", "--format", "csv", env=floor.env
+    ).stdout.decode()
+    kinds = Counter(row["error_kind"] for row in csv.DictReader(io.StringIO(dead)))
+    assert kinds == {"rejected": 2, "invalid": 1}
+    again = badges_json("import", file, env=floor.env)  # a report can be mended and imported again
+    assert (again["accepted"], again["duplicates"] + again["invalid"]) == (0, 6)
+
+
+def test_results_of_nothing(floor: Floor) -> None:
+    """A state that no job is in gives no line; an unknown run is an error, not an empty report."""
+    none = badges("results", "--run", "reported", "--state", "retrying", env=floor.env)
+    assert none.stdout == b""
+    assert b"no run 'nowhere'" in badges("results", "--run", "nowhere", env=floor.env, expect=1).stderr
+
+
+def test_one_job_with_its_history(floor: Floor, reported: str) -> None:
+    """``job show`` has all that ``results`` has, and the attempts that issued nothing."""
+    done = badges("results", "--run", reported, env=floor.env).stdout
+    rejected = next(row for row in map(json.loads, done.splitlines()) if row["badgeMetaId"] == MISSING)
+    job = badges_json("job", "show", rejected["job_id"], env=floor.env)
+    assert {name: job[name] for name in ROW} == rejected
+    assert [(a["status"], a["code"]) for a in job["history"]] == [("200", "1054")]
+    assert job["history"][0]["batch"] == job["batch"]
+    shown = badges("job", "show", rejected["job_id"], env=floor.env).stdout.decode()
+    assert f"{rejected['customerId']}" in shown  # an id, not a number with commas
+    assert "rejected" in shown
+    assert b"no job 'x'" in badges("job", "show", "x", env=floor.env, expect=1).stderr
+
+
+def test_runs_and_groups_are_listed(floor: Floor, reported: str) -> None:
+    """``run list``, ``dead groups`` and ``status`` tell the same as the run itself."""
+    runs = badges_json("run", "list", env=floor.env)
+    assert badges_json("run", "show", reported, env=floor.env) in runs
+    groups = badges_json("dead", "groups", "--run", reported, env=floor.env)
+    assert [(g["count"], g["kind"], g["code"], g["badgeMetaId"]) for g in groups] == [
+        (2, "rejected", "1054", MISSING),
+        (1, "invalid", "badgeMetaId", None),
+    ]
+    (status,) = badges_json("status", "--org", "default", env=floor.env)
+    assert status["gate"]["state"] == "open"
+    assert status["dead"]["rejected"] == 2
+    followed = badges("run", "follow", reported, "--json", env=floor.env).stdout.splitlines()
+    assert json.loads(followed[-1])["issued"] == 3
+
+
+# Batches and the limit
+
+
+def test_under_load_batches_are_full_and_the_limit_holds(floor: Floor) -> None:
+    """Every batch but the last is full, none is larger, and no second holds more calls than are allowed."""
+    floor.deliver("twenty", 1005)
+    calls = floor.calls("twenty")
+    sizes = [call.items or 0 for call in calls]
+    assert max(sizes) == 10
+    assert sum(sizes) / (10 * len(sizes)) >= 0.95
+    assert Counter(call.status for call in calls) == {200: len(calls)}
+    arrived = sorted(call.arrived_s for call in calls)
+    closest = min(last - first for first, last in zip(arrived, arrived[20:], strict=False))
+    assert closest >= 1.0, f"21 calls within {closest:.3f} s"
+    used = (len(arrived) - 1) / (arrived[-1] - arrived[0]) / 20
+    assert used >= 0.85, f"only {used:.1%} of the limit was used"
+
+
+def test_few_jobs_go_out_after_the_linger_time(floor: Floor) -> None:
+    """Three jobs wait one second for more, and no longer, and go in one call."""
+    before = len(floor.calls("twenty"))
+    run = floor.bring("twenty", 3)
+    wait_for(lambda: floor.count("twenty", run, "issued") == 3)
+    (call,) = floor.calls("twenty")[before:]
+    assert call.items == 3
+    rows = badges("results", "--run", run, env=floor.env).stdout.splitlines()
+    enqueued_at = min(when(json.loads(row)["enqueued_at"]) for row in rows)
+    assert 0.999 <= call.arrived_at - enqueued_at <= 2.5  # the record's clock counts milliseconds
+
+
+# Credentials
+
+
+@pytest.mark.parametrize("org", ["basic", "token", "oauth"])
+def test_credentials_are_what_the_vendor_wants(floor: Floor, org: str) -> None:
+    """A plain password (sent as the vendor's md5 form), a ready token, and OAuth: all is delivered."""
+    floor.deliver(org, 250)
+    assert Counter(call.status for call in floor.calls(org)) == {200: len(floor.calls(org))}
+    assert len(floor.calls(org, "token")) == (1 if org == "oauth" else 0)
+
+
+def test_a_token_is_renewed_before_its_end_and_shared(floor: Floor) -> None:
+    """Through several lifetimes of a token no call is refused, and not every call fetches one."""
+    run = floor.deliver("brief", 40)
+    assert floor.count("brief", run, "dead") == 0
+    assert {call.status for call in floor.calls("brief")} == {200}
+    assert 2 <= len(floor.calls("brief", "token")) <= 8
+
+
+@pytest.mark.parametrize(("org", "mended"), [("wrong", BASIC), ("lost", OAUTH)])
+def test_wrong_credentials_pause_the_org(floor: Floor, org: str, mended: dict[str, str]) -> None:
+    """The jobs stay queued, the vendor is left in peace, and once mended and resumed all is delivered."""
+    run = floor.bring(org, 500)
+
+    def paused() -> bool:
+        return badges_json("status", "--org", org, env=floor.env)[0]["gate"]["state"] == "paused"
+
+    wait_for(paused)
+    (status,) = badges_json("status", "--org", org, env=floor.env)
+    assert status["gate"]["why"] == "auth"
+    assert status["gate"]["reason"]
+    assert status["queued"] == 500
+    assert len(floor.vendors[org].vendor.ledger().exchanges) <= 6
+    assert PASSWORD not in json.dumps(status)
+    said = badges("status", "--org", org, env=floor.env).stdout.decode()
+    assert "paused" in said
+    assert "auth" in said
+    write_orgs(floor.orgs_file, floor.vendors, **{org: mended})
+    badges("resume", "--org", org, env=floor.env)
+    wait_for(lambda: floor.count(org, run, "issued") == 500)
+    write_orgs(floor.orgs_file, floor.vendors)
+
+
+# By hand
+
+
+def test_pause_and_resume(floor: Floor) -> None:
+    """A paused org takes jobs and sends none, with the reason shown; resumed, it goes on at once."""
+    badges("pause", "--org", "basic", "--reason", "lunch", env=floor.env)
+    before = len(floor.calls("basic"))
+    run = floor.bring("basic", 100)
+    run_elsewhere = floor.deliver("token", 100, within_s=10)  # the worker lives, and has looked at all orgs
+    assert floor.count("token", run_elsewhere, "issued") == 100
+    assert len(floor.calls("basic")) == before
+    (status,) = badges_json("status", "--org", "basic", env=floor.env)
+    assert (status["gate"]["state"], status["gate"]["why"]) == ("paused", "operator")
+    assert (status["gate"]["reason"], status["queued"]) == ("lunch", 100)
+    badges("resume", "--org", "basic", env=floor.env)
+    wait_for(lambda: floor.count("basic", run, "issued") == 100, within_s=5)
+
+
+def test_dead_letters_are_mended_and_replayed(floor: Floor, reported: str) -> None:
+    """The group of a mistyped badge is replayed under the right one: new jobs, in a run of their own."""
+    which = ("--run", reported, "--code", "1054")
+    planned = badges_json(
+        "dead", "replay", *which, "--dry-run", "--set", f"badgeMetaId={BADGE}", env=floor.env
+    )
+    assert planned["replayed"] == 2
+    done = badges_json("dead", "replay", *which, "--set", f"badgeMetaId={BADGE}", env=floor.env)
+    assert (done["replayed"], done["duplicates"]) == (2, 0)
+    wait_for(lambda: floor.count("default", done["run"], "issued") == 2)
+    assert badges_json("dead", "groups", *which, env=floor.env) == []
+
+
+# Costing nothing
+
+
+def test_an_idle_worker_costs_next_to_nothing(floor: Floor) -> None:
+    """With one org paused and full and all others empty: few commands, no message, hardly any CPU."""
+    badges("pause", "--org", "oauth", env=floor.env)
+    floor.bring("oauth", 100)
+    open_orgs = [org for org in VENDORS if org != "oauth"]
+    wait_for(lambda: not any(floor.client.llen(f"{{badges:{org}}}:queue") for org in open_orgs))
+    try:
+        wait_for(lambda: not floor.client.zcard("{badges}:wake"), what="no org waits for anybody")
+    except AssertionError:
+        print(time.time()*1000, floor.client.zrange("{badges}:wake", 0, -1, withscores=True))
+        for o in VENDORS: print(o, floor.client.zrange(f"{{badges:{o}}}:retry",0,-1, withscores=True), floor.client.zrange(f"{{badges:{o}}}:leases",0,-1), floor.client.llen(f"{{badges:{o}}}:queue"), floor.client.hgetall(f"{{badges:{o}}}:gate"))
+        raise
+    with redis.Redis(connection_pool=floor.client.connection_pool) as client, client.monitor() as monitor:
+        cpu_s, until = cpu_seconds(floor.pid), time.monotonic() + 5
+        commands = []
+        while time.monotonic() < until:
+            commands.append(monitor.next_command())
+        cpu_s = cpu_seconds(floor.pid) - cpu_s
+    sent = [c["command"] for c in commands if "badges.deliver" in c["command"] and "LPUSH" in c["command"]]
+    assert sent == []
+    assert len(commands) / 5 < 20, Counter(c["command"].split()[0] for c in commands)
+    assert cpu_s / 5 < 0.05
+    badges("resume", "--org", "oauth", env=floor.env)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long a process and its children that ended have computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / 100
+
+
+# Stopping and going on
+
+
+def test_up_delivers_what_came_before_it_and_what_it_left(tmp_path: Path) -> None:
+    """Imported before, while it runs and left over when it was stopped: all is delivered, each once.
+
+    Stopped in the middle of a call, it finishes and settles that, and leaves no server behind.
+    """
+    slow = SandboxSettings(latency_s=(1.0, 1.5))
+    with SandboxServer(settings=slow) as vendor:
+        env = environment(
+            data_dir=tmp_path / "data",
+            api_base_url=vendor.url,
+            rate_limit="100/second",
+            batch_size=10,
+            max_in_flight=2,
+            batch_linger_s=0.2,
+        )
+
+        def bring(first: int, number: int) -> None:
+            rows = "".join(f"{BADGE},{first + n}\n" for n in range(number))
+            badges("import", "-", env=env, stdin=f"badgeMetaId,customerId\n{rows}".encode())
+
+        def in_flight() -> list[Exchange]:
+            return [e for e in vendor.vendor.ledger().exchanges if e.answered_s is None]
+
+        bring(1, 60)
+        with process(["env", *worker_command()[:-1], "up"], env=env, log=tmp_path / "up.log") as up:
+            bring(101, 30)
+            wait_for(lambda: len(vendor.vendor.ledger().exchanges) >= 3 and in_flight())
+            up.send_signal(signal.SIGTERM)
+            assert up.wait(15) == 0, (tmp_path / "up.log").read_text()
+        assert not in_flight()
+        rows = [json.loads(line) for line in badges("results", env=env).stdout.splitlines()]
+        states = Counter(row["state"] for row in rows)
+        assert set(states) == {"issued", "queued"}
+        assert states["issued"] == len(vendor.vendor.ledger().issues) < 90
+        assert "succeeded" not in (tmp_path / "data" / "server.pid").name
+        vendor.vendor.configure(SandboxSettings())
+        with process(["env", *worker_command()[:-1], "up"], env=env, log=tmp_path / "up.log"):
+            wait_for(lambda: len(vendor.vendor.ledger().issues) == 90)
+            wait_for(lambda: states_of(env) == {"issued": 90})
+        assert not vendor.vendor.ledger().issued_more_than_once
+
+
+def states_of(env: dict[str, str]) -> Counter[str]:
+    """Count the jobs by state, as ``results`` tells it."""
+    return Counter(json.loads(line)["state"] for line in badges("results", env=env).stdout.splitlines())
+
+
+def test_calls_are_spaced(floor: Floor) -> None:
+    """The limit is spread over its second, not spent in a burst at its beginning."""
+    floor.deliver("twenty", 200)
+    arrived = sorted(call.arrived_s for call in floor.calls("twenty"))[-20:]
+    gaps = [later - earlier for earlier, later in pairwise(arrived)]
+    assert sorted(gaps)[len(gaps) // 2] == pytest.approx(0.05, abs=0.02)

@@ -1,0 +1,357 @@
+"""The promises of the gate: an outage costs time, not jobs, and one answer speaks for all processes."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from support import configured, item, wait_for
+
+from worker import keys
+from worker.config import Org
+from worker.job import DeadKind
+from worker.policy import Complete, DeadLetter, PutBack, Settlement
+from worker.queue import GUARD, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.response import Issued, Signal, Verdict
+
+ORG = configured(batch_size=8, max_in_flight=3)
+RUN = "spring"
+GATE = keys.key("default", "gate")
+
+BACK = PutBack("-", "certainly not applied")
+DONE = Complete(Issued("earned"))
+DEAD = DeadLetter(DeadKind.REJECTED, "400", "bad request")
+
+
+@pytest.fixture(autouse=True)
+def work(queue: Queue) -> None:
+    """There is always something ripe."""
+    queue.enqueue(ORG, run=RUN, items=[item(n) for n in range(200)], call="fixture")
+
+
+def claimed(queue: Queue, org: Org = ORG) -> Batch:
+    """Claim a batch; fail if there is none."""
+    batch = queue.claim(org, new_id())
+    assert isinstance(batch, Batch), batch
+    return batch
+
+
+def waits(queue: Queue, org: Org = ORG) -> Wait:
+    """Claim; fail if there is a batch."""
+    wait = queue.claim(org, new_id())
+    assert isinstance(wait, Wait), wait
+    return wait
+
+
+def answer(  # noqa: PLR0913 - what an answer says
+    queue: Queue,
+    batch: Batch,
+    signal: Signal,
+    *,
+    each: Settlement = BACK,
+    retry_after_s: float | None = None,
+    org: Org = ORG,
+) -> Settled:
+    """Settle a batch with what its answer says about the org."""
+    verdict = Verdict((), signal, "-", f"the vendor said {signal}", retry_after_s)
+    return queue.settle(org, batch, [each] * len(batch.jobs), verdict=verdict, sent=Sent("-", 1))
+
+
+def closed_s(queue: Queue, client: redis.Redis) -> float:
+    """Say for how long nothing may start from now on; then open the gate, and forget the learned rate."""
+    wait = waits(queue)
+    seconds, micros = client.time()
+    client.hdel(GATE, "closed_until", "learned", "learned_at")
+    return wait.look_at_ms / 1000 - seconds - micros / 1e6
+
+
+def gate(client: redis.Redis) -> dict[str, str]:
+    """Read the gate."""
+    return client.hgetall(GATE)
+
+
+# -- throttled
+
+
+def test_retry_after_closes_the_gate_for_all(queue: Queue, client: redis.Redis) -> None:
+    """The batch is put back, and nothing starts before the time that the vendor said."""
+    batch = claimed(queue)
+    done = answer(queue, batch, Signal.THROTTLED, retry_after_s=40)
+    assert (done.queued, done.more) == (8, False)
+    assert waits(queue).why == queue.look(ORG).why == "throttled"
+    assert done.at == waits(queue).look_at_ms
+    assert 39 < closed_s(queue, client) <= 40
+    assert claimed(queue).jobs == batch.jobs
+
+
+def test_without_retry_after_each_429_closes_for_longer(queue: Queue, client: redis.Redis) -> None:
+    """1, 2, 4 … seconds, a minute at most; a success begins anew."""
+    closed = []
+    for _ in range(8):
+        answer(queue, claimed(queue), Signal.THROTTLED)
+        closed.append(round(closed_s(queue, client)))
+    assert closed == [1, 2, 4, 8, 16, 32, 60, 60]
+    answer(queue, claimed(queue), Signal.OK, each=DONE)
+    answer(queue, claimed(queue), Signal.THROTTLED)
+    assert round(closed_s(queue, client)) == 1
+
+
+def test_a_shorter_wait_doesnt_shorten_a_longer_one(queue: Queue, client: redis.Redis) -> None:
+    """Of two answers that close the gate the later end counts."""
+    one, two = claimed(queue), claimed(queue)
+    answer(queue, one, Signal.THROTTLED, retry_after_s=40)
+    answer(queue, two, Signal.THROTTLED, retry_after_s=5)
+    assert 39 < closed_s(queue, client) <= 40
+
+
+def test_a_success_doesnt_open_what_retry_after_closed(queue: Queue, client: redis.Redis) -> None:
+    """The call that was in flight beside the refused one says nothing about the limit."""
+    one, two = claimed(queue), claimed(queue)
+    answer(queue, one, Signal.THROTTLED, retry_after_s=40)
+    answer(queue, two, Signal.OK, each=DONE)
+    assert waits(queue).why == "throttled"
+    assert 39 < closed_s(queue, client) <= 40
+
+
+# -- unavailable
+
+
+def test_three_failures_in_a_row_put_the_org_into_probing(queue: Queue, client: redis.Redis) -> None:
+    """From then on one job at a time, one call at a time, with growing pauses, until a success."""
+    widths, closed = [], []
+    for _ in range(5):
+        batch = claimed(queue)
+        widths.append(len(batch.jobs))
+        answer(queue, batch, Signal.UNAVAILABLE)
+        assert waits(queue).why == "vendor unavailable"
+        closed.append(round(closed_s(queue, client)))
+    assert widths == [8, 8, 8, 1, 1]
+    assert closed == [1, 2, 4, 8, 16]
+    probe = claimed(queue)
+    assert waits(queue).why == "in flight"
+    assert answer(queue, probe, Signal.OK, each=DONE).more
+    assert [len(claimed(queue).jobs) for _ in range(3)] == [8, 8, 8]
+
+
+def test_a_success_in_between_begins_anew(queue: Queue, client: redis.Redis) -> None:
+    """Failures that don't follow each other are no outage."""
+    for _ in range(4):
+        for _ in range(2):
+            answer(queue, claimed(queue), Signal.UNAVAILABLE)
+            client.hdel(GATE, "closed_until")
+        answer(queue, claimed(queue), Signal.OK, each=DONE)
+    assert len(claimed(queue).jobs) == 8
+
+
+# -- in doubt
+
+
+def test_the_first_doubt_puts_the_org_into_probing(queue: Queue, client: redis.Redis) -> None:
+    """An outage puts a handful of jobs in doubt and not thousands: at once one job, one call at a time."""
+    in_doubt = DeadLetter(DeadKind.IN_DOUBT, "timeout", "no whole answer")
+    widths, closed = [], []
+    for _ in range(4):
+        batch = claimed(queue)
+        widths.append(len(batch.jobs))
+        answer(queue, batch, Signal.IN_DOUBT, each=in_doubt)
+        assert waits(queue).why == "answer in doubt"
+        closed.append(round(closed_s(queue, client)))
+    assert (widths, closed) == ([8, 1, 1, 1], [1, 2, 4, 8])
+    assert len(claimed(queue).jobs) == 1
+    assert waits(queue).why == "in flight"
+
+
+def test_probing_waits_for_the_calls_that_are_under_way(queue: Queue, client: redis.Redis) -> None:
+    """Nothing starts beside them; the first that comes back well ends the probing."""
+    one, two, three = claimed(queue), claimed(queue), claimed(queue)
+    answer(queue, one, Signal.IN_DOUBT)
+    client.hdel(GATE, "closed_until")
+    assert waits(queue).why == "in flight"
+    answer(queue, two, Signal.IN_DOUBT)
+    client.hdel(GATE, "closed_until")
+    assert waits(queue).why == "in flight"
+    assert answer(queue, three, Signal.OK, each=DONE).more
+    assert len(claimed(queue).jobs) == 8
+
+
+# -- paused
+
+
+@pytest.mark.parametrize(("signal", "why"), [(Signal.UNAUTHORIZED, "auth"), (Signal.MISCONFIGURED, "config")])
+def test_what_a_person_must_mend_pauses_the_org(
+    queue: Queue, client: redis.Redis, signal: Signal, why: str
+) -> None:
+    """The jobs stay queued, the reason is kept in words, and nothing starts until it is resumed."""
+    batch = claimed(queue)
+    done = answer(queue, batch, signal)
+    assert (done.queued, done.at) == (8, -1)
+    assert gate(client)["paused"] == why
+    assert gate(client)["reason"] == f"the vendor said {signal}"
+    assert waits(queue) == Wait("paused", -1)
+    assert queue.resume(ORG)
+    assert claimed(queue).jobs == batch.jobs
+
+
+def test_a_stale_token_is_nobodys_fault(queue: Queue) -> None:
+    """The batch is put back and goes again at once, with a token that is fetched anew."""
+    batch = claimed(queue)
+    answer(queue, batch, Signal.STALE_TOKEN)
+    assert claimed(queue).jobs == batch.jobs
+
+
+def test_a_pause_keeps_its_first_reason(queue: Queue, client: redis.Redis) -> None:
+    """By hand or by an answer: who comes second changes nothing, and is told so."""
+    batch = claimed(queue)
+    assert queue.pause("default", why="operator", reason="a bad file")
+    assert not queue.pause("default", why="auth", reason="another")
+    answer(queue, batch, Signal.UNAUTHORIZED)
+    assert (gate(client)["paused"], gate(client)["reason"]) == ("operator", "a bad file")
+
+
+def test_a_pause_lets_what_is_in_flight_end(queue: Queue, client: redis.Redis) -> None:
+    """Its outcomes are written as ever, and no place stays taken."""
+    batch = claimed(queue)
+    queue.pause("default", why="operator", reason="tests")
+    done = answer(queue, batch, Signal.OK, each=DONE)
+    assert (done.issued, done.more, done.at) == (8, False, -1)
+    assert client.zcard(keys.key("default", "inflight")) == 0
+
+
+def test_resume_forgets_what_closed_the_org_but_not_what_was_sent(queue: Queue, client: redis.Redis) -> None:
+    """Breaker, Retry-After and token are forgotten; the limit and the learned batch size hold on."""
+    org = configured(batch_size=8, rate_limit="1/minute", max_in_flight=3)
+    answer(queue, claimed(queue, org), Signal.TOO_LARGE, org=org)
+    client.set(keys.key("default", "token"), "{}")
+    client.hset(GATE, mapping={"closed_until": 4e12, "why": "throttled", "probing": 3, "failures": 9})
+    queue.pause("default", why="auth", reason="tests")
+    before = gate(client)
+    assert queue.resume(org)
+    assert not queue.resume(org)
+    kept = {"n", "last", "size", "clock", "batch_size", "batch_size_until"}
+    assert gate(client) == {name: before[name] for name in kept}
+    assert not client.exists(keys.key("default", "token"))
+    assert waits(queue, org).why == "rate"
+
+
+def test_resume_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
+    """Whatever hints were lost during the pause, the org is looked at."""
+    queue.pause("default", why="operator", reason="tests")
+    client.delete(keys.WAKE)
+    queue.resume(ORG)
+    assert client.zscore(keys.WAKE, "default") is not None
+
+
+# -- too large
+
+
+def test_a_batch_that_is_too_large_halves_the_size(queue: Queue, client: redis.Redis) -> None:
+    """From batch to batch, down to one; after an hour it is as configured again."""
+    widths = []
+    for _ in range(5):
+        batch = claimed(queue)
+        widths.append(len(batch.jobs))
+        assert answer(queue, batch, Signal.TOO_LARGE).queued == len(batch.jobs)
+    assert widths == [8, 4, 2, 1, 1]
+    seconds, _ = client.time()
+    assert 3_590 < int(gate(client)["batch_size_until"]) / 1000 - seconds <= 3_601
+    client.hset(GATE, "batch_size_until", seconds * 1000)
+    assert len(claimed(queue).jobs) == 8
+
+
+def test_a_learned_size_is_ripe_when_it_is_full(queue: Queue) -> None:
+    """What is left of the queue doesn't linger for a batch size that isn't in force."""
+    org = configured(batch_size=200, batch_linger_s=60)
+    answer(queue, claimed(queue, org), Signal.TOO_LARGE, org=org)
+    assert [len(claimed(queue, org).jobs) for _ in range(2)] == [100, 100]
+
+
+# -- refused
+
+
+def test_many_refusals_in_a_row_pause_the_org(queue: Queue, client: redis.Redis) -> None:
+    """A bad file or setting must not cost two requests a row."""
+    for _ in range(19):
+        answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+    assert "paused" not in gate(client)
+    answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+    assert gate(client)["paused"] == "config"
+
+
+def test_a_badge_that_is_issued_in_between_makes_them_single_cases(queue: Queue, client: redis.Redis) -> None:
+    """Only an answer that issued something says that the configuration is right."""
+    for _ in range(19):
+        answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+    answer(queue, claimed(queue), Signal.OK, each=DEAD)
+    assert gate(client)["refusals"] == "19"
+    answer(queue, claimed(queue), Signal.OK, each=DONE)
+    answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+    assert gate(client)["refusals"] == "1"
+    assert "paused" not in gate(client)
+
+
+# -- the learned rate
+
+
+def paced(queue: Queue, client: redis.Redis, org: Org, sends: int) -> list[Batch]:
+    """Claim so many batches at the pace of the gate."""
+    batches: list[Batch] = []
+    while len(batches) < sends:
+        match queue.claim(org, new_id()):
+            case Batch() as batch:
+                batches.append(batch)
+            case Wait(look_at_ms=at):
+                wait_for(lambda at=at: client.time()[0] * 1000 + client.time()[1] / 1000 >= at, within_s=5)
+    return batches
+
+
+def spacing_us(queue: Queue, client: redis.Redis, org: Org) -> float:
+    """Return how far the next slot is from the last one, by what a call without jobs is given."""
+    client.hdel(GATE, "closed_until")
+    last = int(gate(client)["last"])
+    queue.pay(org, new_id())
+    return int(gate(client)["last"]) - last
+
+
+def test_a_vendor_that_throttles_is_sent_less_and_then_more_again(queue: Queue, client: redis.Redis) -> None:
+    """The learned rate only widens the spacing, never beyond double at once, and narrows by itself."""
+    org = configured(batch_size=1, rate_limit="20/second")
+    configured_us = 1e6 * (1 + GUARD) / 20
+    batches = paced(queue, client, org, 5)
+    answer(queue, batches[-1], Signal.THROTTLED, org=org, retry_after_s=0)
+    slower = spacing_us(queue, client, org)
+    assert 1.04 * configured_us < slower <= 2 * configured_us + 1
+    answer(queue, batches[0], Signal.THROTTLED, org=org, retry_after_s=0)
+    assert spacing_us(queue, client, org) <= slower + 1
+    client.hset(GATE, "learned_at", int(gate(client)["learned_at"]) - 3_600_000_000)
+    assert spacing_us(queue, client, org) == pytest.approx(configured_us, abs=2)
+
+
+def test_a_429_to_the_very_first_call_is_learned_from_too(queue: Queue, client: redis.Redis) -> None:
+    """However little was sent before, and however large the batch was."""
+    org = configured(batch_size=8, rate_limit="100/minute")
+    assert answer(queue, claimed(queue, org), Signal.THROTTLED, org=org).queued == 8
+    assert "learned" in gate(client)
+    assert spacing_us(queue, client, org) <= 2 * 600_000 * (1 + GUARD) + 1
+
+
+# -- sending late
+
+
+def test_a_batch_sent_late_counts_from_when_it_is_sent(queue: Queue, client: redis.Redis) -> None:
+    """Its place in the ring is moved, so that the next window begins with the call that was really made."""
+    org = configured(batch_size=1, rate_limit="2/second")
+    batch = claimed(queue, org)
+    slot = int(client.get(keys.key("default", "ring")) or 0)
+    wait_for(lambda: client.time()[0] * 1_000_000 + client.time()[1] > slot + 50_000)
+    assert queue.retime(org, batch)
+    moved = int(client.get(keys.key("default", "ring")) or 0)
+    assert moved > slot + 50_000
+    assert int(gate(client)["last"]) == moved
+    assert waits(queue, org).look_at_ms >= moved / 1000 + 507 - 50
+
+
+def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue, client: redis.Redis) -> None:
+    """Where a later send relied on its time, it may not be sent any more: the limit comes first."""
+    org = configured(batch_size=1, rate_limit="1/second", max_in_flight=3)
+    first, _ = paced(queue, client, org, 2)
+    assert not queue.retime(org, first)
+    assert not queue.retime(org, Batch("no such batch", (), 0, more=False, look_at_ms=-1))

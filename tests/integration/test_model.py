@@ -1,0 +1,406 @@
+"""Any order of events against a simple model: each job in one state, each count right, none sent twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support import OTHER_BADGE, configured, item
+
+from worker import keys
+from worker.job import DeadKind
+from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.response import Issued, Signal, Verdict
+
+ORG = configured(batch_size=4, max_in_flight=5, rate_limit="100000/second")
+RUNS = ("one", "two")
+OPEN = "qsr"
+
+# What may become of a job: the verb, and for a dead letter its kind.
+OUTCOMES = {
+    "issued": "i",
+    "rejected": "d",
+    "exhausted": "d",
+    "in_doubt": "d",
+    "retry": "r",
+    "put back": "q",
+    "isolate": "z",
+}
+
+
+@dataclass
+class ModelJob:
+    """What a job must be."""
+
+    run: str
+    state: str
+    kind: str = ""
+    batch: str = ""
+    earned: str = ""
+    second: str = ""
+    indexed: bool = False
+
+
+@dataclass
+class ModelBatch:
+    """A batch that was claimed, and what its settlement answered."""
+
+    claimed: Batch
+    state: str = "open"
+    answer: Settled | None = None
+
+
+@dataclass
+class Model:
+    """All there is."""
+
+    jobs: dict[str, ModelJob] = field(default_factory=dict)
+    batches: dict[str, ModelBatch] = field(default_factory=dict)
+    overdue: set[str] = field(default_factory=set)
+    duplicates: Counter[str] = field(default_factory=Counter)
+    runs: set[str] = field(default_factory=set)
+    retries_due: bool = False
+    paused: bool = False
+    twice: int = 0
+
+    def in_state(self, state: str) -> set[str]:
+        """Return the ids of the jobs in a state."""
+        return {job_id for job_id, job in self.jobs.items() if job.state == state}
+
+    def bury(self, job: ModelJob, kind: str) -> None:
+        """Make a dead letter."""
+        job.state, job.kind, job.indexed = "d", kind, True
+
+    def move(self, job: ModelJob, state: str) -> None:
+        """Give a job that is no dead letter its state."""
+        job.state, job.kind, job.indexed = state, "", False
+
+    def sweep(self) -> None:
+        """Do what every claim does first: give up overdue leases, put back due retries."""
+        for batch_id in self.overdue:
+            self.batches[batch_id].state = "lost"
+            for job in self.jobs.values():
+                if job.state == "s" and job.batch == batch_id:
+                    self.bury(job, "in_doubt")
+        self.overdue.clear()
+        if self.retries_due:
+            for job_id in self.in_state("r"):
+                self.move(self.jobs[job_id], "q")
+        self.retries_due = False
+
+    def open_batches(self) -> set[str]:
+        """Return the batches that somebody may still be sending."""
+        return {batch_id for batch_id, batch in self.batches.items() if batch.state == "open"}
+
+    def settle(self, batch_id: str, outcomes: list[str]) -> Settled:
+        """Say what settling a batch must do and answer; late answers as ``DESIGN`` has them."""
+        batch = self.batches[batch_id]
+        count: Counter[str] = Counter()
+        twice = []
+        for job_id, outcome in zip((job.id for job in batch.claimed.jobs), outcomes, strict=True):
+            job, verb = self.jobs[job_id], OUTCOMES[outcome]
+            ours = job.batch == batch_id
+            given_up = ours and job.state == "d" and job.kind == "in_doubt" and job.indexed
+            if (ours and job.state == "s") or (given_up and outcome != "in_doubt"):
+                count[verb] += 1
+                if verb == "d":
+                    self.bury(job, outcome)
+                else:
+                    self.move(job, "q" if verb == "z" else verb)
+                    job.earned = f"{batch_id}.{job_id}" if verb == "i" else ""
+            elif verb != "i":
+                count["late"] += 1
+            elif job.state != "i":
+                count["i"] += 1
+                self.move(job, "i")
+                job.earned = f"{batch_id}.{job_id}"
+            elif not job.earned:
+                job.earned = f"{batch_id}.{job_id}"
+            else:
+                job.second = f"{batch_id}.{job_id}"
+                twice.append(job_id)
+        batch.state = "done"
+        self.overdue.discard(batch_id)
+        self.twice += len(twice)
+        queued = count["q"] + count["z"]
+        return Settled(count["i"], count["d"], count["r"], queued, count["late"], False, 0, tuple(twice))  # noqa: FBT003
+
+
+class Machine(RuleBasedStateMachine):
+    """Does to a real server what producers, workers, operators and accidents do."""
+
+    client: redis.Redis
+    batches = Bundle("batches")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.queue = Queue(self.client)
+        self.model = Model()
+
+    # -- producers
+
+    @rule(numbers=st.lists(st.integers(0, 30), min_size=1, max_size=10), run=st.sampled_from(RUNS))
+    def enqueue(self, numbers: list[int], run: str) -> None:
+        """Accept jobs, some of them known."""
+        expected = ""
+        for it in map(item, numbers):
+            job = self.model.jobs.get(it.id)
+            if job is None:
+                self.model.jobs[it.id] = ModelJob(run, "q")
+            expected += "a" if job is None or job.run == run else "D" if job.state == "d" else "d"
+        items = [item(n) for n in numbers]
+        assert self.queue.enqueue(ORG, run=run, items=items, call=new_id()) == expected
+        self.model.duplicates[run] += len(numbers) - expected.count("a")
+        self.model.runs.add(run)
+
+    @rule(number=st.integers(0, 5), run=st.sampled_from(RUNS))
+    def enqueue_invalid(self, number: int, run: str) -> None:
+        """Accept a row that could not be read."""
+        bad = Item(f"bad-{number}", str(number), ["o", "row"], kind="invalid")
+        job = self.model.jobs.get(bad.id)
+        expected = "i" if job is None or job.run == run else "D"
+        if job is None:
+            self.model.jobs[bad.id] = ModelJob(run, "d", "invalid", indexed=True)
+        assert self.queue.enqueue(ORG, run=run, items=[bad], call=new_id()) == expected
+        self.model.duplicates[run] += expected == "D"
+        self.model.runs.add(run)
+
+    # -- workers
+
+    @rule(target=batches)
+    def claim(self) -> Any:
+        """Claim, as often as it is told to ask again at once."""
+        self.model.sweep()
+        waiting, room = self.model.in_state("q"), len(self.model.open_batches()) < ORG.max_in_flight
+        may = bool(waiting) and room and not self.model.paused
+        batch_id = new_id()
+        answer: Batch | Wait = Wait("", -1)
+        for _ in range(200):
+            answer = self.queue.claim(ORG, batch_id)
+            if isinstance(answer, Batch) or not may:
+                break
+        assert isinstance(answer, Batch) == may, answer
+        if not isinstance(answer, Batch):
+            return multiple()
+        ids = [job.id for job in answer.jobs]
+        assert 1 <= len(ids) <= ORG.batch_size
+        assert len(set(ids)) == len(ids)
+        assert set(ids) <= waiting, "a job was claimed that isn't queued"
+        for job_id in ids:
+            self.model.jobs[job_id].state, self.model.jobs[job_id].batch = "s", batch_id
+        self.model.batches[batch_id] = ModelBatch(answer)
+        return batch_id
+
+    @rule(
+        batch_id=batches,
+        outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=4, max_size=4),
+    )
+    def settle(self, batch_id: str, outcomes: list[str]) -> None:
+        """Settle in time, late or once more."""
+        batch = self.model.batches[batch_id]
+        jobs = batch.claimed.jobs
+        decided = [_settlement(f"{batch_id}.{job.id}", o) for job, o in zip(jobs, outcomes, strict=False)]
+        answer = self.queue.settle(
+            ORG, batch.claimed, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
+        )
+        self._settled(batch_id, outcomes[: len(jobs)], answer)
+
+    @rule(batch_id=consumes(batches))
+    def release(self, batch_id: str) -> None:
+        """Give a batch back that was not sent."""
+        jobs = self.model.batches[batch_id].claimed.jobs
+        answer = self.queue.release(ORG, batch_id, jobs)
+        self._settled(batch_id, ["put back"] * len(jobs), answer)
+
+    def _settled(self, batch_id: str, outcomes: list[str], answer: Settled) -> None:
+        batch = self.model.batches[batch_id]
+        if batch.answer is not None:
+            assert answer == batch.answer
+            return
+        batch.answer = answer
+        expected = self.model.settle(batch_id, outcomes)
+        for name in ("issued", "dead", "retrying", "queued", "late", "twice"):
+            assert getattr(answer, name) == getattr(expected, name), name
+
+    @rule(batch_id=batches)
+    def repeat_the_claim(self, batch_id: str) -> None:
+        """Claim under a known id: the same jobs while it is open, never others."""
+        if self.model.batches[batch_id].state == "open":
+            again = self.queue.claim(ORG, batch_id)
+            assert isinstance(again, Batch)
+            assert [job.id for job in again.jobs] == [j.id for j in self.model.batches[batch_id].claimed.jobs]
+        elif self.model.batches[batch_id].state == "done":
+            assert isinstance(self.queue.claim(ORG, batch_id), Wait)
+
+    # -- time
+
+    @rule(batch_id=batches)
+    def lease_ends(self, batch_id: str) -> None:
+        """A holder has been silent for too long; the next claim finds out."""
+        if self.model.batches[batch_id].state == "open":
+            self.client.zadd(keys.key("default", "leases"), {batch_id: 1})
+            self.model.overdue.add(batch_id)
+
+    @rule()
+    def retries_are_due(self) -> None:
+        """The time of all retries has come."""
+        retry = keys.key("default", "retry")
+        if waiting := self.client.zrange(retry, 0, -1):
+            self.client.zadd(retry, dict.fromkeys(waiting, 1))
+            self.model.retries_due = True
+
+    # -- operators
+
+    @rule(data=st.data(), n=st.integers(0, 20))
+    @precondition(lambda self: self.model.in_state("d"))
+    def replay(self, data: st.DataObject, n: int) -> None:
+        """Replay a dead letter as it is, or as a new job."""
+        job_id = data.draw(st.sampled_from(sorted(self.model.in_state("d"))))
+        job, new = self.model.jobs[job_id], item(n, badge_id=OTHER_BADGE)
+        as_new = data.draw(st.booleans())
+        wire = [job_id, new.id, *new.fields] if as_new else [job_id]
+        done = self.queue.replay(ORG, run="mended", items=[wire], call=new_id())
+        if not job.indexed or (job.kind == "invalid" and not as_new):
+            assert done["skipped"] == 1
+        elif not as_new:
+            assert done["replayed"] == 1
+            self.model.move(job, "q")
+        elif new.id in self.model.jobs:
+            assert done["duplicates"] == 1
+        else:
+            assert done["replayed"] == 1
+            job.indexed = False
+            self.model.jobs[new.id] = ModelJob("mended", "q")
+            self.model.runs.add("mended")
+
+    @rule(data=st.data(), verb=st.sampled_from(("issued", "discard")))
+    @precondition(lambda self: self.model.in_state("d"))
+    def resolve(self, data: st.DataObject, verb: Any) -> None:
+        """End a dead letter by a person's word."""
+        job_id = data.draw(st.sampled_from(sorted(self.model.in_state("d"))))
+        job = self.model.jobs[job_id]
+        may = job.indexed and (verb == "discard" or job.kind == "in_doubt")
+        assert self.queue.resolve(ORG, job_id, verb) == may
+        if may and verb == "issued":
+            self.model.move(job, "i")
+        elif may:
+            job.indexed = False
+
+    @rule()
+    def pause(self) -> None:
+        """Pause."""
+        assert self.queue.pause("default", why="operator", reason="model") != self.model.paused
+        self.model.paused = True
+
+    @rule()
+    def resume(self) -> None:
+        """Resume."""
+        assert self.queue.resume(ORG) == self.model.paused
+        self.model.paused = False
+
+    # -- what always holds
+
+    @invariant()
+    def records_are_as_the_model_has_them(self) -> None:
+        """Each job is in exactly one state, and it is the right one."""
+        records = self._records()
+        assert records.keys() == self.model.jobs.keys()
+        for job_id, job in self.model.jobs.items():
+            record = records[job_id]
+            assert (record["s"], record.get("k", ""), record["r"]) == (job.state, job.kind, job.run), job_id
+            assert (record.get("B", ""), record.get("i", "")) == (job.batch, job.earned), job_id
+            assert record.get("j", "") == job.second, job_id
+            assert ("f" in record) == (job.state in "id"), job_id
+        issued_twice = self.client.hget(keys.key("default", "stats"), "issued_twice")
+        assert int(issued_twice or 0) == self.model.twice
+
+    @invariant()
+    def ids_are_where_they_belong(self) -> None:
+        """Whoever waits is found: in the queue, for a retry, in a batch with a lease, in a dead index."""
+        client, model = self.client, self.model
+        queued = set(client.lrange(keys.key("default", "queue"), 0, -1))
+        isolated = {entry.split()[2] for entry in client.lrange(keys.key("default", "isolate"), 0, -1)}
+        assert model.in_state("q") <= queued | isolated
+        assert model.in_state("r") <= set(client.zrange(keys.key("default", "retry"), 0, -1))
+        leases = set(client.zrange(keys.key("default", "leases"), 0, -1))
+        assert leases == model.open_batches()
+        assert leases == set(client.zrange(keys.key("default", "inflight"), 0, -1))
+        assert self._ids("batch") == leases
+        for job_id in model.in_state("s"):
+            assert job_id in client.lrange(keys.key("default", "batch", model.jobs[job_id].batch), 0, -1)
+        for kind in DeadKind:
+            of_kind = {i for i, job in model.jobs.items() if job.indexed and job.kind == kind}
+            assert set(client.zrange(keys.key("default", "dead", kind), 0, -1)) == of_kind
+
+    @invariant()
+    def runs_count_their_jobs(self) -> None:
+        """The counters of each run are the sum of its records, and it is finished when nothing is open."""
+        assert self._ids("run") == self.model.runs
+        for run in self.model.runs:
+            mine = {job_id: job for job_id, job in self.model.jobs.items() if job.run == run}
+            counted = self.client.hgetall(keys.key("default", "run", run))
+            names = {"q": "queued", "s": "sending", "r": "retrying", "i": "issued", "d": "dead"}
+            for state, name in names.items():
+                assert int(counted.get(name, 0)) == sum(job.state == state for job in mine.values()), name
+            for kind in DeadKind:
+                dead = sum(job.kind == kind for job in mine.values())
+                assert int(counted.get(f"dead:{kind}", 0)) == dead, kind
+            assert int(counted.get("total", 0)) == len(mine)
+            assert int(counted.get("duplicates", 0)) == self.model.duplicates[run]
+            assert ("finished_at" in counted) == (not any(job.state in OPEN for job in mine.values()))
+            ids = self.client.lrange(keys.key("default", "jobs", run), 0, -1)
+            assert sorted(ids) == sorted(mine)
+
+    def _ids(self, name: str) -> set[str]:
+        prefix = keys.key("default", name)
+        return {str(key)[len(prefix) :] for key in self.client.scan_iter(match=f"{prefix}*", count=10_000)}
+
+    def _records(self) -> dict[str, dict[str, str]]:
+        ids = sorted(self._ids("job"))
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(keys.key("default", "job", job_id))
+        return dict(zip(ids, pipe.execute(), strict=True))
+
+
+def _settlement(earned: str, outcome: str) -> Settlement:
+    match outcome:
+        case "issued":
+            return Complete(Issued(earned))
+        case "retry":
+            return Retry(3600, "521", "busy", spends_attempt=True)
+        case "put back":
+            return PutBack("503", "away")
+        case "isolate":
+            return Isolate(0, 2, "400", "bad")
+        case kind:
+            return DeadLetter(DeadKind(kind), "812", "no")
+
+
+def test_any_order_of_events_keeps_every_promise(client: redis.Redis) -> None:
+    """Producers, workers, operators and accidents in any order: the server agrees with the model."""
+
+    class OnThisServer(Machine):
+        pass
+
+    OnThisServer.client = client
+    run_state_machine_as_test(
+        OnThisServer,
+        settings=settings(max_examples=30, stateful_step_count=40, deadline=None, print_blob=True),
+    )

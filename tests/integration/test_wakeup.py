@@ -1,0 +1,260 @@
+"""The promises of waking up: who is due is taken by one worker, within moments, and never forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import redis
+from celery import Task
+from support import configured, item, wait_for
+
+from worker import keys, wakeup
+from worker.config import Settings
+from worker.connection import Connection
+from worker.queue import Batch, Queue
+from worker.wakeup import WakeUp
+
+FAR_MS = 4_000_000_000_000
+
+
+def now_ms(client: redis.Redis) -> int:
+    """Return the server's clock."""
+    seconds, micros = client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def hint_of(client: redis.Redis, org: str) -> int | None:
+    """Return when somebody is to look at an org."""
+    at = client.zscore(keys.WAKE, org)
+    return None if at is None else int(at)
+
+
+# -- hints
+
+
+def test_a_hint_only_moves_ahead(queue: Queue, client: redis.Redis) -> None:
+    """An earlier time replaces a later one, a later one changes nothing, "never" takes nothing away."""
+    queue.hint("a", FAR_MS)
+    queue.hint("a", FAR_MS + 1)
+    assert hint_of(client, "a") == FAR_MS
+    queue.hint("a", FAR_MS - 5)
+    queue.hint("a", -1)
+    assert hint_of(client, "a") == FAR_MS - 5
+
+
+def test_who_took_it_may_move_it_later_or_take_it_away(queue: Queue, client: redis.Redis) -> None:
+    """As long as nobody else has changed it since."""
+    queue.hint("a", 1)
+    ((_, seen),), _ = queue.take_due(ahead_ms=5000)
+    queue.hint("a", FAR_MS, seen=seen)
+    assert hint_of(client, "a") == FAR_MS
+    queue.hint("a", -1, seen=str(FAR_MS))
+    assert hint_of(client, "a") is None
+
+
+def test_who_took_it_leaves_what_others_have_hinted_since(queue: Queue, client: redis.Redis) -> None:
+    """A producer that hinted while the taker looked isn't overruled: its job would wait for the sweep."""
+    queue.hint("a", 1)
+    ((_, seen),), _ = queue.take_due(ahead_ms=5000)
+    queue.hint("a", 7)
+    queue.hint("a", -1, seen=seen)
+    queue.hint("a", FAR_MS, seen=seen)
+    assert hint_of(client, "a") == 7
+
+
+def test_what_is_due_is_taken_once(queue: Queue, client: redis.Redis) -> None:
+    """Taken, it is moved a little ahead: nobody else takes it now, and it comes up again by itself."""
+    queue.hint("due", 1)
+    queue.hint("later", FAR_MS)
+    before = now_ms(client)
+    due, wait_s = queue.take_due(ahead_ms=300)
+    assert [org for org, _ in due] == ["due"]
+    assert before + 300 <= int(due[0][1]) <= now_ms(client) + 300
+    assert hint_of(client, "due") == int(due[0][1])
+    assert wait_s is not None
+    assert 0.2 < wait_s <= 0.3
+    assert queue.take_due(ahead_ms=300)[0] == []
+    again = wait_for(lambda: queue.take_due(ahead_ms=300)[0], within_s=2)
+    assert [org for org, _ in again] == ["due"]
+
+
+def test_nothing_to_wait_for_is_said(queue: Queue) -> None:
+    """Without any hint there is no next time."""
+    assert queue.take_due(ahead_ms=2000) == ([], None)
+
+
+def test_orgs_are_taken_by_one_worker_each(connection: Connection, queue: Queue) -> None:
+    """Many workers ask at once, for more orgs than one call takes: each org is taken once."""
+    orgs = [f"org{n}" for n in range(250)]
+    for org in orgs:
+        queue.hint(org, 1)
+
+    def take(_: int) -> list[str]:
+        took: list[str] = []
+        with connection.client() as own:
+            mine = Queue(own)
+            while due := mine.take_due(ahead_ms=60_000)[0]:
+                took += [org for org, _ in due]
+        return took
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(org for took in pool.map(take, range(6)) for org in took) == sorted(orgs)
+
+
+# -- the bell
+
+
+def test_the_bell_rings_when_the_head_moves_ahead(queue: Queue, client: redis.Redis) -> None:
+    """Only then: whoever sleeps until the first hint need not be woken for a later one."""
+    rung = []
+    for org, at in [("a", FAR_MS), ("b", FAR_MS + 9), ("b", FAR_MS - 1), ("a", FAR_MS - 1), ("a", 1)]:
+        queue.hint(org, at)
+        rung.append(client.lpop(keys.BELL) is not None)
+    assert rung == [True, False, True, False, True]
+
+
+def test_the_bell_never_piles_up(queue: Queue, client: redis.Redis) -> None:
+    """With nobody listening for days it stays one element."""
+    for n in range(50):
+        queue.hint("a", FAR_MS - n)
+    assert client.llen(keys.BELL) == 1
+
+
+def test_a_sleeper_wakes_within_a_tenth_of_a_second(connection: Connection, queue: Queue) -> None:
+    """From the hint to the end of the sleep, at best of five."""
+    took = []
+    for n in range(5):
+        with connection.client() as own, ThreadPoolExecutor(1) as pool:
+            sleeper = pool.submit(lambda own=own: (own.blpop([keys.BELL], timeout=5), time.monotonic())[1])
+            wait_for(lambda: queue.client.info("clients")["blocked_clients"] == 1)
+            hinted = time.monotonic()
+            queue.hint("a", FAR_MS - n)
+            took.append(sleeper.result() - hinted)
+    assert min(took) < 0.1
+
+
+# -- the thread
+
+
+class Deliveries:
+    """Records what the thread sends, in the place of the Celery task."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.fails = 0
+
+    def delay(self, org: str, seen: str) -> None:
+        """Note a delivery; fail as a broker would, if told so."""
+        if self.fails:
+            self.fails -= 1
+            raise ConnectionError("the broker is away")
+        self.sent.append((org, seen))
+
+
+@pytest.fixture
+def deliveries(queue: Queue, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deliveries]:
+    """Run the real thread against the real server; only the Celery task is replaced."""
+    monkeypatch.setattr(wakeup, "SWEEP_S", 0.4)
+    monkeypatch.setattr(wakeup, "RECOVER_S", 0.05)
+    with connection.client() as own:
+        here = SimpleNamespace(settings=Settings(), queue=Queue(own))
+        monkeypatch.setattr(wakeup, "services", lambda: here)
+        recorded = Deliveries()
+        thread = WakeUp(cast("Task[..., Any]", recorded))
+        thread.start()
+        yield recorded
+        thread.stop()
+        queue.client.lpush(keys.BELL, "1")
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_a_job_that_comes_in_is_delivered_at_once(
+    queue: Queue, client: redis.Redis, deliveries: Deliveries
+) -> None:
+    """From acceptance to delivery without polling: the bell ends the sleep."""
+    wait_for(lambda: client.info("clients")["blocked_clients"] == 1)
+    accepted = time.monotonic()
+    queue.enqueue(configured(), run="r", items=[item(1)], call="c")
+    wait_for(lambda: deliveries.sent)
+    assert time.monotonic() - accepted < 0.4
+    org, seen = deliveries.sent[0]
+    assert (org, hint_of(client, "default")) == ("default", int(seen))
+
+
+def test_a_time_ahead_is_kept(queue: Queue, client: redis.Redis, deliveries: Deliveries) -> None:
+    """Neither before the time nor much later."""
+    at = now_ms(client) + 300
+    queue.hint("default", at)
+    wait_for(lambda: deliveries.sent)
+    assert 0 <= now_ms(client) - at < 300
+
+
+def test_an_org_whose_taker_crashed_comes_up_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    """Nobody answers what was sent: it is sent again after a moment, and again."""
+    monkeypatch.setattr(wakeup, "AHEAD_MS", 150)
+    queue.hint("default", 1)
+    wait_for(lambda: len(deliveries.sent) >= 3, within_s=5)
+
+
+def test_a_lost_hint_is_healed(queue: Queue, client: redis.Redis, deliveries: Deliveries) -> None:
+    """With hint and bell gone a queued job is found by the sweep."""
+    queue.enqueue(configured(), run="r", items=[item(1)], call="c")
+    wait_for(lambda: deliveries.sent)
+    client.delete(keys.WAKE, keys.BELL)
+    deliveries.sent.clear()
+    wait_for(lambda: deliveries.sent, within_s=5)
+    assert deliveries.sent[0][0] == "default"
+
+
+def test_a_silent_lease_is_found_by_the_sweep(
+    queue: Queue, client: redis.Redis, deliveries: Deliveries
+) -> None:
+    """Also where no job is queued and no hint is left: somebody looks when a lease is over."""
+    queue.enqueue(configured(), run="r", items=[item(1)], call="c")
+    wait_for(lambda: deliveries.sent)
+    assert isinstance(queue.claim(configured(), "lost"), Batch)
+    client.delete(keys.WAKE)
+    deliveries.sent.clear()
+    client.zadd(keys.key("default", "leases"), {"lost": 1})
+    wait_for(lambda: deliveries.sent, within_s=5)
+
+
+def test_an_idle_org_is_left_alone(queue: Queue, client: redis.Redis, deliveries: Deliveries) -> None:
+    """The sweep of an org with nothing to do wakes nobody."""
+    client.sadd(keys.ORGS, "default", "no longer configured")
+    wait_for(lambda: client.exists(keys.SWEEP))
+    wait_for(lambda: not client.exists(keys.SWEEP))
+    wait_for(lambda: client.exists(keys.SWEEP))
+    assert deliveries.sent == []
+    assert hint_of(client, "default") is None
+    assert queue.take_due(ahead_ms=1) == ([], None)
+
+
+def test_the_thread_outlives_failures(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    """A broker that fails for a while ends nothing: what was taken comes up again."""
+    monkeypatch.setattr(wakeup, "AHEAD_MS", 150)
+    deliveries.fails = 2
+    queue.hint("default", 1)
+    wait_for(lambda: deliveries.sent, within_s=5)
+    assert deliveries.fails == 0
+
+
+def test_the_thread_outlives_redis(queue: Queue, client: redis.Redis, deliveries: Deliveries) -> None:
+    """A script that the server refuses for a while, too."""
+    wait_for(lambda: client.info("clients")["blocked_clients"] == 1)
+    client.set(keys.WAKE, "no sorted set")
+    client.lpush(keys.BELL, "1")
+    wait_for(lambda: not client.exists(keys.BELL))
+    client.delete(keys.WAKE)
+    queue.hint("default", 1)
+    wait_for(lambda: deliveries.sent, within_s=5)
