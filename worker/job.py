@@ -58,6 +58,7 @@ FIELDS = {
     "t": "enqueued_at, ms",
     "g": "ready since, ms, where that isn't enqueued_at",
     "a": "attempts: calls that decided, or may have decided, this job",
+    "u": "how often the vendor was busy with its customer, which spends no attempt",
     "B": "the batch that carries it, or carried it last",
     "f": "finished_at, ms",
     "k": "the kind of dead letter",
@@ -160,6 +161,7 @@ class Job:
     id: str
     badge: BadgeIssue
     attempts: int = 0
+    busy: int = 0
 
 
 def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, Any]:

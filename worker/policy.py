@@ -59,6 +59,9 @@ class Isolate:
     message: str
 
 
+# How often a job waits for the vendor to be done with its customer; with the default delays, a few hours.
+BUSY_MAX = 30
+
 Settlement = Complete | DeadLetter | Retry | PutBack | Isolate
 
 
@@ -89,18 +92,26 @@ def _settle(job: Job, outcome: Outcome, *, whole: bool, org: Org, random: Callab
             return DeadLetter(DeadKind.REJECTED, code, message)
         case Unknown(code, message) if org.in_doubt != "resend":
             return DeadLetter(DeadKind.IN_DOUBT, code, message)
-        case Deferred(code, message, spends_attempt=False):
-            delay_s = backoff_s(1, org=org, random=random)
-            return PutBack(code, message) if whole else Retry(delay_s, code, message, spends_attempt=False)
-        case Deferred(code, message) | Unknown(code, message):
-            attempt = job.attempts + 1
-            if attempt < org.max_attempts:
-                delay_s = backoff_s(attempt, org=org, random=random)
-                return Retry(delay_s, code, message, spends_attempt=True)
-            kind = DeadKind.EXHAUSTED if isinstance(outcome, Deferred) else DeadKind.IN_DOUBT
-            return DeadLetter(kind, code, message)
+        case Deferred(code, message, spends_attempt=False) if whole:
+            return PutBack(code, message)
+        case Deferred(code, message, spends_attempt=False) if job.busy < BUSY_MAX:
+            delay_s = backoff_s(job.busy + 1, org=org, random=random)
+            return Retry(delay_s, code, message, spends_attempt=False)
+        case Deferred() | Unknown():
+            return _spend_attempt(job, outcome, org=org, random=random)
         case _:
             assert_never(outcome)
+
+
+def _spend_attempt(
+    job: Job, outcome: Deferred | Unknown, *, org: Org, random: Callable[[], float]
+) -> Settlement:
+    attempt = job.attempts + 1
+    if attempt < org.max_attempts and job.busy < BUSY_MAX:
+        delay_s = backoff_s(attempt, org=org, random=random)
+        return Retry(delay_s, outcome.code, outcome.message, spends_attempt=True)
+    kind = DeadKind.EXHAUSTED if isinstance(outcome, Deferred) else DeadKind.IN_DOUBT
+    return DeadLetter(kind, outcome.code, outcome.message)
 
 
 def _isolate(jobs: Sequence[Job], verdict: Verdict) -> list[Settlement]:

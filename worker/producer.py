@@ -7,6 +7,7 @@ Finding rows in files is the work of ``rows.py``.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -159,9 +160,18 @@ def _item(source: Source, org: Org, *, run: str, allow_duplicates: bool) -> tupl
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
-    raw = source.raw or json.dumps(source.item, default=str)
+    raw = source.raw or _raw(source.item)
     fields = ["o", problem.field or "row", *text_fields("m", problem.reason), "w", raw[:RAW_BYTES]]
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
+
+
+def _raw(item: object) -> str:
+    """Write an item down that is no badge, whatever it is; bounded."""
+    try:
+        text = json.dumps(item, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = reprlib.repr(item)
+    return text.encode("utf-8", "replace").decode()
 
 
 def _noted(chunk: list[Source], problems: list[Invalid | None], answers: str) -> Iterator[Noted]:

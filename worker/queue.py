@@ -182,7 +182,6 @@ class Queue:
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
     ) -> Settled:
         """Write what became of every job of the batch, and let the gate act on the verdict's signal."""
-        wait_ms = -1 if verdict.retry_after_s is None else int(verdict.retry_after_s * 1000)
         return self._settle(
             org,
             batch,
@@ -190,7 +189,7 @@ class Queue:
             sent=True,
             signal=verdict.signal.value,
             reason=verdict.reason[:200],
-            wait_ms=wait_ms,
+            wait_ms=int((verdict.retry_after_s or 0) * 1000),
             status=sent.status,
             elapsed_ms=sent.elapsed_ms,
             missing=_missing(batch.jobs, settled),
@@ -207,7 +206,7 @@ class Queue:
             sent=False,
             signal="none",
             reason="",
-            wait_ms=-1,
+            wait_ms=0,
             status="-",
             elapsed_ms=0,
             missing=[],
@@ -404,8 +403,9 @@ def _gate(org: Org, **more: int) -> str:
 
 
 def _job(entry: Sequence[Any]) -> Job:
-    record = {letter: value for letter, value in zip("bceExX", entry[2:], strict=True) if value is not False}
-    return Job(entry[0], badge_of(record), int(entry[1] or 0))
+    job_id, attempts, busy, *badge = entry
+    record = {letter: value for letter, value in zip("bceExX", badge, strict=True) if value is not False}
+    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0))
 
 
 def _settlement(job: Job, settlement: Settlement) -> list[str | int]:
@@ -417,7 +417,7 @@ def _settlement(job: Job, settlement: Settlement) -> list[str | int]:
         case DeadLetter(kind, code, message):
             return [job.id, "d", kind.value, *tried, "o", code, *text_fields("m", message)]
         case Retry(delay_s, code, message, spends_attempt):
-            spent = tried if spends_attempt else ()
+            spent = tried if spends_attempt else ("u", str(job.busy + 1))
             return [job.id, "r", int(delay_s * 1000), *spent, "o", code, *text_fields("m", message)]
         case PutBack(code, message):
             return [job.id, "q", "", "o", code, *text_fields("m", message)]

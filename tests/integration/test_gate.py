@@ -226,7 +226,7 @@ def test_resume_forgets_what_closed_the_org_but_not_what_was_sent(queue: Queue, 
     before = gate(client)
     assert queue.resume(org)
     assert not queue.resume(org)
-    kept = {"n", "last", "size", "clock", "batch_size", "batch_size_until"}
+    kept = {"n", "last", "due", "size", "clock", "batch_size", "batch_size_until"}
     assert gate(client) == {name: before[name] for name in kept}
     assert not client.exists(keys.key("default", "token"))
     assert waits(queue, org).why == "rate"

@@ -40,8 +40,8 @@ local function forget_sends(cfg, gate, why)
   if closed_ms > window_ms then why = gate.why or why end
   local reopens = NOW + math.max(window_ms, closed_ms)
   redis.call('DEL', K.ring)
-  redis.call('HDEL', K.gate, 'last')
-  gate.last = nil
+  redis.call('HDEL', K.gate, 'last', 'due')
+  gate.last, gate.due = nil, nil
   set_gate(gate, 'n', 0, 'size', ring_size(cfg), 'closed_until', int(reopens), 'why', why)
 end
 
@@ -85,7 +85,7 @@ end
 -- since send n waits for send n - count to leave the window.
 local function slot_us(cfg, gate)
   local at, sends = NOW_US, gate.n or 0
-  if gate.last then at = math.max(at, gate.last + spacing_us(cfg, gate)) end
+  if gate.due then at = math.max(at, gate.due) end
   for _, limit in ipairs(cfg.limits) do
     local allowed, window_us, guard_us = limit[1], limit[2], limit[3]
     if sends >= allowed then
@@ -95,11 +95,14 @@ local function slot_us(cfg, gate)
   return math.ceil(at)
 end
 
-local function reserve(gate, at_us)
-  local sends = gate.n or 0
+-- Spacing counts from when a send was due, so that one that comes a little late delays no other; after
+-- that much there was simply nothing to send, and spacing begins anew. No window ever holds more for it.
+local CATCH_UP_US = 200000
+local function reserve(cfg, gate, at_us)
+  local sends, due = gate.n or 0, gate.due or 0
   redis.call('SETRANGE', K.ring, (sends % gate.size) * 16, string.format('%016.0f', at_us))
-  set_gate(gate, 'n', sends + 1, 'last', int(at_us))
-  gate.last = at_us
+  if at_us - due > CATCH_UP_US then due = at_us end
+  set_gate(gate, 'n', sends + 1, 'last', int(at_us), 'due', int(due + spacing_us(cfg, gate)))
 end
 
 local function width(cfg, gate)

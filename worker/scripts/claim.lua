@@ -4,7 +4,7 @@
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt
--- Returns  JSON: {jobs = {{id, attempts, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
+-- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
 --          more, at} or {why, at, check}; at: when to look again, ms, -1 never; check: whether a job in
 --          doubt is due to be checked with the vendor
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
@@ -13,10 +13,10 @@ local SWEEP = 1000
 check_after_ms = cfg.check_after_ms
 
 local function fields_of(id)
-  return redis.call('HMGET', K.job .. id, 's', 'a', 'b', 'c', 'e', 'E', 'x', 'X', 'r')
+  return redis.call('HMGET', K.job .. id, 's', 'a', 'u', 'b', 'c', 'e', 'E', 'x', 'X', 'r')
 end
 
-local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8]} end
+local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9]} end
 
 -- A holder that disappeared may have sent its batch: nobody can know.
 local function doubt(id, run)
@@ -78,16 +78,16 @@ local missing = {}
 local function take(id, jobs)
   local f = fields_of(id)
   if f[1] ~= 'q' then return end
-  local badge = f[3]
+  local badge, run = f[4], f[10]
   if missing[badge] == nil then
     missing[badge] = (tonumber(redis.call('ZSCORE', K.missing, badge) or nil) or 0) > NOW
   end
   if missing[badge] then
-    bury(id, f[9], 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
+    bury(id, run, 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
     return
   end
   redis.call('HSET', K.job .. id, 's', 's', 'B', batch)
-  moved(f[9], 'q', 's')
+  moved(run, 'q', 's')
   jobs[#jobs + 1] = wire(id, f)
 end
 
@@ -128,7 +128,7 @@ if #jobs == 0 then
 end
 
 local slot = slot_us(cfg, gate)
-reserve(gate, slot)
+reserve(cfg, gate, slot)
 local ids = {int(slot), gate.n - 1}
 for n, job in ipairs(jobs) do ids[n + 2] = job[1] end
 redis.call('RPUSH', K.batch .. batch, unpack(ids))

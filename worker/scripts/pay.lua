@@ -14,7 +14,7 @@ if not slot then
     return cjson.encode({at = gate.closed_until, why = gate.why or 'closed'})
   end
   slot = slot_us(cfg, gate)
-  reserve(gate, slot)
+  reserve(cfg, gate, slot)
   stat('requests', 1)
   say(ARGV[1], int(slot))
 end

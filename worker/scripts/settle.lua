@@ -4,7 +4,7 @@
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate, and jobs = {{id, verb, argument, field, value, ...}, ...}, sent (whether
---          the PUT was made), signal, reason, wait_ms (-1: not said), status, elapsed_ms, ttl_ms,
+--          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, ttl_ms,
 --          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
 --          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
 -- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, more, at}
@@ -132,7 +132,7 @@ local act = {
   throttled = function()
     local times = more_often('throttled')
     learn_spacing(s.cfg, gate, tonumber(redis.call('LINDEX', K.batch .. batch, 0) or NOW_US))
-    close(s.wait_ms >= 0 and s.wait_ms or growing_ms(times), 'throttled')
+    close(s.wait_ms > 0 and s.wait_ms or growing_ms(times), 'throttled')
   end,
   unavailable = function()
     local times = more_often('failures')

@@ -1,0 +1,189 @@
+"""Celery is the engine: its own worker command, messages from programs that know nothing of us, Python's way in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from celery import Celery
+from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+
+from worker.connection import Connection
+from worker.sandbox import SandboxServer
+
+DATABASE = 7  # of the session's server: these tests disturb no others
+
+
+class Broker(NamedTuple):
+    """A Redis that is empty, its URLs, a vendor, and the environment that leads to them."""
+
+    client: redis.Redis
+    url: str
+    env: dict[str, str]
+    vendor: SandboxServer
+
+    def count(self, run: str, counter: str) -> int:
+        """Read one of a run's counters, at no cost."""
+        return int(self.client.hget(f"{{badges:default}}:run:{run}", counter) or 0)
+
+    def states(self, run: str) -> list[str]:
+        """Return the states of a run's jobs, as ``results`` tells them."""
+        done = badges("results", "--run", run, env=self.env)
+        return [json.loads(line)["state"] for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def broker(connection: Connection, sandbox: SandboxServer) -> Iterator[Broker]:
+    """A database of the session's server, empty before and after."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    broker_url = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+    env = environment(
+        redis_url=url,
+        broker_url=broker_url,
+        api_base_url=sandbox.url,
+        rate_limit="1000/second",
+        batch_linger_s=0.1,
+    )
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.flushdb()
+        yield Broker(client, broker_url, env, sandbox)
+        client.flushdb()
+
+
+def items(number: int, first: int = 1) -> list[dict[str, Any]]:
+    """Make that many different items, as a producer sends them."""
+    return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
+
+
+def rows(number: int) -> bytes:
+    """Write a CSV file with that many different badges."""
+    return ("badgeMetaId,customerId\n" + "".join(f"{BADGE},{n + 1}\n" for n in range(number))).encode()
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--pool", "threads", "--concurrency", "4"]], ids=["prefork", "threads"]
+)
+def test_celerys_own_command_works_as_well(broker: Broker, tmp_path: Path, options: list[str]) -> None:
+    """``celery -A worker.app worker``, with processes or threads, delivers what is imported, and drains."""
+    badges("import", "-", "--run", "early", env=broker.env, stdin=rows(1000))
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *options]
+    with process(command, env=broker.env, log=tmp_path / "celery.log") as running:
+        wait_for(lambda: broker.count("early", "issued") == 1000)
+        send(broker, items(500, first=5001), run="late")
+        wait_for(lambda: broker.count("late", "issued") == 500)
+        running.terminate()
+        assert running.wait(15) == 0, (tmp_path / "celery.log").read_text()
+    ledger = broker.vendor.vendor.ledger()
+    assert len(ledger.issues) == 1500
+    assert not ledger.issued_more_than_once
+    assert max(ledger.batch_sizes) == 100
+
+
+def send(broker: Broker, items: Any, *, times: int = 1, task_id: str | None = None, **more: Any) -> None:
+    """Send ``badges.enqueue`` with an app that knows nothing of us."""
+    with Celery(broker=broker.url) as stranger:
+        for _ in range(times):
+            stranger.send_task("badges.enqueue", kwargs={"items": items, **more}, task_id=task_id)
+
+
+def test_messages_of_strangers(broker: Broker, tmp_path: Path) -> None:
+    """A message is accepted; delivered twice, or sent twice, it enqueues nothing twice; bad items die."""
+    with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
+        send(broker, items(250), run="nightly", times=2, task_id="11111111-redelivered")
+        send(broker, items(250), run="again")
+        bad = [{"badgeMetaId": BADGE}, "text", {"badgeMetaId": BADGE, "customerId": 9000, "colour": "red"}]
+        send(broker, [*bad, *items(1, first=9001)], run="mixed")
+        send(broker, items(2, first=9101), times=2, task_id="22222222-unnamed")
+        wait_for(lambda: broker.count("mixed", "invalid") == 3)
+        wait_for(lambda: len(broker.vendor.vendor.ledger().issues) == 250 + 1 + 2)
+        wait_for(lambda: broker.count("again", "duplicates") == 250)
+        wait_for(lambda: broker.client.llen("celery") == 0)
+        runs = {run["run"]: run for run in badges_json("run", "list", env=broker.env)}
+    assert {name: runs["nightly"][name] for name in ("total", "issued", "duplicates")} == {
+        "total": 250,
+        "issued": 250,
+        "duplicates": 0,
+    }
+    assert (runs["again"]["total"], runs["again"]["duplicates"]) == (0, 250)
+    assert sorted(broker.states("mixed")) == ["dead", "dead", "dead", "issued"]
+    unnamed = [run for name, run in runs.items() if name not in ("nightly", "again", "mixed")]
+    assert [(run["total"], run["issued"]) for run in unnamed] == [(2, 2)]
+    assert not broker.vendor.vendor.ledger().issued_more_than_once
+
+
+def test_a_message_that_makes_no_sense_harms_nobody(broker: Broker, tmp_path: Path) -> None:
+    """An unknown org or items that are no list fail as a task, with the reason in the log."""
+    log = tmp_path / "worker.log"
+    with process(worker_command(), env=broker.env, log=log):
+        send(broker, items(1), org="nobody")
+        send(broker, 5)
+        send(broker, items(3), run="good")
+        wait_for(lambda: broker.count("good", "issued") == 3)
+        wait_for(lambda: "no org 'nobody'" in log.read_text())
+    assert len(broker.vendor.vendor.ledger().issues) == 3
+
+
+def test_a_unix_socket_needs_no_second_url(broker: Broker, tmp_path: Path) -> None:
+    """``BADGES_REDIS_URL=unix://…`` alone is enough: the broker's URL follows from it."""
+    env = {name: value for name, value in broker.env.items() if name != "BADGES_BROKER_URL"}
+    badges("import", "-", "--run", "early", env=env, stdin=rows(3))
+    with process(worker_command(), env=env, log=tmp_path / "worker.log"):
+        wait_for(lambda: broker.count("early", "issued") == 3)
+
+
+def test_a_delivery_is_no_duplicate_of_itself_on_any_broker(broker: Broker) -> None:
+    """Each of our two message queues has a routing key of its own: on AMQP one message goes to one queue."""
+    script = (
+        "from worker.app import app; "
+        "print(len({(q.exchange.name, q.routing_key) for q in app.amqp.queues.values()}), len(app.amqp.queues))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=broker.env, capture_output=True, timeout=60, check=True
+    )
+    keys, queues = done.stdout.split()
+    assert keys == queues
+
+
+PRODUCER = f"""
+from worker import BadgeIssue, BadgeQueue
+
+with BadgeQueue.from_env() as queue:
+    items = [{{"badgeMetaId": "{BADGE}", "customerId": n}} for n in range(1, 1501)]
+    done = queue.enqueue([*items, items[0], {{"customerId": 5}}], run="python")
+    print(done.run, done.accepted, done.duplicates, done.invalid)
+    print(done.noted[0].field, done.noted[0].reason)
+    more = queue.enqueue([BadgeIssue(badge_meta_id="{BADGE}", customer_id=9), BadgeIssue(
+        badge_meta_id="{BADGE}", customer_id=5000)])
+    print(more.accepted, more.duplicates, more.invalid)
+"""
+
+
+def test_pythons_way_in(broker: Broker, tmp_path: Path) -> None:
+    """``BadgeQueue.from_env()`` in a program of its own: accepted, duplicate, invalid; and delivered."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PRODUCER],
+        env=broker.env,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.decode().splitlines() == [
+        "python 1500 1 1",
+        "badgeMetaId is missing",
+        "1 1 0",
+    ], done.stderr
+    with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
+        wait_for(lambda: broker.count("python", "issued") == 1500)
+
+
+def test_pythons_way_in_with_the_embedded_server(tmp_path: Path) -> None:
+    """It starts the embedded server and ends it; what it accepted is there for the next who comes."""
+    env = environment(data_dir=tmp_path / "data")
+    subprocess.run([sys.executable, "-c", PRODUCER], env=env, capture_output=True, timeout=60, check=True)
+    assert badges_json("run", "show", "python", env=env)["queued"] == 1500
