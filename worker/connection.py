@@ -16,6 +16,26 @@ from redis.retry import Retry
 from worker.config import Settings
 from worker.embedded import EmbeddedServer, broker_url
 
+OLDEST_REDIS = (7, 2)
+
+
+def weaknesses(client: redis.Redis) -> list[str]:
+    """Say which promises this server can't keep, each with its cure; nothing if it keeps them all."""
+    info = client.info()
+    found = []
+    if tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) < OLDEST_REDIS:
+        found.append(f"Redis {info['redis_version']} is too old for WAITAOF; use 7.2 or later, or Valkey")
+    if not info.get("aof_enabled"):
+        found.append(
+            "it keeps no append-only file: a crash of it loses jobs or repeats badges; appendonly yes"
+        )
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        found.append(
+            f"when full it throws keys away ({policy}), jobs among them; maxmemory-policy noeviction"
+        )
+    return found
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import random
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps
+from redis.exceptions import RedisError
 
 from worker import keys
 from worker.app import services
+from worker.connection import weaknesses
 from worker.queue import Queue
 
 log = structlog.get_logger()
@@ -37,6 +40,7 @@ class WakeUp(threading.Thread):
     def run(self) -> None:
         """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
         next_sweep = 0.0
+        self._warn()
         while not self._stopping.is_set():
             try:
                 queue = services().queue
@@ -51,6 +55,11 @@ class WakeUp(threading.Thread):
     def stop(self) -> None:
         """Let the thread end; one that sleeps on the bell ends when it wakes."""
         self._stopping.set()
+
+    def _warn(self) -> None:
+        with suppress(RedisError):
+            for weakness in weaknesses(services().queue.client):
+                log.warning("redis.weakness", weakness=weakness)
 
     def _send_due(self, queue: Queue) -> float | None:
         due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlem
 from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
 from worker.response import Issued, Signal, Verdict
 
-ORG = configured(batch_size=4, max_in_flight=5, rate_limit="100000/second")
+ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
 OPEN = "qsr"
 
@@ -103,9 +104,13 @@ class Model:
                 self.move(self.jobs[job_id], "q")
         self.retries_due = False
 
+    def in_batch_state(self, state: str) -> list[str]:
+        """Return the batches that are open, lost or done."""
+        return [batch_id for batch_id, batch in self.batches.items() if batch.state == state]
+
     def open_batches(self) -> set[str]:
         """Return the batches that somebody may still be sending."""
-        return {batch_id for batch_id, batch in self.batches.items() if batch.state == "open"}
+        return set(self.in_batch_state("open"))
 
     def settle(self, batch_id: str, outcomes: list[str]) -> Settled:
         """Say what settling a batch must do and answer; late answers as ``DESIGN`` has them."""
@@ -141,6 +146,9 @@ class Model:
         return Settled(count["i"], count["d"], count["r"], queued, count["late"], False, 0, tuple(twice))  # noqa: FBT003
 
 
+_OUTCOMES = st.lists(st.sampled_from([*sorted(OUTCOMES), "issued"]), min_size=3, max_size=3)
+
+
 class Machine(RuleBasedStateMachine):
     """Does to a real server what producers, workers, operators and accidents do."""
 
@@ -155,7 +163,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- producers
 
-    @rule(numbers=st.lists(st.integers(0, 30), min_size=1, max_size=10), run=st.sampled_from(RUNS))
+    @rule(numbers=st.lists(st.integers(0, 11), min_size=1, max_size=8), run=st.sampled_from(RUNS))
     def enqueue(self, numbers: list[int], run: str) -> None:
         """Accept jobs, some of them known."""
         expected = ""
@@ -207,12 +215,18 @@ class Machine(RuleBasedStateMachine):
         self.model.batches[batch_id] = ModelBatch(answer)
         return batch_id
 
-    @rule(
-        batch_id=batches,
-        outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=4, max_size=4),
-    )
+    @rule(batch_id=batches, outcomes=_OUTCOMES)
     def settle(self, batch_id: str, outcomes: list[str]) -> None:
         """Settle in time, late or once more."""
+        self._settle(batch_id, outcomes)
+
+    @rule(data=st.data(), outcomes=_OUTCOMES)
+    @precondition(lambda self: self.model.in_batch_state("lost"))
+    def settle_late(self, data: st.DataObject, outcomes: list[str]) -> None:
+        """Settle a batch that was given up."""
+        self._settle(data.draw(st.sampled_from(self.model.in_batch_state("lost"))), outcomes)
+
+    def _settle(self, batch_id: str, outcomes: list[str]) -> None:
         batch = self.model.batches[batch_id]
         jobs = batch.claimed.jobs
         decided = [_settlement(f"{batch_id}.{job.id}", o) for job, o in zip(jobs, outcomes, strict=False)]
@@ -267,6 +281,17 @@ class Machine(RuleBasedStateMachine):
 
     # -- operators
 
+    @rule()
+    @precondition(lambda self: self.model.in_state("d"))
+    def replay_all(self) -> None:
+        """Replay every dead letter there is."""
+        dead = sorted(self.model.in_state("d"))
+        sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
+        done = self.queue.replay(ORG, run="mended", items=[[job_id] for job_id in dead], call=new_id())
+        assert done == {"replayed": len(sendable), "duplicates": 0, "skipped": len(dead) - len(sendable)}
+        for job_id in sendable:
+            self.model.move(self.model.jobs[job_id], "q")
+
     @rule(data=st.data(), n=st.integers(0, 20))
     @precondition(lambda self: self.model.in_state("d"))
     def replay(self, data: st.DataObject, n: int) -> None:
@@ -303,9 +328,11 @@ class Machine(RuleBasedStateMachine):
             job.indexed = False
 
     @rule()
+    @precondition(lambda self: not self.model.paused and self.model.open_batches())
     def pause(self) -> None:
         """Pause."""
-        assert self.queue.pause("default", why="operator", reason="model") != self.model.paused
+        assert self.queue.pause("default", why="operator", reason="model")
+        assert not self.queue.pause("default", why="operator", reason="model")
         self.model.paused = True
 
     @rule()
@@ -393,6 +420,7 @@ def _settlement(earned: str, outcome: str) -> Settlement:
             return DeadLetter(DeadKind(kind), "812", "no")
 
 
+@pytest.mark.timeout(600)  # to find the shortest order in which something fails takes its time
 def test_any_order_of_events_keeps_every_promise(client: redis.Redis) -> None:
     """Producers, workers, operators and accidents in any order: the server agrees with the model."""
 
@@ -402,5 +430,5 @@ def test_any_order_of_events_keeps_every_promise(client: redis.Redis) -> None:
     OnThisServer.client = client
     run_state_machine_as_test(
         OnThisServer,
-        settings=settings(max_examples=30, stateful_step_count=40, deadline=None, print_blob=True),
+        settings=settings(max_examples=80, stateful_step_count=50, deadline=None, print_blob=True),
     )
