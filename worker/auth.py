@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from worker import keys
 from worker.client import VendorClient
 from worker.config import Org
 from worker.queue import Queue, Wait, new_id
 from worker.response import NoReply, Reply
+from worker.store import reaching
 
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
 TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
@@ -63,18 +68,42 @@ class Authenticator:
         """Take note that a call was answered 401 or 498; answers whether fresh credentials may help."""
         if org.auth != "oauth":
             return False
-        token = self._queue.token(org.name)
+        token = self._kept(org)
         if token is None or _token_id(token["token"]) != credentials.token_id:
             return True  # somebody renewed it in the meantime
-        self._queue.forget_token(org.name)
+        with reaching("token"):
+            self._queue.client.delete(keys.key(org.name, "token"))
         return bool(time.time() - token["fetched_at"] > FRESH_S)
 
     def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
-        token = self._queue.token(org.name)
+        token = self._kept(org)
         if token and token["expires_at"] > time.time() + min(MARGIN_S, token["ttl"] / 4):
             return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
-        with self._queue.fetching_token(org.name, within_s=LOCK_S + org.http_timeout_s) as ours:
+        with self._alone(org) as ours:
             return self._fetch(org) if ours else Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
+
+    @contextmanager
+    def _alone(self, org: Org) -> Iterator[bool]:
+        """Let one process fetch a token at a time; yields whether it is this one."""
+        lock = self._queue.client.lock(
+            keys.key(org.name, "token") + ":lock",
+            timeout=LOCK_S + org.http_timeout_s,
+            blocking=False,
+            thread_local=False,
+        )
+        with reaching("token"):
+            ours = lock.acquire()
+        try:
+            yield ours
+        finally:
+            with reaching("token"):
+                if ours and lock.owned():
+                    lock.release()
+
+    def _kept(self, org: Org) -> dict[str, Any] | None:
+        with reaching("token"):
+            record = self._queue.client.get(keys.key(org.name, "token"))
+        return json.loads(record) if isinstance(record, str) else None
 
     def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
         paid = self._queue.pay(org, new_id())
@@ -90,7 +119,10 @@ class Authenticator:
         token, ttl = found
         now = time.time()
         record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
-        self._queue.keep_token(org.name, record, ttl_s=ttl)
+        with reaching("token"):
+            self._queue.client.set(
+                keys.key(org.name, "token"), json.dumps(record), px=max(1000, int(ttl * 1000))
+            )
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
 
 

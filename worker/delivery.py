@@ -21,8 +21,9 @@ from worker.client import TOO_LATE, Fence, VendorClient, fence_now
 from worker.config import Org
 from worker.errors import StoreError
 from worker.policy import settlements
-from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, guard_s, new_id
+from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
 from worker.response import NoReply, Reply, Signal, Verdict, read_answer
+from worker.wire import guard_s
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -18,8 +18,9 @@ import structlog
 from worker.auth import Authenticator, Credentials
 from worker.client import VendorClient
 from worker.config import Org
-from worker.queue import CHECK_AFTER_S, Queue, Suspects, Wait, new_id
+from worker.queue import Queue, Suspects, Wait, new_id
 from worker.response import NoReply, Reply
+from worker.wire import CHECK_AFTER_S
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Every log line is one of ours, in the format that was asked for; and no secret is in any of them, or anywhere."""
+"""Every log line is ours, in the format that was asked for; and no secret is in any of them, or anywhere."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def everything_in(client: redis.Redis) -> dict[str, str]:
 
 
 def test_every_line_of_the_log_is_json(place: Place) -> None:
-    """Ours, Celery's and httpx's alike, each with event, level and timestamp; a batch's with org and batch."""
+    """Ours, Celery's and httpx's alike, with event, level and timestamp; a batch's with org and batch."""
     with place.worker():
         place.bring("default", 150, "one")
         place.bring("tokens", 50, "two")

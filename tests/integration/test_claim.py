@@ -16,9 +16,10 @@ from worker import keys
 from worker.config import Org
 from worker.connection import Connection
 from worker.policy import Complete, PutBack
-from worker.queue import GUARD, HORIZON_US, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id
 from worker.response import Issued, Signal, Verdict
 from worker.runs import Reports, RunProgress
+from worker.wire import GUARD, HORIZON_US
 
 RUN = "spring"
 BUSY = 8  # threads that claim at once
@@ -500,9 +501,7 @@ def test_a_closed_gate_is_closed_for_calls_without_jobs_too(queue: Queue, client
 
 
 @pytest.mark.parametrize("limit", ["20/second", "2/second"])
-def test_other_limits_begin_behind_one_closed_window(
-    queue: Queue, client: redis.Redis, limit: str
-) -> None:
+def test_other_limits_begin_behind_one_closed_window(queue: Queue, client: redis.Redis, limit: str) -> None:
     """The times of the last sends no longer fit: after one longest window they don't count any more."""
     before = configured(rate_limit="10/second", batch_size=1)
     fill(queue, before, 4)

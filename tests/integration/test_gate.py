@@ -10,8 +10,9 @@ from worker import keys
 from worker.config import Org
 from worker.job import DeadKind
 from worker.policy import Complete, DeadLetter, PutBack, Settlement
-from worker.queue import GUARD, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id
 from worker.response import Issued, Signal, Verdict
+from worker.wire import GUARD
 
 ORG = configured(batch_size=8, max_in_flight=3)
 RUN = "spring"
@@ -42,7 +43,7 @@ def waits(queue: Queue, org: Org = ORG) -> Wait:
     return wait
 
 
-def answer(  # noqa: PLR0913 - what an answer says
+def answer(
     queue: Queue,
     batch: Batch,
     signal: Signal,

@@ -143,7 +143,7 @@ class Model:
         self.overdue.discard(batch_id)
         self.twice += len(twice)
         queued = count["q"] + count["z"]
-        return Settled(count["i"], count["d"], count["r"], queued, count["late"], False, 0, tuple(twice))  # noqa: FBT003
+        return Settled(count["i"], count["d"], count["r"], queued, count["late"], False, 0, tuple(twice))
 
 
 _OUTCOMES = st.lists(st.sampled_from([*sorted(OUTCOMES), "issued"]), min_size=3, max_size=3)
@@ -193,7 +193,19 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=batches)
     def claim(self) -> Any:
-        """Claim, as often as it is told to ask again at once."""
+        """Claim whatever there is."""
+        return self._claim()
+
+    @rule(target=batches, batch_id=batches)
+    def lost_and_replayed(self, batch_id: str) -> Any:
+        """Give up a batch and replay it: the next claim sends its jobs again while its answer may come."""
+        self._lose(batch_id)
+        claimed = self._claim()
+        self._replay_all()
+        return claimed
+
+    def _claim(self) -> Any:
+        """Claim, as often as it is told to ask again at once; answers what a rule does."""
         self.model.sweep()
         waiting, room = self.model.in_state("q"), len(self.model.open_batches()) < ORG.max_in_flight
         may = bool(waiting) and room and not self.model.paused
@@ -267,6 +279,9 @@ class Machine(RuleBasedStateMachine):
     @rule(batch_id=batches)
     def lease_ends(self, batch_id: str) -> None:
         """A holder has been silent for too long; the next claim finds out."""
+        self._lose(batch_id)
+
+    def _lose(self, batch_id: str) -> None:
         if self.model.batches[batch_id].state == "open":
             self.client.zadd(keys.key("default", "leases"), {batch_id: 1})
             self.model.overdue.add(batch_id)
@@ -285,6 +300,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.in_state("d"))
     def replay_all(self) -> None:
         """Replay every dead letter there is."""
+        self._replay_all()
+
+    def _replay_all(self) -> None:
         dead = sorted(self.model.in_state("d"))
         sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
         done = self.queue.replay(ORG, run="mended", items=[[job_id] for job_id in dead], call=new_id())

@@ -64,7 +64,12 @@ def dead(name: str, n: int, kind: str = "rejected") -> Item:
 def scene(queue: Queue) -> Batch:
     """Jobs in every state: queued, a batch that is sent, dead letters of two kinds."""
     queue.enqueue(ORG, run="r", items=[item(n) for n in range(12)], call="scene")
-    letters = [dead("dead", 50), dead("dead2", 51), dead("doubt", 52, "in_doubt"), dead("doubt2", 53, "in_doubt")]
+    letters = [
+        dead("dead", 50),
+        dead("dead2", 51),
+        dead("doubt", 52, "in_doubt"),
+        dead("doubt2", 53, "in_doubt"),
+    ]
     queue.enqueue(ORG, run="r", items=letters, call="scene2")
     batch = queue.claim(ORG, "sent")
     assert isinstance(batch, Batch)
@@ -257,7 +262,9 @@ def test_lost_replies_neither_lose_nor_repeat_anything(
     assert cutter.swallowed >= 8
 
 
-def test_a_lost_reply_of_a_release_releases_once(far_queue: Queue, cutter: Cutter, client: redis.Redis) -> None:
+def test_a_lost_reply_of_a_release_releases_once(
+    far_queue: Queue, cutter: Cutter, client: redis.Redis
+) -> None:
     """Nor does the claim before it take other jobs when it is repeated after the release."""
     far_queue.enqueue(ORG, run="r", items=[item(n) for n in range(7)], call="c")
     batch = far_queue.claim(ORG, "b1")

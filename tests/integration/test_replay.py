@@ -65,7 +65,14 @@ def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.R
     born_ms = int(record(client, one)["t"])
     assert replay(queue, [one]) == {"replayed": 1, "duplicates": 0, "skipped": 0}
     kept = record(client, one)
-    assert {k: kept.get(k) for k in "sakomf"} == {"s": "q", "a": "0", "k": None, "o": None, "m": None, "f": None}
+    assert {k: kept.get(k) for k in "sakomf"} == {
+        "s": "q",
+        "a": "0",
+        "k": None,
+        "o": None,
+        "m": None,
+        "f": None,
+    }
     assert "m1" not in kept
     assert int(kept["g"]) >= born_ms
     assert (dead(client), queued(client)) == ([two], [one])

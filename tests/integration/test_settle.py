@@ -189,9 +189,7 @@ def test_a_batch_is_settled_once(queue: Queue, client: redis.Redis) -> None:
     assert (stats(client), progress(client), queued(client)) == before
 
 
-def test_the_history_holds_the_last_attempts_that_issued_nothing(
-    queue: Queue, client: redis.Redis
-) -> None:
+def test_the_history_holds_the_last_attempts_that_issued_nothing(queue: Queue, client: redis.Redis) -> None:
     """Ten of them, newest last, each with batch, status and code; and the record stays compact."""
     batch = claim(queue, 1)
     (job_id,) = ids(batch)

@@ -1,0 +1,228 @@
+"""The command line as a person meets it: help, one sentence for every failure, and the right exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from support import BADGE, badges, badges_json, environment
+
+from worker.connection import Connection
+
+DATABASE = 9  # of the session's server: these tests disturb no others
+NOWHERE = "redis://:redis-marker@127.0.0.1:1"
+
+# fmt: off
+COMMANDS = [
+    "demo", "up", "worker", "import", "results", "status", "pause", "resume", "sandbox",
+    "run list", "run show", "run follow", "job show", "dead list", "dead groups", "dead replay",
+]
+# fmt: on
+
+
+@pytest.fixture
+def env(connection: Connection) -> Iterator[dict[str, str]]:
+    """An empty database."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield environment(redis_url=url)
+        client.flushdb()
+
+
+@pytest.fixture
+def orgs(tmp_path: Path) -> Path:
+    """A file with two further orgs."""
+    file = tmp_path / "orgs.toml"
+    tables = (f'[{name}]\napi_base_url = "https://{name}.example.com"\n' for name in ("apac", "eu-2"))
+    file.write_text("\n".join(tables))
+    return file
+
+
+def failure(*arguments: object, env: dict[str, str], expect: int) -> str:
+    """Run a command that fails; return its one sentence, without the program's name."""
+    done = badges(*arguments, env=env, expect=expect)
+    said = done.stderr.decode()
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("badges: "), said
+    return last.removeprefix("badges: ")
+
+
+# Help
+
+
+@pytest.fixture(scope="module")
+def helped() -> dict[str, str]:
+    """Read every command's help, from one process."""
+    script = f"""
+import json
+from typer.testing import CliRunner
+from worker.cli import cli
+runner = CliRunner(env={{"COLUMNS": "200", "TERM": "dumb"}})
+said = {{name: runner.invoke(cli, [*name.split(), "--help"]) for name in {["", *COMMANDS]!r}}}
+assert all(one.exit_code == 0 for one in said.values())
+print(json.dumps({{name: one.output for name, one in said.items()}}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_helps(helped: dict[str, str], command: str) -> None:
+    """A sentence on what it does, and one on every option."""
+    said = helped[command]
+    sentences = said.partition("Usage:")[2].splitlines()[1:]
+    first = next(line.strip() for line in sentences if line.strip())
+    assert len(first.split()) >= 5
+    for line in (one.strip("│ ") for one in said.splitlines()):
+        if line.startswith("--") and not line.startswith("--help"):
+            words = [word for word in line.split() if word[0] not in "-<[" and not word.isupper()]
+            assert len(words) >= 2, f"an option without help: {line}"
+
+
+def test_listings_speak_json_and_take_an_org(helped: dict[str, str]) -> None:
+    """The contract: every listing has ``--json``, and commands take ``--org``."""
+    listings = ("run list", "run show", "job show", "dead list", "dead groups", "status", "import")
+    assert [name for name in listings if "--json" not in helped[name]] == []
+    orgs = (*listings, "results", "dead replay", "pause", "resume", "run follow")
+    assert [name for name in orgs if "--org" not in helped[name]] == []
+    assert all(name.split()[0] in helped[""] for name in COMMANDS)
+
+
+def test_help_on_the_real_command(env: dict[str, str]) -> None:
+    """``--help`` and ``-h`` exit 0; a command without its arguments, or one that doesn't exist, exits 2."""
+    assert b"import" in badges("--help", env=env).stdout
+    assert b"--dry-run" in badges("import", "-h", env=env).stdout
+    for wrong in ((), ("run",), ("import",), ("colour",), ("results", "--state", "lost"), ("job", "show")):
+        done = badges(*wrong, env=env, expect=2)
+        assert b"Traceback" not in done.stderr
+        assert done.stderr or done.stdout
+
+
+# Settings
+
+
+def test_an_unknown_org_is_refused_with_the_list(env: dict[str, str], orgs: Path) -> None:
+    """Whatever the command: exit 2, and the names there are."""
+    env |= {"BADGES_ORGS_FILE": str(orgs)}
+    for command in (
+        ("import", "-"), ("import", "-", "--dry-run"), ("results",), ("run", "list"), ("run", "show", "x"),
+        ("job", "show", "x"), ("dead", "list"), ("dead", "groups"), ("status",), ("pause",), ("resume",),
+    ):  # fmt: skip
+        said = failure(*command, "--org", "nobody", env=env, expect=2)
+        assert "no org 'nobody'" in said
+        assert "apac, default, eu-2" in said
+
+
+def test_a_mistyped_setting_is_warned_of(env: dict[str, str], tmp_path: Path) -> None:
+    """It would otherwise do nothing, in silence; the warning names the setting that was meant."""
+    env |= {"BADGES_RATELIMIT": "5/second", "BADGES_API_BASEURL": "https://x.example.com"}
+    (tmp_path / "x.csv").write_text(f"badgeMetaId,customerId\n{BADGE},1\n")
+    for command in (("status",), ("import", tmp_path / "x.csv", "--dry-run"), ("results",)):
+        done = badges(*command, env=env)
+        assert b"BADGES_RATELIMIT is no setting; did you mean BADGES_RATE_LIMIT?" in done.stderr
+    done = badges("worker", env=env, expect=2)  # which then fails for want of what was mistyped
+    assert b"BADGES_API_BASEURL is no setting; did you mean BADGES_API_BASE_URL?" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "up"])
+def test_a_worker_needs_the_vendors_host(env: dict[str, str], command: str) -> None:
+    """Without it, exit 2 and its name; nothing is started."""
+    said = failure(command, env=env, expect=2)
+    assert "BADGES_API_BASE_URL is missing" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"BATCH_SIZE": "many"}, "BADGES_BATCH_SIZE"),
+        ({"RATE_LIMIT": "fast"}, "BADGES_RATE_LIMIT"),
+        ({"API_BASE_URL": "http://vendor.example.com"}, "BADGES_API_BASE_URL: must be https://"),
+        ({"AUTH": "basic"}, "BASIC_USERNAME"),
+        ({"AUTH": "oauth", "OAUTH_KEY": "k"}, "OAUTH_SECRET"),
+        ({"ORGS_FILE": "/nowhere.toml"}, "BADGES_ORGS_FILE"),
+        ({"BASIC_PASSWORD_FILE": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_a_wrong_setting_is_named(env: dict[str, str], settings: dict[str, str], named: str) -> None:
+    """Exit 2, the setting's name, and what it should be."""
+    env |= {f"BADGES_{name}": value for name, value in settings.items()}
+    assert named in failure("status", env=env, expect=2)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("command", [("run", "list"), ("status",), ("results",), ("import", "x.csv")])
+def test_redis_out_of_reach(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """One sentence, exit 1, within 15 s; and never the password that is in the URL."""
+    (tmp_path / "x.csv").write_text(f"badgeMetaId,customerId\n{BADGE},1\n")
+    began = time.monotonic()
+    done = badges(*command, env=environment(redis_url=NOWHERE), expect=1, cwd=tmp_path)
+    assert time.monotonic() - began < 15
+    said = done.stderr.decode()
+    assert "Traceback" not in said
+    assert "127.0.0.1:1" in said.splitlines()[-1]
+    assert "marker" not in said
+
+
+def test_what_is_not_there(env: dict[str, str]) -> None:
+    """No such run or job: exit 1, its name, and where to look."""
+    assert failure("run", "show", "x", env=env, expect=1) == "there is no run 'x'; see: badges run list"
+    assert "no run 'x'" in failure("run", "follow", "x", env=env, expect=1)
+    assert "no run 'x'" in failure("results", "--run", "x", env=env, expect=1)
+    assert "no job 'x'" in failure("job", "show", "x", env=env, expect=1)
+
+
+def test_a_file_that_cannot_be_written(env: dict[str, str], tmp_path: Path) -> None:
+    """``-o`` into a directory that isn't there: exit 1, and its name."""
+    assert "nowhere" in failure("results", "-o", tmp_path / "nowhere" / "x.csv", env=env, expect=1)
+
+
+def test_foreign_text_is_safe_to_show(env: dict[str, str]) -> None:
+    """Neither terminal escapes nor markup in a file's cells reach the screen as such."""
+    rows = f"badgeMetaId,customerId\n{BADGE},\x1b[31mred[bold]\n\x1b]0;title\x07[/],7\n"
+    done = badges("import", "-", "--run", "[red]r[/]", env=env, stdin=rows.encode())
+    shown = done.stdout + badges("dead", "list", env=env).stdout + badges("run", "list", env=env).stdout
+    assert b"\x1b" not in shown
+    assert b"\x07" not in shown
+    assert b"[red]r[/]" in done.stdout
+
+
+def test_a_reader_that_goes_away(env: dict[str, str]) -> None:
+    """``badges results | head -1`` ends without a word."""
+    rows = "badgeMetaId,customerId\n" + "".join(f"{BADGE},{n}\n" for n in range(1, 5001))
+    badges("import", "-", env=env, stdin=rows.encode())
+    script = f"{sys.executable} -m worker.cli results | head -1"
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["state"] == "queued"
+    assert done.stderr == b""
+
+
+def test_the_embedded_server_is_as_good(tmp_path: Path) -> None:
+    """Without any URL: the data directory holds what was imported, and no process stays."""
+    env = environment(data_dir=tmp_path / "data") | {"TMPDIR": str(tmp_path)}
+    rows = f"badgeMetaId,customerId\n{BADGE},1\n{BADGE},1\n".encode()
+    said = badges_json("import", "-", "--run", "one", env=env, stdin=rows)
+    assert said == {"run": "one", "accepted": 1, "duplicates": 1, "invalid": 0}
+    shown: dict[str, Any] = badges_json("run", "show", "one", env=env)
+    assert (shown["total"], shown["queued"]) == (1, 1)
+    assert not list(tmp_path.glob("badges-*"))
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and serves(pid, tmp_path / "data")]
+
+
+def serves(pid: str, data: Path) -> bool:
+    """Say whether a process works in this directory, as an embedded server does."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve() == data
+    except OSError:
+        return False
