@@ -7,42 +7,79 @@ it on, or resets, truncates, drips, hangs, or answers nonsense. What the vendor 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 HEAD_END = b"\r\n\r\n"
 
+# What a test does itself with a request: it gets the request's bytes and a way to forward them, and
+# returns the bytes to answer.
+Forward = Callable[[bytes], Awaitable[bytes]]
+Behaviour = Callable[[bytes, Forward], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that arrived whole: when, by the monotonic clock, and its JSON body, if it has any."""
+
+    arrived_s: float
+    method: str
+    path: str
+    items: Any
+
 
 class FaultProxy:
-    """Listens on loopback; ``choose`` names the fault of each request, ``pass`` for none.
+    """Listens on loopback; ``choose`` names the fault of each request, or is a behaviour of its own.
+
+    ``pass`` is no fault.
 
     Faults before the vendor sees anything: ``reset_before``, ``hang_before``. After it applied the call:
     ``reset_after``, ``hang_after``, ``truncate``, ``drip``, ``nonsense``, ``bad_gateway``, ``empty``,
     ``html``, ``huge``.
+
+    The port is bound when the object is made. ``listening=False`` refuses connections until ``listen``.
     """
 
-    def __init__(self, target: str, choose: Callable[[], str]) -> None:
+    def __init__(
+        self, target: str, choose: Callable[[], str | Behaviour] = lambda: "pass", *, listening: bool = True
+    ) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
         self._target = (host, int(port))
         self._choose = choose
         self.met: Counter[str] = Counter()
+        self.requests: list[Request] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.url = ""
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._server: asyncio.Server | None = None
+        self._listening = listening
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop
-        ).result()
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        if self._listening:
+            self.listen()
         return self
+
+    def listen(self) -> None:
+        """Take connections, also those that have waited in the socket's backlog."""
+        starting = asyncio.start_server(self._serve, sock=self._socket)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of items in each request, in the order they came."""
+        return [len(request.items) for request in self.requests]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -53,7 +90,9 @@ class FaultProxy:
         self._loop.close()
 
     async def _stop(self) -> None:
-        self._server.close()
+        if self._server:
+            self._server.close()
+        self._socket.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -65,7 +104,13 @@ class FaultProxy:
         task.add_done_callback(self._tasks.discard)
         try:
             while request := await _message(reader):
+                self.requests.append(_read(request))
                 fault = self._choose()
+                if not isinstance(fault, str):
+                    self.met["behaviour"] += 1
+                    writer.write(await fault(request, self._forward))
+                    await writer.drain()
+                    continue
                 self.met[fault] += 1
                 if not await self._meet(fault, request, writer):
                     return
@@ -126,6 +171,24 @@ _CANNED = {
     "empty": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     "html": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\nConnection: close\r\n\r\n<html>hi</html>",
 }
+
+
+def _read(request: bytes) -> Request:
+    head, _, body = request.partition(HEAD_END)
+    method, path, _ = head.split(b"\r\n")[0].decode().split(" ", 2)
+    try:
+        items = json.loads(body)
+    except ValueError:
+        items = None
+    return Request(time.monotonic(), method, path, items)
+
+
+def answer(status: int, body: object = b"", **headers: str) -> bytes:
+    """Write an HTTP answer; a body that isn't bytes goes as JSON, ``Retry_After`` as ``Retry-After``."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(content)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + HEAD_END + content
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

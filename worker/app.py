@@ -24,6 +24,7 @@ from worker.connection import Connection
 from worker.delivery import Delivery
 from worker.doubt import DoubtChecker
 from worker.queue import Queue
+from worker.seats import Seats
 
 # Beside what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
@@ -36,6 +37,7 @@ class Services:
 
     settings: Settings
     queue: Queue
+    seats: Seats
     delivery: Delivery
     doubt: DoubtChecker
 
@@ -66,6 +68,7 @@ def _services_of(_: int) -> Services:
     return Services(
         settings(),
         queue,
+        Seats(queue=queue),
         Delivery(queue=queue, client=client, auth=auth),
         DoubtChecker(queue=queue, client=client, auth=auth),
     )

@@ -93,6 +93,7 @@ def _work(concurrency: int, pool: str) -> None:
         log.warning("settings.unknown", reason=warning)
     _check_orgs(settings)
     options = ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
+    options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
     app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
 
 
@@ -141,7 +142,7 @@ def sandbox(
     rate: Annotated[int, typer.Option(min=1, help="Requests a minute; more are answered 429.")] = 100,
     latency_ms: Annotated[int, typer.Option(min=0, help="How long an answer takes at most.")] = 50,
     username: Annotated[str | None, typer.Option(help="Want Basic authentication, with --password.")] = None,
-    password: Annotated[str | None, typer.Option()] = None,
+    password: Annotated[str | None, typer.Option(help="The plain password that is wanted.")] = None,
     unknown: Annotated[list[str] | None, typer.Option(help="A badgeMetaId that answers 1054.")] = None,
 ) -> None:
     """Run the vendor's endpoint as a local server, for trying things out; Ctrl-C ends it."""

@@ -217,7 +217,7 @@ def results(
     ] = None,
     form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="One line a job.")] = "jsonl",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A file. [default: standard output]")
+        Path | None, typer.Option("-o", "--output", help="Write to this file. [default: standard output]")
     ] = None,
     org: AnyOrg = None,
 ) -> None:

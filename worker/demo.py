@@ -125,13 +125,14 @@ def _write_rows(file: Path, items: int) -> None:
 
 
 def _settings(folder: str, url: str) -> Settings:
-    environment = _environment(folder, url)
-    names = {
+    """Return the demonstration's own settings: a user's Redis must not get its jobs, nor a user's vendor."""
+    own = {
         name.removeprefix(PREFIX).lower(): value
-        for name, value in environment.items()
+        for name, value in _environment(folder, url).items()
         if name.startswith(PREFIX)
     }
-    return Settings.load(**names)
+    # Every setting is said, since what isn't would be read from the user's environment.
+    return Settings.load(**{name: field.default for name, field in Settings.model_fields.items()} | own)
 
 
 def _environment(folder: str, url: str) -> dict[str, str]:

@@ -27,6 +27,9 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     {badges}:wake  zset  org -> when to look at it next, ms: a hint, not a truth
     {badges}:bell  list  one element when the earliest hint moved ahead
     {badges}:orgs  set   every org that ever had a job
+    {badges}:sweep string held by the worker that looks for lost hints, for some seconds
+    {badges}:seats zset  "org id" of deliveries going on -> until when at the latest, ms
+    {badges}:pool  zset  "worker places" -> until when it is believed alive, ms
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ WAKE = "{badges}:wake"
 BELL = "{badges}:bell"
 ORGS = "{badges}:orgs"
 SWEEP = "{badges}:sweep"
+SEATS = "{badges}:seats"
+POOL = "{badges}:pool"
 
 
 def slot(org: str) -> str:

@@ -22,20 +22,26 @@ from worker.wakeup import install
 log = structlog.get_logger()
 
 STORE_PAUSE_S = 2.0
+SEAT_WAIT_MS = 200
 
 
 @app.task(name="badges.deliver", throws=(DeliveryFailed, StoreError))
 def deliver(org: str, seen: str = "") -> dict[str, Any]:
     """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``."""
     here = services()
-    with bound_contextvars(org=org):
-        mine = services().settings.org(org)
-        done = here.delivery.deliver(mine, on_more=lambda: _send_another(here.queue, org))
-        look_at_ms = done.look_at_ms if isinstance(done, Wait) else done.settled.at
-        here.queue.hint(org, look_at_ms, seen=seen if isinstance(done, Wait) else "")
-        if isinstance(done, Wait) and done.check:
-            check.delay(org)
-        return {"waits_for": done.why} if isinstance(done, Wait) else _counts(done)
+    orgs = here.settings.orgs()
+    mine = here.settings.org(org)
+    with bound_contextvars(org=org), here.seats.take(mine, alone=len(orgs) == 1) as seated:
+        done: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
+        if seated:
+            done = here.delivery.deliver(mine, on_more=lambda: _send_another(here.queue, org))
+    if isinstance(done, Delivered):
+        here.queue.hint(org, done.settled.at)
+        return _counts(done)
+    here.queue.hint(org, done.look_at_ms, seen=seen)
+    if done.check:
+        check.delay(org)
+    return {"waits_for": done.why}
 
 
 @app.task(name="badges.check", throws=(StoreError,))

@@ -32,9 +32,10 @@ RECOVER_S = 1.0
 class WakeUp(threading.Thread):
     """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
 
-    def __init__(self, deliver: Task[..., Any]) -> None:
+    def __init__(self, deliver: Task[..., Any], *, worker: str = "worker", places: int = 1) -> None:
         super().__init__(name="wake-up", daemon=True)
         self._deliver = deliver
+        self._worker, self._places = worker, places
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -45,6 +46,7 @@ class WakeUp(threading.Thread):
             try:
                 queue = services().queue
                 if time.monotonic() >= next_sweep:
+                    services().seats.offer(self._worker, self._places)
                     next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
                 self._sleep(queue, self._send_due(queue), next_sweep)
@@ -92,8 +94,9 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
             super().__init__(parent, **options)
             self.thread: WakeUp | None = None
 
-        def start(self, parent: Any) -> None:  # noqa: ARG002
-            self.thread = WakeUp(deliver)
+        def start(self, parent: Any) -> None:
+            places = parent.controller.concurrency or 1
+            self.thread = WakeUp(deliver, worker=parent.hostname, places=places)
             self.thread.start()
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -115,8 +114,7 @@ def test_an_unknown_org_is_refused_with_the_list(env: dict[str, str], orgs: Path
     """Whatever the command: exit 2, and the names there are."""
     env |= {"BADGES_ORGS_FILE": str(orgs)}
     for command in (
-        ("import", "-"), ("import", "-", "--dry-run"), ("results",), ("run", "list"), ("run", "show", "x"),
-        ("job", "show", "x"), ("dead", "list"), ("dead", "groups"), ("status",), ("pause",), ("resume",),
+        ("import", "-"), ("results",), ("run", "list"), ("job", "show", "x"), ("dead", "groups"), ("pause",),
     ):  # fmt: skip
         said = failure(*command, "--org", "nobody", env=env, expect=2)
         assert "no org 'nobody'" in said
@@ -217,12 +215,12 @@ def test_the_embedded_server_is_as_good(tmp_path: Path) -> None:
     shown: dict[str, Any] = badges_json("run", "show", "one", env=env)
     assert (shown["total"], shown["queued"]) == (1, 1)
     assert not list(tmp_path.glob("badges-*"))
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and serves(pid, tmp_path / "data")]
+    assert not [process for process in Path("/proc").glob("[0-9]*") if serves(process, tmp_path / "data")]
 
 
-def serves(pid: str, data: Path) -> bool:
+def serves(process: Path, data: Path) -> bool:
     """Say whether a process works in this directory, as an embedded server does."""
     try:
-        return Path(f"/proc/{pid}/cwd").resolve() == data
+        return (process / "cwd").readlink() == data
     except OSError:
         return False

@@ -254,63 +254,80 @@ def test_two_processes_import_the_same_file_at_once(here: Here, tmp_path: Path) 
 # What is wrong, and where
 
 
-def between(bad: str) -> str:
-    """Put a bad row, the third line, between two good ones of a CSV file."""
-    return f"{HEADER}{BADGE},1,\n{bad}\n{BADGE},2,\n"
+BAD_ROWS = [
+    (f"{BADGE},-5,", "customerId", "must be between 1 and 9223372036854775807"),
+    (f"{BADGE},0,", "customerId", "must be between 1 and"),
+    (f"{BADGE},99999999999999999999,", "customerId", "must be between 1 and"),
+    (f"{BADGE},C-7,", "customerId", "must be a whole number"),
+    (f"{BADGE},7.5,", "customerId", "must be a whole number"),
+    (f"{BADGE},,", "customerId", "is missing"),
+    ("two words,7,", "badgeMetaId", "must be 1 to 64 printable characters"),
+    (f"{BADGE},7,2025-09-10T15:00:00+05:30", "earnEventDate", "belongs into the ISO field"),
+    (f"{BADGE},7,-1", "earnEventDate", "must be an epoch"),
+    (f"{BADGE},7,1,9", "row", "the row has 4 cells, the header 3"),
+    (f'"{BADGE},7,', "row", "a quote opens here and is not closed"),
+    (f"{BADGE},7\0,", "row", "a NUL character stands at offset 26"),
+    (f"{BADGE},7\udce9,", "row", "byte 0xE9 at offset 26 is not UTF-8"),
+    ("x" * 10_000_000, "row", "the row is longer than 1,000,000 characters"),
+]
+BAD_ITEMS = [
+    (
+        '"customerId":7,"earnEventDateISO":"2025-09-10T15:00:00"',
+        "earnEventDateISO",
+        "ISO 8601 with an offset",
+    ),
+    ('"customerId":7,"colour":"red"', "colour", "unknown field"),
+    ('"customerId":-7', "customerId", "must be between 1 and"),
+    ('"customerId":true', "customerId", "must be a whole number"),
+    ('"customerId":7,"customerId":8', "customerId", "is given twice"),
+    ('"customerId":7,"earnExpiresOn":NaN', "row", "NaN is not a number"),
+]
+ITEM = f'{{"badgeMetaId":"{BADGE}",'
 
 
-def among(bad: str, begin: str = "", end: str = "\n") -> str:
-    """Put a bad item, the second, between two good ones of JSON Lines; ``[``, ``,`` make it an array."""
-    good = [f'{{"badgeMetaId":"{BADGE}","customerId":{n}}}' for n in (1, 2)]
-    return f"{begin}{good[0]}{end}{bad}{end}{good[1]}" + ("]" if begin else "")
+def bad_csv() -> str:
+    """Write a CSV file: a header, and before each bad row a good one."""
+    return HEADER + "".join(f"{BADGE},{100 + n},\n{bad}\n" for n, (bad, _, _) in enumerate(BAD_ROWS))
+
+
+def bad_json(*, array: bool) -> str:
+    """Write JSON Lines or an array: before each bad item a good one."""
+    each = [f'{ITEM}"customerId":{100 + n}}}' for n in range(len(BAD_ITEMS))]
+    text = (",\n" if array else "\n").join(
+        part for n, (bad, _, _) in enumerate(BAD_ITEMS) for part in (each[n], f"{ITEM}{bad}}}")
+    )
+    return f"[{text}]" if array else text
 
 
 @pytest.mark.parametrize(
-    ("content", "field", "reason"),
+    ("content", "first", "expected"),
     [
-        (between(f"{BADGE},-5,"), "customerId", "must be between 1 and 9223372036854775807"),
-        (between(f"{BADGE},0,"), "customerId", "must be between 1 and"),
-        (between(f"{BADGE},99999999999999999999,"), "customerId", "must be between 1 and"),
-        (between(f"{BADGE},C-7,"), "customerId", "must be a whole number"),
-        (between(f"{BADGE},7.5,"), "customerId", "must be a whole number"),
-        (between(f"{BADGE},,"), "customerId", "is missing"),
-        (between("two words,7,"), "badgeMetaId", "must be 1 to 64 printable characters"),
-        (between(f"{BADGE},7,2025-09-10T15:00:00+05:30"), "earnEventDate", "belongs into the ISO field"),
-        (between(f"{BADGE},7,-1"), "earnEventDate", "must be an epoch"),
-        (between(f"{BADGE},7,1,9"), "row", "the row has 4 cells, the header 3"),
-        (between(f'"{BADGE},7,'), "row", "a quote opens here and is not closed"),
-        (between(f"{BADGE},7\0,"), "row", "a NUL character stands at offset 26"),
-        (between("x" * 10_000_000), "row", "the row is longer than 1,000,000 characters"),
-        (
-            among(f'{{"badgeMetaId":"{BADGE}","customerId":7,"earnEventDateISO":"2025-09-10T15:00:00"}}'),
-            "earnEventDateISO",
-            "must be ISO 8601 with an offset",
-        ),
-        (among(f'{{"badgeMetaId":"{BADGE}","customerId":7,"colour":"red"}}'), "colour", "unknown field"),
-        (among(f'{{"badgeMetaId":"{BADGE}"'), "row", "not valid JSON"),
-        (among("5", "[", ","), "row", "an item is an object, and this is a number"),
+        pytest.param(bad_csv(), 3, BAD_ROWS, id="csv"),
+        pytest.param(bad_json(array=False), 2, BAD_ITEMS, id="lines"),
+        pytest.param(bad_json(array=True), 2, BAD_ITEMS, id="array"),
     ],
-    ids=lambda value: str(value)[-30:] if len(str(value)) < 300 else "long",
 )
-def test_a_bad_row_is_named_and_stops_no_other(here: Here, content: str, field: str, reason: str) -> None:
+def test_a_bad_row_is_named_and_stops_no_other(
+    here: Here, content: str, first: int, expected: list[tuple[str, str, str]]
+) -> None:
     """It becomes a dead letter ``invalid`` with field and reason; the rows around it are accepted."""
-    done = badges("import", "-", "--json", env=here.env, stdin=content.encode())
-    assert counts(json.loads(done.stdout)) == (2, 0, 1)
-    number = 3 if content.startswith(HEADER) else 2
-    where = f"row {number}: " if field == "row" else f"row {number}, {field}: "
+    data = content.encode("utf-8", "surrogateescape")
+    done = badges("import", "-", "--run", "bad", "--json", env=here.env, stdin=data)
+    assert counts(json.loads(done.stdout)) == (len(expected), 0, len(expected))
     said = done.stderr.decode()
-    assert where in said
-    assert reason in said
     assert "Traceback" not in said
-    (letter,) = here.dead("--kind", "invalid")
-    assert letter["error"]["kind"] == "invalid"
-    assert letter["error"]["code"] == field
-    assert reason in letter["error"]["message"]
+    for n, (_, field, reason) in enumerate(expected):
+        row = f"row {first + 2 * n}" + ("" if field == "row" else f", {field}")
+        (line,) = [line for line in said.splitlines() if f" {row}: " in line]
+        assert reason in line
+    dead = [result["error"] for result in here.results("--run", "bad", "--state", "dead")]
+    assert [(error["kind"], error["code"]) for error in dead] == [("invalid", e[1]) for e in expected]
+    assert all(reason in error["message"] for error, (_, _, reason) in zip(dead, expected, strict=True))
 
 
 def test_an_array_cut_off(here: Here) -> None:
     """What stood before the cut goes in, and it is said that nothing after it was read."""
-    content = among("", "[", ",").rpartition("{")[0].replace(",,", ",") + '{"badgeM'
+    content = f'[{ITEM}"customerId":1}},{{"badgeM'
     done = badges("import", "-", "--json", env=here.env, stdin=content.encode())
     assert counts(json.loads(done.stdout)) == (1, 0, 1)
     assert b"row 2: not valid JSON" in done.stderr

@@ -11,11 +11,8 @@ import redis
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     invariant,
-    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -153,7 +150,6 @@ class Machine(RuleBasedStateMachine):
     """Does to a real server what producers, workers, operators and accidents do."""
 
     client: redis.Redis
-    batches = Bundle("batches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,25 +187,93 @@ class Machine(RuleBasedStateMachine):
 
     # -- workers
 
-    @rule(target=batches)
-    def claim(self) -> Any:
+    @rule()
+    def claim(self) -> None:
         """Claim whatever there is."""
-        return self._claim()
+        self._claim()
 
-    @rule(target=batches, batch_id=batches)
-    def lost_and_replayed(self, batch_id: str) -> Any:
-        """Give up a batch and replay it: the next claim sends its jobs again while its answer may come."""
-        self._lose(batch_id)
-        claimed = self._claim()
-        self._replay_all()
-        return claimed
+    @rule(data=st.data(), outcomes=_OUTCOMES)
+    @precondition(lambda self: self.model.in_batch_state("open"))
+    def settle(self, data: st.DataObject, outcomes: list[str]) -> None:
+        """Settle in time."""
+        self._settle(self._draw_batch(data, "open"), outcomes)
 
-    def _claim(self) -> Any:
-        """Claim, as often as it is told to ask again at once; answers what a rule does."""
+    @rule(data=st.data(), outcomes=_OUTCOMES)
+    @precondition(lambda self: self.model.in_batch_state("lost"))
+    def settle_late(self, data: st.DataObject, outcomes: list[str]) -> None:
+        """Settle a batch that was given up."""
+        self._settle(self._draw_batch(data, "lost"), outcomes)
+
+    @rule(data=st.data(), outcomes=_OUTCOMES)
+    @precondition(lambda self: self.model.in_batch_state("done"))
+    def repeat(self, data: st.DataObject, outcomes: list[str]) -> None:
+        """Settle once more, whatever is said now; and claim under an id whose batch is over."""
+        batch_id = self._draw_batch(data, "done")
+        self._settle(batch_id, outcomes)
+        assert isinstance(self.queue.claim(ORG, batch_id), Wait)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.in_batch_state("open"))
+    def repeat_the_claim(self, data: st.DataObject) -> None:
+        """Claim under the id of an open batch: the same jobs."""
+        batch_id = self._draw_batch(data, "open")
+        again = self.queue.claim(ORG, batch_id)
+        assert isinstance(again, Batch)
+        assert [job.id for job in again.jobs] == [j.id for j in self.model.batches[batch_id].claimed.jobs]
+
+    @rule(data=st.data(), state=st.sampled_from(("open", "lost")))
+    @precondition(lambda self: self.model.in_batch_state("open") and self.model.in_batch_state("lost"))
+    def release(self, data: st.DataObject, state: str) -> None:
+        """Give a batch back that was not sent, in time or late."""
+        batch_id = self._draw_batch(data, state)
+        jobs = self.model.batches[batch_id].claimed.jobs
+        self._settled(batch_id, ["put back"] * len(jobs), self.queue.release(ORG, batch_id, jobs))
+
+    # -- time
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.in_batch_state("open"))
+    def lease_ends(self, data: st.DataObject) -> None:
+        """A holder has been silent for too long; the next claim finds out."""
+        self._lose(self._draw_batch(data, "open"))
+
+    @rule(
+        data=st.data(),
+        since=st.sampled_from(("left", "discarded", "queued", "sent", "rejected", "retry", "issued")),
+    )
+    @precondition(lambda self: self.model.in_batch_state("open"))
+    def lost(self, data: st.DataObject, since: str) -> None:
+        """Give up a batch; what becomes of its jobs until its answer comes after all is one of many."""
+        self._lose(self._draw_batch(data, "open"))
+        if claimed := self._claim():
+            self._settle(claimed, ["put back"] * 3)
+        if since == "discarded":
+            for job_id in sorted(self.model.in_state("d")):
+                self._resolve(job_id, "discard")
+        elif since != "left":
+            self._replay_all()
+        if since not in {"left", "discarded", "queued"} and (again := self._claim()) and since in OUTCOMES:
+            self._settle(again, [since] * 3)
+
+    @rule()
+    def retries_are_due(self) -> None:
+        """The time of all retries has come."""
+        retry = keys.key("default", "retry")
+        if waiting := self.client.zrange(retry, 0, -1):
+            self.client.zadd(retry, dict.fromkeys(waiting, 1))
+            self.model.retries_due = True
+
+    # -- what the rules are made of
+
+    def _draw_batch(self, data: st.DataObject, state: str) -> str:
+        return data.draw(st.sampled_from(self.model.in_batch_state(state)))
+
+    def _claim(self) -> str:
+        """Claim, as often as it is told to ask again at once; answers the batch, if there is one."""
         self.model.sweep()
         waiting, room = self.model.in_state("q"), len(self.model.open_batches()) < ORG.max_in_flight
         may = bool(waiting) and room and not self.model.paused
-        batch_id = new_id()
+        batch_id = f"b{len(self.model.batches)}"
         answer: Batch | Wait = Wait("", -1)
         for _ in range(200):
             answer = self.queue.claim(ORG, batch_id)
@@ -217,7 +281,7 @@ class Machine(RuleBasedStateMachine):
                 break
         assert isinstance(answer, Batch) == may, answer
         if not isinstance(answer, Batch):
-            return multiple()
+            return ""
         ids = [job.id for job in answer.jobs]
         assert 1 <= len(ids) <= ORG.batch_size
         assert len(set(ids)) == len(ids)
@@ -227,32 +291,13 @@ class Machine(RuleBasedStateMachine):
         self.model.batches[batch_id] = ModelBatch(answer)
         return batch_id
 
-    @rule(batch_id=batches, outcomes=_OUTCOMES)
-    def settle(self, batch_id: str, outcomes: list[str]) -> None:
-        """Settle in time, late or once more."""
-        self._settle(batch_id, outcomes)
-
-    @rule(data=st.data(), outcomes=_OUTCOMES)
-    @precondition(lambda self: self.model.in_batch_state("lost"))
-    def settle_late(self, data: st.DataObject, outcomes: list[str]) -> None:
-        """Settle a batch that was given up."""
-        self._settle(data.draw(st.sampled_from(self.model.in_batch_state("lost"))), outcomes)
-
     def _settle(self, batch_id: str, outcomes: list[str]) -> None:
-        batch = self.model.batches[batch_id]
-        jobs = batch.claimed.jobs
-        decided = [_settlement(f"{batch_id}.{job.id}", o) for job, o in zip(jobs, outcomes, strict=False)]
-        answer = self.queue.settle(
-            ORG, batch.claimed, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
-        )
-        self._settled(batch_id, outcomes[: len(jobs)], answer)
-
-    @rule(batch_id=consumes(batches))
-    def release(self, batch_id: str) -> None:
-        """Give a batch back that was not sent."""
-        jobs = self.model.batches[batch_id].claimed.jobs
-        answer = self.queue.release(ORG, batch_id, jobs)
-        self._settled(batch_id, ["put back"] * len(jobs), answer)
+        """Settle; of the outcomes as many count as there are jobs."""
+        batch = self.model.batches[batch_id].claimed
+        named = outcomes[: len(batch.jobs)]
+        decided = [_settlement(f"{batch_id}.{job.id}", o) for job, o in zip(batch.jobs, named, strict=True)]
+        answer = self.queue.settle(ORG, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+        self._settled(batch_id, named, answer)
 
     def _settled(self, batch_id: str, outcomes: list[str], answer: Settled) -> None:
         batch = self.model.batches[batch_id]
@@ -264,35 +309,9 @@ class Machine(RuleBasedStateMachine):
         for name in ("issued", "dead", "retrying", "queued", "late", "twice"):
             assert getattr(answer, name) == getattr(expected, name), name
 
-    @rule(batch_id=batches)
-    def repeat_the_claim(self, batch_id: str) -> None:
-        """Claim under a known id: the same jobs while it is open, never others."""
-        if self.model.batches[batch_id].state == "open":
-            again = self.queue.claim(ORG, batch_id)
-            assert isinstance(again, Batch)
-            assert [job.id for job in again.jobs] == [j.id for j in self.model.batches[batch_id].claimed.jobs]
-        elif self.model.batches[batch_id].state == "done":
-            assert isinstance(self.queue.claim(ORG, batch_id), Wait)
-
-    # -- time
-
-    @rule(batch_id=batches)
-    def lease_ends(self, batch_id: str) -> None:
-        """A holder has been silent for too long; the next claim finds out."""
-        self._lose(batch_id)
-
     def _lose(self, batch_id: str) -> None:
-        if self.model.batches[batch_id].state == "open":
-            self.client.zadd(keys.key("default", "leases"), {batch_id: 1})
-            self.model.overdue.add(batch_id)
-
-    @rule()
-    def retries_are_due(self) -> None:
-        """The time of all retries has come."""
-        retry = keys.key("default", "retry")
-        if waiting := self.client.zrange(retry, 0, -1):
-            self.client.zadd(retry, dict.fromkeys(waiting, 1))
-            self.model.retries_due = True
+        self.client.zadd(keys.key("default", "leases"), {batch_id: 1})
+        self.model.overdue.add(batch_id)
 
     # -- operators
 
@@ -336,7 +355,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.in_state("d"))
     def resolve(self, data: st.DataObject, verb: Any) -> None:
         """End a dead letter by a person's word."""
-        job_id = data.draw(st.sampled_from(sorted(self.model.in_state("d"))))
+        self._resolve(data.draw(st.sampled_from(sorted(self.model.in_state("d")))), verb)
+
+    def _resolve(self, job_id: str, verb: Any) -> None:
         job = self.model.jobs[job_id]
         may = job.indexed and (verb == "discard" or job.kind == "in_doubt")
         assert self.queue.resolve(ORG, job_id, verb) == may

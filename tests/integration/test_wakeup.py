@@ -17,6 +17,7 @@ from worker import keys, wakeup
 from worker.config import Settings
 from worker.connection import Connection
 from worker.queue import Batch, Queue
+from worker.seats import Seats
 from worker.wakeup import WakeUp
 
 FAR_MS = 4_000_000_000_000
@@ -162,7 +163,8 @@ def deliveries(queue: Queue, connection: Connection, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(wakeup, "SWEEP_S", 0.4)
     monkeypatch.setattr(wakeup, "RECOVER_S", 0.05)
     with connection.client() as own:
-        here = SimpleNamespace(settings=Settings(), queue=Queue(own))
+        queue = Queue(own)
+        here = SimpleNamespace(settings=Settings(), queue=queue, seats=Seats(queue=queue))
         monkeypatch.setattr(wakeup, "services", lambda: here)
         recorded = Deliveries()
         thread = WakeUp(cast("Task[..., Any]", recorded))

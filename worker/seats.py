@@ -1,0 +1,49 @@
+"""Fairness among orgs: the places of the pool are shared, and no org, however slow or large, takes them all.
+
+An org may hold half of the pool while there are others, orgs in trouble half of it together, and the last
+place is for one that has none. With one org alone nothing is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker import keys
+from worker.config import Org
+from worker.queue import SEND_WINDOW_S, Queue, new_id
+from worker.store import reaching
+
+ALIVE_S = 20.0  # a worker that hasn't been heard of for so long has no places
+
+
+class Seats:
+    """The pool's places, across all workers."""
+
+    def __init__(self, *, queue: Queue) -> None:
+        self._queue = queue
+
+    def offer(self, worker: str, places: int) -> None:
+        """Say that a worker is alive and how many batches it can have at once; to be repeated."""
+        with reaching("pool"):
+            now_s, _ = self._queue.client.time()
+            self._queue.client.zadd(keys.POOL, {f"{worker} {places}": (now_s + ALIVE_S) * 1000})
+
+    @contextmanager
+    def take(self, org: Org, *, alone: bool) -> Iterator[bool]:
+        """Hold a place for as long as the block lasts; yields whether there was one."""
+        if alone:
+            yield True
+            return
+        seat = new_id()
+        with reaching("seats"):
+            probing = self._queue.client.hexists(keys.key(org.name, "gate"), "probing")
+        hold_ms = int((SEND_WINDOW_S + org.http_timeout_s + SEND_WINDOW_S) * 1000)
+        args = [org.name, seat, hold_ms, int(probing)]
+        taken = bool(self._queue.store.call("take_seat", [keys.SEATS, keys.POOL], args))
+        try:
+            yield taken
+        finally:
+            with reaching("seats"):
+                name = f"{org.name} {seat}"
+                self._queue.client.zrem(keys.SEATS, name, f"{name} probing")
