@@ -17,8 +17,8 @@ from typing import Any
 from worker import keys
 from worker.client import VendorClient
 from worker.config import Org
+from worker.outcome import NoReply, Reply
 from worker.queue import Queue, Wait, new_id
-from worker.response import NoReply, Reply
 from worker.store import reaching
 
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name

@@ -22,7 +22,7 @@ import httpx
 
 from worker.config import Org
 from worker.job import Job
-from worker.response import NoReply, Reply
+from worker.outcome import NoReply, Reply
 
 T = TypeVar("T")
 

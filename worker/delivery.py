@@ -20,9 +20,10 @@ from worker.auth import Authenticator, AuthFailed, Credentials
 from worker.client import TOO_LATE, Fence, VendorClient, fence_now
 from worker.config import Org
 from worker.errors import StoreError
+from worker.outcome import NoReply, Reply, Signal, Verdict
 from worker.policy import settlements
 from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
-from worker.response import NoReply, Reply, Signal, Verdict, read_answer
+from worker.response import read_answer
 from worker.wire import guard_s
 
 log = structlog.get_logger()

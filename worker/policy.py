@@ -12,7 +12,7 @@ from typing import assert_never
 
 from worker.config import Org
 from worker.job import DeadKind, Job
-from worker.response import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
+from worker.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
 
 
 @dataclass(frozen=True, slots=True)

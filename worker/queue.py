@@ -16,8 +16,8 @@ import redis
 from worker import keys
 from worker.config import Org
 from worker.job import Job
+from worker.outcome import Verdict
 from worker.policy import Settlement
-from worker.response import Verdict
 from worker.store import Store, reaching
 from worker.wire import CHECK_AFTER_S, gate_config, job_of, missing_badges, settlement_of, ttl_ms
 

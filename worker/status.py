@@ -1,66 +1,229 @@
-"""What an org is doing right now: its queue, its dead letters, and its gate."""
+"""What orgs are doing right now: their queues, dead letters, gate and pace; for status and metrics.
+
+Every number is read from where it is kept, in two pipelines for all orgs together; no key is searched for.
+How fast an org may go, only ``scripts/look.lua`` knows: the one brain is asked, not copied.
+"""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from worker import keys
+from worker.config import Limit, Org
+from worker.errors import StoreError
 from worker.job import DeadKind, iso_time
+from worker.store import Store, reaching
+from worker.wire import gate_config
+
+_WINDOWS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
-def org_status(client: redis.Redis, org: str) -> dict[str, Any]:
-    """Return an org's state, as ``badges status --json`` prints it."""
-    pipe = client.pipeline(transaction=False)
-    pipe.llen(keys.key(org, "queue"))
-    pipe.llen(keys.key(org, "isolate"))
-    pipe.lindex(keys.key(org, "queue"), 0)
-    pipe.zcard(keys.key(org, "retry"))
-    pipe.zcard(keys.key(org, "inflight"))
-    pipe.hgetall(keys.key(org, "gate"))
-    for kind in DeadKind:
-        pipe.zcard(keys.key(org, "dead", kind))
-    queued, isolated, head, retrying, in_flight, gate, *dead = pipe.execute()
-    return {
-        "org": org,
-        "queued": queued + isolated,
-        "oldest_s": _age_s(client, org, head),
-        "retrying": retrying,
-        "in_flight": in_flight,
-        "dead": {kind.value: count for kind, count in zip(DeadKind, dead, strict=True) if count},
-        "gate": _gate(gate),
-        "sent_last_minute": _sent_since(client, org, gate, time.time() - 60),
-    }
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether batches may start, and why not; times are the vendor-facing ones, ISO 8601."""
+
+    state: str  # open, closed (opens by itself), probing (one batch of one job at a time), paused (by resume)
+    why: str | None = None
+    reason: str | None = None
+    since: str | None = None
+    closed_until: str | None = None
+    tripped: bool = False  # the breaker: one batch of one job at a time, until one succeeds
+    batch_size: int | None = None  # what the vendor taught, where it is less than what is configured
 
 
-def _age_s(client: redis.Redis, org: str, head: str | None) -> float | None:
-    if head is None:
-        return None
-    enqueued_at = client.hget(keys.key(org, "job", head), "t")
-    return round(max(0.0, time.time() - int(enqueued_at) / 1000), 1) if enqueued_at else None
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast an org may go now, and how fast it went."""
+
+    ripe: bool
+    width: int
+    allowed_per_s: float
+    learned: bool  # whether the vendor taught a slower rate than what is configured
+    sent: tuple[tuple[Limit, int], ...]  # in the last window of each limit
+    per_minute: int
 
 
-def _gate(gate: dict[str, str]) -> dict[str, Any]:
-    closed_until = int(gate.get("closed_until", 0))
-    closed = closed_until > time.time() * 1000
-    state = (
-        "paused" if "paused" in gate else "closed" if closed else "probing" if gate.get("probing") else "open"
+@dataclass(frozen=True, slots=True)
+class OrgState:
+    """All about an org; ``settings`` is ``None`` for one that is configured no more, but has had jobs."""
+
+    org: str
+    settings: Org | None
+    queued: int
+    isolated: int
+    retrying: int
+    in_flight: int
+    missing_badges: int
+    oldest_s: float | None
+    dead: dict[str, int]
+    stats: dict[str, int]
+    gate: Gate
+    pace: Pace | None  # None: not configured, or the server runs no script now
+
+    @property
+    def ripe_batches(self) -> int:
+        """Batches that only wait for the limit or for somebody to send them; none unless the gate is open."""
+        if self.pace is None or not self.pace.ripe or self.gate.state in ("paused", "closed"):
+            return 0
+        ripe = max(1, self.queued // self.pace.width + (1 if self.isolated else 0))
+        return 1 if self.gate.tripped else ripe
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges status --json`` prints it."""
+        pace, gate = self.pace, self.gate
+        return {
+            "org": self.org,
+            "configured": self.settings is not None,
+            "queued": self.queued + self.isolated,
+            "isolated": self.isolated,
+            "oldest_s": self.oldest_s,
+            "retrying": self.retrying,
+            "in_flight": self.in_flight,
+            "dead": {kind: count for kind, count in self.dead.items() if count},
+            "missing_badges": self.missing_badges,
+            "gate": {
+                "state": gate.state,
+                "open": gate.state in ("open", "probing"),
+                "why": gate.why,
+                "reason": gate.reason,
+                "since": gate.since,
+                "closed_until": gate.closed_until,
+                "breaker": "tripped" if gate.tripped else "ok",
+                "rate_per_minute": round(pace.allowed_per_s * 60, 1) if pace and pace.learned else None,
+                "batch_size": gate.batch_size,
+            },
+            "sent_last_minute": pace.per_minute if pace else None,
+            "limit_per_minute": _per_minute(self.settings) if self.settings else None,
+            "limits": [
+                {"limit": f"{limit.count}/{_WINDOWS[limit.window_s]}", "sent": sent}
+                for limit, sent in (pace.sent if pace else ())
+            ],
+        }
+
+
+class Survey:
+    """Reads the states of many orgs at once."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._look = Store(client).script("look")
+
+    def states(self, orgs: Mapping[str, Org | None]) -> list[OrgState]:
+        """Return each org's state; the settings are ``None`` of one that isn't configured.
+
+        Raises:
+            StoreError: Redis refused or can't be reached.
+        """
+        now_ms = time.time() * 1000
+        pipe = self._client.pipeline(transaction=False)
+        for name, settings in orgs.items():
+            self._ask(pipe, name, settings, now_ms)
+        with reaching("status"):
+            replies = pipe.execute(raise_on_error=False)
+        width = len(replies) // max(1, len(orgs))
+        found = [replies[at : at + width] for at in range(0, len(replies), width)]
+        ages = self._ages_s(dict(zip(orgs, (reply[1] for reply in found), strict=True)), now_ms)
+        return [
+            _state(name, settings, reply, ages[name], now_ms)
+            for (name, settings), reply in zip(orgs.items(), found, strict=True)
+        ]
+
+    def _ask(self, pipe: Any, name: str, settings: Org | None, now_ms: float) -> None:
+        if settings is None:
+            pipe.echo("")
+        else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
+            self._look([keys.slot(name)], [json.dumps(gate_config(settings))], client=pipe)
+        pipe.lindex(keys.key(name, "queue"), 0)
+        pipe.llen(keys.key(name, "queue"))
+        pipe.llen(keys.key(name, "isolate"))
+        pipe.zcard(keys.key(name, "retry"))
+        pipe.zcount(keys.key(name, "inflight"), now_ms, "+inf")
+        pipe.zcount(keys.key(name, "missing"), now_ms, "+inf")
+        pipe.hgetall(keys.key(name, "gate"))
+        pipe.hgetall(keys.key(name, "stats"))
+        for kind in DeadKind:
+            pipe.zcard(keys.key(name, "dead", kind))
+
+    def _ages_s(self, heads: Mapping[str, Any], now_ms: float) -> dict[str, float | None]:
+        """Say how long the first job of each queue has been ready: accepted, or back from a retry or replay."""
+        pipe = self._client.pipeline(transaction=False)
+        asked = {name: head for name, head in heads.items() if isinstance(head, str)}
+        for name, head in asked.items():
+            pipe.hmget(keys.key(name, "job", head), "g", "t")
+        with reaching("status"):
+            since = dict(zip(asked, pipe.execute(), strict=True))
+        times = {name: ready or born for name, (ready, born) in since.items()}
+        return {
+            name: round(max(0.0, now_ms - int(at)) / 1000, 1) if (at := times.get(name)) else None
+            for name in heads
+        }
+
+
+def org_status(client: redis.Redis, org: str, settings: Org | None = None) -> dict[str, Any]:
+    """Return one org's state, as ``badges status --json`` prints it."""
+    return Survey(client).states({org: settings})[0].as_json()
+
+
+def _state(
+    name: str, settings: Org | None, reply: Sequence[Any], oldest_s: float | None, now_ms: float
+) -> OrgState:
+    looked, _, *counts = reply
+    if failed := [answer for answer in counts if isinstance(answer, Exception)]:
+        raise StoreError(f"Redis refused to show org {name}: {failed[0]}") from failed[0]
+    queued, isolated, retrying, in_flight, missing, gate, stats, *dead = counts
+    return OrgState(
+        org=name,
+        settings=settings,
+        queued=queued,
+        isolated=isolated,
+        retrying=retrying,
+        in_flight=in_flight,
+        missing_badges=missing,
+        oldest_s=oldest_s,
+        dead={kind.value: count for kind, count in zip(DeadKind, dead, strict=True)},
+        stats={counter: int(n) for counter, n in stats.items()},
+        gate=_gate(gate, now_ms),
+        pace=_pace(settings, looked),
     )
-    return {
-        "state": state,
-        "why": gate.get("paused") or (gate.get("why") if closed else None),
-        "reason": gate.get("reason") if "paused" in gate else None,
-        "since": iso_time(gate.get("since")) if state in ("paused", "closed") else None,
-        "closed_until": iso_time(str(closed_until)) if closed else None,
-        "batch_size": int(gate["batch_size"]) if "batch_size" in gate else None,
-    }
 
 
-def _sent_since(client: redis.Redis, org: str, gate: dict[str, str], since_s: float) -> int:
-    """Count the sends in the ring; as many as the largest limit allows are remembered."""
-    sends, size = int(gate.get("n", 0)), int(gate.get("size", 0))
-    ring = str(client.get(keys.key(org, "ring")) or "") if sends else ""
-    times = (ring[at : at + 16] for at in range(0, min(sends, size) * 16, 16))
-    return sum(1 for at_us in times if float(at_us) > since_s * 1e6)
+def _pace(settings: Org | None, looked: Any) -> Pace | None:
+    """Read what ``look.lua`` answered; a server that can't write now refuses scripts, and only those."""
+    if settings is None or not isinstance(looked, str):
+        return None
+    found = json.loads(looked)
+    longest_s = max(limit.window_s / limit.count for limit in settings.limits)
+    return Pace(
+        ripe=found["ripe"],
+        width=int(found["width"]),
+        allowed_per_s=min(1e6 / found["spacing_us"], 1 / longest_s),
+        learned=found["spacing_us"] > found["configured_us"] * 1.001,
+        sent=tuple(zip(settings.limits, map(int, found["sent"]), strict=True)),
+        per_minute=int(found["per_minute"]),
+    )
+
+
+def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
+    closed_until, tripped = int(gate.get("closed_until", 0)), int(gate.get("probing", 0)) > 0
+    closed, paused = closed_until > now_ms, "paused" in gate
+    taught = "batch_size" in gate and float(gate.get("batch_size_until", 0)) > now_ms
+    return Gate(
+        state="paused" if paused else "closed" if closed else "probing" if tripped else "open",
+        why=gate.get("paused") or (gate.get("why") if closed else None),
+        reason=gate.get("reason") if paused else None,
+        since=iso_time(gate.get("since")) if paused or closed else None,
+        closed_until=iso_time(str(closed_until)) if closed else None,
+        tripped=tripped,
+        batch_size=int(gate["batch_size"]) if taught else None,
+    )
+
+
+def _per_minute(settings: Org) -> float:
+    """Return what the tightest limit lets through in a minute."""
+    return round(min(limit.count * 60 / limit.window_s for limit in settings.limits), 1)

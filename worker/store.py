@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 import redis
+from redis.commands.core import Script
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from worker import keys
@@ -50,6 +51,14 @@ class Store:
             ScriptError: the script failed, which is a bug.
         """
         return _answer(self._run(name, its_keys, args, durably=False)[0])
+
+    def script(self, name: str) -> Script:
+        """Return a script for a pipeline of many calls, which loads it where the server doesn't know it."""
+        return self.client.register_script(self._scripts[name])
+
+    def load(self) -> int:
+        """Load every script, to see whether the server takes them; return how many there are."""
+        return len([self.client.script_load(text) for text in self._scripts.values()])
 
     def durably(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script and wait, on the same connection, until what it wrote is on disk.

@@ -14,9 +14,9 @@ from worker.app import app, services
 from worker.config import DEFAULT_ORG
 from worker.delivery import Delivered
 from worker.errors import ConfigError, DeliveryFailed, StoreError
+from worker.outcome import Signal
 from worker.producer import accept, new_run, sources, total
 from worker.queue import Queue, Wait
-from worker.response import Signal
 from worker.wakeup import install
 
 log = structlog.get_logger()

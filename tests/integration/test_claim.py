@@ -15,9 +15,9 @@ from support import BADGE, OTHER_BADGE, configured, item, wait_for
 from worker import keys
 from worker.config import Org
 from worker.connection import Connection
+from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, PutBack
 from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id
-from worker.response import Issued, Signal, Verdict
 from worker.runs import Reports, RunProgress
 from worker.wire import GUARD, HORIZON_US
 

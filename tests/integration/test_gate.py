@@ -9,9 +9,9 @@ from support import configured, item, wait_for
 from worker import keys
 from worker.config import Org
 from worker.job import DeadKind
+from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, PutBack, Settlement
 from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id
-from worker.response import Issued, Signal, Verdict
 from worker.wire import GUARD
 
 ORG = configured(batch_size=8, max_in_flight=3)

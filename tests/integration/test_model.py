@@ -21,9 +21,9 @@ from support import OTHER_BADGE, configured, item
 
 from worker import keys
 from worker.job import DeadKind
+from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.response import Issued, Signal, Verdict
 
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
@@ -367,82 +367,105 @@ class Machine(RuleBasedStateMachine):
             job.indexed = False
 
     @rule()
-    @precondition(lambda self: not self.model.paused and self.model.open_batches())
     def pause(self) -> None:
-        """Pause."""
+        """Pause; nothing is claimed until it is resumed."""
         assert self.queue.pause("default", why="operator", reason="model")
         assert not self.queue.pause("default", why="operator", reason="model")
         self.model.paused = True
-
-    @rule()
-    def resume(self) -> None:
-        """Resume."""
-        assert self.queue.resume(ORG) == self.model.paused
+        self._claim()
+        assert self.queue.resume(ORG)
+        assert not self.queue.resume(ORG)
         self.model.paused = False
 
     # -- what always holds
 
     @invariant()
-    def records_are_as_the_model_has_them(self) -> None:
+    def everything_is_as_the_model_has_it(self) -> None:
+        """Each job is in one state and where it belongs, and each run counts its jobs."""
+        held = _Held.read(self.client)
+        self._records(held)
+        self._ids(held)
+        self._runs(held)
+
+    def _records(self, held: _Held) -> None:
         """Each job is in exactly one state, and it is the right one."""
-        records = self._records()
-        assert records.keys() == self.model.jobs.keys()
+        assert held.jobs.keys() == self.model.jobs.keys()
         for job_id, job in self.model.jobs.items():
-            record = records[job_id]
+            record = held.jobs[job_id]
             assert (record["s"], record.get("k", ""), record["r"]) == (job.state, job.kind, job.run), job_id
             assert (record.get("B", ""), record.get("i", "")) == (job.batch, job.earned), job_id
             assert record.get("j", "") == job.second, job_id
             assert ("f" in record) == (job.state in "id"), job_id
-        issued_twice = self.client.hget(keys.key("default", "stats"), "issued_twice")
-        assert int(issued_twice or 0) == self.model.twice
+        assert int(held.stats.get("issued_twice", 0)) == self.model.twice
 
-    @invariant()
-    def ids_are_where_they_belong(self) -> None:
+    def _ids(self, held: _Held) -> None:
         """Whoever waits is found: in the queue, for a retry, in a batch with a lease, in a dead index."""
-        client, model = self.client, self.model
-        queued = set(client.lrange(keys.key("default", "queue"), 0, -1))
-        isolated = {entry.split()[2] for entry in client.lrange(keys.key("default", "isolate"), 0, -1)}
-        assert model.in_state("q") <= queued | isolated
-        assert model.in_state("r") <= set(client.zrange(keys.key("default", "retry"), 0, -1))
-        leases = set(client.zrange(keys.key("default", "leases"), 0, -1))
-        assert leases == model.open_batches()
-        assert leases == set(client.zrange(keys.key("default", "inflight"), 0, -1))
-        assert self._ids("batch") == leases
-        for job_id in model.in_state("s"):
-            assert job_id in client.lrange(keys.key("default", "batch", model.jobs[job_id].batch), 0, -1)
+        assert self.model.in_state("q") <= set(held.queue) | {entry.split()[2] for entry in held.isolate}
+        assert self.model.in_state("r") <= set(held.retry)
+        assert held.batches.keys() == set(held.leases) == set(held.inflight) == self.model.open_batches()
+        for job_id in self.model.in_state("s"):
+            assert job_id in held.batches[self.model.jobs[job_id].batch][2:]
         for kind in DeadKind:
-            of_kind = {i for i, job in model.jobs.items() if job.indexed and job.kind == kind}
-            assert set(client.zrange(keys.key("default", "dead", kind), 0, -1)) == of_kind
+            of_kind = {i for i, job in self.model.jobs.items() if job.indexed and job.kind == kind}
+            assert set(held.dead[kind]) == of_kind
 
-    @invariant()
-    def runs_count_their_jobs(self) -> None:
+    def _runs(self, held: _Held) -> None:
         """The counters of each run are the sum of its records, and it is finished when nothing is open."""
-        assert self._ids("run") == self.model.runs
-        for run in self.model.runs:
+        assert held.runs.keys() == self.model.runs
+        names = {"q": "queued", "s": "sending", "r": "retrying", "i": "issued", "d": "dead"}
+        for run, counted in held.runs.items():
             mine = {job_id: job for job_id, job in self.model.jobs.items() if job.run == run}
-            counted = self.client.hgetall(keys.key("default", "run", run))
-            names = {"q": "queued", "s": "sending", "r": "retrying", "i": "issued", "d": "dead"}
-            for state, name in names.items():
-                assert int(counted.get(name, 0)) == sum(job.state == state for job in mine.values()), name
-            for kind in DeadKind:
-                dead = sum(job.kind == kind for job in mine.values())
-                assert int(counted.get(f"dead:{kind}", 0)) == dead, kind
+            states = Counter(names[job.state] for job in mine.values())
+            assert {name: int(counted.get(name, 0)) for name in names.values()} == {
+                name: states[name] for name in names.values()
+            }
+            kinds = Counter(job.kind for job in mine.values())
+            assert [int(counted.get(f"dead:{kind}", 0)) for kind in DeadKind] == [kinds[k] for k in DeadKind]
             assert int(counted.get("total", 0)) == len(mine)
             assert int(counted.get("duplicates", 0)) == self.model.duplicates[run]
             assert ("finished_at" in counted) == (not any(job.state in OPEN for job in mine.values()))
-            ids = self.client.lrange(keys.key("default", "jobs", run), 0, -1)
-            assert sorted(ids) == sorted(mine)
+            assert sorted(held.ids.get(run, [])) == sorted(mine)
 
-    def _ids(self, name: str) -> set[str]:
-        prefix = keys.key("default", name)
-        return {str(key)[len(prefix) :] for key in self.client.scan_iter(match=f"{prefix}*", count=10_000)}
 
-    def _records(self) -> dict[str, dict[str, str]]:
-        ids = sorted(self._ids("job"))
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(keys.key("default", "job", job_id))
-        return dict(zip(ids, pipe.execute(), strict=True))
+@dataclass
+class _Held:
+    """What the server holds, read in one go."""
+
+    jobs: dict[str, dict[str, str]]
+    batches: dict[str, list[str]]
+    runs: dict[str, dict[str, str]]
+    ids: dict[str, list[str]]
+    dead: dict[str, list[str]]
+    queue: list[str]
+    isolate: list[str]
+    retry: list[str]
+    leases: list[str]
+    inflight: list[str]
+    stats: dict[str, str]
+
+    @classmethod
+    def read(cls, client: redis.Redis) -> _Held:
+        """Read what there is of an org."""
+        found = [str(key) for key in client.scan_iter(match=f"{keys.slot('default')}*", count=10_000)]
+        pipe = client.pipeline(transaction=False)
+        sections: list[tuple[str, list[str]]] = []
+        for name, read in (("job", "hgetall"), ("batch", "lrange"), ("run", "hgetall"), ("jobs", "lrange")):
+            prefix = keys.key("default", name)
+            of_name = [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
+            sections.append((name, of_name))
+            for one in of_name:
+                getattr(pipe, read)(prefix + one, *((0, -1) if read == "lrange" else ()))
+        for kind in DeadKind:
+            pipe.zrange(keys.key("default", "dead", kind), 0, -1)
+        for name in ("queue", "isolate"):
+            pipe.lrange(keys.key("default", name), 0, -1)
+        for name in ("retry", "leases", "inflight"):
+            pipe.zrange(keys.key("default", name), 0, -1)
+        pipe.hgetall(keys.key("default", "stats"))
+        answers = iter(pipe.execute())
+        named = [{one: next(answers) for one in of_name} for _, of_name in sections]
+        dead = {str(kind): next(answers) for kind in DeadKind}
+        return cls(*named, dead, *answers)
 
 
 def _settlement(earned: str, outcome: str) -> Settlement:

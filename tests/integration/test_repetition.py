@@ -20,10 +20,10 @@ from support import BADGE, OTHER_BADGE, configured, item
 from worker import keys
 from worker.connection import Connection
 from worker.job import DeadKind
+from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack
 from worker.policy import Retry as RetryLater
 from worker.queue import Batch, Item, Queue, Sent, Suspects
-from worker.response import Issued, Signal, Verdict
 
 ORG = configured(batch_size=5)
 SETTLEMENTS = (

@@ -12,8 +12,8 @@ from support import configured
 from worker.badge import BadgeIssue
 from worker.config import Org
 from worker.job import DeadKind, Job
+from worker.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, backoff_s, settlements
-from worker.response import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
 
 ISSUED = Issued("697b5f6f0772ad476ecff272")
 BUSY = Deferred("521", "busy")

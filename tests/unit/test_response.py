@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 from worker.badge import BadgeIssue
 from worker.job import Job
-from worker.response import (
-    Deferred,
-    Issued,
-    NoReply,
-    Outcome,
-    Rejected,
-    Reply,
-    Signal,
-    Unknown,
-    Verdict,
-    read_answer,
-)
+from worker.outcome import Deferred, Issued, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
+from worker.response import read_answer
 
 UUID = "d9e144be-2450-4300-892f-798f9bb68ce2"
 B1, B2 = "696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c"

@@ -1,0 +1,90 @@
+"""What the vendor can say: of a call, of one job (an outcome), of the whole org (a signal)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that arrived whole."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """No whole answer; ``sent`` says whether any byte of the request may have left."""
+
+    sent: bool
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """The vendor issued the badge; ``earned_badge_id`` is the identity of what was issued."""
+
+    earned_badge_id: str
+    issued_id: str | None = None
+    request_id: str | None = None
+    expires_on: float | None = None
+    expires_on_iso: str | None = None
+    warnings: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Certainly not issued, and never will be as it is."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Certainly not issued, and worth another call; ``spends_attempt`` if the fault is the item's own."""
+
+    code: str
+    message: str
+    spends_attempt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """May or may not have been issued."""
+
+    code: str
+    message: str
+
+
+Outcome = Issued | Rejected | Deferred | Unknown
+
+
+class Signal(StrEnum):
+    """What an answer says about the org as a whole; the gate acts on it."""
+
+    OK = "ok"
+    THROTTLED = "throttled"
+    UNAUTHORIZED = "unauthorized"
+    STALE_TOKEN = "stale_token"  # noqa: S105 - a token that fresh credentials replace
+    MISCONFIGURED = "misconfigured"
+    UNAVAILABLE = "unavailable"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"
+    IN_DOUBT = "in_doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One outcome for each job of the batch, in its order, and what it all says about the org."""
+
+    outcomes: tuple[Outcome, ...]
+    signal: Signal
+    code: str = ""
+    reason: str = ""
+    retry_after_s: float | None = None
