@@ -45,11 +45,17 @@ class FaultProxy:
     ``reset_after``, ``hang_after``, ``truncate``, ``drip``, ``nonsense``, ``bad_gateway``, ``empty``,
     ``html``, ``huge``.
 
-    The port is bound when the object is made. ``listening=False`` refuses connections until ``listen``.
+    The port is bound when the object is made, unless there is a listener already. ``listening=False``
+    refuses connections until ``listen``.
     """
 
     def __init__(
-        self, target: str, choose: Callable[[], str | Behaviour] = lambda: "pass", *, listening: bool = True
+        self,
+        target: str,
+        choose: Callable[[], str | Behaviour] = lambda: "pass",
+        *,
+        listening: bool = True,
+        listener: socket.socket | None = None,
     ) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
         self._target = (host, int(port))
@@ -59,8 +65,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = listener or _bound()
         self._server: asyncio.Server | None = None
         self._listening = listening
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -173,6 +178,12 @@ _CANNED = {
     "empty": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     "html": b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n<html>hi</html>",
 }
+
+
+def _bound() -> socket.socket:
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    return made
 
 
 def _read(request: bytes) -> Request:

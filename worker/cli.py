@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Literal, NoReturn
 
 import structlog
@@ -22,9 +25,11 @@ from worker.cli_jobs import job_cli, jobs_cli, run_cli
 from worker.config import DEFAULT_ORG, Settings, unknown_settings
 from worker.desk import AnyOrg, AsJson, OneOrg, desk
 from worker.errors import BadgesError, ConfigError
-from worker.status import org_status
+from worker.status import Survey
 
 log = structlog.get_logger()
+
+LOOPBACK = "127.0.0.1"
 
 cli = typer.Typer(
     name="badges",
@@ -108,14 +113,70 @@ def _check_orgs(settings: Settings) -> None:
 
 
 @cli.command()
-def status(org: AnyOrg = None, as_json: AsJson = False) -> None:
+def status(
+    org: AnyOrg = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on every second, until Ctrl-C.")] = False,
+) -> None:
     """Show, per org, what waits, what is in flight, what died, and whether the gate is open."""
     with desk() as here:
-        orgs = [org_status(here.queue.client, name) for name in here.reports.org_names(org)]
+        survey, orgs = Survey(here.queue.client), here.settings.orgs()
+        chosen = {name: orgs.get(name) for name in here.reports.org_names(org)}
+        snapshots = ([state.as_json() for state in survey.states(chosen)] for _ in _seconds(endless=watch))
+        if as_json:
+            with suppress(KeyboardInterrupt):
+                for snapshot in snapshots:
+                    screen.say_json(snapshot)
+        elif watch:
+            screen.watch_status(snapshots)
+        else:
+            screen.show_status(next(snapshots))
+
+
+def _seconds(*, endless: bool) -> Iterator[None]:
+    yield
+    while endless:
+        time.sleep(1)
+        yield
+
+
+@cli.command()
+def doctor(org: AnyOrg = None, as_json: AsJson = False) -> None:
+    """Check Redis, broker, workers, clocks, settings, and each org's vendor; say how to cure what isn't well.
+
+    A call to each vendor tells whether the credentials are good; it is paid from the org's limit. Exit
+    status: 1 if any check failed, 0 if all are well or there are only warnings.
+    """
+    from worker.doctor import examine  # noqa: PLC0415 - brokers are loaded only where they are needed
+
+    settings = Settings.load()
+    with screen.err.status("looking at everything"):
+        findings = list(examine(settings, os.environ, org))
     if as_json:
-        screen.say_json(orgs)
+        screen.say_json([found.as_json() for found in findings])
     else:
-        screen.show_status(orgs)
+        screen.show_findings(findings)
+    if any(found.result == "fail" for found in findings):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9808,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")] = LOOPBACK,
+) -> None:
+    """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
+    from worker.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+
+    with desk() as here:
+        logs.configure(here.settings)
+        serve(
+            here.queue.client,
+            here.settings,
+            host=host,
+            port=port,
+            on_ready=lambda url: screen.out.print(f"metrics on {url}"),
+        )
 
 
 @cli.command()

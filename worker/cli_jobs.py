@@ -18,7 +18,8 @@ from worker.desk import AnyOrg, AsJson, Desk, OneOrg, desk, load_settings
 from worker.errors import FileError
 from worker.importing import check_file, import_file, run_name
 from worker.job import State
-from worker.producer import Enqueued, Noted, total
+from worker.producer import Enqueued, Intake, Noted, total
+from worker.queue import new_id
 from worker.runs import COUNTED, follow
 
 jobs_cli = typer.Typer()
@@ -40,6 +41,7 @@ def import_(
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Issue equal rows again; needs --run.")
     ] = False,
+    urgent: Annotated[bool, typer.Option("--urgent", help="Overtake what waits for this org.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a file of badges, each once; rows that are wrong are reported and never stop the rest.
@@ -60,9 +62,8 @@ def import_(
     with desk() as here:
         target, name, notes = here.org(org), run or run_name(file), _Notes()
         with _open(file) as (stream, size), _import_bar(size) as move:
-            chunks = import_file(
-                here.queue, target, stream, name=file, run=name, allow_duplicates=allow_duplicates
-            )
+            intake = Intake(name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent)
+            chunks = import_file(here.queue, target, stream, name=file, intake=intake)
             done = total(name, _moving(chunks, stream if size else None, move, notes))
         _say_import(done, notes, as_json=as_json)
         if follow_it:

@@ -20,8 +20,8 @@ from worker.connection import Connection
 from worker.deadletters import Filter
 from worker.importing import import_file
 from worker.job import DeadKind
-from worker.producer import Enqueued, new_run
-from worker.queue import Queue
+from worker.producer import Enqueued, Intake, new_run
+from worker.queue import Queue, new_id
 from worker.runs import Reports, RunProgress, follow
 from worker.sandbox import SandboxServer
 from worker.vendor import SandboxSettings
@@ -64,7 +64,7 @@ def _story(settings: Settings, queue: Queue, folder: Path, items: int) -> None:
     run_name = new_run("members")
     with file.open("rb") as stream, screen.progress_bar("importing", items, unit="rows") as move:
         done = 0
-        for chunk in import_file(queue, org, stream, name=file.name, run=run_name):
+        for chunk in import_file(queue, org, stream, name=file.name, intake=Intake(run_name, new_id())):
             done += chunk.accepted + chunk.duplicates + chunk.invalid
             move(done)
             _show_first_invalid(chunk, done)

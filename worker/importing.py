@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from worker.badge import Invalid, parse_item
 from worker.config import Org
-from worker.producer import Enqueued, Noted, Source, accept, new_run
-from worker.queue import Queue, new_id
+from worker.producer import Enqueued, Intake, Noted, Source, accept, new_run
+from worker.queue import Queue
 from worker.rows import Row, read_rows
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -25,9 +25,7 @@ def run_name(file: str) -> str:
     return new_run(stem or "import")
 
 
-def import_file(  # noqa: PLR0913 - as the command has options
-    queue: Queue, org: Org, stream: BinaryIO, *, name: str, run: str, allow_duplicates: bool = False
-) -> Iterator[Enqueued]:
+def import_file(queue: Queue, org: Org, stream: BinaryIO, *, name: str, intake: Intake) -> Iterator[Enqueued]:
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
     Raises:
@@ -35,7 +33,7 @@ def import_file(  # noqa: PLR0913 - as the command has options
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
     sources = (_source(row) for row in read_rows(stream, name=name))
-    yield from accept(queue, org, sources, run=run, call=new_id(), allow_duplicates=allow_duplicates)
+    yield from accept(queue, org, sources, intake)
 
 
 def check_file(

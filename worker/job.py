@@ -59,6 +59,7 @@ FIELDS = {
     "g": "ready since, ms, where that isn't enqueued_at",
     "a": "attempts: calls that decided, or may have decided, this job",
     "u": "how often the vendor was busy with its customer, which spends no attempt",
+    "U": "1 if it is urgent",
     "B": "the batch that carries it, or carried it last",
     "f": "finished_at, ms",
     "k": "the kind of dead letter",

@@ -6,6 +6,7 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     per org
     j:<id>        hash   the record: the only truth about a job (``job.FIELDS``)
     queue         list   ids that are ready, oldest first
+    urgent        list   the same for urgent jobs, which overtake the queue
     isolate       list   "tag width id" of jobs whose batch was refused as a whole
     retry         zset   id -> due at, ms
     batch:<id>    list   the slot, us, and its number in the ring; then the ids that this PUT carries
@@ -37,6 +38,7 @@ from __future__ import annotations
 _PREFIXED = ("job", "batch", "dead", "run", "jobs", "call")
 _PLAIN = (
     "queue",
+    "urgent",
     "isolate",
     "retry",
     "leases",

@@ -53,17 +53,25 @@ class Enqueued:
     noted: tuple[Noted, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How items are taken in: as which run, and by which call, so that repeating it repeats nothing."""
+
+    run: str
+    call: str
+    allow_duplicates: bool = False
+    urgent: bool = False
+
+
 def new_run(prefix: str) -> str:
     """Return a name for a run that nobody has named."""
     return f"{prefix}-{new_id()[:8]}"
 
 
-def accept(  # noqa: PLR0913 - each says something else about what comes in
-    queue: Queue, org: Org, sources: Iterable[Source], *, run: str, call: str, allow_duplicates: bool = False
-) -> Iterator[Enqueued]:
+def accept(queue: Queue, org: Org, sources: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
     """Enqueue what comes in, chunk by chunk; what is yielded is durable, and memory stays flat.
 
-    The same ``call`` with the same sources again is the same acceptance.
+    The same call with the same sources again is the same acceptance.
 
     Raises:
         StoreError: Redis can't take it; what was yielded before is accepted, and trying again is safe.
@@ -73,11 +81,17 @@ def accept(  # noqa: PLR0913 - each says something else about what comes in
         chunk = list(islice(remaining, CHUNK))
         if not chunk:
             return
-        items = [_item(source, org, run=run, allow_duplicates=allow_duplicates) for source in chunk]
-        answers = queue.enqueue(org, run=run, items=[item for item, _ in items], call=f"{call}.{number}")
+        items = [_item(source, org, intake) for source in chunk]
+        answers = queue.enqueue(
+            org,
+            run=intake.run,
+            items=[item for item, _ in items],
+            call=f"{intake.call}.{number}",
+            urgent=intake.urgent,
+        )
         counts = Counter(answers)
         yield Enqueued(
-            run,
+            intake.run,
             accepted=counts["a"],
             duplicates=counts["d"] + counts["D"] + counts["c"],
             invalid=counts["i"],
@@ -105,16 +119,19 @@ class BadgeQueue:
         *,
         org: str = DEFAULT_ORG,
         run: str | None = None,
+        urgent: bool = False,
     ) -> Enqueued:
         """Accept badges; returns when they are durable. A bad item is reported, and never stops the rest.
+
+        Urgent ones overtake the others of their org.
 
         Raises:
             ConfigError: there is no such org.
             StoreError: Redis can't take it; calling again with the same items is safe.
         """
         target = self._settings.org(org)
-        run, call = run or new_run("call"), new_id()
-        return total(run, accept(self._queue, target, sources(items, call), run=run, call=call))
+        intake = Intake(run or new_run("call"), new_id(), urgent=urgent)
+        return total(intake.run, accept(self._queue, target, sources(items, intake.call), intake))
 
     def close(self) -> None:
         """Leave Redis; an embedded server that nobody else uses ends."""
@@ -148,14 +165,14 @@ def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
     return Enqueued(run, accepted, duplicates, invalid, tuple(noted))
 
 
-def _item(source: Source, org: Org, *, run: str, allow_duplicates: bool) -> tuple[Item, Invalid | None]:
+def _item(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | None]:
     badge = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
     if isinstance(badge, Invalid):
         return _invalid(source, badge, org), badge
     content = content_hash(org.name, badge)
     if badge.job_id:
         return Item(badge.job_id, source.row, badge_fields(badge), fingerprint=content), None
-    job_id = short_hash(content, run, source.row) if allow_duplicates else content
+    job_id = short_hash(content, intake.run, source.row) if intake.allow_duplicates else content
     return Item(job_id, source.row, badge_fields(badge)), None
 
 

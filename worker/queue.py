@@ -117,11 +117,12 @@ class Queue:
 
     # -- the way of a job
 
-    def enqueue(self, org: Org, *, run: str, items: Sequence[Item], call: str) -> str:
+    def enqueue(self, org: Org, *, run: str, items: Sequence[Item], call: str, urgent: bool = False) -> str:
         """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
 
         ``a`` accepted, ``i`` accepted as invalid, ``d`` duplicate, ``D`` duplicate of a dead job,
-        ``c`` conflict. Under the same ``call`` the answer is the same, however often it is made.
+        ``c`` conflict. Urgent jobs overtake the others of their org. Under the same ``call`` the answer
+        is the same, however often it is made.
 
         Raises:
             NotDurable: the server didn't confirm in time; calling again is safe.
@@ -132,7 +133,8 @@ class Queue:
                 self.client.sadd(keys.ORGS, org.name)
             self._known.add(org.name)
         wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields] for i in items]
-        answer = self.store.durably("enqueue", [keys.slot(org.name)], [call, run, wire, gate_config(org)])
+        args = [call, run, wire, gate_config(org), int(urgent)]
+        answer = self.store.durably("enqueue", [keys.slot(org.name)], args)
         self.hint(org.name, answer["at"])
         return str(answer["answers"])
 

@@ -6,10 +6,11 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -23,11 +24,14 @@ from rich.progress import (
 from rich.table import Table
 
 from worker.deadletters import Group
+from worker.orgcheck import Finding
 from worker.runs import COUNTED, RunProgress
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_GATE_COLORS = {"open": "green", "probing": "yellow", "closed": "yellow", "paused": "red"}
+_RESULT_COLORS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
 
 
@@ -82,21 +86,62 @@ def show_groups(groups: Sequence[Group]) -> None:
 
 def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
     """Print what each org is doing, and why not if it isn't."""
-    columns = ("org", "queued", "oldest", "retrying", "in flight", "dead", "sent last minute", "gate")
-    lines = []
+    out.print(_status_table(orgs))
+
+
+def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """Show what each org is doing, live; Ctrl-C ends it, and leaves the last of it on the screen."""
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        for orgs in snapshots:
+            live.update(_status_table(orgs), refresh=True)
+
+
+def _status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
+    grid = Table(header_style="dim", box=None)
+    columns = ("org", "queued", "oldest", "retrying", "in flight", "dead", "last minute", "gate")
+    for column in columns:
+        right = column in ("queued", "oldest", "retrying", "in flight", "last minute")
+        grid.add_column(column, justify="right" if right else "left", overflow="fold")
     for org in orgs:
-        gate, oldest = org["gate"], org["oldest_s"]
-        words = [
-            gate["state"],
-            gate["why"] or "",
-            gate["reason"] or "",
-            f"since {gate['since']}" if gate["since"] else "",
-        ]
-        dead = ", ".join(f"{count:,} {kind}" for kind, count in org["dead"].items()) or "none"
-        counts = (org["retrying"], org["in_flight"], dead, org["sent_last_minute"])
-        age = duration(oldest) if oldest is not None else ""
-        lines.append((org["org"], org["queued"], age, *counts, " ".join(word for word in words if word)))
-    table("", columns, lines)
+        dead = ", ".join(f"{count:,} {kind}" for kind, count in org["dead"].items())
+        oldest, sent, limit = org["oldest_s"], org["sent_last_minute"], org["limit_per_minute"]
+        grid.add_row(
+            plain(org["org"]),
+            f"{org['queued']:,}",
+            duration(oldest) if oldest is not None else "",
+            f"{org['retrying']:,}",
+            f"{org['in_flight']:,}",
+            f"[red]{plain(dead)}[/]" if dead else "none",
+            f"{sent:,}/{limit:,g}" if sent is not None and limit is not None else "",
+            f"[{_GATE_COLORS[org['gate']['state']]}]{plain(_gate_words(org))}[/]",
+        )
+    return grid
+
+
+def _gate_words(org: Mapping[str, Any]) -> str:
+    """Say what state the gate is in, why, and what was learned."""
+    gate, missing = org["gate"], org["missing_badges"]
+    words = [gate["state"], gate["why"], gate["reason"]]
+    words += [f"since {gate['since']}"] if gate["since"] else []
+    words += [f"until {gate['closed_until']}"] if gate["closed_until"] else []
+    notes = [" ".join(word for word in words if word)]
+    notes += ["not configured"] if not org["configured"] else []
+    notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
+    notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
+    notes += [f"{missing:,} badges unknown to the vendor"] if missing else []
+    return "; ".join(notes)
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """Print what the doctor found, with the cure of what isn't well."""
+    grid = Table(header_style="dim", box=None)
+    for column in ("", "check", "org", "found"):
+        grid.add_column(column, overflow="fold")
+    for found in findings:
+        cure = f"\n[dim]→[/] {plain(found.cure)}" if found.cure else ""
+        result = f"[{_RESULT_COLORS[found.result]}]{found.result}[/]"
+        grid.add_row(result, found.check, plain(found.org or ""), plain(found.detail) + cure)
+    out.print(grid)
 
 
 def duration(seconds: float) -> str:

@@ -151,7 +151,7 @@ class Survey:
             pipe.zcard(keys.key(name, "dead", kind))
 
     def _ages_s(self, heads: Mapping[str, Any], now_ms: float) -> dict[str, float | None]:
-        """Say how long the first job of each queue has been ready: accepted, or back from a retry or replay."""
+        """Say how long each queue's first job has been ready: accepted, or back from a retry or replay."""
         pipe = self._client.pipeline(transaction=False)
         asked = {name: head for name, head in heads.items() if isinstance(head, str)}
         for name, head in asked.items():

@@ -15,7 +15,7 @@ from worker.config import DEFAULT_ORG
 from worker.delivery import Delivered
 from worker.errors import ConfigError, DeliveryFailed, StoreError
 from worker.outcome import Signal
-from worker.producer import accept, new_run, sources, total
+from worker.producer import Intake, accept, new_run, sources, total
 from worker.queue import Queue, Wait
 from worker.wakeup import install
 
@@ -54,16 +54,19 @@ def check(org: str) -> dict[str, Any]:
 
 @app.task(name="badges.enqueue", bind=True, acks_late=True, reject_on_worker_lost=True, throws=(ConfigError,))
 def enqueue(
-    self: Task[..., Any], items: list[Any], org: str = DEFAULT_ORG, run: str | None = None
+    self: Task[..., Any],
+    items: list[Any],
+    org: str = DEFAULT_ORG,
+    run: str | None = None,
+    *,
+    urgent: bool = False,
 ) -> dict[str, Any]:
     """Accept badges that an upstream service sent; a bad item becomes a dead letter ``invalid``."""
-    call = str(self.request.id)
-    run = run or new_run("task")
+    here = services()
+    intake = Intake(run or new_run("task"), str(self.request.id), urgent=urgent)
     try:
-        done = total(
-            run,
-            accept(services().queue, services().settings.org(org), sources(items, call), run=run, call=call),
-        )
+        chunks = accept(here.queue, here.settings.org(org), sources(items, intake.call), intake)
+        done = total(intake.run, chunks)
     except StoreError as error:
         # Back to the broker, and not in a tight loop: the message is the only copy of these jobs.
         log.warning("enqueue.store_unavailable", reason=str(error))

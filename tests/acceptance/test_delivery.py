@@ -52,6 +52,7 @@ FAST = {"rate_limit": "1000/second", "batch_linger_s": 0.2}
 VENDORS: dict[str, dict[str, Any]] = {
     "default": {"unknown_badges": frozenset({MISSING})},
     "twenty": {"rate": (20, 1.0), "latency_s": (0.02, 0.15)},
+    "slow": {"latency_s": (0.9, 1.0)},
     "basic": {"basic": (USERNAME, PASSWORD)},
     "token": {"basic": (USERNAME, PASSWORD)},
     "oauth": {"oauth": (KEY, SECRET)},
@@ -61,6 +62,7 @@ VENDORS: dict[str, dict[str, Any]] = {
 }
 ORGS: dict[str, dict[str, Any]] = {
     "twenty": {"rate_limit": "20/second", "batch_size": 10, "batch_linger_s": 1.0, "max_in_flight": 10},
+    "slow": {"rate_limit": "20/second", "batch_size": 10, "batch_linger_s": 1.0, "max_in_flight": 10},
     "basic": FAST | BASIC,
     "token": FAST | {"auth": "basic", "basic_token": TOKEN},
     "oauth": FAST | OAUTH,
@@ -276,6 +278,15 @@ def test_under_load_batches_are_full_and_the_limit_holds(floor: Floor) -> None:
     assert gaps[len(gaps) // 2] == pytest.approx(0.05, abs=0.01)  # spaced, not spent in a burst
     used = (len(arrived) - 1) / (arrived[-1] - arrived[0]) / 20
     assert used >= 0.85, f"only {used:.1%} of the limit was used"
+
+
+def test_a_slow_vendor_is_asked_by_many_calls_at_once(floor: Floor) -> None:
+    """The next call starts when the limit lets it, not when the one before it has been answered."""
+    floor.deliver("slow", 200)
+    calls = floor.calls("slow")
+    assert sum(call.items or 0 for call in calls) == 200
+    lasted_s = calls[-1].arrived_s - calls[0].arrived_s
+    assert lasted_s < 4, f"20 calls of a second, up to 10 at once, took {lasted_s:.1f} s to start"
 
 
 def test_few_jobs_go_out_after_the_linger_time(floor: Floor) -> None:

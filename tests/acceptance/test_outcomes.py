@@ -276,7 +276,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], str | Behaviour]] = {
     "down": ({"batch_size": 2}, says(521, HTML)),
     "refused": ({}, "pass"),
     "unknown-host": ({"api_base_url": "https://nothing.invalid"}, "pass"),
-    "tls": ({}, "pass"),
+    "tls": (TIGHT, "pass"),
     "stale": ({"auth": "oauth", "oauth_key": "key", "oauth_secret": "secret"}, "pass"),
 }
 
@@ -570,7 +570,7 @@ def test_a_culprit_is_looked_for_by_badge_first(floor: Floor) -> None:
 
 
 def test_a_file_that_is_wrong_throughout_pauses_the_org(floor: Floor) -> None:
-    """After twenty wholly refused calls the org pauses, with the vendor's words: not every row is paid for."""
+    """After twenty wholly refused calls the org pauses, with the vendor's words: not every row is paid."""
     floor.wait("wrong-file", lambda: floor.gate("wrong-file")["state"] == "paused")
     gate = floor.gate("wrong-file")
     assert (gate["why"], gate["reason"]) == ("config", "as the vendor says it")

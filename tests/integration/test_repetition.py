@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -98,6 +98,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "conclude_check": lambda q, _: q.conclude_check("default", SUSPECTS, "cleared", call="c"),
     "look": lambda q, _: q.look(ORG).why,
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
+    "take_seat": lambda q, _: q.store.call("take_seat", [keys.SEATS, keys.POOL], ["o", "c", 60_000, 0]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),
     "hint": lambda q, _: q.hint("default", 17),
@@ -164,7 +165,7 @@ class Cutter:
         self.cuts = 0
         self.swallowed = 0
 
-    def __enter__(self) -> Cutter:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 

@@ -68,6 +68,9 @@ local function exhume(id, run, kind)
   count(run, 'dead:' .. kind, -1)
 end
 
+-- A job that is ready waits in its lane; an urgent one overtakes the bulk.
+local function lane(id) return redis.call('HEXISTS', K.job .. id, 'U') == 1 and K.urgent or K.queue end
+
 local function said(call) return redis.call('GET', K.call .. call) end
 
 local function say(call, answer)

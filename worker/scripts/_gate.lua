@@ -85,7 +85,7 @@ end
 -- since send n waits for send n - count to leave the window.
 local function slot_us(cfg, gate)
   local at, sends = NOW_US, gate.n or 0
-  if gate.due then at = math.max(at, gate.due) end
+  if gate.due then at = math.max(at, gate.due + spacing_us(cfg, gate)) end
   for _, limit in ipairs(cfg.limits) do
     local allowed, window_us, guard_us = limit[1], limit[2], limit[3]
     if sends >= allowed then
@@ -95,14 +95,14 @@ local function slot_us(cfg, gate)
   return math.ceil(at)
 end
 
--- Spacing counts from when a send was due, so that one that comes a little late delays no other; after
--- that much there was simply nothing to send, and spacing begins anew. No window ever holds more for it.
+-- Spacing counts from when a send was due, so that one that comes a little late delays no other; later
+-- than that there was simply nothing to send, and spacing begins anew. No window ever holds more for it.
 local CATCH_UP_US = 200000
 local function reserve(cfg, gate, at_us)
-  local sends, due = gate.n or 0, gate.due or 0
-  redis.call('SETRANGE', K.ring, (sends % gate.size) * 16, string.format('%016.0f', at_us))
+  local sends, due = gate.n or 0, (gate.due or 0) + spacing_us(cfg, gate)
   if at_us - due > CATCH_UP_US then due = at_us end
-  set_gate(gate, 'n', sends + 1, 'last', int(at_us), 'due', int(due + spacing_us(cfg, gate)))
+  redis.call('SETRANGE', K.ring, (sends % gate.size) * 16, string.format('%016.0f', at_us))
+  set_gate(gate, 'n', sends + 1, 'last', int(at_us), 'due', int(due))
 end
 
 local function width(cfg, gate)
@@ -121,23 +121,28 @@ local function first_score(zset)
   return tonumber(first[2]) or NEVER
 end
 
--- A full batch is ripe at once, a part of one when its first job has been ready for the linger time.
--- Ids of jobs that were dealt with otherwise are dropped on the way, a bounded number.
-local function ripe_at(cfg, gate)
-  if redis.call('LLEN', K.isolate) > 0 then return NOW end
+-- Since when the first job of a lane has been ready. Ids of jobs that were dealt with otherwise are
+-- dropped on the way, a bounded number.
+local function ready_since(list)
   for _ = 1, 1000 do
-    local id = redis.call('LINDEX', K.queue, 0)
+    local id = redis.call('LINDEX', list, 0)
     if not id then return NEVER end
     local head = redis.call('HMGET', K.job .. id, 's', 'g', 't')
-    if head[1] == 'q' then
-      local ready = tonumber(head[2] or head[3])
-      -- Ready in the future: from before the clock stepped back, so it has waited long enough.
-      if ready > NOW or redis.call('LLEN', K.queue) >= width(cfg, gate) then return NOW end
-      return ready + cfg.linger_ms
-    end
-    redis.call('LPOP', K.queue)
+    if head[1] == 'q' then return tonumber(head[2] or head[3]) end
+    redis.call('LPOP', list)
   end
-  return NOW
+  return 0
+end
+
+-- A full batch is ripe at once, a part of one when its first job has been ready for the linger time.
+local function ripe_at(cfg, gate)
+  if redis.call('LLEN', K.isolate) > 0 then return NOW end
+  local since = math.min(ready_since(K.urgent), ready_since(K.queue))
+  if since == NEVER then return NEVER end
+  local waiting = redis.call('LLEN', K.urgent) + redis.call('LLEN', K.queue)
+  -- Ready in the future: from before the clock stepped back, so it has waited long enough.
+  if since > NOW or waiting >= width(cfg, gate) then return NOW end
+  return since + cfg.linger_ms
 end
 
 -- When the next batch may start, ms, and what it waits for; NOW or earlier means: now.

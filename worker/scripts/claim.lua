@@ -22,7 +22,7 @@ local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8],
 local function doubt(id, run)
   if cfg.in_doubt == 'resend' then
     redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
-    redis.call('RPUSH', K.queue, id)
+    redis.call('RPUSH', lane(id), id)
     moved(run, 's', 'q')
   else
     bury(id, run, 's', 'in_doubt', 'o', 'lease_expired', 'm', 'its worker disappeared during the call')
@@ -52,7 +52,7 @@ local function put_back_due_retries()
     local record = redis.call('HMGET', K.job .. id, 's', 'r')
     if record[1] == 'r' then
       redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
-      redis.call('RPUSH', K.queue, id)
+      redis.call('RPUSH', lane(id), id)
       moved(record[2], 'r', 'q')
     end
   end
@@ -70,8 +70,6 @@ local function pop_isolated(most)
   if #ids > 0 then redis.call('LTRIM', K.isolate, #ids, -1) end
   return ids
 end
-
-local function pop_queued(most) return redis.call('LPOP', K.queue, most) or {} end
 
 -- Whoever pops an id checks the record; a badge that the vendor doesn't know costs no call.
 local missing = {}
@@ -91,14 +89,27 @@ local function take(id, jobs)
   jobs[#jobs + 1] = wire(id, f)
 end
 
-local function fill(most)
-  local jobs, pop, popped = {}, pop_queued, 0
-  if redis.call('LLEN', K.isolate) > 0 then pop = pop_isolated end
+local function draw(list, most, jobs)
+  local popped = 0
   repeat
-    local ids = pop(most - #jobs)
+    local ids = redis.call('LPOP', list, most - #jobs) or {}
     for _, id in ipairs(ids) do take(id, jobs) end
     popped = popped + #ids
-  until #ids == 0 or #jobs >= most or popped >= SWEEP or pop == pop_isolated
+  until #ids == 0 or #jobs >= most or popped >= SWEEP
+end
+
+-- Urgent jobs first, but a tenth of each batch, or of all batches, is for the bulk, so that it doesn't starve.
+local function fill(gate, most)
+  local jobs = {}
+  if redis.call('LLEN', K.isolate) > 0 then
+    for _, id in ipairs(pop_isolated(most)) do take(id, jobs) end
+    return jobs
+  end
+  local for_bulk = math.floor(most / 10)
+  if for_bulk == 0 and (gate.n or 0) % 10 == 9 then for_bulk = most end
+  draw(K.urgent, most - math.min(for_bulk, redis.call('LLEN', K.queue)), jobs)
+  draw(K.queue, most, jobs)
+  draw(K.urgent, most, jobs)
   return jobs
 end
 
@@ -120,7 +131,7 @@ check_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()
 local at, why = when(cfg, gate)
-local jobs = at <= NOW and fill(width(cfg, gate)) or {}
+local jobs = at <= NOW and fill(gate, width(cfg, gate)) or {}
 if #jobs == 0 then
   write_counts()
   if at <= NOW then at, why = when(cfg, gate) end

@@ -29,7 +29,7 @@ for _, id in ipairs(ids) do
     else
       exhume(id, f[3], 'in_doubt')
       redis.call('HSET', key, 's', 'q', 'g', int(NOW))
-      redis.call('RPUSH', K.queue, id)
+      redis.call('RPUSH', lane(id), id)
       moved(f[3], 'd', 'q')
     end
   end

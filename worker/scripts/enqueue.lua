@@ -6,11 +6,13 @@
 -- ARGV[3]  JSON: {{id, row, fingerprint or "", kind or "", field, value, ...}, ...}, at most 1,000;
 --          a kind makes it a dead letter at once (an invalid row)
 -- ARGV[4]  JSON: cfg of the gate
+-- ARGV[5]  1 if they are urgent: they overtake the bulk of their org
 -- Returns  JSON: {answers, at}: one letter per item, and when to look at the org (ms, -1 never)
 --          a accepted, i accepted as invalid, d duplicate, D duplicate of a dead job, c conflict
 -- Repeated: the same call id gets the same answer. Under another call id, what this run and row
 --          brought in before is accepted again, and counted once.
 local call, run, items, cfg = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
+local urgent = ARGV[5] == '1'
 local before = said(call)
 if before then return before end
 
@@ -34,6 +36,7 @@ for n, item in ipairs(items) do
   else
     redis.call('HSET', K.job .. id, 'r', run, 'n', row, 't', int(NOW), unpack(item, 5))
     if fingerprint ~= '' then redis.call('HSET', K.job .. id, 'p', fingerprint) end
+    if urgent then redis.call('HSET', K.job .. id, 'U', 1) end
     born[#born + 1] = id
     if kind == '' then
       ready[#ready + 1] = id
@@ -50,7 +53,8 @@ end
 redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))
 redis.call('ZADD', K.runs, 'NX', int(NOW), run)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
-if #ready > 0 then redis.call('RPUSH', K.queue, unpack(ready)) end
+local list = urgent and K.urgent or K.queue
+if #ready > 0 then redis.call('RPUSH', list, unpack(ready)) end
 count(run, 'total', #born)
 count(run, 'invalid', invalid)
 count(run, 'duplicates', duplicates)
@@ -58,6 +62,6 @@ write_counts()
 stat('accepted', #born)
 local at = NEVER
 if #ready > 0 then
-  at = redis.call('LLEN', K.queue) >= cfg.batch_size and NOW or NOW + cfg.linger_ms
+  at = redis.call('LLEN', list) >= cfg.batch_size and NOW or NOW + cfg.linger_ms
 end
 return say(call, cjson.encode({answers = table.concat(answers), at = instant(at)}))

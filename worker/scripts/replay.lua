@@ -15,7 +15,7 @@ local done = {replayed = 0, duplicates = 0, skipped = 0}
 local function again(id, its_run, kind)
   exhume(id, its_run, kind)
   redis.call('HSET', K.job .. id, 's', 'q', 'a', 0, 'g', int(NOW))
-  redis.call('RPUSH', K.queue, id)
+  redis.call('RPUSH', lane(id), id)
   moved(its_run, 'd', 'q')
 end
 
@@ -26,7 +26,7 @@ local function as_new(id, kind, new_id, ...)
   redis.call('HSET', K.job .. id, 'R', new_id)
   redis.call('ZREM', K.dead .. kind, id)
   redis.call('ZREM', K.checks, id)
-  redis.call('RPUSH', K.queue, new_id)
+  redis.call('RPUSH', lane(new_id), new_id)
   redis.call('RPUSH', K.jobs .. run, new_id)
   moved(run, nil, 'q')
   count(run, 'total', 1)

@@ -156,7 +156,7 @@ local act = {
 local was_full = room(s.cfg, gate) <= 0
 for _, job in ipairs(s.jobs) do settle(job) end
 -- To the head, in their order: they have waited longest.
-for n = #put_back, 1, -1 do redis.call('LPUSH', K.queue, put_back[n]) end
+for n = #put_back, 1, -1 do redis.call('LPUSH', lane(put_back[n]), put_back[n]) end
 -- Group by group, however the batch mixed them: claim takes the head run of one tag.
 for _, group in ipairs(groups) do redis.call('RPUSH', K.isolate, unpack(isolated[group])) end
 for _, badge in ipairs(s.missing) do

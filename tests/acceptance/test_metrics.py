@@ -1,0 +1,369 @@
+"""What Prometheus gets: what Redis holds at each scrape; and deploy/ asks for nothing that isn't there."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import httpx
+import promql_parser
+import pytest
+import redis
+import yaml
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+from support import BADGE, OTHER_BADGE, badges, environment, item, process, wait_for, worker_command
+from typer.main import get_command
+
+from worker import keys
+from worker.cli import cli
+from worker.config import Org
+from worker.connection import Connection
+from worker.queue import Queue, new_id
+from worker.sandbox import SandboxServer
+from worker.vendor import SandboxSettings
+
+DATABASE = 11  # of the session's server: these tests disturb no others
+DEPLOY = Path(__file__).parents[2] / "deploy"
+NOWHERE = "redis://:redis-marker@127.0.0.1:1"
+EU = Org(name="eu", api_base_url="https://eu.example.com", rate_limit="60/minute,10/second", batch_size=50)
+DEFAULT = Org(batch_linger_s=0)
+MANY = 100
+
+Labels = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Redis, the environment that leads to it, a vendor, and the endpoint that reads it."""
+
+    client: redis.Redis
+    env: dict[str, str]
+    vendor: SandboxServer
+    url: str
+
+    @property
+    def queue(self) -> Queue:
+        """The queue in it."""
+        return Queue(self.client)
+
+    def scrape(self, accept: str = "") -> str:
+        """Return one scrape's text."""
+        answer = httpx.get(self.url, headers={"accept": accept})
+        assert answer.status_code == 200
+        return answer.text
+
+    def samples(self) -> list[tuple[str, Labels, float]]:
+        """Scrape, and return name, labels and value of each sample."""
+        return [(s.name, s.labels, s.value) for family in read_text(self.scrape()) for s in family.samples]
+
+    def value(self, name: str, **labels: str) -> float:
+        """Scrape, and return the one sample that has these labels; NaN if there is none."""
+        values = [
+            v for n, its, v in self.samples() if n == f"badges_{name}" and its.items() >= labels.items()
+        ]
+        assert len(values) <= 1, values
+        return values[0] if values else float("nan")
+
+
+@contextmanager
+def metrics_command(env: dict[str, str], log: Path, *options: object) -> Iterator[tuple[Any, str]]:
+    """Run the real command on a free port; yields the process and its URL."""
+    command = [sys.executable, "-m", "worker.cli", "metrics", "--port", 0, *options]
+    with process(command, env=env, log=log) as running:
+        found = wait_for(lambda: re.search(r"metrics on (http\S+)", log.read_text()), what="metrics is up")
+        yield running, found[1]
+
+
+@pytest.fixture(scope="module")
+def endpoint(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One endpoint for all tests: it remembers nothing."""
+    folder = tmp_path_factory.mktemp("metrics")
+    orgs = folder / "orgs.toml"
+    orgs.write_text(
+        f'[eu]\napi_base_url = "{EU.api_base_url}"\nrate_limit = "{EU.rate_limit}"\nbatch_size = 50\n'
+    )
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    unknown = SandboxSettings(unknown_badges=frozenset({OTHER_BADGE}))
+    with (
+        SandboxServer(settings=unknown) as vendor,
+        redis.Redis.from_url(url, decode_responses=True) as client,
+    ):
+        env = environment(redis_url=url, api_base_url=vendor.url, orgs_file=orgs, batch_linger_s=0)
+        env["BADGES_BROKER_URL"] = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+        with metrics_command(env, folder / "metrics.log") as (_, found):
+            yield Place(client, env, vendor, found)
+        client.flushdb()
+
+
+@pytest.fixture
+def place(endpoint: Place) -> Place:
+    """An empty Redis behind the endpoint."""
+    endpoint.client.flushdb()
+    return endpoint
+
+
+def bring(place: Place, org: Org, number: int) -> None:
+    """Queue that many jobs."""
+    items = [item(n, org=org.name) for n in range(number)]
+    place.queue.enqueue(org, run="r", items=items, call=new_id())
+
+
+def gate(place: Place, org: str, **fields: object) -> None:
+    """Write into an org's gate."""
+    place.client.hset(keys.key(org, "gate"), mapping={name: str(value) for name, value in fields.items()})
+
+
+# What is said
+
+
+def test_what_a_run_leaves_behind(place: Place, tmp_path: Path) -> None:
+    """Jobs, outcomes, calls and items of a real run are all there, and the worker that did it."""
+    rows = "".join(f"{BADGE},{n}\n" for n in range(1, 150)) + f"{OTHER_BADGE},1\n{BADGE},wrong\n"
+    badges("import", "-", env=place.env, stdin=f"badgeMetaId,customerId\n{rows}".encode())
+    with process(worker_command("--concurrency", 3), env=place.env, log=tmp_path / "worker.log"):
+        wait_for(lambda: place.value("jobs_issued_total", org="default") == 149)
+        assert place.value("workers") == 1
+        assert place.value("worker_places") == 3
+    said = {(name, *sorted(labels.items())): value for name, labels, value in place.samples()}
+    for expected, name, labels in (
+        (1, "up", {}),
+        (151, "jobs_accepted_total", {"org": "default"}),
+        (1, "jobs_dead_total", {"org": "default", "kind": "rejected"}),
+        (1, "jobs_dead_total", {"org": "default", "kind": "invalid"}),
+        (0, "jobs_dead_total", {"org": "default", "kind": "in_doubt"}),
+        (1, "dead_letters", {"org": "default", "kind": "rejected"}),
+        (0, "issued_twice_total", {"org": "default"}),
+        (2, "requests_total", {"org": "default", "status": "200"}),
+        (0, "side_requests_total", {"org": "default"}),
+        (150, "items_sent_total", {"org": "default"}),
+        (0.02, "limiter_utilization_ratio", {"org": "default", "window": "60s"}),
+        (100, "limit_requests", {"org": "default", "window": "60s"}),
+        (1, "missing_badges", {"org": "default"}),
+        (0, "jobs_queued", {"org": "default"}),
+        (0, "batches_in_flight", {"org": "default"}),
+        (1, "gate_state", {"org": "default", "state": "open", "reason": ""}),
+        (0, "jobs_accepted_total", {"org": "eu"}),
+    ):
+        assert said[f"badges_{name}", *sorted(labels.items())] == expected, (name, labels)
+    assert said["badges_request_seconds_total", ("org", "default")] > 0
+    assert said["badges_redis_memory_max_bytes",] > said["badges_redis_memory_used_bytes",] > 0
+
+
+def test_what_more_workers_would_help_with(place: Place) -> None:
+    """Ripe batches while the gate is open, and those in flight, but never more than the org may have."""
+    bring(place, DEFAULT, 950)
+    assert place.value("jobs_queued", org="default") == 950
+    assert place.value("batches_ripe", org="default") == 9
+    assert place.value("batches_wanted", org="default") == 4
+    bring(place, EU, 49)  # no full batch, and none of them has lingered for a second
+    assert place.value("batches_ripe", org="eu") == 0
+    wait_for(lambda: place.value("batches_ripe", org="eu") == 1)
+    assert place.value("oldest_job_age_seconds", org="eu") >= 1
+    place.queue.claim(EU, new_id())
+    assert place.value("batches_in_flight", org="eu") == place.value("batches_wanted", org="eu") == 1
+    gate(place, "default", probing=1)
+    assert place.value("batches_wanted", org="default") == 1
+    place.queue.pause("default", why="operator", reason="lunch")
+    assert place.value("batches_wanted", org="default") == place.value("batches_ripe", org="default") == 0
+
+
+def test_the_gate_is_in_one_state(place: Place) -> None:
+    """Whatever the gate does, just one state has 1, with the reason why."""
+    now_ms = int(time.time() * 1000)
+    cases: list[tuple[dict[str, object], str, str]] = [
+        ({}, "open", ""),
+        ({"probing": 1}, "probing", ""),
+        ({"probing": 1, "closed_until": now_ms + 60000, "why": "throttled"}, "closed", "throttled"),
+        ({"paused": "auth", "reason": "bad key"}, "paused", "auth"),
+    ]
+    for fields, state, reason in cases:
+        gate(place, "eu", **fields) if fields else None
+        rows = [(its, v) for n, its, v in place.samples() if n == "badges_gate_state" and its["org"] == "eu"]
+        assert len(rows) == 4
+        assert [its for its, v in rows if v] == [{"org": "eu", "state": state, "reason": reason}]
+
+
+def test_what_the_vendor_taught(place: Place) -> None:
+    """The rate and the batch size are those that the gate really applies; what is configured stands beside."""
+    assert place.value("allowed_requests_per_second", org="eu") == pytest.approx(1)
+    assert place.value("rate_learned", org="eu") == 0
+    now_us = time.time() * 1e6
+    gate(place, "eu", learned=4_000_000, learned_at=int(now_us))
+    gate(place, "eu", batch_size=7, batch_size_until=int(now_us / 1000) + 60000)
+    assert place.value("allowed_requests_per_second", org="eu") == pytest.approx(0.25, rel=0.01)
+    assert place.value("rate_learned", org="eu") == 1
+    assert place.value("batch_size", org="eu") == 7
+    assert place.value("batch_size_limit", org="eu") == 50
+
+
+def test_an_org_that_is_configured_no_more(place: Place) -> None:
+    """Its jobs are still there to see, and that nobody sends them."""
+    bring(place, Org(name="gone"), 3)
+    assert place.value("jobs_queued", org="gone") == 3
+    assert place.value("org_configured", org="gone") == 0
+    assert place.value("org_configured", org="eu") == 1
+    assert place.value("batches_wanted", org="gone") == 0
+
+
+def test_latencies_once_they_are_counted(place: Place) -> None:
+    """Calls sorted by how long they took make a histogram."""
+    counted = {"took:50": 3, "took:250": 2, "status:200": 6, "elapsed_ms": 60500, "requests": 6}
+    place.client.hset(keys.key("eu", "stats"), mapping=counted)
+    buckets = {
+        its["le"]: value
+        for name, its, value in place.samples()
+        if name == "badges_request_duration_seconds_bucket" and its["org"] == "eu"
+    }
+    assert (buckets["0.05"], buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (3, 3, 5, 6)
+    assert place.value("request_duration_seconds_sum", org="eu") == 60.5
+
+
+# How it is said
+
+
+def test_both_formats_are_read_back(place: Place) -> None:
+    """Prometheus' text and OpenMetrics, by the library's own strict parser."""
+    bring(place, EU, 5)
+    text = {family.name for family in read_text(place.scrape())}
+    strict = place.scrape("application/openmetrics-text; version=1.0.0")
+    assert {family.name for family in read_openmetrics(strict)} == {
+        name.removesuffix("_total") for name in text
+    }
+    assert all(re.fullmatch(r"badges_[a-z_]+", name) for name in text)
+
+
+def test_a_hundred_orgs(place: Place, tmp_path: Path) -> None:
+    """A scrape of them all takes some 50 ms on a quiet machine, searches for no key, and shows each."""
+    file = tmp_path / "orgs.toml"
+    orgs = {f"org{n}": Org(name=f"org{n}", api_base_url=f"https://{n}.example.com") for n in range(MANY)}
+    file.write_text("\n".join(f'[{o.name}]\napi_base_url = "{o.api_base_url}"\n' for o in orgs.values()))
+    for org in orgs.values():
+        bring(place, org, 3)
+    env = place.env | {"BADGES_ORGS_FILE": str(file)}
+    with metrics_command(env, tmp_path / "metrics.log") as (_, url), httpx.Client() as http:
+        searched = searches(place.client)
+        took = []
+        for _ in range(10):
+            began = time.perf_counter()
+            text = http.get(url).text
+            took.append(time.perf_counter() - began)
+        assert searches(place.client) == searched
+    queued = [s for family in read_text(text) for s in family.samples if s.name == "badges_jobs_queued"]
+    assert len(queued) == MANY + 1
+    assert sum(sample.value for sample in queued) == 3 * MANY
+    assert min(took) < 0.1, took
+
+
+def searches(client: redis.Redis) -> int:
+    """Count the commands so far that search for keys."""
+    stats = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("keys", "scan"))
+
+
+def test_health(place: Place, tmp_path: Path) -> None:
+    """``/healthz`` says whether Redis answers; without Redis a scrape still says that, and no password."""
+    assert httpx.get(place.url.replace("/metrics", "/healthz")).text == "ok\n"
+    log = tmp_path / "metrics.log"
+    with metrics_command(environment(redis_url=NOWHERE), log) as (running, url):
+        answer = httpx.get(url.replace("/metrics", "/healthz"))
+        assert answer.status_code == 503
+        assert "127.0.0.1:1" in answer.text
+        said = httpx.get(url).text
+        assert [line for line in said.splitlines() if line[0] != "#"] == ["badges_up 0.0"]
+        assert "marker" not in answer.text + said + log.read_text()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(5) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_port_that_is_taken(place: Place) -> None:
+    """Exit 1, with one sentence."""
+    port = re.findall(r":(\d+)/", place.url)[0]
+    done = badges("metrics", "--port", port, env=place.env, expect=1)
+    assert done.stderr.startswith(b"badges: ")
+    assert b"Traceback" not in done.stderr
+
+
+# What deploy/ asks for
+
+
+@pytest.fixture
+def names(place: Place) -> set[str]:
+    """Every name of a scrape, when a call has been made."""
+    place.client.hset(keys.key("eu", "stats"), mapping={"status:200": 1, "requests": 1})
+    return {name for name, _, _ in place.samples()}
+
+
+def asks_for_what_exists(query: str, names: set[str]) -> None:
+    """Check that a query is one, by Prometheus' own grammar, and that its metrics exist."""
+    query = query.replace("$__rate_interval", "5m")
+    promql_parser.parse(query)  # type: ignore[attr-defined, unused-ignore]
+    asked = set(re.findall(r"\bbadges_\w+", query))
+    assert asked, query
+    assert asked <= names, asked - names
+
+
+def test_the_alert_rules(names: set[str]) -> None:
+    """Each has a query that holds, a severity, and says what happened and what to do."""
+    (group,) = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"]
+    assert group["name"] == "badges"
+    rules = group["rules"]
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 10
+    for rule in rules:
+        assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
+        assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"].keys() == {"summary", "description"}
+        text = " ".join(rule["annotations"].values())
+        assert text.count("{{") == text.count("}}")
+        assert set(re.findall(r"\$labels\.(\w+)", text)) <= {"org", "reason"}
+        asks_for_what_exists(rule["expr"], names)
+
+
+def test_commands_that_alerts_name_exist() -> None:
+    """Whoever is told to type something can."""
+    root: Any = get_command(cli)
+    known = {
+        f"{name} {one}" for name, group in root.commands.items() for one in getattr(group, "commands", ())
+    }
+    said = set(re.findall(r"`badges ([a-z]+(?: [a-z]+)?)", (DEPLOY / "alerts.yml").read_text()))
+    assert said
+    assert [name for name in said if name not in known | set(root.commands)] == []
+
+
+def test_the_dashboard(names: set[str]) -> None:
+    """Its panels have a place each, a title, and queries that hold; its variables are the ones they use."""
+    board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    assert {"title", "uid", "schemaVersion", "panels", "templating", "time"} <= board.keys()
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    assert variables.keys() == {"datasource", "org"}
+    asked = re.fullmatch(r"label_values\((\w+), org\)", variables["org"]["definition"])
+    assert asked
+    assert asked[1] in names
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) >= 12
+    for panel in panels:
+        assert panel["title"]
+        assert panel["type"] in ("stat", "timeseries", "state-timeline")
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]) >= 1
+        for target in panel["targets"]:
+            assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+            asks_for_what_exists(target["expr"], names)
+    assert not [pair for pair in combinations((panel["gridPos"] for panel in panels), 2) if overlap(*pair)]
+
+
+def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
+    """Say whether two panels cover each other."""
+    across = one["x"] < other["x"] + other["w"] and other["x"] < one["x"] + one["w"]
+    return across and one["y"] < other["y"] + other["h"] and other["y"] < one["y"] + one["h"]
