@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_init, setup_logging
+from kombu import Exchange
 from kombu import Queue as MessageQueue
 
 from worker import logs
@@ -82,7 +83,10 @@ def _celery_settings() -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_default_queue": DEFAULT_QUEUE,
-        "task_queues": [MessageQueue(DEFAULT_QUEUE), MessageQueue(DELIVER_QUEUE)],
+        # Each with a routing key of its own: on AMQP, one message must not go to both.
+        "task_queues": [
+            MessageQueue(name, Exchange(name), routing_key=name) for name in (DEFAULT_QUEUE, DELIVER_QUEUE)
+        ],
         "task_routes": {name: {"queue": DELIVER_QUEUE} for name in ("badges.deliver", "badges.check")},
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
@@ -97,6 +101,7 @@ app = Celery("badges", include=["worker.tasks"])
 app.add_defaults(_celery_settings)
 
 
+@celeryd_init.connect  # the earliest, so that no warning of Celery's goes another way
 @setup_logging.connect
 def _configure_logs(**_: Any) -> None:
     logs.configure(settings())

@@ -6,7 +6,6 @@ those about dead letters in ``cli_dead.py``.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -93,7 +92,6 @@ def _work(concurrency: int, pool: str) -> None:
 
     settings = Settings.load()
     logs.configure(settings)
-    logging.captureWarnings(capture=True)  # Celery's too, such as the one about running as root
     for warning in unknown_settings(os.environ):
         log.warning("settings.unknown", reason=warning)
     _check_orgs(settings)

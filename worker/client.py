@@ -100,29 +100,31 @@ class VendorClient:
     def put(
         self, org: Org, jobs: Sequence[Job], headers: Mapping[str, str], *, fence: Fence
     ) -> Reply | NoReply:
-        """Send a batch; returns what came back, and raises nothing that the network can cause.
+        """Send a batch; returns what came back, and raises nothing, since the batch must be settled.
 
         The fence is looked at once the connection stands, right before the first byte; if it is too
         late, nothing is sent, and the code is ``TOO_LATE``.
         """
         body = [job.badge.body(org.epoch_unit) for job in jobs]
-        request = self._request(org, org.api_method, org.api_path, body, headers)
-        return self._wait_for(self._exchange(request, org.http_timeout_s, fence))
+        return self._exchange(
+            org, lambda: self._request(org, org.api_method, org.api_path, body, headers), fence
+        )
 
     def post(self, org: Org, path: str, body: Any) -> Reply | NoReply:
         """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
-        request = self._request(org, "POST", path, body, {})
-        return self._wait_for(self._exchange(request, org.http_timeout_s, OPEN_FENCE))
+        return self._exchange(org, lambda: self._request(org, "POST", path, body, {}))
 
     def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:
         """Read from the org's host, within its HTTP time-out."""
-        request = self._http.build_request(
-            "GET",
-            f"{org.api_base_url}{path}",
-            headers={"Accept": "application/json", **headers},
-            timeout=org.http_timeout_s,
+        return self._exchange(
+            org,
+            lambda: self._http.build_request(
+                "GET",
+                f"{org.api_base_url}{path}",
+                headers={"Accept": "application/json", **headers},
+                timeout=org.http_timeout_s,
+            ),
         )
-        return self._wait_for(self._exchange(request, org.http_timeout_s, OPEN_FENCE))
 
     def _request(
         self, org: Org, method: str, path: str, body: Any, headers: Mapping[str, str]
@@ -147,17 +149,25 @@ class VendorClient:
         future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
         return future.result()
 
-    async def _exchange(self, request: httpx.Request, timeout_s: float, fence: Fence) -> Reply | NoReply:
+    def _exchange(
+        self, org: Org, build: Callable[[], httpx.Request], fence: Fence = OPEN_FENCE
+    ) -> Reply | NoReply:
+        return self._wait_for(self._call(build, org.http_timeout_s, fence))
+
+    async def _call(
+        self, build: Callable[[], httpx.Request], timeout_s: float, fence: Fence
+    ) -> Reply | NoReply:
         progress = _Progress(fence)
-        request.extensions["trace"] = progress
         try:
             async with asyncio.timeout(timeout_s):
+                request = build()
+                request.extensions["trace"] = progress
                 return await self._receive(request)
         except _TooLateError:
             return NoReply(sent=False, code=TOO_LATE, reason="the time to send had passed")
         except TimeoutError:
             return NoReply(progress.sent, "timeout", f"no whole answer within {timeout_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a mistyped host alone causes a UnicodeError
             name = type(error).__name__
             return NoReply(progress.sent, name, f"{name}: {error}" if str(error) else name)
 

@@ -55,7 +55,7 @@ class Connection:
         broker = settings.broker_url.get_secret_value() if settings.broker_url else None
         if settings.redis_url:
             url = settings.redis_url.get_secret_value()
-            return cls(url, broker or url)
+            return cls(url, broker or broker_url(url))
         server = EmbeddedServer(data_dir=settings.data_dir)
         server.start()
         return cls(server.url, broker or broker_url(server.url), server)

@@ -11,6 +11,9 @@ from structlog.types import Processor
 
 from worker.config import Settings
 
+# They say per request and per task what our own line per batch says better.
+QUIET = ("httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
+
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -40,10 +43,10 @@ def configure(settings: Settings) -> None:
             },
             "handlers": {"stderr": handler},
             "root": {"handlers": ["stderr"], "level": settings.log_level.upper()},
-            # They say per request and per task what our own line per batch says better.
-            "loggers": {name: {"level": quiet} for name in ("httpx", "httpcore", "celery.worker.strategy")},
+            "loggers": {name: {"level": quiet} for name in QUIET},
         }
     )
+    logging.captureWarnings(capture=True)  # Celery's too, such as the one about running as root
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -7,6 +7,7 @@ Redis by the scripts, once, however many workers there are; how it is read is in
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -267,6 +268,8 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
+    # The server shuts down by itself on both signals, and then raises them again: both end the block below.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
         on_ready(f"http://{host}:{listener.getsockname()[1]}/metrics")
         uvicorn.Server(config).run([listener])

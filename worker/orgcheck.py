@@ -61,6 +61,13 @@ class _AskingQueue(Queue):
         return wait_s if wait_s <= LONGEST_WAIT_S else Wait("rate", int((time.time() + wait_s) * 1000))
 
 
+class _FreshAuthenticator(Authenticator):
+    """Trusts no token that was given before: it says nothing of the credentials as they are now."""
+
+    def _kept(self, org: Org) -> None:
+        del org
+
+
 def is_local(url: str) -> bool:
     """Say whether what travels to this URL stays on this machine."""
     parts = urlsplit(url)
@@ -166,7 +173,7 @@ def _rate(state: OrgState, org: Org) -> Finding:
 
 def _vendor(org: Org, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
     queue = _AskingQueue(client)
-    credentials = Authenticator(queue=queue, client=vendor).credentials(org)
+    credentials = _FreshAuthenticator(queue=queue, client=vendor).credentials(org)
     if isinstance(credentials, Wait):
         yield _not_asked(org, credentials)
     elif isinstance(credentials, AuthFailed):

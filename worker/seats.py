@@ -1,7 +1,7 @@
 """Fairness among orgs: the places of the pool are shared, and no org, however slow or large, takes them all.
 
-An org may hold half of the pool while there are others, orgs in trouble half of it together, and the last
-place is for one that has none. With one org alone nothing is counted.
+An org may hold half of the pool while others have some of it, orgs in trouble half of it together, and the
+last place always stays for one that has none. With one org alone nothing is counted.
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ class Seats:
             self._queue.client.zadd(keys.POOL, {f"{worker} {places}": (now_s + ALIVE_S) * 1000})
 
     @contextmanager
-    def take(self, org: Org, *, alone: bool) -> Iterator[bool]:
-        """Hold a place for as long as the block lasts; yields whether there was one."""
+    def take(self, org: Org, *, alone: bool) -> Iterator[int]:
+        """Hold a place for as long as the block lasts.
+
+        Yields how many batches the org may have in flight at once, 0 if there was no place for this one.
+        """
         if alone:
-            yield True
+            yield org.max_in_flight
             return
         seat = new_id()
         with reaching("seats"):
             probing = self._queue.client.hexists(keys.key(org.name, "gate"), "probing")
         hold_ms = int((SEND_WINDOW_S + org.http_timeout_s + SEND_WINDOW_S) * 1000)
         args = [org.name, seat, hold_ms, int(probing)]
-        taken = bool(self._queue.store.call("take_seat", [keys.SEATS, keys.POOL], args))
+        share = self._queue.store.call("take_seat", [keys.SEATS, keys.POOL], args)
         try:
-            yield taken
+            yield min(int(share), org.max_in_flight)
         finally:
             with reaching("seats"):
                 name = f"{org.name} {seat}"

@@ -1,7 +1,7 @@
 """What orgs are doing right now: their queues, dead letters, gate and pace; for status and metrics.
 
 Every number is read from where it is kept, in two pipelines for all orgs together; no key is searched for.
-How fast an org may go, only ``scripts/look.lua`` knows: the one brain is asked, not copied.
+How fast an org may go, only ``scripts/gauge.lua`` can say: the one brain is asked, not copied.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WINDOWS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Whether batches may start, and why not; times are the vendor-facing ones, ISO 8601."""
+    """Whether batches may start, and why not; times are ISO 8601."""
 
     state: str  # open, closed (opens by itself), probing (one batch of one job at a time), paused (by resume)
     why: str | None = None
@@ -112,7 +112,7 @@ class Survey:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._look = Store(client).script("look")
+        self._gauge = Store(client).script("gauge")
 
     def states(self, orgs: Mapping[str, Org | None]) -> list[OrgState]:
         """Return each org's state; the settings are ``None`` of one that isn't configured.
@@ -138,7 +138,7 @@ class Survey:
         if settings is None:
             pipe.echo("")
         else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
-            self._look([keys.slot(name)], [json.dumps(gate_config(settings))], client=pipe)
+            self._gauge([keys.slot(name)], [json.dumps(gate_config(settings))], client=pipe)
         pipe.lindex(keys.key(name, "queue"), 0)
         pipe.llen(keys.key(name, "queue"))
         pipe.llen(keys.key(name, "isolate"))
@@ -173,7 +173,7 @@ def org_status(client: redis.Redis, org: str, settings: Org | None = None) -> di
 def _state(
     name: str, settings: Org | None, reply: Sequence[Any], oldest_s: float | None, now_ms: float
 ) -> OrgState:
-    looked, _, *counts = reply
+    gauged, _, *counts = reply
     if failed := [answer for answer in counts if isinstance(answer, Exception)]:
         raise StoreError(f"Redis refused to show org {name}: {failed[0]}") from failed[0]
     queued, isolated, retrying, in_flight, missing, gate, stats, *dead = counts
@@ -189,15 +189,15 @@ def _state(
         dead={kind.value: count for kind, count in zip(DeadKind, dead, strict=True)},
         stats={counter: int(n) for counter, n in stats.items()},
         gate=_gate(gate, now_ms),
-        pace=_pace(settings, looked),
+        pace=_pace(settings, gauged),
     )
 
 
-def _pace(settings: Org | None, looked: Any) -> Pace | None:
-    """Read what ``look.lua`` answered; a server that can't write now refuses scripts, and only those."""
-    if settings is None or not isinstance(looked, str):
+def _pace(settings: Org | None, gauged: Any) -> Pace | None:
+    """Read what ``gauge.lua`` answered; a server that can't write now refuses scripts, and only those."""
+    if settings is None or not isinstance(gauged, str):
         return None
-    found = json.loads(looked)
+    found = json.loads(gauged)
     longest_s = max(limit.window_s / limit.count for limit in settings.limits)
     return Pace(
         ripe=found["ripe"],

@@ -31,9 +31,10 @@ def deliver(org: str, seen: str = "") -> dict[str, Any]:
     here = services()
     orgs = here.settings.orgs()
     mine = here.settings.org(org)
-    with bound_contextvars(org=org), here.seats.take(mine, alone=len(orgs) == 1) as seated:
+    with bound_contextvars(org=org), here.seats.take(mine, alone=len(orgs) == 1) as share:
         done: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
-        if seated:
+        if share:
+            mine = mine.model_copy(update={"max_in_flight": share})
             done = here.delivery.deliver(mine, on_more=lambda: _send_another(here.queue, org))
     if isinstance(done, Delivered):
         here.queue.hint(org, done.settled.at)
@@ -82,8 +83,12 @@ def enqueue(
 
 
 def _send_another(queue: Queue, org: str) -> None:
-    deliver.delay(org)
-    queue.hint(org, int(time.time() * 1000) + 2000)  # should that message get lost
+    """Send for another batch; never raises, since the one that was claimed must go its way."""
+    try:
+        queue.hint(org, int(time.time() * 1000) + 2000)  # should the message get lost
+        deliver.apply_async((org,), retry=False)
+    except Exception as error:  # noqa: BLE001 - the broker's errors are many
+        log.warning("delivery.not_sent_for", reason=str(error))
 
 
 def _counts(done: Delivered) -> dict[str, Any]:

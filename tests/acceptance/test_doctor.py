@@ -14,7 +14,6 @@ from support import badges, environment
 from worker import keys
 from worker.config import Settings
 from worker.connection import Connection
-from worker.queue import Queue
 from worker.sandbox import SandboxServer
 from worker.vendor import Fault, SandboxSettings
 
@@ -80,7 +79,7 @@ def examined(env: dict[str, str], *options: str, expect: int) -> Report:
 
 
 def test_all_is_well(env: dict[str, str], vendor: SandboxServer) -> None:
-    """Every part is named as well, but that no worker runs; the vendor was asked once, paid from the limit."""
+    """Every part is well, but that no worker runs; the vendor was asked once, paid from the limit."""
     with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
         before = len(vendor.vendor.ledger().exchanges)
         report = examined(env, expect=0)
@@ -100,7 +99,8 @@ def test_all_is_well(env: dict[str, str], vendor: SandboxServer) -> None:
         "gate": "ok",
         "rate": "ok",
         "vendor": "ok",
-    } | ({"vendor clock": "ok"} if ("vendor clock", "default") in report else {})
+        "vendor clock": "ok",
+    }
     assert "credentials are good" in report["vendor", "default"]["detail"]
 
 
@@ -127,7 +127,7 @@ def test_each_org_and_what_ails_it(env: dict[str, str], tmp_path: Path) -> None:
         "nowhere": "fail",
         "closed": "fail",
     }
-    assert "BADGES_BASIC_PASSWORD" in said["default"]["cure"].replace(" and ", " and BADGES_")
+    assert "BASIC_PASSWORD" in said["default"]["cure"]
     assert "oauth_secret" in said["refused"]["cure"].lower()
     assert "DNS" in said["nowhere"]["cure"]
     assert "firewall" in said["closed"]["cure"]
@@ -138,7 +138,6 @@ def test_a_paused_org_is_asked_all_the_same(env: dict[str, str]) -> None:
     badges("pause", "--reason", "mending", env=env)
     with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
         client.hset(keys.key("default", "stats"), mapping={"status:200": 100, "elapsed_ms": 1_000_000})
-        client.hset(keys.key("default", "gate"), mapping={"batch_size": 5})
         client.sadd(keys.ORGS, "gone")
         client.rpush(keys.key("gone", "queue"), "x")
         report = examined(env, expect=0)
@@ -154,8 +153,8 @@ def test_a_vendor_in_trouble_is_a_warning(env: dict[str, str], vendor: SandboxSe
     vendor.vendor.add_fault(Fault(fault="status", status=503, on="read", times=1))
     done = badges("doctor", "--org", "default", env=env | {"COLUMNS": "200"})
     said = done.stdout.decode()
-    (line,) = [line for line in said.splitlines() if " vendor " in line]
-    assert line.split()[:3] == ["warn", "vendor", "default"]
+    (line,) = [line for line in said.splitlines() if line.split()[1:3] == ["vendor", "default"]]
+    assert line.split()[0] == "warn"
     assert "503" in line
     assert "→ start one: badges worker" in said
 
@@ -166,7 +165,6 @@ def test_a_server_that_cannot_keep_the_promises(tmp_path: Path) -> None:
         client.config_set("appendonly", "no")
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("maxmemory", client.info("memory")["used_memory"] * 10 // 9)
-        Queue(client)
         report = examined(environment(redis_url=own.url), "--org", "default", expect=1)
     assert {check: report[check, None]["cure"] for check in ("redis persistence", "redis eviction")} == {
         "redis persistence": "appendonly yes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -23,7 +22,9 @@ from worker import keys
 from worker.client import fence_now
 from worker.config import Org, Settings
 from worker.connection import Connection
+from worker.producer import BadgeQueue
 from worker.queue import SEND_WINDOW_S, Queue
+from worker.runs import Reports
 from worker.sandbox import SandboxServer
 from worker.vendor import SandboxSettings
 
@@ -108,22 +109,21 @@ class Place:
         with process(command, env=self.env | more, log=self.folder / "worker.log") as running:
             yield running
 
-    def bring(self, number: int = ROWS, *, run: str = "run") -> None:
-        """Import badges."""
-        rows = "".join(f"{BADGE},{n + 1}\n" for n in range(number))
-        text = f"badgeMetaId,customerId\n{rows}".encode()
-        assert badges_json("import", "-", "--run", run, env=self.env, stdin=text)["accepted"] == number
+    def bring(self, number: int = ROWS) -> None:
+        """Enqueue badges."""
+        items = [{"badgeMetaId": BADGE, "customerId": n + 1} for n in range(number)]
+        queue = BadgeQueue(settings=Settings(), connection=self.connection)
+        assert queue.enqueue(items, run="run").accepted == number
 
-    def states(self, run: str = "run") -> Counter[str]:
-        """Count a run's jobs by state, as its counters tell it, at no cost."""
-        found: Any = self.client.hgetall(keys.key("default", "run", run))
+    def states(self) -> Counter[str]:
+        """Count the jobs by state, as their run's counters tell it, at no cost."""
+        found: Any = self.client.hgetall(keys.key("default", "run", "run"))
         states = ("queued", "sending", "retrying", "issued", "dead")
         return +Counter({state: int(found.get(state, 0)) for state in states})
 
-    def rows(self, run: str = "run") -> list[dict[str, Any]]:
-        """Return a run's jobs as ``badges results`` tells them."""
-        done = badges("results", "--run", run, env=self.env)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the jobs as ``badges results`` tells them."""
+        return list(Reports(client=self.client, orgs={"default": self.org}).results(run="run"))
 
     def issued(self) -> Counter[int]:
         """Count what the vendor issued, by customer."""
@@ -159,13 +159,18 @@ def give_up_leases(place: Place) -> None:
 # Stopped between claim and send
 
 
-def stop_before_sending(place: Place, doorstep: Doorstep, worker: subprocess.Popen[bytes]) -> None:
-    """Stop a worker after its claim and before its first byte, and wait until its time to send is over."""
+def stop_before_sending(doorstep: Doorstep, worker: subprocess.Popen[bytes]) -> socket.socket:
+    """Stop a worker after its claim and before its first byte, until its time to send is over.
+
+    Its connection stands by then, and it doesn't know that yet. Returns what it is connected to.
+    """
     doorstep.wait_for_somebody()
     worker.send_signal(signal.SIGSTOP)
-    assert place.states() == {"sending": ROWS}
     over = fence_now() + SEND_WINDOW_S + 0.1
+    listener = doorstep.open()
+    wait_for(lambda: not _connecting_to(doorstep.port))
     wait_for(lambda: fence_now() > over)
+    return listener
 
 
 @contextmanager
@@ -182,12 +187,12 @@ def test_a_worker_that_was_stopped_sends_nothing_late(place: Place) -> None:
     """Stopped between claim and send until its lease is gone: it sends nothing; all is issued once."""
     with doorstep() as step, place.worker(BADGES_API_BASE_URL=f"http://127.0.0.1:{step.port}") as worker:
         place.bring()
-        stop_before_sending(place, step, worker)
+        listener = stop_before_sending(step, worker)
+        assert place.states() == {"sending": ROWS}
         place.queue.pause("default", why="operator", reason="test")
         give_up_leases(place)
         assert place.states() == {"dead": ROWS}
-        with FaultProxy(place.vendor.url, listener=step.open()) as proxy:
-            wait_for(lambda: not _connecting_to(step.port))  # it is connected, and doesn't know it yet
+        with FaultProxy(place.vendor.url, listener=listener) as proxy:
             worker.send_signal(signal.SIGCONT)
             # In doubt from this very batch; its holder knows better, and puts them back.
             wait_for(lambda: place.states() == {"queued": ROWS})
@@ -205,7 +210,7 @@ def test_a_worker_that_was_stopped_disturbs_no_other(place: Place) -> None:
     """Given up, replayed and issued by another meanwhile: the one that wakes up sends and changes nothing."""
     with doorstep() as step, place.worker(BADGES_API_BASE_URL=f"http://127.0.0.1:{step.port}") as worker:
         place.bring()
-        stop_before_sending(place, step, worker)
+        listener = stop_before_sending(step, worker)
         give_up_leases(place)
         with place.worker():
             assert badges_json("dead", "replay", env=place.env)["replayed"] == 0  # not unless it is said
@@ -213,8 +218,7 @@ def test_a_worker_that_was_stopped_disturbs_no_other(place: Place) -> None:
             assert said["replayed"] == ROWS
             wait_for(lambda: place.states() == {"issued": ROWS})
         before = place.rows()
-        with FaultProxy(place.vendor.url, listener=step.open()) as proxy:
-            wait_for(lambda: not _connecting_to(step.port))
+        with FaultProxy(place.vendor.url, listener=listener) as proxy:
             worker.send_signal(signal.SIGCONT)
             wait_for(lambda: "batch.too_late" in place.log())
             worker.send_signal(signal.SIGTERM)
@@ -246,11 +250,10 @@ def test_what_is_not_durable_is_not_sent(place: Place) -> None:
     place.client.config_set("appendfsync", "no")  # what was written is on disk some day
     with place.worker():
         place.queue.resume(place.org)
-        wait_for(lambda: place.log().count("claim.failed") >= 2)
-        wait_for(lambda: place.states() == {"queued": ROWS})
-        assert "on disk" in place.log()
+        wait_for(lambda: "{'waits_for': 'store'}" in place.log())
+        assert "claim is on disk" in place.log()
         assert place.vendor.vendor.ledger().exchanges == ()
-        assert place.client.zcard(keys.key("default", "leases")) <= 1  # a batch for each that it gave back
+        assert place.states() <= Counter(queued=ROWS, sending=ROWS)
         place.client.config_set("appendfsync", "always")
         wait_for(lambda: place.states() == {"issued": ROWS})
     assert place.issued() == dict.fromkeys(range(1, ROWS + 1), 1)

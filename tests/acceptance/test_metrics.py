@@ -194,7 +194,7 @@ def test_the_gate_is_in_one_state(place: Place) -> None:
 
 
 def test_what_the_vendor_taught(place: Place) -> None:
-    """The rate and the batch size are those that the gate really applies; what is configured stands beside."""
+    """Rate and batch size are those that the gate really applies; what is configured stands beside."""
     assert place.value("allowed_requests_per_second", org="eu") == pytest.approx(1)
     assert place.value("rate_learned", org="eu") == 0
     now_us = time.time() * 1e6
@@ -281,8 +281,8 @@ def test_health(place: Place, tmp_path: Path) -> None:
         said = httpx.get(url).text
         assert [line for line in said.splitlines() if line[0] != "#"] == ["badges_up 0.0"]
         assert "marker" not in answer.text + said + log.read_text()
-        running.send_signal(signal.SIGINT)
-        assert running.wait(5) == 0
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
     assert "Traceback" not in log.read_text()
 
 

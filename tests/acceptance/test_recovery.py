@@ -25,6 +25,7 @@ from worker import keys
 from worker.app import DELIVER_QUEUE
 from worker.config import Settings
 from worker.connection import Connection
+from worker.producer import BadgeQueue
 from worker.queue import SEND_WINDOW_S
 from worker.sandbox import SandboxServer
 from worker.vendor import Exchange, SandboxSettings
@@ -51,9 +52,10 @@ class Place:
             yield running
 
     def bring(self, number: int, *, run: str = "run", first: int = 1) -> None:
-        """Import badges."""
-        done = badges_json("import", "-", "--run", run, env=self.env, stdin=rows_of(number, first=first))
-        assert done["accepted"] == number
+        """Enqueue badges."""
+        items = [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
+        queue = BadgeQueue(settings=Settings(), connection=self.connection)
+        assert queue.enqueue(items, run=run).accepted == number
 
     def states(self, run: str = "run") -> Counter[str]:
         """Count a run's jobs by state, as its counters tell it, at no cost."""
@@ -247,14 +249,16 @@ def test_a_broker_that_is_away(place: Place, tmp_path: Path) -> None:
     """Calls in flight are finished and settled, and none is claimed and forgotten; it goes on afterwards."""
     place.vendor.vendor.configure(SandboxSettings(latency_s=(0.2, 0.4)))
     place.bring(60 * BATCH)
-    with Connection.open(Settings(data_dir=tmp_path / "broker")) as broker:
-        with place.worker(BADGES_BROKER_URL=broker.broker_url):
-            wait_for(lambda: len(place.exchanges()) >= 8 and place.in_flight())
-            os.kill(int((tmp_path / "broker" / "server.pid").read_text()), signal.SIGKILL)
-            wait_for(lambda: not place.in_flight() and not place.states()["sending"], within_s=15)
-            assert broker.server
-            broker.server.start()
-            place.wait_for(issued=60 * BATCH)
+    with (
+        Connection.open(Settings(data_dir=tmp_path / "broker")) as broker,
+        place.worker(BADGES_BROKER_URL=broker.broker_url),
+    ):
+        wait_for(lambda: len(place.exchanges()) >= 8 and place.in_flight())
+        os.kill(int((tmp_path / "broker" / "server.pid").read_text()), signal.SIGKILL)
+        wait_for(lambda: not place.in_flight() and not place.states()["sending"], within_s=15)
+        assert broker.server
+        broker.server.start()
+        place.wait_for(issued=60 * BATCH)
     assert place.each_once(60 * BATCH)
 
 

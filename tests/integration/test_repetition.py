@@ -24,6 +24,7 @@ from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack
 from worker.policy import Retry as RetryLater
 from worker.queue import Batch, Item, Queue, Sent, Suspects
+from worker.wire import gate_config
 
 ORG = configured(batch_size=5)
 SETTLEMENTS = (
@@ -97,6 +98,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "resolve: discard": lambda q, _: _unsaid(q.resolve(ORG, "doubt2", "discard")),
     "conclude_check": lambda q, _: q.conclude_check("default", SUSPECTS, "cleared", call="c"),
     "look": lambda q, _: q.look(ORG).why,
+    "gauge": lambda q, _: q.store.call("gauge", [keys.slot("default")], [gate_config(ORG)])["width"],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
     "take_seat": lambda q, _: q.store.call("take_seat", [keys.SEATS, keys.POOL], ["o", "c", 60_000, 0]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
@@ -128,7 +130,7 @@ def test_the_second_call_changes_nothing_and_answers_the_same(
     before = contents(client)
     first = CALLS[name](queue, scene)
     after = contents(client)
-    assert (after != before) == (name not in {"look", "claim: nothing", "resume"})
+    assert (after != before) == (name not in {"look", "gauge", "claim: nothing", "resume"})
     assert CALLS[name](queue, scene) == first
     assert contents(client) == after
 

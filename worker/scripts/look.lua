@@ -1,46 +1,11 @@
 #!lua flags=allow-oom
--- Say when the org needs somebody, what it waits for, and how fast it may go now; for the sweep that heals
--- lost hints, for status and metrics. On a full server as well: it only ever takes away.
+-- Say when the org needs somebody and what it waits for, for the sweep that heals lost hints. On a full
+-- server as well: it only ever takes away.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  JSON: cfg of the gate
--- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent = {one per limit}, per_minute}
---          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
---          may carry now; spacing_us: between two sends now, learned or configured; sent: in the last
---          window of each limit; per_minute: sends in the last minute
+-- Returns  JSON: {at, why}; at in ms, -1 never
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg, gate = cjson.decode(ARGV[1]), read_gate()
 gate.size = gate.size or ring_size(cfg)
-gate.n = gate.n or 0
-
--- The ring is in order of time, near enough; reading all of a large one would stop the server.
-local function sent_within(us)
-  local first, behind = math.max(0, gate.n - gate.size), gate.n
-  while first < behind do
-    local middle = math.floor((first + behind) / 2)
-    if sent_at(middle, gate.size) > NOW_US - us then behind = middle else first = middle + 1 end
-  end
-  return gate.n - first
-end
-
--- A ring that is full of the last minute's sends has forgotten the earlier ones: then its pace counts.
-local function per_minute()
-  local minute = 60000000
-  local sends = sent_within(minute)
-  if sends < gate.size then return sends end
-  local remembered_us = math.max(NOW_US - sent_at(gate.n - sends, gate.size), longest_window_us(cfg))
-  return math.floor(sends * math.max(1, minute / remembered_us) + 0.5)
-end
-
-local sent = {}
-for n, limit in ipairs(cfg.limits) do sent[n] = sent_within(limit[2]) end
 local at, why = when(cfg, gate)
-return cjson.encode({
-  at = instant(next_look(at)),
-  why = why,
-  ripe = ripe_at(cfg, gate) <= NOW,
-  width = width(cfg, gate),
-  spacing_us = spacing_us(cfg, gate),
-  configured_us = spacing_us(cfg, {}),
-  sent = sent,
-  per_minute = per_minute(),
-})
+return cjson.encode({at = instant(next_look(at)), why = why})

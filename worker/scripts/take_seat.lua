@@ -4,19 +4,16 @@
 -- KEYS[2]  the pool   zset "worker places" -> until when it is believed alive, ms
 -- ARGV[1]  org    ARGV[2]  id, made by the caller    ARGV[3]  how long at most, ms
 -- ARGV[4]  1 if the org is probing: orgs in trouble have half of the pool together
--- Returns  1 if the seat is taken
+-- Returns  how many the org may have at once if the seat is taken, else 0
 -- Repeated: the same id has the same seat.
 local org, id, hold_ms, probing = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(NOW))
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(NOW))
 local seat = org .. ' ' .. id .. (probing and ' probing' or '')
-if redis.call('ZSCORE', KEYS[1], seat) then return 1 end
-
 local places = 0
 for _, worker in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   places = places + tonumber(worker:match('(%d+)$'))
 end
-local half = math.max(1, math.floor(places / 2))
 
 local total, ours, in_trouble = 0, 0, 0
 for _, taken in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
@@ -24,8 +21,12 @@ for _, taken in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   if taken:match('^%S+') == org then ours = ours + 1 end
   if taken:match(' probing$') then in_trouble = in_trouble + 1 end
 end
-if ours >= half or (probing and in_trouble >= half) then return 0 end
--- The last place is for an org that has none.
+local half = math.max(1, math.floor(places / 2))
+-- Half while others have some; and the last one always stays for an org that has none.
+local share = math.max(1, total > ours and half or places - 1)
+
+if redis.call('ZSCORE', KEYS[1], seat) then return share end
+if ours >= share or (probing and in_trouble >= half) then return 0 end
 if ours > 0 and total >= places - 1 then return 0 end
 redis.call('ZADD', KEYS[1], int(NOW + hold_ms), seat)
-return 1
+return share

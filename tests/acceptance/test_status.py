@@ -1,0 +1,188 @@
+"""``badges status``: what a person on call sees at a glance, and what programs read."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import ANY
+
+import pytest
+import redis
+from support import badges, badges_json, environment, item, process, wait_for
+
+from worker import keys
+from worker.config import Org
+from worker.connection import Connection
+from worker.job import DeadKind
+from worker.outcome import Issued, Signal, Verdict
+from worker.policy import Complete, DeadLetter, Settlement
+from worker.queue import Batch, Queue, Sent, new_id
+
+DATABASE = 13  # of the session's server: these tests disturb no others
+ORGS = """
+[eu]
+api_base_url = "https://eu.example.com"
+rate_limit = "5/second"
+
+[slow]
+api_base_url = "https://slow.example.com"
+rate_limit = "1000/day,90/minute"
+"""
+COMMAND = [sys.executable, "-m", "worker.cli", "status", "--watch"]
+FAST = Org(rate_limit="1000/minute,1000/second", batch_linger_s=0, max_in_flight=100)
+
+
+@pytest.fixture
+def client(connection: Connection) -> Iterator[redis.Redis]:
+    """An empty database."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as opened:
+        opened.flushdb()
+        yield opened
+        opened.flushdb()
+
+
+@pytest.fixture
+def env(connection: Connection, tmp_path: Path) -> dict[str, str]:
+    """Three orgs."""
+    (tmp_path / "orgs.toml").write_text(ORGS)
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    return environment(redis_url=url, orgs_file=tmp_path / "orgs.toml", rate_limit=FAST.rate_limit)
+
+
+@pytest.fixture
+def queue(client: redis.Redis) -> Queue:
+    """A queue with 250 jobs, one of which the vendor rejected, 99 of which it issued."""
+    queue = Queue(client)
+    queue.enqueue(FAST, run="r", items=[item(n) for n in range(250)], call=new_id())
+    batch = queue.claim(FAST, new_id())
+    assert isinstance(batch, Batch)
+    issued: list[Settlement] = [Complete(Issued(f"e{job.id}")) for job in batch.jobs]
+    issued[0] = DeadLetter(DeadKind.REJECTED, "1054", "no such badge")
+    queue.settle(FAST, batch, issued, verdict=Verdict((), Signal.OK), sent=Sent("200", 9))
+    return queue
+
+
+@pytest.mark.usefixtures("queue")
+def test_the_contract(env: dict[str, str], client: redis.Redis) -> None:
+    """Depth, age, what retries, flies and died, the gate, what was learned, the rate against the limit."""
+    now_ms = int(time.time() * 1000)
+    learned = {"learned": 120_000, "learned_at": now_ms * 1000}
+    smaller = {"batch_size": 50, "batch_size_until": now_ms + 60_000}
+    client.hset(keys.key("default", "gate"), mapping=learned | smaller)
+    client.zadd(keys.key("default", "retry"), {"x": now_ms + 60_000})
+    (said,) = badges_json("status", "--org", "default", env=env)
+    assert said.pop("oldest_s") >= 0
+    assert said == {
+        "org": "default",
+        "configured": True,
+        "queued": 150,
+        "isolated": 0,
+        "retrying": 1,
+        "in_flight": 0,
+        "dead": {"rejected": 1},
+        "missing_badges": 1,
+        "gate": {
+            "state": "open",
+            "open": True,
+            "why": None,
+            "reason": None,
+            "since": None,
+            "closed_until": None,
+            "breaker": "ok",
+            "rate_per_minute": pytest.approx(500, rel=0.02),
+            "batch_size": 50,
+        },
+        "sent_last_minute": 1,
+        "limit_per_minute": 1000,
+        "limits": [{"limit": "1000/second", "sent": ANY}, {"limit": "1000/minute", "sent": 1}],
+    }
+    table = badges("status", env=env | {"COLUMNS": "250"}).stdout.decode()
+    (line,) = [line for line in table.splitlines() if line.split()[0] == "default"]
+    taught = "batches of 50 at most; 1 badges unknown"
+    for words in ("150", "1/1,000", "1 rejected", "open; slowed to ", taught):
+        assert words in line
+    assert len(table.splitlines()) == 4
+
+
+def test_the_rate_of_limits_longer_and_shorter_than_a_minute(
+    env: dict[str, str], client: redis.Redis
+) -> None:
+    """A ring that holds less than a minute tells its pace; one that holds more, the last minute alone."""
+    client.sadd(keys.ORGS, "eu", "slow")
+    now_us = time.time() * 1e6
+    ago = {"eu": [60, 5, 0.8, 0.6, 0.4, 0.2, 0], "slow": [7000, 3600, 59, 58, 30, 10]}
+    sizes = {"eu": 5, "slow": 1000}
+    for org, seconds in ago.items():
+        for n, second in enumerate(seconds):
+            place = n % sizes[org] * 16
+            client.setrange(keys.key(org, "ring"), place, f"{now_us - second * 1e6:016.0f}")
+        client.hset(keys.key(org, "gate"), mapping={"n": len(seconds), "size": sizes[org]})
+    said = {org["org"]: org for org in badges_json("status", env=env)}
+    # Five in the second before; the command itself took some time to look.
+    assert 0 < said["eu"]["sent_last_minute"] <= said["eu"]["limit_per_minute"] == 300
+    assert (said["slow"]["sent_last_minute"], said["slow"]["limit_per_minute"]) == (
+        pytest.approx(3, abs=1),
+        0.7,
+    )
+    assert said["slow"]["limits"][1] == {"limit": "1000/day", "sent": 6}
+
+
+def test_a_gate_that_is_not_open(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:
+    """Paused and why, the breaker, and an org that nobody has configured."""
+    queue.pause("default", why="operator", reason="lunch")
+    client.hset(keys.key("eu", "gate"), mapping={"probing": 2})
+    queue.enqueue(Org(name="gone"), run="r", items=[item(1, org="gone")], call=new_id())
+    said = {org["org"]: org for org in badges_json("status", env=env)}
+    default, eu, gone = said["default"]["gate"], said["eu"]["gate"], said["gone"]
+    assert (default["state"], default["why"], default["reason"]) == ("paused", "operator", "lunch")
+    assert default["since"]
+    assert not default["open"]
+    assert (eu["state"], eu["breaker"], eu["open"]) == ("probing", "tripped", True)
+    assert (gone["configured"], gone["queued"], gone["limit_per_minute"]) == (False, 1, None)
+    table = badges("status", env=env | {"COLUMNS": "250"}).stdout.decode()
+    assert "paused operator lunch since" in table
+    assert "not configured" in table
+
+
+def test_watching_as_json(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
+    """A line a second, of what is so then; Ctrl-C ends it as a success."""
+    log = tmp_path / "watch.log"
+    with process([*COMMAND, "--json"], env=env, log=log) as running:
+        wait_for(lambda: log.exists() and log.read_text().count("\n") >= 1)
+        queue.pause("default", why="operator", reason="")
+        wait_for(lambda: json.loads(log.read_text().splitlines()[-1])[0]["gate"]["state"] == "paused")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(5) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_watching_on_a_terminal(env: dict[str, str], queue: Queue) -> None:
+    """The table is drawn again in its place; after Ctrl-C it stays, and the cursor is back."""
+    ours, theirs = pty.openpty()
+    env |= {"COLUMNS": "150", "TERM": "xterm"}
+    shown = b""
+    with subprocess.Popen(COMMAND, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        try:
+            while b"open" not in shown:
+                shown += os.read(ours, 4096)
+            queue.pause("default", why="operator", reason="lunch")
+            while b"lunch" not in shown:
+                shown += os.read(ours, 4096)
+            running.send_signal(signal.SIGINT)
+            assert running.wait(10) == 0
+            while b"\x1b[?25h" not in shown:
+                shown += os.read(ours, 4096)
+        finally:
+            running.kill()
+            os.close(ours)
+    assert b"\x1b[1A" in shown  # drawn in its place
+    assert b"Traceback" not in shown
