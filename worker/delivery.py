@@ -53,11 +53,11 @@ class Delivery:
     client: VendorClient
     auth: Authenticator
 
-    def deliver(self, org: Org, *, on_more: Callable[[], None]) -> Delivered | Wait:
+    def deliver(self, org: Org, *, go_on: Callable[[Batch | Settled], None]) -> Delivered | Wait:
         """Send one batch and settle it, or say what there is to wait for.
 
-        ``on_more`` is called before the PUT when there is room for another batch, and after it when
-        this one held the last place.
+        ``go_on`` is called after the claim and after the settlement, to start another delivery if there
+        is ``more`` to send now, or to have the org looked at again at ``look_at_ms``.
         """
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
@@ -66,15 +66,13 @@ class Delivery:
         batch = self._claim(org)
         if isinstance(batch, Wait):
             return batch
-        if batch.more:
-            on_more()
+        go_on(batch)
         with bound_contextvars(batch=batch.id):
             answer = self._send(org, batch, credentials, asked_at)
             if isinstance(answer, Wait):
                 return answer
             delivered = self._settle(org, batch, credentials, *answer)
-        if delivered.settled.more:
-            on_more()
+        go_on(delivered.settled)
         return delivered
 
     def _credentials(self, org: Org) -> Credentials | Wait:
@@ -138,7 +136,7 @@ class Delivery:
         if isinstance(batch, Wait):
             return batch
         settled = self.queue.release(org, batch.id, batch.jobs)
-        return Wait(why, settled.at)
+        return Wait(why, settled.look_at_ms)
 
 
 def _insist(call: Callable[[], T]) -> T:

@@ -55,17 +55,19 @@ class DoubtChecker:
         witness = suspects.witness
         if witness is None or witness.issued_at_ms <= suspects.in_doubt_since_ms:
             return "unknown"  # nothing issued since could tell whether a zero is just late
+        again = suspects.absent_since_ms
+        if again is not None:
+            if again > time.time() * 1000 - CHECK_AFTER_S * 1000:
+                return "unknown"
+            # The witness first: shown only after a zero was read, it would say nothing of that zero.
+            if not self._earn_count(org, witness.badge, witness.customer, credentials):
+                return "unknown"
         count = self._earn_count(org, suspects.badge, suspects.customer, credentials)
         if count is None:
             return "unknown"
         if count > 0:
             return "seen"
-        if suspects.absent_since_ms is None:
-            return "absent"
-        if suspects.absent_since_ms > time.time() * 1000 - CHECK_AFTER_S * 1000:
-            return "unknown"
-        shown = self._earn_count(org, witness.badge, witness.customer, credentials)
-        return "cleared" if shown else "unknown"
+        return "absent" if again is None else "cleared"
 
     def _earn_count(self, org: Org, badge: str, customer: int, credentials: Credentials) -> int | None:
         """Ask how often the customer earned the badge; ``None`` if there is no clear answer."""

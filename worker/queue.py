@@ -90,7 +90,7 @@ class Settled:
     queued: int
     late: int
     more: bool
-    at: int
+    look_at_ms: int
     twice: tuple[str, ...] = ()
 
 
@@ -273,4 +273,5 @@ class Queue:
         }
         answer = self.store.call("settle", [keys.slot(org.name)], [batch.id, what])
         answer["twice"] = tuple(answer.get("twice", ()))
+        answer["look_at_ms"] = answer.pop("at")
         return Settled(**answer)

@@ -105,6 +105,7 @@ def _status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
     for org in orgs:
         dead = ", ".join(f"{count:,} {kind}" for kind, count in org["dead"].items())
         oldest, sent, limit = org["oldest_s"], org["sent_last_minute"], org["limit_per_minute"]
+        color = _GATE_COLORS[org["gate"]["state"]] if org["configured"] else "red"
         grid.add_row(
             plain(org["org"]),
             f"{org['queued']:,}",
@@ -113,19 +114,20 @@ def _status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
             f"{org['in_flight']:,}",
             f"[red]{plain(dead)}[/]" if dead else "none",
             f"{sent:,}/{limit:,g}" if sent is not None and limit is not None else "",
-            f"[{_GATE_COLORS[org['gate']['state']]}]{plain(_gate_words(org))}[/]",
+            f"[{color}]{plain(_gate_words(org))}[/]",
         )
     return grid
 
 
 def _gate_words(org: Mapping[str, Any]) -> str:
     """Say what state the gate is in, why, and what was learned."""
+    if not org["configured"]:
+        return "not configured: nobody sends its jobs"
     gate, missing = org["gate"], org["missing_badges"]
     words = [gate["state"], gate["why"], gate["reason"]]
-    words += [f"since {gate['since']}"] if gate["since"] else []
-    words += [f"until {gate['closed_until']}"] if gate["closed_until"] else []
+    words += [f"since {gate['since'][:19]}Z"] if gate["since"] else []
+    words += [f"until {gate['closed_until'][:19]}Z"] if gate["closed_until"] else []
     notes = [" ".join(word for word in words if word)]
-    notes += ["not configured"] if not org["configured"] else []
     notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
     notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
     notes += [f"{missing:,} badges unknown to the vendor"] if missing else []

@@ -16,8 +16,8 @@ from worker.delivery import Delivered
 from worker.errors import ConfigError, DeliveryFailed, StoreError
 from worker.outcome import Signal
 from worker.producer import Intake, accept, new_run, sources, total
-from worker.queue import Queue, Wait
-from worker.wakeup import install
+from worker.queue import Batch, Queue, Settled, Wait
+from worker.wakeup import AHEAD_MS, install
 
 log = structlog.get_logger()
 
@@ -35,9 +35,8 @@ def deliver(org: str, seen: str = "") -> dict[str, Any]:
         done: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
         if share:
             mine = mine.model_copy(update={"max_in_flight": share})
-            done = here.delivery.deliver(mine, on_more=lambda: _send_another(here.queue, org))
+            done = here.delivery.deliver(mine, go_on=lambda step: _go_on(here.queue, org, step))
     if isinstance(done, Delivered):
-        here.queue.hint(org, done.settled.at)
         return _counts(done)
     here.queue.hint(org, done.look_at_ms, seen=seen)
     if done.check:
@@ -82,13 +81,13 @@ def enqueue(
     }
 
 
-def _send_another(queue: Queue, org: str) -> None:
-    """Send for another batch; never raises, since the one that was claimed must go its way."""
-    try:
-        queue.hint(org, int(time.time() * 1000) + 2000)  # should the message get lost
-        deliver.apply_async((org,), retry=False)
-    except Exception as error:  # noqa: BLE001 - the broker's errors are many
-        log.warning("delivery.not_sent_for", reason=str(error))
+def _go_on(queue: Queue, org: str, step: Batch | Settled) -> None:
+    """Start another delivery if there is more to send now; else, or if it gets lost, look again later."""
+    look_at_ms = step.look_at_ms
+    if step.more:
+        deliver.delay(org)
+        look_at_ms = int(time.time() * 1000) + AHEAD_MS
+    queue.hint(org, look_at_ms)
 
 
 def _counts(done: Delivered) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_messages_of_strangers(broker: Broker, tmp_path: Path) -> None:
     """A message is accepted; delivered twice, or sent twice, it enqueues nothing twice; bad items die."""
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
         send(broker, items(250), run="nightly", times=2, task_id="11111111-redelivered")
+        wait_for(lambda: broker.count("nightly", "total") == 250)
         send(broker, items(250), run="again")
         bad = [{"badgeMetaId": BADGE}, "text", {"badgeMetaId": BADGE, "customerId": 9000, "colour": "red"}]
         send(broker, [*bad, *items(1, first=9001)], run="mixed")

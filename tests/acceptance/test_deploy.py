@@ -179,11 +179,13 @@ class Machine:
 
         wait_for(healthy, within_s=30, what=f"{name} healthy: {self.log(name).read_text()[-3000:]}")
 
-    def stop(self, name: str, *, of: str = "") -> int:
-        """Send SIGTERM and return the exit status, which must be there within the grace period."""
-        process = self.running.pop(name)
-        process.send_signal(signal.SIGTERM)
-        return process.wait(seconds(self.services[of or name]["stop_grace_period"]))
+    def stop(self, *names: str) -> list[int]:
+        """Send one SIGTERM to each; return their exit statuses, there within the service's grace period."""
+        stopping = {name: self.running.pop(name) for name in names}
+        for process in stopping.values():
+            process.send_signal(signal.SIGTERM)
+        grace = {name: self.services[name.partition("-")[0]]["stop_grace_period"] for name in names}
+        return [process.wait(seconds(grace[name])) for name, process in stopping.items()]
 
     def end(self) -> None:
         """End whatever still runs."""
@@ -354,17 +356,15 @@ def test_compose_delivers_scales_survives_and_drains(machine: Machine) -> None:
         vendor.post("/_sandbox/settings", json={"latency_s": [2, 2]}).raise_for_status()
     machine.run("badges", "import", rows(machine.folder, start=2_000_000, count=1000), "--org", "demo")
     wait_for(machine.calls_in_flight, what="a call in flight")
-    for n in (2, 3):
-        machine.running[f"worker-{n}"].send_signal(signal.SIGTERM)
-    assert [machine.stop(f"worker-{n}", of="worker") for n in (2, 3)] == [0, 0]
+    assert machine.stop("worker-2", "worker-3") == [0, 0]
     left = machine.org()
     assert left["in_flight"] == 0, "what was sent is settled"
     assert left["dead"] == {"invalid": 2}
     assert machine.issued() - before == 598 + 1500 + 1000 - left["queued"]
     for service in ("metrics", "flower", "sandbox"):
         if service in machine.running:
-            assert machine.stop(service) in (0, -signal.SIGTERM)
-    assert machine.stop("redis") == 0
+            assert machine.stop(service)[0] in (0, -signal.SIGTERM)
+    assert machine.stop("redis") == [0]
 
 
 def test_compose_file_is_valid() -> None:

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import redis
 from faultproxy import FaultProxy
-from support import BADGE, badges, badges_json, configured, environment, process, wait_for, worker_command
+from support import BADGE, badges_json, configured, environment, item, process, wait_for, worker_command
 
 from worker import keys
 from worker.client import fence_now
 from worker.config import Org, Settings
 from worker.connection import Connection
+from worker.errors import NotDurable
 from worker.producer import BadgeQueue
 from worker.queue import SEND_WINDOW_S, Queue
 from worker.runs import Reports
@@ -261,15 +262,14 @@ def test_what_is_not_durable_is_not_sent(place: Place) -> None:
 
 
 def test_what_is_not_durable_is_not_accepted(place: Place) -> None:
-    """An import that can't be made durable says so and fails; repeated, it is the same acceptance."""
+    """What can't be made durable isn't called accepted; asked again, it is the same acceptance."""
+    ask = {"run": "run", "items": [item()], "call": "a-call"}
     place.client.config_set("appendfsync", "no")
-    text = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
-    done = badges("import", "-", "--run", "run", env=place.env, stdin=text, expect=1)
-    assert b"on disk" in done.stderr
+    with pytest.raises(NotDurable, match="on disk"):
+        place.queue.enqueue(place.org, **ask)
     place.client.config_set("appendfsync", "always")
-    said = badges_json("import", "-", "--run", "run", env=place.env, stdin=text)
-    assert (said["accepted"], said["duplicates"]) == (1, 0)
-    assert badges_json("run", "show", "run", env=place.env)["total"] == 1
+    assert place.queue.enqueue(place.org, **ask) == "a"
+    assert place.states() == {"queued": 1}
 
 
 # Told to stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -243,25 +244,30 @@ def test_both_formats_are_read_back(place: Place) -> None:
 
 
 def test_a_hundred_orgs(place: Place, tmp_path: Path) -> None:
-    """A scrape of them all takes some 50 ms on a quiet machine, searches for no key, and shows each."""
+    """A scrape of them all takes less than 50 ms on a quiet machine, searches for no key, and shows each."""
     file = tmp_path / "orgs.toml"
     orgs = {f"org{n}": Org(name=f"org{n}", api_base_url=f"https://{n}.example.com") for n in range(MANY)}
     file.write_text("\n".join(f'[{o.name}]\napi_base_url = "{o.api_base_url}"\n' for o in orgs.values()))
     for org in orgs.values():
         bring(place, org, 3)
     env = place.env | {"BADGES_ORGS_FILE": str(file)}
-    with metrics_command(env, tmp_path / "metrics.log") as (_, url), httpx.Client() as http:
-        searched = searches(place.client)
-        took = []
+    with metrics_command(env, tmp_path / "metrics.log") as (running, url), httpx.Client() as http:
+        http.get(url)
+        searched, began = searches(place.client), computed_s(running.pid)
         for _ in range(10):
-            began = time.perf_counter()
             text = http.get(url).text
-            took.append(time.perf_counter() - began)
+        per_scrape_s = (computed_s(running.pid) - began) / 10
         assert searches(place.client) == searched
     queued = [s for family in read_text(text) for s in family.samples if s.name == "badges_jobs_queued"]
     assert len(queued) == MANY + 1
     assert sum(sample.value for sample in queued) == 3 * MANY
-    assert min(took) < 0.1, took
+    assert per_scrape_s < 0.1  # of the processor: what else this machine does says nothing of us
+
+
+def computed_s(pid: int) -> float:
+    """Return the time that a process had the processor."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def searches(client: redis.Redis) -> int:

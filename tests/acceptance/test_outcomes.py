@@ -276,6 +276,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], str | Behaviour]] = {
     "down": ({"batch_size": 2}, says(521, HTML)),
     "refused": ({}, "pass"),
     "unknown-host": ({"api_base_url": "https://nothing.invalid"}, "pass"),
+    "no-host": ({"api_base_url": "https://a..b"}, "pass"),
     "tls": (TIGHT, "pass"),
     "stale": ({"auth": "oauth", "oauth_key": "key", "oauth_secret": "secret"}, "pass"),
 }
@@ -468,9 +469,9 @@ def test_nothing_listens(floor: Floor) -> None:
     assert floor.gate("refused")["state"] == "open"
 
 
-@pytest.mark.parametrize("org", ["unknown-host", "tls"])
+@pytest.mark.parametrize("org", ["unknown-host", "no-host", "tls"])
 def test_a_wrong_base_url(floor: Floor, org: str) -> None:
-    """A host that has no address or speaks no TLS: the jobs wait, status says why, and mended they go out."""
+    """No address, no possible name, no TLS: the jobs wait, status says so, and once mended they go out."""
     floor.wait(org, lambda: floor.client.hget(f"{{badges:{org}}}:gate", "probing"))
     (status,) = badges_json("status", "--org", org, env=floor.env)
     assert status["gate"]["state"] in ("closed", "probing")

@@ -382,10 +382,10 @@ def test_a_token_that_ended_early_costs_one_call(
     got(delivery.auth, org)
     end_all_tokens(sandbox)
     age(client, by_s=100)
-    refused = delivery.deliver(org, on_more=lambda: None)
+    refused = delivery.deliver(org, go_on=lambda _: None)
     assert isinstance(refused, Delivered)
     assert (refused.verdict.signal, refused.settled.queued) == (Signal.STALE_TOKEN, 3)
-    done = delivery.deliver(org, on_more=lambda: None)
+    done = delivery.deliver(org, go_on=lambda _: None)
     assert isinstance(done, Delivered)
     assert done.settled.issued == 3
     assert sandbox.vendor.ledger().issued_more_than_once == {}
@@ -400,11 +400,11 @@ def test_refused_credentials_pause_the_org_and_keep_the_jobs(
         oauth_org(sandbox, oauth_key="wrong"),
         configured(auth="basic", basic_token="wrong", api_base_url=sandbox.url),
     ):
-        delivery.deliver(wrong, on_more=lambda: None)
+        delivery.deliver(wrong, go_on=lambda _: None)
         assert client.hget(keys.key("default", "gate"), "paused") == "auth"
         assert Reports(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0]
         assert queue.resume(wrong)
-    done = delivery.deliver(oauth_org(sandbox), on_more=lambda: None)
+    done = delivery.deliver(oauth_org(sandbox), go_on=lambda _: None)
     assert isinstance(done, Delivered)
     assert done.settled.issued == 3
 
@@ -417,7 +417,7 @@ def test_no_secret_is_in_the_records_of_a_failure(
     org = oauth_org(sandbox, http_timeout_s=0.3)
     token = got(delivery.auth, org).headers[TOKEN_HEADER]
     sandbox.vendor.add_fault(Fault(fault="delay", seconds=1))
-    failed = delivery.deliver(org, on_more=lambda: None)
+    failed = delivery.deliver(org, go_on=lambda _: None)
     assert isinstance(failed, Delivered)
     assert failed.verdict.signal is Signal.IN_DOUBT
     kept = [str(client.hgetall(key)) for key in client.scan_iter(_type="hash")]

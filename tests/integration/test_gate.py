@@ -79,7 +79,7 @@ def test_retry_after_closes_the_gate_for_all(queue: Queue, client: redis.Redis) 
     done = answer(queue, batch, Signal.THROTTLED, retry_after_s=40)
     assert (done.queued, done.more) == (8, False)
     assert waits(queue).why == queue.look(ORG).why == "throttled"
-    assert done.at == waits(queue).look_at_ms
+    assert done.look_at_ms == waits(queue).look_at_ms
     assert 39 < closed_s(queue, client) <= 40
     assert claimed(queue).jobs == batch.jobs
 
@@ -184,7 +184,7 @@ def test_what_a_person_must_mend_pauses_the_org(
     """The jobs stay queued, the reason is kept in words, and nothing starts until it is resumed."""
     batch = claimed(queue)
     done = answer(queue, batch, signal)
-    assert (done.queued, done.at) == (8, -1)
+    assert (done.queued, done.look_at_ms) == (8, -1)
     assert gate(client)["paused"] == why
     assert gate(client)["reason"] == f"the vendor said {signal}"
     assert waits(queue) == Wait("paused", -1)
@@ -213,7 +213,7 @@ def test_a_pause_lets_what_is_in_flight_end(queue: Queue, client: redis.Redis) -
     batch = claimed(queue)
     queue.pause("default", why="operator", reason="tests")
     done = answer(queue, batch, Signal.OK, each=DONE)
-    assert (done.issued, done.more, done.at) == (8, False, -1)
+    assert (done.issued, done.more, done.look_at_ms) == (8, False, -1)
     assert client.zcard(keys.key("default", "inflight")) == 0
 
 
@@ -332,6 +332,35 @@ def test_a_429_to_the_very_first_call_is_learned_from_too(queue: Queue, client: 
     assert answer(queue, claimed(queue, org), Signal.THROTTLED, org=org).queued == 8
     assert "learned" in gate(client)
     assert spacing_us(queue, client, org) <= 2 * 600_000 * (1 + GUARD) + 1
+
+
+def test_an_outage_of_429s_teaches_one_lesson(queue: Queue, client: redis.Redis) -> None:
+    """Without a success in between the gate is closed for longer; the spacing isn't doubled each time."""
+    org = configured(batch_size=1, rate_limit="100/minute")
+    spaced = []
+    for _ in range(12):
+        answer(queue, claimed(queue, org), Signal.THROTTLED, org=org)
+        spaced.append(float(gate(client)["learned"]))
+        client.hdel(GATE, "closed_until", "due", "last")
+    assert spaced == [spaced[0]] * 12
+    answer(queue, claimed(queue, org), Signal.OK, each=DONE, org=org)
+    client.hdel(GATE, "due", "last")
+    answer(queue, claimed(queue, org), Signal.THROTTLED, org=org)
+    assert float(gate(client)["learned"]) > spaced[0]
+
+
+def test_a_lesson_never_holds_the_server_up(queue: Queue, client: redis.Redis) -> None:
+    """Also where the limit, and so the ring, is large: what was let through is found, not counted."""
+    org = configured(batch_size=1, rate_limit="100000/day,1000/second")
+    batch = claimed(queue, org)
+    now_us, day_us, sends = int(gate(client)["last"]), 86_400_000_000, 100_000
+    ring = "".join(f"{now_us - day_us * 2 * (sends - n) // sends:016d}" for n in range(sends))
+    client.set(keys.key("default", "ring"), ring)
+    client.hset(GATE, "n", sends)
+    before = int(client.info("commandstats")["cmdstat_getrange"]["calls"])
+    answer(queue, batch, Signal.THROTTLED, org=org)
+    assert int(client.info("commandstats")["cmdstat_getrange"]["calls"]) - before < 100
+    assert "learned" in gate(client)
 
 
 # -- sending late

@@ -143,7 +143,7 @@ def test_a_retry_waits_for_its_time(queue: Queue, client: redis.Redis) -> None:
     due = dict(client.zrange(keys.key("default", "retry"), 0, -1, withscores=True))
     assert [round(due[job_id] / 1000 - seconds) // 10 for job_id in ids(batch)] == [360, 6]
     assert [record(client, job_id).get("a") for job_id in ids(batch)] == ["1", None]
-    assert done.at == min(due.values())
+    assert done.look_at_ms == min(due.values())
     assert progress(client).states() == [0, 0, 2, 0, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", int(min(due.values())))
 
@@ -241,10 +241,10 @@ def test_who_frees_the_last_place_sends_for_another(queue: Queue) -> None:
 def test_a_settlement_says_when_to_look_again(queue: Queue, client: redis.Redis) -> None:
     """At once if something is ripe, never if nothing is left, else when the next retry is due."""
     batch = claim(queue, 1)
-    assert settle(queue, batch, issued()).at == -1
+    assert settle(queue, batch, issued()).look_at_ms == -1
     seconds, _ = client.time()
-    assert settle(queue, claim(queue, 1, first=1), BACK).at <= (seconds + 1) * 1000
-    assert settle(queue, claimed(queue), LATER).at >= (seconds + 3599) * 1000
+    assert settle(queue, claim(queue, 1, first=1), BACK).look_at_ms <= (seconds + 1) * 1000
+    assert settle(queue, claimed(queue), LATER).look_at_ms >= (seconds + 3599) * 1000
 
 
 # -- release

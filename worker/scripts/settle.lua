@@ -131,7 +131,11 @@ local act = {
   end,
   throttled = function()
     local times = more_often('throttled')
-    learn_spacing(s.cfg, gate, tonumber(redis.call('LINDEX', K.batch .. batch, 0) or NOW_US))
+    -- Only the first since a success: one 429 after the other is an outage, for which the gate closes. To
+    -- learn from each would double the spacing every time, and take days to narrow it again.
+    if times == 1 then
+      learn_spacing(s.cfg, gate, tonumber(redis.call('LINDEX', K.batch .. batch, 0) or NOW_US))
+    end
     close(s.wait_ms > 0 and s.wait_ms or growing_ms(times), 'throttled')
   end,
   unavailable = function()
