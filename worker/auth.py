@@ -76,11 +76,19 @@ class Authenticator:
         return bool(time.time() - token["fetched_at"] > FRESH_S)
 
     def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
+        if found := self._fresh(org):
+            return found
+        with self._alone(org) as ours:
+            if not ours:
+                return Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
+            return self._fresh(org) or self._fetch(org)  # somebody may have fetched one just before
+
+    def _fresh(self, org: Org) -> Credentials | None:
+        """Return the shared token if it is there and far enough from its end."""
         token = self._kept(org)
         if token and token["expires_at"] > time.time() + min(MARGIN_S, token["ttl"] / 4):
             return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
-        with self._alone(org) as ours:
-            return self._fetch(org) if ours else Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
+        return None
 
     @contextmanager
     def _alone(self, org: Org) -> Iterator[bool]:

@@ -223,7 +223,6 @@ class Overtaken(redis.Redis):
         return found
 
 
-@pytest.mark.xfail(strict=True, reason="auth.py: the lock's winner doesn't look again for the token")
 def test_who_was_overtaken_uses_the_others_token(
     connection: Connection, auth: Authenticator, vendor_client: VendorClient, sandbox: SandboxServer, org: Org
 ) -> None:

@@ -176,7 +176,7 @@ def test_the_batch_is_gone_when_it_is_settled(queue: Queue, client: redis.Redis)
     left = [keys.key("default", "batch", batch.id), keys.key("default", "leases")]
     assert not client.exists(*left, keys.key("default", "inflight"))
     counted = {"accepted": 3, "requests": 1, "items": 3, "issued": 2, "status:200": 1, "elapsed_ms": 7}
-    assert stats(client) == counted | {"dead:rejected": 1}
+    assert stats(client) == counted | {"dead:rejected": 1, "took:50": 1}
 
 
 def test_a_batch_is_settled_once(queue: Queue, client: redis.Redis) -> None:

@@ -28,6 +28,17 @@ local function sent_at(n, size)
   return tonumber(redis.call('GETRANGE', K.ring, place, place + 15))
 end
 
+-- How many sends of the ring are younger than that. It is in order of time, near enough: halving, since
+-- reading all of a large one would hold the server up.
+local function sent_within(gate, us)
+  local first, past = math.max(0, gate.n - gate.size), gate.n
+  while first < past do
+    local middle = math.floor((first + past) / 2)
+    if sent_at(middle, gate.size) > NOW_US - us then past = middle else first = middle + 1 end
+  end
+  return gate.n - first
+end
+
 -- Start afresh behind a closed gate: after one longest window no earlier send counts any more. Taken
 -- when the clock steps back, and when the limits change and the ring no longer fits. What the last look
 -- at the clock left ahead of it (a slot given out ahead of its time, a closing that lasts longer than a
@@ -72,14 +83,8 @@ end
 -- slower; a call that was sent before the last lesson teaches nothing new.
 local function learn_spacing(cfg, gate, sent_us)
   if gate.learned_at and sent_us <= gate.learned_at then return end
-  local window, size = longest_window_us(cfg), gate.size
-  -- Halving, not counting: a limit of 100,000 a day would hold the server up for a fifth of a second.
-  local first, past = math.max(0, gate.n - size), gate.n
-  while first < past do
-    local middle = math.floor((first + past) / 2)
-    if sent_at(middle, size) > NOW_US - window then past = middle else first = middle + 1 end
-  end
-  local let_through = gate.n - first
+  local window = longest_window_us(cfg)
+  local let_through = sent_within(gate, window)
   local now = spacing_us(cfg, gate)
   local taught = window / math.max(1, let_through - 1) * 1.02
   set_gate(gate, 'learned', math.min(math.max(now * 1.05, taught), now * 2), 'learned_at', int(NOW_US))

@@ -12,27 +12,17 @@ local cfg, gate = cjson.decode(ARGV[1]), read_gate()
 gate.size = gate.size or ring_size(cfg)
 gate.n = gate.n or 0
 
--- The ring is in order of time, near enough; reading all of a large one would stop the server.
-local function sent_within(us)
-  local first, behind = math.max(0, gate.n - gate.size), gate.n
-  while first < behind do
-    local middle = math.floor((first + behind) / 2)
-    if sent_at(middle, gate.size) > NOW_US - us then behind = middle else first = middle + 1 end
-  end
-  return gate.n - first
-end
-
 -- A ring that is full of the last minute's sends has forgotten the earlier ones: then its pace counts.
 local function per_minute()
   local minute = 60000000
-  local sends = sent_within(minute)
+  local sends = sent_within(gate, minute)
   if sends < gate.size then return sends end
   local remembered_us = math.max(NOW_US - sent_at(gate.n - sends, gate.size), longest_window_us(cfg))
   return math.floor(sends * math.max(1, minute / remembered_us) + 0.5)
 end
 
 local sent = {}
-for n, limit in ipairs(cfg.limits) do sent[n] = sent_within(limit[2]) end
+for n, limit in ipairs(cfg.limits) do sent[n] = sent_within(gate, limit[2]) end
 local at, why = when(cfg, gate)
 return cjson.encode({
   at = instant(next_look(at)),

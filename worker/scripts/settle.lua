@@ -179,6 +179,12 @@ if s.sent then
   stat('items', #s.jobs)
   stat('status:' .. s.status, 1)
   stat('elapsed_ms', s.elapsed_ms)
+  for _, most in ipairs({50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000}) do -- as in metrics.py
+    if s.elapsed_ms <= most then
+      stat('took:' .. most, 1)
+      break
+    end
+  end
 end
 stat('issued', done.issued)
 stat('issued_twice', #twice)
