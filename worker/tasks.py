@@ -15,7 +15,7 @@ from worker.config import DEFAULT_ORG
 from worker.delivery import Delivered
 from worker.errors import ConfigError, DeliveryFailed, StoreError
 from worker.outcome import Signal
-from worker.producer import Intake, accept, new_run, sources, total
+from worker.producer import Intake, accept, sources, total
 from worker.queue import Batch, Queue, Settled, Wait
 from worker.wakeup import AHEAD_MS, install
 
@@ -63,10 +63,15 @@ def enqueue(
 ) -> dict[str, Any]:
     """Accept badges that an upstream service sent; a bad item becomes a dead letter ``invalid``."""
     here = services()
-    intake = Intake(run or new_run("task"), str(self.request.id), urgent=urgent)
+    # The same message delivered again is the same call, and the same run.
+    call = str(self.request.id)
+    intake = Intake(run or f"task-{call[:8]}", call, urgent=urgent)
     try:
         chunks = accept(here.queue, here.settings.org(org), sources(items, intake.call), intake)
         done = total(intake.run, chunks)
+    except ConfigError as error:
+        log.error("enqueue.refused", org=org, run=run, reason=str(error))  # noqa: TRY400 - a sentence, no bug
+        raise
     except StoreError as error:
         # Back to the broker, and not in a tight loop: the message is the only copy of these jobs.
         log.warning("enqueue.store_unavailable", reason=str(error))

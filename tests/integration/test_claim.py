@@ -292,6 +292,41 @@ def test_a_million_missing_badges_never_stop_the_server(queue: Queue, client: re
     assert answer.look_at_ms <= now_ms(client)
 
 
+def urgently(queue: Queue, org: Org, count: int, *, first: int) -> list[str]:
+    """Enqueue that many urgent jobs and return their ids."""
+    items = [item(n) for n in range(first, first + count)]
+    queue.enqueue(org, run=RUN, items=items, call=new_id(), urgent=True)
+    return [it.id for it in items]
+
+
+def test_urgent_jobs_overtake_the_bulk_but_dont_starve_it(queue: Queue) -> None:
+    """They go first, oldest first; a tenth of each batch, or every tenth batch, is for the bulk."""
+    org = configured(batch_size=10)
+    bulk, urgent = fill(queue, org, 20), urgently(queue, org, 20, first=50)
+    assert ids(claimed(queue, org)) == [*urgent[:9], bulk[0]]
+    assert ids(claimed(queue, org)) == [*urgent[9:18], bulk[1]]
+    assert ids(claimed(queue, org)) == [*urgent[18:], *bulk[2:10]]
+    one = configured(batch_size=1)
+    urgently(queue, one, 30, first=100)
+    taken = [claimed(queue, one).jobs[0].id for _ in range(20)]
+    assert [n for n, job_id in enumerate(taken) if job_id in bulk] == [6, 16]
+
+
+def test_an_urgent_job_stays_urgent(queue: Queue, client: redis.Redis) -> None:
+    """Put back, retried or replayed it goes before the bulk again; and alone it fills a batch."""
+    org = configured(batch_size=1)
+    bulk, (urgent, *_) = fill(queue, org, 3), urgently(queue, org, 1, first=50)
+    for _ in range(2):
+        batch = claimed(queue, org)
+        assert ids(batch) == [urgent]
+        queue.release(org, batch.id, batch.jobs)
+    batch = claimed(queue, org)
+    client.zadd(leases(), {batch.id: 1})
+    assert ids(claimed(queue, org)) == bulk[:1]
+    queue.replay(org, run="again", items=[[urgent]], call="again")
+    assert ids(claimed(queue, org)) == [urgent]
+
+
 # -- leases and retries
 
 

@@ -159,8 +159,12 @@ class Machine(RuleBasedStateMachine):
 
     # -- producers
 
-    @rule(numbers=st.lists(st.integers(0, 11), min_size=1, max_size=8), run=st.sampled_from(RUNS))
-    def enqueue(self, numbers: list[int], run: str) -> None:
+    @rule(
+        numbers=st.lists(st.integers(0, 11), min_size=1, max_size=8),
+        run=st.sampled_from(RUNS),
+        urgent=st.booleans(),
+    )
+    def enqueue(self, numbers: list[int], run: str, *, urgent: bool) -> None:
         """Accept jobs, some of them known."""
         expected = ""
         for it in map(item, numbers):
@@ -169,7 +173,8 @@ class Machine(RuleBasedStateMachine):
                 self.model.jobs[it.id] = ModelJob(run, "q")
             expected += "a" if job is None or job.run == run else "D" if job.state == "d" else "d"
         items = [item(n) for n in numbers]
-        assert self.queue.enqueue(ORG, run=run, items=items, call=new_id()) == expected
+        answers = self.queue.enqueue(ORG, run=run, items=items, call=new_id(), urgent=urgent)
+        assert answers == expected
         self.model.duplicates[run] += len(numbers) - expected.count("a")
         self.model.runs.add(run)
 
@@ -400,7 +405,9 @@ class Machine(RuleBasedStateMachine):
 
     def _ids(self, held: _Held) -> None:
         """Whoever waits is found: in the queue, for a retry, in a batch with a lease, in a dead index."""
-        assert self.model.in_state("q") <= set(held.queue) | {entry.split()[2] for entry in held.isolate}
+        assert self.model.in_state("q") <= set(held.queue + held.urgent) | {
+            entry.split()[2] for entry in held.isolate
+        }
         assert self.model.in_state("r") <= set(held.retry)
         assert held.batches.keys() == set(held.leases) == set(held.inflight) == self.model.open_batches()
         for job_id in self.model.in_state("s"):
@@ -437,6 +444,7 @@ class _Held:
     ids: dict[str, list[str]]
     dead: dict[str, list[str]]
     queue: list[str]
+    urgent: list[str]
     isolate: list[str]
     retry: list[str]
     leases: list[str]
@@ -457,7 +465,7 @@ class _Held:
                 getattr(pipe, read)(prefix + one, *((0, -1) if read == "lrange" else ()))
         for kind in DeadKind:
             pipe.zrange(keys.key("default", "dead", kind), 0, -1)
-        for name in ("queue", "isolate"):
+        for name in ("queue", "urgent", "isolate"):
             pipe.lrange(keys.key("default", name), 0, -1)
         for name in ("retry", "leases", "inflight"):
             pipe.zrange(keys.key("default", name), 0, -1)
@@ -492,5 +500,5 @@ def test_any_order_of_events_keeps_every_promise(client: redis.Redis) -> None:
     OnThisServer.client = client
     run_state_machine_as_test(
         OnThisServer,
-        settings=settings(max_examples=100, stateful_step_count=50, deadline=None, print_blob=True),
+        settings=settings(max_examples=50, stateful_step_count=50, deadline=None, print_blob=True),
     )
