@@ -167,6 +167,9 @@ class VendorClient:
             return NoReply(sent=False, code=TOO_LATE, reason="the time to send had passed")
         except TimeoutError:
             return NoReply(progress.sent, "timeout", f"no whole answer within {timeout_s:g} s")
+        except httpx.LocalProtocolError:
+            # Refused by our own side before a byte left; its words quote the header, so they are not shown.
+            return NoReply(sent=False, code="bad_header", reason="a credential can't be sent as a header")
         except Exception as error:  # noqa: BLE001 - a mistyped host alone causes a UnicodeError
             name = type(error).__name__
             return NoReply(progress.sent, name, f"{name}: {error}" if str(error) else name)

@@ -86,7 +86,7 @@ class WakeUp(threading.Thread):
 
 
 class Consumer(consumer.Consumer):
-    """Celery's own, which survives that a connection it has lost can't be used any more, not even to close it.
+    """Celery's own, which survives that a lost connection can't be used any more, not even to close it.
 
     kombu 5.7 acknowledges and restores messages over a channel whose connection is gone, and what it raises
     then is an AttributeError, of which the whole worker would die.
@@ -94,7 +94,7 @@ class Consumer(consumer.Consumer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.connection_errors = (*self.connection_errors, AttributeError)
+        self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the connection; the blueprint is started again by whoever calls this."""
