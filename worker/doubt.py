@@ -3,7 +3,8 @@
 doc: ``earnCount`` says how often a customer earned a badge; nothing identifies a single earn. So only a
 count of zero proves anything, and only once the read side is known to show what was written since: a badge
 that we issued *later* must be visible. Two looks, ten minutes apart at least. Everything else waits for a
-person. Every look is paid from the org's rate limit.
+person. This narrows doubt and doesn't end it: a witness whose customer had that badge before shows nothing
+new. Every look is paid from the org's rate limit.
 """
 
 from __future__ import annotations

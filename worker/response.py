@@ -87,7 +87,8 @@ def _error_of_all(rows: list[Row], status: int, asked: int) -> tuple[str, str] |
     if all(row.bare for row in rows):
         apart = complete and len(set(errors)) > 1  # which row is whose isn't said: sent again, it will be
         return first if len(rows) == 1 or apart or status in STATUSES else None
-    same_code = len({error[0] for error in errors if error}) == 1
+    # A lone item that is named in its row speaks for itself: it must not hold up all others.
+    same_code = asked > 1 and len({error[0] for error in errors if error}) == 1
     return first if complete and same_code and first[0] in REQUEST_CODES else None
 
 

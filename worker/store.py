@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from worker import keys
 from worker.errors import NotDurable, ScriptError, StoreError
@@ -101,7 +101,7 @@ def _argument(value: Any) -> str:
 
 
 def _answer(reply: Any) -> Any:
-    if isinstance(reply, ResponseError) and "OOM" in str(reply):
+    if isinstance(reply, OutOfMemoryError):
         raise StoreError("Redis is full (maxmemory); give it more, or let results expire sooner") from reply
     if isinstance(reply, ResponseError) and "script:" in str(reply):
         raise ScriptError(str(reply)) from reply

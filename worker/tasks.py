@@ -87,12 +87,16 @@ def enqueue(
 
 
 def _go_on(queue: Queue, org: str, step: Batch | Settled) -> None:
-    """Start another delivery if there is more to send now; else, or if it gets lost, look again later."""
-    look_at_ms = step.look_at_ms
-    if step.more:
-        deliver.delay(org)
-        look_at_ms = int(time.time() * 1000) + AHEAD_MS
-    queue.hint(org, look_at_ms)
+    """Start another delivery if there is more to send now; else, or if it gets lost, look again later.
+
+    Never raises, since the batch that was claimed must go its way; the sweep finds what is lost here.
+    """
+    try:
+        queue.hint(org, int(time.time() * 1000) + AHEAD_MS if step.more else step.look_at_ms)
+        if step.more:
+            deliver.apply_async((org,), retry=False)
+    except Exception as error:  # noqa: BLE001 - the broker's errors are many
+        log.warning("delivery.not_gone_on", reason=str(error))
 
 
 def _counts(done: Delivered) -> dict[str, Any]:

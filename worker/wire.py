@@ -38,6 +38,7 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
         "max_in_flight": org.max_in_flight,
         "horizon_us": HORIZON_US,
         "in_doubt": org.in_doubt,
+        "max_attempts": org.max_attempts,
         **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
         **more,
     }

@@ -3,7 +3,7 @@
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id, made by the caller
--- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt
+-- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
 -- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
 --          more, at} or {why, at, check}; at: when to look again, ms, -1 never; check: whether a job in
 --          doubt is due to be checked with the vendor
@@ -20,7 +20,8 @@ local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8],
 
 -- A holder that disappeared may have sent its batch: nobody can know.
 local function doubt(id, run)
-  if cfg.in_doubt == 'resend' then
+  local attempts = redis.call('HINCRBY', K.job .. id, 'a', 1)
+  if cfg.in_doubt == 'resend' and attempts < cfg.max_attempts then
     redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
     redis.call('RPUSH', lane(id), id)
     moved(run, 's', 'q')
