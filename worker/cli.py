@@ -205,8 +205,8 @@ def sandbox(
     unknown: Annotated[list[str] | None, typer.Option(help="A badgeMetaId that answers 1054.")] = None,
 ) -> None:
     """Run the vendor's endpoint as a local server, for trying things out; Ctrl-C ends it."""
+    from worker.ledger import SandboxSettings  # noqa: PLC0415
     from worker.sandbox import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
-    from worker.vendor import SandboxSettings  # noqa: PLC0415
 
     settings = SandboxSettings(
         basic=(username, password) if username and password else None,

@@ -20,11 +20,11 @@ from worker.connection import Connection
 from worker.deadletters import Filter
 from worker.importing import import_file
 from worker.job import DeadKind
+from worker.ledger import SandboxSettings
 from worker.producer import Enqueued, Intake, new_run
 from worker.queue import Queue, new_id
 from worker.runs import Reports, RunProgress, follow
 from worker.sandbox import SandboxServer
-from worker.vendor import SandboxSettings
 
 RATE_PER_SECOND = 20
 USERNAME, PASSWORD = "demo.till", "demo-password"

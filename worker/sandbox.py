@@ -28,7 +28,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from worker.vendor import Answer, Endpoint, Exchange, Fault, SandboxSettings, Vendor
+from worker.ledger import Answer, Endpoint, Exchange, Fault, SandboxSettings
+from worker.vendor import Vendor
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 10

@@ -14,8 +14,8 @@ from support import badges, environment
 from worker import keys
 from worker.config import Settings
 from worker.connection import Connection
+from worker.ledger import Fault, SandboxSettings
 from worker.sandbox import SandboxServer
-from worker.vendor import Fault, SandboxSettings
 
 DATABASE = 12  # of the session's server: these tests disturb no others
 USERNAME, PASSWORD = "till.marker", "pAssw0rd-marker"

@@ -23,11 +23,11 @@ from worker.client import fence_now
 from worker.config import Org, Settings
 from worker.connection import Connection
 from worker.errors import NotDurable
+from worker.ledger import SandboxSettings
 from worker.producer import BadgeQueue
 from worker.queue import SEND_WINDOW_S, Queue
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
-from worker.vendor import SandboxSettings
 
 ROWS = 5
 

@@ -16,8 +16,8 @@ import redis
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
 from worker.connection import Connection
+from worker.ledger import Fault, SandboxSettings
 from worker.sandbox import SandboxServer
-from worker.vendor import Fault, SandboxSettings
 
 DATABASE = 8  # of the session's server: these tests disturb no others
 

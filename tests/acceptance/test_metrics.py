@@ -29,9 +29,9 @@ from worker import keys
 from worker.cli import cli
 from worker.config import Org
 from worker.connection import Connection
+from worker.ledger import SandboxSettings
 from worker.queue import Queue, new_id
 from worker.sandbox import SandboxServer
-from worker.vendor import SandboxSettings
 
 DATABASE = 11  # of the session's server: these tests disturb no others
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -22,12 +22,12 @@ from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_
 
 from worker.config import Settings
 from worker.connection import Connection
+from worker.ledger import Fault, SandboxSettings
 from worker.producer import BadgeQueue
 from worker.queue import Queue
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
 from worker.status import org_status
-from worker.vendor import Fault, SandboxSettings
 
 DATABASE = 9  # of the session's server: these tests disturb no others
 MISSING = "000000000000000000000bad"

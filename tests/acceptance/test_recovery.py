@@ -25,10 +25,10 @@ from worker import keys
 from worker.app import DELIVER_QUEUE
 from worker.config import Settings
 from worker.connection import Connection
+from worker.ledger import Exchange, SandboxSettings
 from worker.producer import BadgeQueue
 from worker.queue import SEND_WINDOW_S
 from worker.sandbox import SandboxServer
-from worker.vendor import Exchange, SandboxSettings
 
 BATCH = 5
 TIMEOUT_S = 0.8

@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
+from worker.ledger import SandboxSettings
 from worker.sandbox import SandboxServer, serve
-from worker.vendor import SandboxSettings, Vendor
+from worker.vendor import Vendor
 
 IMPORT = "/api_gateway/v1/badges/import/customerBadges"
 TOKEN = "/v3/oauth/token/generate"

@@ -28,9 +28,9 @@ from worker import keys
 from worker.app import DELIVER_QUEUE
 from worker.config import Settings
 from worker.connection import Connection
+from worker.ledger import SandboxSettings
 from worker.queue import Queue
 from worker.sandbox import SandboxServer
-from worker.vendor import SandboxSettings
 
 ROUNDS = int(os.environ.get("BADGES_CHAOS_ROUNDS", "3"))
 FIRST_SEED = int(os.environ.get("BADGES_CHAOS_SEED", "1"))

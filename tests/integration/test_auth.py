@@ -23,11 +23,11 @@ from worker.config import Org
 from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
 from worker.job import Job
+from worker.ledger import Fault, SandboxSettings
 from worker.outcome import Reply, Signal
 from worker.queue import Queue, Wait
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
-from worker.vendor import Fault, SandboxSettings
 
 KEY, SECRET = "the-key", "the-secret"
 OAUTH = SandboxSettings(oauth=(KEY, SECRET))

@@ -20,10 +20,10 @@ from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
 from worker.doubt import DoubtChecker
 from worker.job import Job, badge_of
+from worker.ledger import Exchange, Fault, SandboxSettings
 from worker.queue import CHECK_AFTER_S, Item, Queue, new_id
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
-from worker.vendor import Exchange, Fault, SandboxSettings
 
 AWHILE_MS = CHECK_AFTER_S * 1000 + 1000
 
