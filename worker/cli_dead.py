@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,27 +24,63 @@ dead_cli = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is
 
 LISTED = 50
 
-Kind = Annotated[DeadKind | None, typer.Option(help="Only this kind.")]
-Run = Annotated[str | None, typer.Option(help="Only of this run.")]
-Code = Annotated[str | None, typer.Option(help="Only with this error code.")]
-Badge = Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")]
-Customer = Annotated[int | None, typer.Option(help="Only of this customerId.")]
-JobId = Annotated[str | None, typer.Option("--job", help="Only this job.")]
+_FILTER = {
+    "org": AnyOrg,
+    "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
+    "run": Annotated[str | None, typer.Option(help="Only of this run.")],
+    "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
+    "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
+    "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],
+    "job": Annotated[str | None, typer.Option(help="Only this job.")],
+    "since": Annotated[
+        str | None, typer.Option(help="Only those that died since: 90m, 12h, 7d, or a date with offset.")
+    ],
+}
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a filter in place of its parameter ``which``."""
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        its = {name: given.pop(name) for name in _FILTER}
+        its["since_ms"] = _since_ms(its.pop("since"))
+        command(which=Filter(**its), **given)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "which"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _FILTER.items()
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
+    return with_options
+
+
+def _since_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text.strip()):
+        return int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise typer.BadParameter(f"--since takes 90m, 12h, 7d or 2026-11-01T00:00Z, not {text!r}")
+    return int(instant.timestamp() * 1000)
 
 
 @dead_cli.command("list")
+@_filtered
 def dead_list(
-    org: AnyOrg = None,
-    kind: Kind = None,
-    run: Run = None,
-    code: Code = None,
-    badge: Badge = None,
-    customer: Customer = None,
-    job: JobId = None,
+    which: Filter,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, each with its reason; with --json one a line, all of them."""
-    which = Filter(org, kind, run, code, badge, customer, job)
     with desk() as here:
         rows = deadletters.rows(here.reports, which)
         if as_json:
@@ -59,18 +101,14 @@ def dead_list(
 
 
 @dead_cli.command("groups")
+@_filtered
 def dead_groups(
-    org: AnyOrg = None,
-    kind: Kind = None,
-    run: Run = None,
-    code: Code = None,
-    badge: Badge = None,
-    customer: Customer = None,
+    which: Filter,
     as_json: AsJson = False,
 ) -> None:
     """Count dead letters by kind, code and badge, largest group first."""
     with desk() as here:
-        groups = deadletters.groups(here.reports, Filter(org, kind, run, code, badge, customer))
+        groups = deadletters.groups(here.reports, which)
     if as_json:
         screen.say_json([group.as_json() for group in groups])
         return
@@ -78,14 +116,9 @@ def dead_groups(
 
 
 @dead_cli.command("replay")
+@_filtered
 def dead_replay(
-    org: AnyOrg = None,
-    kind: Kind = None,
-    run: Run = None,
-    code: Code = None,
-    badge: Badge = None,
-    customer: Customer = None,
-    job: JobId = None,
+    which: Filter,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Mend a field: each becomes a new job."),
@@ -99,7 +132,6 @@ def dead_replay(
     and are only replayed with --kind in_doubt: the badge may then be issued twice.
     """
     changes = _changes(change or [])
-    which = Filter(org, kind, run, code, badge, customer, job)
     done = Replayed()
     with desk() as here:
         new = new_run("replay") if changes else ""
@@ -146,20 +178,14 @@ def dead_resolve(
 
 
 @dead_cli.command("discard")
+@_filtered
 def dead_discard(
-    org: AnyOrg = None,
-    kind: Kind = None,
-    run: Run = None,
-    code: Code = None,
-    badge: Badge = None,
-    customer: Customer = None,
-    job: JobId = None,
+    which: Filter,
     as_json: AsJson = False,
 ) -> None:
     """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
-    which = Filter(org, kind, run, code, badge, customer, job)
-    if which == Filter(org):
-        raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer or --job")
+    if which == Filter(which.org):
+        raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
     with desk() as here:
         chosen = deadletters.select(here.reports, which)
         count = sum(here.queue.resolve(here.org(name), job_id, "discard") for name, job_id, _ in chosen)

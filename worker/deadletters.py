@@ -30,12 +30,15 @@ class Filter:
     badge: str | None = None
     customer: int | None = None
     job: str | None = None
+    since_ms: int | None = None
 
     def fits(self, job_id: str, record: dict[str, str]) -> bool:
         """Say whether a dead letter is one of them."""
         wanted = {"r": self.run, "o": self.code, "b": self.badge, "c": self.customer and str(self.customer)}
-        return (self.job is None or job_id == self.job) and all(
-            value is None or record.get(letter) == value for letter, value in wanted.items()
+        return (
+            (self.job is None or job_id == self.job)
+            and (self.since_ms is None or int(record.get("f", 0)) >= self.since_ms)
+            and all(value is None or record.get(letter) == value for letter, value in wanted.items())
         )
 
 

@@ -203,6 +203,7 @@ class Round:
             with suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)  # with the children that outlived it
             worker.wait()
+            wait_for(lambda group=worker.pid: _is_gone(group), what="its children to end")
 
     def _kill_redis(self) -> None:
         os.kill(int((self.folder / "data" / "server.pid").read_text()), signal.SIGKILL)
@@ -223,3 +224,11 @@ class Round:
     def _results(self) -> list[dict[str, Any]]:
         out = badges("results", "--run", RUN, env=self.env).stdout
         return [json.loads(line) for line in out.splitlines()]
+
+
+def _is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
