@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO, Literal
 
 import typer
 
-from worker import screen
+from worker import deadletters, screen
 from worker.config import DEFAULT_ORG
 from worker.desk import AnyOrg, AsJson, Desk, OneOrg, desk, load_settings
 from worker.errors import FileError
@@ -178,6 +178,31 @@ def run_show(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> None:
         screen.say_json(progress.as_json())
     else:
         screen.show_run(progress)
+
+
+@run_cli.command("cancel")
+def run_cancel(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> None:
+    """Cancel what still waits of a run; what is being sent is settled, and a replay takes it back."""
+    with desk() as here:
+        progress = here.reports.run(run, org)
+        target = here.org(progress.org)
+        with screen.progress_bar("cancelling", progress.total, unit="jobs") as move:
+            seen = 0
+
+            def advance(jobs: int) -> None:
+                nonlocal seen
+                seen += jobs
+                move(seen)
+
+            cancelled = deadletters.cancel(
+                here.queue, target, here.reports.ids(target.name, run), on_progress=advance
+            )
+    if as_json:
+        screen.say_json({"run": run, "cancelled": cancelled})
+    else:
+        screen.out.print(
+            f"{cancelled:,} cancelled; to take that back: badges dead replay --run {screen.plain(run)}"
+        )
 
 
 @run_cli.command("follow")

@@ -139,6 +139,15 @@ def replay(  # noqa: PLR0913 - what, where to, and how to tell
     return Replayed(**done, run=run if changes else None)
 
 
+def cancel(queue: Queue, org: Org, ids: Iterator[str], *, on_progress: Callable[[int], None]) -> int:
+    """Make dead letters of the jobs that still wait; returns how many. What is being sent is settled."""
+    cancelled = 0
+    while chunk := list(islice(ids, CHUNK)):
+        cancelled += queue.cancel(org, chunk, call=new_id())
+        on_progress(len(chunk))
+    return cancelled
+
+
 def _mended(org: Org, record: dict[str, str], changes: dict[str, str] | None) -> list[str]:
     """Return the id and fields of the job that takes a dead letter's place; nothing if it goes as it is."""
     if not changes:

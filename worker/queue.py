@@ -199,6 +199,10 @@ class Queue:
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
 
+    def cancel(self, org: Org, ids: Sequence[str], *, call: str) -> int:
+        """Make dead letters of up to 1,000 jobs that wait; answers how many did."""
+        return int(self.store.call("cancel", [keys.slot(org.name)], [call, list(ids)]))
+
     def resolve(self, org: Org, job_id: str, verb: Literal["issued", "discard"]) -> bool:
         """End a dead letter by a person's word; answers whether it was one (and, to be issued, in doubt)."""
         return bool(self.store.call("resolve", [keys.slot(org.name)], [job_id, verb, ttl_ms(org)]))

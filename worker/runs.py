@@ -110,7 +110,7 @@ class Reports:
         else:
             runs = [(progress.org, progress.run) for progress in self.runs(org)]
         for its_org, its_run in runs:
-            for job_id, record in self._records(its_org, self._ids(its_org, its_run)):
+            for job_id, record in self._records(its_org, self.ids(its_org, its_run)):
                 if state is None or record["s"] == state:
                     yield result_row(its_org, job_id, record)
 
@@ -127,7 +127,8 @@ class Reports:
     def _hash(self, key: str) -> dict[str, str]:
         return {str(name): str(value) for name, value in self._client.hgetall(key).items()}
 
-    def _ids(self, org: str, run: str) -> Iterator[str]:
+    def ids(self, org: str, run: str) -> Iterator[str]:
+        """Yield the ids of a run's jobs, in the order they came."""
         key, at = keys.key(org, "jobs", run), 0
         while page := self._client.lrange(key, at, at + PAGE - 1):
             yield from (str(job_id) for job_id in page)

@@ -22,7 +22,7 @@ NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 # fmt: off
 COMMANDS = [
     "demo", "up", "worker", "import", "results", "status", "pause", "resume", "sandbox",
-    "run list", "run show", "run follow", "job show", "dead list", "dead groups", "dead replay",
+    "run list", "run show", "run follow", "run cancel", "job show", "dead list", "dead groups", "dead replay",
     "dead resolve", "dead discard", "doctor", "metrics",
 ]
 # fmt: on

@@ -100,6 +100,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "look": lambda q, _: q.look(ORG).why,
     "gauge": lambda q, _: q.store.call("gauge", [keys.slot("default")], [gate_config(ORG)])["width"],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
+    "cancel": lambda q, _: q.cancel(ORG, [item(8).id, item(9).id, "none"], call="c"),
     "take_seat": lambda q, _: q.store.call("take_seat", [keys.SEATS, keys.POOL], ["o", "c", 60_000, 0]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),

@@ -1,0 +1,53 @@
+"""Cancelling a run: what waits becomes a dead letter, what is being sent is settled."""
+
+from __future__ import annotations
+
+import redis
+from support import configured, item
+
+from worker import keys
+from worker.deadletters import cancel
+from worker.job import DeadKind
+from worker.outcome import Issued, Signal, Verdict
+from worker.policy import Complete, Retry
+from worker.queue import Batch, Queue, Sent, Wait, new_id
+from worker.runs import Reports
+
+ORG = configured(batch_size=2)
+
+
+def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, client: redis.Redis) -> None:
+    """Queued and retrying jobs die as cancelled and are never sent; a batch in flight ends as usual."""
+    queue.enqueue(ORG, run="r", items=[item(n) for n in range(7)], call="c")
+    first = queue.claim(ORG, new_id())
+    assert isinstance(first, Batch)
+    later = [Retry(60, "503", "later", spends_attempt=True)] * 2
+    queue.settle(ORG, first, later, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    sent = queue.claim(ORG, new_id())
+    assert isinstance(sent, Batch)
+    reports = Reports(client=client, orgs={"default": ORG})
+
+    seen: list[int] = []
+    assert cancel(queue, ORG, reports.ids("default", "r"), on_progress=seen.append) == 5
+    assert seen == [7]
+    assert isinstance(queue.claim(ORG, new_id()), Wait)
+    settled = queue.settle(
+        ORG, sent, [Complete(Issued("E"))] * 2, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
+    )
+    assert settled.issued == 2
+    run = reports.run("r")
+    assert (run.issued, run.dead, run.open, run.dead_kinds) == (2, 5, 0, {"cancelled": 5})
+    assert client.zcard(keys.key("default", "dead", DeadKind.CANCELLED)) == 5
+    assert client.zcard(keys.key("default", "retry")) == 0
+
+
+def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -> None:
+    """It goes back into the queue under its own id, and is sent once."""
+    queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
+    reports = Reports(client=client, orgs={"default": ORG})
+    cancel(queue, ORG, reports.ids("default", "r"), on_progress=lambda _: None)
+    queue.replay(ORG, run="", items=[[item(0).id], [item(1).id]], call="again")
+    batch = queue.claim(ORG, new_id())
+    assert isinstance(batch, Batch)
+    assert {job.id for job in batch.jobs} == {item(0).id, item(1).id}
+    assert isinstance(queue.claim(ORG, new_id()), Wait)

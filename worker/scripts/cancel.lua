@@ -1,0 +1,22 @@
+#!lua
+-- Cancel jobs that wait: each becomes a dead letter, cancelled. What is being sent is left to be settled.
+-- KEYS[1]  the org's slot
+-- ARGV[1]  call id
+-- ARGV[2]  JSON: {ids}, at most 1,000
+-- Returns  how many were cancelled
+-- Repeated: the same call id gets the same answer.
+local call, ids = ARGV[1], cjson.decode(ARGV[2])
+local before = said(call)
+if before then return tonumber(before) end
+local cancelled = 0
+for _, id in ipairs(ids) do
+  local f = redis.call('HMGET', K.job .. id, 's', 'r')
+  if f[1] == 'q' or f[1] == 'r' then
+    -- Its id may stay in the queue: whoever pops it looks at the record.
+    redis.call('ZREM', K.retry, id)
+    bury(id, f[2], f[1], 'cancelled', 'o', 'cancelled', 'm', 'its run was cancelled before it was sent')
+    cancelled = cancelled + 1
+  end
+end
+write_counts()
+return tonumber(say(call, int(cancelled)))
