@@ -79,6 +79,8 @@ def _celery_settings() -> dict[str, Any]:
     return {
         "broker_url": connection().broker_url,
         "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,  # one that refuses a command, being full, is lost for a while
+        "worker_consumer": "worker.consumer:Consumer",
         "broker_transport_options": {"visibility_timeout": 3600, "socket_keepalive": True},
         "accept_content": ["json"],
         "task_ignore_result": True,

@@ -15,7 +15,6 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps
-from celery.worker import consumer
 from redis.exceptions import RedisError
 
 from worker import keys
@@ -85,26 +84,6 @@ class WakeUp(threading.Thread):
             queue.hint(name, queue.look(orgs[name]).look_at_ms)
 
 
-class Consumer(consumer.Consumer):
-    """Celery's own, which survives that a lost connection can't be used any more, not even to close it.
-
-    kombu 5.7 acknowledges and restores messages over a channel whose connection is gone, and what it raises
-    then is an AttributeError, of which the whole worker would die.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
-
-    def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Drop the connection; the blueprint is started again by whoever calls this."""
-        try:
-            super().on_connection_error_after_connected(exc)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next connection is a new one
-            log.warning("broker.not_closed", reason=f"{type(error).__name__}: {error}")
-            self.connection = None
-
-
 def install(app: Celery, deliver: Task[..., Any]) -> None:
     """Give every worker of the app its thread; a step of the consumer, so that it follows reconnections."""
 
@@ -125,6 +104,3 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
                 self.thread.stop()
 
     app.steps["consumer"].add(Step)
-    # A broker that refuses a command, being full, is one that is lost for a while.
-    more = {"worker_consumer": f"{__name__}:Consumer", "broker_channel_error_retry": True}
-    app.add_defaults(lambda: more)
