@@ -20,8 +20,8 @@ local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8],
 
 -- A holder that disappeared may have sent its batch: nobody can know.
 local function doubt(id, run)
-  local attempts = redis.call('HINCRBY', K.job .. id, 'a', 1)
-  if cfg.in_doubt == 'resend' and attempts < cfg.max_attempts then
+  -- Sent again it spends an attempt, so that a batch that kills its workers doesn't do so for ever.
+  if cfg.in_doubt == 'resend' and redis.call('HINCRBY', K.job .. id, 'a', 1) < cfg.max_attempts then
     redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
     redis.call('RPUSH', lane(id), id)
     moved(run, 's', 'q')
