@@ -90,8 +90,9 @@ class Round:
         importer = self._start("import", self.file, "--run", RUN, "--json")
         for _ in range(2):
             self._start_worker()
-        for _ in range(self.random.randint(6, 12)):
-            time.sleep(self.random.uniform(0.05, 0.8))
+        wait_for(lambda: self.proxy.met, within_s=30, what="the first call")
+        for _ in range(self.random.randint(8, 14)):
+            time.sleep(self.random.uniform(0.05, 1.0))
             match self.random.choice(ACTIONS):
                 case "worker":
                     self._kill_one_worker(signal.SIGKILL)
