@@ -4,6 +4,24 @@ What a producer needs is here; operators use the command ``badges``, workers run
 """
 
 from worker.badge import BadgeIssue
-from worker.producer import BadgeQueue, Enqueued
+from worker.errors import BadgesError, ConfigError, EmbeddedServerError, NoRoom, NotFound, StoreError
+from worker.library import AsyncBadgeQueue, AsyncRun, BadgeQueue, Run
+from worker.producer import Enqueued, Noted
+from worker.runs import RunProgress
 
-__all__ = ["BadgeIssue", "BadgeQueue", "Enqueued"]
+__all__ = [
+    "AsyncBadgeQueue",
+    "AsyncRun",
+    "BadgeIssue",
+    "BadgeQueue",
+    "BadgesError",
+    "ConfigError",
+    "EmbeddedServerError",
+    "Enqueued",
+    "NoRoom",
+    "NotFound",
+    "Noted",
+    "Run",
+    "RunProgress",
+    "StoreError",
+]

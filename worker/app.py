@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, worker_process_shutdown
 from kombu import Exchange
 from kombu import Queue as MessageQueue
 
-from worker import logs
+from worker import logs, tracing
 from worker.auth import Authenticator
 from worker.client import VendorClient
 from worker.config import Settings
@@ -30,6 +30,11 @@ from worker.seats import Seats
 # Beside what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
 DEFAULT_QUEUE = "celery"
+
+
+def deliver_queue(own_org: str | None = None) -> str:
+    """Return where deliveries are asked for: of an org with a worker of its own, or of all others."""
+    return f"{DELIVER_QUEUE}.{own_org}" if own_org else DELIVER_QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,11 @@ def _celery_settings() -> dict[str, Any]:
 
 app = Celery("badges", include=["worker.tasks"])
 app.add_defaults(_celery_settings)
+
+
+@worker_process_shutdown.connect
+def _flush_spans(**_: Any) -> None:
+    tracing.flush()
 
 
 @celeryd_init.connect  # the earliest, so that no warning of Celery's goes another way

@@ -42,21 +42,21 @@ _REASONS = {
 
 def _integer(value: object) -> int:
     """Take a whole number as number or text; a fraction, a boolean or anything else is refused."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"must be a whole number, not {type(value).__name__}")  # noqa: TRY004
-    if isinstance(value, int):
+    if isinstance(value, str):  # first, since files are mostly text
+        text = value.strip()
+        if not _INTEGER.fullmatch(text):
+            hint = "; a date in words belongs into the ISO field" if _ISO.match(text) else ""
+            raise ValueError(f"must be a whole number{hint}")
+        return int(text.partition(".")[0])
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError("must be a whole number, not a fraction")
-        if abs(value) > LARGEST_EXACT_FLOAT:
-            raise ValueError("must be written as a whole number: as a fraction it has lost its last digits")
-        return int(value)
-    text = value.strip()
-    if not _INTEGER.fullmatch(text):
-        hint = "; a date in words belongs into the ISO field" if _ISO.match(text) else ""
-        raise ValueError(f"must be a whole number{hint}")
-    return int(text.partition(".")[0])
+    if not isinstance(value, float):
+        raise ValueError(f"must be a whole number, not {type(value).__name__}")  # noqa: TRY004
+    if not value.is_integer():
+        raise ValueError("must be a whole number, not a fraction")
+    if abs(value) > LARGEST_EXACT_FLOAT:
+        raise ValueError("must be written as a whole number: as a fraction it has lost its last digits")
+    return int(value)
 
 
 def _customer(value: object) -> int:

@@ -7,6 +7,7 @@ those about dead letters in ``cli_dead.py``.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ import structlog
 import typer
 from redis.exceptions import RedisError
 
+from worker import audit, logs, screen
 from worker import demo as demonstration
-from worker import logs, screen
 from worker.cli_dead import dead_cli
 from worker.cli_jobs import job_cli, jobs_cli, run_cli
-from worker.config import DEFAULT_ORG, Settings, unknown_settings
+from worker.config import DEFAULT_ORG, Settings, is_loopback, unknown_settings
 from worker.desk import AnyOrg, AsJson, OneOrg, desk
 from worker.errors import BadgesError, ConfigError
 from worker.status import Survey
@@ -49,6 +50,8 @@ Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or 
 
 def main() -> NoReturn:
     """Run the command line; every expected failure is one sentence and an exit status."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)  # a terminal that closes is as Ctrl-C
     try:
         cli()  # ends the process itself; its usage errors are Typer's own, whichever Click that brings
     except ConfigError as error:
@@ -70,32 +73,53 @@ def demo(items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 
 
 
 @cli.command()
-def up(concurrency: Concurrency = 4, pool: Pool = "threads") -> None:
+def up(
+    concurrency: Concurrency = 4,
+    pool: Pool = "threads",
+    flower: Annotated[bool, typer.Option("--flower", help="Flower too, on http://127.0.0.1:5555.")] = False,
+) -> None:
     """Run all that one machine needs, in the foreground: server (if none is configured) and worker.
 
-    Ctrl-C drains: what is being sent is finished and settled; what waits is delivered next time.
+    Ctrl-C drains: what is being sent is finished and settled; what waits is delivered next time. Flower takes
+    its own settings, FLOWER_PORT or FLOWER_BASIC_AUTH; without the latter it has a new password each time.
     """
-    _work(concurrency, pool)
+    if not flower:
+        _work(concurrency, pool)
+        return
+    from worker.flower import beside  # noqa: PLC0415 - Celery is loaded only where it is needed
+
+    _check_orgs(Settings.load())
+    with beside(on_start=screen.out.print):
+        _work(concurrency, pool)
 
 
 @cli.command()
-def worker(concurrency: Concurrency = 4, pool: Pool = "threads") -> None:
+def worker(
+    concurrency: Concurrency = 4,
+    pool: Pool = "threads",
+    org: Annotated[
+        str | None, typer.Option("--org", help="Serve this org alone; the other workers then leave it.")
+    ] = None,
+) -> None:
     """Run a worker in the foreground; start as many as you like, on any machine with the same Redis.
 
     Ctrl-C or SIGTERM drains: what is being sent is finished and settled, within the HTTP time-out.
     """
-    _work(concurrency, pool)
+    _work(concurrency, pool, own_org=org)
 
 
-def _work(concurrency: int, pool: str) -> None:
-    from worker.app import app  # noqa: PLC0415 - Celery is loaded only where it is needed
+def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
+    from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
 
     settings = Settings.load()
     logs.configure(settings)
     for warning in unknown_settings(os.environ):
         log.warning("settings.unknown", reason=warning)
     _check_orgs(settings)
-    options = ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
+    if own_org:
+        app.conf.own_org = settings.org(own_org).name
+    options = ["--queues", f"{DEFAULT_QUEUE},{deliver_queue(own_org)}"]
+    options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
     app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
 
@@ -178,12 +202,48 @@ def metrics(
 
 
 @cli.command()
+def intake(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8081,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")] = LOOPBACK,
+    rate: Annotated[str, typer.Option(help="How often each caller may call.")] = "6000/minute",
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Ask for no key; on loopback alone.")] = False,
+    org: Annotated[str, typer.Option("--org", help="With --no-auth: the org.")] = DEFAULT_ORG,
+) -> None:
+    """Take badges over HTTP, at the vendor's own path: a service that calls it changes its base URL alone.
+
+    Each caller shows a key, which tells its org (BADGES_INTAKE_KEYS, or intake_keys in ORGS_FILE). /docs
+    describes all of it. Start as many as you like; a proxy before them speaks TLS.
+    """
+    try:
+        from worker.intake_http import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"badges intake needs {error.name}, which is missing: pip install 'badge-import-worker[intake]'"
+        ) from None
+    if no_auth and not is_loopback(host):
+        raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
+    with desk() as here:
+        logs.configure(here.settings)
+        serve(
+            here.queue.client,
+            here.settings,
+            alone=here.org(org).name if no_auth else None,
+            rate=rate,
+            host=host,
+            port=port,
+            on_ready=lambda url: screen.out.print(f"intake on {url}"),
+        )
+
+
+@cli.command()
 def pause(
     org: OneOrg = DEFAULT_ORG, reason: Annotated[str, typer.Option(help="Shown in status.")] = ""
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
     with desk() as here:
-        paused = here.queue.pause(here.org(org).name, why="operator", reason=reason)
+        name = here.org(org).name
+        audit.begin(here.queue, name, audit.action_id("pause"), by=audit.os_user(), note=reason)
+        paused = here.queue.pause(name, why="operator", reason=reason)
     screen.out.print(f"{org} is paused" if paused else f"{org} was paused already")
 
 
@@ -191,8 +251,31 @@ def pause(
 def resume(org: OneOrg = DEFAULT_ORG) -> None:
     """Let batches of an org start again, with credentials read anew."""
     with desk() as here:
-        resumed = here.queue.resume(here.org(org))
+        mine = here.org(org)
+        audit.begin(here.queue, org, audit.action_id("resume"), by=audit.os_user())
+        resumed = here.queue.resume(mine)
     screen.out.print(f"{org} goes on" if resumed else f"{org} was not paused")
+
+
+@cli.command("audit")
+def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
+    """Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.
+
+    The newest 10,000 actions of each org are kept. Each is written down before it begins; its count is what
+    it has done so far. With --json one a line, all of them.
+    """
+    with desk() as here:
+        names = here.reports.org_names(org)
+        entries = sorted(
+            (entry for name in names for entry in audit.entries(here.queue.client, name)),
+            key=lambda entry: entry.at or "",
+            reverse=True,
+        )
+    if as_json:
+        for entry in entries:
+            screen.say_json(entry.as_json())
+    else:
+        screen.show_audit(entries)
 
 
 @cli.command()

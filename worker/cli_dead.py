@@ -2,113 +2,58 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import time
-from collections.abc import Callable
-from datetime import datetime
-from functools import wraps
-from itertools import groupby
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from worker import deadletters, screen
-from worker.deadletters import Filter, Replayed
-from worker.desk import AnyOrg, AsJson, desk
+from worker import audit, deadletters, deadlist, screen
+from worker.badge import BadgeIssue
+from worker.deadletters import Replayed
+from worker.deadlist import Filter
+from worker.deadoptions import filtered
+from worker.desk import AnyOrg, AsJson, Desk, Note, desk
 from worker.errors import BadgesError
 from worker.job import DeadKind
-from worker.producer import new_run
 
 dead_cli = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is_help=True)
 
 LISTED = 50
 
-_FILTER = {
-    "org": AnyOrg,
-    "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
-    "run": Annotated[str | None, typer.Option(help="Only of this run.")],
-    "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
-    "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
-    "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],
-    "job": Annotated[str | None, typer.Option(help="Only this job.")],
-    "since": Annotated[
-        str | None, typer.Option(help="Only those that died since: 90m, 12h, 7d, or a date with offset.")
-    ],
-}
-_AGO = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a filter in place of its parameter ``which``."""
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        its = {name: given.pop(name) for name in _FILTER}
-        its["since_ms"] = _since_ms(its.pop("since"))
-        command(which=Filter(**its), **given)
-
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "which"]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in _FILTER.items()
-    ]
-    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-    with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
-    return with_options
-
-
-def _since_ms(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if ago := _AGO.fullmatch(text.strip()):
-        return int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000)
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise typer.BadParameter(f"--since takes 90m, 12h, 7d or 2026-11-01T00:00Z, not {text!r}")
-    return int(instant.timestamp() * 1000)
+ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="As the replay said it; see: badges audit.")]
 
 
 @dead_cli.command("list")
-@_filtered
+@filtered
 def dead_list(
     which: Filter,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, each with its reason; with --json one a line, all of them."""
     with desk() as here:
-        rows = deadletters.rows(here.reports, which)
+        rows = deadlist.rows(here.reports, which)
         if as_json:
             for row in rows:
                 screen.say_json(row)
             return
         shown = [row for row, _ in zip(rows, range(LISTED + 1), strict=False)]
-    screen.table(
-        "",
-        ("job", "run", "badge", "customer", "kind", "code", "message"),
-        [
-            (r["job_id"], r["run"], r["badgeMetaId"] or "", str(r["customerId"] or ""), *r["error"].values())
-            for r in shown[:LISTED]
-        ],
-    )
+    columns = ("job", "org", "run", "badge", "customer", "died (UTC)", "kind", "code", "message")
+    screen.table("", columns, [_line(row) for row in shown[:LISTED]], whole=("job",))
     if len(shown) > LISTED:
         screen.out.print(f"… only the first {LISTED}; all of them: --json, or: badges dead groups")
 
 
 @dead_cli.command("groups")
-@_filtered
+@filtered
 def dead_groups(
     which: Filter,
     as_json: AsJson = False,
 ) -> None:
     """Count dead letters by kind, code and badge, largest group first."""
     with desk() as here:
-        groups = deadletters.groups(here.reports, which)
+        groups = deadlist.groups(here.reports, which)
     if as_json:
         screen.say_json([group.as_json() for group in groups])
         return
@@ -116,39 +61,78 @@ def dead_groups(
 
 
 @dead_cli.command("replay")
-@_filtered
+@filtered
 def dead_replay(
     which: Filter,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Mend a field: each becomes a new job."),
     ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be replayed.")] = False,
+    follow_it: Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")] = False,
+    note: Note = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask about jobs in doubt.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue dead letters again, with a new count of attempts.
+    """Queue dead letters again, with a new count of attempts; they go out at the org's rate.
 
     Invalid rows can't be replayed: mend the file and import it again. Jobs in doubt may have been issued,
-    and are only replayed with --kind in_doubt: the badge may then be issued twice.
+    and are only replayed with --kind in_doubt: the badge may then be issued twice. Ctrl-C leaves queued
+    what was replayed so far; to take that back: badges dead cancel.
     """
+    if which.kind is DeadKind.INVALID:
+        raise typer.BadParameter("an invalid row can't be replayed: mend the file and import it again")
     changes = _changes(change or [])
-    done = Replayed()
     with desk() as here:
-        new = new_run("replay") if changes else ""
-        chosen = deadletters.replayable(here.reports, which)
         if dry_run:
-            done = Replayed(replayed=sum(1 for _ in chosen))
+            _say_dry_run(here, which, changes, limit, as_json=as_json)
+            return
+        if which.kind is DeadKind.IN_DOUBT:
+            _warn_of_doubt(here, which, ask=sys.stdin.isatty() and not (yes or as_json))
+        replay = audit.action_id("replay")
+        with _breaking_off(replay), screen.progress_bar("replaying", None, unit="looked at") as move:
+            done = deadletters.replay_all(
+                here.queue,
+                here.reports,
+                here.settings.orgs(),
+                which,
+                by=audit.os_user(),
+                note=note,
+                changes=changes,
+                limit=limit,
+                replay=replay,
+                on_progress=move,
+            )
+        if as_json:
+            screen.say_json(done.as_json() | {"dry_run": False})
         else:
-            for name, of_one in groupby(chosen, key=lambda dead: dead[0]):
-                letters = ((job_id, record) for _, job_id, record in of_one)
-                done += deadletters.replay(here.queue, here.org(name), letters, run=new, changes=changes)
+            _say_replayed(done)
+        if follow_it and done.replayed:
+            _follow(here, replay, as_json=as_json)
+    _refuse_what_stays(done)
+
+
+@dead_cli.command("follow")
+def dead_follow(replay: ReplayId, as_json: AsJson = False) -> None:
+    """Watch a replay until every job of it has ended again; Ctrl-C stops watching, not the jobs."""
+    with desk() as here:
+        _follow(here, replay, as_json=as_json)
+
+
+@dead_cli.command("cancel")
+def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> None:
+    """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
+    action, cancelled = audit.action_id("cancel"), 0
+    with desk() as here:
+        for org, ids in deadletters.replayed_ids(here.reports, replay).items():
+            audit.begin(here.queue, org, action, by=audit.os_user(), note=note, which={"replay": replay})
+            with screen.progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
+                cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
     if as_json:
-        screen.say_json(done.as_json() | {"dry_run": dry_run})
-        return
-    verb = "would be replayed" if dry_run else "replayed"
-    screen.out.print(f"{done.replayed:,} {verb}, {done.duplicates:,} refused as duplicates")
-    if done.run:
-        screen.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
+        screen.say_json({"replay": replay, "cancelled": cancelled})
+    else:
+        screen.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is")
 
 
 @dead_cli.command("resolve")
@@ -158,6 +142,7 @@ def dead_resolve(
         bool | None,
         typer.Option("--issued/--not-issued", help="What you found out; --not-issued sends it again now."),
     ] = None,
+    note: Note = "",
     org: AnyOrg = None,
 ) -> None:
     """Say what became of a job in doubt, once you have looked it up at the vendor."""
@@ -165,39 +150,142 @@ def dead_resolve(
         raise typer.BadParameter("say --issued or --not-issued")
     with desk() as here:
         job = here.reports.job(job_id, org)
-        target = here.org(job["org"])
-        if issued:
-            done = here.queue.resolve(target, job_id, "issued")
-        else:
-            which = Filter(org=target.name, kind=DeadKind.IN_DOUBT, job=job_id)
-            letters = ((found, record) for _, found, record in deadletters.select(here.reports, which))
-            done = deadletters.replay(here.queue, target, letters, run="").replayed == 1
+        done = deadletters.resolve(
+            here.queue,
+            here.reports,
+            here.org(job["org"]),
+            job_id,
+            issued=issued,
+            by=audit.os_user(),
+            note=note,
+        )
     if not done:
         raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
     screen.out.print(f"{screen.plain(job_id)} is {'issued' if issued else 'queued again'}")
 
 
 @dead_cli.command("discard")
-@_filtered
+@filtered
 def dead_discard(
     which: Filter,
+    note: Note = "",
     as_json: AsJson = False,
 ) -> None:
     """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
     if which == Filter(which.org):
         raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
-    with desk() as here:
-        chosen = deadletters.select(here.reports, which)
-        count = sum(here.queue.resolve(here.org(name), job_id, "discard") for name, job_id, _ in chosen)
+    with desk() as here, screen.progress_bar("discarding", None, unit="looked at") as move:
+        count = deadletters.discard_all(
+            here.queue,
+            here.reports,
+            here.settings.orgs(),
+            which,
+            by=audit.os_user(),
+            note=note,
+            on_progress=move,
+        )
     if as_json:
         screen.say_json({"discarded": count})
     else:
         screen.out.print(f"{count:,} discarded")
 
 
+def _line(row: dict[str, Any]) -> list[object]:
+    what = [row["job_id"], row["org"], row["run"], row["badgeMetaId"] or "", str(row["customerId"] or "")]
+    return [*what, screen.to_the_second(row["finished_at"]), *row["error"].values()]
+
+
 def _changes(given: list[str]) -> dict[str, str]:
+    fields = sorted({str(field.alias) for name, field in BadgeIssue.model_fields.items() if name != "job_id"})
     changes = dict(part.partition("=")[::2] for part in given)
     for name, value in changes.items():
-        if not name or not value:
-            raise typer.BadParameter(f"--set wants FIELD=VALUE, such as badgeMetaId=…, not {name!r}")
+        if name not in fields or not value:
+            raise typer.BadParameter(
+                f"--set wants FIELD=VALUE, not {name!r}; the fields: {', '.join(fields)}"
+            )
     return changes
+
+
+def _warn_of_doubt(here: Desk, which: Filter, *, ask: bool) -> None:
+    count = sum(group.count for group in deadlist.groups(here.reports, which))
+    if not count:
+        return
+    screen.err.print(
+        f"[yellow]{count:,} in doubt:[/] the vendor may have issued these badges; "
+        "replaying them may issue them a second time."
+    )
+    if ask:
+        typer.confirm("Replay them all the same?", abort=True, err=True)
+
+
+@contextmanager
+def _breaking_off(replay: str) -> Iterator[None]:
+    """Say, to whoever presses Ctrl-C, what goes on and how to end that too."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        screen.err.print(
+            f"What was replayed stays queued. Watch it: badges dead follow {replay}; "
+            f"take it back: badges dead cancel {replay}"
+        )
+        raise
+
+
+def _say_dry_run(
+    here: Desk, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
+) -> None:
+    orgs = here.settings.orgs()
+    with screen.progress_bar("looking", None, unit="looked at") as move:
+        done = deadletters.replay_all(
+            here.queue, here.reports, orgs, which, by="", changes=changes, limit=limit, dry_run=True,
+            on_progress=move,
+        )  # fmt: skip
+    if as_json:
+        screen.say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
+        return
+    screen.show_groups(deadlist.groups(here.reports, which, replayable=True))
+    at_most = f", at most {limit:,} as said" if limit else ""
+    screen.out.print(
+        f"{done.replayed:,} would be replayed{at_most}, {done.duplicates:,} refused as duplicates"
+    )
+    _refuse_what_stays(done)
+
+
+def _say_replayed(done: Replayed) -> None:
+    screen.out.print(f"{done.replayed:,} replayed, {done.duplicates:,} refused as duplicates")
+    if not done.replayed:
+        return
+    if done.run:
+        screen.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
+    else:
+        screen.out.print(f"  watch them: badges dead follow {done.replay}")
+    screen.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
+
+
+def _refuse_what_stays(done: Replayed) -> None:
+    """Say what was asked for and can't be replayed.
+
+    Raises:
+        BadgesError: there is something.
+    """
+    stays = [
+        f"org {org} isn't configured, so its {count:,} dead letters stay as they are: put its table back "
+        "into BADGES_ORGS_FILE, or discard them"
+        for org, count in done.unconfigured.items()
+    ]
+    if done.problem:
+        stays.append(
+            f"with --set {done.skipped:,} jobs would be invalid and stay as they are: {done.problem}"
+        )
+    if stays:
+        raise BadgesError("; ".join(stays))
+
+
+def _follow(here: Desk, replay: str, *, as_json: bool) -> None:
+    snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
+    with _breaking_off(replay):
+        if as_json:
+            for progress in snapshots:
+                screen.say_json(progress.as_json())
+        elif last := screen.follow_jobs(snapshots):
+            screen.show_replay(last)

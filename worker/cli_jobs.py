@@ -12,28 +12,33 @@ from typing import Annotated, BinaryIO, Literal
 
 import typer
 
-from worker import deadletters, screen
+from worker import audit, deadletters, screen
 from worker.config import DEFAULT_ORG
-from worker.desk import AnyOrg, AsJson, Desk, OneOrg, desk, load_settings
-from worker.errors import FileError
-from worker.importing import check_file, import_file, run_name
-from worker.job import State
-from worker.producer import Enqueued, Intake, Noted, total
+from worker.desk import AnyOrg, AsJson, Desk, Note, OneOrg, desk, load_settings
+from worker.errors import BadgesError, FileError
+from worker.importing import check_rows, import_rows, run_name
+from worker.job import DeadKind, State
+from worker.producer import Enqueued, Intake, Noted, Waiting, total
 from worker.queue import new_id
-from worker.runs import COUNTED, follow
+from worker.row import Names
+from worker.rows import read_rows
+from worker.runs import RunProgress, follow
 
 jobs_cli = typer.Typer()
 run_cli = typer.Typer(help="Runs: the jobs that came in together, with their progress.", no_args_is_help=True)
 job_cli = typer.Typer(help="Single jobs.", no_args_is_help=True)
 
 NOTED_SHOWN = 20
+LISTED = 50
 
 RunName = Annotated[str, typer.Argument(metavar="RUN")]
 
 
 @jobs_cli.command("import")
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSON Lines or a JSON array; - is stdin.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="CSV, JSON Lines or a JSON array, also .gz; - is stdin.")
+    ],
     run: Annotated[str | None, typer.Option(help="The run's name. [default: from the file's name]")] = None,
     org: OneOrg = DEFAULT_ORG,
     follow_it: Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")] = False,
@@ -42,14 +47,30 @@ def import_(
         bool, typer.Option("--allow-duplicates", help="Issue equal rows again; needs --run.")
     ] = False,
     urgent: Annotated[bool, typer.Option("--urgent", help="Overtake what waits for this org.")] = False,
+    mappings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="COLUMN=FIELD",
+            help="Read a column or key as that field; COLUMN= ignores it. May be repeated.",
+        ),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a file of badges, each once; rows that are wrong are reported and never stop the rest.
 
     Columns or keys: badgeMetaId and customerId; earnEventDate and earnExpiresOn (epoch, seconds or
     milliseconds), earnEventDateISO and earnExpiresOnISO (with offset); job_id, an id of your own.
+    Others are mapped: --map customer=customerId --map "Badge Name="
     Importing a file again, or after a crash half-way, issues nothing twice.
     """
+    try:
+        names = Names.parse(mappings or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from None
     if allow_duplicates and not run:
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
@@ -57,23 +78,25 @@ def import_(
     if run and not (run.isprintable() and " " not in run and len(run) <= 64):
         raise typer.BadParameter("a run's name is 1 to 64 printable characters without spaces")
     if dry_run:
-        _check(file, org, as_json=as_json)
+        _check(file, org, names, as_json=as_json)
         return
     with desk() as here:
         target, name, notes = here.org(org), run or run_name(file), _Notes()
         with _open(file) as (stream, size), _import_bar(size) as move:
-            intake = Intake(name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent)
-            chunks = import_file(here.queue, target, stream, name=file, intake=intake)
-            done = total(name, _moving(chunks, stream if size else None, move, notes))
+            intake = Intake(
+                name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
+            )
+            chunks = import_rows(here.queue, target, read_rows(stream, name=file, names=names), intake)
+            done = _take_in(name, chunks, stream if size else None, move, notes)
         _say_import(done, notes, as_json=as_json)
         if follow_it:
             _follow(here, name, org, as_json=False)
 
 
-def _check(file: str, org_name: str, *, as_json: bool) -> None:
+def _check(file: str, org_name: str, names: Names, *, as_json: bool) -> None:
     settings = load_settings()
     with _open(file) as (stream, _):
-        good, noted = check_file(settings.org(org_name), stream, name=file)
+        good, noted = check_rows(settings.org(org_name), read_rows(stream, name=file, names=names))
     if as_json:
         screen.say_json({"valid": good, "invalid": len(noted)})
     else:
@@ -111,15 +134,32 @@ def _import_bar(size: int | None) -> AbstractContextManager[screen.Bar]:
     return screen.progress_bar("importing", size, unit="bytes" if size else "rows")
 
 
-def _moving(
-    chunks: Iterator[Enqueued], stream: BinaryIO | None, move: screen.Bar, notes: _Notes
-) -> Iterator[Enqueued]:
-    rows = 0
-    for chunk in chunks:
-        rows += chunk.accepted + chunk.duplicates + chunk.invalid
-        move(stream.tell() if stream else rows)
-        notes.add(chunk.noted)
-        yield replace(chunk, noted=())
+def _take_in(
+    run: str, chunks: Iterator[Enqueued], stream: BinaryIO | None, move: screen.Bar, notes: _Notes
+) -> Enqueued:
+    """Take every chunk in and show how far that is; if something ends it, say what was accepted till then."""
+    done, rows, warned = Enqueued(run), 0, False
+    try:
+        for chunk in chunks:
+            waits = isinstance(chunk, Waiting)
+            if isinstance(chunk, Waiting) and not warned:
+                screen.err.print(f"[yellow]waiting for room:[/] {screen.plain(chunk.why)}")
+                warned = True
+            rows += chunk.accepted + chunk.duplicates + chunk.invalid
+            move(stream.tell() if stream else rows, what="waiting for room" if waits else "importing")
+            notes.add(chunk.noted)
+            done = total(run, (done, replace(chunk, noted=())))
+    except (BadgesError, KeyboardInterrupt):
+        if rows:
+            screen.err.print(
+                f"until then: {_counted(done)}; to go on, import it again with --run {screen.plain(run)}"
+            )
+        raise
+    return done
+
+
+def _counted(done: Enqueued) -> str:
+    return f"[green]{done.accepted:,} accepted[/], {done.duplicates:,} duplicates, {done.invalid:,} invalid"
 
 
 def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
@@ -129,10 +169,7 @@ def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
         _show_noted(notes, to_stderr=True)
         return
     _show_noted(notes)
-    screen.out.print(
-        f"run [bold]{screen.plain(done.run)}[/]: [green]{done.accepted:,} accepted[/], "
-        f"{done.duplicates:,} duplicates, {done.invalid:,} invalid"
-    )
+    screen.out.print(f"run [bold]{screen.plain(done.run)}[/]: {_counted(done)}")
     screen.out.print(f"  watch it: badges run follow {screen.plain(done.run)}")
 
 
@@ -152,21 +189,22 @@ def _show_noted(notes: _Notes, *, to_stderr: bool = False) -> None:
 
 @run_cli.command("list")
 def run_list(org: AnyOrg = None, as_json: AsJson = False) -> None:
-    """List every run with its counts."""
+    """List runs with their counts, the newest last; with --json all of them."""
     with desk() as here:
-        runs = here.reports.runs(org)
+        runs = here.reports.runs(org, newest=None if as_json else LISTED)
+        earlier = here.reports.count_runs(org) - len(runs)
     if as_json:
         screen.say_json([run.as_json() for run in runs])
         return
-    columns = ("run", "org", "total", *COUNTED, "duplicates", "started", "finished")
-    screen.table(
-        "",
-        columns,
-        [
-            (r.run, r.org, r.total, *r.states(), r.duplicates, r.started_at or "", r.finished_at or "")
-            for r in runs
-        ],
-    )
+    if len(runs) == LISTED and earlier > 0:
+        screen.out.print(f"{earlier:,} earlier ones: --json")
+    columns = ("run", "org", "total", "waiting", "issued", "dead", "started, UTC", "finished")
+    screen.table("", columns, [_run_line(run) for run in runs])
+
+
+def _run_line(run: RunProgress) -> list[object]:
+    times = [(at or "")[5:19].replace("T", " ") for at in (run.started_at, run.finished_at)]
+    return [run.run, run.org, run.total, run.open, run.issued, run.dead, *times]
 
 
 @run_cli.command("show")
@@ -181,27 +219,20 @@ def run_show(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> None:
 
 
 @run_cli.command("cancel")
-def run_cancel(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> None:
+def run_cancel(run: RunName, org: AnyOrg = None, note: Note = "", as_json: AsJson = False) -> None:
     """Cancel what still waits of a run; what is being sent is settled, and a replay takes it back."""
     with desk() as here:
         progress = here.reports.run(run, org)
-        target = here.org(progress.org)
+        action, ids = audit.action_id("cancel"), here.reports.ids(progress.org, run)
+        audit.begin(here.queue, progress.org, action, by=audit.os_user(), note=note, which={"run": run})
         with screen.progress_bar("cancelling", progress.total, unit="jobs") as move:
-            seen = 0
-
-            def advance(jobs: int) -> None:
-                nonlocal seen
-                seen += jobs
-                move(seen)
-
-            cancelled = deadletters.cancel(
-                here.queue, target, here.reports.ids(target.name, run), on_progress=advance
-            )
+            cancelled = deadletters.cancel(here.queue, progress.org, ids, action=action, on_progress=move)
     if as_json:
         screen.say_json({"run": run, "cancelled": cancelled})
     else:
         screen.out.print(
-            f"{cancelled:,} cancelled; to take that back: badges dead replay --run {screen.plain(run)}"
+            f"{cancelled:,} cancelled; to take that back: "
+            f"badges dead replay --kind cancelled --run {screen.plain(run)}"
         )
 
 
@@ -214,11 +245,14 @@ def run_follow(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> Non
 
 def _follow(here: Desk, run: str, org: str | None, *, as_json: bool) -> None:
     snapshots = follow(here.reports, run, org=org, every_s=0.3)
-    if as_json:
-        for progress in snapshots:
-            screen.say_json(progress.as_json())
-    elif last := screen.follow_run(snapshots):
-        screen.show_run(last)
+    try:
+        if as_json:
+            for progress in snapshots:
+                screen.say_json(progress.as_json())
+        elif last := screen.follow_jobs(snapshots):
+            screen.show_run(last)
+    except KeyboardInterrupt:
+        screen.err.print(f"the run goes on; see: badges run show {screen.plain(run)}")
 
 
 @job_cli.command("show")
@@ -245,11 +279,18 @@ def results(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file. [default: standard output]")
     ] = None,
+    kind: Annotated[DeadKind | None, typer.Option(help="Only dead letters of this kind.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only with this error code.")] = None,
     org: AnyOrg = None,
 ) -> None:
-    """Write one line a job: what became of it, and why."""
+    """Write one line a job: what became of it, why, and what can be done; with the input as it came in.
+
+    As CSV a person can mend it in a spreadsheet and import it again: what was mended is sent, the rest isn't.
+    Cells that a spreadsheet would change (formulas, numbers of more than 15 digits) begin with an apostrophe.
+    """
+    its_state = State[state.upper()] if state else None
     with desk() as here:
-        rows = here.reports.results(org=org, run=run, state=State[state.upper()] if state else None)
+        rows = here.reports.results(org=org, run=run, state=its_state, kind=kind, code=code)
         target = output.open("w", newline="") if output else nullcontext(sys.stdout)
         with target as to:
             count = screen.write_results(rows, form=form, to=to)

@@ -11,7 +11,6 @@ import asyncio
 import json
 import math
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from worker.clock import steady_s
 from worker.config import Org
 from worker.job import Job
 from worker.outcome import NoReply, Reply
@@ -33,18 +33,11 @@ HEADERS_KEPT = ("retry-after", "date")
 
 
 TOO_LATE = "too_late"
-# Keeps counting while the machine is suspended, where the system has such a clock.
-_FENCE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def fence_now() -> float:
-    """Return seconds on a clock that a suspended process or machine doesn't stop."""
-    return time.clock_gettime(_FENCE_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """When a request may still leave, by ``fence_now()``.
+    """When a request may still leave, by ``steady_s()``.
 
     From ``late_from`` on its slot of the rate limit must be moved first (``retime`` answers whether it
     could be); after ``send_by`` nothing may leave, since others may have given the batch up.
@@ -72,9 +65,9 @@ class _Progress:
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
         if event.endswith("send_request_headers.started"):
             # The last thing before the socket: looked at any earlier, it would leave time to be suspended in.
-            if fence_now() > self.fence.late_from and not await asyncio.to_thread(self.fence.retime):
+            if steady_s() > self.fence.late_from and not await asyncio.to_thread(self.fence.retime):
                 raise _TooLateError
-            if fence_now() > self.fence.send_by:
+            if steady_s() > self.fence.send_by:
                 raise _TooLateError
             self.sent = True
 

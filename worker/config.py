@@ -14,6 +14,7 @@ import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -35,9 +36,12 @@ from worker.errors import ConfigError
 
 PREFIX = "BADGES_"
 DEFAULT_ORG = "default"
-SECRETS = ("redis_url", "broker_url", "basic_password", "basic_token", "oauth_key", "oauth_secret")
+SECRETS = (
+    *("redis_url", "broker_url", "basic_password", "basic_token", "oauth_key", "oauth_secret"),
+    "intake_keys",
+)
 
-_LIMIT = re.compile(r"(\d{1,9})\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE | re.ASCII)
+_LIMIT = re.compile(r"(?:(items):\s*)?(\d{1,9})\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE | re.ASCII)
 _WINDOW_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _ORG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TOKEN = re.compile(r"[!-~]+")
@@ -47,21 +51,35 @@ _NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+)\b")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most ``count`` requests in any ``window_s`` seconds, across all processes."""
+    """At most ``count`` requests, or items, in any ``window_s`` seconds, across all processes."""
 
     count: int
     window_s: int
+    of_items: bool = False
+
+    def __str__(self) -> str:
+        window = next(name for name, seconds in _WINDOW_S.items() if seconds == self.window_s)
+        return f"{'items:' if self.of_items else ''}{self.count}/{window}"
 
 
+@lru_cache(maxsize=1000)
 def parse_limits(text: str) -> tuple[Limit, ...]:
-    """Read ``100/minute`` or several such with commas between; all hold at once; shortest window first."""
+    """Read ``100/minute`` or several such with commas between, all of which hold at once.
+
+    Requests first, shortest window first.
+    """
     limits = []
     for part in text.split(","):
         found = _LIMIT.fullmatch(part.strip())
-        if not found or int(found[1]) == 0:
-            raise ValueError(f"{part.strip()!r} is no limit; write 100/minute or 100/minute,5/second")
-        limits.append(Limit(int(found[1]), _WINDOW_S[found[2].lower()]))
-    return tuple(sorted(limits, key=lambda limit: limit.window_s))
+        if not found or int(found[2]) == 0:
+            raise ValueError(
+                f"{part.strip()!r} is no limit; write 100/minute, 100/minute,5/second or "
+                "100/minute,items:5000/minute"
+            )
+        limits.append(Limit(int(found[2]), _WINDOW_S[found[3].lower()], of_items=bool(found[1])))
+    if all(limit.of_items for limit in limits):
+        raise ValueError(f"{text.strip()!r} limits items alone; say how many requests too: 100/minute,…")
+    return tuple(sorted(limits, key=lambda limit: (limit.of_items, limit.window_s)))
 
 
 class Org(BaseModel):
@@ -79,11 +97,19 @@ class Org(BaseModel):
     basic_token: SecretStr | None = Field(default=None, description="A ready Basic token, instead of both")
     oauth_key: SecretStr | None = None
     oauth_secret: SecretStr | None = None
-    rate_limit: str = Field(default="100/minute", description="Requests; several with commas between")
+    intake_keys: SecretStr | None = Field(
+        default=None, description="API keys of ``badges intake`` that stand for this org, commas between"
+    )
+    rate_limit: str = Field(
+        default="100/minute", description="Requests, or items:…; several with commas between"
+    )
     batch_size: int = Field(default=100, ge=1, le=1000)
     batch_linger_s: float = Field(default=1.0, ge=0, le=3600)
     max_in_flight: int = Field(default=4, ge=1, le=1000)
     http_timeout_s: float = Field(default=30, gt=0, le=600)
+    max_queued: int = Field(
+        default=10_000_000, ge=1000, le=10**12, description="Jobs that may wait; beyond, producers do"
+    )
     max_attempts: int = Field(default=5, ge=1, le=1000)
     retry_base_s: float = Field(default=2, gt=0, le=3600)
     retry_max_s: float = Field(default=600, gt=0, le=86400)
@@ -137,7 +163,7 @@ class Org(BaseModel):
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """The rate limits, shortest window first."""
+        """The rate limits: those of requests first, shortest window first."""
         return parse_limits(self.rate_limit)
 
     @property
@@ -205,13 +231,14 @@ class Settings(Org, BaseSettings):
         """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.
 
         A table stands for itself: it inherits nothing from the environment, least of all credentials.
-        The file is read anew at every call.
+        The file, and those that hold secrets, are read anew whenever they have changed.
 
         Raises:
-            ConfigError: the file can't be read, or a table in it is wrong.
+            ConfigError: a file can't be read, or a table is wrong.
         """
-        default = Org(**{name: getattr(self, name) for name in Org.model_fields})
-        return {DEFAULT_ORG: default} | (_read_orgs(self.orgs_file) if self.orgs_file else {})
+        values = {name: getattr(self, name) for name in Org.model_fields}
+        default = Org(**values | {k: v for k, v in _secret_files().items() if k in Org.model_fields})
+        return {DEFAULT_ORG: default} | (_orgs_file(self.orgs_file).read() if self.orgs_file else {})
 
     def org(self, name: str) -> Org:
         """Return one org.
@@ -227,13 +254,16 @@ class Settings(Org, BaseSettings):
 
 class _SecretFiles(PydanticBaseSettingsSource):
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        variable = f"{PREFIX}{field_name.upper()}_FILE"
-        path = os.environ.get(variable)
-        return (_read_secret(path, variable) if path else None), field_name, False
+        return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        found = {name: self.get_field_value(None, name)[0] for name in SECRETS}
-        return {name: secret for name, secret in found.items() if secret is not None}
+        return _secret_files()
+
+
+def _secret_files() -> dict[str, str]:
+    """Read what ``BADGES_*_FILE`` name."""
+    variables = {name: f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
+    return {n: _read_secret(os.environ[v], v) for n, v in variables.items() if os.environ.get(v)}
 
 
 def unknown_settings(environ: Mapping[str, str]) -> list[str]:
@@ -260,25 +290,58 @@ def _read_secret(path: object, setting: str) -> str:
         raise ConfigError(f"{setting}: {path} can't be read: it is no UTF-8 text") from None
 
 
-def _read_orgs(path: Path) -> dict[str, Org]:
+class _OrgsFile:
+    """``ORGS_FILE`` as it was read last; read anew once it, or a secret's file that it names, changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._as_of: dict[str, tuple[int, ...]] = {}
+        self._orgs: dict[str, Org] = {}
+
+    def read(self) -> dict[str, Org]:
+        """Return its orgs by name."""
+        if not self._as_of or self._as_of != {file: _stamp(file) for file in self._as_of}:
+            as_of = {str(self._path): _stamp(str(self._path))}
+            tables = _read_tables(self._path)
+            for table in tables.values():
+                as_of |= {str(f): _stamp(str(f)) for name, f in table.items() if name.endswith("_file")}
+            self._orgs = {name: _org_of(self._path, name, table) for name, table in tables.items()}
+            self._as_of = as_of
+        return self._orgs
+
+
+_orgs_file = cache(_OrgsFile)
+
+
+def _stamp(file: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(file)  # noqa: PTH116 - of whatever it is, a link that is switched included
+    except (OSError, ValueError):  # whoever reads it says so
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
-    orgs = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(
                 f"BADGES_ORGS_FILE {path}: {name!r} must be a table, [{name}], with settings in it"
             )
-        where = f"BADGES_ORGS_FILE {path}, [{name}]"
-        if "name" in table:
-            raise ConfigError(f"{where}: name: is no setting; the table's own name is the org's")
-        try:
-            orgs[name] = Org.model_validate(_with_secrets(table, where) | {"name": name})
-        except ValidationError as error:
-            raise ConfigError(f"{where}: {_explain(error, '')}") from None
-    return orgs
+    return tables
+
+
+def _org_of(path: Path, name: str, table: Mapping[str, Any]) -> Org:
+    where = f"BADGES_ORGS_FILE {path}, [{name}]"
+    if "name" in table:
+        raise ConfigError(f"{where}: name: is no setting; the table's own name is the org's")
+    try:
+        return Org.model_validate(_with_secrets(table, where) | {"name": name})
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, '')}") from None
 
 
 def _with_secrets(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -311,12 +374,13 @@ def _checked_url(url: str) -> str:
         raise ValueError("must not hold credentials; use BASIC_USERNAME and BASIC_PASSWORD")
     if parts.query or parts.fragment:
         raise ValueError("must be the host's URL alone, without ? and #")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("must be https://, since credentials travel over it (http:// only for loopback)")
     return url.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether this names this machine alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

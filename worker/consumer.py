@@ -1,11 +1,21 @@
-"""Celery's consumer, taught to survive a broker that is killed, or full, and comes back."""
+"""Celery's consumer, taught to survive a broker that is killed or full, and messages that make no sense.
+
+Anybody may put anything into the queue: what isn't a message of ours is refused, with the reason in the log
+(but never its contents, which may be a customer's), and the next one is read. Left to itself, Celery 5.7 dies
+of many of them, and gives some back to the queue first, so that the next worker dies as well.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 import structlog
 from celery.worker import consumer
+from kombu import Connection, Message
+from kombu.transport.redis import Channel
+from redis.exceptions import DataError, RedisError
 
 log = structlog.get_logger()
 
@@ -28,3 +38,100 @@ class Consumer(consumer.Consumer):
         except Exception as error:  # noqa: BLE001 - whatever it is, the next connection is a new one
             log.warning("broker.not_closed", reason=f"{type(error).__name__}: {error}")
             self.connection = None
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Connect, with a channel that refuses what can't be read as a message at all."""
+        transport: Any = conn.transport
+        if issubclass(transport.Channel, Channel):
+            transport.Channel = _refusing(transport.Channel)
+        connected: Connection = super().ensure_connected(conn)
+        return connected
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Message], None]:
+        """Return Celery's handler of a message, behind a look at the message's form."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def look_and_handle(message: Message) -> None:
+            fault = fault_of(message)
+            if fault:
+                self._refuse(message, fault)
+            else:
+                handle(message)
+
+        return look_and_handle
+
+    def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:  # noqa: ARG002
+        """Refuse a message for a task that we don't have."""
+        self._refuse(message, f"there is no task {exc}; badges come in by badges.enqueue")
+
+    def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:  # noqa: ARG002
+        """Refuse a message that Celery can't take, by its time of arrival or expiry for instance."""
+        self._refuse(message, str(exc))
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:
+        """Refuse a message whose body can't even be unpacked."""
+        self._refuse(message, f"its body can't be read: {exc}")
+
+    def _refuse(self, message: Message, reason: str) -> None:
+        headers: Any = message.headers or {}
+        said = {name: str(headers[name])[:100] for name in ("task", "id", "origin") if headers.get(name)}
+        log.error("message.refused", reason=reason[:300], bytes=len(message.body or ""), **said)
+        message.reject_log_error(log, self.connection_errors)
+
+
+def fault_of(message: Message) -> str | None:
+    """Say what is wrong with a message's form, if Celery would stumble over it, whatever it contains."""
+    headers: Any = message.headers
+    if not isinstance(headers, dict):
+        return "its headers are no object"
+    try:
+        body: Any = message.payload
+    except Exception as error:  # noqa: BLE001 - decoders raise what they like
+        return f"its body can't be read: {error}"
+    if "task" not in headers:
+        return _fault_of_old(body)
+    if not (isinstance(headers["task"], str) and isinstance(headers.get("id"), str)):
+        return "headers.task and headers.id must be texts"
+    parts = body if isinstance(body, list) and len(body) == 3 else [None] * 3
+    args, kwargs, embedded = parts
+    if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)):
+        return "its body must be [[], {keyword arguments}, {}]"
+    return _fault_of_limits(headers.get("timelimit"))
+
+
+def _fault_of_old(body: Any) -> str | None:
+    """Say what is wrong with a message of Celery's protocol 1, which has everything in its body."""
+    if not isinstance(body, dict) or not all(isinstance(body.get(name), str) for name in ("task", "id")):
+        return "headers.task is missing"
+    return _fault_of_limits(body.get("timelimit"))
+
+
+def _fault_of_limits(limits: Any) -> str | None:
+    if not limits:
+        return None
+    of_numbers = isinstance(limits, list) and all(isinstance(n, int | float | None) for n in limits)
+    return None if of_numbers and len(limits) == 2 else "timelimit must be two numbers or nulls"
+
+
+def _refusing(channel: Any) -> Any:
+    """Return kombu's channel of a Redis, which refuses what it can't make a message of."""
+
+    class Refusing(channel):  # type: ignore[misc]
+        def _brpop_read(self, **options: Any) -> Any:
+            try:
+                return super()._brpop_read(**options)
+            except DataError as error:
+                self._refuse(error)
+            except (RedisError, OSError, Empty):
+                raise
+            except Exception as error:
+                if self.closed:  # by a lost connection
+                    raise
+                self._refuse(error)
+            return True
+
+        def _refuse(self, error: Exception) -> None:
+            reason = f"it is no Celery message: {type(error).__name__}: {error}"
+            log.error("message.refused", reason=reason[:300])
+
+    return Refusing

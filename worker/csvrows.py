@@ -10,10 +10,22 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from worker.errors import FileError
-from worker.row import BY_PLAIN_NAME, FIELDS, NEEDED, RAW_LIMIT, Row, plain, refused, unknown_names, with_hint
+from worker.row import (
+    FIELDS,
+    NEEDED,
+    RAW_LIMIT,
+    Names,
+    Row,
+    is_report,
+    lacking,
+    refused,
+    unguarded,
+    with_hint,
+)
 from worker.textlines import MAX_RECORD, damage_of, printable
 
 _COMPLAINTS: Final = 5
+_COLUMNS_SHOWN: Final = 30
 _LINES_IN_A_RECORD: Final = 1_000
 
 
@@ -24,50 +36,58 @@ class _Table:
     delimiter: str
     columns: tuple[str | None, ...]
     width: int
+    is_report: bool
 
 
-def open_csv(lines: Iterator[str], number: int, name: str) -> Iterator[Row]:
+def open_csv(lines: Iterator[str], number: int, name: str, names: Names) -> Iterator[Row]:
     """Read the header, the first of ``lines`` (line ``number`` of the file), and give the rows below it.
 
     Raises:
-        FileError: the header can't be read, or names columns that no badge has.
+        FileError: the header can't be read, names columns that no badge has, or lacks one that is mapped.
     """
     for at, line in enumerate(lines, number):
         if line.strip() and not re.fullmatch("sep=.", line):  # Excel's hint; the header itself tells
             if problem := damage_of(line):
                 raise FileError(f"{name}: the header can't be read: {problem}")
-            return _csv_rows(lines, at, _table_of(line, name))
+            return _csv_rows(lines, at, _table_of(line, name, names))
     raise FileError(f"{name} is empty")
 
 
-def _table_of(header: str, name: str) -> _Table:
+def _table_of(header: str, name: str, names: Names) -> _Table:
     def split(delimiter: str) -> list[str]:
         try:
             return next(csv.reader([header], delimiter=delimiter, strict=True))
         except csv.Error:
             return []
 
-    def known(delimiter: str) -> int:
-        return sum(plain(column) in BY_PLAIN_NAME for column in split(delimiter))
+    delimiter = max(",;\t|", key=lambda sign: sum(map(names.means, split(sign))))
+    columns = split(delimiter)
+    width = len(columns)
+    while columns and not columns[-1].strip():  # a spreadsheet pads its rows
+        columns.pop()
+    _check_header(columns, name, names, printable(header, 60))
+    ours = is_report(columns)
+    if ours and (problem := lacking(columns)):
+        raise FileError(f"{name}: {problem}")
+    fields = map(names.field_in_report if ours else names.field, columns)
+    return _Table(delimiter, tuple(fields), width, ours)
 
-    delimiter = max(",;\t|", key=known)
-    names = split(delimiter)
-    width = len(names)
-    while names and not names[-1].strip():  # a spreadsheet pads its rows
-        names.pop()
-    _check_header(names, name, printable(header, 60))
-    return _Table(delimiter, tuple(BY_PLAIN_NAME[plain(column)] for column in names), width)
 
-
-def _check_header(names: list[str], name: str, begin: str) -> None:
+def _check_header(columns: list[str], name: str, names: Names, begin: str) -> None:
     """Refuse a header with a column missing, unknown, without a name, or there twice."""
-    found = Counter(BY_PLAIN_NAME.get(plain(column)) for column in names)
-    allowed = f"The columns may be {', '.join(FIELDS)}"
+    found = Counter(map(names.field, columns))
+    allowed = (
+        f"The columns may be {', '.join(FIELDS)}; one of another name is read with "
+        "--map COLUMN=FIELD, and ignored with --map COLUMN="
+    )
+    if absent := names.absent(columns):
+        there = ", ".join(f"“{printable(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
+        raise FileError(f"{name} has no column “{absent[0]}” that could be mapped; its columns are {there}.")
     if not any(found[field] for field in FIELDS):
         raise FileError(f"{name}: the first line must name the columns, but reads “{begin}”. {allowed}.")
     complaints = [
         f"unknown column {with_hint(column)}" if column.strip() else "a column without a name"
-        for column in unknown_names(names)[:_COMPLAINTS]
+        for column in names.unknown(columns)[:_COMPLAINTS]
     ]
     complaints += [f"no column {field}" for field in NEEDED if not found[field]]
     complaints += [f"{found[field]} columns that mean {field}" for field in FIELDS if found[field] > 1]
@@ -145,11 +165,12 @@ def _item_in(cells: list[str], table: _Table) -> dict[str, str] | str:
         return f"the row has {len(cells)} cells, the header {table.width}"
     if table.width > len(table.columns) and any(map(str.strip, cells[len(table.columns) :])):
         return "a cell stands under no column's name"
-    return {
+    item = {
         name: cell
         for name, cell in zip(table.columns, cells, strict=False)
         if name and cell and not cell.isspace()
     }
+    return {name: unguarded(cell) for name, cell in item.items()} if table.is_report else item
 
 
 def _feed(taken: list[str], source: Iterator[str]) -> Iterator[str]:

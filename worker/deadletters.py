@@ -1,159 +1,291 @@
-"""Dead letters: what needs a person, in groups, and how it gets back into the queue."""
+"""What a person does about dead letters: replay, discard, resolve, and cancel what waits again.
+
+Which dead letters there are is the work of ``deadlist.py``, who did what that of ``audit.py``. What was
+replayed goes through the gate like any other job; its replay has an id, under which it can be followed
+and cancelled.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import groupby, islice
 from typing import Any
 
+from worker import audit, deadlist
 from worker.badge import Invalid, parse_item
-from worker.config import Org
-from worker.errors import BadgesError
-from worker.job import DeadKind, badge_fields, badge_of, content_hash, result_row, text_of
+from worker.config import DEFAULT_ORG, Org
+from worker.deadlist import Filter, Letter
+from worker.errors import NotFound
+from worker.job import TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
 from worker.queue import CHUNK, Queue, new_id
-from worker.runs import Reports
+from worker.runs import PAGE, Reports
+from worker.wire import ttl_ms
 
-# A badge that may have been issued is sent again only if somebody says so by name.
-REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters are meant; ``None`` means any."""
-
-    org: str | None = None
-    kind: DeadKind | None = None
-    run: str | None = None
-    code: str | None = None
-    badge: str | None = None
-    customer: int | None = None
-    job: str | None = None
-    since_ms: int | None = None
-
-    def fits(self, job_id: str, record: dict[str, str]) -> bool:
-        """Say whether a dead letter is one of them."""
-        wanted = {"r": self.run, "o": self.code, "b": self.badge, "c": self.customer and str(self.customer)}
-        return (
-            (self.job is None or job_id == self.job)
-            and (self.since_ms is None or int(record.get("f", 0)) >= self.since_ms)
-            and all(value is None or record.get(letter) == value for letter, value in wanted.items())
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Dead letters with one kind, code and badge."""
-
-    org: str
-    kind: str
-    code: str
-    badgeMetaId: str | None  # noqa: N815 - the contract's name
-    count: int
-    sample: str
-    message: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as ``badges dead groups --json`` prints it."""
-        return asdict(self)
+Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay did, or would do; ``run`` holds the new jobs, if the replay made any."""
+    """What a replay did, or would do.
 
+    ``duplicates`` and ``skipped`` stay dead letters: with the changes they would be jobs that are known, or
+    invalid (``problem`` is the first reason); skipped were also those that somebody else was faster with.
+    ``unconfigured`` counts the letters of orgs that nobody could send for. ``run`` holds the new jobs, if
+    the replay made any.
+    """
+
+    replay: str
+    run: str | None = None
     replayed: int = 0
     duplicates: int = 0
     skipped: int = 0
-    run: str | None = None
-
-    def __add__(self, other: Replayed) -> Replayed:
-        return Replayed(
-            self.replayed + other.replayed,
-            self.duplicates + other.duplicates,
-            self.skipped + other.skipped,
-            other.run or self.run,
-        )
+    problem: str | None = None
+    unconfigured: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges dead replay --json`` prints it."""
         return asdict(self)
 
 
-def select(reports: Reports, which: Filter) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield org, id and record of the dead letters that fit."""
-    kinds = (which.kind,) if which.kind else tuple(DeadKind)
-    for org, job_id, record in reports.dead(org=which.org, kinds=kinds):
-        if which.fits(job_id, record):
-            yield org, job_id, record
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Where the jobs of a replay are; ``gone`` are those whose results have expired."""
+
+    replay: str
+    total: int
+    queued: int = 0
+    sending: int = 0
+    retrying: int = 0
+    issued: int = 0
+    dead: int = 0
+    gone: int = 0
+    dead_kinds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def open(self) -> int:
+        """Jobs that aren't in a terminal state yet."""
+        return self.queued + self.sending + self.retrying
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges dead follow --json`` prints it."""
+        return asdict(self)
 
 
-def replayable(reports: Reports, which: Filter) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield those that fit and may be sent: never an invalid one, one in doubt only if asked by name."""
-    for org, job_id, record in select(reports, which):
-        if record["k"] in REPLAYED_UNASKED or record["k"] == which.kind == DeadKind.IN_DOUBT:
-            yield org, job_id, record
-
-
-def rows(reports: Reports, which: Filter) -> Iterator[dict[str, Any]]:
-    """Yield the dead letters that fit as ``badges results`` shows jobs."""
-    for org, job_id, record in select(reports, which):
-        yield result_row(org, job_id, record)
-
-
-def groups(reports: Reports, which: Filter) -> list[Group]:
-    """Count the dead letters that fit by kind, code and badge, largest group first."""
-    members: dict[tuple[str, str, str, str | None], int] = defaultdict(int)
-    samples: dict[tuple[str, str, str, str | None], tuple[str, str]] = {}
-    for org, job_id, record in select(reports, which):
-        group = (org, record["k"], record.get("o", ""), record.get("b"))
-        members[group] += 1
-        samples.setdefault(group, (job_id, text_of(record, "m") or ""))
-    ordered = sorted(members, key=lambda group: (-members[group], group[:3]))
-    return [Group(*group, members[group], *samples[group]) for group in ordered]
-
-
-def replay(  # noqa: PLR0913 - what, where to, and how to tell
+def replay_all(  # noqa: PLR0913 - what, how, who and why
     queue: Queue,
-    org: Org,
-    chosen: Iterator[tuple[str, dict[str, str]]],
+    reports: Reports,
+    orgs: Mapping[str, Org],
+    which: Filter,
     *,
-    run: str,
-    changes: dict[str, str] | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
+    by: str,
+    note: str = "",
+    changes: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    replay: str = "",
+    on_progress: Move = lambda _looked_at, _total: None,
 ) -> Replayed:
-    """Queue dead letters again: the same ids, or with ``changes`` as new jobs in ``run``.
+    """Queue the dead letters that fit again, oldest first: the same ids, or with ``changes`` as new jobs.
 
-    A new job whose content was accepted before is a duplicate, and its dead letter stays.
-
-    Raises:
-        BadgesError: with ``changes`` an item would be invalid; nothing of its chunk was replayed.
+    Never an invalid one, and one in doubt only if ``which`` names that kind: it may have been issued. At
+    most ``limit`` are replayed. A new job whose content was accepted before is a duplicate, and its dead
+    letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
+    wants to know it beforehand.
     """
-    done = {"replayed": 0, "duplicates": 0, "skipped": 0}
-    while chunk := list(islice(chosen, CHUNK)):
-        items = [[job_id, *_mended(org, record, changes)] for job_id, record in chunk]
-        answer = queue.replay(org, run=run, items=items, call=new_id())
-        done = {name: done[name] + answer[name] for name in done}
-        on_progress(len(chunk))
-    return Replayed(**done, run=run if changes else None)
+    name = replay or audit.action_id("replay")
+    done = Replayed(name, run=name if changes else None)
+    asked = (
+        which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
+    )
+    looked_at, total = 0, deadlist.size(reports, which, replayable=True)
+    letters = deadlist.BADGE_LETTERS if changes else ""
+    ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
+    begun: set[str] = set()
+    for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):
+        looked_at += seen
+        rest = page
+        while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
+            chunk, rest = rest[:room], rest[room:]
+            org = orgs.get(chunk[0].org)
+            if org is None:
+                done = _left(done, chunk)
+                continue
+            if not dry_run and org.name not in begun:
+                audit.begin(queue, org.name, name, by=by, note=note, which=asked)
+                begun.add(org.name)
+            items, problems = _items(org, chunk, changes)
+            done = _counted(done, ask(org, items), problems)
+        on_progress(looked_at, total)
+        if limit is not None and done.replayed >= limit:
+            break
+    on_progress(total, total)
+    return done
 
 
-def cancel(queue: Queue, org: Org, ids: Iterator[str], *, on_progress: Callable[[int], None]) -> int:
-    """Make dead letters of the jobs that still wait; returns how many. What is being sent is settled."""
-    cancelled = 0
-    while chunk := list(islice(ids, CHUNK)):
-        cancelled += queue.cancel(org, chunk, call=new_id())
-        on_progress(len(chunk))
+def discard_all(  # noqa: PLR0913 - what, who and why
+    queue: Queue,
+    reports: Reports,
+    orgs: Mapping[str, Org],
+    which: Filter,
+    *,
+    by: str,
+    note: str = "",
+    on_progress: Move = lambda _looked_at, _total: None,
+) -> int:
+    """Take the dead letters that fit off the list for good, and return how many.
+
+    Their records stay, so that importing them again can't issue them, for as long as results are kept: for
+    an org that isn't configured any more, as long as those of the default one.
+    """
+    action = audit.action_id("discard")
+    discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
+    begun: set[str] = set()
+    for seen, page in deadlist.pages(reports, which):
+        looked_at += seen
+        for at in range(0, len(page), CHUNK):
+            org, ids = page[0].org, [it.id for it in page[at : at + CHUNK]]
+            if org not in begun:
+                audit.begin(queue, org, action, by=by, note=note, which=which.as_json())
+                begun.add(org)
+            keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
+            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
+        on_progress(looked_at, total)
+    on_progress(total, total)
+    return discarded
+
+
+def resolve(  # noqa: PLR0913 - what, who and why
+    queue: Queue, reports: Reports, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
+) -> bool:
+    """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
+
+    Answers whether it was in doubt.
+    """
+    action = audit.action_id("resolve")
+    if reports.died_at_ms(org.name, DeadKind.IN_DOUBT, job_id) is None:
+        return False
+    which = {"job": job_id, "found": "issued" if issued else "not issued"}
+    audit.begin(queue, org.name, action, by=by, note=note, which=which)
+    if issued:
+        return queue.resolve(org, job_id, action=action)
+    return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1
+
+
+def cancel(
+    queue: Queue, org: str, ids: Iterable[str], *, action: str, on_progress: Callable[[int], None]
+) -> int:
+    """Make dead letters of the jobs that still wait; returns how many. What is being sent is settled.
+
+    ``action`` is the entry of the audit trail that counts them.
+    """
+    cancelled, seen, remaining = 0, 0, iter(ids)
+    while chunk := list(islice(remaining, CHUNK)):
+        cancelled += queue.cancel(org, chunk, call=new_id(), action=action)
+        seen += len(chunk)
+        on_progress(seen)
     return cancelled
 
 
-def _mended(org: Org, record: dict[str, str], changes: dict[str, str] | None) -> list[str]:
-    """Return the id and fields of the job that takes a dead letter's place; nothing if it goes as it is."""
+def replayed_ids(reports: Reports, replay: str) -> dict[str, list[str]]:
+    """Return the ids that a replay queued, by org.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    found = {org: list(reports.ids(org, replay)) for org in reports.org_names()}
+    if not any(found.values()):
+        raise NotFound(f"there is no replay {replay!r} that queued anything; see: badges audit")
+    return {org: ids for org, ids in found.items() if ids}
+
+
+def follow(reports: Reports, replay: str, *, every_s: float) -> Iterator[Following]:
+    """Yield the progress of a replay until every job of it has ended again.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    waiting = [(org, job_id) for org, ids in replayed_ids(reports, replay).items() for job_id in ids]
+    total, ended, kinds = len(waiting), Counter[str](), Counter[str]()
+    while True:
+        started, still, open_ = time.monotonic(), [], Counter[str]()
+        for org, job_id, state, kind in _states(reports, waiting):
+            if state is None:
+                ended["gone"] += 1
+            elif state in TERMINAL:
+                ended[State(state).word] += 1
+                kinds.update([kind] if kind else [])
+            else:
+                open_[State(state).word] += 1
+                still.append((org, job_id))
+        waiting = still
+        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds))
+        if not waiting:
+            return
+        # Looking at a hundred thousand jobs takes a second: that is to be a fifth of the time at most.
+        time.sleep(max(every_s, 4 * (time.monotonic() - started)))
+
+
+def _states(
+    reports: Reports, jobs: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, str | None, str | None]]:
+    for org, of_org in groupby(jobs, key=lambda job: job[0]):
+        ids = [job_id for _, job_id in of_org]
+        for at in range(0, len(ids), PAGE):
+            page = ids[at : at + PAGE]
+            for job_id, (state, kind) in zip(page, reports.columns(org, page, "sk"), strict=True):
+                yield org, job_id, state, kind
+
+
+def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
+    org = chunk[0].org
+    return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
+
+
+def _rehearsal(reports: Reports) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
+    """Return what answers as the replay would, and changes nothing."""
+    taken: set[tuple[str, str]] = set()
+
+    def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
+        new = [item[1] for item in items if len(item) > 1]
+        duplicates = 0
+        for job_id, (state,) in zip(new, reports.columns(org.name, new, "s"), strict=True):
+            duplicates += state is not None or (org.name, job_id) in taken
+            taken.add((org.name, job_id))
+        return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}
+
+    return would_replay
+
+
+def _ask(queue: Queue, replay: str, org: Org, items: list[list[str]]) -> Mapping[str, int]:
+    return queue.replay(org, run=replay, items=items, call=new_id())
+
+
+def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> Replayed:
+    return replace(
+        done,
+        replayed=done.replayed + answer["replayed"],
+        duplicates=done.duplicates + answer["duplicates"],
+        skipped=done.skipped + answer["skipped"] + len(problems),
+        problem=done.problem or next(iter(problems), None),
+    )
+
+
+def _items(
+    org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
+) -> tuple[list[list[str]], list[str]]:
+    """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
     if not changes:
-        return []
-    item = badge_of(record).model_dump(by_alias=True, exclude_none=True) | changes
-    badge = parse_item(item, strict_dates=org.strict_dates)
-    if isinstance(badge, Invalid):
-        raise BadgesError(f"with --set the job would be invalid: {badge}")
-    return [content_hash(org.name, badge), *badge_fields(badge)]
+        return [[it.id] for it in chunk], []
+    items, problems = [], []
+    for it in chunk:
+        item = badge_of(it.record).model_dump(by_alias=True, exclude_none=True) | dict(changes)
+        badge = parse_item(item, strict_dates=org.strict_dates)
+        if isinstance(badge, Invalid):
+            problems.append(str(badge))
+        else:
+            items.append([it.id, content_hash(org.name, badge), *badge_fields(badge)])
+    return items, problems

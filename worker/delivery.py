@@ -10,20 +10,24 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from worker import tracing
 from worker.auth import Authenticator, AuthFailed, Credentials
-from worker.client import TOO_LATE, Fence, VendorClient, fence_now
+from worker.client import TOO_LATE, Fence, VendorClient
+from worker.clock import steady_s
 from worker.config import Org
 from worker.errors import StoreError
 from worker.outcome import NoReply, Reply, Signal, Verdict
 from worker.policy import settlements
 from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
 from worker.response import read_answer
+from worker.tracing import Span
 from worker.wire import guard_s
 
 log = structlog.get_logger()
@@ -62,16 +66,17 @@ class Delivery:
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
-        asked_at = fence_now()  # before the claim: whatever delays us from here on counts
+        asked_at = steady_s()  # before the claim: whatever delays us from here on counts
         batch = self._claim(org)
         if isinstance(batch, Wait):
             return batch
         go_on(batch)
-        with bound_contextvars(batch=batch.id):
+        with bound_contextvars(batch=batch.id), _traced(org, batch) as span:
             answer = self._send(org, batch, credentials, asked_at)
             if isinstance(answer, Wait):
                 return answer
             delivered = self._settle(org, batch, credentials, *answer)
+            _note(span, delivered)
         go_on(delivered.settled)
         return delivered
 
@@ -106,7 +111,11 @@ class Delivery:
         )
         time.sleep(send_in_s)
         started = time.monotonic()
-        answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
+        with tracing.span(
+            org.api_method, kind="client", url__full=f"{org.api_base_url}{org.api_path}"
+        ) as span:
+            answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
+            _note_answer(span, answer)
         elapsed_ms = round((time.monotonic() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
@@ -150,6 +159,34 @@ def _insist(call: Callable[[], T]) -> T:
                 raise
             log.warning("store.unavailable", reason=str(error), trying_again_in_s=INSIST_EVERY_S)
             time.sleep(INSIST_EVERY_S)
+
+
+def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:
+    links = (job.traceparent for job in batch.jobs)
+    jobs = len(batch.jobs)
+    return tracing.span(
+        "badges.batch",
+        kind="consumer",
+        links=links,
+        badges__org=org.name,
+        badges__batch=batch.id,
+        badges__jobs=jobs,
+    )
+
+
+def _note_answer(span: Span, answer: Reply | NoReply) -> None:
+    if isinstance(answer, Reply):
+        span.note(http__response__status_code=answer.status)
+    else:
+        span.note(error__type=answer.code)
+        span.fail(answer.code)
+
+
+def _note(span: Span, done: Delivered) -> None:
+    settled = done.settled
+    span.note(badges__status=done.sent.status, badges__issued=settled.issued, badges__dead=settled.dead)
+    if done.verdict.signal is not Signal.OK:
+        span.fail(f"{done.verdict.signal.value}: {done.verdict.reason}")
 
 
 def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:

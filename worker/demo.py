@@ -14,15 +14,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
-from worker import deadletters, keys, screen
+from worker import audit, deadletters, deadlist, keys, screen
 from worker.config import DEFAULT_ORG, PREFIX, Settings
 from worker.connection import Connection
-from worker.deadletters import Filter
-from worker.importing import import_file
+from worker.deadlist import Filter
+from worker.errors import BadgesError
+from worker.importing import import_rows
 from worker.job import DeadKind
 from worker.ledger import SandboxSettings
 from worker.producer import Enqueued, Intake, new_run
 from worker.queue import Queue, new_id
+from worker.rows import read_rows
 from worker.runs import Reports, RunProgress, follow
 from worker.sandbox import SandboxServer
 
@@ -31,6 +33,7 @@ USERNAME, PASSWORD = "demo.till", "demo-password"
 GOOD_BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
 MISTYPED_BADGE = "654e08f2041fd452b3ef5b2f"
 DRAIN_S = 15
+WORKER_LOG = "worker.log"
 
 
 def run(items: int) -> None:
@@ -42,10 +45,10 @@ def run(items: int) -> None:
         settings = _settings(folder, vendor.url)
         screen.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
         connection = stack.enter_context(Connection.open(settings))
-        stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
+        worker = stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
         client = stack.enter_context(connection.client())
         with interruptible():
-            _story(settings, Queue(client), Path(folder), items)
+            _story(settings, Queue(client), worker, Path(folder), items)
         requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
     screen.out.print(
@@ -55,7 +58,9 @@ def run(items: int) -> None:
     )
 
 
-def _story(settings: Settings, queue: Queue, folder: Path, items: int) -> None:
+def _story(
+    settings: Settings, queue: Queue, worker: subprocess.Popen[bytes], folder: Path, items: int
+) -> None:
     org = settings.org(DEFAULT_ORG)
     reports = Reports(client=queue.client, orgs={DEFAULT_ORG: org})
     file = folder / "members.csv"
@@ -64,14 +69,14 @@ def _story(settings: Settings, queue: Queue, folder: Path, items: int) -> None:
     run_name = new_run("members")
     with file.open("rb") as stream, screen.progress_bar("importing", items, unit="rows") as move:
         done = 0
-        for chunk in import_file(queue, org, stream, name=file.name, intake=Intake(run_name, new_id())):
+        for chunk in import_rows(queue, org, read_rows(stream, name=file.name), Intake(run_name, new_id())):
             done += chunk.accepted + chunk.duplicates + chunk.invalid
             move(done)
             _show_first_invalid(chunk, done)
-    progress = screen.follow_run(follow(reports, run_name, every_s=0.1))
+    progress = screen.follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
     _summary(queue, progress)
     screen.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
-    screen.show_groups(deadletters.groups(reports, Filter()))
+    screen.show_groups(deadlist.groups(reports, Filter()))
     _mend(queue, reports, settings)
 
 
@@ -81,13 +86,22 @@ def _mend(queue: Queue, reports: Reports, settings: Settings) -> None:
         f"--set badgeMetaId={GOOD_BADGES[0]}"
     )
     which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
-    letters = ((job_id, record) for _, job_id, record in deadletters.replayable(reports, which))
     changes = {"badgeMetaId": GOOD_BADGES[0]}
-    done = deadletters.replay(
-        queue, settings.org(DEFAULT_ORG), letters, run=new_run("replay"), changes=changes
-    )
-    if done.run and (last := screen.follow_run(follow(reports, done.run, every_s=0.1))):
+    done = deadletters.replay_all(queue, reports, settings.orgs(), which, changes=changes, by=audit.os_user())
+    if done.run and (last := screen.follow_jobs(follow(reports, done.run, every_s=0.1))):
         screen.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
+
+
+def _while_running(
+    worker: subprocess.Popen[bytes], folder: Path, snapshots: Iterator[RunProgress]
+) -> Iterator[RunProgress]:
+    for snapshot in snapshots:
+        if worker.poll() is not None:
+            said = (folder / WORKER_LOG).read_text(errors="replace").strip().splitlines()[-5:]
+            raise BadgesError(
+                "\n  ".join([f"the worker ended by itself ({worker.returncode}); it said:", *said])
+            )
+        yield snapshot
 
 
 def _summary(queue: Queue, progress: RunProgress | None) -> None:
@@ -162,16 +176,16 @@ def _sandbox() -> SandboxServer:
 
 
 @contextmanager
-def _worker(environment: dict[str, str], folder: Path) -> Iterator[None]:
+def _worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real worker in a process of its own while the block lasts."""
     command = [sys.executable, "-m", "worker.cli", "worker"]
-    with (folder / "worker.log").open("wb") as log:
+    with (folder / WORKER_LOG).open("wb") as log:
         # In a session of its own: Ctrl-C is for the demonstration, which then stops the worker.
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:

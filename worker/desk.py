@@ -19,6 +19,7 @@ from worker.runs import Reports
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 AnyOrg = Annotated[str | None, typer.Option("--org", help="Only this org. [default: all]")]
 OneOrg = Annotated[str, typer.Option("--org", help="The org.")]
+Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
 @dataclass(frozen=True, slots=True)

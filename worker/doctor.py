@@ -30,6 +30,7 @@ from worker.status import Survey
 SKEW_S = 1.0
 OVERDUE_S = 10.0
 FULL, NEARLY_FULL = 0.95, 0.8
+JOB_BYTES = 500  # from when it is accepted until its result expires, all told: measured, and rounded up
 
 
 def examine(settings: Settings, environ: Mapping[str, str], org: str | None = None) -> Iterator[Finding]:
@@ -128,7 +129,10 @@ def _memory(info: Mapping[str, Any]) -> Finding:
     used = float(info["used_memory"])
     most = float(info.get("maxmemory") or info.get("total_system_memory") or 0)
     share = used / most if most else 0.0
-    detail = f"{used / 2**20:,.0f} MiB used" + (f" of {most / 2**20:,.0f}" if most else "")
+    detail = f"{used / 2**20:,.1f} MiB used"
+    if most:
+        fit = round(max(0.0, most - used) / JOB_BYTES, -3)
+        detail += f" of {most / 2**20:,.0f}; about {fit:,.0f} more jobs fit"
     cure = "" if share < NEARLY_FULL else "give it more, or a shorter BADGES_RESULT_TTL_DAYS"
     result: Literal["ok", "warn", "fail"] = "ok" if not cure else "warn" if share < FULL else "fail"
     return Finding("redis memory", result, detail, cure)

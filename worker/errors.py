@@ -5,7 +5,8 @@
     ├── FileError            a file to import can't be read at all
     ├── EmbeddedServerError  the embedded server can't be started or reached
     ├── StoreError           Redis can't do what was asked of it
-    │   └── NotDurable       what was written can't be made durable in time
+    │   ├── NotDurable       what was written can't be made durable in time
+    │   └── NoRoom           the queue holds as many jobs as it may, or Redis all that it can
     ├── ScriptError          one of our scripts failed: a bug
     ├── NotFound             no job, run or org of that name
     └── DeliveryFailed       a batch in which nothing was issued because the call failed
@@ -36,6 +37,19 @@ class StoreError(BadgesError):
 
 class NotDurable(StoreError):  # noqa: N818 - reads as what is the case, like KeyError's cousins in httpx
     """A write was made, but the server didn't confirm in time that it is on disk."""
+
+
+class NoRoom(StoreError):  # noqa: N818 - as above
+    """More jobs can't come in at present; later they can, and handing in the same again is safe.
+
+    ``accepted`` is how many of what was handed in were accepted before it was full.
+    """
+
+    def __init__(self, reason: str, *, accepted: int = 0) -> None:
+        so_far = f"{accepted:,} were accepted before that; " if accepted else ""
+        super().__init__(f"{reason}; {so_far}handing in the same again later is safe")
+        self.reason = reason
+        self.accepted = accepted
 
 
 class ScriptError(BadgesError):

@@ -75,8 +75,10 @@ FIELDS = {
     "j": "a second earnedBadgeId: the badge was issued twice",
     "R": "replayed_as: the job that took its place",
     "O": "replay_of: the dead letter whose place it took",
-    "w": "the raw row, where it was invalid; longer than the others, and bounded",
+    "w": "the item as it came in, as JSON, where it was invalid; longer than the others, and bounded",
+    "W": "the row as it was written, where no item could be read from it; bounded as well",
     "H": "how many calls issued nothing",
+    "T": "traceparent: the context of the enqueueing, only where it was traced",
 }
 # "h0" to "h9" are the last attempts that issued nothing: "at_ms batch status code".
 HISTORY_LENGTH = 10
@@ -163,6 +165,7 @@ class Job:
     badge: BadgeIssue
     attempts: int = 0
     busy: int = 0
+    traceparent: str = ""
 
 
 def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
-from worker.row import BY_PLAIN_NAME, FIELDS, RAW_LIMIT, Row, plain, refused, unknown_names, with_hint
+from worker.row import RAW_LIMIT, Names, Row, is_report, lacking, refused, with_hint
 from worker.textlines import MAX_RECORD, Window, damage_of, printable
 
 
@@ -45,7 +45,6 @@ def _finite(text: str) -> float:
 
 _STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
 _LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # only tells where a value ends
-_FIELD_SET: Final = frozenset(FIELDS)
 _LOOK_AHEAD: Final = 8  # so that "1" is not taken for the whole of "1.5e+3" at a piece's end
 _TOKEN: Final = re.compile(r'"(?:[^"\\{}\n]++|\\[^\n])*+"|["{}\[\]:,]')
 _CLOSER: Final = {"{": "}", "[": "]"}
@@ -64,17 +63,21 @@ def _decode(text: str, start: int) -> tuple[Any, int]:
         raise _Refusal("a whole number has too many digits") from None
 
 
-def _item_of(value: Any, text: str) -> dict[str, Any]:
+def _item_of(value: Any, text: str, names: Names) -> dict[str, Any]:
     """Return the fields of a value by their proper names; ``text`` is how it was written."""
     if not isinstance(value, dict):
         raise _Refusal(f"an item is an object, and this is {_KINDS.get(type(value), 'null')}")
     if "\\u" in text and not _is_text(value.values()):
         raise _Refusal("a text holds half a character (a lone \\u surrogate)")
-    if _FIELD_SET.issuperset(value):
+    if names.proper.issuperset(value):
         return value
-    if unknown := unknown_names(value):
+    if unknown := names.unknown(value):
         raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=printable(unknown[0], 60))
-    return _unique([(name, value[key]) for key in value if (name := BY_PLAIN_NAME[plain(key)])])
+    ours = is_report(value)
+    if ours and (problem := lacking(value)):
+        raise _Refusal(problem)
+    field_of = names.field_in_report if ours else names.field
+    return _unique([(field, value[key]) for key in value if (field := field_of(key))])
 
 
 def _is_text(values: Iterable[Any]) -> bool:
@@ -85,33 +88,33 @@ def _is_text(values: Iterable[Any]) -> bool:
     return True
 
 
-def json_rows(lines: Iterable[str], number: int) -> Iterator[Row]:
+def json_rows(lines: Iterable[str], number: int, names: Names) -> Iterator[Row]:
     """Give a row for every line that isn't blank; the first is line ``number`` of the file."""
     for at, line in enumerate(lines, number):
         if line and not line.isspace():
-            yield _json_row(at, line)
+            yield _json_row(at, line, names)
 
 
-def _json_row(number: int, line: str) -> Row:
+def _json_row(number: int, line: str, names: Names) -> Row:
     try:
         if problem := damage_of(line):
             raise _Refusal(problem)  # noqa: TRY301 - one way out
         value, end = _decode(line, len(line) - len(line.lstrip()))
         if end != len(line) and not line[end:].isspace():
             raise _Refusal("there is more after the object", at=end)  # noqa: TRY301
-        return Row(number, _item_of(value, line), printable(line, RAW_LIMIT))
+        return Row(number, _item_of(value, line, names), printable(line, RAW_LIMIT))
     except _Refusal as refusal:
         place = "" if refusal.at is None else f" (column {refusal.at + 1})"
         return refused(number, line, refusal.problem + place, refusal.field)
 
 
-def array_rows(window: Window) -> Iterator[Row]:
+def array_rows(window: Window, names: Names) -> Iterator[Row]:
     """Give a row for every element, numbered from 1, and one for whatever ends the reading early."""
     window.peek()
     window.pos += 1  # the bracket that opens the array
     number, separated = 1, True
     while window.peek() != "]" or (number > 1 and separated):
-        row, end = _element(window, number, separated=separated)
+        row, end = _element(window, number, names, separated=separated)
         yield row
         if end is None:
             return
@@ -127,7 +130,7 @@ def array_rows(window: Window) -> Iterator[Row]:
         yield refused(number, window.ahead(RAW_LIMIT + 1), problem)
 
 
-def _element(window: Window, number: int, *, separated: bool) -> tuple[Row, int | None]:
+def _element(window: Window, number: int, names: Names, *, separated: bool) -> tuple[Row, int | None]:
     """Return the row of the element at the window's position, and its end, or None if that is in doubt."""
     while True:
         end: int | None
@@ -138,7 +141,7 @@ def _element(window: Window, number: int, *, separated: bool) -> tuple[Row, int 
             raw = window.text[window.pos : end]
             if problem := damage_of(raw) or (None if separated else "no comma before this element"):
                 raise _Refusal(problem)  # noqa: TRY301 - one way out
-            item = _item_of(value, raw)
+            item = _item_of(value, raw, names)
             return Row(number, item, printable(raw, RAW_LIMIT)), end
         except _Refusal as refusal:
             end = _end_of(window.text, window.pos)

@@ -13,14 +13,21 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     checks        zset   id in doubt -> when to ask the vendor about it, ms (IN_DOUBT=check)
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
-    gate          hash   paused, closed_until, why, since, probing, what was learned, n and last of the ring
-    ring          string the times of the last sends, us, sixteen digits each
+    busy          hash   customerId -> the batch in flight that carries its jobs
+    gate          hash   paused, closed_until, why, since, probing, what was learned, its clock
+    ring          string of the last sends: when, us, and how many items before it, sixteen digits each
     dead:<kind>   zset   id -> died at, ms
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
     run:<run>     hash   counters and times of a run
-    jobs:<run>    list   ids of a run, in the order they came
+    jobs:<run>    list   ids of a run, in the order they came; or those that a replay took up again
     runs          zset   run -> started at, ms
-    call:<id>     string what a call answered, for a while: a repeated call gets the same
+    ended         zset   a run that needs nobody any more -> when it is forgotten, ms
+    audit:<id>    hash   what somebody did: at, by, action, which, note, count (``audit.py``)
+    audits        zset   id of such an entry -> at, ms
+    call:<id>     string what a call answered, for a while: a repeated call gets the same; task-<id>: who took
+                  that message of an operator
+    intake:<id>   string of an Idempotency-Key, for a day: hash of the body, then the answer's letters
+    rate:<key>    string calls that an API key made in a window of the intake's own limit
     stats         hash   counters since ever: requests, items, outcomes
     token         hash   the OAuth token that all processes share
 
@@ -31,11 +38,12 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     {badges}:sweep string held by the worker that looks for lost hints, for some seconds
     {badges}:seats zset  "org id" of deliveries going on -> until when at the latest, ms
     {badges}:pool  zset  "worker places" -> until when it is believed alive, ms
+    {badges}:own   zset  org with a worker of its own -> until when that is believed alive, ms
 """
 
 from __future__ import annotations
 
-_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call")
+_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate")
 _PLAIN = (
     "queue",
     "urgent",
@@ -43,13 +51,16 @@ _PLAIN = (
     "retry",
     "leases",
     "inflight",
+    "busy",
     "gate",
     "ring",
     "runs",
+    "ended",
     "stats",
     "token",
     "missing",
     "checks",
+    "audits",
 )
 
 WAKE = "{badges}:wake"
@@ -58,6 +69,7 @@ ORGS = "{badges}:orgs"
 SWEEP = "{badges}:sweep"
 SEATS = "{badges}:seats"
 POOL = "{badges}:pool"
+OWN = "{badges}:own"
 
 
 def slot(org: str) -> str:

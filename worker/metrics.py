@@ -6,9 +6,6 @@ Redis by the scripts, once, however many workers there are; how it is read is in
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +13,6 @@ from typing import Any
 
 import redis
 import structlog
-import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -35,9 +31,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from worker import keys
-from worker.config import Org, Settings
+from worker.config import Limit, Org, Settings
 from worker.errors import BadgesError
 from worker.job import DeadKind
+from worker.serving import serve_app
 from worker.status import OrgState, Survey
 
 log = structlog.get_logger()
@@ -74,6 +71,11 @@ def _statuses(state: OrgState) -> Sequence[Row]:
     return [((name.removeprefix(prefix),), n) for name, n in state.stats.items() if name.startswith(prefix)]
 
 
+def _dead_by_code(state: OrgState) -> Sequence[Row]:
+    counted = ((name.split(":", 2), n) for name, n in state.stats.items() if name.startswith("dead:"))
+    return [((name[1], name[2]), n) for name, n in counted if len(name) == 3]
+
+
 def _calls(state: OrgState) -> int:
     """Count the calls that carried jobs."""
     return int(sum(count for _, count in _statuses(state)))
@@ -81,12 +83,16 @@ def _calls(state: OrgState) -> int:
 
 def _limits(state: OrgState) -> Sequence[Row]:
     limits = state.settings.limits if state.settings else ()
-    return [((f"{limit.window_s}s",), limit.count) for limit in limits]
+    return [(_limit_labels(limit), limit.count) for limit in limits]
 
 
 def _utilization(state: OrgState) -> Sequence[Row]:
     sent = state.pace.sent if state.pace else ()
-    return [((f"{limit.window_s}s",), round(count / limit.count, 4)) for limit, count in sent]
+    return [(_limit_labels(limit), round(count / limit.count, 4)) for limit, count in sent]
+
+
+def _limit_labels(limit: Limit) -> tuple[str, str]:
+    return f"{limit.window_s}s", "items" if limit.of_items else "requests"
 
 
 def _gate(state: OrgState) -> Sequence[Row]:
@@ -115,9 +121,9 @@ GAUGES = (
            lambda s: _one(s.missing_badges)),
     Family("gate_state", "1 for the state that the org's gate is in, 0 for the others.",
            _gate, ("state", "reason")),
-    Family("limit_requests", "Requests that the limit allows in its window.", _limits, ("window",)),
-    Family("limiter_utilization_ratio", "Requests in the last window of a limit, of those allowed.",
-           _utilization, ("window",)),
+    Family("limit", "Requests, or items, that a limit allows in its window.", _limits, ("window", "of")),
+    Family("limiter_utilization_ratio", "What the last window of a limit holds, of what is allowed.",
+           _utilization, ("window", "of")),
     Family("allowed_requests_per_second", "The rate allowed now: configured, or what the vendor taught.",
            lambda s: _one(s.pace.allowed_per_s if s.pace else None)),
     Family("rate_learned", "1 if the rate allowed now is one that the vendor taught by answering 429.",
@@ -136,6 +142,12 @@ COUNTERS = (
     Family("jobs_issued", "Jobs issued.", _counter("issued")),
     Family("jobs_dead", "Jobs that became dead letters, by kind.",
            lambda s: [((kind,), s.stats.get(f"dead:{kind}", 0)) for kind in DeadKind], ("kind",)),
+    Family("jobs_dead_by_code", "Jobs that became dead letters, by kind and code; rare codes are other.",
+           _dead_by_code, ("kind", "code")),
+    Family("jobs_retried", "Times that a job was deferred by the vendor, to be tried again later.",
+           _counter("retried")),
+    Family("jobs_put_back", "Times that a job went back into the queue, since its call came to nothing.",
+           _counter("put_back")),
     Family("issued_twice", "Jobs that the vendor issued twice: never by this system's own doing.",
            _counter("issued_twice")),
     Family("requests", "Calls that carried jobs, by HTTP status, or our word for none.",
@@ -261,15 +273,5 @@ def serve(
     Raises:
         OSError: the port is taken.
     """
-    config = uvicorn.Config(
-        create_app(client, settings),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    # The server shuts down by itself on both signals, and then raises them again: both end the block below.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
-        on_ready(f"http://{host}:{listener.getsockname()[1]}/metrics")
-        uvicorn.Server(config).run([listener])
+    app = create_app(client, settings)
+    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=lambda url: on_ready(f"{url}/metrics"))

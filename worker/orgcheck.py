@@ -32,7 +32,6 @@ READ_PATH = "/api_gateway/v1/badges/customer/0?badgeType=EARNED"
 ANSWER_WITHIN_S = 10.0
 LONGEST_WAIT_S = 15.0  # for a slot of the limit, while a person looks on
 VENDOR_SKEW_S = 5.0  # its Date header has whole seconds, and travelled
-CALLS_THAT_TELL = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +151,7 @@ def _gate(state: OrgState) -> Finding:
 def _rate(state: OrgState, org: Org) -> Finding:
     """Compare the limit with what can be in flight, by how long calls took."""
     per_s = min(limit.count / limit.window_s for limit in org.limits)
-    calls = sum(count for name, count in state.stats.items() if name.startswith("status:"))
-    call_s = state.stats.get("elapsed_ms", 0) / 1000 / calls if calls >= CALLS_THAT_TELL else 0.0
+    call_s = state.call_s or 0.0
     if call_s > org.http_timeout_s / 2:
         detail = f"a call takes {call_s:.1f} s on average, and is in doubt after {org.http_timeout_s:g} s"
         cure = f"a longer {_name(org, 'HTTP_TIMEOUT_S')}, or a smaller {_name(org, 'BATCH_SIZE')}"

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 import redis
 
-from worker import keys
+from worker import keys, tracing
+from worker.clock import OrgClocks, steady_s
 from worker.config import Org
+from worker.errors import NoRoom
 from worker.job import Job
 from worker.outcome import Verdict
 from worker.policy import Settlement
@@ -114,17 +116,28 @@ class Queue:
         self.client = client
         self.store = Store(client)
         self._known: set[str] = set()
+        self._clocks = OrgClocks()
 
     # -- the way of a job
 
-    def enqueue(self, org: Org, *, run: str, items: Sequence[Item], call: str, urgent: bool = False) -> str:
+    def enqueue(  # noqa: PLR0913 - what, where to, and how to count it
+        self,
+        org: Org,
+        *,
+        run: str,
+        items: Sequence[Item],
+        call: str,
+        urgent: bool = False,
+        duplicates: int = 0,
+    ) -> str:
         """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
 
         ``a`` accepted, ``i`` accepted as invalid, ``d`` duplicate, ``D`` duplicate of a dead job,
         ``c`` conflict. Urgent jobs overtake the others of their org. Under the same ``call`` the answer
-        is the same, however often it is made.
+        is the same, however often it is made. The run counts ``duplicates`` that were found before as well.
 
         Raises:
+            NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
             NotDurable: the server didn't confirm in time; calling again is safe.
             StoreError: Redis refused or can't be reached; calling again is safe.
         """
@@ -132,9 +145,19 @@ class Queue:
             with reaching("orgs"):
                 self.client.sadd(keys.ORGS, org.name)
             self._known.add(org.name)
-        wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields] for i in items]
-        args = [call, run, wire, gate_config(org), int(urgent)]
-        answer = self.store.durably("enqueue", [keys.slot(org.name)], args)
+        cfg = gate_config(org, ttl_ms=ttl_ms(org))
+        with tracing.span(
+            "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
+        ) as span:
+            traced = ("T", span.traceparent) if span.traceparent else ()
+            wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
+            args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
+            answer = self.store.durably("enqueue", [keys.slot(org.name)], args)
+        if "full" in answer:
+            raise NoRoom(
+                f"the queue of org {org.name} is full: {answer['full']:,} jobs wait in it, "
+                f"and its MAX_QUEUED is {org.max_queued:,}"
+            )
         self.hint(org.name, answer["at"])
         return str(answer["answers"])
 
@@ -147,9 +170,10 @@ class Queue:
             NotDurable: the claim may have been made, but it isn't known to be on disk: don't send.
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
-        cfg = gate_config(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
-        ask = self.store.durably if durably else self.store.call
+        cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
+        ask, asked_at = self.store.durably if durably else self.store.call, steady_s()
         answer = ask("claim", [keys.slot(org.name)], [batch, cfg])
+        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         if "jobs" not in answer:
             return Wait(answer["why"], answer["at"], answer["check"])
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
@@ -157,7 +181,7 @@ class Queue:
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
-        return bool(self.store.call("retime", [keys.slot(org.name)], [batch.id, gate_config(org)]))
+        return bool(self.store.call("retime", [keys.slot(org.name)], [batch.id, self._gate(org)]))
 
     def settle(
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
@@ -194,18 +218,33 @@ class Queue:
         )
 
     def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
-        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``)."""
-        answer: dict[str, int] = self.store.durably("replay", [keys.slot(org.name)], [call, run, items])
+        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+
+        ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
+        """
+        args = [call, run, items, ttl_ms(org)]
+        answer: dict[str, int] = self.store.durably("replay", [keys.slot(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
 
-    def cancel(self, org: Org, ids: Sequence[str], *, call: str) -> int:
-        """Make dead letters of up to 1,000 jobs that wait; answers how many did."""
-        return int(self.store.call("cancel", [keys.slot(org.name)], [call, list(ids)]))
+    def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "") -> int:
+        """Make dead letters of up to 1,000 jobs that wait; answers how many did.
 
-    def resolve(self, org: Org, job_id: str, verb: Literal["issued", "discard"]) -> bool:
-        """End a dead letter by a person's word; answers whether it was one (and, to be issued, in doubt)."""
-        return bool(self.store.call("resolve", [keys.slot(org.name)], [job_id, verb, ttl_ms(org)]))
+        ``action`` is the entry of the audit trail that counts them, here and below.
+        """
+        return int(self.store.durably("cancel", [keys.slot(org)], [call, list(ids), action]))
+
+    def discard(self, org: str, ids: Sequence[str], *, keep_ms: int, call: str, action: str = "") -> int:
+        """Take up to 1,000 dead letters off the list for good, and keep their records; answers how many."""
+        return int(self.store.durably("discard", [keys.slot(org)], [call, list(ids), keep_ms, action]))
+
+    def resolve(self, org: Org, job_id: str, *, action: str = "") -> bool:
+        """End a job in doubt as issued, by a person's word; answers whether it was in doubt."""
+        return bool(self.store.durably("resolve", [keys.slot(org.name)], [job_id, ttl_ms(org), action]))
+
+    def audit(self, org: str, action: str, fields: Sequence[str], *, kept: int) -> None:
+        """Write into the org's audit trail what somebody is about to do; returns when it is durable."""
+        self.store.durably("audit", [keys.slot(org)], [action, list(fields), kept])
 
     # -- doubt
 
@@ -238,12 +277,14 @@ class Queue:
 
     def look(self, org: Org) -> Wait:
         """Say when the org needs somebody and what it waits for, without taking anything."""
-        answer = self.store.call("look", [keys.slot(org.name)], [gate_config(org)])
+        answer = self.store.call("look", [keys.slot(org.name)], [self._gate(org)])
         return Wait(answer["why"], answer["at"])
 
     def pay(self, org: Org, call: str) -> float | Wait:
         """Take one slot of the limit for a call without jobs; return the seconds until it may be made."""
-        answer = self.store.call("pay", [keys.slot(org.name)], [call, gate_config(org)])
+        asked_at = steady_s()
+        answer = self.store.call("pay", [keys.slot(org.name)], [call, self._gate(org)])
+        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer["send_in_us"] / 1e6 if "send_in_us" in answer else Wait(answer["why"], answer["at"])
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
@@ -269,13 +310,18 @@ class Queue:
         wait_s = None if answer["wait_ms"] < 0 else answer["wait_ms"] / 1000
         return [(org, str(int(at))) for org, at in answer.get("due", [])], wait_s
 
+    def _gate(self, org: Org, **more: int) -> dict[str, Any]:
+        return gate_config(org, **more) | self._clocks.expected(org.name)
+
     def _settle(self, org: Org, batch: Batch, **what: Any) -> Settled:
         what |= {
-            "cfg": gate_config(org),
+            "cfg": self._gate(org),
             "ttl_ms": ttl_ms(org),
             "missing_ttl_ms": MISSING_TTL_S * 1000,
         }
+        asked_at = steady_s()
         answer = self.store.call("settle", [keys.slot(org.name)], [batch.id, what])
+        self._clocks.heard(org.name, int(answer.pop("clock")), asked_at=asked_at)
         answer["twice"] = tuple(answer.get("twice", ()))
         answer["look_at_ms"] = answer.pop("at")
         return Settled(**answer)

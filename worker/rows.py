@@ -1,7 +1,8 @@
 """Find the rows of a file of badge items: CSV, JSON Lines, or a JSON array as the vendor's endpoint takes it.
 
-A row that can't be read becomes a row with a problem, and the others go on; memory stays flat. Whether an
-item is a valid badge is for ``badge.py`` to say; bytes, encodings and line ends live in ``textlines.py``.
+Each may be gzip-compressed. A row that can't be read becomes a row with a problem, and the others go on;
+memory stays flat. Whether an item is a valid badge is for ``badge.py`` to say; bytes, encodings and line
+ends live in ``textlines.py``.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ from typing import BinaryIO
 from worker.csvrows import open_csv
 from worker.errors import FileError
 from worker.jsonrows import array_rows, json_rows
-from worker.row import FIELDS, Row
+from worker.row import AS_THEY_ARE, FIELDS, Names, Row
 from worker.textlines import Window, printable, read_lines, read_text
 
 __all__ = ["FIELDS", "Row", "read_rows"]
 
 
-def read_rows(stream: BinaryIO, *, name: str) -> Iterator[Row]:
+def read_rows(stream: BinaryIO, *, name: str, names: Names = AS_THEY_ARE) -> Iterator[Row]:
     """Give the file's rows one by one, in order, blank ones left out.
 
-    The format is told by the content, and by the name's ending where that leaves doubt.
+    The format is told by the content, and by the name's ending where that leaves doubt; gzip is unpacked.
 
     Args:
         stream: read once, forwards, in pieces; standard input will do.
         name: the file's name.
+        names: what its columns or keys stand for.
 
     Raises:
-        FileError: at the call, never later, if the file as a whole can't be read.
+        FileError: at the call, if the file as a whole can't be read; later, only where its gzip is damaged.
+            A row that the damage cuts in two is never given.
     """
     pieces = read_text(stream, name=name)
     line, first = 1, ""
@@ -44,15 +47,15 @@ def read_rows(stream: BinaryIO, *, name: str) -> Iterator[Row]:
     pieces = itertools.chain([first], pieces)
     match _format_of(first.lstrip(), name):
         case "array":
-            return array_rows(Window(pieces, line))
+            return array_rows(Window(pieces, line), names)
         case "lines":
-            return json_rows(read_lines(pieces), line)
+            return json_rows(read_lines(pieces), line, names)
         case _:
-            return open_csv(read_lines(pieces), line, name)
+            return open_csv(read_lines(pieces), line, name, names)
 
 
 def _format_of(text: str, name: str) -> str:
-    suffix = PurePath(name).suffix.lower()
+    suffix = PurePath(re.sub(r"\.gz$", "", name.lower())).suffix
     of_lines = suffix in {".jsonl", ".ndjson"}
     if text[0] == "[" and (not of_lines or re.match(r"\[\s*\{", text)):
         return "array"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import redis
@@ -12,9 +12,12 @@ import redis
 from worker import keys
 from worker.config import Org
 from worker.errors import ConfigError, NotFound
-from worker.job import DeadKind, State, iso_time, result_row
+from worker.job import DeadKind, State, iso_time
+from worker.report import report_row
+from worker.status import Survey
 
 PAGE = 500
+AHEAD = 100  # runs before one that are looked at to say when it is done
 COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 
 
@@ -57,6 +60,7 @@ class Reports:
     def __init__(self, *, client: redis.Redis, orgs: Mapping[str, Org]) -> None:
         self._client = client
         self._orgs = orgs
+        self._survey = Survey(client)
 
     def org_names(self, only: str | None = None) -> list[str]:
         """Return the orgs there are: configured, or with jobs from when they were.
@@ -69,13 +73,23 @@ class Reports:
             raise ConfigError(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
         return [only] if only else sorted(names)
 
-    def runs(self, org: str | None = None) -> list[RunProgress]:
-        """Return every run, oldest first within its org."""
-        return [
-            self._progress(name, str(run))
-            for name in self.org_names(org)
-            for run in self._client.zrange(keys.key(name, "runs"), 0, -1)
-        ]
+    def runs(self, org: str | None = None, *, newest: int | None = None) -> list[RunProgress]:
+        """Return every run, or the newest so many, in the order they began."""
+        began = self._began(org)
+        return self._progress([(name, run) for _, name, run in began[-newest if newest else 0 :]])
+
+    def count_runs(self, org: str | None = None) -> int:
+        """Count the runs there are."""
+        return len(self._began(org))
+
+    def _began(self, org: str | None) -> list[tuple[float, str, str]]:
+        """Return when each run began, its org and its name; some may be forgotten by now."""
+        names = self.org_names(org)
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.zrange(keys.key(name, "runs"), 0, -1, withscores=True)
+        found = zip(names, pipe.execute(), strict=True)
+        return sorted((at_ms, name, str(run)) for name, runs in found for run, at_ms in runs)
 
     def run(self, run: str, org: str | None = None) -> RunProgress:
         """Return one run; the first org that has one of that name, unless one is said.
@@ -84,8 +98,8 @@ class Reports:
             NotFound: no org has such a run.
         """
         for name in self.org_names(org):
-            if self._client.exists(keys.key(name, "run", run)):
-                return self._progress(name, run)
+            if found := self._progress([(name, run)]):
+                return found[0]
         raise NotFound(f"there is no run {run!r}; see: badges run list")
 
     def job(self, job_id: str, org: str | None = None) -> dict[str, Any]:
@@ -97,32 +111,74 @@ class Reports:
         for name in self.org_names(org):
             record = self._hash(keys.key(name, "job", job_id))
             if record:
-                return result_row(name, job_id, record) | _details(record)
+                return report_row(name, job_id, record) | _details(record)
         raise NotFound(f"there is no job {job_id!r}, or its result has expired")
 
     def results(
-        self, *, org: str | None = None, run: str | None = None, state: State | None = None
+        self,
+        *,
+        org: str | None = None,
+        run: str | None = None,
+        state: State | None = None,
+        kind: DeadKind | None = None,
+        code: str | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Yield one row a job, run by run in the order they came; memory stays flat."""
+        """Yield a row a job, as ``report.py`` says, run by run in the order they came; memory stays flat."""
         if run:
-            found = self.run(run, org)
-            runs = [(found.org, run)]
+            runs = [(self.run(run, org).org, run)]
         else:
-            runs = [(progress.org, progress.run) for progress in self.runs(org)]
+            runs = [(its_org, its_run) for _, its_org, its_run in self._began(org)]
+        wanted = {"s": state, "k": kind, "o": code}
         for its_org, its_run in runs:
-            for job_id, record in self._records(its_org, self.ids(its_org, its_run)):
-                if state is None or record["s"] == state:
-                    yield result_row(its_org, job_id, record)
+            for job_id, record in self.records(its_org, self.ids(its_org, its_run)):
+                if all(value is None or record.get(letter) == value for letter, value in wanted.items()):
+                    yield report_row(its_org, job_id, record)
 
-    def dead(
-        self, *, org: str | None = None, kinds: Iterable[DeadKind] = DeadKind
-    ) -> Iterator[tuple[str, str, dict[str, str]]]:
-        """Yield org, id and record of every dead letter of these kinds, oldest first within each."""
-        for name in self.org_names(org):
-            for kind in kinds:
-                ids = (str(i) for i, _ in self._client.zscan_iter(keys.key(name, "dead", kind), count=PAGE))
-                for job_id, record in self._records(name, ids):
-                    yield name, job_id, record
+    def dead_ids(
+        self, org: str, kind: DeadKind, *, since_ms: int, until_ms: int
+    ) -> Iterator[list[tuple[str, int]]]:
+        """Yield ids and times of death (ms) of an org's dead letters, in pages, oldest first.
+
+        Whoever takes letters off the list between two pages makes it skip none.
+        """
+        key = keys.key(org, "dead", kind)
+        last, limit = (since_ms, ""), PAGE
+        while True:
+            # Not by rank: a rank moves when others are taken off the list.
+            found: Any = self._client.zrangebyscore(
+                key, last[0], until_ms, start=0, num=limit, withscores=True
+            )
+            page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
+            fresh = [entry for entry in page if entry > last]
+            if fresh:
+                yield [(job_id, at_ms) for at_ms, job_id in fresh]
+                last = fresh[-1]
+            if len(page) < limit:
+                return
+            if not fresh:
+                limit *= 2  # so many died in the same millisecond
+
+    def count_dead(self, org: str, kind: DeadKind, *, since_ms: int = 0) -> int:
+        """Count an org's dead letters of a kind."""
+        return int(self._client.zcount(keys.key(org, "dead", kind), since_ms, "+inf"))
+
+    def died_at_ms(self, org: str, kind: DeadKind, job_id: str) -> int | None:
+        """Say when a job became a dead letter of a kind; ``None`` if it isn't one."""
+        at_ms = self._client.zscore(keys.key(org, "dead", kind), job_id)
+        return None if at_ms is None else int(at_ms)
+
+    def columns(self, org: str, ids: Sequence[str], letters: str) -> list[list[str | None]]:
+        """Return these fields of these jobs' records."""
+        pipe = self._client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hmget(keys.key(org, "job", job_id), list(letters))
+        found: list[list[str | None]] = pipe.execute()
+        return found
+
+    def now_ms(self) -> int:
+        """Return Redis's own time: that by which letters die."""
+        seconds, us = self._client.time()
+        return int(seconds) * 1000 + int(us) // 1000
 
     def _hash(self, key: str) -> dict[str, str]:
         return {str(name): str(value) for name, value in self._client.hgetall(key).items()}
@@ -134,7 +190,8 @@ class Reports:
             yield from (str(job_id) for job_id in page)
             at += PAGE
 
-    def _records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield id and whole record of these jobs, but for those that have none any more."""
         page: list[str] = []
         for job_id in ids:
             page.append(job_id)
@@ -149,27 +206,55 @@ class Reports:
             pipe.hgetall(keys.key(org, "job", job_id))
         yield from ((i, record) for i, record in zip(ids, pipe.execute(), strict=True) if record)
 
-    def _progress(self, org: str, run: str) -> RunProgress:
-        record = self._hash(keys.key(org, "run", run))
-        counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
-        waiting = counted["queued"] + counted["sending"] + counted["retrying"]
-        return RunProgress(
-            run=run,
-            org=org,
-            **counted,
-            dead_kinds={k: n for k in DeadKind if (n := int(record.get(f"dead:{k}", 0)))},
-            started_at=iso_time(record.get("started_at")),
-            finished_at=iso_time(record.get("finished_at")),
-            eta_s=self._eta_s(org, waiting),
-        )
+    def _progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
+        """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
+        pipe = self._client.pipeline(transaction=False)
+        for org, run in runs:
+            pipe.hgetall(keys.key(org, "run", run))
+        read = zip(runs, pipe.execute(), strict=True)
+        found = [_progress(org, run, record) for (org, run), record in read if record]
+        return self._with_eta(found)
 
-    def _eta_s(self, org: str, waiting: int) -> int | None:
-        """How long the rate limit makes what waits in this run take; unknown while the org is paused."""
-        if org not in self._orgs or self._client.hexists(keys.key(org, "gate"), "paused"):
-            return None
-        settings = self._orgs[org]
-        per_second = min(limit.count / limit.window_s for limit in settings.limits)
-        return round(-(-waiting // settings.batch_size) / per_second)
+    def _with_eta(self, runs: Sequence[RunProgress]) -> list[RunProgress]:
+        """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
+        orgs = {run.org: self._orgs.get(run.org) for run in runs if run.open}
+        states = {state.org: state for state in self._survey.states(orgs)}
+        ahead: dict[str, int] = {}
+        told = []
+        for run in runs:
+            if not run.open:
+                told.append(run)
+                continue
+            state, waiting = states[run.org], run.queued + run.retrying
+            if run.org not in ahead:
+                ahead[run.org] = self._ahead(run)
+            before = min(ahead[run.org], max(0, state.queued + state.isolated + state.retrying - waiting))
+            told.append(replace(run, eta_s=state.seconds_for(before + run.open)))
+            ahead[run.org] += run.open
+        return told
+
+    def _ahead(self, progress: RunProgress) -> int:
+        """Count the open jobs of the last so many runs that began before this one: they are sent first."""
+        began = keys.key(progress.org, "runs")
+        rank = int(str(self._client.zrank(began, progress.run) or 0))
+        earlier = self._client.zrange(began, max(0, rank - AHEAD), rank - 1) if rank else []
+        pipe = self._client.pipeline(transaction=False)
+        for run in earlier:
+            pipe.hmget(keys.key(progress.org, "run", str(run)), "queued", "sending", "retrying")
+        return sum(int(count or 0) for counts in pipe.execute() for count in counts)
+
+
+def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
+    counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
+    return RunProgress(
+        run=run,
+        org=org,
+        **counted,
+        dead_kinds={k: n for k in DeadKind if (n := int(record.get(f"dead:{k}", 0)))},
+        started_at=iso_time(record.get("started_at")),
+        finished_at=iso_time(record.get("finished_at")),
+        eta_s=0,
+    )
 
 
 def follow(reports: Reports, run: str, *, org: str | None = None, every_s: float) -> Iterator[RunProgress]:
@@ -192,7 +277,7 @@ def _details(record: Mapping[str, str]) -> dict[str, Any]:
     return {
         "row": record.get("n"),
         "batch": record.get("B"),
-        "raw": record.get("w"),
+        "raw": record.get("W", record.get("w")),
         "replayed_as": record.get("R"),
         "replay_of": record.get("O"),
         "second_earnedBadgeId": record.get("j"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -23,15 +24,21 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from worker.deadletters import Group
+from worker.audit import Entry
+from worker.deadletters import Following
+from worker.deadlist import Group
 from worker.orgcheck import Finding
+from worker.resultlines import ResultForm, result_lines
 from worker.runs import COUNTED, RunProgress
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+AUDIT_SHOWN = 50
+PACE_OVER_S = 10.0
 _GATE_COLORS = {"open": "green", "probing": "yellow", "closed": "yellow", "paused": "red"}
 _RESULT_COLORS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_Followed = TypeVar("_Followed", RunProgress, Following)
 _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
 
 
@@ -46,13 +53,17 @@ def plain(text: object) -> str:
     return escape("".join(letter if letter.isprintable() else " " for letter in str(text)))
 
 
-def table(title: str, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers go to the right."""
+def table(
+    title: str, columns: Sequence[str], lines: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+) -> None:
+    """Print a table; numbers go to the right, and columns that are ``whole`` aren't folded."""
     grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None)
     rows = [list(line) for line in lines]
     for n, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[n], int | float) for row in rows)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(
+            column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in whole
+        )
     for row in rows:
         grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else plain(cell) for cell in row))
     out.print(grid)
@@ -73,15 +84,50 @@ def show_run(run: RunProgress) -> None:
     if run.finished_at:
         out.print(f"  finished {run.finished_at}")
     elif run.eta_s is not None:
-        out.print(f"  about {duration(run.eta_s)} to go at the configured rate")
+        out.print(f"  about {duration(run.eta_s)} to go, with what waits before it")
     else:
         out.print("  its org is paused or not configured; see: badges status")
 
 
+def show_replay(replay: Following) -> None:
+    """Print what has become of the jobs of a replay."""
+    for state in (*COUNTED, "gone"):
+        if count := getattr(replay, state):
+            kinds = (
+                ", ".join(f"{n:,} {kind}" for kind, n in replay.dead_kinds.items()) if state == "dead" else ""
+            )
+            out.print(f"  [{_COLORS.get(state, 'white')}]{count:>11,} {state}[/] {plain(kinds)}")
+
+
 def show_groups(groups: Sequence[Group]) -> None:
     """Print dead letters by group."""
-    columns = ("count", "kind", "code", "badge", "message", "for example")
-    table("", columns, [(g.count, g.kind, g.code, g.badgeMetaId or "", g.message, g.sample) for g in groups])
+    columns = ("count", "org", "kind", "code", "badge", "first (UTC)", "last (UTC)", "message", "for example")
+    table("", columns, [_group_line(group) for group in groups], whole=("org", "kind", "code"))
+
+
+def _group_line(group: Group) -> list[object]:
+    which = [group.count, group.org, group.kind, group.code, group.badgeMetaId or ""]
+    return [*which, *map(to_the_second, (group.first_at, group.last_at)), group.message, group.sample]
+
+
+def show_audit(entries: Sequence[Entry]) -> None:
+    """Print the newest of what was done, by whom, to what and why."""
+    columns = ("at (UTC)", "by", "org", "action", "what", "jobs", "note")
+    table("", columns, [_audit_line(entry) for entry in entries[:AUDIT_SHOWN]], whole=("action",))
+    if len(entries) > AUDIT_SHOWN:
+        out.print(f"… only the newest {AUDIT_SHOWN}; all of them: --json")
+
+
+def _audit_line(entry: Entry) -> list[object]:
+    what = " ".join(f"{name}={value}" for name, value in entry.which.items() if name not in ("org", "set"))
+    what += "".join(f" set {name}={value}" for name, value in entry.which.get("set", {}).items())
+    done = "" if entry.count is None else f"{entry.count:,}"
+    return [to_the_second(entry.at), entry.by, entry.org, entry.id, what.strip(), done, entry.note]
+
+
+def to_the_second(at: str | None) -> str:
+    """Show an instant in UTC as a person reads it; the year, and what is behind a second, is for programs."""
+    return at[5:19].replace("T", " ") if at else ""
 
 
 def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
@@ -158,8 +204,8 @@ def duration(seconds: float) -> str:
 class Bar(Protocol):
     """Moves a progress bar to ``done`` of ``total``."""
 
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Move it; a ``total`` becomes the new one."""
+    def __call__(self, done: int, total: int | None = None, what: str | None = None) -> None:
+        """Move it; a ``total`` becomes the new one, and so does ``what`` is going on."""
 
 
 @contextmanager
@@ -176,35 +222,46 @@ def progress_bar(what: str, total: int | None, *, unit: str) -> Iterator[Bar]:
     )
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done, total=total: bar.update(task, completed=done, total=total)
+        yield lambda done, total=total, what=what: bar.update(
+            task, completed=done, total=total, description=what
+        )
 
 
-def follow_run(snapshots: Iterable[RunProgress]) -> RunProgress | None:
-    """Show a run's progress live, until it is over; returns the last of it."""
-    last = None
-    with progress_bar("delivering", None, unit="jobs ended") as move:
+def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
+    """Show the progress of a run or a replay live, until it is over; returns the last of it."""
+    last, seen = None, deque[tuple[float, int]]()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("delivering"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("jobs ended"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None, pace="")
         for last in snapshots:
-            move(last.issued + last.dead, last.total)
+            ended, now = last.total - last.open, time.monotonic()
+            seen.append((now, ended))
+            while now - seen[0][0] > PACE_OVER_S:
+                seen.popleft()
+            bar.update(task, completed=ended, total=last.total, pace=_pace(seen, last))
     return last
 
 
-def write_results(rows: Iterable[Mapping[str, Any]], *, form: str, to: TextIO) -> int:
+def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) -> str:
+    """Say how fast jobs ended of late, and how long the rest takes at the pace that the org may go."""
+    (first_s, first), (last_s, last) = seen[0], seen[-1]
+    rate = f"{(last - first) / (last_s - first_s):,.1f} a second" if last_s - first_s >= 1 else ""
+    eta_s = getattr(progress, "eta_s", None)
+    return f"{rate}, {duration(eta_s)} to go" if rate and eta_s and progress.open else rate
+
+
+def write_results(rows: Iterable[Mapping[str, Any]], *, form: ResultForm, to: TextIO) -> int:
     """Write results as ``jsonl`` or ``csv``, row by row; returns how many."""
-    count = 0
-    writer = csv.writer(to) if form == "csv" else None
-    for count, row in enumerate(rows, 1):
-        if writer is None:
-            to.write(json.dumps(row) + "\n")
-            continue
-        flat = _flat(row)
-        if count == 1:
-            writer.writerow(flat)
-        writer.writerow(flat.values())
+    count = -1 if form == "csv" else 0  # its first line names the columns
+    for text in result_lines(rows, form=form):
+        to.write(text)
+        count += 1
     return count
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    error = row["error"] or {}
-    flat = {name: value for name, value in row.items() if name != "error"}
-    flat["warnings"] = "; ".join(row["warnings"])
-    return flat | {f"error_{name}": error.get(name) for name in ("kind", "code", "message")}

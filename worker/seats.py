@@ -1,7 +1,8 @@
 """Fairness among orgs: the places of the pool are shared, and no org, however slow or large, takes them all.
 
 An org may hold half of the pool while others have some of it, orgs in trouble half of it together, and the
-last place always stays for one that has none. With one org alone nothing is counted.
+last place always stays for one that has none. With one org alone, or in a worker of its own, nothing is
+counted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,19 @@ class Seats:
         with reaching("pool"):
             now_s, _ = self._queue.client.time()
             self._queue.client.zadd(keys.POOL, {f"{worker} {places}": (now_s + ALIVE_S) * 1000})
+
+    def offer_own(self, org: str) -> None:
+        """Say that a worker is alive that serves this org alone; to be repeated."""
+        with reaching("pool"):
+            now_s, _ = self._queue.client.time()
+            self._queue.client.zadd(keys.OWN, {org: (now_s + ALIVE_S) * 1000})
+
+    def served(self) -> tuple[set[str], bool]:
+        """Return the orgs that have workers of their own, and whether any worker serves the others."""
+        with reaching("pool"):
+            now_ms = self._queue.client.time()[0] * 1000
+            own = self._queue.client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
+            return {str(org) for org in own}, self._queue.client.zcount(keys.POOL, now_ms, "+inf") > 0
 
     @contextmanager
     def take(self, org: Org, *, alone: bool) -> Iterator[int]:

@@ -10,18 +10,19 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import redis
 
 from worker import keys
 from worker.config import Limit, Org
-from worker.errors import StoreError
+from worker.errors import ScriptError, StoreError
 from worker.job import DeadKind, iso_time
 from worker.store import Store, reaching
 from worker.wire import gate_config
 
-_WINDOWS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+CALLS_THAT_TELL = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,24 @@ class OrgState:
         ripe = max(1, self.queued // self.pace.width + (1 if self.isolated else 0))
         return 1 if self.gate.tripped else ripe
 
+    @property
+    def call_s(self) -> float | None:
+        """How long a call took on average, once there were enough to tell."""
+        calls = sum(count for name, count in self.stats.items() if name.startswith("status:"))
+        return self.stats.get("elapsed_ms", 0) / 1000 / calls if calls >= CALLS_THAT_TELL else None
+
+    def seconds_for(self, jobs: int) -> int | None:
+        """Say how long so many jobs take at the pace that the org may go now; ``None`` while it may not."""
+        if self.pace is None or self.settings is None or self.gate.state == "paused":
+            return None
+        per_s = self.pace.allowed_per_s
+        if call_s := self.call_s:
+            per_s = min(per_s, self.settings.max_in_flight / call_s)
+        opens_in_s = 0.0
+        if self.gate.closed_until:
+            opens_in_s = max(0.0, datetime.fromisoformat(self.gate.closed_until).timestamp() - time.time())
+        return round(opens_in_s + -(-jobs // self.pace.width) / per_s)
+
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges status --json`` prints it."""
         pace, gate = self.pace, self.gate
@@ -100,10 +119,7 @@ class OrgState:
             },
             "sent_last_minute": pace.per_minute if pace else None,
             "limit_per_minute": _per_minute(self.settings) if self.settings else None,
-            "limits": [
-                {"limit": f"{limit.count}/{_WINDOWS[limit.window_s]}", "sent": sent}
-                for limit, sent in (pace.sent if pace else ())
-            ],
+            "limits": [{"limit": str(limit), "sent": sent} for limit, sent in (pace.sent if pace else ())],
         }
 
 
@@ -120,15 +136,17 @@ class Survey:
         Raises:
             StoreError: Redis refused or can't be reached.
         """
+        if not orgs:
+            return []
         now_ms = time.time() * 1000
         pipe = self._client.pipeline(transaction=False)
         for name, settings in orgs.items():
             self._ask(pipe, name, settings, now_ms)
         with reaching("status"):
             replies = pipe.execute(raise_on_error=False)
-        width = len(replies) // max(1, len(orgs))
+        width = len(replies) // len(orgs)
         found = [replies[at : at + width] for at in range(0, len(replies), width)]
-        ages = self._ages_s(dict(zip(orgs, (reply[1] for reply in found), strict=True)), now_ms)
+        ages = self._ages_s(dict(zip(orgs, (reply[1:3] for reply in found), strict=True)), now_ms)
         return [
             _state(name, settings, reply, ages[name], now_ms)
             for (name, settings), reply in zip(orgs.items(), found, strict=True)
@@ -139,8 +157,10 @@ class Survey:
             pipe.echo("")
         else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
             self._gauge([keys.slot(name)], [json.dumps(gate_config(settings))], client=pipe)
-        pipe.lindex(keys.key(name, "queue"), 0)
-        pipe.llen(keys.key(name, "queue"))
+        for lane in ("urgent", "queue"):
+            pipe.lindex(keys.key(name, lane), 0)
+        for lane in ("urgent", "queue"):
+            pipe.llen(keys.key(name, lane))
         pipe.llen(keys.key(name, "isolate"))
         pipe.zcard(keys.key(name, "retry"))
         pipe.zcount(keys.key(name, "inflight"), now_ms, "+inf")
@@ -150,19 +170,20 @@ class Survey:
         for kind in DeadKind:
             pipe.zcard(keys.key(name, "dead", kind))
 
-    def _ages_s(self, heads: Mapping[str, Any], now_ms: float) -> dict[str, float | None]:
-        """Say how long each queue's first job has been ready: accepted, or back from a retry or replay."""
+    def _ages_s(self, heads: Mapping[str, Sequence[Any]], now_ms: float) -> dict[str, float | None]:
+        """Say how long the first job of each org has been ready: accepted, or back from a retry or replay."""
         pipe = self._client.pipeline(transaction=False)
-        asked = {name: head for name, head in heads.items() if isinstance(head, str)}
-        for name, head in asked.items():
+        asked = [(name, head) for name, its in heads.items() for head in its if isinstance(head, str)]
+        for name, head in asked:
             pipe.hmget(keys.key(name, "job", head), "g", "t")
         with reaching("status"):
-            since = dict(zip(asked, pipe.execute(), strict=True))
-        times = {name: ready or born for name, (ready, born) in since.items()}
-        return {
-            name: round(max(0.0, now_ms - int(at)) / 1000, 1) if (at := times.get(name)) else None
-            for name in heads
-        }
+            found = pipe.execute()
+        oldest: dict[str, float | None] = dict.fromkeys(heads)
+        for (name, _), (ready, born) in zip(asked, found, strict=True):
+            if at_ms := ready or born:
+                age_s = round(max(0.0, now_ms - int(at_ms)) / 1000, 1)
+                oldest[name] = max(age_s, oldest[name] or 0.0)
+        return oldest
 
 
 def org_status(client: redis.Redis, org: str, settings: Org | None = None) -> dict[str, Any]:
@@ -173,14 +194,14 @@ def org_status(client: redis.Redis, org: str, settings: Org | None = None) -> di
 def _state(
     name: str, settings: Org | None, reply: Sequence[Any], oldest_s: float | None, now_ms: float
 ) -> OrgState:
-    gauged, _, *counts = reply
+    gauged, _, _, *counts = reply
     if failed := [answer for answer in counts if isinstance(answer, Exception)]:
         raise StoreError(f"Redis refused to show org {name}: {failed[0]}") from failed[0]
-    queued, isolated, retrying, in_flight, missing, gate, stats, *dead = counts
+    urgent, queued, isolated, retrying, in_flight, missing, gate, stats, *dead = counts
     return OrgState(
         org=name,
         settings=settings,
-        queued=queued,
+        queued=urgent + queued,
         isolated=isolated,
         retrying=retrying,
         in_flight=in_flight,
@@ -195,10 +216,12 @@ def _state(
 
 def _pace(settings: Org | None, gauged: Any) -> Pace | None:
     """Read what ``gauge.lua`` answered; a server that can't write now refuses scripts, and only those."""
+    if isinstance(gauged, Exception) and "script:" in str(gauged):
+        raise ScriptError(str(gauged)) from gauged
     if settings is None or not isinstance(gauged, str):
         return None
     found = json.loads(gauged)
-    longest_s = max(limit.window_s / limit.count for limit in settings.limits)
+    longest_s = max(limit.window_s / limit.count for limit in settings.limits if not limit.of_items)
     return Pace(
         ripe=found["ripe"],
         width=int(found["width"]),
@@ -210,9 +233,14 @@ def _pace(settings: Org | None, gauged: Any) -> Pace | None:
 
 
 def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
-    closed_until, tripped = int(gate.get("closed_until", 0)), int(gate.get("probing", 0)) > 0
+    # The gate goes by a clock of its own, see ``scripts/_gate.lua``.
+    closed_until = int(gate.get("closed_until", 0)) - int(gate.get("offset", 0)) // 1000
+    tripped = int(gate.get("probing", 0)) > 0
     closed, paused = closed_until > now_ms, "paused" in gate
-    taught = "batch_size" in gate and float(gate.get("batch_size_until", 0)) > now_ms
+    taught = (
+        "batch_size" in gate
+        and float(gate.get("batch_size_until", 0)) - int(gate.get("offset", 0)) / 1000 > now_ms
+    )
     return Gate(
         state="paused" if paused else "closed" if closed else "probing" if tripped else "open",
         why=gate.get("paused") or (gate.get("why") if closed else None),
@@ -225,5 +253,5 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
 
 
 def _per_minute(settings: Org) -> float:
-    """Return what the tightest limit lets through in a minute."""
-    return round(min(limit.count * 60 / limit.window_s for limit in settings.limits), 1)
+    """Return how many requests the tightest limit lets through in a minute."""
+    return round(min(limit.count * 60 / limit.window_s for limit in settings.limits if not limit.of_items), 1)

@@ -19,9 +19,10 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from worker import keys
-from worker.errors import NotDurable, ScriptError, StoreError
+from worker.errors import NoRoom, NotDurable, ScriptError, StoreError
 
 DURABLE_WITHIN_MS = 2000
+FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
 
 _SHARED = ("_common.lua", "_gate.lua")
 
@@ -92,6 +93,8 @@ def reaching(what: str) -> Iterator[None]:
     """Turn the client library's errors into ours."""
     try:
         yield
+    except OutOfMemoryError as error:
+        raise NoRoom(FULL) from error
     except RedisError as error:
         raise StoreError(f"Redis can't be reached for {what}: {error}") from error
 
@@ -102,7 +105,7 @@ def _argument(value: Any) -> str:
 
 def _answer(reply: Any) -> Any:
     if isinstance(reply, OutOfMemoryError):
-        raise StoreError("Redis is full (maxmemory); give it more, or let results expire sooner") from reply
+        raise NoRoom(FULL) from reply
     if isinstance(reply, ResponseError) and "script:" in str(reply):
         raise ScriptError(str(reply)) from reply
     if isinstance(reply, Exception):

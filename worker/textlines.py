@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
 from worker.errors import FileError
+from worker.gunzip import GZIP, gunzip
 
 MAX_RECORD: Final = 1_000_000
 """The longest record, in characters. Nothing longer is held in memory."""
@@ -29,7 +30,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _NOT_FOR_US: Final = (
-    (b"\x1f\x8b", "is gzip-compressed: `gunzip -c FILE | badges import -` imports it"),
+    (GZIP, "is gzip-compressed twice: `gunzip -c FILE | badges import -` imports it"),
     (b"PK\x03\x04", "is a zip archive or an Excel workbook: save the sheet as “CSV UTF-8” and import that"),
     (b"\xd0\xcf\x11\xe0", "is an old Excel workbook: save the sheet as “CSV UTF-8” and import that"),
     (b"%PDF", "is a PDF, not a table"),
@@ -41,21 +42,20 @@ _NOT_FOR_US: Final = (
 def read_text(stream: BinaryIO, *, name: str) -> Iterator[str]:
     r"""Give the stream's text piece by piece, every line end as ``\n``.
 
-    UTF-8 and UTF-16 are told apart by the first bytes. The stream is only ever read forwards.
+    UTF-8, UTF-16 and gzip are told by the first bytes. The stream is only ever read forwards.
 
     Args:
         stream: where the bytes come from; standard input will do.
         name: what the messages call it.
 
     Raises:
-        FileError: at the call, if the first bytes aren't text that we know.
+        FileError: at the call, if the first bytes aren't text that we know; later if gzip is damaged.
     """
-    head = b""
-    while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))) != b"":
-        head += more
-    encoding, start = _encoding_of(head, name)
     # Compared with b"", so that the None of a non-blocking stream is an error and not the file's end.
-    rest = iter(lambda: stream.read(_CHUNK_BYTES), b"")
+    head, rest = _headed(iter(lambda: stream.read(_CHUNK_BYTES), b""))
+    if head.startswith(GZIP):
+        head, rest = _headed(gunzip(itertools.chain([head], rest), name=name))
+    encoding, start = _encoding_of(head, name)
     return _decode(itertools.chain([head[start:]], rest), encoding)
 
 
@@ -144,6 +144,14 @@ def printable(text: str, limit: int) -> str:
 def _escaped(lone: re.Match[str]) -> str:
     code = ord(lone[0])
     return f"\\x{code & 0xFF:02X}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04X}"
+
+
+def _headed(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Take enough of the first chunks to tell what they are; return that, and what is left."""
+    head = b""
+    while len(head) < _HEAD_BYTES and (more := next(chunks, b"")) != b"":
+        head += more
+    return head, chunks
 
 
 def _encoding_of(head: bytes, name: str) -> tuple[str, int]:

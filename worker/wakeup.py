@@ -18,7 +18,7 @@ from celery import Celery, Task, bootsteps
 from redis.exceptions import RedisError
 
 from worker import keys
-from worker.app import services
+from worker.app import deliver_queue, services
 from worker.connection import weaknesses
 from worker.queue import Queue
 
@@ -32,10 +32,12 @@ RECOVER_S = 1.0
 class WakeUp(threading.Thread):
     """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
 
-    def __init__(self, deliver: Task[..., Any], *, worker: str = "worker", places: int = 1) -> None:
+    def __init__(
+        self, deliver: Task[..., Any], *, worker: str = "worker", places: int = 1, own_org: str | None = None
+    ) -> None:
         super().__init__(name="wake-up", daemon=True)
         self._deliver = deliver
-        self._worker, self._places = worker, places
+        self._worker, self._places, self._own_org = worker, places, own_org
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -46,7 +48,7 @@ class WakeUp(threading.Thread):
             try:
                 queue = services().queue
                 if time.monotonic() >= next_sweep:
-                    services().seats.offer(self._worker, self._places)
+                    self._offer()
                     next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
                 self._sleep(queue, self._send_due(queue), next_sweep)
@@ -65,9 +67,18 @@ class WakeUp(threading.Thread):
 
     def _send_due(self, queue: Queue) -> float | None:
         due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)
+        own, any_other = services().seats.served() if due else (set(), False)
         for org, seen in due:
-            self._deliver.delay(org, seen)
+            if org in own or any_other:  # else its messages would only pile up
+                queue_name = deliver_queue(org if org in own else None)
+                self._deliver.apply_async((org,), {"seen": seen}, queue=queue_name)
         return wait_s
+
+    def _offer(self) -> None:
+        if self._own_org:
+            services().seats.offer_own(self._own_org)
+        else:
+            services().seats.offer(self._worker, self._places)
 
     def _sleep(self, queue: Queue, wait_s: float | None, next_sweep: float) -> None:
         until_sweep = max(0.01, next_sweep - time.monotonic())
@@ -95,8 +106,8 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
             self.thread: WakeUp | None = None
 
         def start(self, parent: Any) -> None:
-            places = parent.controller.concurrency or 1
-            self.thread = WakeUp(deliver, worker=parent.hostname, places=places)
+            places, own_org = parent.controller.concurrency or 1, app.conf.get("own_org")
+            self.thread = WakeUp(deliver, worker=parent.hostname, places=places, own_org=own_org)
             self.thread.start()
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002

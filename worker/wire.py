@@ -28,7 +28,7 @@ def ttl_ms(org: Org) -> int:
 def gate_config(org: Org, **more: int) -> dict[str, Any]:
     """Return what the gate's part of the scripts must know of an org."""
     limits = [
-        (limit.count, limit.window_s * 1_000_000, int(limit.window_s * 1_000_000 * GUARD))
+        (limit.count, limit.window_s * 1_000_000, int(limit.window_s * 1_000_000 * GUARD), limit.of_items)
         for limit in org.limits
     ]
     return {
@@ -46,9 +46,9 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
 
 def job_of(entry: Sequence[Any]) -> Job:
     """Read a job as ``claim.lua`` gives it."""
-    job_id, attempts, busy, *badge = entry
-    record = {letter: value for letter, value in zip("bceExX", badge, strict=True) if value is not False}
-    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0))
+    job_id, attempts, busy, *values = entry
+    record = {letter: value for letter, value in zip("bceExXT", values, strict=False) if value is not False}
+    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), record.get("T", ""))
 
 
 def settlement_of(job: Job, settlement: Settlement) -> list[str | int]:

@@ -16,6 +16,7 @@ from celery import Celery
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.connection import Connection
+from worker.ledger import Fault
 from worker.sandbox import SandboxServer
 
 DATABASE = 7  # of the session's server: these tests disturb no others
@@ -131,6 +132,32 @@ def test_a_message_that_makes_no_sense_harms_nobody(broker: Broker, tmp_path: Pa
         wait_for(lambda: broker.count("good", "issued") == 3)
         wait_for(lambda: "no org 'nobody'" in log.read_text())
     assert len(broker.vendor.vendor.ledger().issues) == 3
+
+
+def test_what_an_operator_asks_for_is_done_once(broker: Broker, tmp_path: Path) -> None:
+    """A message of ``badges.pause`` or ``badges.replay`` delivered twice acts once, whatever came between."""
+    gate, dead = "{badges:default}:gate", "{badges:default}:dead:in_doubt"
+    log = tmp_path / "worker.log"
+    with process(worker_command(), env=broker.env, log=log), Celery(broker=broker.url) as stranger:
+        stranger.send_task("badges.pause", task_id="11111111-pause")
+        wait_for(lambda: broker.client.hexists(gate, "paused"))
+        stranger.send_task("badges.resume", task_id="22222222-resume")
+        wait_for(lambda: not broker.client.hexists(gate, "paused"))
+        stranger.send_task("badges.pause", task_id="11111111-pause")
+        wait_for(lambda: log.read_text().count("task.repeated") == 1)
+        assert not broker.client.hexists(gate, "paused"), "it was resumed since"
+
+        broker.vendor.vendor.add_fault(Fault(fault="status", status=500))
+        send(broker, items(1), run="doubt")
+        wait_for(lambda: broker.client.zcard(dead) == 1)
+        asked = {"kind": "in_doubt", "note": "the vendor has none of it"}
+        stranger.send_task("badges.replay", kwargs=asked, task_id="33333333-replay")
+        wait_for(lambda: len(broker.vendor.vendor.ledger().batch_sizes) == 2)
+        wait_for(lambda: broker.client.zcard(dead) == 1)
+        stranger.send_task("badges.replay", kwargs=asked, task_id="33333333-replay")
+        wait_for(lambda: log.read_text().count("task.repeated") == 2)
+        assert broker.client.zcard(dead) == 1, "in doubt again, it isn't sent a third time"
+        assert len(broker.vendor.vendor.ledger().batch_sizes) == 2
 
 
 def test_a_unix_socket_needs_no_second_url(broker: Broker, tmp_path: Path) -> None:

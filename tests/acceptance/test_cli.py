@@ -23,7 +23,7 @@ NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 COMMANDS = [
     "demo", "up", "worker", "import", "results", "status", "pause", "resume", "sandbox",
     "run list", "run show", "run follow", "run cancel", "job show", "dead list", "dead groups", "dead replay",
-    "dead resolve", "dead discard", "doctor", "metrics",
+    "dead follow", "dead cancel", "dead resolve", "dead discard", "audit", "doctor", "metrics",
 ]
 # fmt: on
 

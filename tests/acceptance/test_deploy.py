@@ -37,7 +37,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE = ROOT / "docker-compose.yml"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::-([^}]*))?\}")
-PORTS = (6379, 8080, 9808, 5555)
+PORTS = (6379, 8080, 8081, 9808, 5555)
 KUBERNETES = "1.34"
 SECONDS = re.compile(r"(\d+)s")
 
@@ -252,7 +252,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         stack.callback(here.end)
         here.start("redis")
         here.await_healthy("redis")
-        others = ["worker", "sandbox", "metrics", *(["flower"] if find_spec("flower") else [])]
+        others = ["worker", "sandbox", "metrics", "intake", *(["flower"] if find_spec("flower") else [])]
         for service in others:
             here.start(service)
         for service in others:
@@ -273,6 +273,13 @@ def test_everything_works_under_the_least_rights(machine: Machine) -> None:
     item = json.dumps({"items": [{"badgeMetaId": BADGE, "customerId": 7}], "org": "demo", "run": "sent"})
     machine.run("celery", "--app", "worker.app", "call", "badges.enqueue", "--kwargs", item)
     wait_for(machine.issued, what="what another service sent")
+    with machine.http(8081) as intake:
+        headers = {"Authorization": "Bearer demo-only-key", "Idempotency-Key": "once"}
+        path = "/api_gateway/v1/badges/import/customerBadges"
+        sent = intake.put(path, json=[{"badgeMetaId": BADGE, "customerId": 8}], headers=headers)
+        assert sent.status_code == 202
+        assert intake.get(f"{sent.headers['location']}/results", headers=headers).status_code == 200
+    wait_for(lambda: machine.issued() == 2, what="what came over HTTP")
     file = rows(machine.folder, start=100_000, count=50)
     machine.run("badges", "import", file, "--org", "demo", "--run", "r", "--follow")
     for command in ("pause --org demo", "resume --org demo", "run show r", "results --run r", "dead groups"):
@@ -361,7 +368,7 @@ def test_compose_delivers_scales_survives_and_drains(machine: Machine) -> None:
     assert left["in_flight"] == 0, "what was sent is settled"
     assert left["dead"] == {"invalid": 2}
     assert machine.issued() - before == 598 + 1500 + 1000 - left["queued"]
-    for service in ("metrics", "flower", "sandbox"):
+    for service in ("metrics", "intake", "flower", "sandbox"):
         if service in machine.running:
             assert machine.stop(service)[0] in (0, -signal.SIGTERM)
     assert machine.stop("redis") == [0]

@@ -19,12 +19,12 @@ from faultproxy import FaultProxy
 from support import BADGE, badges_json, configured, environment, item, process, wait_for, worker_command
 
 from worker import keys
-from worker.client import fence_now
+from worker.clock import steady_s
 from worker.config import Org, Settings
 from worker.connection import Connection
 from worker.errors import NotDurable
 from worker.ledger import SandboxSettings
-from worker.producer import BadgeQueue
+from worker.library import BadgeQueue
 from worker.queue import SEND_WINDOW_S, Queue
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
@@ -167,10 +167,10 @@ def stop_before_sending(doorstep: Doorstep, worker: subprocess.Popen[bytes]) -> 
     """
     doorstep.wait_for_somebody()
     worker.send_signal(signal.SIGSTOP)
-    over = fence_now() + SEND_WINDOW_S + 0.1
+    over = steady_s() + SEND_WINDOW_S + 0.1
     listener = doorstep.open()
     wait_for(lambda: not _connecting_to(doorstep.port))
-    wait_for(lambda: fence_now() > over)
+    wait_for(lambda: steady_s() > over)
     return listener
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from typing import IO, Any, NamedTuple
 
 import pytest
 import redis
+from celery import Celery
 from support import BADGE, OTHER_BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.connection import Connection
@@ -205,14 +208,16 @@ def test_the_producers_own_ids(here: Here) -> None:
     assert b"row 5, job_id: this id was used before for another badge" in done.stderr
 
 
-@pytest.mark.parametrize("same_run", [True, False])
+@pytest.mark.parametrize(
+    ("same_run", "name"), [(True, "rows.csv.gz"), (False, "rows.csv"), (True, "rows.csv")]
+)
 def test_an_importer_killed_half_way(
-    here: Here, sandbox: SandboxServer, tmp_path: Path, *, same_run: bool
+    here: Here, sandbox: SandboxServer, tmp_path: Path, *, same_run: bool, name: str
 ) -> None:
     """The import is run again, with or without the same name, and each badge is issued once."""
-    file, total = tmp_path / "rows.csv", 10_000
-    file.write_bytes(csv_rows(total))
-    kill_after = random.Random(f"kill {same_run}").randint(1000, 4000)
+    file, total = tmp_path / name, 10_000
+    file.write_bytes(gzip.compress(csv_rows(total)) if name.endswith(".gz") else csv_rows(total))
+    kill_after = random.Random(f"kill {same_run} {name}").randint(1000, 4000)
     command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "first"]
     with process(command, env=here.env, log=tmp_path / "import.log") as importer:
         wait_for(lambda: here.count("first") >= kill_after)
@@ -249,6 +254,149 @@ def test_two_processes_import_the_same_file_at_once(here: Here, tmp_path: Path) 
     said = [counts(json.loads(one.communicate(timeout=60)[0])) for one in both]
     assert [sum(column) for column in zip(*said, strict=True)] == [6000, 6000, 0]
     assert here.client.llen("{badges:default}:queue") == 6000
+
+
+# Compressed files, columns of other names
+
+
+def test_compressed_files_go_in(here: Here, tmp_path: Path) -> None:
+    """As a file, told by its bytes and not by its name, and on standard input; its run is named after it."""
+    file = tmp_path / "members.csv.gz"
+    file.write_bytes(gzip.compress(csv_rows(3)))
+    said = badges_json("import", file, env=here.env)
+    assert counts(said) == (3, 0, 0)
+    assert said["run"].startswith("members-")
+    assert counts(badges_json("import", "-", env=here.env, stdin=gzip.compress(csv_rows(4)))) == (1, 3, 0)
+    said = badges("import", file, "--dry-run", env=here.env).stdout.decode()
+    assert "3 rows are good" in said
+
+
+def test_a_compressed_file_cut_off_is_gone_on_with(here: Here, tmp_path: Path) -> None:
+    """It says what was accepted and how to go on; the whole file then adds the rest, under the same run."""
+    file, data = tmp_path / "rows.csv.gz", gzip.compress(csv_rows(9000))
+    file.write_bytes(data[: len(data) // 2])
+    said = badges("import", file, "--run", "cut", env=here.env, expect=1).stderr.decode()
+    accepted = here.count("cut")
+    assert 1000 <= accepted < 9000
+    assert f"until then: {accepted:,} accepted, 0 duplicates, 0 invalid; to go on, import it again" in said
+    assert "rows.csv.gz: the gzip data end too early: the file is cut off" in said
+    assert "Traceback" not in said
+    file.write_bytes(data)
+    assert counts(badges_json("import", file, "--run", "cut", env=here.env)) == (9000, 0, 0)
+    assert here.client.llen("{badges:default}:queue") == here.count("cut") == 9000
+
+
+def test_columns_are_mapped(here: Here) -> None:
+    """What a person's file calls its columns is said on the command line, for a dry run as well."""
+    rows = f"Kunde;Badge;Name\n7;{BADGE};Ann\n8;{BADGE};Bob\nC-9;{BADGE};Cy\n".encode()
+    mapped = ("--map", "kunde=customerId", "--map", "Badge=badgeMetaId", "--map", "Name=")
+    checked = badges("import", "-", *mapped, "--dry-run", env=here.env, stdin=rows).stdout.decode()
+    assert "2 rows are good, 1 are not" in checked
+    assert here.client.dbsize() == 0
+    said = badges("import", "-", "--run", "m", *mapped, env=here.env, stdin=rows)
+    assert b"row 4, customerId: must be a whole number" in said.stdout
+    results = here.results("--run", "m")
+    assert [(row["badgeMetaId"], row["customerId"]) for row in results[:2]] == [(BADGE, 7), (BADGE, 8)]
+    assert results[2]["error"]["code"] == "customerId"
+
+
+def test_a_mapping_that_means_nothing_is_refused(here: Here) -> None:
+    """One that can't be right is a usage error with all fields; one that doesn't fit names the columns."""
+    wrong = badges("import", "-", "--map", "Kunde=kunde", env=here.env, stdin=csv_rows(1), expect=2)
+    assert all(
+        field in wrong.stderr for field in (b"badgeMetaId", b"customerId", b"earnExpiresOnISO", b"job_id")
+    )
+    absent = badges("import", "-", "--map", "Kunde=customerId", env=here.env, stdin=csv_rows(1), expect=1)
+    assert "no column “Kunde”" in absent.stderr.decode()
+    assert "its columns are “badgeMetaId”, “customerId”, “earnEventDate”" in absent.stderr.decode()
+    assert here.client.dbsize() == 0
+
+
+# Where there is no room
+
+
+def test_an_import_waits_for_room(here: Here, sandbox: SandboxServer, tmp_path: Path) -> None:
+    """It says so, goes on as the worker makes room, and in the end every row was issued once."""
+    full = here.env | {"BADGES_MAX_QUEUED": "1000"}
+    log, file = tmp_path / "import.log", tmp_path / "rows.csv"
+    file.write_bytes(csv_rows(2500))
+    command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "waits"]
+    with process(command, env=full, log=log) as importer:
+        wait_for(lambda: "waiting for room: the queue of org default is full" in log.read_text())
+        assert (here.count("waits"), importer.poll()) == (1000, None)
+        vendor = {"API_BASE_URL": sandbox.url, "RATE_LIMIT": "1000/second", "BATCH_SIZE": "1000"}
+        env = full | {f"BADGES_{name}": value for name, value in vendor.items()}
+        with process(worker_command(), env=env, log=tmp_path / "worker.log"):
+            wait_for(lambda: here.count("waits", "issued") == 2500)
+            assert importer.wait(20) == 0
+    assert "2,500 accepted, 0 duplicates, 0 invalid" in log.read_text()
+    assert log.read_text().count("waiting for room: the queue") == 1
+    assert not sandbox.vendor.ledger().issued_more_than_once
+
+
+def test_waiting_ends_with_ctrl_c(here: Here, tmp_path: Path) -> None:
+    """Whoever has waited enough is told what was accepted, and how to go on later."""
+    log, file = tmp_path / "import.log", tmp_path / "rows.csv"
+    file.write_bytes(csv_rows(1500))
+    command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "ends"]
+    with process(command, env=here.env | {"BADGES_MAX_QUEUED": "1000"}, log=log) as importer:
+        wait_for(lambda: "waiting for room" in log.read_text())
+        importer.send_signal(signal.SIGINT)
+        assert importer.wait(10) != 0
+    assert "until then: 1,000 accepted, 0 duplicates, 0 invalid" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert counts(badges_json("import", file, "--run", "ends", env=here.env)) == (1500, 0, 0)
+
+
+def test_an_import_need_not_wait(here: Here) -> None:
+    """With ``--no-wait`` it ends, says how much was accepted and why; what is known passes all the same."""
+    env = here.env | {"BADGES_MAX_QUEUED": "1000"}
+    done = badges("import", "-", "--no-wait", "--run", "r", env=env, stdin=csv_rows(1001), expect=1)
+    assert "until then: 1,000 accepted" in done.stderr.decode()
+    assert "1,000 jobs wait in it, and its MAX_QUEUED is 1,000" in done.stderr.decode()
+    assert counts(badges_json("import", "-", "--no-wait", env=env, stdin=csv_rows(1000))) == (0, 1000, 0)
+
+
+def test_an_import_waits_for_a_redis_that_is_full(here: Here, tmp_path: Path) -> None:
+    """It says what to do, and goes on by itself once that is done; every row is accepted once."""
+    log, file = tmp_path / "import.log", tmp_path / "rows.csv"
+    file.write_bytes(csv_rows(20_000))
+    used = int(here.client.info("memory")["used_memory"])
+    here.client.config_set("maxmemory", str(used + 2_000_000))
+    try:
+        command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "oom"]
+        with process(command, env=here.env, log=log) as importer:
+            wait_for(lambda: "waiting for room: Redis is full (maxmemory): give it more" in log.read_text())
+            assert importer.poll() is None
+            here.client.config_set("maxmemory", "0")
+            assert importer.wait(30) == 0
+    finally:
+        here.client.config_set("maxmemory", "0")
+    assert "20,000 accepted, 0 duplicates, 0 invalid" in log.read_text()
+    assert here.client.llen("{badges:default}:queue") == here.count("oom") == 20_000
+
+
+def test_messages_wait_in_the_broker_while_there_is_no_room(
+    here: Here, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    """``badges.enqueue`` goes back until there is room, deliveries go on meanwhile, and nothing is lost."""
+    vendor = {
+        "API_BASE_URL": sandbox.url,
+        "RATE_LIMIT": "20/second",
+        "BATCH_SIZE": "100",
+        "MAX_QUEUED": "1000",
+    }
+    env = here.env | {f"BADGES_{name}": value for name, value in vendor.items()}
+    items = [{"badgeMetaId": BADGE, "customerId": n} for n in range(1, 3001)]
+    with Celery(broker=here.env["BADGES_BROKER_URL"]) as producer:
+        for first in range(0, 3000, 500):
+            kwargs = {"items": items[first : first + 500], "run": "sent"}
+            producer.send_task("badges.enqueue", kwargs=kwargs)
+    log = tmp_path / "worker.log"
+    with process(worker_command("--concurrency", 2), env=env, log=log):
+        wait_for(lambda: here.count("sent", "issued") == 3000, what="all issued")
+    assert "enqueue.no_room" in log.read_text()
+    assert not sandbox.vendor.ledger().issued_more_than_once
 
 
 # What is wrong, and where
@@ -347,7 +495,9 @@ def test_an_array_cut_off(here: Here) -> None:
         ("binary.csv", random.Random(7).randbytes(5000), "is not UTF-8"),
         ("holes.csv", b"badgeMetaId,customerId" + bytes(300) + b"x" * 5000, "is not text"),
         ("sheet.xlsx", b"PK\x03\x04" + bytes(3000), "Excel"),
-        ("packed.csv.gz", b"\x1f\x8b\x08" + bytes(3000), "gzip"),
+        ("packed.csv.gz", b"\x1f\x8b\x09" + bytes(3000), "the gzip data are damaged"),
+        ("empty.csv.gz", gzip.compress(b""), "is empty"),
+        ("sheet.xlsx.gz", gzip.compress(b"PK\x03\x04" + bytes(3000)), "Excel"),
         ("words.json", b'"hello"', "neither a JSON array nor an object"),
         ("spread.json", b'{\n "badgeMetaId": "x"\n}\n', "over several lines"),
     ],
@@ -376,7 +526,7 @@ def test_a_file_that_is_not_there(here: Here, tmp_path: Path) -> None:
 
 
 def test_a_named_pipe_is_read(here: Here) -> None:
-    """``badges import <(gunzip -c rows.csv.gz)`` works: a pipe is a file that can be read."""
+    """``badges import <(my-export)`` works: a pipe is a file that can be read."""
     script = f"exec {sys.executable} -m worker.cli import <(printf '{HEADER}{GOOD}') --json"
     done = subprocess.run(["bash", "-c", script], env=here.env, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

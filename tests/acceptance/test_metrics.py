@@ -30,7 +30,7 @@ from worker.cli import cli
 from worker.config import Org
 from worker.connection import Connection
 from worker.ledger import SandboxSettings
-from worker.queue import Queue, new_id
+from worker.queue import Item, Queue, new_id
 from worker.sandbox import SandboxServer
 
 DATABASE = 11  # of the session's server: these tests disturb no others
@@ -142,13 +142,17 @@ def test_what_a_run_leaves_behind(place: Place, tmp_path: Path) -> None:
         (1, "jobs_dead_total", {"org": "default", "kind": "rejected"}),
         (1, "jobs_dead_total", {"org": "default", "kind": "invalid"}),
         (0, "jobs_dead_total", {"org": "default", "kind": "in_doubt"}),
+        (1, "jobs_dead_by_code_total", {"org": "default", "kind": "rejected", "code": "1054"}),
+        (1, "jobs_dead_by_code_total", {"org": "default", "kind": "invalid", "code": "customerId"}),
+        (0, "jobs_retried_total", {"org": "default"}),
+        (0, "jobs_put_back_total", {"org": "default"}),
         (1, "dead_letters", {"org": "default", "kind": "rejected"}),
         (0, "issued_twice_total", {"org": "default"}),
         (2, "requests_total", {"org": "default", "status": "200"}),
         (0, "side_requests_total", {"org": "default"}),
         (150, "items_sent_total", {"org": "default"}),
-        (0.02, "limiter_utilization_ratio", {"org": "default", "window": "60s"}),
-        (100, "limit_requests", {"org": "default", "window": "60s"}),
+        (0.02, "limiter_utilization_ratio", {"org": "default", "window": "60s", "of": "requests"}),
+        (100, "limit", {"org": "default", "window": "60s", "of": "requests"}),
         (1, "missing_badges", {"org": "default"}),
         (0, "jobs_queued", {"org": "default"}),
         (0, "batches_in_flight", {"org": "default"}),
@@ -199,7 +203,7 @@ def test_what_the_vendor_taught(place: Place) -> None:
     assert place.value("allowed_requests_per_second", org="eu") == pytest.approx(1)
     assert place.value("rate_learned", org="eu") == 0
     now_us = time.time() * 1e6
-    gate(place, "eu", learned=4_000_000, learned_at=int(now_us))
+    gate(place, "eu", learned=4_000_000, learned_at=int(now_us), learned_from=int(now_us) - 400_000_000)
     gate(place, "eu", batch_size=7, batch_size_until=int(now_us / 1000) + 60000)
     assert place.value("allowed_requests_per_second", org="eu") == pytest.approx(0.25, rel=0.01)
     assert place.value("rate_learned", org="eu") == 1
@@ -227,6 +231,20 @@ def test_latencies_once_they_are_counted(place: Place) -> None:
     }
     assert (buckets["0.05"], buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (3, 3, 5, 6)
     assert place.value("request_duration_seconds_sum", org="eu") == 60.5
+
+
+def test_codes_are_bounded(place: Place) -> None:
+    """The vendor may answer with any number of codes: a hundred are told apart, the others counted as one."""
+    dead = [
+        Item(f"dead-{n}", str(n), [*item(n).fields, "o", f"code {n % 150}", "m", "no"], kind="rejected")
+        for n in range(300)
+    ]
+    place.queue.enqueue(EU, run="r", items=dead, call=new_id())
+    found = {
+        its["code"]: value for name, its, value in place.samples() if name == "badges_jobs_dead_by_code_total"
+    }
+    assert len(found) == 101
+    assert (found["code 0"], found["other"], sum(found.values())) == (2, 100, 300)
 
 
 # How it is said
@@ -306,7 +324,8 @@ def test_a_port_that_is_taken(place: Place) -> None:
 @pytest.fixture
 def names(place: Place) -> set[str]:
     """Every name of a scrape, when a call has been made."""
-    place.client.hset(keys.key("eu", "stats"), mapping={"status:200": 1, "requests": 1})
+    counted = {"status:200": 1, "requests": 1, "took:50": 1, "dead:rejected:1054": 1}
+    place.client.hset(keys.key("eu", "stats"), mapping=counted)
     return {name for name, _, _ in place.samples()}
 
 

@@ -23,7 +23,7 @@ from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_
 from worker.config import Settings
 from worker.connection import Connection
 from worker.ledger import Fault, SandboxSettings
-from worker.producer import BadgeQueue
+from worker.library import BadgeQueue
 from worker.queue import Queue
 from worker.runs import Reports
 from worker.sandbox import SandboxServer

@@ -26,7 +26,7 @@ from worker.app import DELIVER_QUEUE
 from worker.config import Settings
 from worker.connection import Connection
 from worker.ledger import Exchange, SandboxSettings
-from worker.producer import BadgeQueue
+from worker.library import BadgeQueue
 from worker.queue import SEND_WINDOW_S
 from worker.sandbox import SandboxServer
 

@@ -74,7 +74,7 @@ def queue(client: redis.Redis) -> Queue:
 def test_the_contract(env: dict[str, str], client: redis.Redis) -> None:
     """Depth, age, what retries, flies and died, the gate, what was learned, the rate against the limit."""
     now_ms = int(time.time() * 1000)
-    learned = {"learned": 120_000, "learned_at": now_ms * 1000}
+    learned = {"learned": 120_000, "learned_at": now_ms * 1000, "learned_from": (now_ms - 12_000) * 1000}
     smaller = {"batch_size": 50, "batch_size_until": now_ms + 60_000}
     client.hset(keys.key("default", "gate"), mapping=learned | smaller)
     client.zadd(keys.key("default", "retry"), {"x": now_ms + 60_000})
@@ -122,8 +122,8 @@ def test_the_rate_of_limits_longer_and_shorter_than_a_minute(
     sizes = {"eu": 5, "slow": 1000}
     for org, seconds in ago.items():
         for n, second in enumerate(seconds):
-            place = n % sizes[org] * 16
-            client.setrange(keys.key(org, "ring"), place, f"{now_us - second * 1e6:016.0f}")
+            place = n % sizes[org] * 32
+            client.setrange(keys.key(org, "ring"), place, f"{now_us - second * 1e6:016.0f}{n:016d}")
         client.hset(keys.key(org, "gate"), mapping={"n": len(seconds), "size": sizes[org]})
     said = {org["org"]: org for org in badges_json("status", env=env)}
     # Five in the second before; the command itself took some time to look.

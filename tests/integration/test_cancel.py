@@ -28,7 +28,7 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     reports = Reports(client=client, orgs={"default": ORG})
 
     seen: list[int] = []
-    assert cancel(queue, ORG, reports.ids("default", "r"), on_progress=seen.append) == 5
+    assert cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=seen.append) == 5
     assert seen == [7]
     assert isinstance(queue.claim(ORG, new_id()), Wait)
     settled = queue.settle(
@@ -45,7 +45,7 @@ def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -
     """It goes back into the queue under its own id, and is sent once."""
     queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
     reports = Reports(client=client, orgs={"default": ORG})
-    cancel(queue, ORG, reports.ids("default", "r"), on_progress=lambda _: None)
+    cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=lambda _: None)
     queue.replay(ORG, run="", items=[[item(0).id], [item(1).id]], call="again")
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)

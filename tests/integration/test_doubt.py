@@ -312,8 +312,8 @@ def test_what_a_person_ended_is_not_checked(bench: Bench) -> None:
     bench.doubt(ONE, item(2))
     bench.witness()
     assert bench.check() == "absent"
-    bench.queue.resolve(bench.org, ONE.id, "discard")
-    bench.queue.resolve(bench.org, item(2).id, "issued")
+    bench.queue.discard(bench.org.name, [ONE.id], keep_ms=60_000, call="d")
+    bench.queue.resolve(bench.org, item(2).id)
     assert [bench.check() for _ in range(3)] == [None] * 3
     assert [bench.state(job) for job in (ONE.id, item(2).id)] == ["in_doubt", "issued"]
 

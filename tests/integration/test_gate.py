@@ -227,7 +227,8 @@ def test_resume_forgets_what_closed_the_org_but_not_what_was_sent(queue: Queue, 
     before = gate(client)
     assert queue.resume(org)
     assert not queue.resume(org)
-    kept = {"n", "last", "due", "size", "clock", "batch_size", "batch_size_until"}
+    kept = {"n", "items", "carried", "first", "last", "due", "size", "clock", "offset"}
+    kept |= {"batch_size", "batch_size_until"}
     assert gate(client) == {name: before[name] for name in kept}
     assert not client.exists(keys.key("default", "token"))
     assert waits(queue, org).why == "rate"
@@ -289,19 +290,7 @@ def test_a_badge_that_is_issued_in_between_makes_them_single_cases(queue: Queue,
     assert "paused" not in gate(client)
 
 
-# -- the learned rate
-
-
-def paced(queue: Queue, client: redis.Redis, org: Org, sends: int) -> list[Batch]:
-    """Claim so many batches at the pace of the gate."""
-    batches: list[Batch] = []
-    while len(batches) < sends:
-        match queue.claim(org, new_id()):
-            case Batch() as batch:
-                batches.append(batch)
-            case Wait(look_at_ms=at):
-                wait_for(lambda at=at: client.time()[0] * 1000 + client.time()[1] / 1000 >= at, within_s=5)
-    return batches
+# -- the learned rate: how well it learns is in test_pace.py
 
 
 def spacing_us(queue: Queue, client: redis.Redis, org: Org) -> float:
@@ -312,30 +301,17 @@ def spacing_us(queue: Queue, client: redis.Redis, org: Org) -> float:
     return int(gate(client)["last"]) - last
 
 
-def test_a_vendor_that_throttles_is_sent_less_and_then_more_again(queue: Queue, client: redis.Redis) -> None:
-    """The learned rate only widens the spacing, never beyond double at once, and narrows by itself."""
-    org = configured(batch_size=1, rate_limit="20/second")
-    configured_us = 1e6 * (1 + GUARD) / 20
-    batches = paced(queue, client, org, 5)
-    answer(queue, batches[-1], Signal.THROTTLED, org=org, retry_after_s=0)
-    slower = spacing_us(queue, client, org)
-    assert 1.04 * configured_us < slower <= 2 * configured_us + 1
-    answer(queue, batches[0], Signal.THROTTLED, org=org, retry_after_s=0)
-    assert spacing_us(queue, client, org) <= slower + 1
-    client.hset(GATE, "learned_at", int(gate(client)["learned_at"]) - 3_600_000_000)
-    assert spacing_us(queue, client, org) == pytest.approx(configured_us, abs=2)
-
-
 def test_a_429_to_the_very_first_call_is_learned_from_too(queue: Queue, client: redis.Redis) -> None:
     """However little was sent before, and however large the batch was."""
     org = configured(batch_size=8, rate_limit="100/minute")
     assert answer(queue, claimed(queue, org), Signal.THROTTLED, org=org).queued == 8
     assert "learned" in gate(client)
-    assert spacing_us(queue, client, org) <= 2 * 600_000 * (1 + GUARD) + 1
+    configured_us = 600_000 * (1 + GUARD)
+    assert 1.04 * configured_us <= spacing_us(queue, client, org) <= 2 * configured_us
 
 
 def test_an_outage_of_429s_teaches_one_lesson(queue: Queue, client: redis.Redis) -> None:
-    """Without a success in between the gate is closed for longer; the spacing isn't doubled each time."""
+    """Without a success in between the gate is closed for longer; the spacing isn't widened each time."""
     org = configured(batch_size=1, rate_limit="100/minute")
     spaced = []
     for _ in range(12):
@@ -354,7 +330,7 @@ def test_a_lesson_never_holds_the_server_up(queue: Queue, client: redis.Redis) -
     org = configured(batch_size=1, rate_limit="100000/day,1000/second")
     batch = claimed(queue, org)
     now_us, day_us, sends = int(gate(client)["last"]), 86_400_000_000, 100_000
-    ring = "".join(f"{now_us - day_us * 2 * (sends - n) // sends:016d}" for n in range(sends))
+    ring = "".join(f"{now_us - day_us * 2 * (sends - n) // sends:016d}{n:016d}" for n in range(sends))
     client.set(keys.key("default", "ring"), ring)
     client.hset(GATE, "n", sends)
     before = int(client.info("commandstats")["cmdstat_getrange"]["calls"])
@@ -370,19 +346,20 @@ def test_a_batch_sent_late_counts_from_when_it_is_sent(queue: Queue, client: red
     """Its place in the ring is moved, so that the next window begins with the call that was really made."""
     org = configured(batch_size=1, rate_limit="2/second")
     batch = claimed(queue, org)
-    slot = int(client.get(keys.key("default", "ring")) or 0)
+    slot = int((client.get(keys.key("default", "ring")) or "")[:16])
     wait_for(lambda: client.time()[0] * 1_000_000 + client.time()[1] > slot + 50_000)
     assert queue.retime(org, batch)
-    moved = int(client.get(keys.key("default", "ring")) or 0)
+    moved = int((client.get(keys.key("default", "ring")) or "")[:16])
     assert moved > slot + 50_000
     assert int(gate(client)["last"]) == moved
-    paced(queue, client, org, 1)
+    wait_for(lambda: isinstance(queue.claim(org, new_id()), Batch))
     assert waits(queue, org).look_at_ms >= moved / 1000 + 1015 - 50
 
 
-def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue, client: redis.Redis) -> None:
+def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue) -> None:
     """Where a later send relied on its time, it may not be sent any more: the limit comes first."""
     org = configured(batch_size=1, rate_limit="1/second", max_in_flight=3)
-    first, _ = paced(queue, client, org, 2)
+    first = claimed(queue, org)
+    wait_for(lambda: isinstance(queue.claim(org, new_id()), Batch))
     assert not queue.retime(org, first)
     assert not queue.retime(org, Batch("no such batch", (), 0, more=False, look_at_ms=-1))

@@ -24,6 +24,7 @@ from worker.job import DeadKind
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.wire import ttl_ms
 
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
@@ -329,7 +330,7 @@ class Machine(RuleBasedStateMachine):
     def _replay_all(self) -> None:
         dead = sorted(self.model.in_state("d"))
         sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
-        done = self.queue.replay(ORG, run="mended", items=[[job_id] for job_id in dead], call=new_id())
+        done = self.queue.replay(ORG, run="again", items=[[job_id] for job_id in dead], call=new_id())
         assert done == {"replayed": len(sendable), "duplicates": 0, "skipped": len(dead) - len(sendable)}
         for job_id in sendable:
             self.model.move(self.model.jobs[job_id], "q")
@@ -342,7 +343,8 @@ class Machine(RuleBasedStateMachine):
         job, new = self.model.jobs[job_id], item(n, badge_id=OTHER_BADGE)
         as_new = data.draw(st.booleans())
         wire = [job_id, new.id, *new.fields] if as_new else [job_id]
-        done = self.queue.replay(ORG, run="mended", items=[wire], call=new_id())
+        run = "mended" if as_new else "again"  # no replay is both
+        done = self.queue.replay(ORG, run=run, items=[wire], call=new_id())
         if not job.indexed or (job.kind == "invalid" and not as_new):
             assert done["skipped"] == 1
         elif not as_new:
@@ -365,7 +367,11 @@ class Machine(RuleBasedStateMachine):
     def _resolve(self, job_id: str, verb: Any) -> None:
         job = self.model.jobs[job_id]
         may = job.indexed and (verb == "discard" or job.kind == "in_doubt")
-        assert self.queue.resolve(ORG, job_id, verb) == may
+        if verb == "issued":
+            assert self.queue.resolve(ORG, job_id) == may
+        else:
+            done = self.queue.discard(ORG.name, [job_id], keep_ms=ttl_ms(ORG), call=new_id())
+            assert done == may
         if may and verb == "issued":
             self.model.move(job, "i")
         elif may:
@@ -430,6 +436,7 @@ class Machine(RuleBasedStateMachine):
             assert [int(counted.get(f"dead:{kind}", 0)) for kind in DeadKind] == [kinds[k] for k in DeadKind]
             assert int(counted.get("total", 0)) == len(mine)
             assert int(counted.get("duplicates", 0)) == self.model.duplicates[run]
+            assert int(counted.get("unhandled", 0)) == sum(job.indexed for job in mine.values())
             assert ("finished_at" in counted) == (not any(job.state in OPEN for job in mine.values()))
             assert sorted(held.ids.get(run, [])) == sorted(mine)
 

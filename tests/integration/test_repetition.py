@@ -43,7 +43,7 @@ def contents(client: redis.Redis) -> dict[str, Any]:
     for key in sorted(str(key) for key in client.scan_iter(count=1000)):
         match client.type(key):
             case "hash":
-                found[key] = {k: v for k, v in client.hgetall(key).items() if k != "clock"}
+                found[key] = {k: v for k, v in client.hgetall(key).items() if k not in ("clock", "offset")}
             case "list":
                 found[key] = client.lrange(key, 0, -1)
             case "zset":
@@ -72,6 +72,7 @@ def scene(queue: Queue) -> Batch:
         dead("doubt2", 53, "in_doubt"),
     ]
     queue.enqueue(ORG, run="r", items=letters, call="scene2")
+    queue.audit("default", "noted", ["by", "me", "count", "0"], kept=9)  # and whoever acts counts here
     batch = queue.claim(ORG, "sent")
     assert isinstance(batch, Batch)
     return batch
@@ -93,14 +94,17 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "claim: settled": lambda q, b: (q.release(ORG, b.id, b.jobs), q.claim(ORG, b.id)),
     "settle": settle,
     "settle: release": lambda q, b: q.release(ORG, b.id, b.jobs),
-    "replay": lambda q, _: q.replay(ORG, run="m", items=[["dead"], MENDED, ["none"]], call="c"),
-    "resolve: issued": lambda q, _: _unsaid(q.resolve(ORG, "doubt", "issued")),
-    "resolve: discard": lambda q, _: _unsaid(q.resolve(ORG, "doubt2", "discard")),
+    "replay": lambda q, _: q.replay(ORG, run="noted", items=[["dead"], MENDED, ["none"]], call="c"),
+    "resolve": lambda q, _: _unsaid(q.resolve(ORG, "doubt", action="noted")),
+    "discard": lambda q, _: q.discard(
+        "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
+    ),
+    "audit": lambda q, _: q.audit("default", "new", ["by", "me", "count", "0"], kept=1),
     "conclude_check": lambda q, _: q.conclude_check("default", SUSPECTS, "cleared", call="c"),
     "look": lambda q, _: q.look(ORG).why,
     "gauge": lambda q, _: q.store.call("gauge", [keys.slot("default")], [gate_config(ORG)])["width"],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
-    "cancel": lambda q, _: q.cancel(ORG, [item(8).id, item(9).id, "none"], call="c"),
+    "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call("take_seat", [keys.SEATS, keys.POOL], ["o", "c", 60_000, 0]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Barrier
 
+import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badge, configured, item
 
-from worker import keys
+from worker import audit, deadletters, deadlist, keys
 from worker.connection import Connection
-from worker.job import badge_fields
+from worker.deadlist import Filter
+from worker.errors import NotFound
+from worker.job import DeadKind, badge_fields
 from worker.queue import Batch, Item, Queue, Wait, new_id
 from worker.runs import Reports, RunProgress
 
@@ -195,3 +199,232 @@ def test_a_thousand_are_one_call(queue: Queue, client: redis.Redis) -> None:
     assert replay(queue, *([job_id] for job_id in ids))["replayed"] == 1000
     assert queued(client) == ids
     assert badge_fields(badge(0)) == list(item(0).fields)
+
+
+# Many: what a filter selects, across pages and orgs
+
+
+MANY = 2300
+ORGS = {"default": ORG, "eu": configured(name="eu")}
+
+
+def bury_many(queue: Queue, *, same_ms: bool = False) -> list[str]:
+    """Make more dead letters than several pages hold, on demand all of one millisecond."""
+    ids = [
+        job_id
+        for first in range(0, MANY, 1000)
+        for job_id in bury(queue, min(1000, MANY - first), first=first)
+    ]
+    if same_ms:
+        queue.client.zadd(keys.key("default", "dead", "rejected"), dict.fromkeys(ids, 1_700_000_000_000))
+    return ids
+
+
+def reports(queue: Queue) -> Reports:
+    """Return what reads."""
+    return Reports(client=queue.client, orgs=ORGS)
+
+
+@pytest.mark.parametrize("same_ms", [False, True])
+def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Redis, *, same_ms: bool) -> None:
+    """Not even if, at every step, all that was replayed has died again, of whatever kind."""
+    ids = bury_many(queue, same_ms=same_ms)
+
+    def die_again(_: int, __: int) -> None:
+        waiting, pipe = queued(client), client.pipeline()
+        for at in range(0, len(waiting), 1000):
+            queue.cancel("default", waiting[at : at + 1000], call=new_id())
+        for job_id in dead(client, "cancelled")[::2]:  # these of the kind that is being looked through
+            pipe.hset(keys.key("default", "job", job_id), "k", "rejected")
+            pipe.zadd(keys.key("default", "dead", "rejected"), {job_id: client.time()[0] * 1000 + 999})
+            pipe.zrem(keys.key("default", "dead", "cancelled"), job_id)
+        pipe.delete(keys.key("default", "queue")).execute()
+
+    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me", on_progress=die_again)
+    assert (done.replayed, done.skipped) == (MANY, 0)
+    assert sorted(reports(queue).ids("default", done.replay)) == sorted(ids)
+
+
+@pytest.mark.parametrize("same_ms", [False, True])
+def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, same_ms: bool) -> None:
+    """While the list shrinks under the reader; their records stay, for a while."""
+    ids = bury_many(queue, same_ms=same_ms)
+    client.config_resetstat()
+    which = Filter(kind=DeadKind.REJECTED)
+    assert deadletters.discard_all(queue, reports(queue), ORGS, which, by="me") == MANY
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < MANY / 100
+    assert dead(client) == []
+    assert all(client.pttl(keys.key("default", "job", job_id)) > 0 for job_id in ids)
+
+
+@pytest.mark.parametrize("same_ms", [False, True])
+def test_they_are_listed_oldest_first(queue: Queue, *, same_ms: bool) -> None:
+    """Each once, whatever the number that died in one millisecond."""
+    ids = bury_many(queue, same_ms=same_ms)
+    found = [letter for _, page in deadlist.pages(reports(queue), Filter()) for letter in page]
+    assert sorted(letter.id for letter in found) == sorted(ids)
+    assert all(one.at_ms <= other.at_ms for one, other in pairwise(found))
+    assert [row["job_id"] for row in deadlist.rows(reports(queue), Filter())] == [it.id for it in found]
+
+
+def test_kind_and_time_alone_need_no_records(queue: Queue, client: redis.Redis) -> None:
+    """They stand in the index: replaying or discarding by them reads nothing else, however many there are."""
+    bury_many(queue)
+    client.config_resetstat()
+    which = Filter(kind=DeadKind.REJECTED, since_ms=1)
+    deadletters.discard_all(queue, reports(queue), ORGS, which, by="me")
+    commands = client.info("commandstats")
+    assert "cmdstat_hgetall" not in commands
+    assert commands["cmdstat_hmget"]["calls"] < MANY + 100  # the script's own look at each
+
+
+def test_every_filter_selects(queue: Queue) -> None:
+    """Alone and together."""
+    (one,) = bury(queue, 1)
+    bury(queue, 3, kind="exhausted", first=1)
+    queue.enqueue(
+        ORG, run="other", items=[Item("x", "1", [*item(9).fields, "o", "521"], kind="rejected")], call="c"
+    )
+
+    def found(**which: object) -> int:
+        return sum(len(page) for _, page in deadlist.pages(reports(queue), Filter(**which)))  # type: ignore[arg-type]
+
+    assert (found(), found(kind=DeadKind.REJECTED), found(code="521"), found(run=RUN)) == (5, 2, 1, 4)
+    assert (found(job=one), found(job=one, kind=DeadKind.EXHAUSTED), found(job="none")) == (1, 0, 0)
+    assert (found(customer=500_000_002), found(customer=0), found(badge=BADGE, code="812")) == (1, 0, 4)
+    assert (found(since_ms=10), found(since_ms=4 * 10**12), found(job=one, since_ms=4 * 10**12)) == (5, 0, 0)
+    assert (found(org="default"), found(org="eu")) == (5, 0)
+
+
+def test_groups_say_since_when_and_until_when(queue: Queue, client: redis.Redis) -> None:
+    """The first and the last that died, and the first as a sample."""
+    ids = bury(queue, 3)
+    bury(queue, 1, kind="exhausted", first=5)
+    died = {ids[1]: 1_700_000_000_000, ids[0]: 1_700_000_001_000, ids[2]: 1_700_000_002_000}
+    client.zadd(keys.key("default", "dead", "rejected"), died)
+    largest, other = deadlist.groups(reports(queue), Filter())
+    assert (largest.count, largest.sample, largest.message) == (3, ids[1], "no")
+    assert (largest.first_at, largest.last_at) == ("2023-11-14T22:13:20.000Z", "2023-11-14T22:13:22.000Z")
+    assert (other.kind, other.count, other.first_at) == ("exhausted", 1, other.last_at)
+
+
+def test_an_org_that_nobody_configures_holds_up_no_other(queue: Queue, client: redis.Redis) -> None:
+    """Its letters stay, and are counted; they can still be discarded."""
+    gone = configured(name="gone")
+    lost = Item(item(7).id, "1", item(7).fields, kind="rejected")
+    for org in (ORG, gone, ORGS["eu"]):
+        queue.enqueue(org, run=RUN, items=[lost], call=new_id())
+    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me")
+    assert (done.replayed, done.unconfigured) == (2, {"gone": 1})
+    assert client.llen(keys.key("gone", "queue")) == 0
+    assert list(audit.entries(client, "gone")) == []
+    assert deadletters.discard_all(queue, reports(queue), ORGS, Filter(org="gone"), by="me") == 1
+
+
+def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
+    """Not what was refused: so a second go with the same limit gets on."""
+    bury(queue, 5)
+    known = [item(n, badge_id=OTHER_BADGE) for n in range(2)]
+    queue.enqueue(ORG, run="other", items=known, call="other")
+    rehearsed, done = (
+        deadletters.replay_all(
+            queue, reports(queue), ORGS, Filter(), by="me", limit=2, dry_run=dry_run,
+            changes={"badgeMetaId": OTHER_BADGE},
+        )
+        for dry_run in (True, False)
+    )  # fmt: skip
+    assert (done.replayed, done.duplicates) == (rehearsed.replayed, rehearsed.duplicates) == (2, 2)
+    again = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me", limit=1)
+    assert again.replayed == 1
+
+
+def test_two_that_would_become_one_job(queue: Queue, client: redis.Redis) -> None:
+    """The second is a duplicate, and a dry run knows it and changes nothing."""
+    for n, badge_id in enumerate((BADGE, "6" * 24)):
+        one = item(0, badge_id=badge_id)
+        queue.enqueue(ORG, run=RUN, items=[Item(one.id, str(n), one.fields, kind="rejected")], call=new_id())
+    before = client.dbsize()
+    for dry_run in (True, False):
+        done = deadletters.replay_all(
+            queue, reports(queue), ORGS, Filter(), by="me", dry_run=dry_run,
+            changes={"badgeMetaId": OTHER_BADGE},
+        )  # fmt: skip
+        assert (done.replayed, done.duplicates) == (1, 1)
+        assert (client.dbsize() == before) == dry_run
+
+
+def test_one_that_can_not_be_mended_holds_up_no_other(queue: Queue) -> None:
+    """It stays a dead letter, and is said with its reason."""
+    for n, expires_on in enumerate((2_000_000_000, 1_800_000_000)):
+        late = badge_fields(badge(n, earn_expires_on=expires_on))
+        queue.enqueue(ORG, run=RUN, items=[Item(f"late{n}", str(n), late, kind="rejected")], call=new_id())
+    strict = {"default": configured(strict_dates=True)}
+    done = deadletters.replay_all(
+        queue, reports(queue), strict, Filter(), by="me", changes={"earnEventDate": "1900000000"}
+    )
+    assert (done.replayed, done.skipped) == (1, 1)
+    assert "before" in str(done.problem)
+
+
+# Following and cancelling a replay
+
+
+def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> None:
+    """Its own progress, though its jobs stay in their runs; whatever became of them is counted."""
+    bury(queue, 4)
+    bury(queue, 1, kind="exhausted", first=9)
+    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(kind=DeadKind.REJECTED), by="me")
+    snapshots = deadletters.follow(reports(queue), done.replay, every_s=0)
+    first = next(snapshots)
+    assert (first.total, first.queued, first.open) == (4, 4, 4)
+    ids = queued(client)
+    queue.cancel("default", ids[:1], call=new_id())
+    client.hset(keys.key("default", "job", ids[1]), mapping={"s": "i"})
+    client.delete(keys.key("default", "job", ids[2]))
+    client.hset(keys.key("default", "job", ids[3]), mapping={"s": "s"})
+    second = next(snapshots)
+    assert (second.issued, second.dead, second.gone, second.sending) == (1, 1, 1, 1)
+    client.hset(keys.key("default", "job", ids[3]), mapping={"s": "i"})
+    last = list(snapshots)[-1]
+    assert (last.issued, last.open, last.dead_kinds) == (2, 0, {"cancelled": 1})
+    assert 0 < client.pttl(keys.key("default", "jobs", done.replay)) <= 30 * 86_400_000
+
+
+def test_there_is_nothing_to_follow(queue: Queue) -> None:
+    """A replay that nobody made is not found."""
+    with pytest.raises(NotFound, match="no replay 'replay-x'"):
+        next(deadletters.follow(reports(queue), "replay-x", every_s=0))
+
+
+# Who did what
+
+
+def test_whatever_breaks_off_the_trail_counts_what_was_done(queue: Queue, client: redis.Redis) -> None:
+    """The entry is there before the first job, and counts with each of them."""
+    bury_many(queue)
+
+    def break_off(looked_at: int, total: int) -> None:
+        assert total == MANY
+        if looked_at >= 1000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deadletters.replay_all(
+            queue, reports(queue), ORGS, Filter(run=RUN), by="me", note="fixed", replay="replay-1",
+            on_progress=break_off,
+        )  # fmt: skip
+    (entry,) = audit.entries(client, "default")
+    assert entry.count == len(queued(client)) == 1000
+    assert (entry.id, entry.by, entry.action, entry.note) == ("replay-1", "me", "replay", "fixed")
+    assert (entry.which, bool(entry.at)) == ({"run": RUN}, True)
+
+
+def test_the_trail_keeps_the_newest(queue: Queue, client: redis.Redis) -> None:
+    """It is bounded, and an old action that still goes on doesn't come back in pieces."""
+    for n in range(12):
+        queue.audit("default", f"pause-{n:02}", ["by", "me", "action", "pause", "note", ""], kept=10)
+    kept = [entry.id for entry in audit.entries(client, "default")]
+    assert sorted(kept) == [f"pause-{n:02}" for n in range(2, 12)]
+    bury(queue, 1)
+    queue.discard("default", [item(0).id], keep_ms=9999, call="c", action="pause-00")
+    assert len(list(client.scan_iter(f"{keys.key('default', 'audit')}*", count=1000))) == 10

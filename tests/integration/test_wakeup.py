@@ -147,14 +147,16 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
+        self.queues: list[str] = []
         self.fails = 0
 
-    def delay(self, org: str, seen: str) -> None:
+    def apply_async(self, args: tuple[str], kwargs: dict[str, str], *, queue: str) -> None:
         """Note a delivery; fail as a broker would, if told so."""
         if self.fails:
             self.fails -= 1
             raise ConnectionError("the broker is away")
-        self.sent.append((org, seen))
+        self.sent.append((args[0], kwargs["seen"]))
+        self.queues.append(queue)
 
 
 @pytest.fixture
@@ -260,3 +262,39 @@ def test_the_thread_outlives_redis(queue: Queue, client: redis.Redis, deliveries
     client.delete(keys.WAKE)
     queue.hint("default", 1)
     wait_for(lambda: deliveries.sent, within_s=5)
+
+
+# -- a worker of one org alone
+
+
+def test_an_org_with_a_worker_of_its_own_is_left_to_it(
+    queue: Queue, client: redis.Redis, deliveries: Deliveries
+) -> None:
+    """For as long as that is alive; then the others serve the org again."""
+    Seats(queue=queue).offer_own("mine")
+    queue.hint("mine", 1)
+    wait_for(lambda: deliveries.sent)
+    assert deliveries.queues == ["badges.deliver.mine"]
+    client.zadd(keys.OWN, {"mine": 1})  # it hasn't been heard of since
+    queue.hint("mine", 1)
+    wait_for(lambda: deliveries.queues == ["badges.deliver.mine", "badges.deliver"])
+
+
+def test_nothing_is_sent_for_an_org_that_nobody_serves(
+    queue: Queue, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all workers serve other orgs, its messages would only pile up."""
+    with connection.client() as own:
+        here = SimpleNamespace(settings=Settings(), queue=Queue(own), seats=Seats(queue=Queue(own)))
+        monkeypatch.setattr(wakeup, "services", lambda: here)
+        recorded = Deliveries()
+        thread = WakeUp(cast("Task[..., Any]", recorded), own_org="mine")
+        thread.start()
+        wait_for(lambda: own.zscore(keys.OWN, "mine"))
+        for org in ("other", "mine"):
+            queue.hint(org, 1)
+        wait_for(lambda: recorded.sent)
+        thread.stop()
+        queue.client.lpush(keys.BELL, "1")
+        thread.join(5)
+    assert recorded.queues == ["badges.deliver.mine"]

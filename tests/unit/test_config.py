@@ -31,10 +31,12 @@ CONTRACT: list[tuple[str, str, object]] = [
     ("BASIC_TOKEN", "dGlsbA==", SecretStr("dGlsbA==")),
     ("OAUTH_KEY", "key", SecretStr("key")),
     ("OAUTH_SECRET", "secret", SecretStr("secret")),
+    ("INTAKE_KEYS", "one-key,another", SecretStr("one-key,another")),
     ("RATE_LIMIT", "5/second", "5/second"),
     ("BATCH_SIZE", "50", 50),
     ("BATCH_LINGER_S", "0.25", 0.25),
     ("MAX_IN_FLIGHT", "9", 9),
+    ("MAX_QUEUED", "5000", 5000),
     ("HTTP_TIMEOUT_S", "12.5", 12.5),
     ("MAX_ATTEMPTS", "7", 7),
     ("RETRY_BASE_S", "0.5", 0.5),
@@ -152,6 +154,7 @@ def test_no_file_is_read_that_no_setting_names(tmp_path: Path) -> None:
         ("BATCH_LINGER_S", "-1"),
         ("BATCH_LINGER_S", "nan"),
         ("MAX_IN_FLIGHT", "0"),
+        ("MAX_QUEUED", "999"),
         ("HTTP_TIMEOUT_S", "0"),
         ("HTTP_TIMEOUT_S", "inf"),
         ("MAX_ATTEMPTS", "0"),
@@ -550,3 +553,30 @@ def test_settings_do_not_change(change: dict[str, Any]) -> None:
     assert b64encode(b"None:" + hashlib.md5(b"", usedforsecurity=False).hexdigest().encode()) in (
         org.basic_header.encode()
     )
+
+
+def test_a_changed_file_of_orgs_or_secrets_is_read_anew(tmp_path: Path) -> None:
+    """Without a restart; one that didn't change isn't read again."""
+    orgs, secret = tmp_path / "orgs.toml", tmp_path / "secret"
+    orgs.write_text(f'[a]\nbasic_token_file = "{secret}"\nauth = "basic"\n')
+    secret.write_text("first")
+    settings = Settings(orgs_file=orgs)
+    before = settings.orgs()["a"]
+    assert before.basic_header == "Basic first"
+    assert settings.orgs()["a"] is before
+    secret.write_text("another")
+    assert settings.orgs()["a"].basic_header == "Basic another"
+    orgs.write_text(orgs.read_text() + "[b]\n")
+    assert set(settings.orgs()) == {"default", "a", "b"}
+    orgs.write_text("[b]\n")
+    assert set(settings.orgs()) == {"default", "b"}
+
+
+def test_a_secret_of_the_default_org_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``BADGES_*_FILE`` name may be mended while the program runs."""
+    secret = tmp_path / "secret"
+    secret.write_text("first")
+    monkeypatch.setenv("BADGES_BASIC_TOKEN_FILE", str(secret))
+    settings = Settings.load(auth="basic")
+    secret.write_text("another")
+    assert settings.orgs()["default"].basic_header == "Basic another"

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,6 +17,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from worker.errors import FileError
+from worker.row import Names
 from worker.rows import FIELDS, Row, read_rows
 
 BADGE = "696f0fd40772ad476ecf74ac"
@@ -53,16 +55,17 @@ def pipe(parts: Iterable[bytes]) -> BinaryIO:
     return cast("BinaryIO", Pipe(parts))
 
 
-def read(content: bytes | str, name: str = "badges") -> list[Row]:
+def read(content: bytes | str, name: str = "badges", *mappings: str) -> list[Row]:
     """Read all rows of a file with this content."""
     data = content.encode() if isinstance(content, str) else content
-    return list(read_rows(io.BytesIO(data), name=name))
+    return list(read_rows(io.BytesIO(data), name=name, names=Names.parse(mappings)))
 
 
-def refusal(content: bytes | str, name: str = "badges") -> str:
+def refusal(content: bytes | str, name: str = "badges", *mappings: str) -> str:
     """Return the reason for which such a file is refused at once."""
+    data = content.encode() if isinstance(content, str) else content
     with pytest.raises(FileError) as caught:
-        read_rows(io.BytesIO(content.encode() if isinstance(content, str) else content), name=name)
+        read_rows(io.BytesIO(data), name=name, names=Names.parse(mappings))
     return str(caught.value)
 
 
@@ -98,14 +101,27 @@ def test_names_are_taken_whatever_their_case_and_underscores() -> None:
 
 
 def test_a_mended_report_can_be_read_again() -> None:
-    """Columns that our own report adds are ignored, whatever they hold; job_id is a field."""
-    header = "row,reason,state,run,org,expiresOn,error,job_id,badgeMetaId,customerId"
-    rows = read(f'{header}\n7,"was, oh,\n""wrong""",dead,r,o,1,e,J1,b,1\n8,,,,,,,J2,b,2\n')
+    """Columns that our report adds are ignored, but for those that tell of the job; guards are taken off."""
+    header = f"row,reason,raw,state,run,org,expiresOn,error,{','.join(FIELDS)}"
+    rows = read(
+        f'{header}\n7,"was, oh,\n""wrong""",x,dead,r,o,1,e,b,\'{2**62},,,,,J1\n8,,,,,,,,b,2,,,,,\'=2\n'
+    )
     assert [row.item for row in rows] == [
-        {"job_id": "J1", "badgeMetaId": "b", "customerId": "1"},
-        {"job_id": "J2", "badgeMetaId": "b", "customerId": "2"},
+        {"state": "dead", "org": "o", "job_id": "J1", "badgeMetaId": "b", "customerId": str(2**62)},
+        {"job_id": "=2", "badgeMetaId": "b", "customerId": "2"},
     ]
     assert numbers(rows) == [2, 4]
+
+
+def test_a_report_must_keep_its_columns() -> None:
+    """A badge mended without its expiry would never expire; a person's own file may be called as it likes."""
+    header = "state,run,badgeMetaId,customerId,earnEventDate,earnEventDateISO,earnExpiresOnISO,job_id"
+    assert "a report must keep its earnExpiresOn" in refusal(f"{header}\ndead,r,b,1,,,,J\n")
+    item = dict.fromkeys(header.split(","), "1")
+    assert "must keep its earnExpiresOn" in str(only_problem(read(json.dumps(item), "x.jsonl")).problem)
+    assert [row.item for row in read("state,badgeMetaId,customerId\nCA,b,1\n")] == [
+        {"badgeMetaId": "b", "customerId": "1"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +290,10 @@ def test_an_empty_file_is_said_to_be(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(LINE.encode()), "gunzip -c"),
+        (gzip.compress(gzip.compress(LINE.encode())), "gunzip -c"),
+        (gzip.compress(b"PK\x03\x04..."), "Excel"),
+        (gzip.compress(LINE.encode())[:12], "end too early"),
+        (b"\x1f\x8b" + bytes(50), "gzip data are damaged: unknown compression method"),
         (b"PK\x03\x04...", "Excel"),
         (b"\xd0\xcf\x11\xe0...", "Excel"),
         (b"%PDF-1.7", "PDF"),
@@ -309,6 +328,151 @@ def test_utf16_damage_stays_where_it_is() -> None:
     rows = read(codecs.BOM_UTF16_LE + data)
     assert numbers(rows) == [2, 4]
     assert ["half a character" in (row.problem or "") for row in rows] == [False, True, False, True]
+
+
+# -- gzip
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("f.csv.gz", f"{HEADER}\n{LINE},\n{LINE}\nb,1,2\n"),
+        ("f.JSON.GZ", f"[{OBJECT}]"),
+        ("f.jsonl.gz", f"{OBJECT}\n" * 3),
+        ("f.jsonl.gz", "nonsense"),
+        ("f.csv", f"{HEADER}\n{LINE}"),
+        ("-", f"[{OBJECT}]"),
+    ],
+)
+def test_what_is_compressed_is_read_as_what_it_was(name: str, content: str) -> None:
+    """Told by its first bytes, whatever the name; in one member or several, padded or not, byte by byte."""
+    data = content.encode()
+    members = gzip.compress(data[:37]) + gzip.compress(b"") + gzip.compress(data[37:]) + bytes(700)
+    expected = read(content, name.removesuffix(".gz"))
+    for packed in (gzip.compress(data), members):
+        assert read(packed, name) == expected
+        parts = (packed[at : at + 1] for at in range(len(packed)))
+        assert list(read_rows(pipe(parts), name=name)) == expected
+    assert read(gzip.compress(content.encode("utf-16")), name) == expected
+
+
+def compressed_rows(count: int) -> bytes:
+    """Compress a file of that many good rows."""
+    rows = "".join(f"{BADGE},{n},1705828011\n" for n in range(1, count + 1))
+    return gzip.compress(f"{HEADER}\n{rows}".encode())
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.999])
+def test_a_compressed_file_cut_off_gives_no_row_that_is_cut(kept: float) -> None:
+    """What stands before the cut is read; the row that the cut falls into, and might be another's, is not."""
+    data = compressed_rows(50_000)
+    rows = read_rows(io.BytesIO(data[: int(len(data) * kept)]), name="f.csv.gz")
+    seen: list[int] = []
+    with pytest.raises(FileError, match=r"f\.csv\.gz: the gzip data end too early: the file is cut off"):
+        seen.extend(int((row.item or {})["customerId"]) for row in rows)
+    assert seen == list(range(1, len(seen) + 1))
+    assert 50_000 * kept * 0.8 < len(seen) < 50_000
+
+
+@pytest.mark.parametrize("broken", ["body", "checksum", "tail"])
+def test_a_compressed_file_that_is_damaged_says_so(broken: str) -> None:
+    """A changed byte, a wrong checksum, and something else behind the end are named."""
+    data = bytearray(compressed_rows(20_000))
+    if broken == "tail":
+        data += b"rubbish"
+    else:
+        at = len(data) // 2 if broken == "body" else len(data) - 8
+        data[at : at + 4] = bytes(byte ^ 0xFF for byte in data[at : at + 4])
+    with pytest.raises(FileError, match=r"the gzip data are damaged: [a-z]"):
+        list(read_rows(io.BytesIO(bytes(data)), name="f.csv.gz"))
+
+
+def test_a_bomb_goes_off_in_little_memory() -> None:
+    """100 MB in one line, packed into 1,000 times less, are one problem and never held whole."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    data = packer.compress(f"{HEADER}\n{LINE}\n".encode())
+    data += b"".join(packer.compress(b"x" * 1_000_000) for _ in range(100))
+    data += packer.compress(f"\n{LINE}".encode()) + packer.flush()
+    assert len(data) < 150_000
+    tracemalloc.start()
+    rows = list(read_rows(io.BytesIO(data), name="bomb.csv.gz"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers(rows) == [2, 4]
+    assert "longer than 1,000,000 characters" in (only_problem(rows).problem or "")
+    assert peak < 3_000_000
+
+
+# -- columns of other names
+
+
+MAPPED = ("Badge = badge_meta_id", "kunden-nr=customerId", "a=b=earnExpiresOn", "Colour=")
+
+
+def test_columns_of_other_names_are_mapped() -> None:
+    """A name may hold signs and is told as the fields' own are; what is mapped to nothing is ignored."""
+    item = {"badgeMetaId": "b", "customerId": "1", "earnExpiresOn": "2"}
+    rows = read('COLOUR;"badge";Kunden_Nr;"a=b"\nred;b;1;2\n;b;1;2\n', "f.csv", *MAPPED)
+    assert [row.item for row in rows] == [item, item]
+    line = '{"colour": [1], "BADGE": "b", "kundennr": "1", "a=b": "2"}'
+    assert [row.item for row in read(f"{line}\n{line}", "f.jsonl", *MAPPED)] == [item, item]
+    assert [row.item for row in read(f"[{line}, {line}]", "f.json", *MAPPED)] == [item, item]
+
+
+def test_a_mapping_goes_before_a_fields_own_name() -> None:
+    """A column may bear the name of a field, or of a report, and be another one all the same."""
+    mappings = ("customerId=job_id", "client=customerId", "expiresOn=earnExpiresOn")
+    item = {"badgeMetaId": "b", "job_id": "7", "customerId": "1", "earnExpiresOn": "2"}
+    assert read("badgeMetaId,customerId,client,expiresOn\nb,7,1,2\n", "f", *mappings)[0].item == item
+    line = '{"badgeMetaId": "b", "customerId": "7", "client": "1", "expiresOn": "2"}'
+    assert read(line, "f", *mappings)[0].item == item
+
+
+@pytest.mark.parametrize(
+    ("header", "mapping", "words"),
+    [
+        (
+            "badge,customer",
+            "Bagde=badgeMetaId",
+            "no column “Bagde” that could be mapped; its columns are “badge”,",
+        ),
+        ("badge,customerId,badgeMetaId", "badge=badgeMetaId", "2 columns that mean badgeMetaId"),
+        ("badgeMetaId,customerId", "customerId=", "no column customerId"),
+        ("badgeMetaId,customerId,colour", "badgeMetaId=badgeMetaId", "ignored with --map COLUMN="),
+        ("badge;customer", "badge=badgeMetaId", "“customer” (did you mean customerId?)"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_the_header_is_explained(header: str, mapping: str, words: str) -> None:
+    """The column that isn't there, the field that two columns mean, and the one that is left without any."""
+    assert words in refusal(f"{header}\nb,1,2\n", "f.csv", mapping)
+
+
+def test_a_key_that_is_given_under_two_names_is_refused() -> None:
+    """In JSON each item has keys of its own, so the item is refused and not the file."""
+    row = read('{"badgeMetaId": "b", "customerId": 1, "client": 2}', "f", "client=customerId")[0]
+    assert row.problem == "“customerId” is given twice"
+    assert row.field == "customerId"
+
+
+@pytest.mark.parametrize(
+    ("mappings", "words"),
+    [
+        (["customer"], "“customer” is no mapping: write COLUMN=FIELD"),
+        (["=customerId"], "“=customerId” is no mapping"),
+        (
+            ["c=custmerId"],
+            "no field “custmerId” (did you mean customerId?); the fields are badgeMetaId, customerId,",
+        ),
+        (["c=state"], "there is no field “state”"),
+        (["a=customerId", "b=customer_id"], "“a” and “b” are both mapped to customerId"),
+        (["a b=customerId", "A_B="], "the column “A_B” is mapped twice"),
+    ],
+)
+def test_a_mapping_that_means_nothing_is_explained(mappings: list[str], words: str) -> None:
+    """The words name what is wrong, and every field there is."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        Names.parse(mappings)
+    assert words in str(caught.value)
 
 
 # -- JSON Lines

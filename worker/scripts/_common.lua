@@ -28,17 +28,32 @@ local function moved(run, from, to)
   count(run, COUNTER[to], 1)
 end
 
+-- A run that is over is kept as long as a result is; one that has work, or a dead letter that needs a
+-- person, for as long as it has.
+local function keep(run, ttl_ms)
+  if ttl_ms then
+    redis.call('PEXPIRE', K.run .. run, ttl_ms)
+    redis.call('PEXPIRE', K.jobs .. run, ttl_ms)
+    redis.call('ZADD', K.ended, int(NOW + ttl_ms), run)
+  else
+    redis.call('PERSIST', K.run .. run)
+    redis.call('PERSIST', K.jobs .. run)
+    redis.call('ZREM', K.ended, run)
+  end
+end
+
 local function write_counts()
   for run, counters in pairs(tally) do
     local key = K.run .. run
     for counter, by in pairs(counters) do
       if by ~= 0 then redis.call('HINCRBY', key, counter, int(by)) end
     end
-    local open = redis.call('HMGET', key, 'queued', 'sending', 'retrying')
-    if (tonumber(open[1]) or 0) + (tonumber(open[2]) or 0) + (tonumber(open[3]) or 0) == 0 then
-      redis.call('HSET', key, 'finished_at', int(NOW))
-    else
-      redis.call('HDEL', key, 'finished_at')
+    local held = redis.call('HMGET', key, 'queued', 'sending', 'retrying', 'unhandled', 'ttl_ms')
+    if (tonumber(held[1]) or 0) + (tonumber(held[2]) or 0) + (tonumber(held[3]) or 0) == 0 then
+      redis.call('HSETNX', key, 'finished_at', int(NOW))
+      keep(run, (tonumber(held[4]) or 0) == 0 and held[5])
+    elseif redis.call('HDEL', key, 'finished_at') == 1 then
+      keep(run)
     end
   end
 end
@@ -50,26 +65,65 @@ end
 -- How long after its call a job in doubt is checked with the vendor, ms; nil: it waits for a person.
 local check_after_ms = nil
 
+-- By kind and code; codes are the vendor's, so that there may be any number of them.
+local MOST_CODES = 100
+local function stat_dead(id, kind)
+  stat('dead:' .. kind, 1)
+  local counter = 'dead:' .. kind .. ':' .. (redis.call('HGET', K.job .. id, 'o') or 'none')
+  if redis.call('HEXISTS', K.stats, counter) == 0 then
+    if (tonumber(redis.call('HGET', K.stats, 'codes') or nil) or 0) >= MOST_CODES then
+      counter = 'dead:' .. kind .. ':other'
+    else
+      stat('codes', 1)
+    end
+  end
+  stat(counter, 1)
+end
+
 -- A job becomes a dead letter of a kind; from is its state till now, nil for one that is just born.
 local function bury(id, run, from, kind, ...)
   redis.call('HSET', K.job .. id, 's', 'd', 'k', kind, 'f', int(NOW), ...)
   redis.call('ZADD', K.dead .. kind, int(NOW), id)
   moved(run, from, 'd')
   count(run, 'dead:' .. kind, 1)
-  stat('dead:' .. kind, 1)
+  count(run, 'unhandled', 1)
+  stat_dead(id, kind)
   if kind == 'in_doubt' and check_after_ms then redis.call('ZADD', K.checks, int(NOW + check_after_ms), id) end
+end
+
+-- A dead letter needs nobody any more; answers whether it needed somebody till now.
+local function unlist(id, run, kind)
+  redis.call('ZREM', K.checks, id)
+  if redis.call('ZREM', K.dead .. kind, id) == 0 then return false end
+  count(run, 'unhandled', -1)
+  return true
 end
 
 -- A dead letter is one no longer: it is queued again, or turned out to be issued.
 local function exhume(id, run, kind)
-  redis.call('ZREM', K.dead .. kind, id)
-  redis.call('ZREM', K.checks, id)
+  unlist(id, run, kind)
   redis.call('HDEL', K.job .. id, 'k', 'o', 'm', 'm1', 'm2', 'm3', 'f', 'z')
   count(run, 'dead:' .. kind, -1)
 end
 
 -- A job that is ready waits in its lane; an urgent one overtakes the bulk.
 local function lane(id) return redis.call('HEXISTS', K.job .. id, 'U') == 1 and K.urgent or K.queue end
+
+-- Count what an action did in its entry of the audit trail, in one with the doing; '' has none.
+local function audited(action, by)
+  local key = K.audit .. action
+  if action ~= '' and redis.call('EXISTS', key) == 1 then redis.call('HINCRBY', key, 'count', int(by)) end
+end
+
+-- A batch that carried these customers is in flight no more.
+local function free(batch, customers)
+  if #customers == 0 then return end
+  local gone = {}
+  for n, holder in ipairs(redis.call('HMGET', K.busy, unpack(customers))) do
+    if holder == batch then gone[#gone + 1] = customers[n] end
+  end
+  if #gone > 0 then redis.call('HDEL', K.busy, unpack(gone)) end
+end
 
 local function said(call) return redis.call('GET', K.call .. call) end
 

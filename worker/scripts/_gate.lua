@@ -1,10 +1,21 @@
 -- Shared by every script: when the org's next batch may start, and why not earlier. One brain, one clock.
--- cfg: limits {{count, window_us, guard_us}, ...} shortest window first, batch_size, linger_ms,
---      max_in_flight, horizon_us (how far ahead of its time a slot is given out).
+-- cfg: limits {{count, window_us, guard_us, of items}, ...} requests first, then shortest window first;
+--      batch_size, linger_ms, max_in_flight, horizon_us (how far ahead of its time a slot is given out),
+--      clock {what it must show by now, by how much it may show more}, us, where the caller knows.
 
-local function read_gate()
+-- The org's own clock, which never steps: Redis's and an offset. Where Redis's steps back, it stands still.
+-- Where Redis's steps forward, or a caller was held up on the way, it goes on from what the caller knows
+-- to have gone by. Every time in the gate, ring, inflight, leases and retry is by this clock.
+local T_US, T, offset_us
+
+local function read_gate(cfg)
   local gate, flat = {}, redis.call('HGETALL', K.gate)
   for n = 1, #flat, 2 do gate[flat[n]] = tonumber(flat[n + 1]) or flat[n + 1] end
+  local known = gate.clock or 0
+  T_US = math.max(NOW_US + (gate.offset or 0), known)
+  if cfg.clock and T_US > cfg.clock[1] + cfg.clock[2] then T_US = math.max(known, cfg.clock[1]) end
+  T, offset_us = math.floor(T_US / 1000), T_US - NOW_US
+  gate.n, gate.items, gate.size = gate.n or 0, gate.items or 0, gate.size or 0
   return gate
 end
 
@@ -15,113 +26,157 @@ local function set_gate(gate, ...)
   redis.call('HSET', K.gate, ...)
 end
 
-local function longest_window_us(cfg) return cfg.limits[#cfg.limits][2] end
+local function keep_clock(gate) set_gate(gate, 'clock', int(T_US), 'offset', int(offset_us)) end
+
+-- An instant of the org's clock, ms, as others know it.
+local function wall(at) return at - math.floor(offset_us / 1000) end
+
+-- The ring: of the last sends, when each was made and how many items had been sent before it.
+local ENTRY, DIGITS = 32, 16
+local MOST_REMEMBERED = 10000 -- for a limit of items; where it forgets, it takes what it doesn't know for young
 
 local function ring_size(cfg)
   local size = 0
-  for _, limit in ipairs(cfg.limits) do size = math.max(size, limit[1]) end
+  for _, limit in ipairs(cfg.limits) do
+    size = math.max(size, limit[4] and math.min(limit[1], MOST_REMEMBERED) or limit[1])
+  end
   return size
 end
 
-local function sent_at(n, size)
-  local place = (n % size) * 16
-  return tonumber(redis.call('GETRANGE', K.ring, place, place + 15))
+local function place(gate, n) return (n % gate.size) * ENTRY end
+
+local function sent_at(gate, n)
+  return tonumber(redis.call('GETRANGE', K.ring, place(gate, n), place(gate, n) + DIGITS - 1))
 end
 
--- How many sends of the ring are younger than that. It is in order of time, near enough: halving, since
--- reading all of a large one would hold the server up.
-local function sent_within(gate, us)
-  local first, past = math.max(0, gate.n - gate.size), gate.n
+local function items_before(gate, n)
+  if n == gate.n then return gate.items end
+  return tonumber(redis.call('GETRANGE', K.ring, place(gate, n) + DIGITS, place(gate, n) + ENTRY - 1))
+end
+
+local function write_send(gate, n, at_us, items)
+  redis.call('SETRANGE', K.ring, place(gate, n), string.format('%016.0f%016.0f', at_us, items))
+end
+
+-- The first send that the ring remembers.
+local function oldest(gate) return math.max(gate.first or 0, gate.n - gate.size) end
+
+-- A limit that counts more needs a larger ring, which begins with what the smaller one remembered.
+local function fit_ring(cfg, gate)
+  local size, first = ring_size(cfg), oldest(gate)
+  if gate.size >= size then return end
+  if gate.n > first then
+    local ring, from = redis.call('GET', K.ring), place(gate, first)
+    local in_order = (ring:sub(from + 1) .. ring:sub(1, from)):sub(1, (gate.n - first) * ENTRY)
+    local till_end = (size - first % size) * ENTRY
+    redis.call('SET', K.ring, '')
+    redis.call('SETRANGE', K.ring, (first % size) * ENTRY, in_order:sub(1, till_end))
+    if #in_order > till_end then redis.call('SETRANGE', K.ring, 0, in_order:sub(till_end + 1)) end
+  end
+  set_gate(gate, 'size', size, 'first', first)
+end
+
+-- The first send from a number on that something holds for: of all that follow it does as well.
+local function first_send(gate, holds)
+  local first, past = oldest(gate), gate.n
   while first < past do
     local middle = math.floor((first + past) / 2)
-    if sent_at(middle, gate.size) > NOW_US - us then past = middle else first = middle + 1 end
+    if holds(middle) then past = middle else first = middle + 1 end
   end
-  return gate.n - first
+  return first
 end
 
--- Start afresh behind a closed gate: after one longest window no earlier send counts any more. Taken
--- when the clock steps back, and when the limits change and the ring no longer fits. What the last look
--- at the clock left ahead of it (a slot given out ahead of its time, a closing that lasts longer than a
--- window) is still ahead now, by as much, whatever the clock says since.
-local function forget_sends(cfg, gate, why)
-  local then_ms, longest = math.max(NOW, gate.clock or 0), cfg.limits[#cfg.limits]
-  local last_in_us = math.max(0, (gate.last or 0) - then_ms * 1000)
-  local window_ms = math.ceil((last_in_us + longest[2] + longest[3]) / 1000)
-  local closed_ms = (gate.closed_until or 0) - then_ms
-  if closed_ms > window_ms then why = gate.why or why end
-  local reopens = NOW + math.max(window_ms, closed_ms)
-  redis.call('DEL', K.ring)
-  redis.call('HDEL', K.gate, 'last', 'due')
-  gate.last, gate.due = nil, nil
-  set_gate(gate, 'n', 0, 'size', ring_size(cfg), 'closed_until', int(reopens), 'why', why)
+-- How much of a limit was used in the last so many us. The ring is in order of time, near enough.
+local function used_within(gate, us, of_items)
+  local first = first_send(gate, function(n) return sent_at(gate, n) > T_US - us end)
+  return of_items and gate.items - items_before(gate, first) or gate.n - first
 end
 
-local function check_ring(cfg, gate)
-  if gate.size and gate.size ~= ring_size(cfg) then
-    forget_sends(cfg, gate, 'limits changed')
-  elseif gate.clock and NOW < gate.clock - 1000 then
-    forget_sends(cfg, gate, 'clock stepped back')
+-- When a send of so many items is within a limit, us: once the send that is one too many has left the window.
+local function within_limit_at(gate, limit, items)
+  local past -- the first send that may still be in the window
+  if limit[4] then
+    past = first_send(gate, function(n) return gate.items - items_before(gate, n) + items <= limit[1] end)
+  else
+    past = gate.n - limit[1] + 1
   end
-  set_gate(gate, 'size', ring_size(cfg), 'clock', int(NOW))
+  if past <= 0 then return T_US end
+  return sent_at(gate, math.max(past - 1, oldest(gate))) + limit[2] + limit[3]
 end
 
--- The spacing of the shortest limit, or a wider one that a vendor who throttles has taught us. That one
--- narrows again as time goes by without a 429: by 2 % in the time of 100 calls, after three such times by
--- half each. It costs no calls and no writes to know where it stands.
-local RECOVERY_CALLS, SLOW_RECOVERIES = 100, 3
+-- The spacing of the shortest limit of requests, or a wider one that a vendor who throttles has taught us:
+-- a little wider than learned at first, that by the time of 100 calls, and then ever faster narrower (the
+-- curve of TCP CUBIC). A function of time: to know where it stands costs no calls and no writes.
+local CALM_CALLS, CAUTION = 100, 0.05
 local function spacing_us(cfg, gate)
   local shortest = cfg.limits[1]
   local configured = (shortest[2] + shortest[3]) / shortest[1]
   if not gate.learned then return configured end
-  local recoveries = (NOW_US - gate.learned_at) / (gate.learned * RECOVERY_CALLS)
-  local slow = math.min(recoveries, SLOW_RECOVERIES)
-  local faster = (1 + 0.02 * slow) * 1.5 ^ math.min(60, math.max(0, recoveries - slow))
-  return math.max(configured, gate.learned / faster)
+  local calls = math.max(0, T_US - gate.learned_from) / gate.learned
+  return math.max(configured, gate.learned / (1 + CAUTION * (calls / CALM_CALLS - 1) ^ 3))
 end
 
--- A call was answered 429: send slower from now on. What was let through in the last window tells how much
--- slower; a call that was sent before the last lesson teaches nothing new.
-local function learn_spacing(cfg, gate, sent_us)
+-- A call was answered 429: send slower from now on; one sent before the last lesson teaches nothing. After a
+-- calm time a little slower will do. Else what was let through since the last lesson, or in a window, tells
+-- how much slower, if that was enough to tell.
+local TELLING = 20
+local function learn_spacing(cfg, gate, sent_us, closed_ms)
   if gate.learned_at and sent_us <= gate.learned_at then return end
-  local window = longest_window_us(cfg)
-  local let_through = sent_within(gate, window)
   local now = spacing_us(cfg, gate)
-  local taught = window / math.max(1, let_through - 1) * 1.02
-  set_gate(gate, 'learned', math.min(math.max(now * 1.05, taught), now * 2), 'learned_at', int(NOW_US))
+  local taught = now * 3
+  local function tell(period_us)
+    local calls = used_within(gate, period_us)
+    local apart = period_us / math.max(1, calls - 1)
+    taught = math.min(taught, calls < TELLING and math.min(apart, now / 0.7) or apart)
+  end
+  if gate.learned then tell(T_US - gate.learned_at) end
+  for _, limit in ipairs(cfg.limits) do tell(limit[2]) end
+  if gate.learned and T_US - gate.learned_from > CALM_CALLS * gate.learned then taught = now * 1.03 end
+  set_gate(gate, 'learned', math.max(now, taught), 'learned_at', int(T_US),
+    'learned_from', int(T_US + closed_ms * 1000))
 end
 
--- The earliest time of the next send, us: spaced, and never more than count in any window of each limit,
--- since send n waits for send n - count to leave the window.
-local function slot_us(cfg, gate)
-  local at, sends = NOW_US, gate.n or 0
-  if gate.due then at = math.max(at, gate.due + spacing_us(cfg, gate)) end
+-- How long after the last send was due the next one is, us: a send of many items waits longer for its limit.
+local function gap_us(cfg, gate)
+  local gap = spacing_us(cfg, gate)
   for _, limit in ipairs(cfg.limits) do
-    local allowed, window_us, guard_us = limit[1], limit[2], limit[3]
-    if sends >= allowed then
-      at = math.max(at, sent_at(sends - allowed, gate.size) + window_us + guard_us)
-    end
+    if limit[4] then return math.max(gap, (gate.carried or 0) * (limit[2] + limit[3]) / limit[1]) end
   end
+  return gap
+end
+
+-- The earliest time of the next send, us: spaced, and within every limit in any window.
+local function slot_us(cfg, gate, items)
+  local at = T_US
+  if gate.due then at = math.max(at, gate.due + gap_us(cfg, gate)) end
+  for _, limit in ipairs(cfg.limits) do at = math.max(at, within_limit_at(gate, limit, items)) end
   return math.ceil(at)
 end
 
 -- Spacing counts from when a send was due, so that one that comes a little late delays no other; later
 -- than that there was simply nothing to send, and spacing begins anew. No window ever holds more for it.
-local CATCH_UP_US = 200000
-local function reserve(cfg, gate, at_us)
-  local sends, due = gate.n or 0, (gate.due or 0) + spacing_us(cfg, gate)
-  if at_us - due > CATCH_UP_US then due = at_us end
-  redis.call('SETRANGE', K.ring, (sends % gate.size) * 16, string.format('%016.0f', at_us))
-  set_gate(gate, 'n', sends + 1, 'last', int(at_us), 'due', int(due))
+local LEAST_LATE_US, MOST_LATE_US = 200000, 1000000
+local function reserve(cfg, gate, at_us, items)
+  local gap = gap_us(cfg, gate)
+  local due = (gate.due or 0) + gap
+  if at_us - due > math.min(math.max(LEAST_LATE_US, gap), MOST_LATE_US) then due = at_us end
+  write_send(gate, gate.n, at_us, gate.items)
+  set_gate(gate, 'n', int(gate.n + 1), 'items', int(gate.items + items), 'carried', items,
+    'last', int(at_us), 'due', int(due))
 end
 
 local function width(cfg, gate)
   if (gate.probing or 0) > 0 then return 1 end
-  if gate.batch_size and NOW < gate.batch_size_until then return math.min(cfg.batch_size, gate.batch_size) end
-  return cfg.batch_size
+  local most = cfg.batch_size
+  if gate.batch_size and T < gate.batch_size_until then most = math.min(most, gate.batch_size) end
+  for _, limit in ipairs(cfg.limits) do
+    if limit[4] then most = math.min(most, limit[1]) end
+  end
+  return most
 end
 
 local function room(cfg, gate)
-  redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(NOW))
+  redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
   return ((gate.probing or 0) > 0 and 1 or cfg.max_in_flight) - redis.call('ZCARD', K.inflight)
 end
 
@@ -143,32 +198,37 @@ local function ready_since(list)
   return 0
 end
 
--- A full batch is ripe at once, a part of one when its first job has been ready for the linger time.
+-- When the next batch is ripe, and how many jobs it would carry. A full batch is ripe at once, a part of one
+-- when its first job has been ready for the linger time.
 local function ripe_at(cfg, gate)
-  if redis.call('LLEN', K.isolate) > 0 then return NOW end
+  local most = width(cfg, gate)
+  if redis.call('LLEN', K.isolate) > 0 then return T, most end
   local since = math.min(ready_since(K.urgent), ready_since(K.queue))
-  if since == NEVER then return NEVER end
+  if since == NEVER then return NEVER, 0 end
   local waiting = redis.call('LLEN', K.urgent) + redis.call('LLEN', K.queue)
-  -- Ready in the future: from before the clock stepped back, so it has waited long enough.
-  if since > NOW or waiting >= width(cfg, gate) then return NOW end
-  return since + cfg.linger_ms
+  -- Ready in the future: from before Redis's clock stepped back, so it has waited long enough.
+  if since > NOW or waiting >= most then return T, most end
+  return T + math.max(0, cfg.linger_ms - (NOW - since)), waiting
 end
 
--- When the next batch may start, ms, and what it waits for; NOW or earlier means: now.
+-- When the next batch may start, ms, and what it waits for; T or earlier means: now.
 local function when(cfg, gate)
-  local at, why = ripe_at(cfg, gate), 'linger'
+  local at, items = ripe_at(cfg, gate)
+  local why = 'linger'
   if at == NEVER then return NEVER, 'idle' end
   if gate.paused then return NEVER, 'paused' end
   local function wait(candidate, reason)
-    if candidate > at and candidate > NOW then at, why = candidate, reason end
+    if candidate > at and candidate > T then at, why = candidate, reason end
   end
   wait(gate.closed_until or 0, gate.why or 'closed')
   if room(cfg, gate) <= 0 then wait(first_score(K.inflight), 'in flight') end
-  wait((slot_us(cfg, gate) - cfg.horizon_us) / 1000, 'rate')
+  wait((slot_us(cfg, gate, items) - cfg.horizon_us) / 1000, 'rate')
   return at == NEVER and at or math.ceil(at), why
 end
 
--- When somebody must look at the org again, ms: for the next batch, a due retry, an overdue lease, a check.
+-- When somebody must look at the org again, ms, as others know it: for the next batch, a due retry, an
+-- overdue lease, a check; -1: never.
 local function next_look(at)
-  return math.min(at, first_score(K.retry), first_score(K.leases), first_score(K.checks))
+  at = math.min(wall(math.min(at, first_score(K.retry), first_score(K.leases))), first_score(K.checks))
+  return instant(at)
 end

@@ -3,9 +3,10 @@
 -- KEYS[1]  the org's slot
 -- ARGV[1]  call id
 -- ARGV[2]  JSON: {ids}, at most 1,000
+-- ARGV[3]  the entry of the audit trail that counts them, or ''
 -- Returns  how many were cancelled
 -- Repeated: the same call id gets the same answer.
-local call, ids = ARGV[1], cjson.decode(ARGV[2])
+local call, ids, action = ARGV[1], cjson.decode(ARGV[2]), ARGV[3]
 local before = said(call)
 if before then return tonumber(before) end
 local cancelled = 0
@@ -14,9 +15,10 @@ for _, id in ipairs(ids) do
   if f[1] == 'q' or f[1] == 'r' then
     -- Its id may stay in the queue: whoever pops it looks at the record.
     redis.call('ZREM', K.retry, id)
-    bury(id, f[2], f[1], 'cancelled', 'o', 'cancelled', 'm', 'its run was cancelled before it was sent')
+    bury(id, f[2], f[1], 'cancelled', 'o', 'cancelled', 'm', 'it was cancelled before it was sent')
     cancelled = cancelled + 1
   end
 end
 write_counts()
+audited(action, cancelled)
 return tonumber(say(call, int(cancelled)))

@@ -4,19 +4,19 @@
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X}, ...} (false: absent), send_in_us, width,
---          more, at} or {why, at, check}; at: when to look again, ms, -1 never; check: whether a job in
---          doubt is due to be checked with the vendor
+-- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X[, T]}, ...} (false: absent), send_in_us, width,
+--          more, at, clock} or {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether
+--          a job in doubt is due to be checked with the vendor; clock: the org's own, us
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP = 1000
 check_after_ms = cfg.check_after_ms
 
 local function fields_of(id)
-  return redis.call('HMGET', K.job .. id, 's', 'a', 'u', 'b', 'c', 'e', 'E', 'x', 'X', 'r')
+  return redis.call('HMGET', K.job .. id, 's', 'a', 'u', 'b', 'c', 'e', 'E', 'x', 'X', 'r', 'T')
 end
 
-local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9]} end
+local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[11] or nil} end
 
 -- A holder that disappeared may have sent its batch: nobody can know.
 local function doubt(id, run)
@@ -32,12 +32,14 @@ end
 
 local function give_up_leases()
   local seen = 0
-  for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(NOW), 'LIMIT', 0, 10)) do
-    local ids = redis.call('LRANGE', K.batch .. lost, 2, -1)
+  for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(T), 'LIMIT', 0, 10)) do
+    local ids, customers = redis.call('LRANGE', K.batch .. lost, 2, -1), {}
     for _, id in ipairs(ids) do
-      local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r')
+      local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r', 'c')
       if record[1] == 's' and record[2] == lost then doubt(id, record[3]) end
+      customers[#customers + 1] = record[4] or nil
     end
+    free(lost, customers)
     redis.call('DEL', K.batch .. lost)
     redis.call('ZREM', K.leases, lost)
     redis.call('ZREM', K.inflight, lost)
@@ -47,7 +49,7 @@ local function give_up_leases()
 end
 
 local function put_back_due_retries()
-  local due = redis.call('ZRANGEBYSCORE', K.retry, '-inf', int(NOW), 'LIMIT', 0, SWEEP)
+  local due = redis.call('ZRANGEBYSCORE', K.retry, '-inf', int(T), 'LIMIT', 0, SWEEP)
   for _, id in ipairs(due) do
     redis.call('ZREM', K.retry, id)
     local record = redis.call('HMGET', K.job .. id, 's', 'r')
@@ -72,9 +74,13 @@ local function pop_isolated(most)
   return ids
 end
 
+-- Jobs whose customer is in another batch in flight: the vendor refuses a customer it is busy with (521).
+-- Some stay behind, at the head of the queue, unless the batch wouldn't be full without them.
+local behind = {}
+
 -- Whoever pops an id checks the record; a badge that the vendor doesn't know costs no call.
 local missing = {}
-local function take(id, jobs)
+local function take(id, jobs, most_behind)
   local f = fields_of(id)
   if f[1] ~= 'q' then return end
   local badge, run = f[4], f[10]
@@ -83,6 +89,11 @@ local function take(id, jobs)
   end
   if missing[badge] then
     bury(id, run, 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
+    return
+  end
+  if most_behind > 0 and redis.call('HEXISTS', K.busy, f[5]) == 1 then
+    behind[#behind + 1] = id
+    if #behind > most_behind then take(table.remove(behind, 1), jobs, 0) end
     return
   end
   redis.call('HSET', K.job .. id, 's', 's', 'B', batch)
@@ -94,7 +105,7 @@ local function draw(list, most, jobs)
   local popped = 0
   repeat
     local ids = redis.call('LPOP', list, most - #jobs) or {}
-    for _, id in ipairs(ids) do take(id, jobs) end
+    for _, id in ipairs(ids) do take(id, jobs, most) end
     popped = popped + #ids
   until #ids == 0 or #jobs >= most or popped >= SWEEP
 end
@@ -103,14 +114,23 @@ end
 local function fill(gate, most)
   local jobs = {}
   if redis.call('LLEN', K.isolate) > 0 then
-    for _, id in ipairs(pop_isolated(most)) do take(id, jobs) end
+    for _, id in ipairs(pop_isolated(most)) do take(id, jobs, 0) end
     return jobs
   end
   local for_bulk = math.floor(most / 10)
-  if for_bulk == 0 and (gate.n or 0) % 10 == 9 then for_bulk = most end
+  if for_bulk == 0 and gate.n % 10 == 9 then for_bulk = most end
   draw(K.urgent, most - math.min(for_bulk, redis.call('LLEN', K.queue)), jobs)
   draw(K.queue, most, jobs)
   draw(K.urgent, most, jobs)
+  for n, id in ipairs(behind) do
+    if #jobs < most then
+      take(id, jobs, 0)
+      behind[n] = false
+    end
+  end
+  for n = #behind, 1, -1 do
+    if behind[n] then redis.call('LPUSH', lane(behind[n]), behind[n]) end
+  end
   return jobs
 end
 
@@ -119,38 +139,47 @@ local function claimed_before()
   if #carried == 0 then return nil end
   local jobs = {}
   for n = 3, #carried do jobs[n - 2] = wire(carried[n], fields_of(carried[n])) end
-  return cjson.encode({jobs = jobs, send_in_us = tonumber(carried[1]) - NOW_US, more = false, at = -1})
+  local send_in_us = tonumber(carried[1]) - T_US
+  return cjson.encode({jobs = jobs, send_in_us = send_in_us, clock = int(T_US), more = false, at = -1})
 end
 
+local gate = read_gate(cfg)
 local before = claimed_before()
 if before then return before end
 -- Its holder is done with it: jobs that it took now would have nobody to send or settle them.
-if said('settle:' .. batch) then return cjson.encode({why = 'settled', at = -1, check = false}) end
+if said('settle:' .. batch) then
+  return cjson.encode({why = 'settled', at = -1, clock = int(T_US), check = false})
+end
 
-local gate = read_gate()
-check_ring(cfg, gate)
+keep_clock(gate)
+fit_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()
 local at, why = when(cfg, gate)
-local jobs = at <= NOW and fill(gate, width(cfg, gate)) or {}
+local jobs = at <= T and fill(gate, width(cfg, gate)) or {}
 if #jobs == 0 then
   write_counts()
-  if at <= NOW then at, why = when(cfg, gate) end
-  return cjson.encode({why = why, at = instant(next_look(at)), check = first_score(K.checks) <= NOW})
+  if at <= T then at, why = when(cfg, gate) end
+  return cjson.encode({why = why, at = next_look(at), clock = int(T_US), check = first_score(K.checks) <= NOW})
 end
 
-local slot = slot_us(cfg, gate)
-reserve(cfg, gate, slot)
-local ids = {int(slot), gate.n - 1}
-for n, job in ipairs(jobs) do ids[n + 2] = job[1] end
+local slot = slot_us(cfg, gate, #jobs)
+reserve(cfg, gate, slot, #jobs)
+local ids, customers = {int(slot), gate.n - 1}, {}
+for n, job in ipairs(jobs) do
+  ids[n + 2] = job[1]
+  customers[2 * n - 1], customers[2 * n] = job[5], batch
+end
 redis.call('RPUSH', K.batch .. batch, unpack(ids))
-redis.call('ZADD', K.inflight, int(NOW + cfg.call_ms), batch)
-redis.call('ZADD', K.leases, int(NOW + cfg.lease_ms), batch)
+redis.call('HSET', K.busy, unpack(customers))
+redis.call('ZADD', K.inflight, int(T + cfg.call_ms), batch)
+redis.call('ZADD', K.leases, int(T + cfg.lease_ms), batch)
 write_counts()
 at = when(cfg, gate)
 return cjson.encode({
   jobs = jobs,
-  send_in_us = slot - NOW_US,
-  more = at <= NOW,
-  at = instant(next_look(at)),
+  send_in_us = slot - T_US,
+  clock = int(T_US),
+  more = at <= T,
+  at = next_look(at),
 })

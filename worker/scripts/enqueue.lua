@@ -5,19 +5,36 @@
 -- ARGV[2]  run
 -- ARGV[3]  JSON: {{id, row, fingerprint or "", kind or "", field, value, ...}, ...}, at most 1,000;
 --          a kind makes it a dead letter at once (an invalid row)
--- ARGV[4]  JSON: cfg of the gate
+-- ARGV[4]  JSON: cfg of the gate, and ttl_ms (how long results, and a run that is over, are kept)
 -- ARGV[5]  1 if they are urgent: they overtake the bulk of their org
+-- ARGV[6]  how many jobs may wait
+-- ARGV[7]  how many duplicates there were beside them
 -- Returns  JSON: {answers, at}: one letter per item, and when to look at the org (ms, -1 never)
---          a accepted, i accepted as invalid, d duplicate, D duplicate of a dead job, c conflict
--- Repeated: the same call id gets the same answer. Under another call id, what this run and row
---          brought in before is accepted again, and counted once.
+--          a accepted, i accepted as invalid, d duplicate, D duplicate of a dead job, c conflict;
+--          or {full}: how many jobs wait, and there is no room for what is new here: nothing was accepted
+-- Repeated: the same call id gets the same answer, unless that was full. Under another call id, what this
+--          run and row brought in before is accepted again, and counted once.
 local call, run, items, cfg = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local urgent = ARGV[5] == '1'
 local before = said(call)
 if before then return before end
 
+-- Jobs that are known already need no room, but are looked for only where it is short.
+local function is_room(waiting)
+  local room, new = tonumber(ARGV[6]) - waiting, 0
+  if #items <= room then return true end
+  for _, item in ipairs(items) do
+    if item[4] == '' and redis.call('EXISTS', K.job .. item[1]) == 0 then new = new + 1 end
+  end
+  return new == 0 or new <= room
+end
+
+local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
+  + redis.call('ZCARD', K.retry)
+if not is_room(waiting) then return cjson.encode({full = waiting}) end
+
 local answers, ready, born = {}, {}, {}
-local duplicates, invalid = 0, 0
+local duplicates, invalid = tonumber(ARGV[7]), 0
 
 local function known(id, row, fingerprint)
   local record = redis.call('HMGET', K.job .. id, 's', 'r', 'n', 'p', 'k')
@@ -50,7 +67,14 @@ for n, item in ipairs(items) do
   end
 end
 
+for _, ended in ipairs(redis.call('ZRANGEBYSCORE', K.ended, '-inf', int(NOW), 'LIMIT', 0, 100)) do
+  if redis.call('EXISTS', K.run .. ended) == 0 then
+    redis.call('ZREM', K.runs, ended)
+    redis.call('ZREM', K.ended, ended)
+  end
+end
 redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))
+redis.call('HSET', K.run .. run, 'ttl_ms', int(cfg.ttl_ms))
 redis.call('ZADD', K.runs, 'NX', int(NOW), run)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
 local list = urgent and K.urgent or K.queue

@@ -8,26 +8,25 @@
 --          may carry now; spacing_us: between two sends now, learned or configured; sent: in the last
 --          window of each limit; per_minute: sends in the last minute
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
-local cfg, gate = cjson.decode(ARGV[1]), read_gate()
-gate.size = gate.size or ring_size(cfg)
-gate.n = gate.n or 0
+local cfg = cjson.decode(ARGV[1])
+local gate = read_gate(cfg)
 
 -- A ring that is full of the last minute's sends has forgotten the earlier ones: then its pace counts.
 local function per_minute()
   local minute = 60000000
-  local sends = sent_within(gate, minute)
-  if sends < gate.size then return sends end
-  local remembered_us = math.max(NOW_US - sent_at(gate.n - sends, gate.size), longest_window_us(cfg))
+  local sends = used_within(gate, minute)
+  if sends < gate.size or sends == 0 then return sends end
+  local remembered_us = math.max(1, T_US - sent_at(gate, gate.n - sends))
   return math.floor(sends * math.max(1, minute / remembered_us) + 0.5)
 end
 
 local sent = {}
-for n, limit in ipairs(cfg.limits) do sent[n] = sent_within(gate, limit[2]) end
+for n, limit in ipairs(cfg.limits) do sent[n] = used_within(gate, limit[2], limit[4]) end
 local at, why = when(cfg, gate)
 return cjson.encode({
-  at = instant(next_look(at)),
+  at = next_look(at),
   why = why,
-  ripe = ripe_at(cfg, gate) <= NOW,
+  ripe = ripe_at(cfg, gate) <= T,
   width = width(cfg, gate),
   spacing_us = spacing_us(cfg, gate),
   configured_us = spacing_us(cfg, {}),

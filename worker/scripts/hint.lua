@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Note when an org should be looked at. A hint only: losing one costs seconds, never a job.
 -- KEYS[1]  the wake set    KEYS[2]  the bell
 -- ARGV[1]  org

@@ -5,7 +5,7 @@
 -- ARGV[1]  JSON: cfg of the gate
 -- Returns  JSON: {at, why}; at in ms, -1 never
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
-local cfg, gate = cjson.decode(ARGV[1]), read_gate()
-gate.size = gate.size or ring_size(cfg)
+local cfg = cjson.decode(ARGV[1])
+local gate = read_gate(cfg)
 local at, why = when(cfg, gate)
-return cjson.encode({at = instant(next_look(at)), why = why})
+return cjson.encode({at = next_look(at), why = why})

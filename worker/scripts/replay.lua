@@ -2,8 +2,9 @@
 -- Replay dead letters: each is queued again with a new attempt count, or takes up life as a new job.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  call id
--- ARGV[2]  run of the new jobs
+-- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither
 -- ARGV[3]  JSON: {{id}, ...} queue again, or {{id, new id, field, value, ...}, ...} as a new job; at most 1,000
+-- ARGV[4]  how long results, and the list of what it queued again, are kept, ms
 -- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more, or
 --          invalid, which only a new job can mend
 -- Repeated: the same call id gets the same answer.
@@ -11,23 +12,24 @@ local call, run, items = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
 local before = said(call)
 if before then return before end
 local done = {replayed = 0, duplicates = 0, skipped = 0}
+local queued_again, new_ids, badges = {}, {}, {}
 
 local function again(id, its_run, kind)
   exhume(id, its_run, kind)
   redis.call('HSET', K.job .. id, 's', 'q', 'a', 0, 'g', int(NOW))
   redis.call('RPUSH', lane(id), id)
   moved(its_run, 'd', 'q')
+  queued_again[#queued_again + 1] = id
 end
 
--- The old record stays as it is, so that importing it again can't issue it; it needs nobody any more.
-local function as_new(id, kind, new_id, ...)
+-- The old record stays as it is, as long as a result, so that importing it again can't issue it.
+local function as_new(id, its_run, kind, new_id, ...)
   if redis.call('HSETNX', K.job .. new_id, 's', 'q') == 0 then return false end
   redis.call('HSET', K.job .. new_id, 'r', run, 'n', id, 't', int(NOW), 'O', id, ...)
   redis.call('HSET', K.job .. id, 'R', new_id)
-  redis.call('ZREM', K.dead .. kind, id)
-  redis.call('ZREM', K.checks, id)
-  redis.call('RPUSH', lane(new_id), new_id)
-  redis.call('RPUSH', K.jobs .. run, new_id)
+  redis.call('PEXPIRE', K.job .. id, ARGV[4])
+  unlist(id, its_run, kind)
+  new_ids[#new_ids + 1] = new_id
   moved(run, nil, 'q')
   count(run, 'total', 1)
   return true
@@ -42,16 +44,28 @@ for _, item in ipairs(items) do
   elseif not item[2] then
     again(id, its_run, kind)
     done.replayed = done.replayed + 1
-  elseif as_new(id, kind, unpack(item, 2)) then
+  elseif as_new(id, its_run, kind, unpack(item, 2)) then
     done.replayed = done.replayed + 1
   else
     done.duplicates = done.duplicates + 1
   end
-  if badge then redis.call('ZREM', K.missing, badge) end
+  if badge then badges[badge] = true end
+end
+for badge in pairs(badges) do redis.call('ZREM', K.missing, badge) end
+if #new_ids > 0 then
+  redis.call('RPUSH', K.queue, unpack(new_ids))
+  redis.call('RPUSH', K.jobs .. run, unpack(new_ids))
 end
 if next(tally) and tally[run] then
   redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))
+  redis.call('HSET', K.run .. run, 'ttl_ms', ARGV[4])
   redis.call('ZADD', K.runs, 'NX', int(NOW), run)
 end
 write_counts()
+-- These keep their runs; by this list they can be followed, and cancelled, as this replay.
+if run ~= '' and #queued_again > 0 then
+  redis.call('RPUSH', K.jobs .. run, unpack(queued_again))
+  redis.call('PEXPIRE', K.jobs .. run, ARGV[4])
+end
+audited(run, done.replayed)
 return say(call, cjson.encode(done))

@@ -7,7 +7,7 @@
 --          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, ttl_ms,
 --          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
 --          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
--- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, more, at}
+-- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, more, at, clock}
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
@@ -17,10 +17,12 @@ check_after_ms = s.cfg.check_after_ms
 local before = said('settle:' .. batch)
 if before then return before end
 
+local gate = read_gate(s.cfg)
 local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
 local twice, put_back, groups, isolated = {}, {}, {}, {}
 
 local last_issued
+local customers = {}
 
 local function remember(key, entry)
   local n = redis.call('HINCRBY', key, 'H', 1)
@@ -42,7 +44,7 @@ local apply = {
   end,
   r = function(id, key, run, from, delay_ms, ...)
     redis.call('HSET', key, 's', 'r', ...)
-    redis.call('ZADD', K.retry, int(NOW + delay_ms), id)
+    redis.call('ZADD', K.retry, int(T + delay_ms), id)
     moved(run, from, 'r')
     done.retrying = done.retrying + 1
   end,
@@ -73,8 +75,9 @@ end
 local function settle(job)
   local id, verb, argument = job[1], job[2], job[3]
   local key = K.job .. id
-  local state, holder, run, kind, earned = unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i'))
+  local state, holder, run, kind, earned, customer = unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'c'))
   if not state then return end
+  customers[#customers + 1] = customer
   local ours = holder == batch
   local certain = not (verb == 'd' and argument == 'in_doubt')
   -- One that was discarded, or whose place another job took, is in no index: it must not be queued again.
@@ -101,9 +104,8 @@ local function settle(job)
 end
 
 -- What the answer says about the org. "paused" is taken back by hand, the others by themselves.
-local gate = read_gate()
 local function close(for_ms, why)
-  local reopens = NOW + for_ms
+  local reopens = T + for_ms
   if reopens > (gate.closed_until or 0) then
     set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(NOW))
   end
@@ -133,10 +135,12 @@ local act = {
     local times = more_often('throttled')
     -- Only the first since a success: one 429 after the other is an outage, for which the gate closes. To
     -- learn from each would double the spacing every time, and take days to narrow it again.
+    local wait_ms = s.wait_ms > 0 and s.wait_ms or growing_ms(times)
     if times == 1 then
-      learn_spacing(s.cfg, gate, tonumber(redis.call('LINDEX', K.batch .. batch, 0) or NOW_US))
+      local sent_us = tonumber(redis.call('LINDEX', K.batch .. batch, 0) or T_US)
+      learn_spacing(s.cfg, gate, sent_us, wait_ms)
     end
-    close(s.wait_ms > 0 and s.wait_ms or growing_ms(times), 'throttled')
+    close(wait_ms, 'throttled')
   end,
   unavailable = function()
     local times = more_often('failures')
@@ -147,8 +151,11 @@ local act = {
   unauthorized = function() pause('auth') end,
   misconfigured = function() pause('config') end,
   too_large = function()
+    -- An older, larger batch teaches nothing new.
     local smaller = math.max(1, math.floor(#s.jobs / 2))
-    set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(NOW + SMALLER_FOR_MS))
+    if smaller < width(s.cfg, gate) then
+      set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(T + SMALLER_FOR_MS))
+    end
   end,
   refused = function()
     if more_often('refusals') >= PAUSE_AFTER_REFUSALS then pause('config') end
@@ -171,6 +178,7 @@ act[s.signal]()
 redis.call('DEL', K.batch .. batch)
 redis.call('ZREM', K.leases, batch)
 redis.call('ZREM', K.inflight, batch)
+free(batch, customers)
 -- What was issued last, for whoever must know that the vendor's read side shows what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_counts()
@@ -179,6 +187,8 @@ if s.sent then
   stat('items', #s.jobs)
   stat('status:' .. s.status, 1)
   stat('elapsed_ms', s.elapsed_ms)
+  stat('retried', done.retrying)
+  stat('put_back', done.queued)
   for _, most in ipairs({50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000}) do -- as in metrics.py
     if s.elapsed_ms <= most then
       stat('took:' .. most, 1)
@@ -190,7 +200,8 @@ stat('issued', done.issued)
 stat('issued_twice', #twice)
 -- A claim that found room for more has sent for it; only who frees the last place must do so here.
 local at = when(s.cfg, gate)
-done.more = was_full and at <= NOW
-done.at = instant(next_look(at))
+done.more = was_full and at <= T
+done.at = next_look(at)
+done.clock = int(T_US)
 done.twice = #twice > 0 and twice or nil
 return say('settle:' .. batch, cjson.encode(done))

@@ -1,0 +1,251 @@
+"""Dead letters as the person on call needs them: the commands, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, process, wait_for
+
+from worker import keys
+from worker.config import Org
+from worker.connection import Connection
+from worker.outcome import Issued, Signal, Verdict
+from worker.policy import Complete
+from worker.queue import Batch, Item, Queue, Sent, new_id
+
+DATABASE = 14  # of the session's server: these tests disturb no others
+ORG = configured(batch_size=10)
+EU = '[eu]\napi_base_url = "https://eu.example.com"\n'
+ME = pwd.getpwuid(os.getuid()).pw_name
+COMMAND = [sys.executable, "-m", "worker.cli", "dead"]
+
+
+@pytest.fixture
+def client(connection: Connection) -> Iterator[redis.Redis]:
+    """An empty database."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as opened:
+        opened.flushdb()
+        yield opened
+        opened.flushdb()
+
+
+@pytest.fixture
+def queue(client: redis.Redis) -> Queue:
+    """Its queue."""
+    return Queue(client)
+
+
+@pytest.fixture
+def env(connection: Connection, tmp_path: Path) -> dict[str, str]:
+    """Two orgs."""
+    (tmp_path / "orgs.toml").write_text(EU)
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    return environment(redis_url=url, orgs_file=tmp_path / "orgs.toml", batch_linger_s=0) | {"COLUMNS": "250"}
+
+
+def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0, org: Org = ORG) -> list[str]:
+    """Make that many dead letters and return their ids."""
+    items = [
+        Item(it.id, str(n), [*it.fields, "a", "1", "o", "812", "m", "no good"], kind=kind)
+        for n in range(first, first + count)
+        for it in [item(n, org=org.name)]
+    ]
+    queue.enqueue(org, run="spring", items=items, call=new_id())
+    return [it.id for it in items]
+
+
+def deliver(queue: Queue) -> int:
+    """Issue what is queued, in one batch; answers how many."""
+    batch = queue.claim(ORG, new_id())
+    if not isinstance(batch, Batch):
+        return 0
+    done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+    return queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
+
+
+def lines(*arguments: object, env: dict[str, str]) -> list[dict[str, object]]:
+    """Return what a command prints, one JSON value a line."""
+    return [json.loads(line) for line in badges(*arguments, "--json", env=env).stdout.splitlines()]
+
+
+def at_terminal(*arguments: str, env: dict[str, str], answer: bytes, prompt: bytes) -> tuple[int, str]:
+    """Run a command at a terminal, answer what it asks, and return its exit status and all it showed."""
+    ours, theirs = pty.openpty()
+    shown, answered = b"", False
+    command = [*COMMAND, *arguments]
+    with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        try:
+            while True:
+                try:
+                    shown += os.read(ours, 4096)
+                except OSError:  # its end of the terminal is closed
+                    break
+                if prompt in shown and not answered:
+                    os.write(ours, answer)
+                    answered = True
+            return running.wait(20), shown.decode()
+        finally:
+            running.kill()
+            os.close(ours)
+
+
+def test_what_there_is(env: dict[str, str], queue: Queue) -> None:
+    """Groups with count, first, last and sample; the list with time and reason; for people and programs."""
+    ids = bury(queue, 3)
+    (eu,) = bury(queue, 1, kind="exhausted", org=configured(name="eu"))
+    groups = badges_json("dead", "groups", env=env)
+    assert [(g["org"], g["kind"], g["code"], g["count"]) for g in groups] == [
+        ("default", "rejected", "812", 3),
+        ("eu", "exhausted", "812", 1),
+    ]
+    assert groups[0]["first_at"] <= groups[0]["last_at"]
+    assert (groups[0]["sample"] in ids, groups[0]["badgeMetaId"]) == (True, BADGE)
+    assert {row["job_id"] for row in lines("dead", "list", env=env)} == {*ids, eu}
+    table = badges("dead", "groups", env=env).stdout.decode()
+    assert groups[0]["first_at"][5:19].replace("T", " ") in table
+    listed = badges("dead", "list", "--org", "eu", env=env).stdout.decode()
+    assert [part in listed for part in (eu, "eu", "exhausted", "no good")] == [True] * 4
+
+
+def test_a_dry_run_says_it_all_and_does_nothing(
+    env: dict[str, str], queue: Queue, client: redis.Redis
+) -> None:
+    """What would be replayed, in groups, but what can't be; and no entry in the trail."""
+    bury(queue, 4)
+    bury(queue, 2, kind="in_doubt", first=10)
+    bury(queue, 1, kind="invalid", first=20)
+    before = client.dbsize()
+    said = badges_json("dead", "replay", "--dry-run", "--limit", "3", env=env)
+    assert (said["replayed"], said["replay"], said["dry_run"]) == (3, None, True)
+    shown = badges("dead", "replay", "--dry-run", env=env).stdout.decode()
+    assert "4 would be replayed" in shown
+    assert ("rejected" in shown, "in_doubt" in shown, "invalid" in shown) == (True, False, False)
+    assert client.dbsize() == before
+
+
+def test_a_replay_is_followed_and_taken_back(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
+    """It says how to; Ctrl-C while following ends neither it nor its jobs; what was issued stays so."""
+    bury(queue, 15)
+    log = tmp_path / "follow.log"
+    command = [*COMMAND, "replay", "--code", "812", "--follow"]
+    with process(command, env=env, log=log) as running:
+        replay = (
+            wait_for(lambda: log.exists() and "dead follow replay-" in log.read_text())
+            and (log.read_text().partition("dead follow ")[2].split()[0])
+        )
+        running.send_signal(signal.SIGINT)
+        assert running.wait(10) != 0
+    assert log.read_text().count(f"badges dead cancel {replay}") == 2
+    assert "Traceback" not in log.read_text()
+    assert deliver(queue) == 10
+    assert badges_json("dead", "cancel", replay, "--note", "too early", env=env)["cancelled"] == 5
+    (last,) = lines("dead", "follow", replay, env=env)
+    assert (last["total"], last["issued"], last["dead_kinds"]) == (15, 10, {"cancelled": 5})
+    shown = badges("dead", "follow", replay, env=env).stdout.decode()
+    assert ("10 issued" in shown, "5 dead 5 cancelled" in shown) == (True, True)
+    assert badges_json("dead", "groups", env=env)[0]["kind"] == "cancelled"
+    trail = [(e["action"], e["count"], e["which"], e["note"]) for e in lines("audit", env=env)]
+    assert trail == [("cancel", 5, {"replay": replay}, "too early"), ("replay", 15, {"code": "812"}, "")]
+    badges("dead", "follow", "replay-none", env=env, expect=1)
+
+
+def test_following_to_the_end(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
+    """It ends by itself when the last job has ended, and says what became of them."""
+    bury(queue, 5)
+    log = tmp_path / "follow.log"
+    command = [*COMMAND, "replay", "--follow", "--set", f"badgeMetaId={OTHER_BADGE}", "--json"]
+    with process(command, env=env, log=log) as running:
+        wait_for(lambda: deliver(queue) == 5)
+        assert running.wait(10) == 0
+    said = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert (said[0]["replayed"], said[0]["run"]) == (5, said[0]["replay"])
+    assert (said[-1]["total"], said[-1]["issued"]) == (5, 5)
+    assert badges_json("run", "show", said[0]["run"], env=env)["issued"] == 5
+
+
+def test_in_doubt_is_asked_about_at_a_terminal(env: dict[str, str], queue: Queue) -> None:
+    """No leaves all as it is; yes, --yes, or no terminal to ask at, replays; the warning comes always."""
+    bury(queue, 2, kind="in_doubt")
+    which, ask = ("replay", "--kind", "in_doubt"), b"[y/N]"
+    exit_status, shown = at_terminal(*which, env=env, answer=b"n\n", prompt=ask)
+    assert (exit_status, "second time" in shown) == (1, True)
+    assert len(lines("dead", "list", env=env)) == 2
+    exit_status, shown = at_terminal(*which, "--limit", "1", env=env, answer=b"y\n", prompt=ask)
+    assert (exit_status, "1 replayed" in shown) == (0, True)
+    exit_status, shown = at_terminal(*which, "--yes", env=env, answer=b"", prompt=ask)
+    assert (exit_status, "1 replayed" in shown, "[y/N]" in shown) == (0, True, False)
+    bury(queue, 1, kind="in_doubt", first=9)
+    done = badges("dead", *which, "--json", env=env)
+    assert (json.loads(done.stdout)["replayed"], b"second time" in done.stderr) == (1, True)
+
+
+def test_what_can_not_be_replayed_is_said(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
+    """An org that is configured no more: its letters stay, all others are replayed; exit 1, one sentence."""
+    bury(queue, 2)
+    bury(queue, 3, org=configured(name="eu"))
+    (tmp_path / "orgs.toml").write_text("")
+    done = badges("dead", "replay", "--json", env=env, expect=1)
+    assert json.loads(done.stdout)["unconfigured"] == {"eu": 3}
+    assert json.loads(done.stdout)["replayed"] == 2
+    assert "org eu isn't configured" in " ".join(done.stderr.decode().split())
+    assert badges_json("dead", "discard", "--org", "eu", "--kind", "rejected", env=env) == {"discarded": 3}
+    for wrong in (["--kind", "invalid"], ["--set", "badge=x"], ["--set", "badgeMetaId="], ["--limit", "0"]):
+        badges("dead", "replay", *wrong, env=env, expect=2)
+
+
+def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None:
+    """Whatever a person does: who, when, what, to which, to how many, and why; newest first."""
+    doubt = bury(queue, 2, kind="in_doubt")
+    bury(queue, 2, first=10)
+    queue.enqueue(ORG, run="bulk", items=[item(n) for n in range(20, 24)], call=new_id())
+    badges("pause", "--reason", "lunch", env=env)
+    badges("dead", "resolve", doubt[0], "--issued", "--note", "seen in the UI", env=env)
+    badges("dead", "resolve", doubt[1], "--not-issued", "--note", "ticket 7", env=env)
+    badges("dead", "replay", "--code", "812", "--limit", "1", "--note", "try one", env=env)
+    badges("dead", "discard", "--code", "812", "--note", "left us", env=env)
+    badges("run", "cancel", "bulk", "--note", "wrong file", env=env)
+    badges("resume", env=env)
+    trail = lines("audit", env=env)
+    found = [(e["action"], e["which"], e["count"], e["note"]) for e in reversed(trail)]
+    assert found == [
+        ("pause", {}, None, "lunch"),
+        ("resolve", {"job": doubt[0], "found": "issued"}, 1, "seen in the UI"),
+        ("resolve", {"job": doubt[1], "found": "not issued"}, 1, "ticket 7"),
+        ("replay", {"code": "812", "limit": 1}, 1, "try one"),
+        ("discard", {"code": "812"}, 1, "left us"),
+        ("cancel", {"run": "bulk"}, 4, "wrong file"),
+        ("resume", {}, None, ""),
+    ]
+    assert {e["by"] for e in trail} == {ME}
+    assert all(str(e["at"]).endswith("Z") for e in trail)
+    table = badges("audit", "--org", "default", env=env).stdout.decode()
+    assert [part in table for part in (ME, "code=812 limit=1", "wrong file", "run=bulk")] == [True] * 4
+    assert badges("audit", "--org", "eu", "--json", env=env).stdout == b""
+
+
+def test_lineage(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:
+    """The old one says what took its place, the new one whose it took; else id and history stay."""
+    old, plain = bury(queue, 2)
+    client.hset(keys.key("default", "job", plain), mapping={"H": 1, "h0": "1700000000000 b1 200 812"})
+    new_badge = f"badgeMetaId={OTHER_BADGE}"
+    said = badges_json("dead", "replay", "--job", old, "--set", new_badge, env=env)
+    gone = badges_json("job", "show", old, env=env)
+    new = badges_json("job", "show", gone["replayed_as"], env=env)
+    assert (gone["state"], new["replay_of"], new["run"]) == ("dead", old, said["run"])
+    assert (new["badgeMetaId"], gone["badgeMetaId"]) == (OTHER_BADGE, BADGE)
+    badges("dead", "replay", "--job", plain, env=env)
+    again = badges_json("job", "show", plain, env=env)
+    assert (again["state"], again["attempts"], again["run"]) == ("queued", 0, "spring")
+    assert [attempt["code"] for attempt in again["history"]] == ["812"]

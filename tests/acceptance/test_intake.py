@@ -1,0 +1,593 @@
+"""Badges come in over HTTP as the vendor takes them: each once, a row for each, only from those who may."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from support import BADGE, badges, environment, process, wait_for, worker_command
+
+from worker import keys
+from worker.callers import Anyone, Callers, CallLimit
+from worker.config import Org
+from worker.connection import Connection
+from worker.errors import ConfigError
+from worker.intake import MAX_ITEMS
+from worker.sandbox import SandboxServer
+
+PATH = "/api_gateway/v1/badges/import/customerBadges"
+SAMPLE_TOKEN = "bWFkajU2YQ=="  # the one in the vendor's document
+ACME_KEY, ZENITH_KEY, SMALL_KEY, SLOW_KEY = (
+    f"{org}-key-7f3a-marker" for org in ("acme", "zenith", "small", "slow")
+)
+ORGS = f"""
+[acme]
+api_base_url = "{{url}}"
+batch_linger_s = 0.05
+rate_limit = "1000/second"
+intake_keys = "Basic {SAMPLE_TOKEN}, {ACME_KEY}"
+
+[zenith]
+api_base_url = "{{url}}"
+intake_keys_file = "{{folder}}/zenith"
+
+[small]
+api_base_url = "{{url}}"
+intake_keys = "{SMALL_KEY}"
+max_queued = 1000
+
+[slow]
+api_base_url = "{{url}}"
+intake_keys = "{SLOW_KEY}"
+"""
+RATE = 600  # of calls in ten minutes, in effect: no test but one comes near
+customers = count(700_000_000)
+
+
+def items(number: int, **more: Any) -> list[dict[str, Any]]:
+    """Return badges that nobody has handed in yet."""
+    return [{"badgeMetaId": BADGE, "customerId": next(customers)} | more for _ in range(number)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two intakes of one Redis, and what they said."""
+
+    urls: tuple[str, str]
+    client: redis.Redis
+    env: dict[str, str]
+    folder: Path
+    vendor: SandboxServer
+
+    def http(self, key: str = ACME_KEY, *, which: int = 0) -> httpx.Client:
+        """Return a client of one of the intakes."""
+        return httpx.Client(base_url=self.urls[which], headers={"X-API-Key": key}, timeout=30)
+
+    def logs(self) -> str:
+        """Return all that the processes wrote."""
+        return "".join(file.read_text() for file in self.folder.glob("*.log"))
+
+
+@contextmanager
+def intake(env: dict[str, str], log: Path, *options: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a real intake while the block lasts."""
+    command = [sys.executable, "-m", "worker.cli", "intake", "--port", 0, *options]
+    with process(command, env=env | {"PYTHONUNBUFFERED": "1"}, log=log) as running:
+
+        def ready() -> re.Match[str] | None:
+            assert running.poll() is None, log.read_text()
+            return re.search(r"intake on (http://\S+)", log.read_text())
+
+        yield wait_for(ready, what="the intake")[1], running
+
+
+@pytest.fixture(scope="module")
+def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Two intakes, as behind a proxy."""
+    folder = tmp_path_factory.mktemp("intake")
+    with ExitStack() as stack:
+        vendor = stack.enter_context(SandboxServer())
+        (folder / "zenith").write_text(f"{ZENITH_KEY}\n")
+        (folder / "orgs.toml").write_text(ORGS.format(url=vendor.url, folder=folder))
+        client = stack.enter_context(connection.client())
+        client.flushall()
+        env = environment(redis_url=connection.url, orgs_file=folder / "orgs.toml")
+        options = ("--rate", f"{RATE * 10}/minute")
+        urls = [stack.enter_context(intake(env, folder / f"{n}.log", *options))[0] for n in range(2)]
+        yield Place((urls[0], urls[1]), client, env, folder, vendor)
+
+
+# -- what comes in is issued
+
+
+def test_a_service_changes_its_base_url_and_its_badges_are_issued_once(place: Place, tmp_path: Path) -> None:
+    """The vendor's path, method, body and credentials: 202 and a row for each; then progress and results."""
+    sent = items(250)
+    headers = {"Authorization": f"Basic {SAMPLE_TOKEN}", "Content-Type": "application/json"}
+    answer = httpx.put(place.urls[0] + PATH, content=json.dumps([*sent, *sent[:5]]), headers=headers)
+    assert answer.status_code == 202
+    body = answer.json()
+    assert [row["row"] for row in body["rows"]] == list(range(255))
+    assert [row["status"] for row in body["rows"]] == ["queued"] * 250 + ["duplicate"] * 5
+    assert (body["accepted"], body["duplicates"], body["invalid"]) == (250, 5, 0)
+    with place.http() as http, process(worker_command(), env=place.env, log=tmp_path / "worker.log"):
+        run = answer.headers["location"]
+        assert run == f"/runs/{body['run']}"
+        progress = wait_for(
+            lambda: (now := http.get(run).raise_for_status().json())["finished_at"] and now,
+            what="the run's end",
+        )
+        assert (progress["issued"], progress["total"], progress["org"]) == (250, 250, "acme")
+        results = http.get(f"{run}/results").raise_for_status()
+        table = http.get(f"{run}/results", headers={"Accept": "text/csv"}).raise_for_status()
+        assert http.get(f"{run}/results?format=csv").text == table.text
+    assert results.headers["content-type"].startswith("application/jsonl")
+    found = [json.loads(line) for line in results.text.splitlines()]
+    assert [job["customerId"] for job in found] == [item["customerId"] for item in sent]
+    assert all(job["earnedBadgeId"] and job["state"] == "issued" for job in found)
+    assert [job["job_id"] for job in found] == [row["job_id"] for row in body["rows"][:250]]
+    assert table.headers["content-type"].startswith("text/csv")
+    assert len(table.text.splitlines()) == 251
+    assert not place.vendor.vendor.ledger().issued_more_than_once
+
+
+def test_the_vendors_own_examples_are_taken_as_they_are(place: Place) -> None:
+    """Its sample request, a POST, is no JSON, and the answer says where; mended, it is taken."""
+    sample = """[
+   {
+       "badgeMetaId": "696f0fd40772ad476ecf74ac",
+       "customerId": 555567088
+       "earnExpiresOn": 1705828011
+  },
+   {
+   "badgeMetaId": "697a16140772ad476ecfe51c",
+   "customerId": 12098734,
+   "earnEventDate": 1635792000,
+   "earnEventDateISO":"2025-09-10T15:00:00+05:30"
+   "earnExpiresOn": 1667328000
+   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
+   }
+]"""
+    default = {
+        "badgeMetaId": "654e08f2041fd452b3ef5b2e",
+        "customerId": 382442802,
+        "earnEventDate": 1674292011,
+    }
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Basic {SAMPLE_TOKEN}",
+        "Cookie": "_cfuvid=S8HjBH10RqTfOhguIBzGFsmmDRCu5LYrozbGHbzkPBE-1768884697575-0.0.1.1-604800000",
+    }
+    with httpx.Client(base_url=place.urls[0], headers=headers) as http:
+        refused = http.post(PATH, content=sample)
+        assert refused.status_code == 400
+        assert "line 5" in refused.json()["errors"][0]["message"]
+        mended = re.sub(r'(\d|")\n(\s+")', r"\1,\n\2", sample)
+        assert statuses(http.post(PATH, content=mended)) == ["queued", "queued"]
+        twice = [default | {"earnExpiresOn": 1705828011}] * 2
+        assert statuses(http.post(PATH, content=json.dumps(twice))) == ["queued", "duplicate"]
+
+
+def statuses(answer: httpx.Response) -> list[str]:
+    """Return what became of each item."""
+    assert answer.status_code == 202, answer.text
+    return [row["status"] for row in answer.json()["rows"]]
+
+
+def test_each_item_has_its_own_row(place: Place) -> None:
+    """What is wrong with one is said in its row, by field and reason, and never stops the rest."""
+    good, other = items(2)
+    ambiguous = json.dumps(items(1)[0])[:-1] + ', "customerId": 5}'
+    wrong: list[tuple[str, str | None, str]] = [
+        ('{"badgeMetaId": "x"}', "customerId", "missing"),
+        ('{"badgeMetaId": "x", "customerId": "abc"}', "customerId", "whole number"),
+        ('{"badgeMetaId": "x", "customerId": 1e400}', "customerId", "whole number"),
+        (f'{{"badgeMetaId": "x", "customerId": {"9" * 5000}}}', "customerId", "whole number"),
+        (
+            '{"badgeMetaId": "x", "customerId": 1, "earnEventDateISO": "2025-01-01"}',
+            "earnEventDateISO",
+            "ISO 8601",
+        ),
+        ('{"badgeMetaId": "x", "customerId": 1, "colour": "red"}', "colour", "not a field"),
+        ('{"badgeMetaId": "\\ud800", "customerId": 1}', "badgeMetaId", ""),
+        ("null", None, "object"),
+        ("[[]]", None, "object"),
+        (ambiguous, "customerId", "twice"),
+    ]
+    own = items(1)[0] | {"job_id": "own-1"}
+    body = [
+        json.dumps(good),
+        *(text for text, _, _ in wrong),
+        *map(json.dumps, (good, own, other | {"job_id": "own-1"})),
+    ]
+    with place.http() as http:
+
+        def hand_in() -> list[dict[str, Any]]:
+            answer = http.put(
+                PATH, content=f"[{','.join(body)}]", headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == 202, answer.text
+            rows: list[dict[str, Any]] = answer.json()["rows"]
+            return rows
+
+        first, *middle, again, named, conflict = hand_in()
+        assert (first["status"], again["status"], named["status"]) == ("queued", "duplicate", "queued")
+        assert again["job_id"] == first["job_id"]
+        assert named["job_id"] == "own-1"
+        assert (conflict["status"], conflict["field"], conflict["job_id"]) == ("conflict", "job_id", "own-1")
+        for row, (_, field, words) in zip(middle, wrong, strict=True):
+            assert (row["status"], row["field"]) == ("invalid", field), row
+            assert words in row["reason"]
+        repeated = hand_in()
+        assert [row["status"] for row in repeated[1:-3]] == ["invalid"] * len(wrong), "as wrong as before"
+        assert [row["reason"] for row in repeated[1:-3]] == [row["reason"] for row in middle]
+    badges("run", "cancel", named_run(place, first["job_id"]), "--org", "acme", env=place.env)
+    with place.http() as http:
+        dead = http.put(PATH, json=[good]).json()["rows"][0]
+    assert dead["status"] == "duplicate_of_dead"
+    assert "replay" in dead["reason"]
+
+
+def named_run(place: Place, job_id: str) -> str:
+    """Return the run of a job."""
+    return str(place.client.hget(keys.key("acme", "job", job_id), "r"))
+
+
+def test_a_run_can_be_named_and_be_urgent(place: Place) -> None:
+    """``run`` names the run, several calls long; ``urgent`` overtakes."""
+    with place.http(ZENITH_KEY) as http:
+        for urgent in ("false", "true"):
+            answer = http.put(PATH, params={"run": "nightly-1", "urgent": urgent}, json=items(3))
+            assert answer.json()["run"] == "nightly-1"
+        assert http.get("/runs/nightly-1").json()["total"] == 6
+    assert place.client.llen(keys.key("zenith", "urgent")) == 3
+
+
+# -- Idempotency-Key
+
+
+def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place) -> None:
+    """At the same time, in several processes, and again later; another body or org is another matter."""
+    body = [*items(1500), {"badgeMetaId": BADGE}]
+    body.append(body[0])
+    headers = {"Idempotency-Key": "order-4711"}
+
+    def call(n: int) -> tuple[int, bytes]:
+        with place.http(which=n % 2) as http:
+            answer = http.put(PATH, json=body, headers=headers)
+            return answer.status_code, answer.content
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = set(pool.map(call, range(12)))
+    ((status, content),) = answers
+    assert status == 202
+    answer = json.loads(content)
+    assert (answer["accepted"], answer["duplicates"], answer["invalid"]) == (1500, 1, 1)
+    with place.http() as http:
+        run = http.get(f"/runs/{answer['run']}").json()
+        assert (run["total"], run["queued"], run["invalid"], run["duplicates"]) == (1501, 1500, 1, 1)
+        other = http.put(PATH, json=items(1), headers=headers)
+        assert other.status_code == 422
+        assert "Idempotency-Key" in other.json()["errors"][0]["message"]
+        assert http.put(PATH, json=body, headers=headers, params={"urgent": "true"}).status_code == 422
+    with place.http(ZENITH_KEY) as http:
+        assert statuses(http.put(PATH, json=items(1), headers=headers)) == ["queued"]
+    (memory,) = place.client.scan_iter(keys.key("acme", "intake", "*"))
+    assert 86_000 < place.client.ttl(memory) <= 86_400
+    badges("run", "cancel", answer["run"], "--org", "acme", env=place.env)
+    for key in place.client.scan_iter(keys.key("acme", "call", "*")):
+        place.client.delete(key)  # as time does, sooner than it forgets the answer
+    assert call(0) == (202, content), "whatever became of the jobs"
+
+
+def test_a_process_that_died_half_way_is_made_up_for(place: Place) -> None:
+    """A part of the body is in, nothing was answered: the repetition brings in the rest, once."""
+    body = items(1200)
+    headers = {"Idempotency-Key": "half-way"}
+    with place.http() as http:
+        first = http.put(PATH, json=body, headers=headers)
+        # As if it had died between two chunks, long enough ago that the answers of its calls are forgotten.
+        for row in first.json()["rows"][1000:]:
+            place.client.delete(keys.key("acme", "job", row["job_id"]))
+        for key in place.client.scan_iter(keys.key("acme", "call", "*")):
+            place.client.delete(key)
+        for key in place.client.scan_iter(keys.key("acme", "intake", "*")):
+            place.client.set(key, str(place.client.get(key)).partition(" ")[0])
+        queued = place.client.llen(keys.key("acme", "queue"))
+        again = http.put(PATH, json=body, headers=headers)
+    assert again.content == first.content
+    assert place.client.llen(keys.key("acme", "queue")) - queued == 200
+
+
+# -- who may call
+
+
+def test_only_who_shows_a_key_is_let_in_and_it_tells_the_org(place: Place) -> None:
+    """In any of the headers that callers use; all else is 401, and what others handed in isn't there."""
+    with httpx.Client(base_url=place.urls[0], timeout=30) as http:
+        for headers in (
+            {"X-API-Key": ACME_KEY},
+            {"Authorization": f"Bearer {ACME_KEY}"},
+            {"Authorization": f"basic {SAMPLE_TOKEN}"},
+            {"X-CAP-API-OAUTH-TOKEN": ACME_KEY},
+        ):
+            answer = http.put(PATH, json=items(1), headers=headers, params={"run": "acmes-own"})
+            assert statuses(answer) == ["queued"]
+        for headers in (
+            {},
+            {"X-API-Key": ""},
+            {"X-API-Key": ACME_KEY[:-1]},
+            {"X-API-Key": ACME_KEY + "x"},
+            {"X-API-Key": "wrong", "Authorization": f"Basic {SAMPLE_TOKEN}"},
+            {"Authorization": "Basic"},
+            {"Authorization": f"Digest {SAMPLE_TOKEN}"},
+            {"X-API-Key": "\u00e9".encode("latin-1").decode("latin-1") * 20},
+        ):
+            shown = [(name, value.encode("latin-1")) for name, value in headers.items()]
+            for method, path in (
+                ("PUT", PATH),
+                ("GET", "/runs/acmes-own"),
+                ("GET", "/runs/acmes-own/results"),
+            ):
+                refused = http.request(method, path, headers=shown)
+                assert refused.status_code == 401, headers
+                assert refused.headers["www-authenticate"]
+                assert refused.json()["errors"][0]["code"] == 401
+    with place.http(ZENITH_KEY) as http:
+        for path in ("/runs/acmes-own", "/runs/acmes-own/results", "/runs/nobodys"):
+            assert http.get(path).status_code == 404
+
+
+def test_a_caller_with_oauth_gets_its_token_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from the vendor: the token is good at every intake, for this org, for an hour; no other is."""
+    ask = f"{place.urls[0]}/v3/oauth/token/generate"
+    data = httpx.post(ask, json={"key": "any", "secret": ZENITH_KEY}).raise_for_status().json()["data"]
+    token = str(data["accessToken"])
+    assert data["ttlSeconds"] == 3600
+    assert ZENITH_KEY not in token
+    until, _, signature = token.partition(".")
+    for shown, status in (
+        (token, 202),
+        (f"{int(until) + 1}.{signature}", 401),
+        (f"{until}.", 401),
+        (f"{until}.{signature[:-1]}", 401),
+    ):
+        sent = httpx.put(place.urls[1] + PATH, json=items(1), headers={"X-CAP-API-OAUTH-TOKEN": shown})
+        assert sent.status_code == status, shown
+    for body in ({"key": "any", "secret": "wrong"}, {}, [], {"secret": 5}):
+        refused = httpx.post(ask, json=body)
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, 320001)
+    assert httpx.post(ask, content=b"x" * 20_000).status_code == 413
+    callers = Callers({"zenith": Org(name="zenith", intake_keys=ZENITH_KEY)})
+    assert callers.who(token)
+    monkeypatch.setattr("time.time", lambda: float(until))
+    assert not callers.who(token), "an hour later"
+
+
+def test_a_wrong_key_takes_as_long_as_a_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key is compared in full, whatever is shown."""
+    known = Callers(
+        {name: Org(name=name, intake_keys=f"{name}-key-123456,{name}-key-234567") for name in "abc"}
+    )
+    compared: list[tuple[Any, Any]] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
+    numbers = set()
+    for shown in ("a-key-123456", "c-key-234567", "", "a-key-12345", "x" * 9999):
+        compared.clear()
+        caller = known.who(shown)
+        assert (caller.org.name if caller else None) == {"a-key-123456": "a", "c-key-234567": "c"}.get(shown)
+        numbers.add((len(compared), *sorted({len(text) for pair in compared for text in pair})))
+    assert numbers == {(12, 32)}, "as many comparisons, of hashes"
+
+
+def test_it_does_not_start_without_keys(place: Place) -> None:
+    """No key, or ``--no-auth`` beyond loopback: exit 2, and how to mend it."""
+    env = {name: value for name, value in place.env.items() if name != "BADGES_ORGS_FILE"}
+    for options, words in (
+        ((), "BADGES_INTAKE_KEYS is missing"),
+        (("--no-auth", "--host", "0.0.0.0"), "loopback"),  # noqa: S104
+    ):
+        said = badges("intake", "--port", 0, *options, env=env, expect=2).stderr.decode()
+        assert words in " ".join(said.split()), said
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({}, "BADGES_INTAKE_KEYS is missing"),
+        ({"a": " , "}, "BADGES_INTAKE_KEYS is missing"),
+        (
+            {"a": "the-same-key-1,x-123456789012", "b": "Basic the-same-key-1"},
+            "orgs a and b have a key in common",
+        ),
+        ({"a": "too-short"}, "org a: a key is 12"),
+        ({"a": "with a blank in it"}, "org a: a key is 12"),
+    ],
+)
+def test_a_key_tells_the_org(written: dict[str, str], words: str) -> None:
+    """Keys that don't are refused, and not shown."""
+    orgs = {name: Org(name=name, intake_keys=keys) for name, keys in ({"z": None} | written).items()}
+    with pytest.raises(ConfigError, match=words) as refused:
+        Callers(orgs)
+    assert not [
+        key
+        for text in written.values()
+        for key in text.split(",")
+        if key.strip() and key in str(refused.value)
+    ]
+
+
+def test_the_extra_is_asked_for_and_loaded_by_nobody_else(place: Place) -> None:
+    """Without FastAPI the command says how to install it; no other command loads it."""
+    code = "import sys; sys.modules['fastapi'] = None; from worker.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "intake"], env=place.env, capture_output=True, check=False, timeout=30
+    )
+    assert done.returncode == 2
+    assert "badge-import-worker[intake]" in done.stderr.decode()
+    code = "import sys, worker.cli, worker.app; assert 'fastapi' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=place.env, check=True, timeout=30)
+
+
+# -- bounds
+
+
+def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
+    """What is too large, no JSON or no array is refused as a whole, and nothing comes of it."""
+    large = b"[" + b" " * (16 * 2**20) + b"]"
+    deep = b"[" * 200_000
+    with place.http() as http:
+        before = place.client.llen(keys.key("acme", "queue"))
+
+        def refusal(content: Any, **headers: str) -> tuple[int, str]:
+            sent = http.put(PATH, content=content, headers={"Content-Type": "application/json"} | headers)
+            body = sent.json()
+            assert (body["data"], body["errors"][0]["code"]) == (None, sent.status_code)
+            return sent.status_code, body["errors"][0]["message"]
+
+        assert refusal(large)[0] == 413
+        assert refusal(iter([large[:1000], large[1000:]]))[0] == 413, "without Content-Length"
+        assert refusal(json.dumps(items(1) * (MAX_ITEMS + 1)))[0] == 413
+        assert refusal(b"[" + b"1," * 5_000_000 + b"1]")[0] == 413
+        for content in (b"", b"{", b"{}", b"[]", b"[{}", b"[{}]]", b"[NaN]", b'"x"', b"\xff", deep):
+            status, message = refusal(content)
+            assert status == 400, content
+            assert re.match("the (body|array) ", message), message
+        assert refusal(b"[{}]", **{"Content-Type": "text/plain"})[0] == 415
+        assert refusal(b"[{}]", **{"Content-Encoding": "gzip"})[0] == 415
+        for bad in ({"run": ""}, {"run": "a/b"}, {"run": "x" * 65}, {"run": ".."}, {"urgent": "perhaps"}):
+            assert http.put(PATH, json=items(1), params=bad).status_code == 400, bad
+        assert http.put(PATH, json=items(1), headers={"Idempotency-Key": "k" * 256}).status_code == 400
+        assert http.get("/nowhere").status_code == 404
+        assert http.delete(PATH).status_code == 405
+        assert place.client.llen(keys.key("acme", "queue")) == before
+
+
+def test_a_full_queue_is_no_room_and_no_loss(place: Place) -> None:
+    """429 with Retry-After, and nothing of the body is in."""
+    with place.http(SMALL_KEY) as http:
+        assert statuses(http.put(PATH, json=items(1000))) == ["queued"] * 1000
+        full = http.put(PATH, json=items(5))
+        assert full.status_code == 429
+        assert int(full.headers["retry-after"]) > 0
+        assert "safe" in full.json()["errors"][0]["message"]
+    assert place.client.llen(keys.key("small", "queue")) == 1000
+
+
+def test_a_caller_in_a_hurry_is_told_when_to_come_again(place: Place, tmp_path: Path) -> None:
+    """Calls are counted over all processes, for each caller by itself; without keys all are one."""
+    options = ("--no-auth", "--org", "slow", "--rate", "5/day,1000/second")
+    with intake(place.env, tmp_path / "log", *options) as (url, _):
+        run = httpx.put(url + PATH, json=items(2)).json()["run"]
+        assert httpx.get(f"{url}/runs/{run}").json()["org"] == "slow"
+        another = CallLimit.parse(place.client, "5/day,1000/second")
+        callers = Callers({"slow": Org(name="slow", intake_keys=SLOW_KEY)})
+        assert [another.wait_s(Anyone(Org(name="slow")).who("")) for _ in range(3)] == [0, 0, 0]
+        late = httpx.get(f"{url}/runs/{run}")
+        assert late.status_code == 429
+        assert 0 < int(late.headers["retry-after"]) <= 86_400
+        someone = callers.who(SLOW_KEY)
+        assert someone
+        assert another.wait_s(someone) == 0, "for each by itself"
+
+
+# -- when things break
+
+
+def test_while_redis_is_away_callers_are_told_to_come_again(place: Place, tmp_path: Path) -> None:
+    """503 with Retry-After, nothing said of where Redis is; /healthz says so too."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    env = place.env | {"BADGES_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+    with intake(env, tmp_path / "log") as (url, _):
+        away = httpx.put(url + PATH, json=items(1), headers={"X-API-Key": ACME_KEY}, timeout=20)
+        assert away.status_code == 503
+        assert int(away.headers["retry-after"]) > 0
+        assert "safe" in away.json()["errors"][0]["message"]
+        assert str(port) not in away.text
+        assert httpx.get(f"{url}/healthz", timeout=20).status_code == 503
+    assert httpx.get(f"{place.urls[0]}/healthz").text == "ok\n"
+
+
+def test_sigterm_finishes_what_is_going_on(place: Place, tmp_path: Path) -> None:
+    """A call whose body is still arriving is answered; then the process ends, with status 0."""
+    body = json.dumps(items(2)).encode()
+    with intake(place.env, tmp_path / "log") as (url, running):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as caller:
+            head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            caller.sendall(head.encode() + body[:10])
+            # The first call on this connection is being read once a second one has been answered.
+            assert httpx.get(f"{url}/healthz").status_code == 200
+            running.send_signal(signal.SIGTERM)
+            wait_for(lambda: "Shutting down" in (tmp_path / "log").read_text(), what="the signal")
+            caller.sendall(body[10:])
+            answer = caller.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 202 ")
+        assert running.wait(20) == 0
+    assert b'"accepted": 2' in answer
+
+
+def test_it_logs_a_line_a_call_and_no_secret(place: Place) -> None:
+    """Who, which run, how many, how long; no key in any log, nor in Redis."""
+    with place.http() as http:
+        run = http.put(PATH, json=[*items(2), {}], headers={"Idempotency-Key": "a-logged-one"}).json()["run"]
+    lines = [json.loads(line) for line in place.logs().splitlines() if line.startswith("{")]
+    (line,) = (line for line in lines if line.get("run") == run)
+    expected = {"org": "acme", "accepted": 2, "duplicates": 0, "invalid": 1, "status": 202, "method": "PUT"}
+    assert line.items() >= expected.items()
+    assert line["elapsed_ms"] >= 0
+    names = " ".join(str(key) for key in place.client.scan_iter())
+    assert "rate:" in names
+    for secret in (ACME_KEY, ZENITH_KEY, SMALL_KEY, SLOW_KEY, SAMPLE_TOKEN):
+        assert secret not in place.logs() + names
+
+
+# -- the description
+
+SCHEMATHESIS = """
+[checks.negative_data_rejection]
+enabled = false # an item that is no badge is told so in its own row, and the others are accepted
+
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "404", "422", "429"] # 422: an Idempotency-Key that was used before
+"""
+
+
+def test_it_keeps_to_its_own_schema_whatever_is_called(place: Place, tmp_path: Path) -> None:
+    """Schemathesis calls what the schema allows, and what it doesn't: no answer is outside of it."""
+    assert httpx.get(f"{place.urls[0]}/docs").status_code == 200
+    schema = httpx.get(f"{place.urls[0]}/openapi.json").json()
+    assert set(schema["paths"][PATH]) == {"put", "post"}
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+    command = [
+        Path(sys.executable).with_name("schemathesis"), "run", f"{place.urls[0]}/openapi.json",
+        "--header", f"X-API-Key: {ACME_KEY}", "--phases", "examples,coverage,fuzzing", "--max-examples", "10",
+        "--generation-deterministic", "--workers", "1", "--no-color", "--max-time", "15",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

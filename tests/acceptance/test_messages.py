@@ -1,0 +1,310 @@
+"""Any language's way in: the documented message, byte for byte, and what becomes of any other."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from celery import Celery
+from support import BADGE, badges, environment, process, wait_for
+
+from worker.connection import Connection
+from worker.sandbox import SandboxServer
+
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "enqueue"
+WORKER = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--concurrency", "2"]
+DATABASE = 6  # of the session's server: these tests disturb no others
+
+
+class Place(NamedTuple):
+    """A Redis with a worker beside it, and a vendor."""
+
+    client: redis.Redis
+    broker_url: str
+    socket_path: str
+    env: dict[str, str]
+    log: Path
+    vendor: SandboxServer
+    worker: subprocess.Popen[bytes]
+
+    def push(self, raw: bytes) -> None:
+        """Send the documented command over a plain socket, and read Redis's answer."""
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.settimeout(10)
+            plain.connect(self.socket_path)
+            plain.sendall(command(b"SELECT", str(DATABASE).encode()) + command(b"LPUSH", b"celery", raw))
+            answer = b""
+            while answer.count(b"\r\n") < 2:
+                answer += plain.recv(4096)
+            assert re.fullmatch(rb"\+OK\r\n:\d+\r\n", answer), answer
+
+    def count(self, run: str, counter: str) -> int:
+        """Read one of a run's counters."""
+        return int(self.client.hget(f"{{badges:default}}:run:{run}", counter) or 0)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of the worker's log with this event."""
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == event]
+
+    def send(self, items: Any, *, task_id: str | None = None, **more: Any) -> None:
+        """Send ``badges.enqueue`` with an app that knows nothing of us."""
+        with Celery(broker=self.broker_url) as stranger:
+            stranger.send_task("badges.enqueue", kwargs={"items": items, **more}, task_id=task_id)
+
+
+@pytest.fixture(scope="module")
+def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One worker for all of these tests: none of them may harm it."""
+    assert connection.server
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    broker_url = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+    log = tmp_path_factory.mktemp("messages") / "worker.log"
+    with SandboxServer() as vendor, redis.Redis.from_url(url, decode_responses=True) as client:
+        client.flushdb()
+        env = environment(redis_url=url, api_base_url=vendor.url, rate_limit="1000/second", batch_linger_s=0)
+        with process(WORKER, env=env, log=log) as worker:
+            path = str(connection.server.socket_path)
+            yield Place(client, broker_url, path, env, log, vendor, worker)
+        client.flushdb()
+
+
+def command(*parts: bytes) -> bytes:
+    """Write a command as Redis reads it."""
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
+
+
+def documented() -> tuple[str, list[Any]]:
+    """Return the message and its body as the page shows them."""
+    envelope, body = re.findall(r"```json\n(.*?)```", (EXAMPLES / "README.md").read_text(), re.DOTALL)
+    return envelope, json.loads(body)
+
+
+def message(**kwargs: Any) -> dict[str, Any]:
+    """Return a message as the page shows it, with these keyword arguments."""
+    envelope, _ = documented()
+    body = base64.b64encode(json.dumps([[], kwargs, {}]).encode()).decode()
+    made: dict[str, Any] = json.loads(envelope.replace("ID", str(uuid.uuid4())).replace("BODY", body))
+    return made
+
+
+def items(first: int, last: int) -> list[dict[str, Any]]:
+    """Return items as a producer sends them."""
+    return [{"badgeMetaId": BADGE, "customerId": n} for n in range(first, last)]
+
+
+def test_the_documented_message_does_what_the_page_says(place: Place) -> None:
+    """The page's own bytes, pushed as the page says, by a plain socket: its two badges are issued."""
+    envelope, body = documented()
+    encoded = base64.b64encode(json.dumps(body).encode()).decode()
+    raw = envelope.replace("ID", str(uuid.uuid4())).replace("BODY", encoded).encode()
+    place.push(raw)
+    wait_for(lambda: place.count("nightly", "issued") == 2)
+    place.push(raw)  # again, with the same id
+    place.push(raw.replace(encoded.encode(), base64.b64encode(json.dumps(body, indent=1).encode())))
+    place.push(json.dumps(message(**body[1] | {"run": "later"})).encode())
+    wait_for(lambda: place.count("later", "duplicates") == 2)
+    assert (place.count("nightly", "total"), place.count("later", "total")) == (2, 0)
+    assert {issue.customer_id for issue in place.vendor.vendor.ledger().issues} == {555567088}
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node here")
+def test_the_example_for_node(place: Place) -> None:
+    """It runs as it stands."""
+    subprocess.run(
+        ["node", EXAMPLES / "enqueue.mjs", place.socket_path],
+        input=json.dumps(items(1000, 1300)).encode(),
+        env=place.env | {"RUN": "node"},
+        timeout=30,
+        check=True,
+    )
+    # It knows of one database only, the first, which no worker of these tests reads.
+    with redis.Redis(unix_socket_path=place.socket_path) as first:
+        raw = first.rpop("celery")
+    assert isinstance(raw, bytes)
+    place.push(raw)
+    wait_for(lambda: place.count("node", "issued") == 300)
+
+
+def test_the_example_for_the_shell(place: Place, tmp_path: Path) -> None:
+    """It hands ``redis-cli`` a message that works."""
+    stub = tmp_path / "redis-cli"
+    stub.write_text('#!/bin/sh\necho "$@" > "$OUT.args"\ncat > "$OUT"\n')
+    stub.chmod(0o755)
+    subprocess.run(
+        [EXAMPLES / "enqueue.sh", "-p", "6400"],
+        input=json.dumps(items(2000, 2300)).encode(),
+        env=place.env | {"RUN": "shell", "REDIS_CLI": str(stub), "OUT": str(tmp_path / "out")},
+        timeout=30,
+        check=True,
+    )
+    assert (tmp_path / "out.args").read_text() == "-p 6400 -x LPUSH celery\n"
+    place.push((tmp_path / "out").read_bytes())
+    wait_for(lambda: place.count("shell", "issued") == 300)
+
+
+def changed(**parts: Any) -> bytes:
+    """Return a good message with some parts replaced, or left out where they are ``None``."""
+    made = message(items=items(9000, 9001)) | parts
+    return json.dumps({name: part for name, part in made.items() if part is not None}).encode()
+
+
+def body_of(text: str) -> str:
+    """Return a body in base64."""
+    return base64.b64encode(text.encode()).decode()
+
+
+GOOD = message(items=[])
+POISON = {
+    "garbage": b"\x00\xffgarbage",
+    "nothing": b"",
+    "a number": b"5",
+    "a list": b"[1]",
+    "no properties": b"{}",
+    "nested without end": b"[" * 100_000,
+    "properties are a list": changed(properties=[]),
+    "no delivery_tag": changed(properties={"body_encoding": "base64"}),
+    "a delivery_tag that can't be one": changed(properties=GOOD["properties"] | {"delivery_tag": {}}),
+    "no delivery_info": changed(properties={"body_encoding": "base64", "delivery_tag": "x"}),
+    "an unknown encoding": changed(properties=GOOD["properties"] | {"body_encoding": "rot13"}),
+    "no headers": changed(headers=None),
+    "headers are a list": changed(headers=[1]),
+    "no task": changed(headers={"id": "1"}),
+    "an unknown task": changed(headers={"task": "somebody.elses", "id": "1"}),
+    "a task that is a list": changed(headers={"task": ["badges.enqueue"], "id": "1"}),
+    "no id": changed(headers={"task": "badges.enqueue"}),
+    "an id that is a list": changed(headers={"task": "badges.enqueue", "id": [1]}),
+    "a bad eta": changed(headers=GOOD["headers"] | {"eta": "soon"}),
+    "a bad expiry": changed(headers=GOOD["headers"] | {"expires": "soon"}),
+    "a bad time limit": changed(headers=GOOD["headers"] | {"timelimit": "long"}),
+    "an unknown compression": changed(headers=GOOD["headers"] | {"compression": "zzz"}),
+    "pickle": changed(**{"content-type": "application/x-python-serialize"}),
+    "no body": changed(body=None),
+    "a body that is a number": changed(body=5),
+    "a body that isn't base64": changed(body="%%%"),
+    "a body that isn't JSON": changed(body=body_of("{{{")),
+    "a body that is an object": changed(body=body_of('{"items": []}')),
+    "a body of two parts": changed(body=body_of('[[], {"items": []}]')),
+    "arguments that are a list": changed(body=body_of("[[], [], {}]")),
+    "protocol 1 with a bad time limit": changed(
+        headers={},
+        body=body_of('{"task": "badges.enqueue", "id": "1", "kwargs": {"items": []}, "timelimit": "long"}'),
+    ),
+}
+
+
+def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
+    """Each is refused with a line in the log, none crashes the worker or comes again, and the next is read.
+
+    Three of each: a place in the pool, of two, that was lost each time would be missed.
+    """
+    logged = len(place.logged("message.refused"))
+    for raw in POISON.values():
+        for _ in range(3):
+            place.push(raw)
+    place.push(json.dumps(message(items=items(3000, 3010), run="after-poison")).encode())
+    wait_for(lambda: place.count("after-poison", "issued") == 10)
+    wait_for(lambda: len(place.logged("message.refused")) == logged + 3 * len(POISON))
+    lines = place.logged("message.refused")[logged:]
+    assert all(line["level"] == "error" and line["reason"] for line in lines)
+    assert place.worker.poll() is None
+    assert place.client.llen("celery") == place.client.hlen("unacked") == 0
+    text = place.log.read_text()
+    assert "Connection to broker lost" not in text
+    assert "9000" not in text, "a customer's number is in the log"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "reason"),
+    [
+        ({"items": [], "org": "nobody"}, "no org 'nobody'; configured: default"),
+        ({"items": 5}, "items must be a list of badges, not int"),
+        ({"items": "text"}, "items must be a list of badges, not str"),
+        ({"items": None}, "items must be a list of badges, not NoneType"),
+        ({"items": [], "run": "two words"}, "'two words' is no name for a run"),
+        ({"items": [], "run": 5}, "5 is no name for a run"),
+    ],
+)
+def test_what_is_wrong_as_a_whole_is_refused(place: Place, kwargs: dict[str, Any], reason: str) -> None:
+    """The log says why, whose it was and which; it isn't tried again."""
+    raw = message(**kwargs)
+    place.push(json.dumps(raw).encode())
+    mine = wait_for(lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]])
+    assert [(line["level"], line["sender"], reason in line["reason"]) for line in mine] == [
+        ("error", "points-service", True)
+    ]
+    wait_for(lambda: not place.client.hlen("unacked"))
+    assert place.client.llen("celery") == 0
+
+
+def test_wrong_arguments_fail_with_their_name(place: Place) -> None:
+    """A keyword that isn't one is in the log as well, and the message is gone."""
+    place.push(json.dumps(message(itmes=[])).encode())
+    wait_for(lambda: "unexpected keyword argument 'itmes'" in place.log.read_text())
+    wait_for(lambda: not place.client.hlen("unacked"))
+
+
+def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
+    """One object instead of a list is one item; a bad one becomes a dead letter, with the reason."""
+    place.send(items(4000, 4001)[0], run="alone")
+    place.send(
+        [*items(4001, 4004), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}], run="mixed"
+    )
+    wait_for(lambda: place.count("alone", "issued") == 1 and place.count("mixed", "issued") == 3)
+    listed = badges("dead", "list", "--run", "mixed", "--json", env=place.env).stdout.splitlines()
+    errors = [json.loads(line)["error"] for line in listed]
+    assert [error["kind"] for error in errors] == ["invalid"] * 3
+    assert {"code": "customerId", "kind": "invalid", "message": "is missing"} in errors
+
+
+def test_an_id_of_ones_own_in_a_message(place: Place) -> None:
+    """The same badge twice on purpose; the same id for another badge is a conflict, and not issued."""
+    place.send([item | {"job_id": f"order-{n}"} for n, item in enumerate(items(5000, 5001) * 2)], run="ids")
+    wait_for(lambda: place.count("ids", "issued") == 2)
+    place.send([items(5001, 5002)[0] | {"job_id": "order-0"}], run="conflict")
+    wait_for(lambda: place.count("conflict", "duplicates") == 1)
+    assert place.count("conflict", "total") == 0
+
+
+def test_a_message_delivered_many_times_at_once_is_one(place: Place) -> None:
+    """The same message eight times at once, of 3,000 items: accepted once, and no duplicates are told."""
+    raw = json.dumps(message(items=items(10_000, 13_000), run="at-once")).encode()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(place.push, [raw] * 8))
+    wait_for(lambda: place.count("at-once", "issued") == 3000)
+    wait_for(lambda: not place.client.llen("celery") and not place.client.hlen("unacked"))
+    assert (place.count("at-once", "total"), place.count("at-once", "duplicates")) == (3000, 0)
+    issued = [i for i in place.vendor.vendor.ledger().issues if 10_000 <= i.customer_id < 13_000]
+    assert len(issued) == 3000
+
+
+def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
+    """Ids of a producer's own making are told apart by the whole of them."""
+    for part in (1, 2):
+        place.send(items(14_000, 14_002), task_id=f"nightly-2026-11-23-part-{part}")
+    wait_for(lambda: len(place.client.keys("*:run:task-*")) == 2)
+    runs = [place.client.hgetall(key) for key in place.client.keys("*:run:task-*")]
+    assert sorted((run.get("total", "0"), run.get("duplicates", "0")) for run in runs) == [
+        ("0", "2"),
+        ("2", "0"),
+    ]
+
+
+def test_a_message_of_many_megabytes(place: Place) -> None:
+    """20,000 items with ids of their own, three megabytes in one message, all of them accepted."""
+    many = [item | {"job_id": f"big-{n:055d}"} for n, item in enumerate(items(100_000, 120_000))]
+    place.send(many, run="big")
+    wait_for(lambda: place.count("big", "total") == 20_000, within_s=60)
+    assert place.worker.poll() is None

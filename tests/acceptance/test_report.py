@@ -1,0 +1,316 @@
+"""The report goes round: written, mended by a person, imported again; what was mended is issued, once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from support import (
+    BADGE,
+    OTHER_BADGE,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    item,
+    process,
+    wait_for,
+    worker_command,
+)
+
+from worker import keys
+from worker.config import Org
+from worker.connection import Connection
+from worker.errors import FileError
+from worker.importing import import_rows
+from worker.job import DeadKind
+from worker.ledger import SandboxSettings
+from worker.producer import Intake, total
+from worker.queue import Item, Queue, new_id
+from worker.resultlines import ResultForm, result_lines
+from worker.row import guarded, unguarded
+from worker.rows import read_rows
+from worker.runs import Reports, RunProgress
+from worker.sandbox import SandboxServer
+
+DATABASE = 7  # of the session's server: these tests disturb no others
+# fmt: off
+CONTRACT = [
+    "job_id", "run", "org", "badgeMetaId", "customerId", "state", "attempts", "earnedBadgeId", "issuedId",
+    "requestId", "expiresOn", "expiresOnISO", "warnings", "error", "enqueued_at", "finished_at",
+]
+# fmt: on
+ADDED = ["row", "reason", "earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO", "raw"]
+INPUT = ["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn", "job_id"]
+LARGE = 9_223_372_036_854_775_807  # more digits than a spreadsheet keeps
+
+Report = list[dict[str, Any]]
+# customer -> what came in: badge, customer, event, expiry, the producer's own id
+ROWS: dict[str, list[Any]] = {
+    "good": [BADGE, 1, 1674292011, 1705828011, ""],
+    "good, own id": [BADGE, 1, 1674292011, 1705828011, "own-1"],
+    "rejected": [OTHER_BADGE, 2, 1674292011, 1705828011, ""],
+    "rejected, own id": [OTHER_BADGE, 3, 1674292011, "", "own-3"],
+    "rejected, own id, again": [OTHER_BADGE, 3, 1674292011, "", "own-4"],
+    "rejected, left": [OTHER_BADGE, 4, "", 1705828011, ""],
+    "rejected, mended wrongly": [OTHER_BADGE, 5, "", "", ""],
+    "rejected, mended to what was issued": [OTHER_BADGE, 1, 1674292011, 1705828011, ""],
+    "rejected, deleted": [OTHER_BADGE, 6, "", "", ""],
+    "rejected, large": [OTHER_BADGE, LARGE, "", 1705828011, ""],
+    "invalid": [BADGE, "C-7", "", 1705828011, ""],
+    "invalid, own id": [BADGE, "=8", "", "", "own-8"],
+    "invalid, left": [BADGE, "-9", "", "", ""],
+    "invalid, mended wrongly": [BADGE, "ten", 1674292011, "", ""],
+}
+UNREADABLE = {
+    "csv": f"{BADGE},11,,,,,",
+    "jsonl": f'{{"badgeMetaId":"{BADGE}","customerId":11,"customerId":11}}',
+}
+MENDED = {
+    "rejected": {"badgeMetaId": BADGE},
+    "rejected, own id": {"badgeMetaId": BADGE},
+    "rejected, own id, again": {"badgeMetaId": BADGE},
+    "rejected, mended wrongly": {"customerId": "five"},
+    "rejected, mended to what was issued": {"badgeMetaId": BADGE},
+    "rejected, large": {"badgeMetaId": BADGE},
+    "invalid": {"customerId": 7},
+    "invalid, own id": {"customerId": 8},
+    "invalid, mended wrongly": {"customerId": "10.5"},
+    "unreadable": {"badgeMetaId": BADGE, "customerId": 11},
+    "in doubt": {"badgeMetaId": BADGE},
+    "good": {"customerId": 12},
+}
+# Two to the first customer (one by an id of its own), two to the third; none to those left or wrong still.
+EXPECTED = Counter({1: 2, 2: 1, 3: 2, 7: 1, 8: 1, 11: 1, LARGE: 1})
+
+
+class Here(NamedTuple):
+    """A Redis that is empty, the environment that leads to it, and a vendor that knows just one badge."""
+
+    client: redis.Redis
+    env: dict[str, str]
+    vendor: SandboxServer
+    org: Org
+
+    def run(self, run: str) -> RunProgress:
+        """Read a run."""
+        return Reports(client=self.client, orgs={"default": self.org}).run(run)
+
+    def wait_for(self, run: str) -> RunProgress:
+        """Wait until every job of a run has ended."""
+        wait_for(lambda: not self.run(run).open, within_s=60)
+        return self.run(run)
+
+    def report(self, form: ResultForm, **only: Any) -> Report:
+        """Read a report back, as a spreadsheet or a program does."""
+        rows = Reports(client=self.client, orgs={"default": self.org}).results(**only)
+        said = "".join(result_lines(rows, form=form))
+        if form == "csv":
+            return [dict(row) for row in csv.DictReader(io.StringIO(said))]
+        return [json.loads(line) for line in said.splitlines()]
+
+    def bring(self, run: str, content: str) -> tuple[int, int, int, list[str]]:
+        """Import; return accepted, duplicates, invalid, and what was said of rows."""
+        rows = read_rows(io.BytesIO(content.encode()), name="report")
+        done = total(run, import_rows(Queue(self.client), self.org, rows, Intake(run, new_id())))
+        return done.accepted, done.duplicates, done.invalid, [f"{n.kind}: {n.reason}" for n in done.noted]
+
+    def bury(self, *items: Item) -> None:
+        """Put dead letters into the first run."""
+        Queue(self.client).enqueue(self.org, run="first", items=items, call=new_id())
+
+    def issued(self) -> Counter[int]:
+        """Count what the vendor issued, by customer."""
+        return Counter(issue.customer_id for issue in self.vendor.vendor.ledger().issues)
+
+
+@pytest.fixture
+def here(connection: Connection) -> Iterator[Here]:
+    """An empty database."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+    unknown = SandboxSettings(unknown_badges=frozenset({OTHER_BADGE}))
+    with (
+        SandboxServer(settings=unknown) as vendor,
+        redis.Redis.from_url(url, decode_responses=True) as client,
+    ):
+        client.flushdb()
+        rate = {"rate_limit": "1000/second", "batch_linger_s": 0}
+        env = environment(redis_url=url, broker_url=broker, api_base_url=vendor.url, **rate)
+        yield Here(client, env, vendor, configured(api_base_url=vendor.url))
+        client.flushdb()
+
+
+def dead(n: int, kind: str, *, code: str = "1054", badge_id: str = OTHER_BADGE) -> Item:
+    """Return a dead letter."""
+    it = item(n, badge_id=badge_id)
+    return Item(it.id, str(n), [*it.fields, "o", code, "m", "so it is"], kind=kind)
+
+
+def written(rows: list[list[Any]], form: str, more: str) -> str:
+    """Write a file to import, with a line at its end that can't be read."""
+    if form == "csv":
+        text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+        return ",".join(INPUT) + "\n" + text + more + "\n"
+    items = [{name: value for name, value in zip(INPUT, row, strict=True) if value != ""} for row in rows]
+    return "".join(json.dumps(one) + "\n" for one in items) + more
+
+
+def saved(rows: Report, form: str) -> str:
+    """Write a report as a person's program saves it: a spreadsheet has its own delimiter and quotes."""
+    if form == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=";", quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(rows)
+    return "\ufeff" + out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_what_was_mended_is_issued_and_nothing_else(here: Here, tmp_path: Path, form: ResultForm) -> None:
+    """In any order, with rows left out; imported twice it issues nothing twice, and the counts are true."""
+    original = written(list(ROWS.values()), form, UNREADABLE[form])
+    with process(worker_command(), env=here.env, log=tmp_path / "worker.log"):
+        here.bring("first", original)
+        here.bury(dead(99, "in_doubt", code="timeout"))
+        here.wait_for("first")
+        assert here.issued() == {1: 2}
+        names = dict(zip([*ROWS, "unreadable", "in doubt"], here.report(form, run="first"), strict=True))
+        for name, changes in MENDED.items():
+            names[name] |= changes
+        mended = [row for name, row in names.items() if "deleted" not in name]
+        seed = random.randrange(1000)
+        print(f"shuffled by {seed}")
+        random.Random(seed).shuffle(mended)
+
+        accepted, duplicates, invalid, notes = here.bring("mended", saved(mended, form))
+        assert (accepted, duplicates, invalid) == (7, 6, 2)
+        kinds = Counter(note.partition(":")[0] for note in notes)
+        assert kinds == {"invalid": 2, "dead": 2, "conflict": 2, "in doubt": 1}
+        run = here.wait_for("mended")
+        assert here.issued() == EXPECTED
+        assert (run.total, run.issued, run.duplicates) == (7, 7, 6)
+
+        for again in ("again", "mended"):
+            assert here.bring(again, saved(mended, form))[:3] == (0, 13, 2)
+            here.wait_for(again)
+        assert here.bring("original", original)[:3] == (0, len(ROWS) + 1, 0)
+        here.wait_for("original")
+    assert here.issued() == EXPECTED
+    replaced = [row for row in here.report("jsonl", run="first") if "took its place" in (row["reason"] or "")]
+    assert len(replaced) == 7
+    still_dead = sum(here.client.zcard(keys.key("default", "dead", kind)) for kind in DeadKind)
+    assert still_dead == sum(row["state"] == "dead" for row in names.values()) - 7
+
+
+def test_a_report_says_what_a_person_needs(here: Here) -> None:
+    """The contract's columns first, in their order; then row, reason and the input as it came in."""
+    here.bring("first", written(list(ROWS.values()), "csv", UNREADABLE["csv"]))
+    here.bury(dead(99, "rejected"))
+    lines = here.report("jsonl", run="first")
+    assert [list(row) for row in lines] == [CONTRACT + ADDED] * len(lines)
+    flat = [name for name in CONTRACT if name != "error"] + [
+        f"error_{n}" for n in ("kind", "code", "message")
+    ]
+    table = here.report("csv", run="first")
+    assert [list(row) for row in table] == [flat + ADDED] * len(lines)
+    assert [row["row"] for row in lines] == [*range(2, len(lines) + 1), 99]
+    names = dict(zip([*ROWS, "unreadable", "rejected by hand"], zip(lines, table, strict=True), strict=True))
+    good, cells = names["good"]
+    assert (good["reason"], good["earnEventDate"], cells["earnEventDate"]) == (None, 1674292011, "1674292011")
+    rejected, _ = names["rejected by hand"]
+    assert (
+        "(1054); mend the row and import this file again, or: badges dead replay --job " in rejected["reason"]
+    )
+    invalid, cells = names["invalid"]
+    assert invalid["reason"].startswith("customerId: must be a whole number; mend the cell")
+    assert [invalid[name] for name in ("badgeMetaId", "customerId", "earnExpiresOn", "raw")] == [
+        BADGE,
+        "C-7",
+        "1705828011",
+        None,
+    ]
+    unreadable, _ = names["unreadable"]
+    assert unreadable["raw"] == UNREADABLE["csv"]
+    assert "fill in the cells from raw" in unreadable["reason"]
+    # What a spreadsheet would take for a formula, or round.
+    assert [
+        names[name][1]["customerId"] for name in ("rejected, large", "invalid, own id", "invalid, left")
+    ] == [
+        f"'{LARGE}",
+        "'=8",
+        "'-9",
+    ]
+    chosen = here.report("jsonl", kind=DeadKind.INVALID, code="customerId")
+    assert len(chosen) == 4
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_report_that_lost_columns_is_refused(here: Here, form: str) -> None:
+    """Without the expiry a mended badge would never expire; without ids none could tell what was issued."""
+    here.bury(dead(2, "rejected"))
+    (row,) = here.report(form)
+    row["badgeMetaId"] = BADGE
+    for column in ("customerId", "earnExpiresOn", "earnEventDateISO", "job_id"):
+        less = saved([{name: cell for name, cell in row.items() if name != column}], form)
+        if form == "csv":
+            with pytest.raises(FileError) as refused:
+                here.bring(column, less)
+            said = str(refused.value)
+        else:
+            accepted, duplicates, invalid, (said,) = here.bring(column, less)
+            assert (accepted, duplicates, invalid) == (0, 0, 1)
+        assert f"keep its {column}" in said or f"no column {column}" in said
+    assert here.client.llen(keys.key("default", "queue")) == 0
+
+
+def test_what_cannot_be_told_is_not_sent(here: Here) -> None:
+    """A job that nobody knows any more, a row of another org, a state that is none: said, and not sent."""
+    here.bury(dead(2, "rejected"))
+    (row,) = here.report("jsonl")
+    row["badgeMetaId"] = BADGE
+    for change, said in (
+        ({"job_id": "unknown"}, "no such job is known any more"),
+        ({"job_id": None}, "no such job is known any more"),
+        ({"org": "eu"}, "import it with --org eu"),
+        ({"state": "issued"}, "only dead jobs can be mended, and it is dead"),
+    ):
+        accepted, duplicates, invalid, (note,) = here.bring("told", saved([row | change], "jsonl"))
+        assert (accepted, duplicates, invalid) == (0, 1, 0)
+        assert said in note
+    # A file of a person's own with such a column is no report.
+    own = f"badgeMetaId,customerId,state\n{BADGE},77,CA\n"
+    assert here.bring("own", own)[:3] == (1, 0, 0)
+    assert here.client.llen(keys.key("default", "queue")) == 1
+
+
+def test_the_real_commands(here: Here, tmp_path: Path) -> None:
+    """A report without any job can be imported; one that was mended is, and the run can be followed."""
+    file = tmp_path / "report.csv"
+    badges("results", "--format", "csv", "-o", file, env=here.env)
+    assert file.read_text().split(",")[:3] == CONTRACT[:3]
+    assert badges_json("import", file, env=here.env)["accepted"] == 0
+    here.bury(dead(2, "rejected"), dead(3, "exhausted"))
+    badges("results", "--format", "csv", "--kind", "rejected", "-o", file, env=here.env)
+    file.write_text(file.read_text().replace(OTHER_BADGE, BADGE))
+    said = badges_json("import", file, "--run", "mended", env=here.env)
+    assert said == {"run": "mended", "accepted": 1, "duplicates": 0, "invalid": 0}
+    assert badges_json("run", "show", "mended", env=here.env)["queued"] == 1
+
+
+@given(st.text(alphabet="'=+-@\t0123456789eEab ", max_size=20) | st.text())
+def test_what_is_guarded_comes_back(text: str) -> None:
+    """Whatever a cell holds, it is read back as it was; and no guarded cell begins like a formula."""
+    assert unguarded(guarded(text)) == text
+    assert guarded(text)[:1] not in set("=+-@\t\r")

@@ -1,0 +1,151 @@
+"""Runs as a person meets them: listed, followed with pace and time to go, and going on when nobody looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from support import badges, badges_json, configured, environment, item, wait_for
+
+from worker import keys
+from worker.config import Org
+from worker.connection import Connection
+from worker.outcome import Issued, Signal, Verdict
+from worker.policy import Complete
+from worker.queue import Batch, Queue, Sent, new_id
+from worker.runs import Reports
+
+DATABASE = 6  # of the session's server: these tests disturb no others
+FOLLOW = [sys.executable, "-m", "worker.cli", "run", "follow", "spring"]
+ORG = configured(batch_size=10, rate_limit="5/second")
+
+
+@pytest.fixture
+def client(connection: Connection) -> Iterator[redis.Redis]:
+    """An empty database."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as opened:
+        opened.flushdb()
+        yield opened
+        opened.flushdb()
+
+
+@pytest.fixture
+def env(connection: Connection) -> dict[str, str]:
+    """What leads to it."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    return environment(redis_url=url, batch_size=10, rate_limit="5/second", batch_linger_s=0)
+
+
+def bring(client: redis.Redis, run: str, first: int, number: int) -> None:
+    """Queue that many jobs."""
+    items = [item(n) for n in range(first, first + number)]
+    Queue(client).enqueue(ORG, run=run, items=items, call=new_id())
+
+
+def deliver(client: redis.Redis, org: Org = ORG) -> None:
+    """Send a batch; all of it is issued."""
+    queue = Queue(client)
+    batch = wait_for(lambda: (found := queue.claim(org, new_id())) and isinstance(found, Batch) and found)
+    done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+    queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+
+
+def etas(client: redis.Redis, org: Org = ORG) -> dict[str, int | None]:
+    """Return when each run is done."""
+    return {run.run: run.eta_s for run in Reports(client=client, orgs={"default": org}).runs()}
+
+
+def test_when_a_run_is_done(client: redis.Redis) -> None:
+    """At the pace that the org may go now, behind what waits before it, and not while the org is paused."""
+    bring(client, "one", 0, 500)
+    bring(client, "two", 500, 1000)
+    bring(client, "none", 0, 1)
+    assert etas(client) == pytest.approx({"one": 10, "two": 30, "none": 0}, rel=0.03)
+    (one, two) = (Reports(client=client, orgs={"default": ORG}).run(run) for run in ("one", "two"))
+    assert (one.eta_s, two.eta_s) == pytest.approx((10, 30), rel=0.03)
+    now_ms = int(time.time() * 1000)
+    gate = keys.key("default", "gate")
+    client.hset(gate, mapping={"batch_size": 5, "batch_size_until": now_ms + 60_000})
+    assert etas(client) == pytest.approx({"one": 20, "two": 60, "none": 0}, rel=0.03)
+    client.hset(gate, mapping={"closed_until": now_ms + 100_000, "why": "throttled"})
+    assert etas(client)["one"] == pytest.approx(120, abs=5)
+    client.hset(gate, "paused", "operator")
+    assert etas(client) == {"one": None, "two": None, "none": 0}
+    client.delete(gate)
+    counted = {f"status:{status}": 20 for status in (200, 503)} | {"elapsed_ms": 40 * 2000}
+    client.hset(keys.key("default", "stats"), mapping=counted)
+    slow = configured(batch_size=10, rate_limit="5/second", max_in_flight=2)
+    assert etas(client, slow)["one"] == 50  # two at once, two seconds each
+
+
+def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
+    """The newest come last; a terminal is shown the last few, and how many are left out; programs get all."""
+    pipe = client.pipeline(transaction=False)
+    names = [f"run-{n:05}" for n in range(10_000)]
+    for n, run in enumerate(names):
+        pipe.hset(keys.key("default", "run", run), mapping={"total": 1, "issued": 1, "started_at": 1000 + n})
+    pipe.zadd(keys.key("default", "runs"), {run: 1000 + n for n, run in enumerate(names)})
+    pipe.execute()
+    began = time.process_time()
+    assert [run.run for run in Reports(client=client, orgs={"default": ORG}).runs()] == names
+    assert time.process_time() - began < 5  # of the processor; a second on a quiet machine
+    shown = badges("run", "list", env=env).stdout.decode().splitlines()
+    assert shown[0] == "9,950 earlier ones: --json"
+    assert [line.split()[0] for line in shown[-50:]] == names[-50:]
+    assert len(badges_json("run", "list", env=env)) == 10_000
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP])
+def test_the_run_goes_on_when_nobody_looks(
+    client: redis.Redis, env: dict[str, str], end: signal.Signals
+) -> None:
+    """Following only reads: Ctrl-C, or a terminal that is closed, ends it, and nothing else."""
+    bring(client, "spring", 0, 100)
+    ours, theirs = pty.openpty()
+    env |= {"COLUMNS": "150", "TERM": "xterm"}
+    shown = b""
+    with subprocess.Popen(
+        FOLLOW, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as running:
+        os.close(theirs)
+        try:
+            deliver(client)
+            while b"10/100" not in shown or b"a second" not in shown or b"to go" not in shown:
+                shown += os.read(ours, 4096)
+            if end == signal.SIGHUP:
+                os.close(ours)
+            running.send_signal(end)
+            assert running.wait(20) == (0 if end == signal.SIGINT else 1)
+            while end == signal.SIGINT and b"the run goes on" not in shown:
+                shown += os.read(ours, 4096)
+        finally:
+            running.kill()
+            if end == signal.SIGINT:
+                os.close(ours)
+    assert b"Traceback" not in shown
+    deliver(client)
+    assert Reports(client=client, orgs={"default": ORG}).run("spring").states() == [80, 0, 0, 20, 0]
+
+
+def test_following_for_a_program_that_goes_away(client: redis.Redis, env: dict[str, str]) -> None:
+    """``badges run follow --json | head`` ends without a word; every line holds the whole progress."""
+    bring(client, "spring", 0, 100)
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(FOLLOW)} --json | head -2"],
+        env=env,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["queued"], first["eta_s"]) == (second["queued"], second["eta_s"]) == (100, 2)
+    assert done.stderr == b""

@@ -1,0 +1,61 @@
+"""The goals of the benchmark, and whether a run met them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from stage import Performance
+
+CEILINGS = ("httpx", "httpx-async")
+TIMES_FASTER = {"celery-batches": 10, "celery-item": 20}
+SHARE_OF_CEILING = 0.6
+SHARE_OF_XADD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal: in words, what is wanted, what was measured."""
+
+    words: str
+    wanted: str
+    measured: str
+    met: bool
+
+
+def at_most(words: str, measured: float, limit: float, unit: str = "") -> Goal:
+    """Return a goal that is met by not exceeding the limit."""
+    return Goal(words, f"≤ {limit:,.4g}{unit}", f"{measured:,.3g}{unit}", measured <= limit)
+
+
+def at_least(words: str, measured: float, limit: float, unit: str = "") -> Goal:
+    """Return a goal that is met by reaching the limit."""
+    return Goal(words, f"≥ {limit:,.4g}{unit}", f"{measured:,.3g}{unit}", measured >= limit)
+
+
+def of_throughput(typical_runs: Sequence[Performance]) -> Iterator[Goal]:
+    """Compare this project with the others and with the ceiling, within one run of the benchmark."""
+    for latency in sorted({run.latency_ms for run in typical_runs}):
+        runs = {run.contender: run for run in typical_runs if run.latency_ms == latency}
+        if not (ours := runs.get("badges")):
+            continue
+        at = f"vendor {latency:g} ms"
+        for name, times in TIMES_FASTER.items():
+            if other := runs.get(name):
+                for words, speed in _SPEEDS.items():
+                    yield at_least(f"{words} over {name}, {at}", speed(ours) / speed(other), times, " times")
+        if ceiling := max((runs[name].per_second for name in CEILINGS if name in runs), default=0):
+            share = 100 * ours.per_second / ceiling
+            yield at_least(f"share of the bare httpx ceiling, {at}", share, 100 * SHARE_OF_CEILING, " %")
+
+
+def of_enqueueing(enqueued_per_second: float, xadd_per_second: float) -> Goal:
+    """Compare enqueueing with a bare pipelined XADD loop of the same payload."""
+    words = f"enqueueing ({enqueued_per_second:,.0f}/s) against pipelined XADD ({xadd_per_second:,.0f}/s)"
+    return at_least(words, 100 * enqueued_per_second / xadd_per_second, 100 * SHARE_OF_XADD, " %")
+
+
+_SPEEDS: dict[str, Callable[[Performance], float]] = {
+    "items/s": lambda run: run.per_second,
+    "items per CPU-second": lambda run: run.per_cpu_second,
+}

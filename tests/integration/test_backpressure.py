@@ -1,0 +1,209 @@
+"""The promise that producers wait, or are refused, before Redis falls over; nothing is lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import redis
+from support import badge, configured, item, wait_for
+
+from worker import BadgeQueue, keys
+from worker.config import Org, Settings
+from worker.connection import Connection
+from worker.errors import NoRoom
+from worker.outcome import Signal, Verdict
+from worker.policy import Isolate, Retry
+from worker.producer import Enqueued, Intake, Waiting, accept, sources, total
+from worker.queue import Batch, Item, Queue, Sent
+
+MOST = 1000
+ORG = configured(max_queued=MOST, batch_size=100)
+"""An org in whose queue there is room for no more than one chunk."""
+
+
+def invalid(n: int) -> Item:
+    """Return a row that could not be read."""
+    return Item(f"invalid-{n}", str(n), ["o", "customerId", "m", "is missing", "w", "{}"], kind="invalid")
+
+
+def queued(client: redis.Redis) -> list[str]:
+    """Return the ids in the queue, oldest first."""
+    return [str(job_id) for job_id in client.lrange(keys.key("default", "queue"), 0, -1)]
+
+
+def enqueue(queue: Queue, first: int, past: int, *, org: Org = ORG, urgent: bool = False) -> str:
+    """Enqueue jobs by their numbers; the call is named after them."""
+    items = [item(n) for n in range(first, past)]
+    return queue.enqueue(org, run=f"r{first}", items=items, call=f"{first}-{past}", urgent=urgent)
+
+
+def claim(queue: Queue, batch: str = "batch") -> Batch:
+    """Take a batch off the queue: that makes room."""
+    claimed = queue.claim(ORG, batch)
+    assert isinstance(claimed, Batch)
+    return claimed
+
+
+@contextmanager
+def memory(client: redis.Redis, most: str) -> Iterator[None]:
+    """Give the server no more memory than that."""
+    client.config_set("maxmemory", most)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", "0")
+
+
+def test_a_full_queue_takes_nothing_of_a_call_and_says_why(queue: Queue, client: redis.Redis) -> None:
+    """Not a record, not a run, not a count is left of what was refused, not even of a part that had room."""
+    enqueue(queue, 0, MOST - 3)
+    before = sorted(map(str, client.scan_iter()))
+    with pytest.raises(NoRoom, match=r"queue of org default is full: 997 jobs wait .* MAX_QUEUED is 1,000"):
+        enqueue(queue, MOST, MOST + 4)
+    assert sorted(map(str, client.scan_iter())) == before
+    assert enqueue(queue, MOST, MOST + 3) == "aaa"
+    assert len(queued(client)) == MOST
+
+
+def test_the_same_call_is_accepted_once_there_is_room(queue: Queue, client: redis.Redis) -> None:
+    """A refusal is not what a repeated call is answered with; once accepted, its answer stays the same."""
+    enqueue(queue, 0, MOST)
+    for _ in range(2):
+        with pytest.raises(NoRoom):
+            enqueue(queue, MOST, MOST + 100)
+    claim(queue)
+    assert enqueue(queue, MOST, MOST + 100) == "a" * 100
+    assert enqueue(queue, MOST, MOST + 100) == "a" * 100
+    assert len(queued(client)) == MOST
+
+
+def test_what_is_known_or_invalid_needs_no_room(queue: Queue) -> None:
+    """A file that was imported before passes through a full queue, and so do rows that are never queued."""
+    enqueue(queue, 0, MOST)
+    again = [*(item(n) for n in range(MOST - 1)), invalid(1)]
+    assert queue.enqueue(ORG, run="again", items=again, call="again") == "d" * (MOST - 1) + "i"
+    with pytest.raises(NoRoom):
+        queue.enqueue(ORG, run="again", items=[*again[1:], item(MOST)], call="one is new")
+
+
+def test_a_bound_that_was_lowered_lets_known_jobs_pass(queue: Queue) -> None:
+    """More may wait than is allowed by now; what is known is a duplicate all the same."""
+    wide = configured(max_queued=2 * MOST)
+    enqueue(queue, 0, MOST, org=wide)
+    enqueue(queue, MOST, MOST + 500, org=wide)
+    assert queue.enqueue(ORG, run="again", items=[item(0), invalid(1)], call="again") == "di"
+    with pytest.raises(NoRoom, match="1,500 jobs wait"):
+        enqueue(queue, 2 * MOST, 2 * MOST + 1)
+
+
+@pytest.mark.parametrize("place", ["urgent", "retry", "isolate"])
+def test_every_place_where_jobs_wait_counts(queue: Queue, place: str) -> None:
+    """Urgent ones, those that wait to be tried again, and what is left of a refused batch."""
+    enqueue(queue, 0, 100, urgent=place == "urgent")
+    if place != "urgent":
+        batch = claim(queue)
+        again = (
+            Retry(600, "503", "busy", spends_attempt=True) if place == "retry" else Isolate(0, 1, "400", "")
+        )
+        verdict = Verdict((), Signal.OK, "", "")
+        queue.settle(ORG, batch, [again] * 100, verdict=verdict, sent=Sent("200", 1))
+    enqueue(queue, 100, MOST)
+    with pytest.raises(NoRoom, match="1,000 jobs wait"):
+        enqueue(queue, MOST, MOST + 1)
+
+
+def test_each_org_has_a_bound_of_its_own(queue: Queue) -> None:
+    """One org's full queue holds no other org up."""
+    enqueue(queue, 0, MOST)
+    assert enqueue(queue, 0, MOST, org=configured(name="other", max_queued=MOST)) == "a" * MOST
+
+
+# -- those who hand in more than one call takes
+
+
+def take(queue: Queue, count: int, *, wait: bool) -> Iterator[Enqueued]:
+    """Hand in badges, all in one."""
+    return accept(queue, ORG, sources(map(badge, range(count)), "c"), Intake("r", "c", wait=wait))
+
+
+def test_who_waits_goes_on_where_there_is_room(queue: Queue, client: redis.Redis) -> None:
+    """Before each pause it is said what is waited for, and in the end everything was accepted once."""
+    chunks = take(queue, MOST + 150, wait=True)
+    assert next(chunks).accepted == MOST
+    for _ in range(2):
+        waiting = next(chunks)
+        assert isinstance(waiting, Waiting)
+        assert "1,000 jobs wait" in waiting.why
+        assert total("r", [waiting]) == Enqueued("r")
+    claim(queue, "one"), claim(queue, "two")
+    assert next(chunks).accepted == 150
+    assert next(chunks, None) is None
+    assert len(queued(client)) == MOST - 200 + 150
+
+
+def test_who_does_not_wait_is_told_what_was_accepted(queue: Queue, client: redis.Redis) -> None:
+    """The error counts it; handing in the same again, once there is room, accepts the rest."""
+    with pytest.raises(NoRoom, match=r"1,000 were accepted before that; .* again later is safe") as caught:
+        list(take(queue, MOST + 50, wait=False))
+    assert caught.value.accepted == MOST
+    claim(queue)
+    assert total("r", take(queue, MOST + 50, wait=False)).accepted == MOST + 50
+    assert len(queued(client)) == MOST - 100 + 50
+
+
+def test_a_python_producer_chooses(client: redis.Redis, queue: Queue, connection: Connection) -> None:
+    """``BadgeQueue.enqueue`` refuses by default, and waits where that is wanted."""
+    settings = Settings(max_queued=MOST, data_dir=Path("/nowhere"))
+    producer = BadgeQueue(settings=settings, connection=connection)
+    producer.enqueue(map(badge, range(MOST)))
+    with pytest.raises(NoRoom):
+        producer.enqueue([badge(MOST)])
+    done: list[Enqueued] = []
+    thread = Thread(target=lambda: done.append(producer.enqueue([badge(MOST)], wait=True)))
+    thread.start()
+    claim(queue)
+    wait_for(lambda: done, what="accepted once there is room")
+    thread.join()
+    assert done[0].accepted == 1
+    assert len(queued(client)) == MOST - 100 + 1
+
+
+# -- a Redis that is full itself
+
+
+def test_a_full_redis_is_waited_for_alike(queue: Queue, client: redis.Redis) -> None:
+    """Producers wait, or are refused, with what to do about it; nothing is half accepted."""
+    chunks = take(queue, MOST, wait=True)
+    with memory(client, "1"):
+        waiting = next(chunks)
+        assert isinstance(waiting, Waiting)
+        assert "Redis is full (maxmemory): give it more" in waiting.why
+        with pytest.raises(NoRoom, match="maxmemory") as caught:
+            list(take(queue, 1, wait=False))
+        assert caught.value.accepted == 0
+        assert not client.keys("{badges:default}*")
+    assert next(chunks).accepted == MOST
+    assert len(queued(client)) == MOST
+
+
+def test_a_redis_that_fills_up_half_way(queue: Queue, client: redis.Redis) -> None:
+    """What was accepted before it was full is in the queue, whole; handing in all again adds the rest."""
+    used = int(client.info("memory")["used_memory"])
+    with memory(client, str(used + 2_000_000)), pytest.raises(NoRoom, match="maxmemory") as caught:
+        total("r", accept(queue, configured(), sources(map(badge, range(50_000)), "c"), Intake("r", "c")))
+    accepted = caught.value.accepted
+    assert 0 < accepted < 50_000
+    assert accepted == len(queued(client)) == len(client.keys(keys.key("default", "job") + "*"))
+    done = total("r", accept(queue, configured(), sources(map(badge, range(50_000)), "c"), Intake("r", "d")))
+    assert done.accepted + done.duplicates == 50_000
+    assert len(set(queued(client))) == len(queued(client)) == 50_000
+
+
+def test_items_that_repeat_themselves_never_wait_for_ever(queue: Queue) -> None:
+    """A chunk of one badge a thousand times fits into an empty queue, whatever it is counted as."""
+    same = [Item(item(1).id, str(n), item(1).fields) for n in range(MOST)]
+    assert queue.enqueue(ORG, run="r", items=same, call="c") == "a" + "d" * (MOST - 1)

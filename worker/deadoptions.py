@@ -1,0 +1,55 @@
+"""The options that say which dead letters a command is about."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from worker.asked import since_ms
+from worker.deadlist import Filter
+from worker.desk import AnyOrg
+from worker.job import DeadKind
+
+_FILTER = {
+    "org": AnyOrg,
+    "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
+    "run": Annotated[str | None, typer.Option(help="Only of this run.")],
+    "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
+    "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
+    "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],
+    "job": Annotated[str | None, typer.Option(help="Only this job.")],
+    "since": Annotated[
+        str | None, typer.Option(help="Only those that died since: 90m, 12h, 7d, or a date with offset.")
+    ],
+}
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a filter in place of its parameter ``which``."""
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        its = {name: given.pop(name) for name in _FILTER}
+        its["since_ms"] = _since_ms(its.pop("since"))
+        command(which=Filter(**its), **given)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "which"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _FILTER.items()
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
+    return with_options
+
+
+def _since_ms(text: str | None) -> int | None:
+    try:
+        return None if text is None else since_ms(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--since {error}") from None
