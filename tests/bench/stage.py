@@ -118,18 +118,18 @@ def _end(running: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def vendor(latency_ms: float) -> Iterator[tuple[str, int]]:
+def vendor(*latency_ms: float) -> Iterator[tuple[str, int]]:
     """Run a fresh vendor; yields its base URL and its pid."""
-    command = [sys.executable, str(PROGRAMS.parent / "stub.py"), "--latency-ms", str(latency_ms)]
+    command = [sys.executable, str(PROGRAMS.parent / "stub.py"), "--latency-ms", *map(str, latency_ms)]
     with program(command, dict(os.environ)) as running:
         assert running.stdout
         yield f"http://127.0.0.1:{running.stdout.readline().strip()}", running.pid
 
 
-def books(url: str) -> dict[str, int]:
+def books(url: str) -> dict[str, Any]:
     """Ask the vendor what it was asked for."""
     with urllib.request.urlopen(url + "/", timeout=10) as answer:  # noqa: S310 - loopback
-        totals: dict[str, int] = json.load(answer)
+        totals: dict[str, Any] = json.load(answer)
     return totals
 
 

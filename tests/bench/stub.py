@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import re
+import time
 from typing import Any
 
 _ITEM = re.compile(rb'"badgeMetaId":\s*"([^"]+)",\s*"customerId":\s*(\d+)')
@@ -27,12 +29,14 @@ class Books:
 
     def __init__(self) -> None:
         self.requests = self.items = 0
+        self.arrived: list[tuple[float, int]] = []  # monotonic seconds, items
         self.customers: set[bytes] = set()
 
-    def answer(self, body: bytes) -> bytes:
+    def answer(self, body: bytes, arrived_s: float) -> bytes:
         """Issue what a call asks for, and return the rows."""
         found = _ITEM.findall(body)
         self.requests += 1
+        self.arrived.append((arrived_s, len(found)))
         self.customers.update([customer for _, customer in found])
         rows = [
             _ROW % (badge, customer, self.items + n, n) for n, (badge, customer) in enumerate(found, start=1)
@@ -41,18 +45,19 @@ class Books:
         return b"[" + b",".join(rows) + b"]"
 
     def count(self) -> bytes:
-        """Return the totals: more items than different customers were issued twice."""
+        """Return the totals: more items than different customers were issued twice; and what came when."""
         totals = {"requests": self.requests, "items": self.items, "different": len(self.customers)}
-        return json.dumps(totals).encode()
+        return json.dumps(totals | {"arrived": self.arrived}).encode()
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
-    def __init__(self, books: Books, latency_s: float) -> None:
+    def __init__(self, books: Books, latency_s: tuple[float, float]) -> None:
         self._books, self._latency_s = books, latency_s
         self._loop = asyncio.get_running_loop()
         self._waiting = bytearray()
+        self._arrived_s = 0.0
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,6 +66,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer each request that is whole, pipelined ones too."""
+        if not self._waiting:
+            self._arrived_s = time.monotonic()
         self._waiting += data
         while (head := self._waiting.find(b"\r\n\r\n")) >= 0:
             length = _LENGTH.search(self._waiting, 0, head)
@@ -73,15 +80,15 @@ class Connection(asyncio.Protocol):
             self._reply(body, is_count=is_count)
 
     def _reply(self, body: bytes, *, is_count: bool) -> None:
-        answer = self._books.count() if is_count else self._books.answer(body)
+        answer = self._books.count() if is_count else self._books.answer(body, self._arrived_s)
         whole = _HEAD % (200 if is_count else 201, len(answer)) + answer
-        if is_count or not self._latency_s:
+        if is_count or not self._latency_s[1]:
             self._transport.write(whole)
         else:
-            self._loop.call_later(self._latency_s, self._transport.write, whole)
+            self._loop.call_later(random.uniform(*self._latency_s), self._transport.write, whole)
 
 
-async def serve(latency_s: float) -> None:
+async def serve(latency_s: tuple[float, float]) -> None:
     """Serve on a free port of loopback, which is printed, until the process is ended."""
     books = Books()
     loop = asyncio.get_running_loop()
@@ -92,5 +99,8 @@ async def serve(latency_s: float) -> None:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--latency-ms", type=float, default=0)
-    asyncio.run(serve(arguments.parse_args().latency_ms / 1000))
+    arguments.add_argument(
+        "--latency-ms", type=float, nargs="+", default=[0], help="of all answers, or FROM TO"
+    )
+    latencies = [ms / 1000 for ms in arguments.parse_args().latency_ms]
+    asyncio.run(serve((latencies[0], latencies[-1])))
