@@ -32,7 +32,7 @@ class Row:
 
 def rows_of(body: Any) -> list[Row]:
     """Read the answer's rows; beside real ones, what can't be read is a row too, and tells nothing."""
-    if isinstance(body, Mapping) and isinstance(data := body.get("data"), Mapping) and data:
+    if isinstance(body, dict) and isinstance(data := body.get("data"), dict) and data:
         body = [body]
     if not isinstance(body, list) or not any(map(_is_row, body)):
         return []
@@ -41,13 +41,13 @@ def rows_of(body: Any) -> list[Row]:
 
 
 def _is_row(row: Any) -> bool:
-    return isinstance(row, Mapping) and ("data" in row or "errors" in row)
+    return isinstance(row, dict) and ("data" in row or "errors" in row)
 
 
 def _row(row: Mapping[str, Any]) -> Row:
     data = row.get("data")
     bare = not data
-    data = data if isinstance(data, Mapping) else {}
+    data = data if isinstance(data, dict) else {}
     badge, customer = _text(data.get("badgeMetaId")), _text(data.get("customerId"))
     owner = (badge, customer) if badge and customer else None
     request_id = data.get("requestId")
@@ -79,10 +79,12 @@ def _row_outcome(row: Mapping[str, Any], data: Mapping[str, Any]) -> Outcome:
 
 def error_in(errors: Any) -> tuple[str, str] | None:
     """Read ``errors`` as null, an object (both doc), an array of objects (its siblings'), or text."""
+    if errors is None:
+        return None
     if isinstance(errors, list):
         # No deeper: nesting without end must not end the worker's stack.
         return next((found for found in map(error_in, errors) if found), None) if _is_flat(errors) else None
-    if isinstance(errors, Mapping):
+    if isinstance(errors, dict):
         code, message = _text(errors.get("code")), errors.get("message")
         if not code and not message:
             return None
@@ -96,11 +98,13 @@ def _is_flat(errors: list[Any]) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return plain(str(value), 64).strip() or None
+    if not isinstance(value, str):
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            return None
+        value = str(value)
+    return plain(value, 64).strip() or None
 
 
 def _number(value: Any) -> float | None:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_process_shutdown
+from celery.signals import celeryd_init, setup_logging, worker_init, worker_process_shutdown
 from kombu import Exchange
 from kombu import Queue as MessageQueue
 
@@ -21,9 +21,10 @@ from worker import logs, tracing
 from worker.auth import Authenticator
 from worker.client import VendorClient
 from worker.config import Settings
-from worker.connection import Connection
+from worker.connection import NO_BROKER, Connection
 from worker.delivery import Delivery
 from worker.doubt import DoubtChecker
+from worker.errors import ConfigError, NewerStore, StoreError
 from worker.queue import Queue
 from worker.seats import Seats
 
@@ -69,7 +70,7 @@ def services() -> Services:
 
 @cache
 def _services_of(_: int) -> Services:
-    queue, client = Queue(connection().client()), VendorClient()
+    queue, client = Queue(connection().client(), replicas=settings().replicas), VendorClient()
     auth = Authenticator(queue=queue, client=client)
     return Services(
         settings(),
@@ -80,13 +81,23 @@ def _services_of(_: int) -> Services:
     )
 
 
+def _broker(connection: Connection) -> str:
+    if not connection.broker_url:
+        raise ConfigError(NO_BROKER)
+    return connection.broker_url
+
+
 def _celery_settings() -> dict[str, Any]:
     return {
-        "broker_url": connection().broker_url,
+        "broker_url": _broker(connection()),
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,  # one that refuses a command, being full, is lost for a while
         "worker_consumer": "worker.consumer:Consumer",
-        "broker_transport_options": {"visibility_timeout": 3600, "socket_keepalive": True},
+        "broker_transport_options": {
+            "visibility_timeout": 3600,
+            "socket_keepalive": True,
+            **connection().broker_options,
+        },
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_default_queue": DEFAULT_QUEUE,
@@ -96,6 +107,8 @@ def _celery_settings() -> dict[str, Any]:
         ],
         "task_routes": {name: {"queue": DELIVER_QUEUE} for name in ("badges.deliver", "badges.check")},
         "worker_prefetch_multiplier": 1,
+        # None at all where that can be had: what a full worker has fetched, no other one can begin.
+        "worker_disable_prefetch": _broker(connection()).startswith(("redis", "sentinel")),
         "worker_hijack_root_logger": False,
         "worker_send_task_events": True,
         "task_send_sent_event": True,
@@ -106,6 +119,16 @@ def _celery_settings() -> dict[str, Any]:
 
 app = Celery("badges", include=["worker.tasks"])
 app.add_defaults(_celery_settings)
+
+
+@worker_init.connect
+def _refuse_newer(**_: Any) -> None:
+    try:
+        services().queue.store.refuse_newer()
+    except NewerStore as error:
+        raise SystemExit(f"badges: {error}") from None
+    except StoreError:
+        return  # it is away: the first sweep looks again
 
 
 @worker_process_shutdown.connect

@@ -253,8 +253,13 @@ def resume(org: OneOrg = DEFAULT_ORG) -> None:
     with desk() as here:
         mine = here.org(org)
         audit.begin(here.queue, org, audit.action_id("resume"), by=audit.os_user())
-        resumed = here.queue.resume(mine)
-    screen.out.print(f"{org} goes on" if resumed else f"{org} was not paused")
+        was = here.queue.resume(mine)
+    said = {
+        "paused": "goes on",
+        "closed": "was not paused, but closed for a while: it goes on now",
+        "probing": "was not paused, but sent one job at a time, to see how the vendor is: it goes on in full",
+    }
+    screen.out.print(f"{org} {said.get(was, 'was not paused')}")
 
 
 @cli.command("audit")

@@ -39,37 +39,51 @@ TOO_LATE = "too_late"
 class Fence:
     """When a request may still leave, by ``steady_s()``.
 
-    From ``late_from`` on its slot of the rate limit must be moved first (``retime`` answers whether it
-    could be); after ``send_by`` nothing may leave, since others may have given the batch up.
+    Later than ``slack_s`` after its ``slot`` in the rate limit, the slot must be moved first (``retime``
+    answers whether it could be); after ``send_by`` nothing may leave, since others may have given the batch
+    up. One that was held up between that look and the socket moves its slot once it has left.
     """
 
-    late_from: float
+    slot: float
+    slack_s: float
     send_by: float
     retime: Callable[[], bool]
 
 
-OPEN_FENCE = Fence(math.inf, math.inf, lambda: True)
+OPEN_FENCE = Fence(math.inf, 0, math.inf, lambda: True)
 
 
 class _TooLateError(Exception):
     """The time to send had passed; nothing was sent."""
 
 
-@dataclass(slots=True)
 class _Progress:
     """Watches the transport: did any byte of the request leave? May any leave now?"""
 
-    fence: Fence
-    sent: bool = False
+    def __init__(self, fence: Fence) -> None:
+        self.sent = False
+        self._fence = fence
+        self._late_from = fence.slot + fence.slack_s
+        self._left_at = 0.0
 
     async def __call__(self, event: str, _: Mapping[str, Any]) -> None:
+        """Take note of a step of the transport, right before or after it."""
         if event.endswith("send_request_headers.started"):
             # The last thing before the socket: looked at any earlier, it would leave time to be suspended in.
-            if steady_s() > self.fence.late_from and not await asyncio.to_thread(self.fence.retime):
-                raise _TooLateError
-            if steady_s() > self.fence.send_by:
-                raise _TooLateError
+            await self._pass_fence()
             self.sent = True
+        elif event.endswith("send_request_headers.complete"):
+            self._left_at = steady_s()
+        elif event.endswith("send_request_body.complete") and self._left_at > self._late_from:
+            await asyncio.to_thread(self._fence.retime)
+
+    async def _pass_fence(self) -> None:
+        if (now := steady_s()) > self._late_from:
+            if not await asyncio.to_thread(self._fence.retime):
+                raise _TooLateError
+            self._late_from = now + self._fence.slack_s
+        if steady_s() > self._fence.send_by:
+            raise _TooLateError
 
 
 class VendorClient:

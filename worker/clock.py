@@ -8,12 +8,16 @@ believes that rather than a clock that leapt ahead.
 from __future__ import annotations
 
 import time
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from functools import partial
 
 # Keeps counting while the machine is suspended, where the system has such a clock.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # How much more an org's clock may show than expected: less than that is a slow network, not a step.
 SLACK_US = 250_000
 DRIFT = 0.001  # of the time since it was heard of last
+KEPT, RECENT_S = 32, 5.0  # calls, and how long what one told is not yet worn by drift
 
 
 def steady_s() -> float:
@@ -21,20 +25,43 @@ def steady_s() -> float:
     return time.clock_gettime(_STEADY)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a call told of an org's clock; it was read between ``asked_at`` and ``replied_at``."""
+
+    clock_s: float
+    asked_at: float
+    replied_at: float
+
+
 class OrgClocks:
-    """What the org's clocks showed last, by the time the calls were made that told so."""
+    """What the orgs' clocks showed to the last calls."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, tuple[float, float]] = {}
+        self._heard: dict[str, deque[_Heard]] = defaultdict(partial(deque, maxlen=KEPT))
 
-    def heard(self, org: str, clock_us: float, *, asked_at: float) -> None:
+    def heard(self, org: str, clock_us: int, *, asked_at: float) -> None:
         """Note what an org's clock showed to a call made at ``asked_at``, by ``steady_s()``."""
-        self._heard[org] = clock_us, asked_at
+        self._heard[org].append(_Heard(clock_us / 1e6, asked_at, steady_s()))
 
     def expected(self, org: str) -> dict[str, tuple[int, int]]:
         """Return ``cfg.clock`` for the gate: what the clock shows by now, by how much it may show more."""
-        if org not in self._heard:
+        if not self._heard[org]:
             return {}
-        clock_us, asked_at = self._heard[org]
-        since_us = (steady_s() - asked_at) * 1e6
-        return {"clock": (round(clock_us + since_us), round(SLACK_US + since_us * DRIFT))}
+        last = self._heard[org][-1]
+        since_s = steady_s() - last.asked_at
+        return {"clock": (round((last.clock_s + since_s) * 1e6), round(SLACK_US + since_s * DRIFT * 1e6))}
+
+    def when(self, org: str, clock_us: int) -> tuple[float, float]:
+        """Return between which two times, by ``steady_s()``, the org's clock will show that.
+
+        Each call tells it as well as it was fast; of the last seconds' calls the narrowest bounds count.
+        """
+        heard, clock_s = list(self._heard[org]), clock_us / 1e6
+        last = heard[-1]
+        recent = [one for one in heard if last.replied_at - one.replied_at < RECENT_S]
+        earliest = max(one.asked_at - one.clock_s for one in recent)
+        latest = min(one.replied_at - one.clock_s for one in recent)
+        if earliest > latest:  # it was set in the meantime
+            earliest, latest = last.asked_at - last.clock_s, last.replied_at - last.clock_s
+        return clock_s + earliest, clock_s + latest

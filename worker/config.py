@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import os
 import re
+import time
 import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+import structlog
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -34,8 +36,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from worker.badge import EpochUnit
 from worker.errors import ConfigError
 
+log = structlog.get_logger()
+
 PREFIX = "BADGES_"
 DEFAULT_ORG = "default"
+FAULT_EVERY_S = 10.0
 SECRETS = (
     *("redis_url", "broker_url", "basic_password", "basic_token", "oauth_key", "oauth_secret"),
     "intake_keys",
@@ -187,8 +192,12 @@ class Settings(Org, BaseSettings):
 
     redis_url: SecretStr | None = Field(default=None, description="None: the embedded server")
     broker_url: SecretStr | None = Field(default=None, description="None: the same Redis")
+    replicas: int = Field(
+        default=0, ge=0, le=9, description="Replicas that must have what is accepted and claimed"
+    )
     data_dir: Path = Path(".badges")
     orgs_file: Path | None = None
+    heartbeat_file: Path | None = Field(default=None, description="Touched as long as nothing is stuck")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -231,14 +240,13 @@ class Settings(Org, BaseSettings):
         """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.
 
         A table stands for itself: it inherits nothing from the environment, least of all credentials.
-        The file, and those that hold secrets, are read anew whenever they have changed.
+        The file, and those that hold secrets, are read anew whenever they have changed. As long as that
+        fails, all stays as it was read last, and an error in the log says so now and then.
 
         Raises:
-            ConfigError: a file can't be read, or a table is wrong.
+            ConfigError: a file can't be read, or a table is wrong, and it is the first time.
         """
-        values = {name: getattr(self, name) for name in Org.model_fields}
-        default = Org(**values | {k: v for k, v in _secret_files().items() if k in Org.model_fields})
-        return {DEFAULT_ORG: default} | (_orgs_file(self.orgs_file).read() if self.orgs_file else {})
+        return _orgs_of(self).read()
 
     def org(self, name: str) -> Org:
         """Return one org.
@@ -258,6 +266,44 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         return _secret_files()
+
+
+class _Orgs:
+    """The orgs as they were read last without a fault: whoever saves half a file stops no delivery."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._orgs: dict[str, Org] = {}
+        self._said_at = -FAULT_EVERY_S
+
+    def read(self) -> dict[str, Org]:
+        """Return all of them by name."""
+        file = self._settings.orgs_file
+        try:
+            default = _default_org(self._settings, tuple(_secret_files().items()))
+            self._orgs = {DEFAULT_ORG: default} | (_orgs_file(file).read() if file else {})
+        except ConfigError as error:
+            if not self._orgs:
+                raise
+            self._say(error)
+        return self._orgs
+
+    def _say(self, error: ConfigError) -> None:
+        if time.monotonic() - self._said_at >= FAULT_EVERY_S:
+            self._said_at = time.monotonic()
+            log.error("settings.unreadable", reason=str(error), using="what was read last")
+
+
+_orgs_of = lru_cache(maxsize=8)(_Orgs)
+
+
+@lru_cache(maxsize=8)
+def _default_org(settings: Settings, secrets: tuple[tuple[str, str], ...]) -> Org:
+    values = {name: getattr(settings, name) for name in Org.model_fields}
+    try:
+        return Org(**values | {name: secret for name, secret in secrets if name in Org.model_fields})
+    except ValidationError as error:
+        raise ConfigError(_explain(error, PREFIX)) from None
 
 
 def _secret_files() -> dict[str, str]:
@@ -296,18 +342,23 @@ class _OrgsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._as_of: dict[str, tuple[int, ...]] = {}
-        self._orgs: dict[str, Org] = {}
+        self._found: dict[str, Org] | ConfigError = {}
 
     def read(self) -> dict[str, Org]:
         """Return its orgs by name."""
         if not self._as_of or self._as_of != {file: _stamp(file) for file in self._as_of}:
             as_of = {str(self._path): _stamp(str(self._path))}
-            tables = _read_tables(self._path)
-            for table in tables.values():
-                as_of |= {str(f): _stamp(str(f)) for name, f in table.items() if name.endswith("_file")}
-            self._orgs = {name: _org_of(self._path, name, table) for name, table in tables.items()}
+            try:
+                tables = _read_tables(self._path)
+                for table in tables.values():
+                    as_of |= {str(f): _stamp(str(f)) for name, f in table.items() if name.endswith("_file")}
+                self._found = {name: _org_of(self._path, name, table) for name, table in tables.items()}
+            except ConfigError as error:
+                self._found = error
             self._as_of = as_of
-        return self._orgs
+        if isinstance(self._found, ConfigError):
+            raise ConfigError(str(self._found))
+        return self._found
 
 
 _orgs_file = cache(_OrgsFile)

@@ -42,7 +42,7 @@ class Consumer(consumer.Consumer):
     def ensure_connected(self, conn: Connection) -> Connection:
         """Connect, with a channel that refuses what can't be read as a message at all."""
         transport: Any = conn.transport
-        if issubclass(transport.Channel, Channel):
+        if issubclass(getattr(transport, "Channel", object), Channel):
             transport.Channel = _refusing(transport.Channel)
         connected: Connection = super().ensure_connected(conn)
         return connected

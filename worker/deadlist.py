@@ -119,7 +119,7 @@ def rows(reports: Reports, which: Filter) -> Iterator[dict[str, Any]]:
     """Yield the dead letters that fit as ``badges results`` shows jobs."""
     for _, page in pages(reports, which):
         for job_id, record in reports.records(page[0].org, [it.id for it in page]) if page else ():
-            if record["s"] == State.DEAD:
+            if record.get("s") == State.DEAD:
                 yield result_row(page[0].org, job_id, record)
 
 

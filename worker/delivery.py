@@ -103,13 +103,13 @@ class Delivery:
         self, org: Org, batch: Batch, credentials: Credentials, asked_at: float
     ) -> tuple[Reply | NoReply, Sent] | Wait:
         """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
-        send_in_s = max(0.0, batch.send_in_s)
         fence = Fence(
-            late_from=asked_at + send_in_s + guard_s(org),
-            send_by=asked_at + send_in_s + SEND_WINDOW_S,
+            slot=batch.slot_from,
+            slack_s=guard_s(org) / 2,  # the other half is for the way to the socket
+            send_by=max(asked_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
         )
-        time.sleep(send_in_s)
+        time.sleep(max(0.0, batch.send_at - steady_s()))
         started = time.monotonic()
         with tracing.span(
             org.api_method, kind="client", url__full=f"{org.api_base_url}{org.api_path}"

@@ -52,4 +52,5 @@ def desk() -> Iterator[Desk]:
     """Open the configured Redis, or the embedded server, for as long as the block lasts."""
     settings = load_settings()
     with Connection.open(settings) as connection, connection.client() as client:
-        yield Desk(settings, connection, Queue(client), Reports(client=client, orgs=settings.orgs()))
+        queue = Queue(client, replicas=settings.replicas)
+        yield Desk(settings, connection, queue, Reports(client=client, orgs=settings.orgs()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal
 
 import kombu
@@ -21,12 +22,14 @@ from redis.retry import Retry
 from worker import keys
 from worker.client import VendorClient
 from worker.config import Org, Settings, unknown_settings
-from worker.connection import OLDEST_REDIS, Connection
+from worker.connection import NO_BROKER, OLDEST_REDIS, Connection, is_cluster
 from worker.errors import BadgesError
 from worker.orgcheck import Finding, check_org, check_settings, is_local, skew
 from worker.queue import Queue
 from worker.status import Survey
+from worker.store import servers
 
+PLAIN_TEXT = ("redis", "redis+sentinel", "redis+cluster", "sentinel", "amqp", "pyamqp")
 SKEW_S = 1.0
 OVERDUE_S = 10.0
 FULL, NEARLY_FULL = 0.95, 0.8
@@ -49,27 +52,31 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
     except BadgesError as error:
         yield Finding("redis", "fail", str(error), "or give BADGES_REDIS_URL")
         return
-    with connection, connection.client() as client:
-        client.set_retry(Retry(ConstantBackoff(0.1), 1))
+    with connection:
         yield from _transport("redis", connection.url)
         try:
+            client = connection.client()
+            client.set_retry(Retry(ConstantBackoff(0.1), 1))
             info = client.info()
-        except RedisError as error:
+        except (RedisError, BadgesError) as error:
             cure = "start it, or correct BADGES_REDIS_URL; without it nothing else can be told"
             yield Finding("redis", "fail", str(error), cure)
             yield from _broker(connection)
             return
-        yield from _redis(client, info, connection)
-        yield from _broker(connection)
-        yield _workers(client)
-        yield from _orgs(client, orgs, everything=org is None)
+        with client:
+            yield from _redis(client, info, connection)
+            if settings.replicas:
+                yield _replicas(info, settings.replicas)
+            yield from _broker(connection)
+            yield _workers(client)
+            yield from _orgs(client, orgs, everything=org is None)
 
 
 # -- Redis
 
 
 def _transport(check: str, url: str) -> Iterator[Finding]:
-    if not is_local(url) and url.partition("://")[0] in ("redis", "amqp", "pyamqp"):
+    if not is_local(url) and url.partition("://")[0] in PLAIN_TEXT:
         detail = f"{check} on another machine without TLS: jobs and tokens can be read on the way"
         yield Finding(f"{check} TLS", "warn", detail, "use rediss:// or amqps://")
 
@@ -84,12 +91,13 @@ def _redis(client: redis.Redis, info: Mapping[str, Any], connection: Connection)
         f"{where} answers, version {version}" + ("" if new else ": too old for WAITAOF"),
         "" if new else "use Redis 7.2 or later, or Valkey",
     )
-    yield _persistence(client, info)
-    yield _eviction(info)
-    yield _memory(info)
-    if int(info.get("cluster_enabled", 0)) and connection.broker_url == connection.url:
-        cure = "set BADGES_BROKER_URL to a broker of its own"
-        yield Finding("redis cluster", "fail", "a cluster can't be Celery's broker as well", cure)
+    for name, server in servers(client).items():
+        its = server.info()
+        for finding in (_persistence(server, its), _eviction(its), _memory(its)):
+            yield replace(finding, check=f"{finding.check} {name}".strip())
+    if int(info.get("cluster_enabled", 0)) and not is_cluster(connection.url):
+        cure = "write redis+cluster:// in BADGES_REDIS_URL, and another BADGES_BROKER_URL"
+        yield Finding("redis cluster", "fail", "it is a node of a Cluster, of which it has a part", cure)
     yield _scripts(client)
     yield _clock(client)
 
@@ -155,10 +163,21 @@ def _clock(client: redis.Redis) -> Finding:
 # -- broker and workers
 
 
+def _replicas(info: Mapping[str, Any], wanted: int) -> Finding:
+    there = int(info.get("connected_slaves", 0))
+    detail = f"{there} of the {wanted} that BADGES_REPLICAS asks for"
+    cure = "" if there >= wanted else "start more: without them nothing is accepted, and nothing sent"
+    return Finding("redis replicas", "fail" if cure else "ok", detail, cure)
+
+
 def _broker(connection: Connection) -> Iterator[Finding]:
+    if not connection.broker_url:
+        cure = "without one, no worker starts; whoever only hands in needs none"
+        yield Finding("broker", "fail", NO_BROKER, cure)
+        return
     if connection.broker_url != connection.url:
         yield from _transport("broker", connection.broker_url)
-    quick = {"socket_connect_timeout": 3, "socket_timeout": 3}
+    quick = {"socket_connect_timeout": 3, "socket_timeout": 3, **connection.broker_options}
     try:
         with kombu.Connection(connection.broker_url, connect_timeout=3, transport_options=quick) as broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=5)
@@ -170,12 +189,16 @@ def _broker(connection: Connection) -> Iterator[Finding]:
 
 def _workers(client: redis.Redis) -> Finding:
     """Count those that were heard of lately, and see whether what is due is taken."""
-    pool = client.zrange(keys.POOL, int(time.time() * 1000), "+inf", byscore=True)
+    now_ms = int(time.time() * 1000)
+    pool = client.zrange(keys.POOL, now_ms, "+inf", byscore=True)
+    own = client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
     due = client.zrange(keys.WAKE, 0, 0, withscores=True)
     overdue_s = time.time() - float(due[0][1]) / 1000 if due else 0.0
-    if not pool:
+    if not (pool or own):
         return Finding("workers", "warn", "no worker is alive: nothing is sent", "start one: badges worker")
-    alive = f"{len(pool)} alive: " + ", ".join(sorted(str(worker).rpartition(" ")[0] for worker in pool))
+    names = sorted(str(worker).rpartition(" ")[0] for worker in pool)
+    names += [f"one for org {org!s} alone" for org in own]
+    alive = f"{len(names)} alive: {', '.join(names)}"
     if overdue_s > OVERDUE_S:
         detail = f"{alive}; yet an org has waited {overdue_s:.0f} s to be looked at"
         return Finding("workers", "warn", detail, "see the workers' logs")

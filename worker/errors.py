@@ -5,6 +5,7 @@
     ├── FileError            a file to import can't be read at all
     ├── EmbeddedServerError  the embedded server can't be started or reached
     ├── StoreError           Redis can't do what was asked of it
+    │   ├── NewerStore       a newer version of this program changed what is in Redis
     │   ├── NotDurable       what was written can't be made durable in time
     │   └── NoRoom           the queue holds as many jobs as it may, or Redis all that it can
     ├── ScriptError          one of our scripts failed: a bug
@@ -33,6 +34,10 @@ class EmbeddedServerError(BadgesError):
 
 class StoreError(BadgesError):
     """Redis refused or could not be reached; nothing was half done."""
+
+
+class NewerStore(StoreError):  # noqa: N818 - reads as what is the case, as below
+    """What is in Redis was changed by a newer version of this program, and must be left alone."""
 
 
 class NotDurable(StoreError):  # noqa: N818 - reads as what is the case, like KeyError's cousins in httpx

@@ -270,7 +270,8 @@ def serve(
     orgs = settings.orgs()
     callers = Anyone(settings.org(alone)) if alone else Callers(orgs)
     limit = CallLimit.parse(client, rate)
-    service = Service(Queue(client), Reports(client=client, orgs=orgs), callers, limit)
+    queue = Queue(client, replicas=settings.replicas)
+    service = Service(queue, Reports(client=client, orgs=orgs), callers, limit)
     app = create_app(service, orgs.values())
     serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready)
 

@@ -75,15 +75,20 @@ FIELDS = {
     "j": "a second earnedBadgeId: the badge was issued twice",
     "R": "replayed_as: the job that took its place",
     "O": "replay_of: the dead letter whose place it took",
+    "V": "SCHEMA, where it takes more than the first version to read this record",
     "w": "the item as it came in, as JSON, where it was invalid; longer than the others, and bounded",
     "W": "the row as it was written, where no item could be read from it; bounded as well",
     "H": "how many calls issued nothing",
     "T": "traceparent: the context of the enqueueing, only where it was traced",
 }
+# The newest version of a record that this program reads. It writes "V" only into one that an older program
+# would misread; an older one leaves that alone (``newer`` in ``scripts/_common.lua``), and so do we.
+SCHEMA = 1
 # "h0" to "h9" are the last attempts that issued nothing: "at_ms batch status code".
 HISTORY_LENGTH = 10
 VALUE_BYTES = 64
 TEXT_PIECES = 4
+NEWER = "newer"  # what is shown instead of a state, where we can't read the record
 LONGEST_LETTER = 4  # in UTF-8, bytes
 RAW_BYTES = 2000
 
@@ -176,7 +181,7 @@ def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, An
         "org": org,
         "badgeMetaId": record.get("b"),
         "customerId": int(record["c"]) if "c" in record else None,
-        "state": State(record["s"]).word,
+        "state": NEWER if is_newer(record) else State(record["s"]).word,
         "attempts": int(record.get("a", 0)),
         "earnedBadgeId": record.get("i"),
         "issuedId": record.get("I"),
@@ -188,6 +193,16 @@ def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, An
         "enqueued_at": iso_time(record.get("t")),
         "finished_at": iso_time(record.get("f")),
     }
+
+
+def is_newer(record: Mapping[str, str]) -> bool:
+    """Say whether only a newer version of this program can read a record."""
+    return int(record.get("V", 1)) > SCHEMA
+
+
+def readable(record: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what we can read of a record: of one that is newer, little more than that."""
+    return {name: record[name] for name in "Vr" if name in record} if is_newer(record) else record
 
 
 def iso_time(at_ms: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """Every Redis key, in one place.
 
 All keys of an org share the hash slot ``{badges:<org>}``, so that one script may touch them all on a
-Redis Cluster as well. Three keys stand outside, in a slot of their own: they belong to no org.
+Redis Cluster as well. A few stand outside, in a slot of their own: they belong to no org.
 
     per org
     j:<id>        hash   the record: the only truth about a job (``job.FIELDS``)
@@ -32,8 +32,10 @@ Redis Cluster as well. Three keys stand outside, in a slot of their own: they be
     token         hash   the OAuth token that all processes share
 
     outside
+    {badges}:schema string the version of the structures, where it isn't 1 (``Store.refuse_newer``)
     {badges}:wake  zset  org -> when to look at it next, ms: a hint, not a truth
     {badges}:bell  list  one element when the earliest hint moved ahead
+    {badges}:asked hash  org -> whether a message for it waits to be begun, see ``take_due.lua``
     {badges}:orgs  set   every org that ever had a job
     {badges}:sweep string held by the worker that looks for lost hints, for some seconds
     {badges}:seats zset  "org id" of deliveries going on -> until when at the latest, ms
@@ -63,8 +65,10 @@ _PLAIN = (
     "audits",
 )
 
+SCHEMA = "{badges}:schema"
 WAKE = "{badges}:wake"
 BELL = "{badges}:bell"
+ASKED = "{badges}:asked"
 ORGS = "{badges}:orgs"
 SWEEP = "{badges}:sweep"
 SEATS = "{badges}:seats"

@@ -54,7 +54,7 @@ class BadgeQueue:
     def __init__(self, *, settings: Settings, connection: Connection) -> None:
         self._settings = settings
         self._connection = connection
-        self._queue = Queue(connection.client())
+        self._queue = Queue(connection.client(), replicas=settings.replicas)
 
     @classmethod
     def from_env(cls) -> Self:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from worker import keys
 from worker.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.config import Org
-from worker.job import DeadKind, State, badge_fields, badge_of, content_hash
+from worker.job import DeadKind, State, badge_fields, badge_of, content_hash, is_newer
 from worker.producer import Enqueued, Intake, Noted
 from worker.queue import CHUNK, Queue
 from worker.report import cell, invalid_item
@@ -92,6 +92,9 @@ def _judge(row: Row, record: dict[str, str], org: Org) -> _Mended | Noted | None
         return Noted(where, "org", f"it belongs to another org: import it with --org {its_org}", "conflict")
     if not record:
         reason = "no such job is known any more: whether it was issued can't be told, so nothing was done"
+        return Noted(where, "job_id", reason, "conflict")
+    if is_newer(record):
+        reason = "a newer version of this program wrote it: mend it with that one"
         return Noted(where, "job_id", reason, "conflict")
     badge = parse_item(_item(row, record), strict_dates=org.strict_dates)
     changed = _changed(row, badge, record)

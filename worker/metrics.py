@@ -185,10 +185,10 @@ class BadgesCollector(Collector):
     def _read(self) -> Iterator[Metric]:
         pipe = self._client.pipeline(transaction=False)
         pipe.smembers(keys.ORGS)
-        pipe.info("memory")
         pipe.zrange(keys.WAKE, 0, 0, withscores=True)
         pipe.zrange(keys.POOL, int(time.time() * 1000), "+inf", byscore=True)
-        known, memory, due, pool = pipe.execute()
+        known, due, pool = pipe.execute()
+        memory = self._client.info("memory")  # a Cluster's pipeline takes only what has a key
         orgs = self._orgs()
         states = self._survey.states({str(org): orgs.get(org) for org in sorted({*known, *orgs})})
         yield from _server(memory, due, pool)

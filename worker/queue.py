@@ -42,13 +42,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The jobs that one PUT carries, to be sent in ``send_in_s`` seconds and no earlier."""
+    """The jobs that one PUT carries, to be sent at ``send_at`` by ``steady_s()``, and no earlier.
+
+    Its slot in the limit lies between ``slot_from`` and ``send_at``.
+    """
 
     id: str
     jobs: tuple[Job, ...]
-    send_in_s: float
+    send_at: float
     more: bool
     look_at_ms: int
+    slot_from: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,9 @@ def new_id() -> str:
 class Queue:
     """All orgs' jobs in one Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
         self.client = client
-        self.store = Store(client)
+        self.store = Store(client, replicas=replicas)
         self._known: set[str] = set()
         self._clocks = OrgClocks()
 
@@ -140,8 +144,10 @@ class Queue:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
             NotDurable: the server didn't confirm in time; calling again is safe.
             StoreError: Redis refused or can't be reached; calling again is safe.
+            NewerStore: a newer version of this program changed what is in Redis.
         """
         if org.name not in self._known:
+            self.store.refuse_newer()
             with reaching("orgs"):
                 self.client.sadd(keys.ORGS, org.name)
             self._known.add(org.name)
@@ -177,7 +183,9 @@ class Queue:
         if "jobs" not in answer:
             return Wait(answer["why"], answer["at"], answer["check"])
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
-        return Batch(batch, jobs, answer["send_in_us"] / 1e6, answer["more"], answer["at"])
+        slot_us = int(answer["clock"]) + int(answer["send_in_us"])
+        slot_from, send_at = self._clocks.when(org.name, slot_us)
+        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from)
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
@@ -243,7 +251,12 @@ class Queue:
         return bool(self.store.durably("resolve", [keys.slot(org.name)], [job_id, ttl_ms(org), action]))
 
     def audit(self, org: str, action: str, fields: Sequence[str], *, kept: int) -> None:
-        """Write into the org's audit trail what somebody is about to do; returns when it is durable."""
+        """Write into the org's audit trail what somebody is about to do; returns when it is durable.
+
+        Raises:
+            NewerStore: a newer version of this program changed what is in Redis.
+        """
+        self.store.refuse_newer()
         self.store.durably("audit", [keys.slot(org)], [action, list(fields), kept])
 
     # -- doubt
@@ -291,11 +304,11 @@ class Queue:
         """Let no further batch start; answers whether the org was open."""
         return bool(self.store.call("pause", [keys.slot(org)], [why, reason]))
 
-    def resume(self, org: Org) -> bool:
-        """Let batches start again; answers whether the org was paused."""
-        paused = bool(self.store.call("resume", [keys.slot(org.name)], []))
+    def resume(self, org: Org) -> str:
+        """Let batches start again; answers what the org was: paused, closed, probing, or "": open."""
+        was = str(self.store.call("resume", [keys.slot(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
-        return paused
+        return was
 
     # -- waking up
 
@@ -306,9 +319,18 @@ class Queue:
 
     def take_due(self, *, ahead_ms: int) -> tuple[list[tuple[str, str]], float | None]:
         """Take the orgs that are due, each with its new time, and say in how many seconds the next one is."""
-        answer = self.store.call("take_due", [keys.WAKE], [ahead_ms])
+        answer = self.store.call("take_due", [keys.WAKE, keys.ASKED], [ahead_ms, ""])
         wait_s = None if answer["wait_ms"] < 0 else answer["wait_ms"] / 1000
         return [(org, str(int(at))) for org, at in answer.get("due", [])], wait_s
+
+    def take(self, org: str, *, ahead_ms: int) -> str | None:
+        """Take one org, due or not; return its new time, or ``None`` while a message for it still waits."""
+        due = self.store.call("take_due", [keys.WAKE, keys.ASKED], [ahead_ms, org]).get("due")
+        return str(int(due[0][1])) if due else None
+
+    def begin(self, org: str, *, seen: str) -> bool:
+        """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
+        return bool(self.store.call("begin", [keys.ASKED], [org, seen, new_id()]))
 
     def _gate(self, org: Org, **more: int) -> dict[str, Any]:
         return gate_config(org, **more) | self._clocks.expected(org.name)

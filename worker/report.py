@@ -48,7 +48,7 @@ def reason(job_id: str, record: Mapping[str, str]) -> str | None:
     """Say in words why a job isn't issued, and what can be done about it."""
     code, message = record.get("o", ""), text_of(record, "m") or ""
     what = f"{message} ({code})" if message else code
-    match State(record["s"]):
+    match record.get("s"):
         case State.RETRYING:
             return f"waits for its next attempt: {what}"
         case State.DEAD if "R" in record:

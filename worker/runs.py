@@ -12,7 +12,7 @@ import redis
 from worker import keys
 from worker.config import Org
 from worker.errors import ConfigError, NotFound
-from worker.job import DeadKind, State, iso_time
+from worker.job import DeadKind, State, iso_time, readable
 from worker.report import report_row
 from worker.status import Survey
 
@@ -109,7 +109,7 @@ class Reports:
             NotFound: no org has such a job, or its result has expired.
         """
         for name in self.org_names(org):
-            record = self._hash(keys.key(name, "job", job_id))
+            record = readable(self._hash(keys.key(name, "job", job_id)))
             if record:
                 return report_row(name, job_id, record) | _details(record)
         raise NotFound(f"there is no job {job_id!r}, or its result has expired")
@@ -190,7 +190,7 @@ class Reports:
             yield from (str(job_id) for job_id in page)
             at += PAGE
 
-    def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
         page: list[str] = []
         for job_id in ids:
@@ -200,11 +200,12 @@ class Reports:
                 page = []
         yield from self._fetch(org, page)
 
-    def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         pipe = self._client.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(keys.key(org, "job", job_id))
-        yield from ((i, record) for i, record in zip(ids, pipe.execute(), strict=True) if record)
+        found = zip(ids, pipe.execute(), strict=True)
+        yield from ((job_id, readable(record)) for job_id, record in found if record)
 
     def _progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""

@@ -8,14 +8,16 @@ counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from redis.exceptions import RedisError
 
 from worker import keys
 from worker.config import Org
 from worker.queue import SEND_WINDOW_S, Queue, new_id
 from worker.store import reaching
 
-ALIVE_S = 20.0  # a worker that hasn't been heard of for so long has no places
+ALIVE_MS = 20_000  # a worker that hasn't been heard of for so long has no places
 
 
 class Seats:
@@ -23,23 +25,24 @@ class Seats:
 
     def __init__(self, *, queue: Queue) -> None:
         self._queue = queue
+        self._left: list[str] = []
 
     def offer(self, worker: str, places: int) -> None:
         """Say that a worker is alive and how many batches it can have at once; to be repeated."""
         with reaching("pool"):
-            now_s, _ = self._queue.client.time()
-            self._queue.client.zadd(keys.POOL, {f"{worker} {places}": (now_s + ALIVE_S) * 1000})
+            until_ms = self._queue.store.now_ms(keys.POOL) + ALIVE_MS
+            self._queue.client.zadd(keys.POOL, {f"{worker} {places}": until_ms})
 
     def offer_own(self, org: str) -> None:
         """Say that a worker is alive that serves this org alone; to be repeated."""
         with reaching("pool"):
-            now_s, _ = self._queue.client.time()
-            self._queue.client.zadd(keys.OWN, {org: (now_s + ALIVE_S) * 1000})
+            until_ms = self._queue.store.now_ms(keys.OWN) + ALIVE_MS
+            self._queue.client.zadd(keys.OWN, {org: until_ms})
 
     def served(self) -> tuple[set[str], bool]:
         """Return the orgs that have workers of their own, and whether any worker serves the others."""
         with reaching("pool"):
-            now_ms = self._queue.client.time()[0] * 1000
+            now_ms = self._queue.store.now_ms(keys.POOL)
             own = self._queue.client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
             return {str(org) for org in own}, self._queue.client.zcount(keys.POOL, now_ms, "+inf") > 0
 
@@ -53,6 +56,7 @@ class Seats:
             yield org.max_in_flight
             return
         seat = new_id()
+        self._give_back()
         with reaching("seats"):
             probing = self._queue.client.hexists(keys.key(org.name, "gate"), "probing")
         hold_ms = int((SEND_WINDOW_S + org.http_timeout_s + SEND_WINDOW_S) * 1000)
@@ -61,6 +65,13 @@ class Seats:
         try:
             yield min(int(share), org.max_in_flight)
         finally:
-            with reaching("seats"):
-                name = f"{org.name} {seat}"
+            self._left.append(f"{org.name} {seat}")
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back the places that were left; while Redis is away they stay for the next time."""
+        for name in list(self._left):
+            with suppress(RedisError):
                 self._queue.client.zrem(keys.SEATS, name, f"{name} probing")
+                with suppress(ValueError):  # another thread has given it back as well
+                    self._left.remove(name)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
 from worker import keys
 from worker.config import Limit, Org
@@ -128,7 +129,7 @@ class Survey:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._gauge = Store(client).script("gauge")
+        self._store = Store(client)
 
     def states(self, orgs: Mapping[str, Org | None]) -> list[OrgState]:
         """Return each org's state; the settings are ``None`` of one that isn't configured.
@@ -139,11 +140,11 @@ class Survey:
         if not orgs:
             return []
         now_ms = time.time() * 1000
-        pipe = self._client.pipeline(transaction=False)
-        for name, settings in orgs.items():
-            self._ask(pipe, name, settings, now_ms)
-        with reaching("status"):
-            replies = pipe.execute(raise_on_error=False)
+        replies = self._replies(orgs, now_ms)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            with reaching("status"):
+                self._store.load("gauge")
+            replies = self._replies(orgs, now_ms)
         width = len(replies) // len(orgs)
         found = [replies[at : at + width] for at in range(0, len(replies), width)]
         ages = self._ages_s(dict(zip(orgs, (reply[1:3] for reply in found), strict=True)), now_ms)
@@ -152,11 +153,18 @@ class Survey:
             for (name, settings), reply in zip(orgs.items(), found, strict=True)
         ]
 
+    def _replies(self, orgs: Mapping[str, Org | None], now_ms: float) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for name, settings in orgs.items():
+            self._ask(pipe, name, settings, now_ms)
+        with reaching("status"):
+            return list(pipe.execute(raise_on_error=False))
+
     def _ask(self, pipe: Any, name: str, settings: Org | None, now_ms: float) -> None:
         if settings is None:
-            pipe.echo("")
+            pipe.exists(keys.slot(name))  # stands in its place
         else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
-            self._gauge([keys.slot(name)], [json.dumps(gate_config(settings))], client=pipe)
+            self._store.add(pipe, "gauge", [keys.slot(name)], [gate_config(settings)])
         for lane in ("urgent", "queue"):
             pipe.lindex(keys.key(name, lane), 0)
         for lane in ("urgent", "queue"):

@@ -2,36 +2,80 @@
 
 Every call may be repeated by the client library when a reply was lost; each script's header says what
 the repetition answers. What the scripts are for is said in ``queue.py``.
+
+In a Cluster, each org is on one node, and what belongs to none of them on one too (``keys.py``). A script
+goes to that node's own client: WAITAOF and WAIT tell something only on the connection that the script used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
 from typing import Any
 
 import redis
-from redis.commands.core import Script
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.cluster import RedisCluster
+from redis.exceptions import (
+    AskError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
 
-from worker import keys
-from worker.errors import NoRoom, NotDurable, ScriptError, StoreError
+from worker import job, keys
+from worker.errors import NewerStore, NoRoom, NotDurable, ScriptError, StoreError
 
 DURABLE_WITHIN_MS = 2000
+SCHEMA = 1  # of the structures; who changes one raises keys.SCHEMA first, and so keeps older programs out
+TRIES = 3  # of a script that the server doesn't know
 FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
 
 _SHARED = ("_common.lua", "_gate.lua")
 
 
-class Store:
-    """The scripts of one Redis."""
+class Cluster(RedisCluster):
+    """A client of a Redis Cluster whose errors are those of any other Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, *, retry: Retry, **options: Any) -> None:
+        with _plain_errors():
+            super().__init__(retry=retry, **options)
+        self._find_nodes = self.nodes_manager.initialize
+        # Where redis-py looks for the nodes anew, it raises an error of another family if none answers.
+        self.nodes_manager.initialize = self.find_nodes  # type: ignore[method-assign]
+
+    def find_nodes(self, *arguments: Any, **options: Any) -> None:
+        """Ask the Cluster anew which node has what."""
+        with _plain_errors():
+            self._find_nodes(*arguments, **options)
+
+    def close(self) -> None:
+        """Close every connection; redis-py's own leaves them open where a URL was given."""
+        self.disconnect_connection_pools()  # type: ignore[no-untyped-call]
+        super().close()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except RedisClusterException as error:
+        raise redis.ConnectionError(str(error)) from error
+
+
+class Store:
+    """The scripts of one Redis; ``replicas`` of it must have what is said to be durable."""
+
+    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
         self.client = client
+        self._replicas = replicas
         self._scripts = {name: _source(name) for name in _script_names()}
         self._shas = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -53,13 +97,33 @@ class Store:
         """
         return _answer(self._run(name, its_keys, args, durably=False)[0])
 
-    def script(self, name: str) -> Script:
-        """Return a script for a pipeline of many calls, which loads it where the server doesn't know it."""
-        return self.client.register_script(self._scripts[name])
+    def add(self, pipe: Any, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> None:
+        """Add a call to a pipeline of many; where a server doesn't know it, ``load`` it, and repeat."""
+        arguments = [_argument(arg) for arg in args]
+        pipe.execute_command("EVALSHA", self._shas[name], len(its_keys), *its_keys, *arguments)
 
-    def load(self) -> int:
-        """Load every script, to see whether the server takes them; return how many there are."""
-        return len([self.client.script_load(text) for text in self._scripts.values()])
+    def load(self, *names: str) -> int:
+        """Load scripts, every one if none is named; return how many these were."""
+        return len([self.client.script_load(self._scripts[name]) for name in names or self._scripts])
+
+    def refuse_newer(self) -> None:
+        """See that this program knows the structures that are in Redis, such as the gate's.
+
+        Raises:
+            NewerStore: a newer one has changed them.
+        """
+        with reaching("the schema"):
+            there = int(self.client.get(keys.SCHEMA) or 1)
+        if there > SCHEMA:
+            raise NewerStore(
+                f"what is in Redis was changed by a newer version of this program (schema {there}, and this "
+                f"one knows {SCHEMA}): install that version here too"
+            )
+
+    def now_ms(self, key: str) -> int:
+        """Return the time of the server that has this key, by which scripts go."""
+        seconds, us = self._server(key).time()
+        return int(seconds) * 1000 + int(us) // 1000
 
     def durably(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script and wait, on the same connection, until what it wrote is on disk.
@@ -67,25 +131,66 @@ class Store:
         Raises:
             NotDurable: it isn't in time; the script was run all the same.
         """
-        replies = self._run(name, its_keys, args, durably=self.keeps_a_log)
+        replies = self._run(name, its_keys, args, durably=True)
         answer = _answer(replies[0])
-        if len(replies) > 1 and (isinstance(replies[1], Exception) or replies[1][0] < 1):
+        kept = replies[1:]
+        if self.keeps_a_log and not _at_least(1, kept.pop(0)):
             raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
+        if kept and not _at_least(self._replicas, kept[0]):
+            wanted = f"{self._replicas} of BADGES_REPLICAS"
+            raise NotDurable(f"{wanted} didn't confirm within {DURABLE_WITHIN_MS} ms to have {name}")
         return answer
 
     def _run(self, name: str, its_keys: Sequence[str], args: Iterable[Any], *, durably: bool) -> list[Any]:
         arguments = [_argument(arg) for arg in args]
-        for _ in range(2):
-            pipe = self.client.pipeline(transaction=False)
+
+        def ask(server: redis.Redis) -> list[Any]:
+            pipe = server.pipeline(transaction=False)
             pipe.evalsha(self._shas[name], len(its_keys), *its_keys, *arguments)
-            if durably:
+            if durably and self.keeps_a_log:
                 pipe.waitaof(1, 0, DURABLE_WITHIN_MS)
+            if durably and self._replicas:
+                pipe.wait(self._replicas, DURABLE_WITHIN_MS)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            if isinstance(replies[0], NoScriptError):
+                server.script_load(self._scripts[name])
+            return replies
+
+        for _ in range(TRIES):
             with reaching(name):
-                replies: list[Any] = pipe.execute(raise_on_error=False)
-                if not isinstance(replies[0], NoScriptError):
-                    return replies
-                self.client.script_load(self._scripts[name])
+                replies = self._at(its_keys[0], ask)
+            if not isinstance(replies[0], NoScriptError):
+                return replies
         raise StoreError(f"Redis keeps forgetting the script {name}; is SCRIPT FLUSH called in a loop?")
+
+    def _at(self, key: str, ask: Callable[[redis.Redis], list[Any]]) -> list[Any]:
+        """Ask the server that has this key; one of a Cluster again, while its nodes fail or change places."""
+        if not isinstance(self.client, Cluster):
+            return ask(self.client)
+        cluster: Cluster = self.client
+
+        def ask_its_node() -> list[Any]:
+            replies = ask(self._server(key))
+            if isinstance(replies[0], AskError):  # the org has moved to another node, or is about to
+                raise redis.ConnectionError(str(replies[0]))
+            return replies
+
+        return list(cluster.retry.call_with_retry(ask_its_node, lambda _: cluster.find_nodes()))
+
+    def _server(self, key: str) -> redis.Redis:
+        if not isinstance(self.client, Cluster):
+            return self.client
+        with _plain_errors():
+            server: redis.Redis = self.client.get_redis_connection(self.client.get_node_from_key(key))
+            return server
+
+
+def servers(client: redis.Redis) -> dict[str, redis.Redis]:
+    """Return the servers that a client writes to, by what to call each: nothing, but in a Cluster."""
+    if not isinstance(client, Cluster):
+        return {"": client}
+    cluster: Cluster = client
+    return {node.name: cluster.get_redis_connection(node) for node in cluster.get_primaries()}
 
 
 @contextmanager
@@ -103,9 +208,16 @@ def _argument(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple | dict) else str(value)
 
 
+def _at_least(number: int, reply: Any) -> bool:
+    """Say whether WAITAOF or WAIT answered that so many have it."""
+    return not isinstance(reply, Exception) and (reply[0] if isinstance(reply, list) else reply) >= number
+
+
 def _answer(reply: Any) -> Any:
     if isinstance(reply, OutOfMemoryError):
         raise NoRoom(FULL) from reply
+    if isinstance(reply, MovedError):
+        raise StoreError("it is a node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL")
     if isinstance(reply, ResponseError) and "script:" in str(reply):
         raise ScriptError(str(reply)) from reply
     if isinstance(reply, Exception):
@@ -123,4 +235,4 @@ def _source(name: str) -> str:
     folder = resources.files("worker").joinpath("scripts")
     flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
     shared = [folder.joinpath(file).read_text() for file in _SHARED]
-    return "\n".join([flags, keys.lua_table(), *shared, body])
+    return "\n".join([flags, keys.lua_table(), f"local SCHEMA = {job.SCHEMA}", *shared, body])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,10 @@ from celery.exceptions import Ignore, Reject
 from structlog.contextvars import bound_contextvars
 
 from worker import audit, deadletters, keys
-from worker.app import app, deliver_queue, services
+from worker.app import Services, app, deliver_queue, services
 from worker.asked import ReplayAsked
 from worker.badge import short_hash
-from worker.config import DEFAULT_ORG
+from worker.config import DEFAULT_ORG, Org
 from worker.delivery import Delivered
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
 from worker.outcome import Signal
@@ -30,26 +31,37 @@ log = structlog.get_logger()
 STORE_PAUSE_S = 2.0
 NO_ROOM_PAUSE_S = 0.2  # shorter, since it holds up deliveries, which make room
 SEAT_WAIT_MS = 200
+TURN_S = 2.0
 ASKED_ONCE_S = 86_400  # longer than any broker delivers a message again
 
 
 @app.task(name="badges.deliver", throws=(DeliveryFailed, StoreError))
 def deliver(org: str, seen: str = "") -> dict[str, Any]:
-    """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``."""
+    """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``.
+
+    With no other org about it goes on for as long as the next batch may start at once, two seconds at most:
+    at high rates a message costs more than a batch.
+    """
     here = services()
-    orgs, mine = here.settings.orgs(), here.settings.org(org)
+    if not here.queue.begin(org, seen=seen):
+        return {"waits_for": "nothing: another delivery began since this one was asked for"}
+    orgs = here.settings.orgs()
+    if org not in orgs:
+        return _left_alone(here.queue, org, seen)
+    mine = orgs[org]
     alone = len(orgs) == 1 or org == app.conf.get("own_org")
+    sent: list[Delivered] = []
+    last: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
     with bound_contextvars(org=org), here.seats.take(mine, alone=alone) as share:
-        done: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
         if share:
-            mine = mine.model_copy(update={"max_in_flight": share})
-            done = here.delivery.deliver(mine, go_on=lambda step: _go_on(here.queue, org, step))
-    if isinstance(done, Delivered):
-        return _counts(done)
-    here.queue.hint(org, done.look_at_ms, seen=seen)
-    if done.check:
-        check.apply_async((org,), queue=_queue_here(org))
-    return {"waits_for": done.why}
+            last = _turn(here, mine.model_copy(update={"max_in_flight": share}), sent, alone=alone)
+    if isinstance(last, Wait):
+        here.queue.hint(org, last.look_at_ms, seen=seen)
+        if last.check:
+            check.apply_async((org,), queue=_queue_here(org))
+        if not sent:
+            return {"waits_for": last.why}
+    return _counts(sent)
 
 
 @app.task(name="badges.check", throws=(StoreError,))
@@ -74,13 +86,15 @@ def enqueue(
     A message that is wrong as a whole (no such org, no list, no name for a run) is refused: an error in the
     log, and a failed task. What is ours to mend makes the message wait: it is the only copy of these jobs.
     """
-    here = services()
     # The same message delivered again is the same call, and the same run.
     call = short_hash(str(self.request.id))
     try:
+        here = services()
         here.settings.orgs()  # if that fails, it is not the message's fault
     except ConfigError as error:
         raise _given_back("enqueue.misconfigured", error, STORE_PAUSE_S) from error
+    except StoreError as error:
+        raise _given_back("enqueue.store_unavailable", error, STORE_PAUSE_S) from error
     try:
         intake = Intake(run or f"task-{call[:8]}", call, urgent=urgent)
         chunks = accept(here.queue, here.settings.org(org), sources(items, call), intake)
@@ -128,8 +142,7 @@ def resume(self: Task[..., Any], org: str = DEFAULT_ORG) -> dict[str, Any]:
     """Let batches of an org start again, as ``badges resume`` does. Delivered twice, it acts once."""
     queue, mine, by = services().queue, services().settings.org(org), _sender(self)
     audit.begin(queue, org, _action("resume", self), by=by)
-    was_paused = queue.resume(mine)
-    return {"org": org, "now": "open", "was": "paused" if was_paused else "open"}
+    return {"org": org, "now": "open", "was": queue.resume(mine) or "open"}
 
 
 @_asked(name="badges.replay")
@@ -175,17 +188,49 @@ def _sender(task: Task[..., Any]) -> str:
     return f"task from {task.request.origin}"
 
 
+def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
+    """Keep the jobs of an org that was taken out of the settings; the sweep looks at it once it is back."""
+    log.warning("delivery.not_configured", org=org, cure="put it back into BADGES_ORGS_FILE")
+    queue.hint(org, -1, seen=seen)
+    return {"waits_for": "a place in BADGES_ORGS_FILE"}
+
+
+def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
+    """Deliver, with no other org about as long as the next batch may start; ``sent`` has all of them."""
+    ends = time.monotonic() + (TURN_S if alone else 0.0)
+    while True:
+        last = here.delivery.deliver(org, go_on=lambda step: _go_on(here.queue, org.name, step))
+        if isinstance(last, Wait):
+            return last
+        sent.append(last)
+        if not last.settled.more:
+            return last
+        if last.verdict.signal is not Signal.OK or time.monotonic() > ends:
+            _start(here.queue, org.name)
+            return last
+
+
 def _go_on(queue: Queue, org: str, step: Batch | Settled) -> None:
-    """Start another delivery if there is more to send now; else, or if it gets lost, look again later.
+    """Start another delivery beside this one if there is more to send; else note when to look again.
 
     Never raises, since the batch that was claimed must go its way; the sweep finds what is lost here.
     """
+    if step.more and isinstance(step, Batch):
+        _start(queue, org)
+    elif not step.more:
+        try:
+            queue.hint(org, step.look_at_ms)
+        except StoreError as error:
+            log.warning("delivery.not_noted", reason=str(error))
+
+
+def _start(queue: Queue, org: str) -> None:
+    """Ask for a delivery, unless one that was asked for waits: that one will see all there is to send."""
     try:
-        queue.hint(org, int(time.time() * 1000) + AHEAD_MS if step.more else step.look_at_ms)
-        if step.more:
-            deliver.apply_async((org,), queue=_queue_here(org), retry=False)
+        if seen := queue.take(org, ahead_ms=AHEAD_MS):
+            deliver.apply_async((org,), {"seen": seen}, queue=_queue_here(org), retry=False)
     except Exception as error:  # noqa: BLE001 - the broker's errors are many
-        log.warning("delivery.not_gone_on", reason=str(error))
+        log.warning("delivery.not_started", reason=str(error))
 
 
 def _queue_here(org: str) -> str:
@@ -193,21 +238,23 @@ def _queue_here(org: str) -> str:
     return deliver_queue(org if org == app.conf.get("own_org") else None)
 
 
-def _counts(done: Delivered) -> dict[str, Any]:
-    """Return what Flower shows of a batch; raise if nothing was issued because the call failed."""
-    settled, sent = done.settled, done.sent
+def _counts(sent: Sequence[Delivered]) -> dict[str, Any]:
+    """Return what Flower shows of what was sent; raise if nothing was issued because the call failed."""
+    last = sent[-1]
     counts = {
-        "jobs": len(done.batch.jobs),
-        "issued": settled.issued,
-        "dead": settled.dead,
-        "retrying": settled.retrying,
-        "queued": settled.queued,
-        "status": sent.status,
-        "elapsed_ms": sent.elapsed_ms,
-        "batch": done.batch.id,  # last: Flower's list shows the beginning
+        "jobs": sum(len(done.batch.jobs) for done in sent),
+        "issued": sum(done.settled.issued for done in sent),
+        "dead": sum(done.settled.dead for done in sent),
+        "retrying": sum(done.settled.retrying for done in sent),
+        "queued": sum(done.settled.queued for done in sent),
+        "status": last.sent.status,
+        "elapsed_ms": last.sent.elapsed_ms,
+        "batch": last.batch.id,  # late: Flower's list shows the beginning
     }
-    if done.verdict.signal is not Signal.OK:
-        raise DeliveryFailed(f"{done.verdict.signal.value}: {done.verdict.reason} {counts}")
+    if len(sent) > 1:
+        counts["batches"] = len(sent)
+    if last.verdict.signal is not Signal.OK:
+        raise DeliveryFailed(f"{last.verdict.signal.value}: {last.verdict.reason} {counts}")
     return counts
 
 

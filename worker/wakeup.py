@@ -18,13 +18,15 @@ from celery import Celery, Task, bootsteps
 from redis.exceptions import RedisError
 
 from worker import keys
-from worker.app import deliver_queue, services
+from worker.app import connection, deliver_queue, services, settings
 from worker.connection import weaknesses
+from worker.errors import StoreError
+from worker.heartbeat import BEAT_S, Heartbeat
 from worker.queue import Queue
 
 log = structlog.get_logger()
 
-AHEAD_MS = 2000  # how soon an org comes up again whose taker crashed
+AHEAD_MS = 500  # how soon an org comes up again whose message got lost, at first
 SWEEP_S = 5.0
 RECOVER_S = 1.0
 
@@ -39,16 +41,19 @@ class WakeUp(threading.Thread):
         self._deliver = deliver
         self._worker, self._places, self._own_org = worker, places, own_org
         self._stopping = threading.Event()
+        self.turned_at = time.monotonic()  # for the heartbeat
 
     def run(self) -> None:
         """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
         next_sweep = 0.0
         self._warn()
         while not self._stopping.is_set():
+            self.turned_at = time.monotonic()
             try:
                 queue = services().queue
                 if time.monotonic() >= next_sweep:
                     self._offer()
+                    queue.store.refuse_newer()
                     next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
                 self._sleep(queue, self._send_due(queue), next_sweep)
@@ -61,7 +66,7 @@ class WakeUp(threading.Thread):
         self._stopping.set()
 
     def _warn(self) -> None:
-        with suppress(RedisError):
+        with suppress(RedisError, StoreError):
             for weakness in weaknesses(services().queue.client):
                 log.warning("redis.weakness", weakness=weakness)
 
@@ -96,7 +101,10 @@ class WakeUp(threading.Thread):
 
 
 def install(app: Celery, deliver: Task[..., Any]) -> None:
-    """Give every worker of the app its thread; a step of the consumer, so that it follows reconnections."""
+    """Give every worker of the app its thread; a step of the consumer, so that it follows reconnections.
+
+    With it comes the heartbeat, which watches both.
+    """
 
     class Step(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -104,14 +112,27 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
             self.thread: WakeUp | None = None
+            self.places = parent.controller.concurrency or 1
+            self.heartbeat = Heartbeat(settings(), connection().client, places=self.places)
 
         def start(self, parent: Any) -> None:
-            places, own_org = parent.controller.concurrency or 1, app.conf.get("own_org")
-            self.thread = WakeUp(deliver, worker=parent.hostname, places=places, own_org=own_org)
+            own_org = app.conf.get("own_org")
+            self.thread = thread = WakeUp(
+                deliver, worker=parent.hostname, places=self.places, own_org=own_org
+            )
             self.thread.start()
+            self.turned()
+            self.timer = parent.timer.call_repeatedly(BEAT_S, self.turned)
+            loops = {"consumer": lambda: self.turned_at, "wake-up": lambda: thread.turned_at}
+            self.heartbeat.watch(loops)
+
+        def turned(self) -> None:
+            self.turned_at = time.monotonic()
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002
+            self.heartbeat.watch({})
             if self.thread:
+                self.timer.cancel()
                 self.thread.stop()
 
     app.steps["consumer"].add(Step)

@@ -9,7 +9,7 @@ from worker.config import Org
 from worker.job import Job, badge_of, text_fields
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 
-HORIZON_US = 50_000  # how far ahead of its time a slot is given out
+HORIZON_US = 100_000  # how far ahead of its time a slot is given out
 GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
 CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor, and between two looks
 MISSING_CODES = frozenset({"1054"})

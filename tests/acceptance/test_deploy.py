@@ -1,8 +1,9 @@
 """What is in ``deploy/`` and ``docker-compose.yml`` does what it promises, without any container engine.
 
 Every service of the compose file is run as the file says: its command, its environment, its health check, in
-the order of its dependencies. Replaced is only what a container would: paths, host names and ports; the
-server's binary is the embedded one's; and a worker's pid, which is not 1 here.
+the order of its dependencies, with a read-only file system. Replaced is only what a container would: paths,
+host names and ports; and the server's binary is the embedded one's. Prometheus runs where its binary is at
+hand; Grafana doesn't.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ DEPLOY = ROOT / "deploy"
 COMPOSE = ROOT / "docker-compose.yml"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::-([^}]*))?\}")
-PORTS = (6379, 8080, 8081, 9808, 5555)
+PORTS = (6379, 8080, 8081, 9808, 5555, 9090)
 KUBERNETES = "1.34"
 SECONDS = re.compile(r"(\d+)s")
+FOLDERS = ("/run/secrets/", "/etc/badges/", "/etc/prometheus/", "/demo/")
+WITH_PROMETHEUS = shutil.which("prometheus") is not None
 
 CLIENT = """\
 #!{python} -IS
@@ -77,6 +80,20 @@ def seconds(text: str) -> int:
     return int(found[1])
 
 
+def image_environment() -> dict[str, str]:
+    """Return what the image itself sets."""
+    names = re.findall(r"(\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text().partition("\nENV PATH=")[2])
+    return dict(names[:3])
+
+
+def can_confine() -> bool:
+    """Say whether a process may have a view of the file system of its own here."""
+    return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+
+
+UNSHARE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -91,11 +108,12 @@ class Machine:
     services: dict[str, Any]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ports: dict[int, int] = field(default_factory=lambda: {port: free_port() for port in PORTS})
+    confines: bool = field(default_factory=can_confine)
 
     def prepare(self, loaded: dict[str, Any]) -> None:
         """Lay out what the file mounts."""
-        for name in ("data", "tmp", "bin", "demo", "run/secrets", "etc/badges"):
-            (self.folder / name).mkdir(parents=True)
+        for name in ("data", "prometheus", "tmp", "bin", *FOLDERS):
+            (self.folder / name.strip("/")).mkdir(parents=True)
         for name, secret in loaded["secrets"].items():
             text = self.native((ROOT / secret["file"]).read_text())
             (self.folder / "run/secrets" / name).write_text(text)
@@ -103,45 +121,67 @@ class Machine:
         (self.folder / "etc/badges/orgs.toml").write_text(orgs)
         shutil.copy(DEPLOY / "redis-acl.conf", self.folder / "etc/badges")
         shutil.copy(DEPLOY / "demo/members.csv", self.folder / "demo")
+        shutil.copy(DEPLOY / "alerts.yml", self.folder / "etc/prometheus")
+        scraped = (DEPLOY / "observability/prometheus.yml").read_text()
+        (self.folder / "etc/prometheus/prometheus.yml").write_text(self.native(scraped))
         (self.folder / "bin/valkey-server").symlink_to(_binary())
         client = self.folder / "bin/valkey-cli"
         client.write_text(CLIENT.format(python=sys.executable, port=self.ports[6379]))
         client.chmod(0o755)
 
-    def native(self, text: str, *, pid: int = 0) -> str:
+    def native(self, text: str) -> str:
         """Replace what is only so in a container."""
-        for path in ("/run/secrets/", "/etc/badges/", "/demo/"):
+        for path in FOLDERS:
             text = text.replace(path, f"{self.folder}{path}")
-        text = re.sub(r"--dir /data\b", f"--dir {self.folder}/data", text)
+        text = re.sub(r"(--dir |tsdb.path=)(/data|/prometheus)\b", rf"\1{self.folder}\2", text)
         text = text.replace("'* -::*'", "127.0.0.1").replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-        text = re.sub(r"(?<=@)redis(?=:)", "127.0.0.1", text)
+        text = re.sub(r"(?<=@)redis(?=:)|\bmetrics(?=:\d)", "127.0.0.1", text)
         for port, free in self.ports.items():
             text = re.sub(rf"\b{port}\b", str(free), text)
-        # A worker that is asked before it listens doesn't hear it: the test waits that out more often.
-        return text.replace("badges-1@", f"badges-{pid}@").replace("--timeout 10", "--timeout 2")
+        return text
 
-    def environment(self, service: str) -> dict[str, str]:
-        """Return exactly what the file gives the service; nothing of this process's own."""
+    def environment(self, service: str, *, as_: str = "") -> dict[str, str]:
+        """Return exactly what file and image give the service; nothing of this process's own."""
         given = self.services[service].get("environment", {})
+        if "build" in self.services[service]:
+            given = image_environment() | given
         path = f"{self.folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        own = {"PATH": path, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
-        return own | {name: self.native(str(text)) for name, text in given.items()}
+        tmp = f"{self.tmp(as_ or service)}/"
+        texts = {name: self.native(re.sub("^/tmp/", tmp, str(text))) for name, text in given.items()}
+        return {"PATH": path, "HOME": "/nonexistent"} | texts
+
+    def tmp(self, name: str) -> Path:
+        """Return what is a process's ``/tmp``, which is all that it may write into, but for a volume."""
+        folder = self.folder / "tmp" / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def confined(self, service: str, name: str) -> list[str]:
+        """Return what makes the file system read-only for a command, as the file says."""
+        if not (self.confines and self.services[service]["read_only"]):
+            return []
+        volumes = [v.split(":")[1] for v in self.services[service].get("volumes", ()) if v[0] not in "./"]
+        writable = [str(self.tmp(name)), *(f"{self.folder}{volume}" for volume in volumes)]
+        binds = "".join(f"mount --bind {folder} {folder} && " for folder in writable)
+        return [*UNSHARE, "sh", "-c", f'{binds}mount -o remount,bind,ro / && cd "$PWD" && exec "$@"', "sh"]
 
     def start(self, service: str, *, as_: str = "") -> subprocess.Popen[bytes]:
         """Start a service once all it depends on is healthy."""
         for needed, how in self.services[service].get("depends_on", {}).items():
             assert how == {"condition": "service_healthy"}
             assert self.is_healthy(needed), f"{service} needs {needed}"
-        with self.log(as_ or service).open("ab") as log:
-            self.running[as_ or service] = subprocess.Popen(
-                [self.native(part) for part in self.services[service]["command"]],
-                env=self.environment(service),
-                cwd=self.folder / "tmp",
+        name, described = as_ or service, self.services[service]
+        command = [*described.get("entrypoint", ()), *described["command"]]
+        with self.log(name).open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                [*self.confined(service, name), *(self.native(part) for part in command)],
+                env=self.environment(service, as_=as_),
+                cwd=self.tmp(name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        return self.running[as_ or service]
+        return self.running[name]
 
     def log(self, name: str) -> Path:
         """Return where the output of a process goes."""
@@ -153,14 +193,14 @@ class Machine:
         if process is None or process.poll() is not None:
             return False
         check = self.services[service]["healthcheck"]
-        kind, *command = [self.native(part, pid=process.pid) for part in check["test"]]
+        kind, *command = [self.native(part) for part in check["test"]]
         if kind == "CMD-SHELL":
             command = ["/bin/sh", "-c", *command]
         try:
             done = subprocess.run(
                 command,
-                env=self.environment(service),
-                cwd=self.folder / "tmp",
+                env=self.environment(service, as_=as_),
+                cwd=self.tmp(as_ or service),
                 capture_output=True,
                 timeout=seconds(check["timeout"]),
                 check=False,
@@ -198,7 +238,7 @@ class Machine:
         done = subprocess.run(
             command,
             env=self.environment("importer"),
-            cwd=self.folder / "tmp",
+            cwd=self.tmp("importer"),
             capture_output=True,
             text=True,
             timeout=60,
@@ -252,11 +292,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         stack.callback(here.end)
         here.start("redis")
         here.await_healthy("redis")
-        others = ["worker", "sandbox", "metrics", "intake", *(["flower"] if find_spec("flower") else [])]
-        for service in others:
-            here.start(service)
-        for service in others:
-            here.await_healthy(service)
+        first = ["worker", "metrics", "intake", *(["flower"] if find_spec("flower") else [])]
+        for services in (first, ["sandbox", *(["prometheus"] if WITH_PROMETHEUS else [])]):
+            for service in services:
+                here.start(service)
+            for service in services:
+                here.await_healthy(service)
         yield here
 
 
@@ -311,32 +352,35 @@ def test_everything_works_under_the_least_rights(machine: Machine) -> None:
         nobody.ping()
 
 
-def test_liveness_means_stuck_and_not_an_outage(machine: Machine) -> None:
-    """The probe fails a worker that doesn't answer, and none for an outage of Redis."""
-    (container,) = _objects()["Deployment", "badges-worker"]["spec"]["template"]["spec"]["containers"]
-    worker, probe = machine.running["worker"], container["livenessProbe"]
-    command = [machine.native(part, pid=worker.pid) for part in probe["exec"]["command"]]
+def test_the_file_system_is_read_only(machine: Machine) -> None:
+    """What the services run on here can be written nowhere but in their ``/tmp`` and their volumes."""
+    if not machine.confines:
+        pytest.skip("this user can't have a view of the file system of its own")
 
-    def alive(**environment: str) -> bool:
-        done = subprocess.run(
-            command,
-            env=machine.environment("worker") | environment,
-            cwd=machine.folder,
-            capture_output=True,
-            timeout=probe["timeoutSeconds"],
-            check=False,
-        )
-        return done.returncode == 0
+    def writes(where: Path) -> bool:
+        command = [*machine.confined("worker", "worker"), "touch", str(where / "there")]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    assert alive()
-    worker.send_signal(signal.SIGSTOP)
-    try:
-        assert not alive()
-    finally:
-        worker.send_signal(signal.SIGCONT)
-    nowhere = machine.folder / "nowhere"
-    nowhere.write_text(f"redis://127.0.0.1:{free_port()}/0")
-    assert alive(BADGES_REDIS_URL_FILE=str(nowhere))
+    assert writes(machine.tmp("worker"))
+    elsewhere = (machine.folder, machine.folder / "data", Path.home(), ROOT)
+    of_root = [where for where in elsewhere if where.stat().st_dev == Path("/").stat().st_dev]
+    assert not any(map(writes, of_root))
+
+
+@pytest.mark.skipif(not WITH_PROMETHEUS, reason="there is no Prometheus on this machine")
+def test_prometheus_scrapes_and_knows_the_rules(machine: Machine) -> None:
+    """What the profile ``observability`` adds reads the metrics, and every rule of ours."""
+
+    def scraped() -> bool:
+        (target,) = json.loads(machine.get(9090, "/api/v1/targets"))["data"]["activeTargets"]
+        return bool(target["health"] == "up")
+
+    wait_for(scraped, what="a scrape")
+    (group,) = json.loads(machine.get(9090, "/api/v1/rules"))["data"]["groups"]
+    assert len(group["rules"]) == len(
+        yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
+    )
+    wait_for(lambda: '"1"' in machine.get(9090, "/api/v1/query?query=badges_up"), what="what was scraped")
 
 
 def test_compose_delivers_scales_survives_and_drains(machine: Machine) -> None:
@@ -368,7 +412,7 @@ def test_compose_delivers_scales_survives_and_drains(machine: Machine) -> None:
     assert left["in_flight"] == 0, "what was sent is settled"
     assert left["dead"] == {"invalid": 2}
     assert machine.issued() - before == 598 + 1500 + 1000 - left["queued"]
-    for service in ("metrics", "intake", "flower", "sandbox"):
+    for service in ("metrics", "intake", "flower", "sandbox", "prometheus"):
         if service in machine.running:
             assert machine.stop(service)[0] in (0, -signal.SIGTERM)
     assert machine.stop("redis") == [0]
@@ -388,24 +432,30 @@ def test_a_service_keeps_the_rules(name: str) -> None:
     loaded = compose()
     service = loaded["services"][name]
     assert "container_name" not in service
-    assert re.search(r":\d[\w.-]*$", service["image"]), "a version, and not the latest"
+    assert re.search(r":v?\d[\w.-]*$", service["image"]), "a version, and not the latest"
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "stop_grace_period" in service
     if name != "importer":  # which ends by itself
         assert {"test", "interval", "timeout", "retries"} <= service["healthcheck"].keys()
+    if name != "redis":
+        assert service["depends_on"]
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     environment = service.get("environment", {})
     secret_settings = [n for n in environment if re.search(r"PASSWORD|SECRET|TOKEN|REDIS_URL", n)]
     assert all(setting.endswith("_FILE") for setting in secret_settings)
     check = service.get("healthcheck", {}).get("test", ())
-    for text in (*environment.values(), *service["command"], *check):
+    for text in (*environment.values(), *service.get("command", ()), *check):
         for secret in re.findall(r"/run/secrets/(\w+)", str(text)):
             assert secret in service["secrets"]
             assert secret in loaded["secrets"]
-    for needed in service.get("depends_on", {}):
-        assert "healthcheck" in loaded["services"][needed]
+    for needed, how in service.get("depends_on", {}).items():
+        assert "test" in loaded["services"][needed]["healthcheck"]
+        assert how == {"condition": "service_healthy"}
+    for volume in service.get("volumes", ()):
+        source = volume.split(":")[0]
+        assert (ROOT / source).exists() if source.startswith(".") else source in loaded["volumes"]
 
 
 def test_a_call_may_end_before_the_worker_must() -> None:
@@ -422,6 +472,43 @@ def test_the_sandbox_of_the_compose_file_may_be_called() -> None:
     Settings(orgs_file=DEPLOY / "demo/orgs.toml").orgs()
 
 
+def test_what_finds_a_stuck_worker_is_the_same_everywhere() -> None:
+    """Compose and Kubernetes run the image's own health check, which ``test_liveness.py`` tries."""
+    (container,) = _objects()["Deployment", "badges-worker"]["spec"]["template"]["spec"]["containers"]
+    text = (DEPLOY / "Dockerfile").read_text()
+    check = json.loads(re.findall(r"HEALTHCHECK .*\\\n +CMD (\[.*\])", text)[0])
+    startup, liveness = container["startupProbe"], container["livenessProbe"]
+    assert startup["exec"]["command"] == liveness["exec"]["command"] == check
+    assert compose()["services"]["worker"]["healthcheck"]["test"] == ["CMD-SHELL", check[-1]]
+    assert "readinessProbe" not in container
+    for unit in ("badges-worker@", "badges-up"):
+        lines = (DEPLOY / f"systemd/{unit}.service").read_text().splitlines()
+        assert {"Type=notify", "NotifyAccess=main", "WatchdogSec=180", "WatchdogSignal=SIGTERM"} <= {*lines}
+
+
+def test_prometheus_and_grafana_find_their_files() -> None:
+    """What Prometheus scrapes and Grafana asks are services of the file; what they load is mounted there."""
+    loaded = compose()["services"]
+    assert loaded["prometheus"]["profiles"] == loaded["grafana"]["profiles"] == ["observability"]
+    folder = DEPLOY / "observability"
+    scraping = yaml.safe_load((folder / "prometheus.yml").read_text())
+    assert scraping.keys() == {"global", "rule_files", "scrape_configs"}
+    (job,) = scraping["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["metrics:9808"]}]
+    assert loaded["metrics"]["command"][-1] == "9808"
+    mounted = {
+        v.split(":")[1]: v.split(":")[0] for s in ("prometheus", "grafana") for v in loaded[s]["volumes"]
+    }
+    assert mounted[f"/etc/prometheus/{scraping['rule_files'][0]}"] == "./deploy/alerts.yml"
+    (source,) = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    assert source["isDefault"], "the dashboard takes the default"
+    (provider,) = yaml.safe_load((folder / "dashboards/badges.yml").read_text())["providers"]
+    assert mounted[f"{provider['options']['path']}/badges.json"] == "./deploy/grafana-dashboard.json"
+    assert mounted["/etc/grafana/provisioning/datasources"] == "./deploy/observability/datasources"
+    assert mounted["/etc/grafana/provisioning/dashboards"] == "./deploy/observability/dashboards"
+
+
 def test_dockerfile_keeps_the_rules() -> None:
     """Several stages, pinned, not root, exec form throughout, a health check, SIGTERM."""
     text = re.sub(r"\\\n", " ", (DEPLOY / "Dockerfile").read_text())
@@ -431,7 +518,12 @@ def test_dockerfile_keeps_the_rules() -> None:
     assert [verb for verb, _ in steps].count("FROM") == 2
     assert ":latest" not in text
     assert re.search(r"ARG PYTHON=3\.11", text)
-    assert "-c deploy/constraints.txt" in text
+    installs = re.findall(r"install (.*?)(?: &&|$)", text, re.MULTILINE)
+    assert all(
+        re.match("--require-hashes -r deploy/requirements|--no-deps /dist/", what) for what in installs
+    )
+    assert len(installs) == 3
+    assert "pip wheel --no-deps --no-build-isolation " in text
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", final["USER"])
     assert json.loads(final["CMD"]) == ["badges", "worker"]
     assert final["STOPSIGNAL"] == "SIGTERM"
@@ -459,6 +551,44 @@ def test_kubernetes_objects_are_valid() -> None:
         if document["apiVersion"].partition("/")[0] not in ("keda.sh", "monitoring.coreos.com"):
             assert validator.validate(document, KUBERNETES, strict=True) == KUBERNETES, kind
     assert {file.name for file in MANIFESTS} == {*_kustomization()["resources"], "kustomization.yaml"}
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl on this machine")
+def test_the_kustomization_renders() -> None:
+    """Every object comes out, and the pods take the settings by their generated name."""
+    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    rendered = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    (settings,) = [name for kind, name in rendered if kind == "ConfigMap"]
+    assert rendered.keys() == {*_objects(), ("ConfigMap", settings)}
+    for (kind, _), document in rendered.items():
+        if kind == "Deployment":
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            assert container["envFrom"] == [{"configMapRef": {"name": settings}}]
+            assert container["image"] == "badge-import-worker:0.1.0"
+
+
+def test_scaling_follows_what_workers_can_help_with() -> None:
+    """The custom kinds keep what KEDA and the Prometheus operator read; scaling asks for batches wanted."""
+    objects = _objects()
+    scaled = objects["ScaledObject", "badges-worker"]
+    assert scaled["apiVersion"] == "keda.sh/v1alpha1"
+    assert scaled["spec"].keys() <= {
+        *("scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval"),
+        *("cooldownPeriod", "fallback", "triggers"),
+    }
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["type"] == "prometheus"
+    assert trigger["metadata"].keys() == {"serverAddress", "query", "threshold"}
+    assert all(isinstance(value, str) for value in trigger["metadata"].values())
+    assert "badges_batches_wanted" in trigger["metadata"]["query"]
+    (worker,) = objects["Deployment", "badges-worker"]["spec"]["template"]["spec"]["containers"]
+    assert worker["command"][-2:] == ["--concurrency", trigger["metadata"]["threshold"]]
+    assert "replicas" not in objects["Deployment", "badges-worker"]["spec"], "KEDA's"
+    monitor = objects["ServiceMonitor", "badges-metrics"]
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert monitor["spec"].keys() == {"selector", "endpoints"}
+    assert monitor["spec"]["endpoints"][0].keys() <= {"port", "path", "interval"}
 
 
 def test_kubernetes_objects_fit_together() -> None:
@@ -497,7 +627,8 @@ def test_kubernetes_objects_fit_together() -> None:
 def test_systemd_unit_keeps_the_rules(unit: Path) -> None:
     """Each restarts, is confined, and drains; nothing but the worker itself is told to stop."""
     text = unit.read_text()
-    for line in ("Type=exec", "Restart=always", "ProtectSystem=strict", "NoNewPrivileges=yes"):
+    assert re.search(r"\nType=(exec|notify)\n", text)
+    for line in ("Restart=always", "ProtectSystem=strict", "NoNewPrivileges=yes"):
         assert f"\n{line}\n" in text
     assert re.search(r"\n(DynamicUser=yes|User=badges)\n", text)
     if "badges-metrics" not in unit.name:
@@ -505,3 +636,16 @@ def test_systemd_unit_keeps_the_rules(unit: Path) -> None:
         assert int(re.findall(r"TimeoutStopSec=(\d+)", text)[0]) > 35
     handed = set(re.findall(r"LoadCredential=(\w+):", text))
     assert set(re.findall(r"%d/(\w+)", text)) == handed
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd on this machine")
+def test_systemd_reads_the_units(tmp_path: Path) -> None:
+    """There is nothing that systemd objects to, with the program where the units say it is."""
+    for unit in sorted((DEPLOY / "systemd").glob("*.service")):
+        text = unit.read_text().replace(
+            "/opt/badges/bin/badges", str(Path(sys.executable).with_name("badges"))
+        )
+        (tmp_path / unit.name).write_text(text)
+        command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), unit.name

@@ -253,6 +253,7 @@ def test_all_of_it_ends_together(tmp_path: Path, sandbox: SandboxServer) -> None
         log = tmp_path / how.name
         with process(UP, env=env | {"FLOWER_BASIC_AUTH": "operator:theirs"}, log=log) as running:
             (where,) = wait_for(lambda log=log: re.findall(r"Flower on (\S+)\n", log.read_text()))
+            wait_for(lambda log=log: "ready." in log.read_text())
             assert "theirs" not in log.read_text(), "a password that was given isn't shown"
             if how is signal.SIGTERM:  # the other one meets Flower where it has hardly begun
                 wait_for(lambda where=where: _answers(where, auth=("operator", "theirs")))

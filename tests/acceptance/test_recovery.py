@@ -187,7 +187,7 @@ def test_redis_full(place: Place) -> None:
         used = int(place.client.info("memory")["used_memory"])
         place.client.config_set("maxmemory", used + 400_000)
         large = rows_of(5000, first=10_001)
-        done = badges("import", "-", "--run", "large", env=place.env, stdin=large, expect=1)
+        done = badges("import", "-", "--run", "large", "--no-wait", env=place.env, stdin=large, expect=1)
         assert b"Redis is full" in done.stderr
         assert b"Traceback" not in done.stderr
         place.client.config_set("maxmemory", 1)  # not a byte left, whatever expires

@@ -61,7 +61,7 @@ SCENARIOS = (
     Scenario("20/second", 40, workers=6, groups=2, kills=True),
     Scenario("500/second", 20),
     Scenario("100/minute,5/second", 130),
-    Scenario("20/second,items:100/second", 30, batch_size=7),
+    Scenario("20/second,items:100/second", 30, batch_size=10),
 )
 QUICK = (Scenario("20/second", 8, workers=4, groups=2, kills=True),)
 
@@ -89,10 +89,16 @@ class Kept:
     def row(self) -> str:
         """Return its row of the table."""
         cells = (
-            self.scenario.words, self.limit, f"{self.calls:,}", f"{self.allowed:,}", f"{self.most_sent:,}",
-            f"{self.most_arrived:,}", f"{self.used:.1%}", f"{self.jitter_ms:.1f} of {self.guard_ms:.0f}",
+            self.scenario.words,
+            self.limit,
+            f"{self.calls:,}",
+            f"{self.allowed:,}",
+            f"{self.most_sent:,}",
+            f"{self.most_arrived:,}",
+            f"{self.used:.1%}",
+            f"{self.jitter_ms:.1f} of {self.guard_ms:.0f}",
             "yes" if self.holds else "NO",
-        )  # fmt: skip
+        )
         return "| " + " | ".join(cells) + " |"
 
 
@@ -134,7 +140,7 @@ def judge(scenario: Scenario, sent: Sequence[float], arrived: Sequence[tuple[flo
                 sum(steady) / (limit.count * over_s / limit.window_s),
                 (max(transit) - min(transit)) * 1000,
                 limit.window_s * GUARD * 1000,
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -102,6 +102,8 @@ def program(
             yield running
         finally:
             _end(running)
+            if running.stdout:
+                running.stdout.close()
 
 
 def _end(running: subprocess.Popen[str]) -> None:

@@ -73,6 +73,7 @@ def scene(queue: Queue) -> Batch:
     ]
     queue.enqueue(ORG, run="r", items=letters, call="scene2")
     queue.audit("default", "noted", ["by", "me", "count", "0"], kept=9)  # and whoever acts counts here
+    queue.take("default", ahead_ms=0)
     batch = queue.claim(ORG, "sent")
     assert isinstance(batch, Batch)
     return batch
@@ -106,6 +107,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call("take_seat", [keys.SEATS, keys.POOL], ["o", "c", 60_000, 0]),
+    "begin": lambda q, _: q.store.call("begin", [keys.ASKED], ["default", "9000000000000", "c"]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),
     "hint": lambda q, _: q.hint("default", 17),

@@ -228,15 +228,16 @@ def test_a_result_that_expired_is_passed_over(queue: Queue, client: redis.Redis)
 # -- more, and when to look again
 
 
-def test_who_frees_the_last_place_sends_for_another(queue: Queue) -> None:
-    """Where the cap held others up, ``more`` says so; where it didn't, a claim has sent for it already."""
+def test_who_has_settled_hears_whether_another_batch_may_start(queue: Queue) -> None:
+    """Whether it freed the last place or not; not where nothing waits."""
     tight = configured(batch_size=1, max_in_flight=1)
     first = claim(queue, 2, org=tight)
     assert settle(queue, first, issued(), org=tight).more
     wide = configured(batch_size=1, max_in_flight=2)
     batch = claimed(queue, wide)
-    queue.enqueue(wide, run=RUN, items=[item(9)], call="more")
     assert not settle(queue, batch, issued(), org=wide).more
+    queue.enqueue(wide, run=RUN, items=[item(8), item(9)], call="more")
+    assert settle(queue, claimed(queue, wide), issued(), org=wide).more
 
 
 def test_a_settlement_says_when_to_look_again(queue: Queue, client: redis.Redis) -> None:

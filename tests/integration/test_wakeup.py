@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -82,6 +83,37 @@ def test_what_is_due_is_taken_once(queue: Queue, client: redis.Redis) -> None:
     assert queue.take_due(ahead_ms=300)[0] == []
     again = wait_for(lambda: queue.take_due(ahead_ms=300)[0], within_s=2)
     assert [org for org, _ in again] == ["due"]
+
+
+def test_no_second_message_is_sent_while_one_waits(queue: Queue, client: redis.Redis) -> None:
+    """However often an org is hinted at, whoever would send one; one that waits long is replaced seldom."""
+    queue.hint("a", 1)
+    ((_, seen),), _ = queue.take_due(ahead_ms=400)
+    for _ in range(3):
+        queue.hint("a", 1)
+        assert queue.take_due(ahead_ms=400)[0] == []
+        assert queue.take("a", ahead_ms=400) is None
+        assert hint_of(client, "a") == int(seen)
+    replaced = [int(seen)]
+    for _ in range(2):
+        ((_, again),), _ = wait_for(lambda: (due := queue.take_due(ahead_ms=400))[0] and due)
+        replaced.append(int(again))
+    steps = [later - earlier for earlier, later in pairwise(replaced)]
+    assert 400 <= steps[0] < 1.5 * steps[0] < steps[1]
+
+
+def test_of_the_messages_for_an_org_one_begins(queue: Queue) -> None:
+    """The first to be dealt with; the others of before are void, and a new one may be sent at once."""
+    first = queue.take("a", ahead_ms=20)
+    again = wait_for(lambda: queue.take("a", ahead_ms=20))
+    assert first
+    assert queue.begin("a", seen=first)
+    assert not queue.begin("a", seen=again)
+    time.sleep(0.1)  # a time that no message of before has
+    new = queue.take("a", ahead_ms=20)
+    assert new
+    assert not queue.begin("a", seen=again)
+    assert queue.begin("a", seen=new)
 
 
 def test_nothing_to_wait_for_is_said(queue: Queue) -> None:

@@ -191,8 +191,9 @@ local function ready_since(list)
   for _ = 1, 1000 do
     local id = redis.call('LINDEX', list, 0)
     if not id then return NEVER end
-    local head = redis.call('HMGET', K.job .. id, 's', 'g', 't')
+    local head = redis.call('HMGET', K.job .. id, 's', 'g', 't', 'V')
     if head[1] == 'q' then return tonumber(head[2] or head[3]) end
+    if newer(head[4]) then return 0 end -- claim takes it out of the way
     redis.call('LPOP', list)
   end
   return 0

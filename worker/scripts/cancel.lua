@@ -11,8 +11,8 @@ local before = said(call)
 if before then return tonumber(before) end
 local cancelled = 0
 for _, id in ipairs(ids) do
-  local f = redis.call('HMGET', K.job .. id, 's', 'r')
-  if f[1] == 'q' or f[1] == 'r' then
+  local f = redis.call('HMGET', K.job .. id, 's', 'r', 'V')
+  if (f[1] == 'q' or f[1] == 'r') and not newer(f[3]) then
     -- Its id may stay in the queue: whoever pops it looks at the record.
     redis.call('ZREM', K.retry, id)
     bury(id, f[2], f[1], 'cancelled', 'o', 'cancelled', 'm', 'it was cancelled before it was sent')

@@ -9,14 +9,17 @@
 --          a job in doubt is due to be checked with the vendor; clock: the org's own, us
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
-local SWEEP = 1000
+local SWEEP, LEAVE_FOR_MS = 1000, 60000
 check_after_ms = cfg.check_after_ms
 
 local function fields_of(id)
-  return redis.call('HMGET', K.job .. id, 's', 'a', 'u', 'b', 'c', 'e', 'E', 'x', 'X', 'r', 'T')
+  return redis.call('HMGET', K.job .. id, 's', 'a', 'u', 'b', 'c', 'e', 'E', 'x', 'X', 'r', 'T', 'V')
 end
 
 local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[11] or nil} end
+
+-- For a newer program: taken out of the way, and looked at again by whoever claims then.
+local function leave(id) redis.call('ZADD', K.retry, int(T + LEAVE_FOR_MS), id) end
 
 -- A holder that disappeared may have sent its batch: nobody can know.
 local function doubt(id, run)
@@ -30,19 +33,34 @@ local function doubt(id, run)
   end
 end
 
+local function give_up(lost, ids)
+  local customers = {}
+  for _, id in ipairs(ids) do
+    local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r', 'c')
+    if record[1] == 's' and record[2] == lost then doubt(id, record[3]) end
+    customers[#customers + 1] = record[4] or nil
+  end
+  free(lost, customers)
+  redis.call('DEL', K.batch .. lost)
+  redis.call('ZREM', K.leases, lost)
+  redis.call('ZREM', K.inflight, lost)
+end
+
+local function holds_newer(ids)
+  for _, id in ipairs(ids) do
+    if newer(redis.call('HGET', K.job .. id, 'V')) then return true end
+  end
+end
+
 local function give_up_leases()
   local seen = 0
   for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(T), 'LIMIT', 0, 10)) do
-    local ids, customers = redis.call('LRANGE', K.batch .. lost, 2, -1), {}
-    for _, id in ipairs(ids) do
-      local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r', 'c')
-      if record[1] == 's' and record[2] == lost then doubt(id, record[3]) end
-      customers[#customers + 1] = record[4] or nil
+    local ids = redis.call('LRANGE', K.batch .. lost, 2, -1)
+    if holds_newer(ids) then
+      redis.call('ZADD', K.leases, int(T + LEAVE_FOR_MS), lost)
+    else
+      give_up(lost, ids)
     end
-    free(lost, customers)
-    redis.call('DEL', K.batch .. lost)
-    redis.call('ZREM', K.leases, lost)
-    redis.call('ZREM', K.inflight, lost)
     seen = seen + #ids
     if seen >= SWEEP then return end
   end
@@ -52,8 +70,12 @@ local function put_back_due_retries()
   local due = redis.call('ZRANGEBYSCORE', K.retry, '-inf', int(T), 'LIMIT', 0, SWEEP)
   for _, id in ipairs(due) do
     redis.call('ZREM', K.retry, id)
-    local record = redis.call('HMGET', K.job .. id, 's', 'r')
-    if record[1] == 'r' then
+    local record = redis.call('HMGET', K.job .. id, 's', 'r', 'V')
+    if newer(record[3]) then
+      leave(id)
+    elseif record[1] == 'q' then -- an older program left it
+      redis.call('RPUSH', lane(id), id)
+    elseif record[1] == 'r' then
       redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
       redis.call('RPUSH', lane(id), id)
       moved(record[2], 'r', 'q')
@@ -82,6 +104,7 @@ local behind = {}
 local missing = {}
 local function take(id, jobs, most_behind)
   local f = fields_of(id)
+  if newer(f[12]) then return leave(id) end
   if f[1] ~= 'q' then return end
   local badge, run = f[4], f[10]
   if missing[badge] == nil then

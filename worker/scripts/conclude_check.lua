@@ -15,9 +15,10 @@ if before then return tonumber(before) end
 local done = 0
 for _, id in ipairs(ids) do
   local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'k', 'r')
+  local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
+  local in_doubt = f[1] == 'd' and f[2] == 'in_doubt' and not newer(f[4])
   -- Not if it was discarded or replaced during the check: it is in no index then.
-  if f[1] == 'd' and f[2] == 'in_doubt' and redis.call('ZSCORE', K.dead .. f[2], id) then
+  if in_doubt and redis.call('ZSCORE', K.dead .. f[2], id) then
     done = done + 1
     if verdict == 'absent' then
       if redis.call('HEXISTS', key, 'z') == 0 then redis.call('HSET', key, 'z', int(NOW) .. ' ' .. ARGV[4]) end

@@ -37,9 +37,10 @@ end
 
 for _, item in ipairs(items) do
   local id = item[1]
-  local state, its_run, kind, badge = unpack(redis.call('HMGET', K.job .. id, 's', 'r', 'k', 'b'))
+  local f = redis.call('HMGET', K.job .. id, 's', 'r', 'k', 'b', 'V')
+  local state, its_run, kind, badge = unpack(f)
   local unsendable = kind == 'invalid' and not item[2] -- it holds no badge
-  if state ~= 'd' or unsendable or not redis.call('ZSCORE', K.dead .. kind, id) then
+  if newer(f[5]) or state ~= 'd' or unsendable or not redis.call('ZSCORE', K.dead .. kind, id) then
     done.skipped = done.skipped + 1
   elseif not item[2] then
     again(id, its_run, kind)

@@ -75,9 +75,14 @@ end
 local function settle(job)
   local id, verb, argument = job[1], job[2], job[3]
   local key = K.job .. id
-  local state, holder, run, kind, earned, customer = unpack(redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'c'))
+  local f = redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'c', 'V')
+  local state, holder, run, kind, earned, customer = unpack(f)
   if not state then return end
   customers[#customers + 1] = customer
+  if newer(f[7]) then
+    done.late = done.late + 1
+    return
+  end
   local ours = holder == batch
   local certain = not (verb == 'd' and argument == 'in_doubt')
   -- One that was discarded, or whose place another job took, is in no index: it must not be queued again.
@@ -164,7 +169,6 @@ local act = {
   none = function() end,
 }
 
-local was_full = room(s.cfg, gate) <= 0
 for _, job in ipairs(s.jobs) do settle(job) end
 -- To the head, in their order: they have waited longest.
 for n = #put_back, 1, -1 do redis.call('LPUSH', lane(put_back[n]), put_back[n]) end
@@ -198,9 +202,8 @@ if s.sent then
 end
 stat('issued', done.issued)
 stat('issued_twice', #twice)
--- A claim that found room for more has sent for it; only who frees the last place must do so here.
 local at = when(s.cfg, gate)
-done.more = was_full and at <= T
+done.more = at <= T
 done.at = next_look(at)
 done.clock = int(T_US)
 done.twice = #twice > 0 and twice or nil

@@ -8,7 +8,8 @@
 local again = int(NOW + tonumber(ARGV[1]))
 
 local function read(id)
-  local f = redis.call('HMGET', K.job .. id, 's', 'k', 'b', 'c', 'f', 'z')
+  local f = redis.call('HMGET', K.job .. id, 's', 'k', 'b', 'c', 'f', 'z', 'V')
+  if newer(f[7]) then return end
   if f[1] == 'd' and f[2] == 'in_doubt' then return {id, f[3], f[4], f[5], f[6]} end
   redis.call('ZREM', K.checks, id)
 end

@@ -1,14 +1,30 @@
 #!lua
--- Take the orgs that are due. Each is moved a little ahead instead of away, so that one whose taker
--- crashes comes up again.
+-- Take the orgs that are due: the caller sends a message for each. Each is moved a little ahead instead of
+-- away, so that one whose message gets lost comes up again. Until then no other is sent for it, and once one
+-- of them was begun the others are void: where workers are slow, messages would only pile up. For that, too,
+-- the moves grow as long as nobody begins: a message that was lost is soon replaced, one that waits seldom.
 -- KEYS[1]  the wake set
--- ARGV[1]  how far ahead, ms
+-- KEYS[2]  the orgs that were asked for  hash org -> "first until": the time of the first message for it that
+--          nobody has begun, and until when no other is sent, ms; or "begun" and by whom, see begin.lua
+-- ARGV[1]  how far ahead at first, ms
+-- ARGV[2]  an org to take alone, due or not; or "": all that are due
 -- Returns  JSON: {due = {{org, moved to}, ...}, wait_ms}: how long until the next, -1 if there is none
--- Repeated: what was taken a moment ago isn't due; it comes up again by itself.
-local due, ahead = {}, NOW + tonumber(ARGV[1])
-for n, org in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(NOW), 'LIMIT', 0, 100)) do
-  redis.call('ZADD', KEYS[1], int(ahead), org)
-  due[n] = {org, ahead}
+-- Repeated: what was taken a moment ago isn't taken again; it comes up again by itself.
+local due, step, only = {}, tonumber(ARGV[1]), ARGV[2]
+local longest = 16 * step
+local orgs = only ~= '' and {only} or redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(NOW), 'LIMIT', 0, 100)
+for _, org in ipairs(orgs) do
+  local first, till = (redis.call('HGET', KEYS[2], org) or ''):match('^(%d+) (%d+)$')
+  first, till = tonumber(first) or NOW + step, tonumber(till) or NOW
+  -- Further ahead than that it is from before Redis's clock stepped back.
+  if till > NOW and till <= NOW + longest then
+    redis.call('ZADD', KEYS[1], int(till), org)
+  else
+    local ahead = NOW + math.min(math.max(step, NOW + step - first), longest)
+    redis.call('ZADD', KEYS[1], int(ahead), org)
+    redis.call('HSET', KEYS[2], org, int(math.min(first, ahead)) .. ' ' .. int(ahead))
+    due[#due + 1] = {org, ahead}
+  end
 end
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local wait_ms = head[2] and math.max(0, tonumber(head[2]) - NOW) or -1

@@ -1,0 +1,137 @@
+"""The image's health check finds a worker in which something is stuck, and no worker that only waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+
+from worker.config import Settings
+from worker.connection import Connection
+from worker.library import BadgeQueue
+from worker.sandbox import SandboxServer
+
+DOCKERFILE = Path(__file__).parents[2] / "deploy/Dockerfile"
+OLD_S = 70
+# Four seconds for everything, a beat each half second: short enough for a test.
+SHORT = (
+    "import threading; from worker import client, consumer, heartbeat, wakeup;"
+    "wakeup.SWEEP_S = 1; heartbeat.BEAT_S = wakeup.BEAT_S = 0.5; heartbeat.LOOP_STUCK_S = 4; heartbeat.INSIST_S = 4; heartbeat.SPARE_S = -60;"
+)
+MAIN = "; from worker.cli import main; main()"
+
+
+@dataclass
+class Place:
+    """A server of its own, a vendor, and the sign of life of one worker."""
+
+    connection: Connection
+    env: dict[str, str]
+    file: Path
+    log: Path
+
+    @contextmanager
+    def worker(self, patch: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker until it gives its sign of life; with a fault in it, if one is given."""
+        command: Sequence[object] = worker_command("--concurrency", 2)
+        if patch:
+            command = [sys.executable, "-c", SHORT + patch + MAIN, *command[3:], "--concurrency", 2]
+        with process(command, env=self.env, log=self.log) as running:
+            wait_for(self.healthy, what="the first sign of life")
+            yield running
+            running.send_signal(signal.SIGCONT)
+            if patch:  # a thread that hangs can't be drained
+                running.kill()
+
+    def healthy(self) -> bool:
+        """Run the health check of the image."""
+        check = re.findall(r"HEALTHCHECK .*\\\n +CMD (\[.*\])", DOCKERFILE.read_text())[0]
+        done = subprocess.run(json.loads(check), env=self.env, timeout=5, check=False, capture_output=True)
+        return done.returncode == 0
+
+    def age(self) -> bool:
+        """Make the last sign so old that the health check fails, until there is another."""
+        then = time.time() - OLD_S
+        os.utime(self.file, (then, then))
+        return not self.healthy()
+
+    def bring(self) -> None:
+        """Enqueue some badges."""
+        queue = BadgeQueue(settings=Settings(), connection=self.connection)
+        assert queue.enqueue([{"badgeMetaId": BADGE, "customerId": n} for n in range(1, 5)]).accepted == 4
+
+
+@pytest.fixture
+def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
+    """An empty server that may be stopped."""
+    file = tmp_path / "alive"
+    with Connection.open(Settings(data_dir=tmp_path / "data")) as connection:
+        env = environment(
+            redis_url=connection.url, api_base_url=sandbox.url, heartbeat_file=file, batch_linger_s=0
+        )
+        yield Place(connection, env, file, tmp_path / "worker.log")
+
+
+def test_a_suspended_worker_is_found(place: Place) -> None:
+    """It refreshes nothing, and the sign of life grows old; let go, it is well again."""
+    with place.worker() as running:
+        running.send_signal(signal.SIGSTOP)
+        assert place.age()
+        time.sleep(3)  # longer than from one beat to the next
+        assert not place.healthy()
+        running.send_signal(signal.SIGCONT)
+        wait_for(place.healthy)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("client.VendorClient.put = lambda *_, **__: threading.Event().wait()", "badges.deliver "),
+        ("wakeup.WakeUp._send_due = lambda *_: exit()", "the wake-up loop"),
+        ("consumer.fault_of = lambda _: threading.Event().wait()", "the consumer loop"),
+    ],
+    ids=["pool", "wake-up", "consumer"],
+)
+def test_a_stuck_worker_is_found(place: Place, fault: str, said: str) -> None:
+    """A pool whose calls never end, a wake-up thread that died, a consumer that hangs."""
+    with place.worker(fault):
+        place.bring()
+        wait_for(lambda: "worker.stuck" in place.log.read_text(), within_s=15)
+        assert place.age()
+        time.sleep(1)
+        assert not place.healthy()
+    assert said in place.log.read_text()
+
+
+def test_a_worker_that_waits_is_well(place: Place) -> None:
+    """Whether the org is paused, Redis hangs, or Redis is away: it gives its sign all along, and goes on."""
+    with place.connection.client() as client:
+        server = client.info("server")["process_id"]
+    with place.worker("None"):
+        badges("pause", env=place.env)
+        place.bring()
+        time.sleep(5)  # longer than anything may be stuck here
+        assert place.age()
+        wait_for(place.healthy, within_s=5)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            assert place.age()
+            wait_for(place.healthy, within_s=30)
+        finally:
+            os.kill(server, signal.SIGCONT)
+        badges("resume", env=place.env)
+        wait_for(lambda: badges_json("status", env=place.env)[0]["queued"] == 0)
+        assert place.age()
+        wait_for(place.healthy, within_s=5)
+    assert "worker.stuck" not in place.log.read_text()

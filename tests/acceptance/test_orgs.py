@@ -1,0 +1,398 @@
+"""Many orgs share the workers: none waits for another, and each may come, change, go and come back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from support import badges, badges_json, environment, item, process, wait_for, worker_command
+
+from worker import keys
+from worker.app import deliver_queue
+from worker.config import Org
+from worker.connection import Connection
+from worker.ledger import Exchange, Fault, SandboxSettings
+from worker.queue import Queue, new_id
+from worker.sandbox import SandboxServer
+
+DATABASE = 10  # of the session's server: these tests disturb no others
+PLACES = 4
+LINGER_S, LATENCY_S = 0.2, 0.05
+FAST: dict[str, Any] = {"rate_limit": "1000/second", "batch_linger_s": LINGER_S, "http_timeout_s": 3}
+ONE_BY_ONE = FAST | {"batch_size": 1, "max_in_flight": 20}
+HANGING = ("hang1", "hang2", *(f"stuck{n}" for n in range(PLACES + 1)))
+NUMBERS = count(1)
+USERNAME, PASSWORD = "till.7", "correct horse"
+KEY, SECRET = "client-key", "client-secret"
+
+# Each org has a vendor of its own.
+VENDORS: dict[str, dict[str, Any]] = {
+    "ten": {"latency_s": (LATENCY_S, LATENCY_S)},
+    "bulk": {"latency_s": (LATENCY_S, LATENCY_S)},
+    "default": {"basic": (USERNAME, PASSWORD)},
+    "oauth": {"oauth": (KEY, SECRET)},
+}
+ORGS: dict[str, dict[str, Any]] = {
+    "ten": FAST,
+    "bulk": FAST | {"rate_limit": "100/second"},
+    "refused": FAST,
+    **dict.fromkeys((*HANGING, "own"), ONE_BY_ONE),
+    "changing": FAST,
+    "gone": FAST,
+    "closed": FAST,
+    "oauth": FAST | {"auth": "oauth", "oauth_key": KEY},
+    "calm": FAST | {"rate_limit": "10/second", "batch_size": 50},
+}
+
+
+class Floor(NamedTuple):
+    """A worker that runs, the vendors it delivers to, and the environment of the commands."""
+
+    client: redis.Redis
+    queue: Queue
+    env: dict[str, str]
+    vendors: dict[str, SandboxServer]
+    folder: Path
+
+    @property
+    def log(self) -> str:
+        """What the worker has said so far."""
+        return (self.folder / "worker.log").read_text()
+
+    def said(self, event: str) -> int:
+        """Count a log event."""
+        return self.log.count(f'"{event}"')
+
+    def write_orgs(self, *without: str, **changes: dict[str, Any]) -> None:
+        """Write the orgs' settings, some changed, added or left out."""
+        tables = []
+        for name, settings in (ORGS | changes).items():
+            if name not in without:
+                own = {"api_base_url": self.url(name), **settings}
+                tables.append(f"[{name}]\n" + "".join(f"{key} = {json.dumps(own[key])}\n" for key in own))
+        self.save("\n".join(tables))
+
+    def save(self, text: str) -> None:
+        """Write the orgs' file at one stroke."""
+        new = self.folder / "orgs.new"
+        new.write_text(text)
+        new.replace(self.folder / "orgs.toml")
+
+    def url(self, org: str) -> str:
+        """Return where an org's vendor is; nobody listens at one of them."""
+        return "http://127.0.0.1:9" if org == "refused" else self.vendors[org].url
+
+    def bring(self, org: str, number: int, *, urgent: bool = False) -> str:
+        """Accept that many badges that nobody brought before; return the run's name."""
+        run, rows = new_id(), [item(next(NUMBERS), org=org) for _ in range(number)]
+        settings = Org(**FAST, name=org)
+        for first in range(0, number, 1000):
+            chunk = rows[first : first + 1000]
+            self.queue.enqueue(settings, run=run, items=chunk, call=new_id(), urgent=urgent)
+        return run
+
+    def count(self, org: str, run: str, counter: str = "issued") -> int:
+        """Read one of a run's counters."""
+        return int(self.client.hget(keys.key(org, "run", run), counter) or 0)
+
+    def seconds(self, org: str, number: int, *, within_s: float = 20) -> float:
+        """Return how long that many badges take, from when they are accepted until the last is issued."""
+        began = time.monotonic()
+        run = self.bring(org, number)
+        wait_for(lambda: self.count(org, run) == number, within_s=within_s, what=f"{org} {run}")
+        return time.monotonic() - began
+
+    def calls(self, org: str) -> tuple[Exchange, ...]:
+        """Return the calls that an org's vendor saw."""
+        return self.vendors[org].vendor.ledger().exchanges
+
+    def waiting(self) -> int:
+        """Return how many messages wait in the broker for a worker."""
+        return int(self.client.llen(deliver_queue()))
+
+    def end(self, *orgs: str) -> None:
+        """Let no further call be made for these orgs: the next test is not about them."""
+        for org in orgs:
+            self.queue.pause(org, why="operator", reason="the test is over")
+
+    def issued_once(self, org: str) -> bool:
+        """Say whether nothing was issued twice."""
+        return not self.vendors[org].vendor.ledger().issued_more_than_once
+
+
+@pytest.fixture(scope="module")
+def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+    """One worker process with four places for all orgs."""
+    folder = tmp_path_factory.mktemp("orgs")
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+    with ExitStack() as stack:
+        vendors = {
+            name: stack.enter_context(SandboxServer(settings=SandboxSettings(**VENDORS.get(name, {}))))
+            for name in ("default", "added", *ORGS)
+        }
+        for name, vendor in vendors.items():
+            if name in HANGING:
+                vendor.vendor.add_fault(Fault(fault="delay", seconds=5))  # beyond the time-out
+            if name == "own":
+                vendor.vendor.add_fault(Fault(fault="delay", seconds=0.4))
+        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
+        client.flushdb()
+        stack.callback(client.flushdb)
+        for name in ("basic", "oauth"):
+            (folder / name).write_text("wrong")
+        ORGS["oauth"] |= {"oauth_secret_file": str(folder / "oauth")}
+        env = environment(
+            redis_url=url,
+            broker_url=broker,
+            orgs_file=folder / "orgs.toml",
+            api_base_url=vendors["default"].url,
+            auth="basic",
+            basic_username=USERNAME,
+            basic_password_file=folder / "basic",
+            **FAST,
+        )
+        floor = Floor(client, Queue(client), env, vendors, folder)
+        floor.write_orgs()
+        stack.enter_context(another_worker(floor, "worker.log"))
+        yield floor
+
+
+def another_worker(floor: Floor, log: str, *options: object) -> Any:
+    """Start a worker that is ready."""
+    command, file = worker_command("--concurrency", PLACES, *options), floor.folder / log
+
+    class Ready(ExitStack):
+        def __enter__(self) -> Any:
+            running = self.enter_context(process(command, env=floor.env, log=file))
+            wait_for(lambda: file.exists() and " ready." in file.read_text(), within_s=30)
+            return running
+
+    return Ready()
+
+
+def watched(floor: Floor, until: Callable[[], Any], *, within_s: float = 20) -> int:
+    """Return the most messages that waited in the broker until a condition held."""
+    most = 0
+
+    def look() -> Any:
+        nonlocal most
+        most = max(most, floor.waiting())
+        return until()
+
+    wait_for(look, within_s=within_s)
+    return most
+
+
+# -- fairness
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ten_jobs_wait_for_no_other_org(floor: Floor, workers: int) -> None:
+    """Beside a vendor that never answers, one that refuses connections, and 20,000 jobs of another org."""
+    hanging = f"hang{workers}"
+    with ExitStack() as stack:
+        if workers == 2:
+            stack.enter_context(another_worker(floor, "second.log"))
+        alone_s = floor.seconds("ten", 10)
+        floor.bring(hanging, 30)
+        wait_for(lambda: len(floor.calls(hanging)) >= PLACES * workers - 1)
+        with_hanging_s = floor.seconds("ten", 10)
+        floor.bring("refused", 50)
+        run = floor.bring("bulk", 20_000 // workers)
+        crowded_s = [floor.seconds("ten", 10) for _ in range(5)]
+        assert floor.count("bulk", run) < 20_000 // workers, "the others were done too early"
+        wait_for(lambda: floor.count("bulk", run) == 20_000 // workers, within_s=30)
+        floor.end(hanging, "refused")
+    print(
+        f"\n{workers} workers of {PLACES}: ten jobs alone {alone_s:.2f} s, beside a hanging vendor "
+        f"{with_hanging_s:.2f} s, beside all {', '.join(f'{s:.2f}' for s in crowded_s)} s"
+    )
+    assert max(with_hanging_s, *crowded_s) < LINGER_S + LATENCY_S + 1
+    assert floor.issued_once("ten")
+    assert floor.issued_once("bulk")
+
+
+def test_messages_do_not_pile_up_while_every_place_hangs(floor: Floor) -> None:
+    """However often producers call meanwhile; and then all that came in is sent."""
+    stuck = HANGING[2:]
+    for org in stuck:
+        floor.bring(org, 5)
+    wait_for(lambda: sum(len(floor.calls(org)) for org in stuck) >= PLACES)
+    runs = [floor.bring("ten", 1) for _ in range(500)]
+    most = watched(floor, lambda: all(floor.count("ten", run) for run in runs))
+    floor.end(*stuck)
+    print(f"\n500 calls of a producer while every place hung: {most} messages waited at most")
+    assert most < 50
+
+
+# -- the file of orgs
+
+
+def test_an_org_is_added_while_the_worker_runs(floor: Floor) -> None:
+    """Served at once, without a restart."""
+    floor.write_orgs(added=FAST)
+    run = badges_json(
+        *("import", "-", "--org", "added"),
+        env=floor.env,
+        stdin=b"badgeMetaId,customerId\n696f0fd40772ad476ecf74ac,7\n",
+    )["run"]
+    wait_for(lambda: floor.count("added", run) == 1, within_s=5)
+    floor.write_orgs()
+
+
+def test_a_changed_batch_size_holds_from_the_next_batch_on(floor: Floor) -> None:
+    """And so does a changed limit."""
+    floor.seconds("changing", 100)
+    floor.write_orgs(changing=FAST | {"batch_size": 7, "rate_limit": "20/second"})
+    before = len(floor.calls("changing"))
+    took_s = floor.seconds("changing", 140)
+    assert {call.items for call in floor.calls("changing")[before:]} == {7}
+    assert took_s > 19 / 20
+    floor.write_orgs()
+
+
+def test_an_org_that_vanishes_keeps_its_jobs(floor: Floor) -> None:
+    """They are shown, nothing is retried in a loop, and once the org is back each is delivered once."""
+    floor.write_orgs("gone")
+    before = floor.said("delivery.not_configured")
+    run = floor.bring("gone", 30)
+    wait_for(lambda: floor.said("delivery.not_configured") > before)
+    assert floor.seconds("ten", 10) < 3
+    time.sleep(2.5)  # longer than an org that was taken takes to come up again
+    assert floor.said("delivery.not_configured") - before <= 2
+    (status,) = badges_json("status", "--org", "gone", env=floor.env)
+    assert (status["configured"], status["queued"]) == (False, 30)
+    few = floor.folder / "few.toml"
+    few.write_text(f'[ten]\napi_base_url = "{floor.url("ten")}"\n')
+    report = badges("doctor", "--json", env=floor.env | {"BADGES_ORGS_FILE": str(few)}, expect=None)
+    found = [line for line in json.loads(report.stdout) if line.get("org") == "gone"]
+    assert "30 jobs wait" in found[0]["detail"]
+    floor.write_orgs()
+    wait_for(lambda: floor.count("gone", run) == 30, within_s=10)
+    assert floor.issued_once("gone")
+
+
+def test_a_broken_file_changes_nothing(floor: Floor) -> None:
+    """Workers go on with what they read last, and say so now and then; who starts anew is refused."""
+    before = floor.said("settings.unreadable")
+    floor.save("[ten\n")
+    assert floor.seconds("ten", 10) < 3
+    assert floor.seconds("bulk", 10) < 3
+    assert floor.said("settings.unreadable") - before == 1
+    refused = badges("worker", env=floor.env, expect=2)
+    assert b"BADGES_ORGS_FILE" in refused.stderr
+    floor.write_orgs(added=FAST)
+    run = floor.bring("added", 3)
+    wait_for(lambda: floor.count("added", run) == 3, within_s=5)
+    floor.write_orgs()
+
+
+# -- credentials
+
+
+@pytest.mark.parametrize(("org", "secret"), [("default", "basic"), ("oauth", "oauth")])
+def test_wrong_credentials_cost_no_job(floor: Floor, org: str, secret: str) -> None:
+    """The vendor sees a handful of calls; the file mended and the org resumed, all is delivered."""
+    run = floor.bring(org, 5000)
+    wait_for(lambda: floor.client.hexists(keys.key(org, "gate"), "paused"))
+    (status,) = badges_json("status", "--org", org, env=floor.env)
+    calls = len(floor.calls(org))
+    print(f"\n{org}: {calls} calls with wrong credentials; {status['gate']['reason']}")
+    assert calls <= 6
+    assert (status["queued"], status["dead"]) == (5000, {})
+    assert (status["gate"]["state"], status["gate"]["why"]) == ("paused", "auth")
+    assert status["gate"]["since"]
+    (floor.folder / secret).write_text({"basic": PASSWORD, "oauth": SECRET}[secret])
+    assert "goes on" in badges("resume", "--org", org, env=floor.env).stdout.decode()
+    wait_for(lambda: floor.count(org, run) == 5000)
+    assert floor.issued_once(org)
+
+
+def test_resume_says_what_it_did(floor: Floor) -> None:
+    """An org that a Retry-After closed goes on as well, though nobody had paused it."""
+    throttled = Fault(fault="status", status=429, headers={"Retry-After": "60"}, times=1)
+    floor.vendors["closed"].vendor.add_fault(throttled)
+    run = floor.bring("closed", 3)
+    wait_for(lambda: floor.client.hget(keys.key("closed", "gate"), "closed_until"))
+    said = [badges("resume", "--org", "closed", env=floor.env).stdout.decode() for _ in range(2)]
+    assert "closed was not paused, but closed for a while: it goes on now" in " ".join(said[0].split())
+    wait_for(lambda: floor.count("closed", run) == 3, within_s=5)
+    assert "closed was not paused\n" in said[1]
+
+
+# -- a worker of one org alone
+
+
+def test_an_org_has_a_worker_of_its_own(floor: Floor) -> None:
+    """The other one leaves the org to it as long as it lives, and takes over when it is killed."""
+    before = floor.log.count('"org":"own"') + floor.log.count('"org": "own"')
+    with another_worker(floor, "own.log", "--org", "own") as mine:
+        wait_for(lambda: floor.client.zscore(keys.OWN, "own"))
+        run, most = floor.bring("own", 40), 0
+        while floor.count("own", run) < 40:
+            most = max(most, int(floor.client.llen(deliver_queue("own"))))
+            time.sleep(0.02)
+        assert floor.seconds("ten", 10) < 3
+        assert floor.log.count('"org":"own"') + floor.log.count('"org": "own"') == before
+        log = (floor.folder / "own.log").read_text()
+        assert log.count("batch.settled") == 40
+        assert '"ten"' not in log
+        mine.kill()
+        mine.wait()
+    print(f"\nmore in flight than places: {most} messages waited at most")
+    assert most < 5
+    run = floor.bring("own", 3)
+    floor.client.zincrby(keys.OWN, -20_000, "own")  # twenty seconds later
+    wait_for(lambda: floor.count("own", run) == 3, within_s=5)
+    assert floor.issued_once("own")
+
+
+def test_a_worker_of_one_org_is_all_there_is(floor: Floor) -> None:
+    """It serves that org; the others' jobs stay, and no messages for them pile up."""
+    env = {
+        name: value.replace(f"db={DATABASE}", "db=15").replace(f"virtual_host={DATABASE}", "virtual_host=15")
+        for name, value in floor.env.items()
+    }
+    client = redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True)
+    with client, ExitStack() as stack:
+        client.flushdb()
+        stack.callback(client.flushdb)
+        elsewhere = floor._replace(client=client, queue=Queue(client), env=env)
+        options = ("--org", "calm", "--pool", "prefork")
+        stack.enter_context(another_worker(elsewhere, "alone.log", *options))
+        others = elsewhere.bring("ten", 10)
+        assert elsewhere.seconds("calm", 100) < 10
+        time.sleep(2.5)  # longer than an org that was taken takes to come up again
+        assert elsewhere.count("ten", others, "queued") == 10
+        assert elsewhere.waiting() == 0
+
+
+def test_a_worker_of_an_unknown_org_is_refused(floor: Floor) -> None:
+    """With a sentence."""
+    refused = badges("worker", "--org", "nobody", env=floor.env, expect=2)
+    assert b"there is no org 'nobody'" in b" ".join(refused.stderr.split())
+
+
+# -- what is urgent
+
+
+def test_urgent_jobs_overtake_the_bulk_of_their_org(floor: Floor) -> None:
+    """Within a few calls, and without starving it."""
+    bulk = floor.bring("calm", 2000)
+    wait_for(lambda: floor.count("calm", bulk) >= 50)
+    before = len(floor.calls("calm"))
+    urgent = floor.bring("calm", 5, urgent=True)
+    wait_for(lambda: floor.count("calm", urgent) == 5)
+    calls, done = len(floor.calls("calm")) - before, floor.count("calm", bulk)
+    print(f"\nurgent jobs were issued within {calls} calls, with {2000 - done} before them")
+    assert calls <= 3
+    assert done < 1000
+    wait_for(lambda: floor.count("calm", bulk) == 2000, within_s=10)

@@ -1,0 +1,113 @@
+"""The connection: what its URLs may say, and what is durable where there are replicas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+from redis.connection import SSLConnection
+from support import configured, item
+
+from worker import store
+from worker.config import Settings
+from worker.connection import Connection, is_cluster
+from worker.errors import ConfigError, NotDurable, StoreError
+from worker.queue import Batch, Queue
+
+TLS = "ssl_ca_certs=/ca.pem&ssl_certfile=/own.pem&ssl_keyfile=/own.key"
+
+
+def opened(redis_url: str, broker_url: str | None = None) -> Connection:
+    """Open what these URLs say; nothing is connected to."""
+    return Connection.open(Settings.load(redis_url=redis_url, broker_url=broker_url))
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("redis://:pw@host:6380/3", "redis://:pw@host:6380/3"),
+        ("unix:///run/redis.sock?db=2", "redis+socket:///run/redis.sock?virtual_host=2"),
+        (f"rediss://host/0?{TLS}", f"rediss://host/0?{TLS}"),
+        # kombu would take any certificate if nothing were said.
+        ("rediss://host/0", "rediss://host/0?ssl_cert_reqs=required"),
+        (
+            "redis+sentinel://u:p%40@a,b:27000/main/4",
+            "sentinel://u:p%40@a:26379/4;sentinel://u:p%40@b:27000/4",
+        ),
+        ("redis+cluster://a,b", ""),
+    ],
+)
+def test_the_broker_follows_from_the_url_of_redis(url: str, broker: str) -> None:
+    """Where no other is named; a Cluster can't be one."""
+    assert opened(url).broker_url == broker
+    assert opened(url, "amqp://elsewhere").broker_url == "amqp://elsewhere"
+    assert not opened(url, "amqp://elsewhere").broker_options
+    assert is_cluster(url) == (not broker)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_sentinels_are_asked_in_the_same_way_by_store_and_broker(scheme: str) -> None:
+    """With their own password, and TLS where the servers have it."""
+    tls = f"&{TLS}" if scheme == "rediss" else ""
+    found = opened(f"{scheme}+sentinel://u:p@a,b/main/4?sentinel_password=own{tls}")
+    pool: Any = found.client().connection_pool
+    given, own = pool.connection_kwargs, pool.sentinel_manager.sentinel_kwargs
+    assert [str(one.get_connection_kwargs()["host"]) for one in pool.sentinel_manager.sentinels] == ["a", "b"]
+    assert (pool.service_name, given["username"], given["password"], given["db"]) == ("main", "u", "p", 4)
+    assert own["password"] == "own"
+    assert (own.get("ssl", False), issubclass(pool.connection_class, SSLConnection)) == (bool(tls), bool(tls))
+    assert (own.get("ssl_ca_certs"), given.get("ssl_ca_certs")) == (("/ca.pem",) * 2 if tls else (None, None))
+
+    options = found.broker_options
+    assert options["master_name"] == "main"
+    assert {name for name in own if own[name] != options["sentinel_kwargs"][name]} <= {"retry"}
+    assert ("ssl_ca_certs" in found.broker_url) == bool(tls)
+    assert "sentinel_password" not in found.broker_url
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://host", "REDIS_URL must begin with one of redis, rediss, unix"),
+        ("redis://:secret@host:port", "can't be read"),
+        ("redis+sentinel://:secret@host:26379", "names no service"),
+        ("redis+sentinel:///main", "names no hosts"),
+        ("redis+cluster://", "names no hosts"),
+        ("redis+cluster://:secret@host:x", "can't be read"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_at_start(url: str, words: str) -> None:
+    """In words that say how to write it, and quote nothing secret."""
+    with pytest.raises(ConfigError, match=words) as refused:
+        opened(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_cluster_is_no_broker() -> None:
+    """Said as a broker, it is refused at once."""
+    with pytest.raises(ConfigError, match="can't be Celery's broker"):
+        opened("redis://host", "redis+cluster://host")
+
+
+def test_a_cluster_that_is_away_is_a_store_that_is_away() -> None:
+    """Its own errors are of another family in redis-py; ours are not."""
+    with pytest.raises(StoreError, match="the Cluster's nodes"):
+        opened("redis+cluster://127.0.0.1:1,127.0.0.1:2").client()
+
+
+def test_nothing_is_durable_without_its_replicas(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is handed in nor what is claimed; so nothing is sent that a fail-over could forget."""
+    monkeypatch.setattr(store, "DURABLE_WITHIN_MS", 100)
+    org = configured(batch_size=1)
+    queue, alone = Queue(client, replicas=1), Queue(client)
+    with pytest.raises(NotDurable, match="1 of BADGES_REPLICAS"):
+        queue.enqueue(org, run="r", items=[item(0)], call="c")
+    assert alone.enqueue(org, run="r", items=[item(0)], call="c") == "a"
+    with pytest.raises(NotDurable):
+        queue.claim(org, "b")
+    claimed = alone.claim(org, "b")
+    assert isinstance(claimed, Batch)
+    assert alone.release(org, "b", claimed.jobs).queued == 1

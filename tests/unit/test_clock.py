@@ -1,0 +1,77 @@
+"""What a process knows of an org's clock: bounds that always hold, and as narrow as its calls were fast."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker import clock
+from worker.clock import RECENT_S, SLACK_US, OrgClocks
+
+ORG = "default"
+
+
+class Steady:
+    """A clock that goes as told; the org's clock shows 1,000 s more, plus what it was set by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.ahead = 50.0, 1000.0
+        self.clocks = OrgClocks()
+        monkeypatch.setattr(clock, "steady_s", lambda: self.now)
+
+    def call(self, *, there_s: float, back_s: float) -> None:
+        """Make a call that takes so long to the org's clock, and back."""
+        asked_at = self.now
+        self.now += there_s
+        shown = self.now + self.ahead
+        self.now += back_s
+        self.clocks.heard(ORG, round(shown * 1e6), asked_at=asked_at)
+
+    def when(self, after_s: float) -> tuple[float, float]:
+        """Return the bounds of an instant so far ahead, relative to when it truly is."""
+        shown = round((self.now + after_s + self.ahead) * 1e6)
+        low, high = self.clocks.when(ORG, shown)
+        return low - self.now - after_s, high - self.now - after_s
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> Steady:
+    """Time that goes as the test says."""
+    return Steady(monkeypatch)
+
+
+def test_the_truth_lies_between_the_bounds(steady: Steady) -> None:
+    """However long a call took there and back; the narrowest of the recent ones counts."""
+    steady.call(there_s=0.2, back_s=0.9)
+    low, high = steady.when(0.05)
+    assert (low, high) == pytest.approx((-0.2, 0.9), abs=1e-5)
+    steady.call(there_s=0.001, back_s=0.5)
+    steady.call(there_s=0.3, back_s=0.002)
+    low, high = steady.when(0.05)
+    assert (low, high) == pytest.approx((-0.001, 0.002), abs=1e-5)
+
+
+def test_what_was_heard_long_ago_counts_no_more(steady: Steady) -> None:
+    """Clocks drift apart."""
+    steady.call(there_s=0, back_s=0)
+    steady.now += RECENT_S
+    steady.call(there_s=0.1, back_s=0.1)
+    assert steady.when(0) == pytest.approx((-0.1, 0.1), abs=1e-5)
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 0.5, 3600.0])
+def test_a_clock_that_was_set_is_believed_anew(steady: Steady, step_s: float) -> None:
+    """Bounds that contradict each other are from before and after: the last call's count."""
+    steady.call(there_s=0.001, back_s=0.001)
+    steady.ahead += step_s
+    steady.call(there_s=0.01, back_s=0.02)
+    assert steady.when(0) == pytest.approx((-0.01, 0.02), abs=1e-5)
+
+
+def test_what_the_clock_must_show_by_now(steady: Steady) -> None:
+    """As much later as time has gone by, with some slack for a slow network; unknown before the first call."""
+    assert steady.clocks.expected(ORG) == {}
+    steady.call(there_s=0, back_s=0.3)
+    steady.now += 7
+    expected, slack = steady.clocks.expected(ORG)["clock"]
+    assert expected == pytest.approx((steady.now + steady.ahead) * 1e6, abs=10)
+    assert slack == pytest.approx(SLACK_US + 7300, abs=10)

@@ -1,0 +1,131 @@
+"""The sign of life: a worker in which something is stuck gives it no more, and whoever watches restarts it.
+
+It goes into a file (``BADGES_HEARTBEAT_FILE``), whose age a probe looks at, and to systemd's watchdog. That a
+process lives says little; and a probe that asked Redis would restart every worker while that is away, and
+throw away what they know of batches that wait to be settled. So stuck is here what no outage explains: while
+Redis answers, a loop that doesn't turn, or a delivery beyond all its deadlines.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+
+import redis
+import structlog
+from celery.worker import state
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from worker.config import Settings
+from worker.delivery import INSIST_S
+from worker.errors import ConfigError, StoreError
+
+log = structlog.get_logger()
+
+BEAT_S = 2.0
+LOOP_STUCK_S = 120.0  # a call to a Redis that went silent is given up after about a minute
+SPARE_S = 120.0  # for a delivery's calls to Redis, each of which may take as long
+TASK_STUCK_S = 3600.0  # as long as the broker waits before it gives a message to another worker
+DELIVERIES = ("badges.deliver", "badges.check")
+
+
+class Heartbeat(threading.Thread):
+    """Gives a sign of life every few seconds unless something is stuck, until the process ends.
+
+    It begins when the worker has connected for the first time, and goes on while the worker drains.
+    """
+
+    def __init__(self, settings: Settings, connect: Callable[[], redis.Redis], *, places: int) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._settings, self._connect, self._places = settings, connect, places
+        self._client: redis.Redis | None = None
+        self._loops: Mapping[str, Callable[[], float]] = {}
+        self._redis_since: float | None = None
+        self._running_since: dict[tuple[str, str], float] = {}
+        self._longest_delivery_s = 0.0
+        self._said = ""
+        if settings.heartbeat_file:
+            with suppress(OSError):  # whatever is wrong is said with the first beat
+                settings.heartbeat_file.unlink()  # a predecessor's
+
+    def watch(self, loops: Mapping[str, Callable[[], float]]) -> None:
+        """Watch these loops from now on, each by when it turned last (``time.monotonic``).
+
+        None are watched while the worker connects anew, which may take any time.
+        """
+        self._loops = loops
+        if loops and not self.is_alive():
+            self.start()
+
+    def run(self) -> None:
+        """Beat; say once what is stuck, and once that it goes on."""
+        while True:
+            self.look()
+            why = ", ".join(self.stuck())
+            if why and not self._said:
+                log.error("worker.stuck", reason=why)
+            elif self._said and not why:
+                log.warning("worker.recovered", reason=self._said)
+            self._said = why
+            if not why:
+                self.beat()
+            time.sleep(BEAT_S)
+
+    def stuck(self) -> Iterator[str]:
+        """Say what is stuck, if anything is."""
+        if self._redis_since is None:
+            return
+        # After an outage everything gets its whole time anew.
+        now, redis_since = time.monotonic(), self._redis_since
+        for name, turned_at in self._loops.items():
+            if now - max(turned_at(), redis_since) > LOOP_STUCK_S:
+                yield f"the {name} loop"
+        ages = {task: now - max(since, redis_since) for task, since in self._running_since.items()}
+        for (task_id, name), age_s in ages.items():
+            if name in DELIVERIES and age_s > self._longest_delivery_s:
+                yield f"{name} {task_id}"
+        if len(ages) >= self._places and min(ages.values()) > TASK_STUCK_S:
+            yield "every place of the pool"
+
+    def look(self) -> None:
+        """Note whether Redis answers, what is running, and how long it may."""
+        now = time.monotonic()
+        self._redis_since = (self._redis_since or now) if self._redis_answers() else None
+        with suppress(RuntimeError):  # another task began just now; the next look will do
+            running = [(str(one.id), str(one.name)) for one in state.active_requests]
+            self._running_since = {one: self._running_since.get(one, now) for one in running}
+        with suppress(ConfigError):
+            slowest_s = max(org.http_timeout_s for org in self._settings.orgs().values())
+            self._longest_delivery_s = 2 * slowest_s + INSIST_S + SPARE_S  # one call for a token, one PUT
+
+    def _redis_answers(self) -> bool:
+        try:
+            if not self._client:
+                self._client = self._connect()
+                self._client.set_retry(Retry(NoBackoff(), 0))
+            self._client.ping()
+        except (RedisError, StoreError, OSError):
+            return False
+        return True
+
+    def beat(self) -> None:
+        """Give the sign."""
+        try:
+            if self._settings.heartbeat_file:
+                self._settings.heartbeat_file.touch()
+            _tell_systemd("READY=1\nWATCHDOG=1")
+        except OSError as error:
+            log.warning("heartbeat.failed", reason=str(error))
+
+
+def _tell_systemd(state_now: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_systemd:
+            to_systemd.sendto(state_now.encode(), address.replace("@", "\0", 1))
