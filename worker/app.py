@@ -13,7 +13,14 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_init, worker_process_shutdown
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 from kombu import Exchange
 from kombu import Queue as MessageQueue
 
@@ -129,6 +136,12 @@ def _refuse_newer(**_: Any) -> None:
         raise SystemExit(f"badges: {error}") from None
     except StoreError:
         return  # it is away: the first sweep looks again
+
+
+@worker_process_init.connect  # a child isn't told when its worker is to end
+@worker_shutting_down.connect
+def _end_turns(**_: Any) -> None:
+    app.conf.turn_s = 0.0
 
 
 @worker_process_shutdown.connect

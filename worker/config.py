@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-import structlog
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -35,8 +34,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker.badge import EpochUnit
 from worker.errors import ConfigError
-
-log = structlog.get_logger()
 
 PREFIX = "BADGES_"
 DEFAULT_ORG = "default"
@@ -291,7 +288,9 @@ class _Orgs:
     def _say(self, error: ConfigError) -> None:
         if time.monotonic() - self._said_at >= FAULT_EVERY_S:
             self._said_at = time.monotonic()
-            log.error("settings.unreadable", reason=str(error), using="what was read last")
+            import structlog  # noqa: PLC0415 - it would load rich into every service that enqueues
+
+            structlog.get_logger().error("settings.unreadable", reason=str(error), using="what was read last")
 
 
 _orgs_of = lru_cache(maxsize=8)(_Orgs)

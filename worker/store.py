@@ -36,6 +36,7 @@ from worker.errors import NewerStore, NoRoom, NotDurable, ScriptError, StoreErro
 DURABLE_WITHIN_MS = 2000
 SCHEMA = 1  # of the structures; who changes one raises keys.SCHEMA first, and so keeps older programs out
 TRIES = 3  # of a script that the server doesn't know
+ONE_NODE = "it is one node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL"
 FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
 
 _SHARED = ("_common.lua", "_gate.lua")
@@ -200,6 +201,8 @@ def reaching(what: str) -> Iterator[None]:
         yield
     except OutOfMemoryError as error:
         raise NoRoom(FULL) from error
+    except MovedError as error:
+        raise StoreError(ONE_NODE) from error
     except RedisError as error:
         raise StoreError(f"Redis can't be reached for {what}: {error}") from error
 
@@ -217,7 +220,7 @@ def _answer(reply: Any) -> Any:
     if isinstance(reply, OutOfMemoryError):
         raise NoRoom(FULL) from reply
     if isinstance(reply, MovedError):
-        raise StoreError("it is a node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL")
+        raise StoreError(ONE_NODE) from reply
     if isinstance(reply, ResponseError) and "script:" in str(reply):
         raise ScriptError(str(reply)) from reply
     if isinstance(reply, Exception):

@@ -197,7 +197,7 @@ def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
 
 def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
     """Deliver, with no other org about as long as the next batch may start; ``sent`` has all of them."""
-    ends = time.monotonic() + (TURN_S if alone else 0.0)
+    began = time.monotonic()
     while True:
         last = here.delivery.deliver(org, go_on=lambda step: _go_on(here.queue, org.name, step))
         if isinstance(last, Wait):
@@ -205,7 +205,8 @@ def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> De
         sent.append(last)
         if not last.settled.more:
             return last
-        if last.verdict.signal is not Signal.OK or time.monotonic() > ends:
+        turn_s = app.conf.get("turn_s", TURN_S) if alone else 0.0
+        if last.verdict.signal is not Signal.OK or time.monotonic() - began >= turn_s:
             _start(here.queue, org.name)
             return last
 

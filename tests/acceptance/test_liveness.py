@@ -27,7 +27,8 @@ OLD_S = 70
 # Four seconds for everything, a beat each half second: short enough for a test.
 SHORT = (
     "import threading; from worker import client, consumer, heartbeat, wakeup;"
-    "wakeup.SWEEP_S = 1; heartbeat.BEAT_S = wakeup.BEAT_S = 0.5; heartbeat.LOOP_STUCK_S = 4; heartbeat.INSIST_S = 4; heartbeat.SPARE_S = -60;"
+    "wakeup.SWEEP_S = 1; heartbeat.BEAT_S = wakeup.BEAT_S = 0.5;"
+    "heartbeat.LOOP_STUCK_S = 4; heartbeat.INSIST_S = 4; heartbeat.SPARE_S = -60;"
 )
 MAIN = "; from worker.cli import main; main()"
 

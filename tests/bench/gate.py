@@ -56,11 +56,11 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("100/minute", 200),
+    Scenario("100/minute", 130),
     Scenario("20/second", 40),
     Scenario("20/second", 40, workers=6, groups=2, kills=True),
     Scenario("500/second", 20),
-    Scenario("100/minute,5/second", 130),
+    Scenario("100/minute,5/second", 75),
     Scenario("20/second,items:100/second", 30, batch_size=10),
 )
 QUICK = (Scenario("20/second", 8, workers=4, groups=2, kills=True),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ import redis
 from redis.connection import SSLConnection
 from support import configured, item
 
-from worker import store
+from worker import keys, store
 from worker.config import Settings
 from worker.connection import Connection, is_cluster
 from worker.errors import ConfigError, NotDurable, StoreError
 from worker.queue import Batch, Queue
+from worker.seats import Seats
 
 TLS = "ssl_ca_certs=/ca.pem&ssl_certfile=/own.pem&ssl_keyfile=/own.key"
 
@@ -111,3 +113,22 @@ def test_nothing_is_durable_without_its_replicas(
     claimed = alone.claim(org, "b")
     assert isinstance(claimed, Batch)
     assert alone.release(org, "b", claimed.jobs).queued == 1
+
+
+def test_a_place_left_during_an_outage_is_given_back_after_it(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the org, and others, would be short of places for as long as a call may take."""
+    seats, org = Seats(queue=queue), configured()
+    seats.offer("worker", 4)
+    with monkeypatch.context() as away, seats.take(org, alone=False) as share:
+        assert share
+        away.setattr(client, "zrem", partial(_refuse, redis.ConnectionError("away")))
+    assert client.zcard(keys.SEATS) == 1
+    with seats.take(org, alone=False):
+        assert client.zcard(keys.SEATS) == 1
+    assert client.zcard(keys.SEATS) == 0
+
+
+def _refuse(error: Exception, *_: object) -> None:
+    raise error

@@ -12,7 +12,7 @@ from worker.job import DeadKind
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, PutBack, Settlement
 from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id
-from worker.wire import GUARD
+from worker.wire import GUARD, HORIZON_US
 
 ORG = configured(batch_size=8, max_in_flight=3)
 RUN = "spring"
@@ -353,7 +353,7 @@ def test_a_batch_sent_late_counts_from_when_it_is_sent(queue: Queue, client: red
     assert moved > slot + 50_000
     assert int(gate(client)["last"]) == moved
     wait_for(lambda: isinstance(queue.claim(org, new_id()), Batch))
-    assert waits(queue, org).look_at_ms >= moved / 1000 + 1015 - 50
+    assert waits(queue, org).look_at_ms >= moved / 1000 + 1015 - HORIZON_US / 1000
 
 
 def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue) -> None:

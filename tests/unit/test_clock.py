@@ -68,7 +68,7 @@ def test_a_clock_that_was_set_is_believed_anew(steady: Steady, step_s: float) ->
 
 
 def test_what_the_clock_must_show_by_now(steady: Steady) -> None:
-    """As much later as time has gone by, with some slack for a slow network; unknown before the first call."""
+    """As much later as time has gone by, with some slack for a slow network; unknown before any call."""
     assert steady.clocks.expected(ORG) == {}
     steady.call(there_s=0, back_s=0.3)
     steady.now += 7
