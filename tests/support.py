@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.badge import BadgeIssue
-from worker.config import Org
 from worker.job import badge_fields, content_hash
+from worker.org import Org
 from worker.queue import Item
 
 BADGE = "696f0fd40772ad476ecf74ac"

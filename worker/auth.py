@@ -16,7 +16,7 @@ from typing import Any
 
 from worker import keys
 from worker.client import VendorClient
-from worker.config import Org
+from worker.org import Org
 from worker.outcome import NoReply, Reply
 from worker.queue import Queue, Wait, new_id
 from worker.store import reaching

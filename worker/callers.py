@@ -18,8 +18,8 @@ import redis
 
 from worker import keys
 from worker.badge import short_hash
-from worker.config import Limit, Org, parse_limits
 from worker.errors import ConfigError
+from worker.org import Limit, Org, parse_limits
 from worker.store import reaching
 
 _KEY = re.compile(r"[!-~]{12,4096}")

@@ -22,9 +22,10 @@ from worker import audit, logs, screen
 from worker import demo as demonstration
 from worker.cli_dead import dead_cli
 from worker.cli_jobs import job_cli, jobs_cli, run_cli
-from worker.config import DEFAULT_ORG, Settings, is_loopback, unknown_settings
+from worker.config import Settings, unknown_settings
 from worker.desk import AnyOrg, AsJson, OneOrg, desk
 from worker.errors import BadgesError, ConfigError
+from worker.org import DEFAULT_ORG, is_loopback
 from worker.status import Survey
 
 log = structlog.get_logger()

@@ -13,11 +13,11 @@ from typing import Annotated, BinaryIO, Literal
 import typer
 
 from worker import audit, deadletters, screen
-from worker.config import DEFAULT_ORG
 from worker.desk import AnyOrg, AsJson, Desk, Note, OneOrg, desk, load_settings
 from worker.errors import BadgesError, FileError
 from worker.importing import check_rows, import_rows, run_name
 from worker.job import DeadKind, State
+from worker.org import DEFAULT_ORG
 from worker.producer import Enqueued, Intake, Noted, Waiting, total
 from worker.queue import new_id
 from worker.row import Names

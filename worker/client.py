@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import httpx
 
 from worker.clock import steady_s
-from worker.config import Org
 from worker.job import Job
+from worker.org import Org
 from worker.outcome import NoReply, Reply
 
 T = TypeVar("T")

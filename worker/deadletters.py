@@ -17,10 +17,10 @@ from typing import Any
 
 from worker import audit, deadlist
 from worker.badge import Invalid, parse_item
-from worker.config import DEFAULT_ORG, Org
 from worker.deadlist import Filter, Letter
 from worker.errors import NotFound
 from worker.job import TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.org import DEFAULT_ORG, Org
 from worker.queue import CHUNK, Queue, new_id
 from worker.runs import PAGE, Reports
 from worker.wire import ttl_ms

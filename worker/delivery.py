@@ -21,8 +21,8 @@ from worker import tracing
 from worker.auth import Authenticator, AuthFailed, Credentials
 from worker.client import TOO_LATE, Fence, VendorClient
 from worker.clock import steady_s
-from worker.config import Org
 from worker.errors import StoreError
+from worker.org import Org
 from worker.outcome import NoReply, Reply, Signal, Verdict
 from worker.policy import settlements
 from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id

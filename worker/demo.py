@@ -15,13 +15,14 @@ from pathlib import Path
 from random import Random
 
 from worker import audit, deadletters, deadlist, keys, screen
-from worker.config import DEFAULT_ORG, PREFIX, Settings
+from worker.config import PREFIX, Settings
 from worker.connection import Connection
 from worker.deadlist import Filter
 from worker.errors import BadgesError
 from worker.importing import import_rows
 from worker.job import DeadKind
 from worker.ledger import SandboxSettings
+from worker.org import DEFAULT_ORG
 from worker.producer import Enqueued, Intake, new_run
 from worker.queue import Queue, new_id
 from worker.rows import read_rows

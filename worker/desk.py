@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from worker import screen
-from worker.config import Org, Settings, unknown_settings
+from worker.config import Settings, unknown_settings
 from worker.connection import Connection
+from worker.org import Org
 from worker.queue import Queue
 from worker.runs import Reports
 

@@ -21,9 +21,10 @@ from redis.retry import Retry
 
 from worker import keys
 from worker.client import VendorClient
-from worker.config import Org, Settings, unknown_settings
+from worker.config import Settings, unknown_settings
 from worker.connection import NO_BROKER, OLDEST_REDIS, Connection, is_cluster
 from worker.errors import BadgesError
+from worker.org import Org
 from worker.orgcheck import Finding, check_org, check_settings, is_local, skew
 from worker.queue import Queue
 from worker.status import Survey

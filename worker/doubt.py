@@ -18,7 +18,7 @@ import structlog
 
 from worker.auth import Authenticator, Credentials
 from worker.client import VendorClient
-from worker.config import Org
+from worker.org import Org
 from worker.outcome import NoReply, Reply
 from worker.queue import Queue, Suspects, Wait, new_id
 from worker.wire import CHECK_AFTER_S

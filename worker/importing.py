@@ -13,8 +13,8 @@ from itertools import groupby
 from pathlib import Path
 
 from worker.badge import Invalid, parse_item
-from worker.config import Org
 from worker.mending import mend, state_in
+from worker.org import Org
 from worker.producer import Enqueued, Intake, Noted, Source, accept, new_run
 from worker.queue import Queue
 from worker.row import FIELDS, Row

@@ -15,8 +15,8 @@ import redis
 
 from worker import keys
 from worker.badge import Invalid, plain, short_hash
-from worker.config import Org
 from worker.errors import NoRoom
+from worker.org import Org
 from worker.producer import Intake, Source, item_of, new_run, note
 from worker.queue import CHUNK, Item, Queue, new_id
 from worker.store import reaching

@@ -25,10 +25,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker.auth import TOKEN_PATH
 from worker.badge import plain
 from worker.callers import TOKEN_TTL_S, Anyone, Caller, Callers, CallLimit, shown_key
-from worker.config import Org, Settings
+from worker.config import Settings
 from worker.intake import ANSWER_TTL_S, HandedIn, Refusal, take_in
 from worker.intake_docs import BODY, CLIENT, MAX_BODY_BYTES, RESULTS, Accepted, Token, failures
 from worker.intake_refusals import HANDLERS, failure, json_response
+from worker.org import Org
 from worker.queue import Queue
 from worker.resultlines import ResultForm, result_lines
 from worker.runs import Reports, RunProgress

@@ -19,9 +19,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from worker.badge import BadgeIssue
-from worker.config import DEFAULT_ORG, Settings
+from worker.config import Settings
 from worker.connection import Connection
 from worker.errors import NoRoom
+from worker.org import DEFAULT_ORG
 from worker.producer import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,

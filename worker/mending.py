@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 
 from worker import keys
 from worker.badge import BadgeIssue, Invalid, parse_item, short_hash
-from worker.config import Org
 from worker.job import DeadKind, State, badge_fields, badge_of, content_hash, is_newer
+from worker.org import Org
 from worker.producer import Enqueued, Intake, Noted
 from worker.queue import CHUNK, Queue
 from worker.report import cell, invalid_item

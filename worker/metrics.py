@@ -31,9 +31,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from worker import keys
-from worker.config import Limit, Org, Settings
+from worker.config import Settings
 from worker.errors import BadgesError
 from worker.job import DeadKind
+from worker.org import Limit, Org
 from worker.serving import serve_app
 from worker.status import OrgState, Survey
 

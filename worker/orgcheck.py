@@ -19,8 +19,8 @@ import redis
 from worker import keys
 from worker.auth import Authenticator, AuthFailed
 from worker.client import VendorClient
-from worker.config import DEFAULT_ORG, Org
 from worker.errors import BadgesError
+from worker.org import DEFAULT_ORG, Org
 from worker.outcome import NoReply, Reply, Signal
 from worker.queue import Queue, Wait, new_id
 from worker.response import read_answer

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import assert_never
 
-from worker.config import Org
 from worker.job import DeadKind, Job
+from worker.org import Org
 from worker.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
 
 

@@ -19,9 +19,9 @@ from itertools import islice
 from typing import Any
 
 from worker.badge import BadgeIssue, Invalid, parse_item, short_hash
-from worker.config import Org
 from worker.errors import ConfigError, NoRoom
 from worker.job import RAW_BYTES, badge_fields, content_hash, text_fields
+from worker.org import Org
 from worker.queue import CHUNK, Item, Queue, new_id
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room

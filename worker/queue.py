@@ -15,9 +15,9 @@ import redis
 
 from worker import keys, tracing
 from worker.clock import OrgClocks, steady_s
-from worker.config import Org
 from worker.errors import NoRoom
 from worker.job import Job
+from worker.org import Org
 from worker.outcome import Verdict
 from worker.policy import Settlement
 from worker.store import Store, reaching

@@ -10,9 +10,9 @@ from typing import Any
 import redis
 
 from worker import keys
-from worker.config import Org
 from worker.errors import ConfigError, NotFound
 from worker.job import DeadKind, State, iso_time, readable
+from worker.org import Org
 from worker.report import report_row
 from worker.status import Survey
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from redis.exceptions import RedisError
 
 from worker import keys
-from worker.config import Org
+from worker.org import Org
 from worker.queue import SEND_WINDOW_S, Queue, new_id
 from worker.store import reaching
 

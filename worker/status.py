@@ -17,9 +17,9 @@ import redis
 from redis.exceptions import NoScriptError
 
 from worker import keys
-from worker.config import Limit, Org
 from worker.errors import ScriptError, StoreError
 from worker.job import DeadKind, iso_time
+from worker.org import Limit, Org
 from worker.store import Store, reaching
 from worker.wire import gate_config
 

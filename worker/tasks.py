@@ -16,9 +16,9 @@ from worker import audit, deadletters, keys
 from worker.app import Services, app, deliver_queue, services
 from worker.asked import ReplayAsked
 from worker.badge import short_hash
-from worker.config import DEFAULT_ORG, Org
 from worker.delivery import Delivered
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
+from worker.org import DEFAULT_ORG, Org
 from worker.outcome import Signal
 from worker.producer import Intake, accept, sources, total
 from worker.queue import Batch, Queue, Settled, Wait, new_id

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from worker.config import Org
 from worker.job import Job, badge_of, text_fields
+from worker.org import Org
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 
 HORIZON_US = 100_000  # how far ahead of its time a slot is given out

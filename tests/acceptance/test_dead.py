@@ -17,8 +17,8 @@ import redis
 from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, process, wait_for
 
 from worker import keys
-from worker.config import Org
 from worker.connection import Connection
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete
 from worker.queue import Batch, Item, Queue, Sent, new_id

@@ -20,11 +20,12 @@ from support import BADGE, badges_json, configured, environment, item, process, 
 
 from worker import keys
 from worker.clock import steady_s
-from worker.config import Org, Settings
+from worker.config import Settings
 from worker.connection import Connection
 from worker.errors import NotDurable
 from worker.ledger import SandboxSettings
 from worker.library import BadgeQueue
+from worker.org import Org
 from worker.queue import SEND_WINDOW_S, Queue
 from worker.runs import Reports
 from worker.sandbox import SandboxServer

@@ -24,10 +24,10 @@ from support import BADGE, badges, environment, process, wait_for, worker_comman
 
 from worker import keys
 from worker.callers import Anyone, Callers, CallLimit
-from worker.config import Org
 from worker.connection import Connection
 from worker.errors import ConfigError
 from worker.intake import MAX_ITEMS
+from worker.org import Org
 from worker.sandbox import SandboxServer
 
 PATH = "/api_gateway/v1/badges/import/customerBadges"

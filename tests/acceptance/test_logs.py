@@ -136,7 +136,7 @@ def test_no_secret_is_anywhere(place: Place) -> None:
 
 def headers_and_secrets(place: Place) -> list[str]:
     """Return what must not be seen: the secrets, what is made from them, and the token."""
-    from worker.config import Org  # noqa: PLC0415
+    from worker.org import Org  # noqa: PLC0415
 
     org = Org(auth="basic", basic_username=USERNAME, basic_password=PASSWORD)
     given = json.loads(place.client.get("{badges:tokens}:token") or '{"token": "none given"}')

@@ -27,9 +27,9 @@ from typer.main import get_command
 
 from worker import keys
 from worker.cli import cli
-from worker.config import Org
 from worker.connection import Connection
 from worker.ledger import SandboxSettings
+from worker.org import Org
 from worker.queue import Item, Queue, new_id
 from worker.sandbox import SandboxServer
 

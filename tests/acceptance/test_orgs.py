@@ -16,9 +16,9 @@ from support import badges, badges_json, environment, item, process, wait_for, w
 
 from worker import keys
 from worker.app import deliver_queue
-from worker.config import Org
 from worker.connection import Connection
 from worker.ledger import Exchange, Fault, SandboxSettings
+from worker.org import Org
 from worker.queue import Queue, new_id
 from worker.sandbox import SandboxServer
 

@@ -29,12 +29,12 @@ from support import (
 )
 
 from worker import keys
-from worker.config import Org
 from worker.connection import Connection
 from worker.errors import FileError
 from worker.importing import import_rows
 from worker.job import DeadKind
 from worker.ledger import SandboxSettings
+from worker.org import Org
 from worker.producer import Intake, total
 from worker.queue import Item, Queue, new_id
 from worker.resultlines import ResultForm, result_lines

@@ -16,8 +16,8 @@ import redis
 from support import badges, badges_json, configured, environment, item, wait_for
 
 from worker import keys
-from worker.config import Org
 from worker.connection import Connection
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete
 from worker.queue import Batch, Queue, Sent, new_id

@@ -18,9 +18,9 @@ import redis
 from support import badges, badges_json, environment, item, process, wait_for
 
 from worker import keys
-from worker.config import Org
 from worker.connection import Connection
 from worker.job import DeadKind
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Settlement
 from worker.queue import Batch, Queue, Sent, new_id

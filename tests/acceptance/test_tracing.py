@@ -16,10 +16,10 @@ from support import BADGE, OTHER_BADGE, badges, configured, environment, process
 from worker import keys, tracing
 from worker.auth import Authenticator
 from worker.client import VendorClient
-from worker.config import Org
 from worker.delivery import Delivered, Delivery
 from worker.job import VALUE_BYTES
 from worker.ledger import Fault
+from worker.org import Org
 from worker.producer import Intake, accept, sources
 from worker.queue import Queue
 from worker.sandbox import SandboxServer

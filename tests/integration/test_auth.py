@@ -19,11 +19,11 @@ from support import badge, configured, item, wait_for
 from worker import keys
 from worker.auth import TOKEN_HEADER, Authenticator, AuthFailed, Credentials
 from worker.client import OPEN_FENCE, VendorClient
-from worker.config import Org
 from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
 from worker.job import Job
 from worker.ledger import Fault, SandboxSettings
+from worker.org import Org
 from worker.outcome import Reply, Signal
 from worker.queue import Queue, Wait
 from worker.runs import Reports
@@ -40,7 +40,7 @@ import json, sys, time
 import redis
 from worker.auth import Authenticator, Credentials
 from worker.client import VendorClient
-from worker.config import Org
+from worker.org import Org
 from worker.queue import Queue
 
 redis_url, settings, start_at = sys.argv[1:]

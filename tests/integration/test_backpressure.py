@@ -12,9 +12,10 @@ import redis
 from support import badge, configured, item, wait_for
 
 from worker import BadgeQueue, keys
-from worker.config import Org, Settings
+from worker.config import Settings
 from worker.connection import Connection
 from worker.errors import NoRoom
+from worker.org import Org
 from worker.outcome import Signal, Verdict
 from worker.policy import Isolate, Retry
 from worker.producer import Enqueued, Intake, Waiting, accept, sources, total

@@ -14,9 +14,9 @@ from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badge, configured, item,
 
 from worker import keys
 from worker.clock import steady_s
-from worker.config import Org
 from worker.connection import Connection
 from worker.job import badge_fields, content_hash
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, PutBack
 from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id

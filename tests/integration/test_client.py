@@ -20,8 +20,8 @@ from support import badge, configured, wait_for
 
 from worker.client import ANSWER_MAX_BYTES, OPEN_FENCE, TOO_LATE, Fence, VendorClient
 from worker.clock import steady_s
-from worker.config import Org
 from worker.job import Job
+from worker.org import Org
 from worker.response import NoReply, Reply
 from worker.sandbox import SandboxServer
 

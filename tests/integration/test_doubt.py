@@ -15,12 +15,12 @@ from worker import keys
 from worker.auth import Authenticator
 from worker.badge import BadgeIssue
 from worker.client import OPEN_FENCE, VendorClient
-from worker.config import Org
 from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
 from worker.doubt import DoubtChecker
 from worker.job import Job, badge_of
 from worker.ledger import Exchange, Fault, SandboxSettings
+from worker.org import Org
 from worker.queue import CHECK_AFTER_S, Item, Queue, new_id
 from worker.runs import Reports
 from worker.sandbox import SandboxServer

@@ -7,8 +7,8 @@ import redis
 from support import configured, item, wait_for
 
 from worker import keys
-from worker.config import Org
 from worker.job import DeadKind
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, PutBack, Settlement
 from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id

@@ -19,7 +19,7 @@ from support import configured, item
 
 from worker import keys
 from worker.clock import OrgClocks, steady_s
-from worker.config import Limit, Org
+from worker.org import Limit, Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, PutBack
 from worker.queue import Batch, Queue, Sent, Wait, new_id

@@ -9,9 +9,9 @@ import redis
 from support import OTHER_BADGE, configured, item, wait_for
 
 from worker import keys
-from worker.config import Org
 from worker.errors import NotFound
 from worker.job import DeadKind
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Settlement
 from worker.queue import Batch, Item, Queue, Sent, new_id

@@ -9,8 +9,8 @@ import redis
 from support import BADGE, OTHER_BADGE, configured, item
 
 from worker import keys
-from worker.config import Org
 from worker.job import DeadKind, Job, text_of
+from worker.org import Org
 from worker.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
 from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id

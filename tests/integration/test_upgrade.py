@@ -7,9 +7,9 @@ import redis
 from support import BADGE, configured, item
 
 from worker import job, keys, store
-from worker.config import Org
 from worker.errors import NewerStore
 from worker.job import DeadKind, State
+from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete
 from worker.queue import Batch, Item, Queue, Sent, Suspects, Wait

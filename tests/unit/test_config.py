@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from worker.config import SECRETS, Limit, Org, Settings, parse_limits, unknown_settings
+from worker.config import SECRETS, Settings, unknown_settings
 from worker.errors import ConfigError
+from worker.org import Limit, Org, parse_limits
 
 MARKER = "s3cr3t-mArKeR"
 # The contract: every setting, a value that isn't the default, and how it is read.

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support import configured
 
 from worker.badge import BadgeIssue
-from worker.config import Org
 from worker.job import DeadKind, Job
+from worker.org import Org
 from worker.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, backoff_s, settlements
 
