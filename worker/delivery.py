@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -25,7 +25,7 @@ from worker.errors import StoreError
 from worker.org import Org
 from worker.outcome import NoReply, Reply, Signal, Verdict
 from worker.policy import settlements
-from worker.queue import SEND_WINDOW_S, Batch, Queue, Sent, Settled, Wait, new_id
+from worker.queue import SEND_WINDOW_S, Batch, Died, Queue, Sent, Settled, Wait, new_id
 from worker.response import read_answer
 from worker.tracing import Span
 from worker.wire import guard_s
@@ -68,6 +68,7 @@ class Delivery:
             return credentials
         asked_at = steady_s()  # before the claim: whatever delays us from here on counts
         batch = self._claim(org)
+        _log_dead(batch.died)
         if isinstance(batch, Wait):
             return batch
         go_on(batch)
@@ -190,7 +191,7 @@ def _note(span: Span, done: Delivered) -> None:
 
 
 def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:
-    """One line a batch; one more for each badge that was issued twice, which must never be missed."""
+    """One line a batch, one a dead job, and one for each badge issued twice, which must never be missed."""
     log.info(
         "batch.settled",
         jobs=len(batch.jobs),
@@ -202,5 +203,11 @@ def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:
         elapsed_ms=sent.elapsed_ms,
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )
+    _log_dead(settled.died)
     for job_id in settled.twice:
         log.critical("job.issued_twice", job=job_id)
+
+
+def _log_dead(died: Iterable[Died]) -> None:
+    for job_id, run, kind, code in died:
+        log.warning("job.dead", job=job_id, run=run, kind=kind, code=code)

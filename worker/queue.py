@@ -7,9 +7,9 @@ How the scripts are called is in ``store.py``, what the keys are in ``keys.py``,
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import redis
 
@@ -40,6 +40,15 @@ class Item:
     kind: str = ""
 
 
+class Died(NamedTuple):
+    """A job that became a dead letter."""
+
+    job: str
+    run: str
+    kind: str
+    code: str
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The jobs that one PUT carries, to be sent at ``send_at`` by ``steady_s()``, and no earlier.
@@ -53,6 +62,7 @@ class Batch:
     more: bool
     look_at_ms: int
     slot_from: float = 0.0
+    died: tuple[Died, ...] = ()  # on the way to it: given up as in doubt, or of a badge known as missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,7 @@ class Wait:
     why: str
     look_at_ms: int
     check: bool = False  # whether a job in doubt is due to be checked with the vendor
+    died: tuple[Died, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ class Settled:
     more: bool
     look_at_ms: int
     twice: tuple[str, ...] = ()
+    died: tuple[Died, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,10 @@ class Sent:
 
     status: str
     elapsed_ms: int
+
+
+def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
+    return tuple(Died(*one) for one in answer.get("died", ()))
 
 
 def new_id() -> str:
@@ -181,11 +197,11 @@ class Queue:
         answer = ask("claim", [keys.slot(org.name)], [batch, cfg])
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         if "jobs" not in answer:
-            return Wait(answer["why"], answer["at"], answer["check"])
+            return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
-        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from)
+        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer))
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
@@ -345,5 +361,6 @@ class Queue:
         answer = self.store.call("settle", [keys.slot(org.name)], [batch.id, what])
         self._clocks.heard(org.name, int(answer.pop("clock")), asked_at=asked_at)
         answer["twice"] = tuple(answer.get("twice", ()))
+        answer["died"] = _died(answer)
         answer["look_at_ms"] = answer.pop("at")
         return Settled(**answer)

@@ -221,3 +221,20 @@ def test_celerys_own_command_logs_alike(place: Place) -> None:
         place.bring("default", 3, "one")
         wait_for(lambda: place.count("default", "one", "issued") == 3)
     assert all({"event", "level", "timestamp"} <= line.keys() for line in place.lines())
+
+
+def test_one_line_a_dead_job(place: Place) -> None:
+    """Whether its call said so, or the vendor was known not to know its badge; with run, kind and code."""
+    missing = "000000000000000000000bad"
+    settings = SandboxSettings(basic=(USERNAME, PASSWORD), unknown_badges=frozenset({missing}))
+    place.basic.vendor.configure(settings)
+    rows = "".join(f"{missing},{n}\n" for n in range(1, 251))
+    with place.worker(BADGES_MAX_IN_FLIGHT="1"):
+        badges("import", "-", "--run", "bad", env=place.env, stdin=f"badgeMetaId,customerId\n{rows}".encode())
+        wait_for(lambda: place.count("default", "bad", "dead") == 250)
+    dead = [line for line in place.lines() if line["event"] == "job.dead"]
+    assert len({line["job"] for line in dead}) == len(dead) == 250
+    assert {(line["run"], line["kind"], line["code"], line["org"]) for line in dead} == {
+        ("bad", "rejected", "1054", "default")
+    }
+    assert len([line for line in place.lines() if line["event"] == "batch.settled"]) < 3

@@ -70,9 +70,9 @@ local check_after_ms = nil
 
 -- By kind and code; codes are the vendor's, so that there may be any number of them.
 local MOST_CODES = 100
-local function stat_dead(id, kind)
+local function stat_dead(kind, code)
   stat('dead:' .. kind, 1)
-  local counter = 'dead:' .. kind .. ':' .. (redis.call('HGET', K.job .. id, 'o') or 'none')
+  local counter = 'dead:' .. kind .. ':' .. code
   if redis.call('HEXISTS', K.stats, counter) == 0 then
     if (tonumber(redis.call('HGET', K.stats, 'codes') or nil) or 0) >= MOST_CODES then
       counter = 'dead:' .. kind .. ':other'
@@ -83,6 +83,9 @@ local function stat_dead(id, kind)
   stat(counter, 1)
 end
 
+-- Those that died while a script went on, for the caller's log: {{id, run, kind, code}, ...}
+local died = {}
+
 -- A job becomes a dead letter of a kind; from is its state till now, nil for one that is just born.
 local function bury(id, run, from, kind, ...)
   redis.call('HSET', K.job .. id, 's', 'd', 'k', kind, 'f', int(NOW), ...)
@@ -90,7 +93,9 @@ local function bury(id, run, from, kind, ...)
   moved(run, from, 'd')
   count(run, 'dead:' .. kind, 1)
   count(run, 'unhandled', 1)
-  stat_dead(id, kind)
+  local code = redis.call('HGET', K.job .. id, 'o') or 'none'
+  stat_dead(kind, code)
+  died[#died + 1] = {id, run or '', kind, code}
   if kind == 'in_doubt' and check_after_ms then redis.call('ZADD', K.checks, int(NOW + check_after_ms), id) end
 end
 

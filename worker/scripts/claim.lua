@@ -6,7 +6,8 @@
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
 -- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X[, T]}, ...} (false: absent), send_in_us, width,
 --          more, at, clock} or {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether
---          a job in doubt is due to be checked with the vendor; clock: the org's own, us
+--          a job in doubt is due to be checked with the vendor; clock: the org's own, us; both with died,
+--          {{id, run, kind, code}, ...}, where any did
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP, LEAVE_FOR_MS = 1000, 60000
@@ -183,7 +184,13 @@ local jobs = at <= T and fill(gate, width(cfg, gate)) or {}
 if #jobs == 0 then
   write_counts()
   if at <= T then at, why = when(cfg, gate) end
-  return cjson.encode({why = why, at = next_look(at), clock = int(T_US), check = first_score(K.checks) <= NOW})
+  return cjson.encode({
+    why = why,
+    at = next_look(at),
+    clock = int(T_US),
+    check = first_score(K.checks) <= NOW,
+    died = #died > 0 and died or nil,
+  })
 end
 
 local slot = slot_us(cfg, gate, #jobs)
@@ -205,4 +212,5 @@ return cjson.encode({
   clock = int(T_US),
   more = at <= T,
   at = next_look(at),
+  died = #died > 0 and died or nil,
 })

@@ -7,7 +7,8 @@
 --          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, ttl_ms,
 --          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
 --          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
--- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, more, at, clock}
+-- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, died = {{id, run, kind, code}},
+--          more, at, clock}
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
@@ -207,4 +208,5 @@ done.more = at <= T
 done.at = next_look(at)
 done.clock = int(T_US)
 done.twice = #twice > 0 and twice or nil
+done.died = #died > 0 and died or nil
 return say('settle:' .. batch, cjson.encode(done))
