@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import redis
@@ -72,7 +72,7 @@ class Wait:
     why: str
     look_at_ms: int
     check: bool = False  # whether a job in doubt is due to be checked with the vendor
-    died: tuple[Died, ...] = ()
+    died: tuple[Died, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class ModelJob:
     earned: str = ""
     second: str = ""
     indexed: bool = False
+    due: bool = False  # its retry
 
 
 @dataclass
@@ -73,7 +74,6 @@ class Model:
     overdue: set[str] = field(default_factory=set)
     duplicates: Counter[str] = field(default_factory=Counter)
     runs: set[str] = field(default_factory=set)
-    retries_due: bool = False
     paused: bool = False
     twice: int = 0
 
@@ -87,7 +87,7 @@ class Model:
 
     def move(self, job: ModelJob, state: str) -> None:
         """Give a job that is no dead letter its state."""
-        job.state, job.kind, job.indexed = state, "", False
+        job.state, job.kind, job.indexed, job.due = state, "", False, False
 
     def sweep(self) -> None:
         """Do what every claim does first: give up overdue leases, put back due retries."""
@@ -97,10 +97,9 @@ class Model:
                 if job.state == "s" and job.batch == batch_id:
                     self.bury(job, "in_doubt")
         self.overdue.clear()
-        if self.retries_due:
-            for job_id in self.in_state("r"):
+        for job_id in self.in_state("r"):
+            if self.jobs[job_id].due:
                 self.move(self.jobs[job_id], "q")
-        self.retries_due = False
 
     def in_batch_state(self, state: str) -> list[str]:
         """Return the batches that are open, lost or done."""
@@ -267,7 +266,8 @@ class Machine(RuleBasedStateMachine):
         retry = keys.key("default", "retry")
         if waiting := self.client.zrange(retry, 0, -1):
             self.client.zadd(retry, dict.fromkeys(waiting, 1))
-            self.model.retries_due = True
+            for job_id in self.model.in_state("r"):
+                self.model.jobs[job_id].due = True
 
     # -- what the rules are made of
 
