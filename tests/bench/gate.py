@@ -35,6 +35,7 @@ from worker.wire import GUARD
 
 ANSWERS_MS = (20.0, 400.0)
 PROBED = Path(__file__).parent / "contenders" / "probed_worker.py"
+BARE = PROBED.with_name("bare_sender.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,16 @@ class Scenario:
     groups: int = 1
     kills: bool = False
     batch_size: int = 1
+    bare: bool = False  # the gate alone, without Celery and HTTP
 
     @property
     def words(self) -> str:
         """What it is, in the table."""
-        groups = f" in {self.groups} groups" if self.groups > 1 else ""
-        return f"{self.rate_limit}, {self.workers} workers{groups}{', one killed' if self.kills else ''}"
+        words = [self.rate_limit, f"{self.workers} workers"]
+        if self.groups > 1:
+            words[-1] += f" in {self.groups} groups"
+        words += ["one killed"] * self.kills + ["the gate alone"] * self.bare
+        return ", ".join(words)
 
 
 SCENARIOS = (
@@ -60,6 +65,7 @@ SCENARIOS = (
     Scenario("20/second", 40),
     Scenario("20/second", 40, workers=6, groups=2, kills=True),
     Scenario("500/second", 20),
+    Scenario("500/second", 20, bare=True),
     Scenario("100/minute,5/second", 130),
     Scenario("20/second,items:100/second", 30, batch_size=10),
 )
@@ -164,6 +170,7 @@ def play(scenario: Scenario, folder: Path) -> list[Kept]:
         for log in logs:
             log.unlink(missing_ok=True)
             command = [sys.executable, str(PROBED), "worker", "--pool", "threads", "--concurrency", "16"]
+            command = [sys.executable, str(BARE)] if scenario.bare else command
             workers.append(stack.enter_context(program(command, env, log)))
         wait_until_ready(logs, "ready.", scenario.workers)
         queue.resume(org)
@@ -175,7 +182,7 @@ def play(scenario: Scenario, folder: Path) -> list[Kept]:
         time.sleep(1 + ANSWERS_MS[1] / 1000)
         arrived = [(at, items) for at, items in books(url)["arrived"]]
     sent = [float(at) for file in folder.glob("times.*") for at in file.read_text().split()]
-    return judge(scenario, sent, arrived)
+    return judge(scenario, sent, [(at, 1) for at in sent] if scenario.bare else arrived)
 
 
 def _fill(queue: Queue, org: Org, scenario: Scenario) -> None:

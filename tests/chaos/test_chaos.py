@@ -118,7 +118,7 @@ class Round:
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
-            worker.wait(30)
+            worker.wait(60)  # with prefork Celery itself may take half a minute
         with self.connection.client() as client:
             # Their holders are dead; this is what the passing of a minute and a half does.
             for batch in client.zrange(keys.key("default", "leases"), 0, -1):
