@@ -39,7 +39,7 @@ def test_a_tiny_run_compares_this_project_with_the_ceiling(tmp_path: Path) -> No
     for words in (
         "this project",
         "the ceiling",
-        "share of the bare httpx ceiling",
+        "share of bare httpx",
         "pipelined XADD",
         "raw sockets",
     ):

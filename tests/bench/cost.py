@@ -52,9 +52,9 @@ class Floor:
         """Run workers while the block lasts."""
         logs = [self._folder / f"cost-{n}.log" for n in range(number)]
         with ExitStack() as stack:
-            for log in logs:
+            for n, log in enumerate(logs):
                 log.unlink(missing_ok=True)
-                command = [sys.executable, *(BADGES.work or [])]
+                command = [sys.executable, *BADGES.worker(n)]
                 self._workers.append(stack.enter_context(program(command, self.env, log)).pid)
             wait_until_ready(logs, BADGES.ready, number)
             yield

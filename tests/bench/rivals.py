@@ -20,7 +20,10 @@ INSTALL_LIMIT_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to deliver the items; commands without their interpreter, ``{n}`` is the worker's number."""
+    """One way to deliver the items; commands without their interpreter.
+
+    In them ``{n}`` is the worker's number, ``{calls}`` how many calls it may have under way at once.
+    """
 
     name: str
     words: str
@@ -34,7 +37,10 @@ class Contender:
     own_venv: tuple[str, ...] = ()  # packages that must not be installed beside the project's
     node: tuple[str, ...] = ()  # packages of npm
     done: Callable[[redis.Redis], int] = lambda _: 0  # results stored so far
-    env: tuple[tuple[str, str], ...] = ()
+
+    def worker(self, n: int, calls: int = payload.CONCURRENCY) -> list[str]:
+        """Return the command of the n-th worker, without its interpreter."""
+        return [part.replace("{n}", str(n)).replace("{calls}", str(calls)) for part in self.work or []]
 
 
 def _results(client: redis.Redis) -> int:
@@ -54,14 +60,14 @@ def _completed(client: redis.Redis) -> int:
 def _celery(app: str, *more: str) -> list[str]:
     # fmt: off
     return [
-        "-m", "celery", "-A", app, "worker", "--pool", "threads", "--concurrency", str(payload.CONCURRENCY),
+        "-m", "celery", "-A", app, "worker", "--pool", "threads", "--concurrency", "{calls}",
         "--hostname", "bench{n}@%h", "--without-gossip", "--without-mingle", *more,
     ]
     # fmt: on
 
 
-def _badges(pool: str, concurrency: int) -> list[str]:
-    return ["-m", "worker.cli", "worker", "--pool", pool, "--concurrency", str(concurrency)]
+def _badges(pool: str, concurrency: str) -> list[str]:
+    return ["-m", "worker.cli", "worker", "--pool", pool, "--concurrency", concurrency]
 
 
 _ALL = payload.PROCESSES * payload.CONCURRENCY
@@ -69,9 +75,9 @@ _PER_ITEM = 0.05
 
 # fmt: off
 CONTENDERS = (
-    Contender("badges", "this project", ["badges.py"], _badges("threads", payload.CONCURRENCY), done=_issued),
-    Contender("badges-prefork", "this project, prefork", ["badges.py"], _badges("prefork", _ALL), workers=1,
-              readies=1, done=_issued),
+    Contender("badges", "this project", ["badges.py"], _badges("threads", "{calls}"), done=_issued),
+    Contender("badges-prefork", "this project, prefork", ["badges.py"], _badges("prefork", str(_ALL)),
+              workers=1, readies=1, done=_issued),
     Contender("celery-batch", "plain Celery, one task per pre-made batch", ["celery_batch.py"],
               _celery("celery_batch", "--loglevel", "INFO"), done=_results),
     Contender("celery-item", "plain Celery, one task per item", ["celery_item.py"],
@@ -81,12 +87,12 @@ CONTENDERS = (
               own_venv=("celery-batches>=0.11", "celery[redis]>=5.6", "httpx>=0.28,<0.29", "packaging")),
     Contender("dramatiq", "dramatiq, one message per item", ["dramatiq_item.py"],
               ["-m", "dramatiq", "dramatiq_item", "--processes", str(payload.PROCESSES), "--threads",
-               str(payload.CONCURRENCY)],
+               "{calls}"],
               workers=1, ready="Worker process is ready", share=_PER_ITEM, modules=("dramatiq",),
               done=_results),
     Contender("taskiq", "taskiq, one message per item", ["taskiq_item.py"],
               ["-m", "taskiq", "worker", "taskiq_item:broker", "--workers", str(payload.PROCESSES),
-               "--max-async-tasks", str(payload.CONCURRENCY)],
+               "--max-async-tasks", "{calls}"],
               workers=1, ready="Listening started", share=_PER_ITEM, modules=("taskiq_redis",),
               done=_results),
     Contender("bullmq", "BullMQ, one job per item", ["bullmq.mjs"], ["bullmq.mjs", "work"], ready="ready",

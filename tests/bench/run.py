@@ -14,7 +14,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -30,6 +30,8 @@ from stage import Performance, perform
 
 FEWEST = 2000  # items for the slow ones
 LIMIT_S = 90.0  # for one run of one contender
+# Calls at once in each process at which the share of the ceiling is measured too.
+FEWER_CALLS, FEWER_CALLS_LATENCY_MS = (2, 4), 50
 
 
 def main() -> int:
@@ -43,6 +45,8 @@ def main() -> int:
     performances, failed = _performances(chosen, asked, folder)
     typical = table.typical(performances)
     reached = list(goals.of_throughput(typical))
+    if FEWER_CALLS_LATENCY_MS in asked.latency:
+        reached += _shares(chosen, asked, folder)
     parts = [_preface(asked), table.markdown(typical), *(f"{name}: {why}\n" for name, why in absent.items())]
     if not asked.only or "badges" in asked.only:
         _say("enqueueing, against a bare pipelined XADD")
@@ -133,6 +137,25 @@ def _performances(
                     f"{run.per_second:,.0f} items/s, {run.per_cpu_second:,.0f} per CPU-second"
                 )
     return performances, failed
+
+
+def _shares(
+    chosen: Sequence[tuple[Contender, list[str]]], asked: argparse.Namespace, folder: Path
+) -> Iterator[goals.Goal]:
+    """Measure the share of the ceiling with fewer calls at once, where the vendor is what takes the time."""
+    ours_and_ceilings = [(one, python) for one, python in chosen if one.name in ("badges", *goals.CEILINGS)]
+    for calls in FEWER_CALLS:
+        _say(f"share of the ceiling, {calls} calls at once in each process")
+        items = min(asked.items, calls * 12_500)
+        runs = [
+            perform(
+                contender, python, items=items, latency_ms=FEWER_CALLS_LATENCY_MS, limit_s=LIMIT_S,
+                folder=folder, calls=calls,
+            )
+            for _ in range(asked.rounds)
+            for contender, python in ours_and_ceilings
+        ]  # fmt: skip
+        yield from goals.of_ceiling(table.typical(runs), FEWER_CALLS_LATENCY_MS, calls)
 
 
 def _preface(asked: argparse.Namespace) -> str:

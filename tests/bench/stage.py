@@ -178,18 +178,28 @@ def perform(
     latency_ms: float,
     limit_s: float,
     folder: Path,
+    calls: int = payload.CONCURRENCY,
 ) -> Performance:
-    """Run one contender once, from an empty server to its last result, or to the end of its time."""
+    """Run one contender once, from an empty server to its last result, or to the end of its time.
+
+    Each of its processes may have ``calls`` under way at once.
+    """
     logs = [folder / f"{contender.name}-{n}.log" for n in range(contender.workers)]
     with ExitStack() as stack:
         redis_server = stack.enter_context(server())
         url, vendor_pid = stack.enter_context(vendor(latency_ms))
-        env = environment(redis_server.socket, url, BENCH_NODE_MODULES=folder / "node" / "node_modules")
+        env = environment(
+            redis_server.socket,
+            url,
+            BENCH_NODE_MODULES=folder / "node" / "node_modules",
+            BENCH_CONCURRENCY=calls,
+            BADGES_MAX_IN_FLIGHT=payload.PROCESSES * calls,
+        )
         workers, produce = [], [*interpreter, *contender.produce]
         for n, log in enumerate(logs):
             log.unlink(missing_ok=True)
             if contender.work:
-                command = interpreter + [part.replace("{n}", str(n)) for part in contender.work]
+                command = interpreter + contender.worker(n, calls)
                 workers.append(stack.enter_context(program(command, env, log)).pid)
         if workers:
             wait_until_ready(logs, contender.ready, contender.readies)

@@ -46,18 +46,19 @@ local function known(id, row, fingerprint)
   return record[1] == 'd' and 'D' or 'd'
 end
 
+local now = int(NOW)
 for n, item in ipairs(items) do
   local id, row, fingerprint, kind = item[1], item[2], item[3], item[4]
-  if redis.call('HSETNX', K.job .. id, 's', 'q') == 0 then
+  local key = K.job .. id
+  if redis.call('EXISTS', key) == 1 then
     answers[n] = known(id, row, fingerprint)
   else
-    redis.call('HSET', K.job .. id, 'r', run, 'n', row, 't', int(NOW), unpack(item, 5))
-    if fingerprint ~= '' then redis.call('HSET', K.job .. id, 'p', fingerprint) end
-    if urgent then redis.call('HSET', K.job .. id, 'U', 1) end
+    redis.call('HSET', key, 's', 'q', 'r', run, 'n', row, 't', now, unpack(item, 5))
+    if fingerprint ~= '' then redis.call('HSET', key, 'p', fingerprint) end
+    if urgent then redis.call('HSET', key, 'U', 1) end
     born[#born + 1] = id
     if kind == '' then
       ready[#ready + 1] = id
-      moved(run, nil, 'q')
       answers[n] = 'a'
     else
       bury(id, run, nil, kind)
@@ -79,6 +80,7 @@ redis.call('ZADD', K.runs, 'NX', int(NOW), run)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
 local list = urgent and K.urgent or K.queue
 if #ready > 0 then redis.call('RPUSH', list, unpack(ready)) end
+count(run, 'queued', #ready)
 count(run, 'total', #born)
 count(run, 'invalid', invalid)
 count(run, 'duplicates', duplicates)
