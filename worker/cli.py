@@ -38,6 +38,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # paragraphs flow, instead of breaking where the source does
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(jobs_cli)

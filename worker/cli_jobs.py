@@ -65,6 +65,7 @@ def import_(
     Columns or keys: badgeMetaId and customerId; earnEventDate and earnExpiresOn (epoch, seconds or
     milliseconds), earnEventDateISO and earnExpiresOnISO (with offset); job_id, an id of your own.
     Others are mapped: --map customer=customerId --map "Badge Name="
+
     Importing a file again, or after a crash half-way, issues nothing twice.
     """
     try:
