@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -60,7 +61,9 @@ class ReplayAsked(BaseModel):
     badge: str | None = None
     customer: int | None = None
     job: str | None = None
-    since: Annotated[int, BeforeValidator(lambda text: since_ms(str(text)))] | None = None
+    since_ms: Annotated[int, BeforeValidator(lambda text: since_ms(str(text)))] | None = Field(
+        default=None, alias="since"
+    )
     changes: dict[str, str] | None = Field(default=None, alias="set")
     limit: PositiveInt | None = None
     dry_run: bool = False
@@ -85,13 +88,4 @@ class ReplayAsked(BaseModel):
     @property
     def which(self) -> Filter:
         """Which dead letters are meant."""
-        return Filter(
-            org=self.org,
-            kind=self.kind,
-            run=self.run,
-            code=self.code,
-            badge=self.badge,
-            customer=self.customer,
-            job=self.job,
-            since_ms=self.since,
-        )
+        return Filter(**{said.name: getattr(self, said.name) for said in fields(Filter)})

@@ -10,7 +10,7 @@ import json
 import os
 import pwd
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import redis
@@ -38,10 +38,6 @@ class Entry:
     which: dict[str, Any]
     count: int | None
     note: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as ``badges audit --json`` prints it."""
-        return asdict(self)
 
 
 def os_user() -> str:
@@ -73,7 +69,8 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
     fields = ["by", by, "action", action.partition("-")[0], "note", note[:NOTE_LENGTH]]
     if which is not None:
         fields += ["which", json.dumps(which), "count", "0"]
-    queue.audit(org, action, fields, kept=KEPT)
+    queue.store.refuse_newer()
+    queue.store.durably("audit", [keys.slot(org)], [action, fields, KEPT])
 
 
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:

@@ -91,8 +91,13 @@ def _strip(value: object) -> object:
 
 
 _Name = Annotated[str, BeforeValidator(_strip), Field(pattern=r"^[!-~]{1,64}$")]
-_Epoch = Annotated[int, BeforeValidator(_epoch)]
-_Iso = Annotated[str, BeforeValidator(_iso)]
+_Customer = Annotated[
+    int, BeforeValidator(_customer), Field(json_schema_extra={"minimum": 1, "maximum": LARGEST_CUSTOMER_ID})
+]
+_Epoch = Annotated[
+    int, BeforeValidator(_epoch), Field(json_schema_extra={"minimum": 0, "maximum": LARGEST_EPOCH_MS - 1})
+]
+_Iso = Annotated[str, BeforeValidator(_iso), Field(json_schema_extra={"pattern": f"^{_ISO.pattern}$"})]
 
 
 class BadgeIssue(BaseModel):
@@ -106,7 +111,7 @@ class BadgeIssue(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
     badge_meta_id: _Name
-    customer_id: Annotated[int, BeforeValidator(_customer)]
+    customer_id: _Customer
     earn_event_date: _Epoch | None = None
     earn_event_date_iso: _Iso | None = Field(default=None, alias="earnEventDateISO")
     earn_expires_on: _Epoch | None = None

@@ -229,7 +229,7 @@ def intake(
         serve(
             here.queue.client,
             here.settings,
-            alone=here.org(org).name if no_auth else None,
+            alone=here.settings.org(org).name if no_auth else None,
             rate=rate,
             host=host,
             port=port,
@@ -243,7 +243,7 @@ def pause(
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
     with desk() as here:
-        name = here.org(org).name
+        name = here.settings.org(org).name
         audit.begin(here.queue, name, audit.action_id("pause"), by=audit.os_user(), note=reason)
         paused = here.queue.pause(name, why="operator", reason=reason)
     screen.out.print(f"{org} is paused" if paused else f"{org} was paused already")
@@ -253,7 +253,7 @@ def pause(
 def resume(org: OneOrg = DEFAULT_ORG) -> None:
     """Let batches of an org start again, with credentials read anew."""
     with desk() as here:
-        mine = here.org(org)
+        mine = here.settings.org(org)
         audit.begin(here.queue, org, audit.action_id("resume"), by=audit.os_user())
         was = here.queue.resume(mine)
     said = {
@@ -280,7 +280,7 @@ def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
         )
     if as_json:
         for entry in entries:
-            screen.say_json(entry.as_json())
+            screen.say_json(entry)
     else:
         screen.show_audit(entries)
 
@@ -296,7 +296,7 @@ def sandbox(
 ) -> None:
     """Run the vendor's endpoint as a local server, for trying things out; Ctrl-C ends it."""
     from worker.ledger import SandboxSettings  # noqa: PLC0415
-    from worker.sandbox import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+    from worker.sandbox import SandboxServer  # noqa: PLC0415 - a web server is loaded only where it is needed
 
     settings = SandboxSettings(
         basic=(username, password) if username and password else None,
@@ -304,11 +304,10 @@ def sandbox(
         latency_s=(latency_ms / 2000, latency_ms / 1000),
         unknown_badges=frozenset(unknown or ()),
     )
-    serve(
-        port=port,
-        settings=settings,
-        on_ready=lambda url: screen.out.print(f"vendor's sandbox on {url}\n  BADGES_API_BASE_URL={url}"),
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with SandboxServer(settings=settings, port=port) as vendor, suppress(KeyboardInterrupt):
+        screen.out.print(f"vendor's sandbox on {vendor.url}\n  BADGES_API_BASE_URL={vendor.url}")
+        signal.pause()
 
 
 if __name__ == "__main__":

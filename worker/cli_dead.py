@@ -13,8 +13,7 @@ from worker import audit, deadletters, deadlist, screen
 from worker.badge import BadgeIssue
 from worker.deadletters import Replayed
 from worker.deadlist import Filter
-from worker.deadoptions import filtered
-from worker.desk import AnyOrg, AsJson, Desk, Note, desk
+from worker.desk import AnyOrg, AsJson, Desk, Note, desk, filtered
 from worker.errors import BadgesError
 from worker.job import DeadKind
 
@@ -55,7 +54,7 @@ def dead_groups(
     with desk() as here:
         groups = deadlist.groups(here.reports, which)
     if as_json:
-        screen.say_json([group.as_json() for group in groups])
+        screen.say_json(groups)
         return
     screen.show_groups(groups)
 
@@ -153,7 +152,7 @@ def dead_resolve(
         done = deadletters.resolve(
             here.queue,
             here.reports,
-            here.org(job["org"]),
+            here.settings.org(job["org"]),
             job_id,
             issued=issued,
             by=audit.os_user(),
@@ -284,8 +283,4 @@ def _refuse_what_stays(done: Replayed) -> None:
 def _follow(here: Desk, replay: str, *, as_json: bool) -> None:
     snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
     with _breaking_off(replay):
-        if as_json:
-            for progress in snapshots:
-                screen.say_json(progress.as_json())
-        elif last := screen.follow_jobs(snapshots):
-            screen.show_replay(last)
+        screen.follow(snapshots, screen.show_replay, as_json=as_json)

@@ -76,13 +76,11 @@ def import_(
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
-    if run and not (run.isprintable() and " " not in run and len(run) <= 64):
-        raise typer.BadParameter("a run's name is 1 to 64 printable characters without spaces")
     if dry_run:
         _check(file, org, names, as_json=as_json)
         return
     with desk() as here:
-        target, name, notes = here.org(org), run or run_name(file), _Notes()
+        target, name, notes = here.settings.org(org), run or run_name(file), _Notes()
         with _open(file) as (stream, size), _import_bar(size) as move:
             intake = Intake(
                 name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
@@ -195,7 +193,7 @@ def run_list(org: AnyOrg = None, as_json: AsJson = False) -> None:
         runs = here.reports.runs(org, newest=None if as_json else LISTED)
         earlier = here.reports.count_runs(org) - len(runs)
     if as_json:
-        screen.say_json([run.as_json() for run in runs])
+        screen.say_json(runs)
         return
     if len(runs) == LISTED and earlier > 0:
         screen.out.print(f"{earlier:,} earlier ones: --json")
@@ -204,7 +202,7 @@ def run_list(org: AnyOrg = None, as_json: AsJson = False) -> None:
 
 
 def _run_line(run: RunProgress) -> list[object]:
-    times = [(at or "")[5:19].replace("T", " ") for at in (run.started_at, run.finished_at)]
+    times = map(screen.to_the_second, (run.started_at, run.finished_at))
     return [run.run, run.org, run.total, run.open, run.issued, run.dead, *times]
 
 
@@ -214,7 +212,7 @@ def run_show(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> None:
     with desk() as here:
         progress = here.reports.run(run, org)
     if as_json:
-        screen.say_json(progress.as_json())
+        screen.say_json(progress)
     else:
         screen.show_run(progress)
 
@@ -247,11 +245,7 @@ def run_follow(run: RunName, org: AnyOrg = None, as_json: AsJson = False) -> Non
 def _follow(here: Desk, run: str, org: str | None, *, as_json: bool) -> None:
     snapshots = follow(here.reports, run, org=org, every_s=0.3)
     try:
-        if as_json:
-            for progress in snapshots:
-                screen.say_json(progress.as_json())
-        elif last := screen.follow_jobs(snapshots):
-            screen.show_run(last)
+        screen.follow(snapshots, screen.show_run, as_json=as_json)
     except KeyboardInterrupt:
         screen.err.print(f"the run goes on; see: badges run show {screen.plain(run)}")
 

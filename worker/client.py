@@ -30,8 +30,6 @@ ANSWER_MAX_BYTES = 16 * 1024 * 1024
 # Shorter than any server keeps an idle connection: one that it closes just as we send would be in doubt.
 KEEPALIVE_S = 4.0
 HEADERS_KEPT = ("retry-after", "date")
-
-
 TOO_LATE = "too_late"
 
 
@@ -113,36 +111,15 @@ class VendorClient:
         late, nothing is sent, and the code is ``TOO_LATE``.
         """
         body = [job.badge.body(org.epoch_unit) for job in jobs]
-        return self._exchange(
-            org, lambda: self._request(org, org.api_method, org.api_path, body, headers), fence
-        )
+        return self._exchange(org, org.api_method, org.api_path, headers, body, fence)
 
     def post(self, org: Org, path: str, body: Any) -> Reply | NoReply:
         """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
-        return self._exchange(org, lambda: self._request(org, "POST", path, body, {}))
+        return self._exchange(org, "POST", path, {}, body)
 
     def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:
         """Read from the org's host, within its HTTP time-out."""
-        return self._exchange(
-            org,
-            lambda: self._http.build_request(
-                "GET",
-                f"{org.api_base_url}{path}",
-                headers={"Accept": "application/json", **headers},
-                timeout=org.http_timeout_s,
-            ),
-        )
-
-    def _request(
-        self, org: Org, method: str, path: str, body: Any, headers: Mapping[str, str]
-    ) -> httpx.Request:
-        return self._http.build_request(
-            method,
-            f"{org.api_base_url}{path}",
-            content=json.dumps(body, separators=(",", ":")),
-            headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
-            timeout=org.http_timeout_s,
-        )
+        return self._exchange(org, "GET", path, headers)
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -156,9 +133,26 @@ class VendorClient:
         future: Future[T] = asyncio.run_coroutine_threadsafe(what, self._loop)
         return future.result()
 
-    def _exchange(
-        self, org: Org, build: Callable[[], httpx.Request], fence: Fence = OPEN_FENCE
+    def _exchange(  # noqa: PLR0913, PLR0917 - a request
+        self,
+        org: Org,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Any = None,
+        fence: Fence = OPEN_FENCE,
     ) -> Reply | NoReply:
+        def build() -> httpx.Request:
+            content = None if body is None else json.dumps(body, separators=(",", ":"))
+            its = {
+                "Accept": "application/json",
+                **({} if body is None else {"Content-Type": "application/json"}),
+                **headers,
+            }
+            return self._http.build_request(
+                method, f"{org.api_base_url}{path}", content=content, headers=its, timeout=org.http_timeout_s
+            )
+
         return self._wait_for(self._call(build, org.http_timeout_s, fence))
 
     async def _call(

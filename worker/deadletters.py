@@ -19,7 +19,7 @@ from worker import audit, deadlist
 from worker.badge import Invalid, parse_item
 from worker.deadlist import Filter, Letter
 from worker.errors import NotFound
-from worker.job import TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.job import BADGE_LETTERS, TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
 from worker.org import DEFAULT_ORG, Org
 from worker.queue import CHUNK, Queue, new_id
 from worker.runs import PAGE, Reports
@@ -70,10 +70,6 @@ class Following:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as ``badges dead follow --json`` prints it."""
-        return asdict(self)
-
 
 def replay_all(  # noqa: PLR0913 - what, how, who and why
     queue: Queue,
@@ -102,7 +98,7 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
         which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     )
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    letters = deadlist.BADGE_LETTERS if changes else ""
+    letters = BADGE_LETTERS if changes else ""
     ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):

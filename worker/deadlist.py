@@ -15,7 +15,6 @@ from worker.runs import Reports
 
 # A badge that may have been issued is sent again only if somebody says so by name.
 REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
-BADGE_LETTERS = "bceExX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Filter:
         """Return what is said, by the names of the options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
         if since_ms := said.pop("since_ms", None):
-            said["since"] = iso_time(str(since_ms))
+            said["since"] = iso_time(since_ms)
         return said
 
 
@@ -77,10 +76,6 @@ class Group:
     last_at: str | None
     sample: str
     message: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as ``badges dead groups --json`` prints it."""
-        return asdict(self)
 
 
 def size(reports: Reports, which: Filter, *, replayable: bool = False) -> int:
@@ -134,7 +129,7 @@ def groups(reports: Reports, which: Filter, *, replayable: bool = False) -> list
             group[2] = it.at_ms
     ordered = sorted(found.items(), key=lambda entry: (-entry[1][0], entry[0][:3]))
     return [
-        Group(*key, count, _iso(first.at_ms), _iso(last_ms), first.id, _message(reports, first))
+        Group(*key, count, iso_time(first.at_ms), iso_time(last_ms), first.id, _message(reports, first))
         for key, (count, first, last_ms) in ordered
     ]
 
@@ -152,10 +147,6 @@ def _ids(
 
 def _given(letters: str, values: list[str | None]) -> dict[str, str]:
     return {letter: value for letter, value in zip(letters, values, strict=True) if value is not None}
-
-
-def _iso(at_ms: int) -> str | None:
-    return iso_time(str(at_ms))
 
 
 def _message(reports: Reports, letter: Letter) -> str:

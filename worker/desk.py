@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
 from worker import screen
+from worker.asked import since_ms
 from worker.config import Settings, unknown_settings
 from worker.connection import Connection
-from worker.org import Org
+from worker.deadlist import Filter
+from worker.job import DeadKind
 from worker.queue import Queue
 from worker.runs import Reports
 
@@ -28,13 +32,8 @@ class Desk:
     """An open connection, and what reads and writes over it."""
 
     settings: Settings
-    connection: Connection
     queue: Queue
     reports: Reports
-
-    def org(self, name: str) -> Org:
-        """Return a configured org."""
-        return self.settings.org(name)
 
 
 def load_settings() -> Settings:
@@ -54,4 +53,45 @@ def desk() -> Iterator[Desk]:
     settings = load_settings()
     with Connection.open(settings) as connection, connection.client() as client:
         queue = Queue(client, replicas=settings.replicas)
-        yield Desk(settings, connection, queue, Reports(client=client, orgs=settings.orgs()))
+        yield Desk(settings, queue, Reports(client=client, orgs=settings.orgs()))
+
+
+_FILTER = {
+    "org": AnyOrg,
+    "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
+    "run": Annotated[str | None, typer.Option(help="Only of this run.")],
+    "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
+    "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
+    "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],
+    "job": Annotated[str | None, typer.Option(help="Only this job.")],
+    "since": Annotated[
+        str | None, typer.Option(help="Only those that died since: 90m, 12h, 7d, or a date with offset.")
+    ],
+}
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a filter in place of its parameter ``which``."""
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        its = {name: given.pop(name) for name in _FILTER}
+        its["since_ms"] = _since_ms(its.pop("since"))
+        command(which=Filter(**its), **given)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "which"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _FILTER.items()
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
+    return with_options
+
+
+def _since_ms(text: str | None) -> int | None:
+    try:
+        return None if text is None else since_ms(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--since {error}") from None

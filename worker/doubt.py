@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import structlog
 
+from worker import keys
 from worker.auth import Authenticator, Credentials
 from worker.client import VendorClient
 from worker.org import Org
 from worker.outcome import NoReply, Reply
-from worker.queue import Queue, Suspects, Wait, new_id
+from worker.queue import Queue, Wait, new_id
 from worker.wire import CHECK_AFTER_S
 
 log = structlog.get_logger()
@@ -28,6 +29,28 @@ log = structlog.get_logger()
 PATH = "/api_gateway/v1/badges/management/{customer}/badge/{badge}?includeStatistics=true"
 
 Finding = Literal["cleared", "seen", "absent", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A badge that was issued later: if the vendor shows it, it shows what came before as well."""
+
+    badge: str
+    customer: int
+    issued_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Jobs in doubt for one customer and badge, and since when the vendor has shown none of it."""
+
+    ids: tuple[str, ...]
+    badge: str
+    customer: int
+    in_doubt_since_ms: int
+    absent_since_ms: int | None
+    witness_id: str
+    witness: Witness | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +66,37 @@ class DoubtChecker:
         credentials = self.auth.credentials(org)
         if not isinstance(credentials, Credentials):
             return None
-        suspects = self.queue.take_check(org.name)
+        suspects = self._take(org.name)
         if suspects is None:
             return None
         finding = self._look(org, suspects, credentials)
         if finding != "unknown":
-            self.queue.conclude_check(org.name, suspects, finding, call=new_id())
+            self._conclude(org.name, suspects, finding)
         log.info("doubt.checked", finding=finding, jobs=list(suspects.ids), badge=suspects.badge)
         return finding
+
+    def _take(self, org: str) -> Suspects | None:
+        """Take what is due to be checked with the vendor; it comes up again unless a check concludes."""
+        answer = self.queue.store.call("take_check", [keys.slot(org)], [CHECK_AFTER_S * 1000])
+        jobs = answer.get("jobs")
+        if not jobs:
+            return None
+        absent = [job[4].split(" ") if job[4] else None for job in jobs]
+        witness = answer.get("witness")
+        return Suspects(
+            ids=tuple(job[0] for job in jobs),
+            badge=jobs[0][1],
+            customer=int(jobs[0][2]),
+            in_doubt_since_ms=max(int(job[3]) for job in jobs),
+            absent_since_ms=max(int(a[0]) for a in absent if a) if all(absent) else None,
+            witness_id=witness[0] if witness else "",
+            witness=Witness(witness[2], int(witness[3]), int(witness[1])) if witness else None,
+        )
+
+    def _conclude(self, org: str, suspects: Suspects, finding: Finding) -> None:
+        """Write what a check found."""
+        args = [new_id(), suspects.ids, finding, suspects.witness_id, CHECK_AFTER_S * 1000]
+        self.queue.store.call("conclude_check", [keys.slot(org)], args)
 
     def _look(self, org: Org, suspects: Suspects, credentials: Credentials) -> Finding:
         witness = suspects.witness

@@ -112,9 +112,8 @@ class EmbeddedServer:
                 with _exclusive(self._dir / "users.lock", wait=False) as was_last:
                     if was_last:
                         self._end()
-        except (
-            FileNotFoundError
-        ):  # the directory is gone; if deleted, nobody else can find its server any more
+        except FileNotFoundError:
+            # The directory is gone; if deleted, nobody else can find its server any more.
             self._leave()
             if self._socket_path and not _served_directory(self._socket_path):
                 _shut_down(self._socket_path)

@@ -7,7 +7,7 @@ imported again does is in ``mending.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -45,9 +45,7 @@ def import_rows(queue: Queue, org: Org, rows: Iterable[Row], intake: Intake) -> 
         yield from take
 
 
-def check_rows(
-    org: Org, rows: Iterable[Row], *, on_row: Callable[[], None] = lambda: None
-) -> tuple[int, list[Noted]]:
+def check_rows(org: Org, rows: Iterable[Row]) -> tuple[int, list[Noted]]:
     """Validate every row without accepting any; returns how many are good, and what is wrong with the others.
 
     Raises:
@@ -60,7 +58,6 @@ def check_rows(
             noted.append(Noted(source.row, badge.field, badge.reason, "invalid"))
         else:
             good += 1
-        on_row()
     return good, noted
 
 

@@ -31,7 +31,7 @@ from worker.intake_docs import BODY, CLIENT, MAX_BODY_BYTES, RESULTS, Accepted, 
 from worker.intake_refusals import HANDLERS, failure, json_response
 from worker.org import Org
 from worker.queue import Queue
-from worker.resultlines import ResultForm, result_lines
+from worker.report import ResultForm, result_lines
 from worker.runs import Reports, RunProgress
 from worker.serving import serve_app
 

@@ -85,7 +85,6 @@ FIELDS = {
 # would misread; an older one leaves that alone (``newer`` in ``scripts/_common.lua``), and so do we.
 SCHEMA = 1
 # "h0" to "h9" are the last attempts that issued nothing: "at_ms batch status code".
-HISTORY_LENGTH = 10
 VALUE_BYTES = 64
 TEXT_PIECES = 4
 NEWER = "newer"  # what is shown instead of a state, where we can't read the record
@@ -101,6 +100,7 @@ _BADGE_FIELDS = {
     "X": "earn_expires_on_iso",
 }
 _INTEGERS = frozenset("cex")
+BADGE_LETTERS = "".join(_BADGE_FIELDS)
 
 
 def content_hash(org: str, badge: BadgeIssue) -> str:
@@ -205,7 +205,7 @@ def readable(record: Mapping[str, str]) -> Mapping[str, str]:
     return {name: record[name] for name in "Vr" if name in record} if is_newer(record) else record
 
 
-def iso_time(at_ms: str | None) -> str | None:
+def iso_time(at_ms: str | int | None) -> str | None:
     """Return an instant in the record's milliseconds as ISO 8601 in UTC."""
     if at_ms is None:
         return None

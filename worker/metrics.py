@@ -37,14 +37,13 @@ from worker.job import DeadKind
 from worker.org import Limit, Org
 from worker.serving import serve_app
 from worker.status import OrgState, Survey
+from worker.wire import TOOK_MS
 
 log = structlog.get_logger()
 
 PREFIX = "badges_"
 STATES = ("open", "probing", "closed", "paused")
 DRAIN_S = 1
-# The upper bounds, ms, that ``settle.lua`` sorts calls into, beside "longer".
-TOOK_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000)
 
 Row = tuple[tuple[str, ...], float]
 

@@ -10,22 +10,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import redis
 
-from worker import keys
 from worker.auth import Authenticator, AuthFailed
 from worker.client import VendorClient
 from worker.errors import BadgesError
-from worker.org import DEFAULT_ORG, Org
+from worker.org import DEFAULT_ORG, Org, is_loopback
 from worker.outcome import NoReply, Reply, Signal
 from worker.queue import Queue, Wait, new_id
 from worker.response import read_answer
 from worker.status import OrgState
-from worker.wire import gate_config
 
 # doc: reads what a customer earned; nobody has this number, and an answer of any kind will do.
 READ_PATH = "/api_gateway/v1/badges/customer/0?badgeType=EARNED"
@@ -52,12 +49,11 @@ class Finding:
 class _AskingQueue(Queue):
     """Pays for a call that a person asks for: even while the org is paused, but not with a long wait."""
 
-    def pay(self, org: Org, call: str) -> float | Wait:
-        answer = self.store.call("pay", [keys.slot(org.name)], [call, gate_config(org, though_paused=1)])
-        if "send_in_us" not in answer:
-            return Wait(answer["why"], answer["at"])
-        wait_s = float(answer["send_in_us"] / 1e6)
-        return wait_s if wait_s <= LONGEST_WAIT_S else Wait("rate", int((time.time() + wait_s) * 1000))
+    def pay(self, org: Org, call: str, *, though_paused: bool = True) -> float | Wait:
+        paid = super().pay(org, call, though_paused=though_paused)
+        if isinstance(paid, Wait) or paid <= LONGEST_WAIT_S:
+            return paid
+        return Wait("rate", int((time.time() + paid) * 1000))
 
 
 class _FreshAuthenticator(Authenticator):
@@ -70,12 +66,12 @@ class _FreshAuthenticator(Authenticator):
 def is_local(url: str) -> bool:
     """Say whether what travels to this URL stays on this machine."""
     parts = urlsplit(url)
-    if "unix" in parts.scheme or "socket" in parts.scheme or parts.hostname in (None, "localhost"):
-        return True
-    try:
-        return ip_address(str(parts.hostname)).is_loopback
-    except ValueError:
-        return False
+    return (
+        "unix" in parts.scheme
+        or "socket" in parts.scheme
+        or not parts.hostname
+        or is_loopback(parts.hostname)
+    )
 
 
 def skew(check: str, whose: str, skew_s: float, most_s: float, org: str | None = None) -> Finding:

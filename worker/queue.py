@@ -7,9 +7,9 @@ How the scripts are called is in ``store.py``, what the keys are in ``keys.py``,
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
@@ -21,7 +21,7 @@ from worker.org import Org
 from worker.outcome import Verdict
 from worker.policy import Settlement
 from worker.store import Store, reaching
-from worker.wire import CHECK_AFTER_S, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.wire import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
 
 CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -73,28 +73,6 @@ class Wait:
     look_at_ms: int
     check: bool = False  # whether a job in doubt is due to be checked with the vendor
     died: tuple[Died, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """A badge that was issued later: if the vendor shows it, it shows what came before as well."""
-
-    badge: str
-    customer: int
-    issued_at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Suspects:
-    """Jobs in doubt for one customer and badge, and since when the vendor has shown none of it."""
-
-    ids: tuple[str, ...]
-    badge: str
-    customer: int
-    in_doubt_since_ms: int
-    absent_since_ms: int | None
-    witness_id: str
-    witness: Witness | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +171,7 @@ class Queue:
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
         cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
-        ask, asked_at = self.store.durably if durably else self.store.call, steady_s()
-        answer = ask("claim", [keys.slot(org.name)], [batch, cfg])
-        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
+        answer = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
         if "jobs" not in answer:
             return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
@@ -213,7 +189,7 @@ class Queue:
         """Write what became of every job of the batch, and let the gate act on the verdict's signal."""
         return self._settle(
             org,
-            batch,
+            batch.id,
             jobs=[settlement_of(job, s) for job, s in zip(batch.jobs, settled, strict=True)],
             sent=True,
             signal=verdict.signal.value,
@@ -221,25 +197,23 @@ class Queue:
             wait_ms=int((verdict.retry_after_s or 0) * 1000),
             status=sent.status,
             elapsed_ms=sent.elapsed_ms,
+            took=next((most for most in TOOK_MS if sent.elapsed_ms <= most), 0),
             missing=missing_badges(batch.jobs, settled),
         )
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
         back = [[job.id, "q", ""] for job in jobs]
-        unsent = Batch(batch, tuple(jobs), 0, more=False, look_at_ms=-1)
-        return self._settle(
-            org,
-            unsent,
-            jobs=back,
-            sent=False,
-            signal="none",
-            reason="",
-            wait_ms=0,
-            status="-",
-            elapsed_ms=0,
-            missing=[],
-        )
+        what = {
+            "sent": False,
+            "signal": "none",
+            "reason": "",
+            "wait_ms": 0,
+            "status": "-",
+            "elapsed_ms": 0,
+            "took": 0,
+        }
+        return self._settle(org, batch, jobs=back, missing=[], **what)
 
     def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
         """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
@@ -266,54 +240,17 @@ class Queue:
         """End a job in doubt as issued, by a person's word; answers whether it was in doubt."""
         return bool(self.store.durably("resolve", [keys.slot(org.name)], [job_id, ttl_ms(org), action]))
 
-    def audit(self, org: str, action: str, fields: Sequence[str], *, kept: int) -> None:
-        """Write into the org's audit trail what somebody is about to do; returns when it is durable.
-
-        Raises:
-            NewerStore: a newer version of this program changed what is in Redis.
-        """
-        self.store.refuse_newer()
-        self.store.durably("audit", [keys.slot(org)], [action, list(fields), kept])
-
-    # -- doubt
-
-    def take_check(self, org: str) -> Suspects | None:
-        """Take what is due to be checked with the vendor; it comes up again unless a check concludes."""
-        answer = self.store.call("take_check", [keys.slot(org)], [CHECK_AFTER_S * 1000])
-        jobs = answer.get("jobs")
-        if not jobs:
-            return None
-        absent = [job[4].split(" ") if job[4] else None for job in jobs]
-        witness = answer.get("witness")
-        return Suspects(
-            ids=tuple(job[0] for job in jobs),
-            badge=jobs[0][1],
-            customer=int(jobs[0][2]),
-            in_doubt_since_ms=max(int(job[3]) for job in jobs),
-            absent_since_ms=max(int(a[0]) for a in absent if a) if all(absent) else None,
-            witness_id=witness[0] if witness else "",
-            witness=Witness(witness[2], int(witness[3]), int(witness[1])) if witness else None,
-        )
-
-    def conclude_check(
-        self, org: str, suspects: Suspects, finding: Literal["cleared", "seen", "absent"], *, call: str
-    ) -> int:
-        """Write what a check found; answers how many jobs it was true of."""
-        args = [call, suspects.ids, finding, suspects.witness_id, CHECK_AFTER_S * 1000]
-        return int(self.store.call("conclude_check", [keys.slot(org)], args))
-
     # -- the gate
 
     def look(self, org: Org) -> Wait:
         """Say when the org needs somebody and what it waits for, without taking anything."""
-        answer = self.store.call("look", [keys.slot(org.name)], [self._gate(org)])
+        answer = self.store.call("gauge", [keys.slot(org.name)], [self._gate(org)])
         return Wait(answer["why"], answer["at"])
 
-    def pay(self, org: Org, call: str) -> float | Wait:
+    def pay(self, org: Org, call: str, *, though_paused: bool = False) -> float | Wait:
         """Take one slot of the limit for a call without jobs; return the seconds until it may be made."""
-        asked_at = steady_s()
-        answer = self.store.call("pay", [keys.slot(org.name)], [call, self._gate(org)])
-        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
+        cfg = self._gate(org, though_paused=1) if though_paused else self._gate(org)
+        answer = self._timed(self.store.call, "pay", org, [call, cfg])
         return answer["send_in_us"] / 1e6 if "send_in_us" in answer else Wait(answer["why"], answer["at"])
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
@@ -351,15 +288,17 @@ class Queue:
     def _gate(self, org: Org, **more: int) -> dict[str, Any]:
         return gate_config(org, **more) | self._clocks.expected(org.name)
 
-    def _settle(self, org: Org, batch: Batch, **what: Any) -> Settled:
-        what |= {
-            "cfg": self._gate(org),
-            "ttl_ms": ttl_ms(org),
-            "missing_ttl_ms": MISSING_TTL_S * 1000,
-        }
+    def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
+        """Call a script that answers with the org's clock, and note what it shows."""
         asked_at = steady_s()
-        answer = self.store.call("settle", [keys.slot(org.name)], [batch.id, what])
-        self._clocks.heard(org.name, int(answer.pop("clock")), asked_at=asked_at)
+        answer = ask(name, [keys.slot(org.name)], args)
+        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
+        return answer
+
+    def _settle(self, org: Org, batch: str, **what: Any) -> Settled:
+        what |= {"cfg": self._gate(org), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
+        answer = self._timed(self.store.call, "settle", org, [batch, what])
+        del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))
         answer["died"] = _died(answer)
         answer["look_at_ms"] = answer.pop("at")

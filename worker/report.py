@@ -1,20 +1,58 @@
 """The report: what became of each job, for a person to open in a spreadsheet, mend and import again.
 
 The contract's columns come first, then the number of the row in the file it came from, the reason in words,
-and the input as it came in. As lines of text it is in ``resultlines.py``, and what importing one does in
-``mending.py``.
+and the input as it came in. What importing one does is in ``mending.py``.
 """
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, NoReturn
 
 from worker.job import DeadKind, State, result_row, text_of
-from worker.row import FIELDS
+from worker.row import FIELDS, guarded
 
 _INPUT: Final = {"e": "earnEventDate", "E": "earnEventDateISO", "x": "earnExpiresOn", "X": "earnExpiresOnISO"}
+
+
+_ERROR = ("kind", "code", "message")
+
+ResultForm = Literal["jsonl", "csv"]
+
+
+class _Echo:
+    """A file that hands back what is written to it."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def result_lines(rows: Iterable[Mapping[str, Any]], *, form: ResultForm) -> Iterator[str]:
+    """Yield a text for each row, ending with its line; before those of a CSV comes one of the columns' names.
+
+    In a CSV a cell that a spreadsheet would change (a formula, a number of more than 15 digits) begins with
+    an apostrophe; importing the report takes it away again.
+    """
+    if form == "jsonl":
+        yield from (json.dumps(row) + "\n" for row in rows)
+        return
+    writer: Any = csv.writer(_Echo())
+    yield writer.writerow(_flat(report_row("", "", {"s": State.QUEUED})))
+    for row in rows:
+        yield writer.writerow([guarded(cell(value)) for value in _flat(row).values()])
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the parts of the error into columns of their own, behind the contract's others."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "row":
+            flat |= {f"error_{part}": (row["error"] or {}).get(part) for part in _ERROR}
+        if name != "error":
+            flat[name] = value
+    return flat | {"warnings": "; ".join(row["warnings"])}
 
 
 def report_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, Any]:

@@ -8,17 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from worker.badge import BadgeIssue
 from worker.textlines import printable
 
-FIELDS: Final = (
-    "badgeMetaId",
-    "customerId",
-    "earnEventDate",
-    "earnEventDateISO",
-    "earnExpiresOn",
-    "earnExpiresOnISO",
-    "job_id",
-)
+FIELDS: Final = tuple(str(field.alias) for field in BadgeIssue.model_fields.values())
 """The names that an item may have."""
 
 NEEDED: Final = FIELDS[:2]

@@ -16,10 +16,8 @@ from typing import BinaryIO
 from worker.csvrows import open_csv
 from worker.errors import FileError
 from worker.jsonrows import array_rows, json_rows
-from worker.row import AS_THEY_ARE, FIELDS, Names, Row
+from worker.row import AS_THEY_ARE, Names, Row
 from worker.textlines import Window, printable, read_lines, read_text
-
-__all__ = ["FIELDS", "Row", "read_rows"]
 
 
 def read_rows(stream: BinaryIO, *, name: str, names: Names = AS_THEY_ARE) -> Iterator[Row]:

@@ -109,8 +109,7 @@ class Reports:
             NotFound: no org has such a job, or its result has expired.
         """
         for name in self.org_names(org):
-            record = readable(self._hash(keys.key(name, "job", job_id)))
-            if record:
+            for _, record in self.records(name, [job_id]):
                 return report_row(name, job_id, record) | _details(record)
         raise NotFound(f"there is no job {job_id!r}, or its result has expired")
 
@@ -179,9 +178,6 @@ class Reports:
         """Return Redis's own time: that by which letters die."""
         seconds, us = self._client.time()
         return int(seconds) * 1000 + int(us) // 1000
-
-    def _hash(self, key: str) -> dict[str, str]:
-        return {str(name): str(value) for name, value in self._client.hgetall(key).items()}
 
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""

@@ -10,14 +10,12 @@ Here is the HTTP: paths, headers, JSON, and a server in a thread. What the vendo
 """
 
 import asyncio
-import contextlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
@@ -85,11 +83,9 @@ class SandboxServer:
     The port is bound when the object is made: from then on `url` is right, and connections wait.
     """
 
-    def __init__(
-        self, *, settings: SandboxSettings | None = None, host: str = LOOPBACK, port: int = 0
-    ) -> None:
+    def __init__(self, *, settings: SandboxSettings | None = None, port: int = 0) -> None:
         self.vendor = Vendor(settings=settings)
-        self._socket = _listen(host, port)
+        self._socket = _listen(port)
         self.url = _url(self._socket)
         self._server = _Server(_config(self.vendor))
         self._thread = threading.Thread(
@@ -103,9 +99,7 @@ class SandboxServer:
             raise RuntimeError("the sandbox did not start")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -114,30 +108,6 @@ class SandboxServer:
         if self._thread.is_alive():
             self._thread.join()
         self._socket.close()
-
-
-def serve(
-    *,
-    host: str = LOOPBACK,
-    port: int = 0,
-    settings: SandboxSettings | None = None,
-    on_ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve a vendor in the foreground until Ctrl-C, which is a clean end.
-
-    Args:
-        host: Loopback, unless others are meant to reach it.
-        port: 0 takes a free one.
-        settings: How the vendor behaves at first.
-        on_ready: Called with the URL once the port is bound.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
-        if on_ready is not None:
-            on_ready(_url(listener))
-        uvicorn.Server(_config(Vendor(settings=settings))).run([listener])
 
 
 class _Server(uvicorn.Server):
@@ -167,8 +137,8 @@ def _config(vendor: Vendor) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.create_server((host, port))
+def _listen(port: int) -> socket.socket:
+    listener = socket.create_server((LOOPBACK, port))
     # asyncio sets this on sockets that name their protocol, which these don't: each answer would take 40 ms
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -6,8 +6,9 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Any, Protocol, TextIO, TypeVar
 
 from rich.console import Console
@@ -28,7 +29,7 @@ from worker.audit import Entry
 from worker.deadletters import Following
 from worker.deadlist import Group
 from worker.orgcheck import Finding
-from worker.resultlines import ResultForm, result_lines
+from worker.report import ResultForm, result_lines
 from worker.runs import COUNTED, RunProgress
 
 out = Console(highlight=False, soft_wrap=True)
@@ -43,8 +44,8 @@ _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "c
 
 
 def say_json(value: Any) -> None:
-    """Print one JSON value on one line of standard output."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    """Print one JSON value, dataclasses in it as objects, on one line of standard output."""
+    sys.stdout.write(json.dumps(value, default=asdict) + "\n")
     sys.stdout.flush()
 
 
@@ -72,14 +73,7 @@ def table(
 def show_run(run: RunProgress) -> None:
     """Print one run as a person reads it."""
     out.print(f"[bold]{plain(run.run)}[/] of org {plain(run.org)}, started {run.started_at}")
-    for state in COUNTED:
-        count = getattr(run, state)
-        if count or state in ("issued", "dead"):
-            kinds = (
-                ", ".join(f"{n:,} {kind}" for kind, n in run.dead_kinds.items()) if state == "dead" else ""
-            )
-            color = _COLORS.get(state, "white") if count else "dim"
-            out.print(f"  [{color}]{count:>11,} {state}[/] {plain(kinds)}")
+    _show_states(run, COUNTED, always=("issued", "dead"))
     out.print(f"  {run.total:>11,} in all; beside them {run.duplicates:,} duplicates, not queued again")
     if run.finished_at:
         out.print(f"  finished {run.finished_at}")
@@ -91,12 +85,19 @@ def show_run(run: RunProgress) -> None:
 
 def show_replay(replay: Following) -> None:
     """Print what has become of the jobs of a replay."""
-    for state in (*COUNTED, "gone"):
-        if count := getattr(replay, state):
-            kinds = (
-                ", ".join(f"{n:,} {kind}" for kind, n in replay.dead_kinds.items()) if state == "dead" else ""
-            )
-            out.print(f"  [{_COLORS.get(state, 'white')}]{count:>11,} {state}[/] {plain(kinds)}")
+    _show_states(replay, (*COUNTED, "gone"))
+
+
+def _show_states(
+    progress: RunProgress | Following, states: Sequence[str], *, always: Sequence[str] = ()
+) -> None:
+    for state in states:
+        count = getattr(progress, state)
+        if count or state in always:
+            dead = progress.dead_kinds if state == "dead" else {}
+            kinds = ", ".join(f"{n:,} {kind}" for kind, n in dead.items())
+            color = _COLORS.get(state, "white") if count else "dim"
+            out.print(f"  [{color}]{count:>11,} {state}[/] {plain(kinds)}")
 
 
 def show_groups(groups: Sequence[Group]) -> None:
@@ -248,6 +249,15 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
                 seen.popleft()
             bar.update(task, completed=ended, total=last.total, pace=_pace(seen, last))
     return last
+
+
+def follow(snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, as_json: bool) -> None:
+    """Follow a run or a replay, for a person or for programs."""
+    if as_json:
+        for progress in snapshots:
+            say_json(progress)
+    elif last := follow_jobs(snapshots):
+        show(last)
 
 
 def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) -> str:

@@ -194,11 +194,6 @@ class Survey:
         return oldest
 
 
-def org_status(client: redis.Redis, org: str, settings: Org | None = None) -> dict[str, Any]:
-    """Return one org's state, as ``badges status --json`` prints it."""
-    return Survey(client).states({org: settings})[0].as_json()
-
-
 def _state(
     name: str, settings: Org | None, reply: Sequence[Any], oldest_s: float | None, now_ms: float
 ) -> OrgState:
@@ -254,7 +249,7 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
         why=gate.get("paused") or (gate.get("why") if closed else None),
         reason=gate.get("reason") if paused else None,
         since=iso_time(gate.get("since")) if paused or closed else None,
-        closed_until=iso_time(str(closed_until)) if closed else None,
+        closed_until=iso_time(closed_until) if closed else None,
         tripped=tripped,
         batch_size=int(gate["batch_size"]) if taught else None,
     )

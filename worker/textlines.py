@@ -1,4 +1,4 @@
-"""Turn a stream of bytes into text and lines of bounded size, whatever the bytes are.
+"""Turn a stream of bytes, compressed or not, into text and lines of bounded size, whatever the bytes are.
 
 Bytes that are no text are kept as lone surrogates, so that only the row they stand in is refused:
 ``damage_of`` finds and names them. What the lines mean lives in ``rows.py``.
@@ -10,16 +10,18 @@ import codecs
 import io
 import itertools
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
 from worker.errors import FileError
-from worker.gunzip import GZIP, gunzip
 
 MAX_RECORD: Final = 1_000_000
 """The longest record, in characters. Nothing longer is held in memory."""
 
 _CHUNK_BYTES: Final = 65_536
+GZIP: Final = b"\x1f\x8b"  # what every gzip-compressed stream begins with
+_GZIP_FORMAT: Final = zlib.MAX_WBITS | 16
 _HEAD_BYTES: Final = 4_096
 _HALF_PAIR: Final = "\ud800"
 _BLANKS: Final = re.compile(r"\s*")
@@ -57,6 +59,44 @@ def read_text(stream: BinaryIO, *, name: str) -> Iterator[str]:
         head, rest = _headed(gunzip(itertools.chain([head], rest), name=name))
     encoding, start = _encoding_of(head, name)
     return _decode(itertools.chain([head[start:]], rest), encoding)
+
+
+def gunzip(chunks: Iterable[bytes], *, name: str) -> Iterator[bytes]:
+    """Give what the chunks unpack to, in pieces of at most 64 KiB; several members in a row are one text.
+
+    Args:
+        chunks: the compressed bytes; one is held at a time.
+        name: what the messages call them.
+
+    Raises:
+        FileError: they are damaged, or end too early; what was given before is right, and checked no further
+            than that.
+    """
+    member, begun = zlib.decompressobj(_GZIP_FORMAT), False
+    for chunk in chunks:
+        rest = chunk
+        while True:
+            if not begun:
+                rest = rest.lstrip(b"\0")  # some programs pad the end with it
+                begun = bool(rest)
+            if not rest:
+                break
+            try:
+                piece = member.decompress(rest, _CHUNK_BYTES)
+            except zlib.error as error:
+                raise FileError(f"{name}: the gzip data are damaged: {_words(error)}") from None
+            if piece:
+                yield piece
+            rest = member.unconsumed_tail
+            if member.eof:
+                rest, member, begun = member.unused_data, zlib.decompressobj(_GZIP_FORMAT), False
+    if begun:
+        raise FileError(f"{name}: the gzip data end too early: the file is cut off")
+
+
+def _words(error: zlib.error) -> str:
+    """Return zlib's own words without its number: "Error -3 while decompressing data: …"."""
+    return str(error).rpartition(": ")[2]
 
 
 def read_lines(pieces: Iterable[str]) -> Iterator[str]:

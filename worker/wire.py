@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from worker.job import Job, badge_of, text_fields
+from worker.job import BADGE_LETTERS, Job, badge_of, text_fields
 from worker.org import Org
 from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 
 HORIZON_US = 100_000  # how far ahead of its time a slot is given out
 GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
 CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor, and between two looks
+# The upper bounds, ms, that calls are counted by, beside "longer".
+TOOK_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000)
 MISSING_CODES = frozenset({"1054"})
 
 
@@ -39,6 +41,7 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
         "horizon_us": HORIZON_US,
         "in_doubt": org.in_doubt,
         "max_attempts": org.max_attempts,
+        "badge": list(BADGE_LETTERS),
         **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
         **more,
     }
@@ -46,9 +49,11 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
 
 def job_of(entry: Sequence[Any]) -> Job:
     """Read a job as ``claim.lua`` gives it."""
-    job_id, attempts, busy, *values = entry
-    record = {letter: value for letter, value in zip("bceExXT", values, strict=False) if value is not False}
-    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), record.get("T", ""))
+    job_id, attempts, busy, traceparent, *values = entry
+    record = {
+        letter: value for letter, value in zip(BADGE_LETTERS, values, strict=True) if value is not False
+    }
+    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), traceparent or "")
 
 
 def settlement_of(job: Job, settlement: Settlement) -> list[str | int]:

@@ -27,7 +27,7 @@ from worker.library import BadgeQueue
 from worker.queue import Queue
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
-from worker.status import org_status
+from worker.status import Survey
 
 DATABASE = 9  # of the session's server: these tests disturb no others
 MISSING = "000000000000000000000bad"
@@ -340,7 +340,7 @@ class Floor:
 
     def gate(self, org: str) -> dict[str, Any]:
         """Return the gate as ``badges status`` shows it."""
-        return dict(org_status(self.client, org)["gate"])
+        return dict(Survey(self.client).states({org: None})[0].as_json()["gate"])
 
     def issued(self, org: str) -> dict[int, str]:
         """Return what the vendor issued to the org's customers: each once."""

@@ -37,7 +37,7 @@ from worker.ledger import SandboxSettings
 from worker.org import Org
 from worker.producer import Intake, total
 from worker.queue import Item, Queue, new_id
-from worker.resultlines import ResultForm, result_lines
+from worker.report import ResultForm, result_lines
 from worker.row import guarded, unguarded
 from worker.rows import read_rows
 from worker.runs import Reports, RunProgress

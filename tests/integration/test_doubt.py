@@ -21,9 +21,10 @@ from worker.doubt import DoubtChecker
 from worker.job import Job, badge_of
 from worker.ledger import Exchange, Fault, SandboxSettings
 from worker.org import Org
-from worker.queue import CHECK_AFTER_S, Item, Queue, new_id
+from worker.queue import Item, Queue, new_id
 from worker.runs import Reports
 from worker.sandbox import SandboxServer
+from worker.wire import CHECK_AFTER_S
 
 AWHILE_MS = CHECK_AFTER_S * 1000 + 1000
 

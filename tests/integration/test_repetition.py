@@ -15,7 +15,7 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from support import BADGE, OTHER_BADGE, configured, item
+from support import OTHER_BADGE, configured, item
 
 from worker import keys
 from worker.connection import Connection
@@ -23,7 +23,7 @@ from worker.job import DeadKind
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack
 from worker.policy import Retry as RetryLater
-from worker.queue import Batch, Item, Queue, Sent, Suspects
+from worker.queue import Batch, Item, Queue, Sent
 from worker.wire import gate_config
 
 ORG = configured(batch_size=5)
@@ -72,7 +72,8 @@ def scene(queue: Queue) -> Batch:
         dead("doubt2", 53, "in_doubt"),
     ]
     queue.enqueue(ORG, run="r", items=letters, call="scene2")
-    queue.audit("default", "noted", ["by", "me", "count", "0"], kept=9)  # and whoever acts counts here
+    noted = ["noted", ["by", "me", "count", "0"], 9]  # and whoever acts counts here
+    queue.store.call("audit", [keys.slot("default")], noted)
     queue.take("default", ahead_ms=0)
     batch = queue.claim(ORG, "sent")
     assert isinstance(batch, Batch)
@@ -84,7 +85,6 @@ def settle(queue: Queue, batch: Batch) -> Any:
     return queue.settle(ORG, batch, SETTLEMENTS, verdict=THROTTLED, sent=Sent("429", 3))
 
 
-SUSPECTS = Suspects(("doubt", "none"), BADGE, 1, 0, None, "", None)
 MENDED = ["dead2", "mended", *item(60, badge_id=OTHER_BADGE).fields]
 CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "enqueue": lambda q, _: q.enqueue(
@@ -100,9 +100,12 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "discard": lambda q, _: q.discard(
         "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
     ),
-    "audit": lambda q, _: q.audit("default", "new", ["by", "me", "count", "0"], kept=1),
-    "conclude_check": lambda q, _: q.conclude_check("default", SUSPECTS, "cleared", call="c"),
-    "look": lambda q, _: q.look(ORG).why,
+    "audit": lambda q, _: q.store.call(
+        "audit", [keys.slot("default")], ["new", ["by", "me", "count", "0"], 1]
+    ),
+    "conclude_check": lambda q, _: q.store.call(
+        "conclude_check", [keys.slot("default")], ["c", ["doubt", "none"], "cleared", "", 600_000]
+    ),
     "gauge": lambda q, _: q.store.call("gauge", [keys.slot("default")], [gate_config(ORG)])["width"],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
@@ -137,7 +140,7 @@ def test_the_second_call_changes_nothing_and_answers_the_same(
     before = contents(client)
     first = CALLS[name](queue, scene)
     after = contents(client)
-    assert (after != before) == (name not in {"look", "gauge", "claim: nothing", "resume"})
+    assert (after != before) == (name not in {"gauge", "claim: nothing", "resume"})
     assert CALLS[name](queue, scene) == first
     assert contents(client) == after
 

@@ -12,7 +12,7 @@ from worker.job import DeadKind, State
 from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete
-from worker.queue import Batch, Item, Queue, Sent, Suspects, Wait
+from worker.queue import Batch, Item, Queue, Sent, Wait
 from worker.runs import Reports
 
 ORG = configured(batch_size=10)
@@ -134,9 +134,9 @@ def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Re
     assert not queue.resolve(ORG, "doubt")
     assert queue.replay(ORG, run="again", items=[["doubt"]], call="c6")["skipped"] == 1
     client.zadd(keys.key("default", "checks"), {"doubt": 1})
-    assert queue.take_check("default") is None
-    suspects = Suspects(("doubt",), BADGE, 7, 0, None, "", None)
-    assert queue.conclude_check("default", suspects, "cleared", call="c4") == 0
+    slot = [keys.slot("default")]
+    assert not queue.store.call("take_check", slot, [600_000]).get("jobs")
+    assert queue.store.call("conclude_check", slot, ["c4", ["doubt"], "cleared", "", 600_000]) == 0
     assert {each: client.hgetall(key(each)) for each in left} == left
     assert client.zscore(keys.key("default", "checks"), "doubt") == 1
 

@@ -17,8 +17,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from worker.errors import FileError
-from worker.row import Names
-from worker.rows import FIELDS, Row, read_rows
+from worker.row import FIELDS, Names, Row
+from worker.rows import read_rows
 
 BADGE = "696f0fd40772ad476ecf74ac"
 HEADER = "badgeMetaId,customerId,earnExpiresOn"

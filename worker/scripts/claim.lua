@@ -14,10 +14,10 @@ local SWEEP, LEAVE_FOR_MS = 1000, 60000
 check_after_ms = cfg.check_after_ms
 
 local function fields_of(id)
-  return redis.call('HMGET', K.job .. id, 's', 'a', 'u', 'b', 'c', 'e', 'E', 'x', 'X', 'r', 'T', 'V')
+  return redis.call('HMGET', K.job .. id, 's', 'r', 'V', 'a', 'u', 'T', unpack(cfg.badge))
 end
 
-local function wire(id, f) return {id, f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[11] or nil} end
+local function wire(id, f) return {id, f[4], f[5], f[6], unpack(f, 7)} end
 
 -- For a newer program: taken out of the way, and looked at again by whoever claims then.
 local function leave(id) redis.call('ZADD', K.retry, int(T + LEAVE_FOR_MS), id) end
@@ -105,9 +105,9 @@ local behind = {}
 local missing = {}
 local function take(id, jobs, most_behind)
   local f = fields_of(id)
-  if newer(f[12]) then return leave(id) end
+  if newer(f[3]) then return leave(id) end
   if f[1] ~= 'q' then return end
-  local badge, run = f[4], f[10]
+  local badge, customer, run = f[7], f[8], f[2]
   if missing[badge] == nil then
     missing[badge] = (tonumber(redis.call('ZSCORE', K.missing, badge) or nil) or 0) > NOW
   end
@@ -115,7 +115,7 @@ local function take(id, jobs, most_behind)
     bury(id, run, 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
     return
   end
-  if most_behind > 0 and redis.call('HEXISTS', K.busy, f[5]) == 1 then
+  if most_behind > 0 and redis.call('HEXISTS', K.busy, customer) == 1 then
     behind[#behind + 1] = id
     if #behind > most_behind then take(table.remove(behind, 1), jobs, 0) end
     return
@@ -198,7 +198,7 @@ reserve(cfg, gate, slot, #jobs)
 local ids, customers = {int(slot), gate.n - 1}, {}
 for n, job in ipairs(jobs) do
   ids[n + 2] = job[1]
-  customers[2 * n - 1], customers[2 * n] = job[5], batch
+  customers[2 * n - 1], customers[2 * n] = job[6], batch
 end
 redis.call('RPUSH', K.batch .. batch, unpack(ids))
 redis.call('HSET', K.busy, unpack(customers))

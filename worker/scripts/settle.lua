@@ -133,7 +133,7 @@ local PROBE_AFTER_FAILURES, PAUSE_AFTER_REFUSALS, SMALLER_FOR_MS = 3, 20, 360000
 
 local act = {
   ok = function()
-    redis.call('HDEL', K.gate, 'probing', 'failures', 'throttled', 'unauthorized')
+    redis.call('HDEL', K.gate, 'probing', 'failures', 'throttled')
     gate.probing = nil
     if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
   end,
@@ -194,12 +194,7 @@ if s.sent then
   stat('elapsed_ms', s.elapsed_ms)
   stat('retried', done.retrying)
   stat('put_back', done.queued)
-  for _, most in ipairs({50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000}) do -- as in metrics.py
-    if s.elapsed_ms <= most then
-      stat('took:' .. most, 1)
-      break
-    end
-  end
+  if s.took > 0 then stat('took:' .. s.took, 1) end
 end
 stat('issued', done.issued)
 stat('issued_twice', #twice)
