@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import RedisError
 from support import wait_for
 
-from worker.embedded import _binary
+from worker.valkey import binary
 
 APPEND_ONLY = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 SERVICE = "badges"
@@ -46,7 +46,7 @@ class Server:
         self.folder.mkdir(exist_ok=True)
         own = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
         with (self.folder / "log").open("ab") as log:
-            command = [_binary(), *self.options, *own]
+            command = [binary(), *self.options, *own]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(self.answers, what=f"server {self.port}")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker.badge import plain
+from worker.badge import one_case, plain
 from worker.codes import failed
 from worker.outcome import Deferred, Issued, Outcome, Rejected, Unknown
 
@@ -48,8 +48,8 @@ def _row(row: Mapping[str, Any]) -> Row:
     data = row.get("data")
     bare = not data
     data = data if isinstance(data, dict) else {}
-    badge, customer = _text(data.get("badgeMetaId")), _text(data.get("customerId"))
-    owner = (badge, customer) if badge and customer else None
+    badge, customer = text_in(data.get("badgeMetaId")), text_in(data.get("customerId"))
+    owner = (one_case(badge), customer) if badge and customer else None
     request_id = data.get("requestId")
     _, mark, suffix = request_id.rpartition("_") if isinstance(request_id, str) else ("", "", "")
     numbered = mark and suffix.isascii() and suffix.isdigit() and len(suffix) < 7
@@ -58,7 +58,7 @@ def _row(row: Mapping[str, Any]) -> Row:
 
 
 def _row_outcome(row: Mapping[str, Any], data: Mapping[str, Any]) -> Outcome:
-    earned = _text(data.get("earnedBadgeId"))
+    earned = text_in(data.get("earnedBadgeId"))
     error = error_in(row.get("errors"))
     if error and earned:
         return Unknown("contradiction", f"the row has both an earnedBadgeId and error {error[0]}")
@@ -69,10 +69,10 @@ def _row_outcome(row: Mapping[str, Any], data: Mapping[str, Any]) -> Outcome:
     warnings = row.get("warnings")
     return Issued(
         earned,
-        _text(data.get("issuedId")),
-        _text(data.get("requestId")),
-        _number(data.get("expiresOn")),
-        _text(data.get("expiresOnISO")),
+        text_in(data.get("issuedId")),
+        text_in(data.get("requestId")),
+        number_in(data.get("expiresOn")),
+        text_in(data.get("expiresOnISO")),
         plain(_written(warnings), 240) if warnings else None,
     )
 
@@ -85,7 +85,7 @@ def error_in(errors: Any) -> tuple[str, str] | None:
         # No deeper: nesting without end must not end the worker's stack.
         return next((found for found in map(error_in, errors) if found), None) if _is_flat(errors) else None
     if isinstance(errors, dict):
-        code, message = _text(errors.get("code")), errors.get("message")
+        code, message = text_in(errors.get("code")), errors.get("message")
         if not code and not message:
             return None
         text = message if isinstance(message, str) else _written(message) if message else ""
@@ -97,7 +97,8 @@ def _is_flat(errors: list[Any]) -> bool:
     return not any(isinstance(error, list) for error in errors)
 
 
-def _text(value: Any) -> str | None:
+def text_in(value: Any) -> str | None:
+    """Read a text or a whole number, within 64 bytes; ``None`` for anything else."""
     if not isinstance(value, str):
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -107,7 +108,8 @@ def _text(value: Any) -> str | None:
     return plain(value, 64).strip() or None
 
 
-def _number(value: Any) -> float | None:
+def number_in(value: Any) -> float | None:
+    """Read a number of which a float is still exact; ``None`` for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and abs(value) < 1e15 else None
 

@@ -17,6 +17,7 @@ import redis
 
 from worker import keys
 from worker.job import iso_time
+from worker.org import Org
 from worker.queue import Queue, new_id
 
 KEPT = 10_000  # entries of an org, the newest
@@ -71,6 +72,18 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
         fields += ["which", json.dumps(which), "count", "0"]
     queue.store.refuse_newer()
     queue.store.durably("audit", [keys.slot(org)], [action, fields, KEPT])
+
+
+def pause(queue: Queue, org: Org, *, by: str, reason: str, action: str = "") -> bool:
+    """Let no further batch of an org start, and keep who did it; answers whether any could start till now."""
+    begin(queue, org.name, action or action_id("pause"), by=by, note=reason)
+    return queue.pause(org.name, why="operator", reason=reason)
+
+
+def resume(queue: Queue, org: Org, *, by: str, note: str = "", action: str = "") -> str:
+    """Let batches of an org start again, and keep who did it; answers how its gate was, if not open."""
+    begin(queue, org.name, action or action_id("resume"), by=by, note=note)
+    return queue.resume(org)
 
 
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker import keys
+from worker.answer import number_in, text_in
 from worker.client import VendorClient
 from worker.org import Org
 from worker.outcome import NoReply, Reply
@@ -29,6 +31,9 @@ ASK_AGAIN_MS = 250
 MARGIN_S = 30
 # A token refused within this time of being fetched is no stale one: the credentials are at fault.
 FRESH_S = 60
+# A header's value; what else a vendor may send would be kept for all processes, and fit no call.
+TOKEN = re.compile("[!-~]{1,8192}")
+TTL_S, TTL_MAX_S = 300.0, 86_400.0  # where the vendor says none, and at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +119,8 @@ class Authenticator:
         return json.loads(record) if isinstance(record, str) else None
 
     def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
-        paid = self._queue.pay(org, new_id())
-        if isinstance(paid, Wait):
-            return paid
-        time.sleep(max(0.0, paid))
+        if wait := wait_for_slot(self._queue, org):
+            return wait
         assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
         body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
         answer = self._client.post(org, TOKEN_PATH, body)
@@ -128,10 +131,17 @@ class Authenticator:
         now = time.time()
         record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
         with reaching("token"):
-            self._queue.client.set(
-                keys.key(org.name, "token"), json.dumps(record), px=max(1000, int(ttl * 1000))
-            )
+            self._queue.client.set(keys.key(org.name, "token"), json.dumps(record), px=int(ttl * 1000))
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
+
+
+def wait_for_slot(queue: Queue, org: Org) -> Wait | None:
+    """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for."""
+    paid = queue.pay(org, new_id())
+    if isinstance(paid, Wait):
+        return paid
+    time.sleep(max(0.0, paid))
+    return None
 
 
 def _token_id(token: str) -> str:
@@ -144,15 +154,16 @@ def _read_token(answer: Reply | NoReply) -> tuple[str, float] | AuthFailed:
         return AuthFailed(f"no token: {answer.reason}", lasting=False)
     try:
         body = json.loads(answer.body)
-        data, errors = body.get("data") or {}, body.get("errors") or []
-        token, ttl = data.get("accessToken"), float(data.get("ttlSeconds") or 300)
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        token, ttl, errors = None, 0.0, []
-    if token:
-        return str(token), ttl
-    code = (
-        errors[0].get("code") if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
-    )
+        data, errors = body.get("data") or {}, body.get("errors")
+        token, ttl = data.get("accessToken"), number_in(data.get("ttlSeconds")) or TTL_S
+    except (ValueError, AttributeError, RecursionError):
+        token, ttl, errors = None, TTL_S, None
+    if isinstance(token, str) and TOKEN.fullmatch(token):
+        return token, min(max(ttl, 1.0), TTL_MAX_S)
+    error = errors[0] if isinstance(errors, list) and errors else errors
+    code = text_in(error.get("code")) if isinstance(error, dict) else None
     refused = code is not None or answer.status in (400, 401, 403, 404)
-    what = f"code {code}" if code is not None else f"HTTP {answer.status}"
+    what = f"HTTP {answer.status}"
+    if code is not None:  # doc: a number; anything else may be what we sent
+        what = f"code {code}" if code.isdecimal() else "an unknown code"
     return AuthFailed(f"the vendor gave no token ({what}); check OAUTH_KEY and OAUTH_SECRET", lasting=refused)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.alias_generators import to_camel
 
 EpochUnit = Literal["s", "ms", "as_given"]
@@ -21,6 +22,8 @@ EpochUnit = Literal["s", "ms", "as_given"]
 # Told apart by size: as seconds, 10^11 is the year 5138; as milliseconds, March 1973.
 SMALLEST_EPOCH_MS = 10**11
 LARGEST_EPOCH_MS = 10**14
+# March 1973 as well; below it are days counted by a spreadsheet, and dates written without their dashes.
+SMALLEST_EPOCH_S = 10**8
 LARGEST_CUSTOMER_ID = 2**63 - 1
 LARGEST_EXACT_FLOAT = 2**53
 # Two ways of writing one instant may differ by what a second can't hold.
@@ -28,6 +31,9 @@ AGREE_WITHIN_MS = 1000
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,30}(\.0+)?", re.ASCII)
+_SHORTENED = re.compile(r"\d[.,]?\d*[eE]\+?\d+", re.ASCII)
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+_DAY_0_OF_SPREADSHEETS, _SERIALS = date(1899, 12, 30), range(1000, 100_000)
 _ISO_LONGEST = 40
 
 _REASONS = {
@@ -40,13 +46,12 @@ _REASONS = {
 }
 
 
-def _integer(value: object) -> int:
-    """Take a whole number as number or text; a fraction, a boolean or anything else is refused."""
+def _integer(value: object, fault: Callable[[str], str]) -> int:
+    """Take a whole number as number or text; ``fault`` says what is wrong with a text that is none."""
     if isinstance(value, str):  # first, since files are mostly text
         text = value.strip()
         if not _INTEGER.fullmatch(text):
-            hint = "; a date in words belongs into the ISO field" if _ISO.match(text) else ""
-            raise ValueError(f"must be a whole number{hint}")
+            raise ValueError(fault(text))
         return int(text.partition(".")[0])
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -59,18 +64,41 @@ def _integer(value: object) -> int:
     return int(value)
 
 
+def _no_customer(text: str) -> str:
+    hint = ": a spreadsheet shortened it, take the id from its source" if _SHORTENED.fullmatch(text) else ""
+    return f"must be a whole number, not “{plain(text, 40)}”{hint}"
+
+
 def _customer(value: object) -> int:
-    number = _integer(value)
+    number = _integer(value, _no_customer)
     if not 0 < number <= LARGEST_CUSTOMER_ID:
         raise ValueError("must be between 1 and 9223372036854775807")
     return number
 
 
-def _epoch(value: object) -> int:
-    number = _integer(value)
+def _no_epoch(field: str, text: str) -> str:
+    if _ISO.match(text):
+        return f"this is an ISO date: it belongs in {to_camel(field)}ISO"
+    example = "2026-12-31T00:00:00+01:00"
+    return f"must be an epoch, not “{plain(text, 40)}”: write dates as {example} in {to_camel(field)}ISO"
+
+
+def _epoch(value: object, info: ValidationInfo) -> int:
+    field = str(info.field_name)
+    number = _integer(value, partial(_no_epoch, field))
     if not 0 <= number < LARGEST_EPOCH_MS:
         raise ValueError("must be an epoch in seconds or milliseconds, up to the year 5138")
+    if number < SMALLEST_EPOCH_S:
+        raise ValueError(_too_early(field, number))
     return number
+
+
+def _too_early(field: str, number: int) -> str:
+    day, hint = datetime.fromtimestamp(number, UTC), "write dates as 2026-12-31"
+    if number in _SERIALS:
+        hint = f"if it is a spreadsheet's date, write it as {_DAY_0_OF_SPREADSHEETS + timedelta(number)}"
+    shown = f"“{number}” would be {day.day} {day:%B %Y}"
+    return f"must be an epoch, and {shown}: {hint}T00:00:00+01:00 in {to_camel(field)}ISO"
 
 
 def _iso(value: object) -> str:
@@ -95,7 +123,9 @@ _Customer = Annotated[
     int, BeforeValidator(_customer), Field(json_schema_extra={"minimum": 1, "maximum": LARGEST_CUSTOMER_ID})
 ]
 _Epoch = Annotated[
-    int, BeforeValidator(_epoch), Field(json_schema_extra={"minimum": 0, "maximum": LARGEST_EPOCH_MS - 1})
+    int,
+    BeforeValidator(_epoch),
+    Field(json_schema_extra={"minimum": SMALLEST_EPOCH_S, "maximum": LARGEST_EPOCH_MS - 1}),
 ]
 _Iso = Annotated[str, BeforeValidator(_iso), Field(json_schema_extra={"pattern": f"^{_ISO.pattern}$"})]
 
@@ -127,7 +157,7 @@ class BadgeIssue(BaseModel):
         """Say what makes two badges the same: badge, customer and the instants, however they are written."""
         event = _instants(self.earn_event_date, self.earn_event_date_iso)
         expiry = _instants(self.earn_expires_on, self.earn_expires_on_iso)
-        return f"{self.badge_meta_id}\n{self.customer_id}\n{event}\n{expiry}"
+        return f"{one_case(self.badge_meta_id)}\n{self.customer_id}\n{event}\n{expiry}"
 
     def body(self, unit: EpochUnit) -> dict[str, str | int]:
         """Return the item of the request, its epochs in ``unit``; absent dates stay absent."""
@@ -170,15 +200,19 @@ class Invalid:
 def parse_item(item: object, *, strict_dates: bool = False) -> BadgeIssue | Invalid:
     """Turn what a producer handed in into a badge, or say which field is wrong and why; never raises."""
     if isinstance(item, BadgeIssue):
-        badge = item
-    elif not isinstance(item, Mapping):
+        item = vars(item)  # checked again, since model_copy(update=…) checks nothing
+    if not isinstance(item, Mapping):
         return Invalid(None, f"must be an object with badgeMetaId and customerId, not {type(item).__name__}")
-    else:
-        try:
-            badge = BadgeIssue.model_validate(item)
-        except ValidationError as error:
-            return _invalid(error)
+    try:
+        badge = BadgeIssue.model_validate(item)
+    except ValidationError as error:
+        return _invalid(error)
     return (_strict(badge) if strict_dates else None) or badge
+
+
+def one_case(badge_id: str) -> str:
+    """Return what compares equal for one badge: the vendor's ids are numbers in base 16, in either case."""
+    return badge_id.lower() if _OBJECT_ID.fullmatch(badge_id) else badge_id
 
 
 def short_hash(*parts: str) -> str:

@@ -1,7 +1,7 @@
 """The command ``badges``. Each command is thin: it opens what it needs, calls the story, and shows it.
 
-Exit status: 0 done, 1 failed, 2 usage or configuration. Commands about jobs are in ``cli_jobs.py``,
-those about dead letters in ``cli_dead.py``.
+Exit status: 0 done, 1 failed, 2 usage or configuration. ``import`` is in ``cli_import.py``, what is
+about jobs in ``cli_jobs.py``, about dead letters in ``cli_dead.py``; what serves HTTP in ``cli_serve.py``.
 """
 
 from __future__ import annotations
@@ -12,36 +12,52 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Literal, NoReturn
+from importlib.metadata import version
+from typing import Annotated, Any, Literal, NoReturn
 
+import redis
 import structlog
 import typer
-from redis.exceptions import RedisError
+import typer.core
 
 from worker import audit, logs, screen
-from worker import demo as demonstration
 from worker.cli_dead import dead_cli
+from worker.cli_import import import_cli
 from worker.cli_jobs import job_cli, jobs_cli, run_cli
+from worker.cli_serve import serve_cli
 from worker.config import Settings, unknown_settings
-from worker.desk import AnyOrg, AsJson, OneOrg, desk
+from worker.desk import AnyOrg, AsJson, Note, OneOrg, desk
 from worker.errors import BadgesError, ConfigError
-from worker.org import DEFAULT_ORG, is_loopback
+from worker.org import DEFAULT_ORG
+from worker.redischeck import is_full
 from worker.status import Survey
 
 log = structlog.get_logger()
 
-LOOPBACK = "127.0.0.1"
+ORDER = "import run results dead job status doctor pause resume audit up worker sandbox demo intake metrics"
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Lists what is used most first."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return ORDER.split()
+
 
 cli = typer.Typer(
     name="badges",
-    help="Import badges in bulk: each is issued once, at the vendor's rate, with a result for every row.",
+    cls=_InOrder,
+    help="Import badges in bulk: each is issued once, at the vendor's rate, with a result for every row.\n\n"
+    "To begin, run this in one terminal: badges up; and in another: badges import members.csv --follow",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs flow, instead of breaking where the source does
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+cli.add_typer(import_cli)
 cli.add_typer(jobs_cli)
+cli.add_typer(serve_cli)
 cli.add_typer(run_cli, name="run")
 cli.add_typer(job_cli, name="job")
 cli.add_typer(dead_cli, name="dead")
@@ -50,28 +66,49 @@ Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Batches at once
 Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or threads.")]
 
 
+def _say_version(asked: bool) -> None:  # noqa: FBT001 - Typer's way
+    if asked:
+        screen.out.print(version("badge-import-worker"))
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Every command begins here."""
+
+
 def main() -> NoReturn:
     """Run the command line; every expected failure is one sentence and an exit status."""
+    odd = [given for given in sys.argv if any("\ud800" <= sign <= "\udfff" for sign in given)]
+    if odd:
+        sys.exit(_fail(f"this argument is no text in UTF-8: {odd[0]!a}", 2))
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)  # a terminal that closes is as Ctrl-C
     try:
         cli()  # ends the process itself; its usage errors are Typer's own, whichever Click that brings
     except ConfigError as error:
         sys.exit(_fail(str(error), 2))
-    except (BadgesError, RedisError, OSError) as error:
-        sys.exit(_fail(str(error), 1))
+    except (BadgesError, redis.RedisError, OSError) as error:
+        away = isinstance(error.__cause__ or error, redis.ConnectionError | redis.TimeoutError)
+        sys.exit(_fail(f"{error}; is Redis running? see: badges doctor" if away else str(error), 1))
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> int:
-    screen.err.print(f"[red]badges:[/] {screen.plain(message)}")
+    screen.err.print(f"[red]badges:[/] {screen.safe(message)}")
     return code
 
 
 @cli.command()
 def demo(items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 10_000) -> None:
     """Show the whole on this machine: server, vendor and worker, a file with bad rows, a replay."""
-    demonstration.run(items)
+    from worker.demo import run  # noqa: PLC0415 - a web server is loaded only where it is needed
+
+    run(items)
 
 
 @cli.command()
@@ -85,14 +122,27 @@ def up(
     Ctrl-C drains: what is being sent is finished and settled; what waits is delivered next time. Flower takes
     its own settings, FLOWER_PORT or FLOWER_BASIC_AUTH; without the latter it has a new password each time.
     """
+    settings = Settings.load()
+    _check_orgs(settings)
+    if sys.stderr.isatty():
+        from celery.signals import worker_ready  # noqa: PLC0415 - Celery is loaded only where it is needed
+
+        worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
     if not flower:
         _work(concurrency, pool)
         return
-    from worker.flower import beside  # noqa: PLC0415 - Celery is loaded only where it is needed
+    from worker.flower import beside  # noqa: PLC0415
 
-    _check_orgs(Settings.load())
     with beside(on_start=screen.out.print):
         _work(concurrency, pool)
+
+
+def _say_ready(settings: Settings) -> None:
+    to = "; ".join(f"{org.api_base_url}, {org.rate_limit}" for org in settings.orgs().values())
+    data = "" if settings.redis_url else f"; data in {settings.data_dir.resolve()}"
+    screen.err.print(
+        f"[green]ready:[/] {screen.safe(f'sends to {to}{data}')}; import with: badges import FILE"
+    )
 
 
 @cli.command()
@@ -111,6 +161,8 @@ def worker(
 
 
 def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
+    from click import Abort  # noqa: PLC0415 - Celery's
+
     from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
 
     settings = Settings.load()
@@ -123,7 +175,10 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     options = ["--queues", f"{DEFAULT_QUEUE},{deliver_queue(own_org)}"]
     options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
-    app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+    try:
+        app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+    except Abort:  # Ctrl-C before Celery listens to it
+        raise KeyboardInterrupt from None
 
 
 def _check_orgs(settings: Settings) -> None:
@@ -140,7 +195,7 @@ def _check_orgs(settings: Settings) -> None:
 def status(
     org: AnyOrg = None,
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on every second, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second, until Ctrl-C.")] = False,
 ) -> None:
     """Show, per org, what waits, what is in flight, what died, and whether the gate is open."""
     with desk() as here:
@@ -154,7 +209,10 @@ def status(
         elif watch:
             screen.watch_status(snapshots)
         else:
-            screen.show_status(next(snapshots))
+            screen.out.print(screen.status_table(next(snapshots)))
+            if is_full(here.queue.client):
+                words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
+                screen.out.print(f"[bold red]{words}[/]")
 
 
 def _seconds(*, endless: bool) -> Iterator[None]:
@@ -185,83 +243,25 @@ def doctor(org: AnyOrg = None, as_json: AsJson = False) -> None:
 
 
 @cli.command()
-def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9808,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")] = LOOPBACK,
-) -> None:
-    """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
-    from worker.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
-
-    with desk() as here:
-        logs.configure(here.settings)
-        serve(
-            here.queue.client,
-            here.settings,
-            host=host,
-            port=port,
-            on_ready=lambda url: screen.out.print(f"metrics on {url}"),
-        )
-
-
-@cli.command()
-def intake(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8081,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")] = LOOPBACK,
-    rate: Annotated[str, typer.Option(help="How often each caller may call.")] = "6000/minute",
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Ask for no key; on loopback alone.")] = False,
-    org: Annotated[str, typer.Option("--org", help="With --no-auth: the org.")] = DEFAULT_ORG,
-) -> None:
-    """Take badges over HTTP, at the vendor's own path: a service that calls it changes its base URL alone.
-
-    Each caller shows a key, which tells its org (BADGES_INTAKE_KEYS, or intake_keys in ORGS_FILE). /docs
-    describes all of it. Start as many as you like; a proxy before them speaks TLS.
-    """
-    try:
-        from worker.intake_http import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"badges intake needs {error.name}, which is missing: pip install 'badge-import-worker[intake]'"
-        ) from None
-    if no_auth and not is_loopback(host):
-        raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
-    with desk() as here:
-        logs.configure(here.settings)
-        serve(
-            here.queue.client,
-            here.settings,
-            alone=here.settings.org(org).name if no_auth else None,
-            rate=rate,
-            host=host,
-            port=port,
-            on_ready=lambda url: screen.out.print(f"intake on {url}"),
-        )
-
-
-@cli.command()
 def pause(
-    org: OneOrg = DEFAULT_ORG, reason: Annotated[str, typer.Option(help="Shown in status.")] = ""
+    org: OneOrg = DEFAULT_ORG,
+    reason: Annotated[
+        str, typer.Option("--reason", "--note", help="Why, for status and the audit trail.")
+    ] = "",
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
     with desk() as here:
-        name = here.settings.org(org).name
-        audit.begin(here.queue, name, audit.action_id("pause"), by=audit.os_user(), note=reason)
-        paused = here.queue.pause(name, why="operator", reason=reason)
+        paused = audit.pause(here.queue, here.settings.org(org), by=audit.os_user(), reason=reason)
     screen.out.print(f"{org} is paused" if paused else f"{org} was paused already")
 
 
 @cli.command()
-def resume(org: OneOrg = DEFAULT_ORG) -> None:
+def resume(org: OneOrg = DEFAULT_ORG, note: Note = "") -> None:
     """Let batches of an org start again, with credentials read anew."""
     with desk() as here:
-        mine = here.settings.org(org)
-        audit.begin(here.queue, org, audit.action_id("resume"), by=audit.os_user())
-        was = here.queue.resume(mine)
-    said = {
-        "paused": "goes on",
-        "closed": "was not paused, but closed for a while: it goes on now",
-        "probing": "was not paused, but sent one job at a time, to see how the vendor is: it goes on in full",
-    }
-    screen.out.print(f"{org} {said.get(was, 'was not paused')}")
+        was = audit.resume(here.queue, here.settings.org(org), by=audit.os_user(), note=note)
+    one = "; one job is tried now" if was else ""
+    screen.out.print(f"{org} goes on" if was == "paused" else f"{org} was not paused{one}")
 
 
 @cli.command("audit")
@@ -283,31 +283,6 @@ def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
             screen.say_json(entry)
     else:
         screen.show_audit(entries)
-
-
-@cli.command()
-def sandbox(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    rate: Annotated[int, typer.Option(min=1, help="Requests a minute; more are answered 429.")] = 100,
-    latency_ms: Annotated[int, typer.Option(min=0, help="How long an answer takes at most.")] = 50,
-    username: Annotated[str | None, typer.Option(help="Want Basic authentication, with --password.")] = None,
-    password: Annotated[str | None, typer.Option(help="The plain password that is wanted.")] = None,
-    unknown: Annotated[list[str] | None, typer.Option(help="A badgeMetaId that answers 1054.")] = None,
-) -> None:
-    """Run the vendor's endpoint as a local server, for trying things out; Ctrl-C ends it."""
-    from worker.ledger import SandboxSettings  # noqa: PLC0415
-    from worker.sandbox import SandboxServer  # noqa: PLC0415 - a web server is loaded only where it is needed
-
-    settings = SandboxSettings(
-        basic=(username, password) if username and password else None,
-        rate=(rate, 60.0),
-        latency_s=(latency_ms / 2000, latency_ms / 1000),
-        unknown_badges=frozenset(unknown or ()),
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with SandboxServer(settings=settings, port=port) as vendor, suppress(KeyboardInterrupt):
-        screen.out.print(f"vendor's sandbox on {vendor.url}\n  BADGES_API_BASE_URL={vendor.url}")
-        signal.pause()
 
 
 if __name__ == "__main__":

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from worker import audit, deadletters, deadlist, screen
+from worker import audit, bars, deadletters, deadlist, screen
 from worker.badge import BadgeIssue
 from worker.deadletters import Replayed
 from worker.deadlist import Filter
-from worker.desk import AnyOrg, AsJson, Desk, Note, desk, filtered
+from worker.desk import AsJson, Desk, ItsOrg, Note, desk, filtered
 from worker.errors import BadgesError
 from worker.job import DeadKind
+from worker.report import option
 
 dead_cli = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is_help=True)
 
@@ -26,10 +27,7 @@ ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="As the replay s
 
 @dead_cli.command("list")
 @filtered
-def dead_list(
-    which: Filter,
-    as_json: AsJson = False,
-) -> None:
+def dead_list(which: Filter, as_json: AsJson = False) -> None:
     """List dead letters, each with its reason; with --json one a line, all of them."""
     with desk() as here:
         rows = deadlist.rows(here.reports, which)
@@ -38,18 +36,14 @@ def dead_list(
                 screen.say_json(row)
             return
         shown = [row for row, _ in zip(rows, range(LISTED + 1), strict=False)]
-    columns = ("job", "org", "run", "badge", "customer", "died (UTC)", "kind", "code", "message")
-    screen.table("", columns, [_line(row) for row in shown[:LISTED]], whole=("job",))
+    screen.show_dead(shown[:LISTED])
     if len(shown) > LISTED:
         screen.out.print(f"… only the first {LISTED}; all of them: --json, or: badges dead groups")
 
 
 @dead_cli.command("groups")
 @filtered
-def dead_groups(
-    which: Filter,
-    as_json: AsJson = False,
-) -> None:
+def dead_groups(which: Filter, as_json: AsJson = False) -> None:
     """Count dead letters by kind, code and badge, largest group first."""
     with desk() as here:
         groups = deadlist.groups(here.reports, which)
@@ -57,6 +51,12 @@ def dead_groups(
         screen.say_json(groups)
         return
     screen.show_groups(groups)
+    run = f" {option('run', which.run)}" if which.run else ""
+    for what, command in {
+        "a group mended": f"badges dead replay{run} --badge BADGE --set badgeMetaId=… --dry-run",
+        "row by row": f"badges results{run} --state dead --format csv -o report.csv",
+    }.items():
+        screen.out.print(f"  {what}: {screen.safe(command)}")
 
 
 @dead_cli.command("replay")
@@ -76,12 +76,12 @@ def dead_replay(
 ) -> None:
     """Queue dead letters again, with a new count of attempts; they go out at the org's rate.
 
-    Invalid rows can't be replayed: mend the file and import it again. Jobs in doubt may have been issued,
-    and are only replayed with --kind in_doubt: the badge may then be issued twice. Ctrl-C leaves queued
-    what was replayed so far; to take that back: badges dead cancel.
+    Invalid rows can't be replayed: mend them in a report (badges results --kind invalid), and import that.
+    Jobs in doubt may have been issued, and are only replayed with --kind in_doubt: the badge may then be
+    issued twice. Ctrl-C leaves queued what was replayed so far; to take that back: badges dead cancel.
     """
     if which.kind is DeadKind.INVALID:
-        raise typer.BadParameter("an invalid row can't be replayed: mend the file and import it again")
+        raise typer.BadParameter("an invalid row can't be replayed: mend it in a report, and import that")
     changes = _changes(change or [])
     with desk() as here:
         if dry_run:
@@ -90,7 +90,7 @@ def dead_replay(
         if which.kind is DeadKind.IN_DOUBT:
             _warn_of_doubt(here, which, ask=sys.stdin.isatty() and not (yes or as_json))
         replay = audit.action_id("replay")
-        with _breaking_off(replay), screen.progress_bar("replaying", None, unit="looked at") as move:
+        with _breaking_off(replay), bars.progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
                 here.queue,
                 here.reports,
@@ -106,7 +106,7 @@ def dead_replay(
         if as_json:
             screen.say_json(done.as_json() | {"dry_run": False})
         else:
-            _say_replayed(done)
+            _say_replayed(done, which)
         if follow_it and done.replayed:
             _follow(here, replay, as_json=as_json)
     _refuse_what_stays(done)
@@ -126,7 +126,7 @@ def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> N
     with desk() as here:
         for org, ids in deadletters.replayed_ids(here.reports, replay).items():
             audit.begin(here.queue, org, action, by=audit.os_user(), note=note, which={"replay": replay})
-            with screen.progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
+            with bars.progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
                 cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
     if as_json:
         screen.say_json({"replay": replay, "cancelled": cancelled})
@@ -136,13 +136,15 @@ def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> N
 
 @dead_cli.command("resolve")
 def dead_resolve(
-    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    job_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The job's; see: badges dead list --kind in_doubt.")
+    ],
     issued: Annotated[
         bool | None,
         typer.Option("--issued/--not-issued", help="What you found out; --not-issued sends it again now."),
     ] = None,
     note: Note = "",
-    org: AnyOrg = None,
+    org: ItsOrg = None,
 ) -> None:
     """Say what became of a job in doubt, once you have looked it up at the vendor."""
     if issued is None:
@@ -160,7 +162,7 @@ def dead_resolve(
         )
     if not done:
         raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
-    screen.out.print(f"{screen.plain(job_id)} is {'issued' if issued else 'queued again'}")
+    screen.out.print(f"{screen.safe(job_id)} is {'issued' if issued else 'queued again'}")
 
 
 @dead_cli.command("discard")
@@ -173,7 +175,7 @@ def dead_discard(
     """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
     if which == Filter(which.org):
         raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
-    with desk() as here, screen.progress_bar("discarding", None, unit="looked at") as move:
+    with desk() as here, bars.progress_bar("discarding", None, unit="looked at") as move:
         count = deadletters.discard_all(
             here.queue,
             here.reports,
@@ -187,11 +189,6 @@ def dead_discard(
         screen.say_json({"discarded": count})
     else:
         screen.out.print(f"{count:,} discarded")
-
-
-def _line(row: dict[str, Any]) -> list[object]:
-    what = [row["job_id"], row["org"], row["run"], row["badgeMetaId"] or "", str(row["customerId"] or "")]
-    return [*what, screen.to_the_second(row["finished_at"]), *row["error"].values()]
 
 
 def _changes(given: list[str]) -> dict[str, str]:
@@ -234,7 +231,7 @@ def _say_dry_run(
     here: Desk, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
 ) -> None:
     orgs = here.settings.orgs()
-    with screen.progress_bar("looking", None, unit="looked at") as move:
+    with bars.progress_bar("looking", None, unit="looked at") as move:
         done = deadletters.replay_all(
             here.queue, here.reports, orgs, which, by="", changes=changes, limit=limit, dry_run=True,
             on_progress=move,
@@ -247,11 +244,13 @@ def _say_dry_run(
     screen.out.print(
         f"{done.replayed:,} would be replayed{at_most}, {done.duplicates:,} refused as duplicates"
     )
+    _say_what_is_left(done, which)
     _refuse_what_stays(done)
 
 
-def _say_replayed(done: Replayed) -> None:
+def _say_replayed(done: Replayed, which: Filter) -> None:
     screen.out.print(f"{done.replayed:,} replayed, {done.duplicates:,} refused as duplicates")
+    _say_what_is_left(done, which)
     if not done.replayed:
         return
     if done.run:
@@ -259,6 +258,20 @@ def _say_replayed(done: Replayed) -> None:
     else:
         screen.out.print(f"  watch them: badges dead follow {done.replay}")
     screen.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
+
+
+def _say_what_is_left(done: Replayed, which: Filter) -> None:
+    """Say which dead letters fit that a replay leaves out, and what to do about them."""
+    run = f" {option('run', which.run)}" if which.run else ""
+    report = f"badges results{run} --kind invalid --format csv -o report.csv"
+    cures = {
+        "invalid": f"invalid, never sent: mend them in a report ({report})",
+        "in_doubt": "in doubt: look them up at the vendor, or say --kind in_doubt",
+    }
+    for kind, count in done.left_out.items():
+        screen.out.print(f"  left out: {count:,} {screen.safe(cures[kind])}")
+    if not (done.replayed or done.duplicates or done.skipped or done.unconfigured):
+        screen.out.print("  nothing fits that can be replayed")
 
 
 def _refuse_what_stays(done: Replayed) -> None:
@@ -283,4 +296,4 @@ def _refuse_what_stays(done: Replayed) -> None:
 def _follow(here: Desk, replay: str, *, as_json: bool) -> None:
     snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
     with _breaking_off(replay):
-        screen.follow(snapshots, screen.show_replay, as_json=as_json)
+        bars.follow(snapshots, screen.show_replay, as_json=as_json)

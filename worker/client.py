@@ -10,15 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import ssl
 import threading
+import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import httpx
 
+from worker import tracing
+from worker.badge import plain
 from worker.clock import steady_s
 from worker.job import Job
 from worker.org import Org
@@ -31,6 +36,11 @@ ANSWER_MAX_BYTES = 16 * 1024 * 1024
 KEEPALIVE_S = 4.0
 HEADERS_KEPT = ("retry-after", "date")
 TOO_LATE = "too_late"
+REASON_BYTES = 200
+# Where bytes wait that came behind an answer; no public way leads there.
+PARSED = attrgetter("stream._stream._httpcore_stream._stream._connection._h11_state.trailing_data")
+BELOW_TLS = attrgetter("_stream.transport_stream._protocol.read_queue")
+RECEIVED = attrgetter("_stream._protocol.read_queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,8 @@ class _Progress:
             await asyncio.to_thread(self._fence.retime)
 
     async def _pass_fence(self) -> None:
-        if (now := steady_s()) > self._late_from:
+        now = steady_s()
+        if self._fence.send_by >= now > self._late_from:
             if not await asyncio.to_thread(self._fence.retime):
                 raise _TooLateError
             self._late_from = now + self._fence.slack_s
@@ -100,6 +111,7 @@ class VendorClient:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
             follow_redirects=False,
+            headers={"Accept-Encoding": "gzip"},
         )
 
     def put(
@@ -111,7 +123,15 @@ class VendorClient:
         late, nothing is sent, and the code is ``TOO_LATE``.
         """
         body = [job.badge.body(org.epoch_unit) for job in jobs]
-        return self._exchange(org, org.api_method, org.api_path, headers, body, fence)
+        url = f"{org.api_base_url}{org.api_path}"
+        with tracing.span(org.api_method, kind="client", url__full=url) as span:
+            answer = self._exchange(org, org.api_method, org.api_path, headers, body, fence)
+            if isinstance(answer, Reply):
+                span.note(http__response__status_code=answer.status)
+            else:
+                span.note(error__type=answer.code)
+                span.fail(answer.code)
+        return answer
 
     def post(self, org: Org, path: str, body: Any) -> Reply | NoReply:
         """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
@@ -171,20 +191,67 @@ class VendorClient:
         except httpx.LocalProtocolError:
             # Refused by our own side before a byte left; its words quote the header, so they are not shown.
             return NoReply(sent=False, code="bad_header", reason="a credential can't be sent as a header")
+        except zlib.error as error:
+            return NoReply(sent=True, code="coding", reason=f"the answer can't be unpacked: {error}")
         except Exception as error:  # noqa: BLE001 - a mistyped host alone causes a UnicodeError
-            name = type(error).__name__
-            return NoReply(progress.sent, name, f"{name}: {error}" if str(error) else name)
+            name, words = type(error).__name__, str(error)
+            if isinstance(error, httpx.RemoteProtocolError):
+                words = words.partition(":")[0]  # the rest quotes what came, which may echo our credentials
+            return NoReply(progress.sent, name, plain(f"{name}: {words}" if words else name, REASON_BYTES))
 
     async def _receive(self, request: httpx.Request) -> Reply | NoReply:
         response = await self._http.send(request, stream=True)
         try:
-            body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > ANSWER_MAX_BYTES:
-                    reason = f"the answer is larger than {ANSWER_MAX_BYTES} bytes"
-                    return NoReply(sent=True, code="too_long", reason=reason)
+            body = await _unpacked(response)
         finally:
+            if not _is_spent(response):
+                await response.extensions["network_stream"].aclose()
             await response.aclose()
+        if len(body) > ANSWER_MAX_BYTES:
+            reason = f"the answer is larger than {ANSWER_MAX_BYTES} bytes"
+            return NoReply(sent=True, code="too_long", reason=reason)
         kept = {name: response.headers[name] for name in HEADERS_KEPT if name in response.headers}
-        return Reply(response.status_code, bytes(body), kept)
+        return Reply(response.status_code, body, kept)
+
+
+async def _unpacked(response: httpx.Response) -> bytes:
+    """Read the body, and no more of it than a byte too many; its stream, since a response's methods close it.
+
+    httpx itself would unpack each piece to its full size, as often as the answer says it is packed.
+    """
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity", "gzip"):
+        raise zlib.error(f"it is packed as {plain(coding, 40)}; only gzip was asked for")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if coding == "gzip" else None
+    body, piece = bytearray(), b""
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an asynchronous client
+    async for piece in response.stream:
+        body += unpacker.decompress(piece, ANSWER_MAX_BYTES + 1 - len(body)) if unpacker else piece
+        if len(body) > ANSWER_MAX_BYTES:
+            break
+        if unpacker and unpacker.unused_data:
+            raise zlib.error("more follows its end")
+    else:
+        if unpacker and piece and not unpacker.eof:
+            raise zlib.error("its end is missing")
+    return bytes(body)
+
+
+def _is_spent(response: httpx.Response) -> bool:
+    """Say whether nothing came behind the answer, which the connection's next call would take for its own.
+
+    Where that can't be seen, since the libraries' inner names have changed, the answer is no. What comes
+    later stays in the socket: httpx uses no idle connection that has something to read.
+    """
+    wire = response.extensions["network_stream"]
+    try:
+        tls = wire.get_extra_info("ssl_object")
+        if PARSED(response)[0] or (BELOW_TLS if tls else RECEIVED)(wire):
+            return False
+        if tls:
+            tls.read(1)
+    except ssl.SSLWantReadError:
+        return True
+    except (AttributeError, OSError):
+        return False
+    return not tls

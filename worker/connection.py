@@ -21,6 +21,7 @@ from typing import Any, Self, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
+from pydantic import SecretStr
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import parse_url
@@ -28,16 +29,15 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from worker.config import Settings
-from worker.embedded import EmbeddedServer, broker_url
+from worker.embedded import EmbeddedServer
 from worker.errors import ConfigError
-from worker.store import Cluster, reaching, servers
+from worker.store import Cluster, reaching
 
 # Without types in redis-py.
 _parse: Callable[[str], dict[str, Any]] = parse_url
 _node: Callable[[str, int], ClusterNode] = ClusterNode
 _Sentinel: Callable[..., Any] = Sentinel
 
-OLDEST_REDIS = (7, 2)
 SCHEMES = (
     *("redis", "rediss", "unix"),
     *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
@@ -48,29 +48,6 @@ NO_BROKER = (
     "a Redis Cluster can't be Celery's broker as well: set BADGES_BROKER_URL to another, such as "
     "redis://host/0 or amqp://user:password@host"
 )
-
-
-def weaknesses(client: redis.Redis) -> list[str]:
-    """Say which promises this server can't keep, each with its cure; nothing if it keeps them all."""
-    each = [_weaknesses(server, name and f"{name}: ") for name, server in servers(client).items()]
-    return [weakness for found in each for weakness in found]
-
-
-def _weaknesses(server: redis.Redis, of: str) -> list[str]:
-    info = server.info()
-    found = []
-    if tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) < OLDEST_REDIS:
-        found.append(f"{of}Redis {info['redis_version']} is too old for WAITAOF; use 7.2 or later, or Valkey")
-    if not info.get("aof_enabled"):
-        found.append(
-            f"{of}it keeps no append-only file: a crash of it loses jobs or repeats badges; appendonly yes"
-        )
-    policy = str(info.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
-        found.append(
-            f"{of}when full it throws keys away ({policy}), jobs among them; maxmemory-policy noeviction"
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +67,12 @@ class Connection:
             ConfigError: a URL is wrong; the text says how.
             EmbeddedServerError: it can't be started; the text says what to do instead.
         """
-        given = settings.broker_url.get_secret_value() if settings.broker_url else None
+        given = _readable(settings.broker_url, "BADGES_BROKER_URL") if settings.broker_url else None
         if given and _kind(given) == "cluster":
             raise ConfigError(f"BADGES_BROKER_URL: {NO_BROKER}")
         server = None
         if settings.redis_url:
-            url = settings.redis_url.get_secret_value()
+            url = _readable(settings.redis_url, "BADGES_REDIS_URL")
             _check(url)
         else:
             server = EmbeddedServer(data_dir=settings.data_dir)
@@ -153,20 +130,31 @@ def _kind(url: str) -> str:
     return scheme.partition("+")[2] if scheme.startswith("redis") else ""
 
 
-def _check(url: str) -> None:
-    """Read a URL before anybody needs it.
+def _readable(secret: SecretStr, setting: str) -> str:
+    """Read a URL before anybody needs it, and return it.
 
     Raises:
         ConfigError: it can't be read; in words that quote none of it, since there is a password in it.
     """
+    url = secret.get_secret_value()
+    try:
+        ours = urlsplit(url).scheme in SCHEMES
+        for one in [url] if ours else url.split(";"):  # Celery takes several brokers
+            _hosts(one, 0)
+        if ours:
+            _parse(_plain(url))
+    except ValueError:
+        raise ConfigError(
+            f"{setting} can't be read: write redis://user:password@host:6379/0, and in a password %2F for /, "
+            "%23 for #, %3F for ?, %5B for [, %5D for ], %40 for @, %3A for :, %25 for %"
+        ) from None
+    return url
+
+
+def _check(url: str) -> None:
     if urlsplit(url).scheme not in SCHEMES:
         raise ConfigError(f"BADGES_REDIS_URL must begin with one of {', '.join(SCHEMES)}, and then ://")
-    try:
-        _parse(_plain(url))
-        hosts = _hosts(url, REDIS_PORT)
-    except ValueError:
-        raise ConfigError("BADGES_REDIS_URL can't be read: redis://user:password@host:6379/0") from None
-    if _kind(url) and not all(host for host, _ in hosts):
+    if _kind(url) and not all(host for host, _ in _hosts(url, REDIS_PORT)):
         raise ConfigError("BADGES_REDIS_URL names no hosts: redis+sentinel://host:26379,host/service")
     if _kind(url) == "sentinel" and not _service(url):
         raise ConfigError("BADGES_REDIS_URL names no service: redis+sentinel://host:26379,host/service")
@@ -186,9 +174,11 @@ def _plain(url: str) -> str:
 
 
 def _hosts(url: str, port: int) -> list[tuple[str, int]]:
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    parts = [urlsplit(f"//{host}") for host in hosts]
-    return [(part.hostname or "", part.port or port) for part in parts]
+    parts = urlsplit(url)
+    if parts.fragment or (parts.netloc and "@" in parts.path + parts.query.partition("=")[0]):
+        raise ValueError("a sign in the password ends it")
+    hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+    return [(host.hostname or "", host.port or port) for host in hosts]
 
 
 def _service(url: str) -> str:
@@ -241,7 +231,16 @@ def _broker(url: str) -> tuple[str, dict[str, Any]]:
             options = _sentinel_options(url)
             return ";".join(urls), {"master_name": _service(url), "sentinel_kwargs": options}
         case _:
-            return _checked(broker_url(url)), {}
+            return _checked(_as_kombu_has_it(url)), {}
+
+
+def _as_kombu_has_it(url: str) -> str:
+    """Return a ``unix://`` URL in the form that Celery takes, and any other as it is."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    options = [("virtual_host" if name == "db" else name, value) for name, value in parse_qsl(parts.query)]
+    return f"redis+socket://{parts.netloc}{parts.path}" + (f"?{urlencode(options)}" if options else "")
 
 
 def _checked(url: str) -> str:

@@ -8,10 +8,12 @@ of many of them, and gives some back to the queue first, so that the next worker
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from queue import Empty
 from typing import Any
 
 import structlog
+from celery.utils.time import maybe_iso8601
 from celery.worker import consumer
 from kombu import Connection, Message
 from kombu.transport.redis import Channel
@@ -89,28 +91,66 @@ def fault_of(message: Message) -> str | None:
     except Exception as error:  # noqa: BLE001 - decoders raise what they like
         return f"its body can't be read: {error}"
     if "task" not in headers:
-        return _fault_of_old(body)
+        return _fault_of_old(headers, body)
     if not (isinstance(headers["task"], str) and isinstance(headers.get("id"), str)):
         return "headers.task and headers.id must be texts"
     parts = body if isinstance(body, list) and len(body) == 3 else [None] * 3
     args, kwargs, embedded = parts
     if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)):
         return "its body must be [[], {keyword arguments}, {}]"
-    return _fault_of_limits(headers.get("timelimit"))
+    return _fault_of_parts(headers, embedded or {})
 
 
-def _fault_of_old(body: Any) -> str | None:
+def _fault_of_old(headers: dict[str, Any], body: Any) -> str | None:
     """Say what is wrong with a message of Celery's protocol 1, which has everything in its body."""
     if not isinstance(body, dict) or not all(isinstance(body.get(name), str) for name in ("task", "id")):
         return "headers.task is missing"
-    return _fault_of_limits(body.get("timelimit"))
+    return _fault_of_parts(headers, body)
 
 
-def _fault_of_limits(limits: Any) -> str | None:
-    if not limits:
-        return None
+def _fault_of_parts(*parts: dict[str, Any]) -> str | None:
+    """Say which part that may be left out has a form that would cost a place in the pool for good."""
+    for part in parts:
+        for name, (fits, form) in _FORMS.items():
+            if part.get(name) and not fits(part[name]):
+                return f"{name} must be {form}"
+    return None
+
+
+def _are_limits(limits: Any) -> bool:
     of_numbers = isinstance(limits, list) and all(isinstance(n, int | float | None) for n in limits)
-    return None if of_numbers and len(limits) == 2 else "timelimit must be two numbers or nulls"
+    return of_numbers and len(limits) == 2
+
+
+def _is_within_a_day(eta: Any) -> bool:
+    try:
+        at = maybe_iso8601(eta)
+    except Exception:  # noqa: BLE001 - Celery refuses it, and says what is wrong
+        return True
+    return at is None or at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC) < timedelta(days=1)
+
+
+def _are_texts(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _is_signature(link: Any) -> bool:
+    types = {"task": str, "args": list, "kwargs": dict, "options": dict}
+    return isinstance(link, dict) and all(isinstance(link.get(name), types[name]) for name in types)
+
+
+def _are_signatures(links: Any) -> bool:
+    return isinstance(links, list) and all(map(_is_signature, links))
+
+
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "timelimit": (_are_limits, "two numbers or nulls"),
+    "eta": (_is_within_a_day, "within a day: a worker would hold the message until then"),
+    "shadow": (lambda name: isinstance(name, str), "a text"),
+    "stamped_headers": (_are_texts, "a list of texts"),
+    "chord": (_is_signature, "a task's signature"),
+    **dict.fromkeys(("callbacks", "errbacks", "chain"), (_are_signatures, "a list of tasks' signatures")),
+}
 
 
 def _refusing(channel: Any) -> Any:

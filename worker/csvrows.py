@@ -7,17 +7,18 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Final, Self
 
 from worker.errors import FileError
+from worker.producer import Source
 from worker.row import (
     FIELDS,
     NEEDED,
     RAW_LIMIT,
     Names,
-    Row,
-    is_report,
     lacking,
+    nearest,
     refused,
     unguarded,
     with_hint,
@@ -39,7 +40,7 @@ class _Table:
     is_report: bool
 
 
-def open_csv(lines: Iterator[str], number: int, name: str, names: Names) -> Iterator[Row]:
+def open_csv(lines: Iterator[str], number: int, name: str, names: Names) -> Iterator[Source]:
     """Read the header, the first of ``lines`` (line ``number`` of the file), and give the rows below it.
 
     Raises:
@@ -66,19 +67,20 @@ def _table_of(header: str, name: str, names: Names) -> _Table:
     while columns and not columns[-1].strip():  # a spreadsheet pads its rows
         columns.pop()
     _check_header(columns, name, names, printable(header, 60))
-    ours = is_report(columns)
-    if ours and (problem := lacking(columns)):
+    ours = names.signs_of_a_report(columns)
+    if ours and (problem := lacking(columns, ours)):
         raise FileError(f"{name}: {problem}")
     fields = map(names.field_in_report if ours else names.field, columns)
-    return _Table(delimiter, tuple(fields), width, ours)
+    return _Table(delimiter, tuple(fields), width, bool(ours))
 
 
 def _check_header(columns: list[str], name: str, names: Names, begin: str) -> None:
     """Refuse a header with a column missing, unknown, without a name, or there twice."""
     found = Counter(map(names.field, columns))
+    unknown = [column.strip() for column in names.unknown(columns)]
     allowed = (
-        f"The columns may be {', '.join(FIELDS)}; one of another name is read with "
-        "--map COLUMN=FIELD, and ignored with --map COLUMN="
+        f"The columns may be {', '.join(FIELDS)}; one of another name is read with --map COLUMN=FIELD, and "
+        "ignored with --map COLUMN="
     )
     if absent := names.absent(columns):
         there = ", ".join(f"“{printable(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
@@ -86,13 +88,18 @@ def _check_header(columns: list[str], name: str, names: Names, begin: str) -> No
     if not any(found[field] for field in FIELDS):
         raise FileError(f"{name}: the first line must name the columns, but reads “{begin}”. {allowed}.")
     complaints = [
-        f"unknown column {with_hint(column)}" if column.strip() else "a column without a name"
-        for column in names.unknown(columns)[:_COMPLAINTS]
+        f"unknown column {with_hint(column)}" if column else "a column without a name"
+        for column in unknown[:_COMPLAINTS]
     ]
     complaints += [f"no column {field}" for field in NEEDED if not found[field]]
     complaints += [f"{found[field]} columns that mean {field}" for field in FIELDS if found[field] > 1]
     if complaints:
-        raise FileError(f"{name} has {'; '.join(complaints)}. {allowed}.")
+        meant = {column: nearest(column) for column in unknown[:_COLUMNS_SHOWN] if column}
+        mapped = names.said | {column: None if found[field] else field for column, field in meant.items()}
+        pairs = (printable(f"{column}={field or ''}", 200) for column, field in mapped.items())
+        maps = "".join(f" --map {quote(pair)}" for pair in pairs)
+        command = f". To be completed: badges import {quote(name)}{maps}" if mapped else "."
+        raise FileError(f"{name} has {'; '.join(complaints)}. {allowed}{command}")
 
 
 class _Lines:
@@ -113,7 +120,7 @@ class _Lines:
         self._again.extendleft(reversed(lines))
 
 
-def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Row]:
+def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Source]:
     source = _Lines(lines)
     for line in source:
         number += 1
@@ -126,7 +133,7 @@ def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Row]
             yield refused(number, line, found)
             continue
         if found:
-            yield Row(number, found, printable("\n".join(taken), RAW_LIMIT))
+            yield Source(str(number), found, printable("\n".join(taken), RAW_LIMIT))
         number += len(taken) - 1
 
 
@@ -136,17 +143,28 @@ def _record(taken: list[str], source: Iterator[str], table: _Table) -> dict[str,
     While a quote is open more lines are taken, and the caller must give them back if the record is refused.
     """
     line = taken[0]
-    if problem := damage_of(line):
-        return problem
+    if len(line) > MAX_RECORD:
+        return str(damage_of(line))
     if '"' not in line:
-        return _item_in(line.split(table.delimiter), table)
+        return _sound(line, _item_in(line.split(table.delimiter), table))
     try:
         cells = next(csv.reader(_feed(taken, source), delimiter=table.delimiter, strict=True))
     except csv.Error as error:
         unclosed = len(taken) > 1 or str(error) == "unexpected end of data"
-        return "a quote opens here and is not closed properly" if unclosed else f"the row is not CSV: {error}"
+        problem = (
+            "a quote opens here and is not closed properly" if unclosed else f"the row is not CSV: {error}"
+        )
+        return damage_of(line) or problem
     item = _item_in(cells, table)
-    return _misquoted(taken, cells, item) or item
+    return _misquoted(taken, cells, item) or _sound("\n".join(taken), item)
+
+
+def _sound(text: str, item: dict[str, str] | str) -> dict[str, str] | str:
+    """Return the item, or the damage to it; bytes that are no text harm nothing in a cell that is ignored."""
+    problem = damage_of(text)
+    if problem and isinstance(item, dict) and len(text) <= MAX_RECORD:
+        return problem if any(map(damage_of, item.values())) else item
+    return problem or item
 
 
 def _misquoted(taken: list[str], cells: list[str], item: dict[str, str] | str) -> str | None:
@@ -170,7 +188,9 @@ def _item_in(cells: list[str], table: _Table) -> dict[str, str] | str:
         for name, cell in zip(table.columns, cells, strict=False)
         if name and cell and not cell.isspace()
     }
-    return {name: unguarded(cell) for name, cell in item.items()} if table.is_report else item
+    if not table.is_report or not item:
+        return item
+    return {"state": ""} | {name: unguarded(cell) for name, cell in item.items()}  # also where it was emptied
 
 
 def _feed(taken: list[str], source: Iterator[str]) -> Iterator[str]:
@@ -179,6 +199,4 @@ def _feed(taken: list[str], source: Iterator[str]) -> Iterator[str]:
     while size <= MAX_RECORD and len(taken) < _LINES_IN_A_RECORD and (line := next(source, None)) is not None:
         taken.append(line)
         size += len(line)
-        if damage_of(line):
-            return
         yield line + "\n"

@@ -34,8 +34,8 @@ class Replayed:
 
     ``duplicates`` and ``skipped`` stay dead letters: with the changes they would be jobs that are known, or
     invalid (``problem`` is the first reason); skipped were also those that somebody else was faster with.
-    ``unconfigured`` counts the letters of orgs that nobody could send for. ``run`` holds the new jobs, if
-    the replay made any.
+    ``unconfigured`` counts the letters of orgs that nobody could send for, ``left_out`` by kind those that
+    fit but aren't replayed unasked. ``run`` holds the new jobs, if the replay made any.
     """
 
     replay: str
@@ -45,6 +45,7 @@ class Replayed:
     skipped: int = 0
     problem: str | None = None
     unconfigured: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges dead replay --json`` prints it."""
@@ -53,7 +54,10 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """Where the jobs of a replay are; ``gone`` are those whose results have expired."""
+    """Where the jobs of a replay are; ``gone`` are those whose results have expired.
+
+    ``held`` says why nothing is sent of an org that some of them are waiting in, and what to do about it.
+    """
 
     replay: str
     total: int
@@ -64,6 +68,7 @@ class Following:
     dead: int = 0
     gone: int = 0
     dead_kinds: dict[str, int] = field(default_factory=dict)
+    held: str | None = None
 
     @property
     def open(self) -> int:
@@ -93,7 +98,7 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
     wants to know it beforehand.
     """
     name = replay or audit.action_id("replay")
-    done = Replayed(name, run=name if changes else None)
+    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
     asked = (
         which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     )
@@ -162,7 +167,7 @@ def resolve(  # noqa: PLR0913 - what, who and why
     Answers whether it was in doubt.
     """
     action = audit.action_id("resolve")
-    if reports.died_at_ms(org.name, DeadKind.IN_DOUBT, job_id) is None:
+    if deadlist.died_at_ms(reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
         return False
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
     audit.begin(queue, org.name, action, by=by, note=note, which=which)
@@ -183,6 +188,9 @@ def cancel(
         cancelled += queue.cancel(org, chunk, call=new_id(), action=action)
         seen += len(chunk)
         on_progress(seen)
+    # Of a run that came last no id could be taken off the queue's end before its last job was cancelled.
+    for _ in range(0, seen, CHUNK):
+        queue.cancel(org, [], call=new_id(), action=action)
     return cancelled
 
 
@@ -218,7 +226,8 @@ def follow(reports: Reports, replay: str, *, every_s: float) -> Iterator[Followi
                 open_[State(state).word] += 1
                 still.append((org, job_id))
         waiting = still
-        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds))
+        held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
+        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds), held=held)
         if not waiting:
             return
         # Looking at a hundred thousand jobs takes a second: that is to be a fifth of the time at most.
@@ -232,7 +241,7 @@ def _states(
         ids = [job_id for _, job_id in of_org]
         for at in range(0, len(ids), PAGE):
             page = ids[at : at + PAGE]
-            for job_id, (state, kind) in zip(page, reports.columns(org, page, "sk"), strict=True):
+            for job_id, (state, kind) in zip(page, deadlist.columns(reports, org, page, "sk"), strict=True):
                 yield org, job_id, state, kind
 
 
@@ -248,7 +257,7 @@ def _rehearsal(reports: Reports) -> Callable[[Org, list[list[str]]], Mapping[str
     def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
         new = [item[1] for item in items if len(item) > 1]
         duplicates = 0
-        for job_id, (state,) in zip(new, reports.columns(org.name, new, "s"), strict=True):
+        for job_id, (state,) in zip(new, deadlist.columns(reports, org.name, new, "s"), strict=True):
             duplicates += state is not None or (org.name, job_id) in taken
             taken.add((org.name, job_id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}

@@ -6,12 +6,14 @@ in the index, so that a hundred thousand letters are looked through without thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from worker.job import DeadKind, State, iso_time, result_row, text_of
-from worker.runs import Reports
+from worker import keys
+from worker.job import DeadKind, State, iso_time, text_of
+from worker.report import report_row
+from worker.runs import PAGE, Reports
 
 # A badge that may have been issued is sent again only if somebody says so by name.
 REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
@@ -65,7 +67,10 @@ class Letter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Dead letters with one kind, code and badge; ``sample`` is the one that died first."""
+    """Dead letters with one kind, code and badge, invalid ones also with one reason.
+
+    ``sample`` is the one that died first, and ``message`` is its.
+    """
 
     org: str
     kind: str
@@ -81,10 +86,17 @@ class Group:
 def size(reports: Reports, which: Filter, *, replayable: bool = False) -> int:
     """Count what a search for these looks at: more than fits, if it asks for more than kind and time."""
     return sum(
-        reports.count_dead(org, kind, since_ms=which.since_ms or 0)
+        int(reports.client.zcount(keys.key(org, "dead", kind), which.since_ms or 0, "+inf"))
         for org in reports.org_names(which.org)
         for kind in which.kinds(replayable=replayable)
     )
+
+
+def left_out(reports: Reports, which: Filter) -> dict[str, int]:
+    """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
+    kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
+    its_pages = {kind.value: pages(reports, replace(which, kind=kind)) for kind in kinds}
+    return {kind: n for kind, its in its_pages.items() if (n := sum(len(page) for _, page in its))}
 
 
 def pages(
@@ -97,12 +109,12 @@ def pages(
     """
     wanted = which.fields
     letters = "".join(dict.fromkeys([*wanted, *letters]))
-    until_ms = reports.now_ms()
     for org in reports.org_names(which.org):
+        until_ms = reports.store.now_ms(keys.slot(org))
         for kind in which.kinds(replayable=replayable):
             for found in _ids(reports, org, kind, which, until_ms):
                 ids = [job_id for job_id, _ in found]
-                records = reports.columns(org, ids, letters) if letters else [[]] * len(ids)
+                records = columns(reports, org, ids, letters) if letters else [[]] * len(ids)
                 page = [
                     Letter(org, kind, job_id, at_ms, _given(letters, values))
                     for (job_id, at_ms), values in zip(found, records, strict=True)
@@ -111,38 +123,78 @@ def pages(
 
 
 def rows(reports: Reports, which: Filter) -> Iterator[dict[str, Any]]:
-    """Yield the dead letters that fit as ``badges results`` shows jobs."""
+    """Yield the dead letters that fit as ``badges results`` shows jobs, of each org and kind oldest first.
+
+    What needs nobody any more isn't among them: what was mended or replayed as another job, or discarded.
+    """
     for _, page in pages(reports, which):
         for job_id, record in reports.records(page[0].org, [it.id for it in page]) if page else ():
             if record.get("s") == State.DEAD:
-                yield result_row(page[0].org, job_id, record)
+                yield report_row(page[0].org, job_id, record)
 
 
 def groups(reports: Reports, which: Filter, *, replayable: bool = False) -> list[Group]:
     """Count the dead letters that fit by kind, code and badge, largest group first."""
-    found: dict[tuple[str, str, str, str | None], list[Any]] = {}
-    for _, page in pages(reports, which, letters="ob", replayable=replayable):
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for _, page in pages(reports, which, letters="obm", replayable=replayable):
         for it in page:
-            key = (it.org, it.kind.value, it.record.get("o", ""), it.record.get("b"))
+            # One field of a row may be wrong in several ways; the value that a reason quotes is its own.
+            why = it.record.get("m", "").partition("“")[0] if it.kind is DeadKind.INVALID else ""
+            key = (it.org, it.kind.value, it.record.get("o", ""), it.record.get("b", ""), why)
             group = found.setdefault(key, [0, it, it.at_ms])
             group[0] += 1
             group[2] = it.at_ms
-    ordered = sorted(found.items(), key=lambda entry: (-entry[1][0], entry[0][:3]))
+    ordered = sorted(found.items(), key=lambda entry: (-entry[1][0], entry[0]))
     return [
-        Group(*key, count, iso_time(first.at_ms), iso_time(last_ms), first.id, _message(reports, first))
-        for key, (count, first, last_ms) in ordered
+        Group(
+            *(org, kind, code, badge or None, number),
+            *(iso_time(first.at_ms), iso_time(last_ms), first.id, _message(reports, first)),
+        )
+        for (org, kind, code, badge, _), (number, first, last_ms) in ordered
     ]
+
+
+def columns(reports: Reports, org: str, ids: Sequence[str], letters: str) -> list[list[str | None]]:
+    """Return these fields of these jobs' records."""
+    pipe = reports.client.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.hmget(keys.key(org, "job", job_id), list(letters))
+    found: list[list[str | None]] = pipe.execute()
+    return found
+
+
+def died_at_ms(reports: Reports, org: str, kind: DeadKind, job_id: str) -> int | None:
+    """Say when a job became a dead letter of a kind; ``None`` if it isn't one."""
+    at_ms = reports.client.zscore(keys.key(org, "dead", kind), job_id)
+    return None if at_ms is None else int(at_ms)
 
 
 def _ids(
     reports: Reports, org: str, kind: DeadKind, which: Filter, until_ms: int
 ) -> Iterator[list[tuple[str, int]]]:
-    if which.job is None:
-        yield from reports.dead_ids(org, kind, since_ms=which.since_ms or 0, until_ms=until_ms)
+    """Yield ids and times of death (ms), in pages, oldest first.
+
+    Whoever takes letters off the list between two pages makes it skip none.
+    """
+    since_ms = which.since_ms or 0
+    if which.job is not None:
+        at_ms = died_at_ms(reports, org, kind, which.job)
+        if at_ms is not None and since_ms <= at_ms <= until_ms:
+            yield [(which.job, at_ms)]
         return
-    at_ms = reports.died_at_ms(org, kind, which.job)
-    if at_ms is not None and (which.since_ms or 0) <= at_ms <= until_ms:
-        yield [(which.job, at_ms)]
+    last, limit, key = (since_ms, ""), PAGE, keys.key(org, "dead", kind)
+    while True:
+        # Not by rank: a rank moves when others are taken off the list.
+        found: Any = reports.client.zrangebyscore(key, last[0], until_ms, start=0, num=limit, withscores=True)
+        page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
+        fresh = [entry for entry in page if entry > last]
+        if fresh:
+            yield [(job_id, at_ms) for at_ms, job_id in fresh]
+            last = fresh[-1]
+        if len(page) < limit:
+            return
+        if not fresh:
+            limit *= 2  # so many died in the same millisecond
 
 
 def _given(letters: str, values: list[str | None]) -> dict[str, str]:

@@ -87,7 +87,8 @@ class Delivery:
             return credentials
         log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
         if credentials.lasting:
-            self.queue.pause(org.name, why="auth", reason=credentials.reason)
+            if self.queue.pause(org.name, why="auth", reason=credentials.reason):
+                _log_paused(org, "auth", credentials.reason)
             return Wait("paused", -1)
         return Wait("no token", int((time.time() + org.retry_base_s) * 1000))
 
@@ -112,11 +113,7 @@ class Delivery:
         )
         time.sleep(max(0.0, batch.send_at - steady_s()))
         started = time.monotonic()
-        with tracing.span(
-            org.api_method, kind="client", url__full=f"{org.api_base_url}{org.api_path}"
-        ) as span:
-            answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
-            _note_answer(span, answer)
+        answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
         elapsed_ms = round((time.monotonic() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
@@ -139,7 +136,7 @@ class Delivery:
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
         decided = settlements(batch.jobs, verdict, org=org, random=random.random)
         settled = _insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
-        _log(batch, verdict, sent, settled)
+        _log(org, batch, verdict, sent, settled)
         return Delivered(batch, verdict, sent, settled)
 
     def _release(self, org: Org, batch: Batch | Wait, why: str) -> Wait:
@@ -175,14 +172,6 @@ def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:
     )
 
 
-def _note_answer(span: Span, answer: Reply | NoReply) -> None:
-    if isinstance(answer, Reply):
-        span.note(http__response__status_code=answer.status)
-    else:
-        span.note(error__type=answer.code)
-        span.fail(answer.code)
-
-
 def _note(span: Span, done: Delivered) -> None:
     settled = done.settled
     span.note(badges__status=done.sent.status, badges__issued=settled.issued, badges__dead=settled.dead)
@@ -190,9 +179,10 @@ def _note(span: Span, done: Delivered) -> None:
         span.fail(f"{done.verdict.signal.value}: {done.verdict.reason}")
 
 
-def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:
+def _log(org: Org, batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:
     """One line a batch, one a dead job, and one for each badge issued twice, which must never be missed."""
-    log.info(
+    well = verdict.signal in (Signal.OK, Signal.STALE_TOKEN)
+    (log.info if well else log.warning)(
         "batch.settled",
         jobs=len(batch.jobs),
         issued=settled.issued,
@@ -203,9 +193,16 @@ def _log(batch: Batch, verdict: Verdict, sent: Sent, settled: Settled) -> None:
         elapsed_ms=sent.elapsed_ms,
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )
+    if settled.paused:
+        _log_paused(org, settled.paused, verdict.reason)
     _log_dead(settled.died)
     for job_id in settled.twice:
         log.critical("job.issued_twice", job=job_id)
+
+
+def _log_paused(org: Org, why: str, reason: str) -> None:
+    cure = f"badges doctor --org {org.name} says what to mend; then: badges resume --org {org.name}"
+    log.error("org.paused", org=org.name, why=why, reason=reason, cure=cure)
 
 
 def _log_dead(died: Iterable[Died]) -> None:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
-from worker import audit, deadletters, deadlist, keys, screen
+from worker import audit, bars, deadletters, deadlist, keys, screen
 from worker.config import PREFIX, Settings
 from worker.connection import Connection
 from worker.deadlist import Filter
@@ -68,13 +68,13 @@ def _story(
     _write_rows(file, items)
     screen.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
     run_name = new_run("members")
-    with file.open("rb") as stream, screen.progress_bar("importing", items, unit="rows") as move:
+    with file.open("rb") as stream, bars.progress_bar("importing", items, unit="rows") as move:
         done = 0
         for chunk in import_rows(queue, org, read_rows(stream, name=file.name), Intake(run_name, new_id())):
             done += chunk.accepted + chunk.duplicates + chunk.invalid
             move(done)
             _show_first_invalid(chunk, done)
-    progress = screen.follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
+    progress = bars.follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
     _summary(queue, progress)
     screen.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
     screen.show_groups(deadlist.groups(reports, Filter()))
@@ -89,7 +89,7 @@ def _mend(queue: Queue, reports: Reports, settings: Settings) -> None:
     which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
     changes = {"badgeMetaId": GOOD_BADGES[0]}
     done = deadletters.replay_all(queue, reports, settings.orgs(), which, changes=changes, by=audit.os_user())
-    if done.run and (last := screen.follow_jobs(follow(reports, done.run, every_s=0.1))):
+    if done.run and (last := bars.follow_jobs(follow(reports, done.run, every_s=0.1))):
         screen.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
 
 
@@ -119,7 +119,7 @@ def _summary(queue: Queue, progress: RunProgress | None) -> None:
 def _show_first_invalid(chunk: Enqueued, done: int) -> None:
     invalid = next((note for note in chunk.noted if note.kind == "invalid"), None)
     if invalid and done <= 1000:
-        screen.err.print(f"  such as row {invalid.row}, {invalid.field}: {screen.plain(invalid.reason)}")
+        screen.err.print(f"  such as row {invalid.row}, {invalid.field}: {screen.safe(invalid.reason)}")
 
 
 def _write_rows(file: Path, items: int) -> None:

@@ -22,7 +22,10 @@ from worker.queue import Queue
 from worker.runs import Reports
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Host = Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")]
 AnyOrg = Annotated[str | None, typer.Option("--org", help="Only this org. [default: all]")]
+ItsOrg = Annotated[str | None, typer.Option("--org", help="Its org, where several have one of that name.")]
 OneOrg = Annotated[str, typer.Option("--org", help="The org.")]
 Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
@@ -43,7 +46,7 @@ def load_settings() -> Settings:
         ConfigError: a setting is wrong.
     """
     for warning in unknown_settings(os.environ):
-        screen.err.print(f"[yellow]{screen.plain(warning)}[/]")
+        screen.err.print(f"[yellow]{screen.safe(warning)}[/]")
     return Settings.load()
 
 

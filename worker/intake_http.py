@@ -1,41 +1,46 @@
 """The HTTP intake (``badges intake``): at the vendor's own path, so that a caller changes its base URL alone.
 
-What becomes of a body is decided in ``intake.py``, who may call in ``callers.py``, and how a refusal reads in
-``intake_refusals.py``. Needs the extra ``intake``.
+What becomes of a body is decided in ``intake.py``, who may call in ``callers.py``, and what answers look like
+in ``intake_answers.py``. Needs the extra ``intake``.
 """
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import redis
-import structlog
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response, Security
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.auth import TOKEN_PATH
-from worker.badge import plain
 from worker.callers import TOKEN_TTL_S, Anyone, Caller, Callers, CallLimit, shown_key
 from worker.config import Settings
-from worker.intake import ANSWER_TTL_S, HandedIn, Refusal, take_in
-from worker.intake_docs import BODY, CLIENT, MAX_BODY_BYTES, RESULTS, Accepted, Token, failures
-from worker.intake_refusals import HANDLERS, failure, json_response
+from worker.intake import BOUND_S, HandedIn, Refusal, take_in
+from worker.intake_answers import (
+    BODY,
+    CLIENT,
+    HANDLERS,
+    MAX_BODY_BYTES,
+    RESULTS,
+    Accepted,
+    Token,
+    TokenData,
+    failure,
+    failures,
+    json_response,
+)
 from worker.org import Org
 from worker.queue import Queue
 from worker.report import ResultForm, result_lines
 from worker.runs import Reports, RunProgress
-from worker.serving import serve_app
-
-log = structlog.get_logger()
+from worker.serving import AccessLog, serve_app
 
 MAX_CLIENT_BYTES = 10_000
 BAD_CLIENT = 320001  # the vendor's code
@@ -106,6 +111,8 @@ async def _body(request: Request, _: Known) -> bytes:
 
 async def _bounded(request: Request, most: int) -> AsyncIterator[bytes]:
     size, declared = 0, request.headers.get("content-length", "")
+    if declared and "transfer-encoding" in request.headers:  # a proxy may read where the body ends otherwise
+        raise HTTPException(400, "Content-Length with Transfer-Encoding: send one", {"Connection": "close"})
     async for piece in request.stream():
         size += len(piece)
         if max(size, int(declared) if declared.isdecimal() else 0) > most:
@@ -127,8 +134,8 @@ def import_badges(
         str | None,
         Header(
             pattern="^[!-~]{1,255}$",
-            description="The same key with the same body gets the same answer, and is accepted once, "
-            f"for {ANSWER_TTL_S // 3600} hours.",
+            description="The same key with the same body is accepted once; with another it is refused, "
+            f"for {BOUND_S // 3600} hours.",
         ),
     ] = None,
 ) -> Response:
@@ -153,8 +160,8 @@ async def make_token(request: Request, here: Here) -> Response:
     token = here.callers.token(secret) if isinstance(secret, str) else None
     if token is None:
         return failure(401, "Invalid client key or secret", code=BAD_CLIENT)
-    data = {"accessToken": token, "ttlSeconds": TOKEN_TTL_S}
-    return json_response(200, {"data": data, "errors": None, "warnings": None})
+    given = Token(data=TokenData(accessToken=token, ttlSeconds=TOKEN_TTL_S))
+    return json_response(200, given.model_dump())
 
 
 RunName = Annotated[str, Path(min_length=1, max_length=64)]
@@ -275,31 +282,3 @@ def serve(
     service = Service(queue, Reports(client=client, orgs=orgs), callers, limit)
     app = create_app(service, orgs.values())
     serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready)
-
-
-class AccessLog:
-    """One line a request: who, which run, how many items, how long. No key, no body, no query."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, then log it."""
-        if scope["type"] != "http" or scope["path"] == "/healthz":
-            await self._app(scope, receive, send)
-            return
-        noted: dict[str, Any] = scope.setdefault("state", {})
-        started, status = time.monotonic(), 0
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            elapsed_ms = round((time.monotonic() - started) * 1000)
-            who = {name: noted[name] for name in ("org", "run") if name in noted} | noted.get("counts", {})
-            asked = {"method": scope["method"], "path": plain(scope["path"], 200)}
-            log.info("intake.request", **asked, status=status, elapsed_ms=elapsed_ms, **who)

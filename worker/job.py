@@ -75,7 +75,7 @@ FIELDS = {
     "j": "a second earnedBadgeId: the badge was issued twice",
     "R": "replayed_as: the job that took its place",
     "O": "replay_of: the dead letter whose place it took",
-    "V": "SCHEMA, where it takes more than the first version to read this record",
+    "V": "RECORD_VERSION, where it takes more than the first version to read this record",
     "w": "the item as it came in, as JSON, where it was invalid; longer than the others, and bounded",
     "W": "the row as it was written, where no item could be read from it; bounded as well",
     "H": "how many calls issued nothing",
@@ -83,7 +83,7 @@ FIELDS = {
 }
 # The newest version of a record that this program reads. It writes "V" only into one that an older program
 # would misread; an older one leaves that alone (``newer`` in ``scripts/_common.lua``), and so do we.
-SCHEMA = 1
+RECORD_VERSION = 1
 # "h0" to "h9" are the last attempts that issued nothing: "at_ms batch status code".
 VALUE_BYTES = 64
 TEXT_PIECES = 4
@@ -121,11 +121,19 @@ def badge_fields(badge: BadgeIssue) -> list[str]:
 def badge_of(record: Mapping[str, str]) -> BadgeIssue:
     """Read the badge back from a record's fields."""
     values = {
-        name: int(record[letter]) if letter in _INTEGERS else record[letter]
+        name: _number(record[letter]) if letter in _INTEGERS else record[letter]
         for letter, name in _BADGE_FIELDS.items()
         if letter in record
     }
     return BadgeIssue.unchecked(**values)
+
+
+def _number(text: str) -> int | str:
+    """Read a number; what is none stays as it is, so that one bad record spoils nothing for the others."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def text_fields(letter: str, text: str) -> list[str]:
@@ -180,7 +188,7 @@ def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, An
         "run": record.get("r"),
         "org": org,
         "badgeMetaId": record.get("b"),
-        "customerId": int(record["c"]) if "c" in record else None,
+        "customerId": _number(record["c"]) if "c" in record else None,
         "state": NEWER if is_newer(record) else State(record["s"]).word,
         "attempts": int(record.get("a", 0)),
         "earnedBadgeId": record.get("i"),
@@ -197,7 +205,7 @@ def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, An
 
 def is_newer(record: Mapping[str, str]) -> bool:
     """Say whether only a newer version of this program can read a record."""
-    return int(record.get("V", 1)) > SCHEMA
+    return int(record.get("V", 1)) > RECORD_VERSION
 
 
 def readable(record: Mapping[str, str]) -> Mapping[str, str]:

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
-from worker.row import RAW_LIMIT, Names, Row, is_report, lacking, refused, with_hint
+from worker.producer import Source
+from worker.row import RAW_LIMIT, Names, lacking, refused, with_hint
 from worker.textlines import MAX_RECORD, Window, damage_of, printable
 
 
@@ -73,8 +74,8 @@ def _item_of(value: Any, text: str, names: Names) -> dict[str, Any]:
         return value
     if unknown := names.unknown(value):
         raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=printable(unknown[0], 60))
-    ours = is_report(value)
-    if ours and (problem := lacking(value)):
+    ours = names.signs_of_a_report(value)
+    if ours and (problem := lacking(value, ours)):
         raise _Refusal(problem)
     field_of = names.field_in_report if ours else names.field
     return _unique([(field, value[key]) for key in value if (field := field_of(key))])
@@ -88,27 +89,27 @@ def _is_text(values: Iterable[Any]) -> bool:
     return True
 
 
-def json_rows(lines: Iterable[str], number: int, names: Names) -> Iterator[Row]:
+def json_rows(lines: Iterable[str], number: int, names: Names) -> Iterator[Source]:
     """Give a row for every line that isn't blank; the first is line ``number`` of the file."""
     for at, line in enumerate(lines, number):
         if line and not line.isspace():
             yield _json_row(at, line, names)
 
 
-def _json_row(number: int, line: str, names: Names) -> Row:
+def _json_row(number: int, line: str, names: Names) -> Source:
     try:
         if problem := damage_of(line):
             raise _Refusal(problem)  # noqa: TRY301 - one way out
         value, end = _decode(line, len(line) - len(line.lstrip()))
         if end != len(line) and not line[end:].isspace():
             raise _Refusal("there is more after the object", at=end)  # noqa: TRY301
-        return Row(number, _item_of(value, line, names), printable(line, RAW_LIMIT))
+        return Source(str(number), _item_of(value, line, names), printable(line, RAW_LIMIT))
     except _Refusal as refusal:
         place = "" if refusal.at is None else f" (column {refusal.at + 1})"
         return refused(number, line, refusal.problem + place, refusal.field)
 
 
-def array_rows(window: Window, names: Names) -> Iterator[Row]:
+def array_rows(window: Window, names: Names) -> Iterator[Source]:
     """Give a row for every element, numbered from 1, and one for whatever ends the reading early."""
     window.peek()
     window.pos += 1  # the bracket that opens the array
@@ -130,7 +131,7 @@ def array_rows(window: Window, names: Names) -> Iterator[Row]:
         yield refused(number, window.ahead(RAW_LIMIT + 1), problem)
 
 
-def _element(window: Window, number: int, names: Names, *, separated: bool) -> tuple[Row, int | None]:
+def _element(window: Window, number: int, names: Names, *, separated: bool) -> tuple[Source, int | None]:
     """Return the row of the element at the window's position, and its end, or None if that is in doubt."""
     while True:
         end: int | None
@@ -142,7 +143,7 @@ def _element(window: Window, number: int, names: Names, *, separated: bool) -> t
             if problem := damage_of(raw) or (None if separated else "no comma before this element"):
                 raise _Refusal(problem)  # noqa: TRY301 - one way out
             item = _item_of(value, raw, names)
-            return Row(number, item, printable(raw, RAW_LIMIT)), end
+            return Source(str(number), item, printable(raw, RAW_LIMIT)), end
         except _Refusal as refusal:
             end = _end_of(window.text, window.pos)
             if end is None and window.fill():
@@ -150,7 +151,7 @@ def _element(window: Window, number: int, names: Names, *, separated: bool) -> t
             return _refused_element(window, number, refusal, end), end
 
 
-def _refused_element(window: Window, number: int, refusal: _Refusal, end: int | None) -> Row:
+def _refused_element(window: Window, number: int, refusal: _Refusal, end: int | None) -> Source:
     problem = refusal.problem
     if not window.ahead(1):
         problem = "the file ends before the array does"

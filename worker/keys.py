@@ -26,7 +26,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     audits        zset   id of such an entry -> at, ms
     call:<id>     string what a call answered, for a while: a repeated call gets the same; task-<id>: who took
                   that message of an operator
-    intake:<id>   string of an Idempotency-Key, for a day: hash of the body, then the answer's letters
+    intake:<id>   string of an Idempotency-Key, for a day: the hash of its body
     rate:<key>    string calls that an API key made in a window of the intake's own limit
     stats         hash   counters since ever: requests, items, outcomes
     token         hash   the OAuth token that all processes share
@@ -65,7 +65,7 @@ _PLAIN = (
     "audits",
 )
 
-SCHEMA = "{badges}:schema"
+STRUCTURES = "{badges}:schema"
 WAKE = "{badges}:wake"
 BELL = "{badges}:bell"
 ASKED = "{badges}:asked"

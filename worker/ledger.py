@@ -1,13 +1,20 @@
-"""What the sandbox vendor is told and what it notes down: its settings, its faults, and its ledger."""
+"""What the sandbox vendor is told and what it notes down: its settings, its faults, and its ledger.
+
+Also the words of its answers; which of them it gives is decided in `vendor.py`.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
 Endpoint = Literal["import", "token", "read", "other"]
+FOUR_CENTURIES_S = 12_622_780_800  # after which the calendar repeats
+LAST_INSTANT_S = 31_556_889_864_403_199  # of Java's Instant, and so of the vendor's dates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +140,73 @@ class Ledger:
         """How many badges each (badgeMetaId, customerId) has, where that is more than one."""
         counts = Counter((i.badge_meta_id, i.customer_id) for i in self.issues)
         return {pair: count for pair, count in counts.items() if count > 1}
+
+
+# -- the words of its answers
+
+
+def an_error(code: int, message: str) -> dict[str, Any]:
+    """Return an error as the vendor writes it."""
+    return {"code": code, "message": message, "reference": None}
+
+
+def failure(code: int, message: str) -> dict[str, Any]:
+    """Refuse a whole request: a row without data."""
+    return {"data": None, "errors": [an_error(code, message)], "warnings": None}
+
+
+def success(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without errors."""
+    return {"data": data, "errors": None, "warnings": None}
+
+
+def data_of(item: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """Return the data of an item's row, as it is before a badge is issued."""
+    return {
+        "badgeMetaId": item.get("badgeMetaId"),
+        "customerId": item.get("customerId"),
+        "earnedBadgeId": None,
+        "expiresOn": None,
+        "expiresOnISO": None,
+        "requestId": request_id,
+        "issuedId": None,
+    }
+
+
+def shaped(errors: list[dict[str, Any]] | None, shape: Literal["null", "object", "array"]) -> object:
+    """Write a row's errors in one of the shapes that the vendor's documents have."""
+    errors = errors or []
+    return {"null": None, "object": errors[0] if errors else {}, "array": errors}[shape]
+
+
+def read_expiry_s(item: Mapping[str, Any]) -> float | None:
+    """Read the expiry, in epoch seconds; None if the item has none.
+
+    Doc: the table says milliseconds, but the samples are read as seconds, and so are all numbers here:
+    milliseconds lead to the year 56000, as they do in a sibling API.
+
+    Raises:
+        TypeError: It is of a wrong type.
+        ValueError: It is no date, or ISO without an offset.
+    """
+    epoch, iso = item.get("earnExpiresOn"), item.get("earnExpiresOnISO")
+    if epoch is None and iso is not None:
+        moment = datetime.fromisoformat(iso)
+        if moment.tzinfo is None:
+            raise ValueError("no region offset")
+        epoch = moment.timestamp()
+    if epoch is None:
+        return None
+    if isinstance(epoch, bool) or abs(epoch) > LAST_INSTANT_S:
+        raise ValueError("not a date")
+    return float(epoch)
+
+
+@lru_cache(maxsize=1024)
+def write_iso(epoch_s: float) -> str:
+    """Write a time in the server's zone (doc), here UTC; years that ISO 8601 lacks as Java does, signed."""
+    cycles, rest_s = divmod(int(epoch_s // 1), FOUR_CENTURIES_S)
+    moment = datetime.fromtimestamp(rest_s, UTC)
+    year = moment.year + 400 * cycles
+    # Not strftime, which takes twice as long: a benchmark is to measure the worker.
+    return (f"{year:04d}" if 0 <= year <= 9999 else f"{year:+05d}") + moment.isoformat()[4:19] + "Z"

@@ -7,12 +7,14 @@ import logging.config
 from typing import Literal
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
+from worker.badge import plain
 from worker.config import Settings
 
 # They say per request and per task what our own line per batch says better.
 QUIET = ("httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
+LINE_BYTES = 10_000  # on a console
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -37,6 +39,7 @@ def configure(settings: Settings) -> None:
                     "foreign_pre_chain": _SHARED,
                     "processors": [
                         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                        structlog.processors.format_exc_info,
                         *_renderers(settings.log_format),
                     ],
                 }
@@ -61,8 +64,16 @@ def configure(settings: Settings) -> None:
 
 def _renderers(log_format: Literal["json", "console"]) -> list[Processor]:
     if log_format == "console":
-        return [structlog.dev.ConsoleRenderer()]
-    return [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(),
-    ]
+        # "Plain" as it takes the traceback as it is; it would warn of any other formatter.
+        return [_cleaned, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.JSONRenderer()]
+
+
+def _cleaned(_: object, __: str, event: EventDict) -> EventDict:
+    """Take out what would steer a terminal: words of anybody's get into a line. JSON escapes them itself."""
+    for name, value in event.items():
+        if name in ("exception", "stack"):  # of many lines, none of which must look like one of ours
+            event[name] = "\n".join(f"  {plain(line, LINE_BYTES)}" for line in str(value).splitlines())
+        elif isinstance(value, str):
+            event[name] = plain(value, LINE_BYTES)
+    return event

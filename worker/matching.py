@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from worker.answer import Row
+from worker.badge import one_case
 from worker.job import Job
 from worker.outcome import Deferred, Issued, Outcome, Unknown
 
@@ -13,7 +14,7 @@ from worker.outcome import Deferred, Issued, Outcome, Unknown
 def match(jobs: Sequence[Job], rows: list[Row]) -> tuple[Outcome, ...]:
     """Match rows to jobs: by position and content, then by content, then what is left over by number."""
     outcomes: dict[int, Outcome] = {}
-    owners = [(job.badge.badge_meta_id, str(job.badge.customer_id)) for job in jobs]
+    owners = [(one_case(job.badge.badge_meta_id), str(job.badge.customer_id)) for job in jobs]
     loose = _match_by_position(owners, _once(rows), outcomes)
     loose = _match_by_content(owners, loose, outcomes)
     outcomes |= _left_over(owners, loose, outcomes)

@@ -16,13 +16,12 @@ from worker import keys
 from worker.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.job import DeadKind, State, badge_fields, badge_of, content_hash, is_newer
 from worker.org import Org
-from worker.producer import Enqueued, Intake, Noted
-from worker.queue import CHUNK, Queue
-from worker.report import cell, invalid_item
-from worker.row import FIELDS, Row
+from worker.producer import Enqueued, Intake, Noted, Source, note
+from worker.queue import CHUNK, Item, Queue
+from worker.report import cell, invalid_item, option
+from worker.row import FIELDS
 from worker.store import reaching
 
-_STATES: Final = frozenset(state.word for state in State)
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
 
@@ -36,13 +35,12 @@ class _Mended:
     fields: tuple[str, ...]
 
 
-def state_in(row: Row) -> str | None:
-    """Return the state that a row of a report tells; ``None`` for a row of any other file."""
-    told = _text(row, "state").lower()
-    return told if told in _STATES else None
+def is_reported(row: Source) -> bool:
+    """Say whether a row is one of a report, which tells its job's state."""
+    return "state" in (row.item or {})
 
 
-def mend(queue: Queue, org: Org, rows: Iterable[Row], intake: Intake) -> Iterator[Enqueued]:
+def mend(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
     """Let mended rows of a report take the place of their dead letters; all others count as duplicates.
 
     A row that is still invalid counts as that, and its dead letter stays as it is. What is yielded, chunk by
@@ -59,7 +57,7 @@ def mend(queue: Queue, org: Org, rows: Iterable[Row], intake: Intake) -> Iterato
         yield _mend(queue, org, chunk, replace(intake, call=f"{intake.call}.{number}"))
 
 
-def _mend(queue: Queue, org: Org, rows: Sequence[Row], intake: Intake) -> Enqueued:
+def _mend(queue: Queue, org: Org, rows: Sequence[Source], intake: Intake) -> Enqueued:
     records = _ask(queue, org, [_text(row, "job_id") for row in rows], "hgetall")
     judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
     mended = [one for one in judged if isinstance(one, _Mended)]
@@ -85,51 +83,51 @@ def _ask(queue: Queue, org: Org, ids: Sequence[str], what: Literal["hgetall", "e
         return list(pipe.execute())
 
 
-def _judge(row: Row, record: dict[str, str], org: Org) -> _Mended | Noted | None:
+def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | None:
     """Return what takes a dead letter's place, what a person must know of the row, or nothing."""
-    where, its_org = str(row.number), _text(row, "org")
+    where, its_org = row.row, _text(row, "org")
     if its_org not in ("", org.name):
-        return Noted(where, "org", f"it belongs to another org: import it with --org {its_org}", "conflict")
+        reason = f"it belongs to another org: import it with {option('org', its_org)}"
+        return Noted(where, "org", reason, "conflict")
     if not record:
         reason = "no such job is known any more: whether it was issued can't be told, so nothing was done"
-        return Noted(where, "job_id", reason, "conflict")
+        empty = "its cell job_id is empty, so nothing was done"
+        return Noted(where, "job_id", reason if _text(row, "job_id") else empty, "conflict")
     if is_newer(record):
         reason = "a newer version of this program wrote it: mend it with that one"
         return Noted(where, "job_id", reason, "conflict")
     badge = parse_item(_item(row, record), strict_dates=org.strict_dates)
     changed = _changed(row, badge, record)
-    if record["s"] == State.DEAD and state_in(row) == State.DEAD.word:
+    if record["s"] == State.DEAD and _text(row, "state").lower() == State.DEAD.word:
         new = badge if isinstance(badge, Invalid) else _mended(row, record, badge, org)
         return _judge_letter(row, record, new, changed=changed)
-    reason = f"only dead jobs can be mended, and it is {State(record['s']).word}"
+    told, word = _text(row, "state"), State(record["s"]).word
+    reason = f"only dead jobs can be mended; it is {word}, and its cell state is “{told}”"
     return Noted(where, None, reason, "conflict") if changed else None
 
 
 def _judge_letter(
-    row: Row, record: Mapping[str, str], new: _Mended | Invalid, *, changed: bool
+    row: Source, record: Mapping[str, str], new: _Mended | Invalid, *, changed: bool
 ) -> _Mended | Noted | None:
-    where = str(row.number)
+    where = row.row
     if "R" in record:
         done_before = isinstance(new, _Mended) and new.id == record["R"]
         reason = f"job {record['R']} took its place already: mend that one"
         return Noted(where, None, reason, "conflict") if changed and not done_before else None
-    if record["k"] == DeadKind.IN_DOUBT:
-        reason = f"it may have been issued: look it up, then: badges dead resolve {_text(row, 'job_id')}"
-        return Noted(where, None, reason, "in doubt")
-    if not changed:
-        reason = "already a dead letter, and not mended; replay it with: badges dead replay"
-        return Noted(where, None, reason, "dead")
+    problem, in_doubt = new if isinstance(new, Invalid) else None, record["k"] == DeadKind.IN_DOUBT
+    if in_doubt or not changed:
+        return note(Item(_text(row, "job_id"), where, ()), problem, "Q" if in_doubt else "D")
     return Noted(where, new.field, new.reason, "invalid") if isinstance(new, Invalid) else new
 
 
-def _item(row: Row, record: Mapping[str, str]) -> dict[str, Any]:
+def _item(row: Source, record: Mapping[str, str]) -> dict[str, Any]:
     """Return the badge as the report has it; of an invalid row also the id that the producer gave it."""
     item = {name: value for name in _INPUT if (value := (row.item or {}).get(name)) is not None}
     own = (invalid_item(record) or {}).get("job_id") if record.get("k") == DeadKind.INVALID else None
     return item | ({} if own is None else {"job_id": own})
 
 
-def _changed(row: Row, badge: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
+def _changed(row: Source, badge: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
     """Say whether a row's input is another than that of its record."""
     if record.get("k") != DeadKind.INVALID:
         return isinstance(badge, Invalid) or badge.content() != badge_of(record).content()
@@ -137,7 +135,7 @@ def _changed(row: Row, badge: BadgeIssue | Invalid, record: Mapping[str, str]) -
     return any(_text(row, name) != cell(before.get(name)).strip() for name in _INPUT)
 
 
-def _mended(row: Row, record: Mapping[str, str], badge: BadgeIssue, org: Org) -> _Mended:
+def _mended(row: Source, record: Mapping[str, str], badge: BadgeIssue, org: Org) -> _Mended:
     """Return the job that takes a dead letter's place.
 
     Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
@@ -149,15 +147,15 @@ def _mended(row: Row, record: Mapping[str, str], badge: BadgeIssue, org: Org) ->
         new_id, fields = badge.job_id, [*fields, "p", content]
     elif record["k"] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
         new_id = short_hash(letter, content)
-    return _Mended(str(row.number), letter, new_id, tuple(fields))
+    return _Mended(row.row, letter, new_id, tuple(fields))
 
 
 def _known(mended: _Mended) -> Noted:
     reason = (
         f"as mended it was accepted before, as job {mended.id}; to be rid of this one: badges dead discard"
     )
-    return Noted(mended.row, None, f"{reason} --job {mended.letter}", "conflict")
+    return Noted(mended.row, None, f"{reason} {option('job', mended.letter)}", "conflict")
 
 
-def _text(row: Row, name: str) -> str:
+def _text(row: Source, name: str) -> str:
     return cell((row.item or {}).get(name)).strip()

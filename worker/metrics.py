@@ -186,12 +186,14 @@ class BadgesCollector(Collector):
         pipe = self._client.pipeline(transaction=False)
         pipe.smembers(keys.ORGS)
         pipe.zrange(keys.WAKE, 0, 0, withscores=True)
-        pipe.zrange(keys.POOL, int(time.time() * 1000), "+inf", byscore=True)
-        known, due, pool = pipe.execute()
+        now_ms = int(time.time() * 1000)
+        pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
+        pipe.zcount(keys.OWN, now_ms, "+inf")
+        known, due, pool, own = pipe.execute()
         memory = self._client.info("memory")  # a Cluster's pipeline takes only what has a key
         orgs = self._orgs()
         states = self._survey.states({str(org): orgs.get(org) for org in sorted({*known, *orgs})})
-        yield from _server(memory, due, pool)
+        yield from _server(memory, due, pool, own)
         for families, metric in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
             for family in families:
                 yield _family(family, metric, states)
@@ -200,12 +202,13 @@ class BadgesCollector(Collector):
 
 
 def _server(
-    memory: Mapping[str, Any], due: Sequence[tuple[Any, float]], pool: Sequence[Any]
+    memory: Mapping[str, Any], due: Sequence[tuple[Any, float]], pool: Sequence[Any], own: int
 ) -> Iterator[Metric]:
     places = [int(str(worker).rpartition(" ")[2]) for worker in pool]
-    yield GaugeMetricFamily(PREFIX + "workers", "Workers that were heard of lately.", value=len(places))
+    words = "Workers that were heard of lately; those of one org alone count as one."
+    yield GaugeMetricFamily(PREFIX + "workers", words, value=len(places) + own)
     yield GaugeMetricFamily(
-        PREFIX + "worker_places", "Batches that they can send at once.", value=sum(places)
+        PREFIX + "worker_places", "Batches that those for all orgs can send at once.", value=sum(places)
     )
     yield GaugeMetricFamily(
         PREFIX + "redis_memory_used_bytes", "Memory that Redis uses.", value=memory["used_memory"]

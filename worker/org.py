@@ -1,4 +1,4 @@
-"""One target organisation at the vendor: where, as whom, how fast, and what to do when it goes wrong."""
+"""The settings of one org, checked as they are read; what its limits and its URL may say."""
 
 from __future__ import annotations
 

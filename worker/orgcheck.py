@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import redis
 
-from worker.auth import Authenticator, AuthFailed
+from worker.auth import Authenticator, AuthFailed, wait_for_slot
 from worker.client import VendorClient
 from worker.errors import BadgesError
+from worker.job import DeadKind
 from worker.org import DEFAULT_ORG, Org, is_loopback
 from worker.outcome import NoReply, Reply, Signal
-from worker.queue import Queue, Wait, new_id
+from worker.queue import Queue, Wait
+from worker.redischeck import Finding
 from worker.response import read_answer
 from worker.status import OrgState
 
@@ -31,26 +31,11 @@ LONGEST_WAIT_S = 15.0  # for a slot of the limit, while a person looks on
 VENDOR_SKEW_S = 5.0  # its Date header has whole seconds, and travelled
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; ``cure`` says what to do unless it is ``ok``."""
-
-    check: str
-    result: Literal["ok", "warn", "fail"]
-    detail: str
-    cure: str = ""
-    org: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as ``badges doctor --json`` prints it."""
-        return {name: value for name, value in asdict(self).items() if name != "org" or value is not None}
-
-
 class _AskingQueue(Queue):
-    """Pays for a call that a person asks for: even while the org is paused, but not with a long wait."""
+    """Pays for a call that a person asks for: paused, or closed by an outage, but not with a long wait."""
 
-    def pay(self, org: Org, call: str, *, though_paused: bool = True) -> float | Wait:
-        paid = super().pay(org, call, though_paused=though_paused)
+    def pay(self, org: Org, call: str, *, though_closed: bool = True) -> float | Wait:
+        paid = super().pay(org, call, though_closed=though_closed)
         if isinstance(paid, Wait) or paid <= LONGEST_WAIT_S:
             return paid
         return Wait("rate", int((time.time() + paid) * 1000))
@@ -107,20 +92,25 @@ def check_settings(org: Org, *, alone: bool) -> Iterator[Finding]:
         yield Finding("settings", "ok", f"{org.api_method} {org.api_base_url}{org.api_path}", org=org.name)
 
 
-def _name(org: Org, setting: str) -> str:
-    return (
-        f"BADGES_{setting}" if org.name == DEFAULT_ORG else f"{setting.lower()} of [{org.name}] in ORGS_FILE"
-    )
+def _name(org: Org, *settings: str) -> str:
+    if org.name == DEFAULT_ORG:
+        return " and ".join(f"BADGES_{setting}" for setting in settings)
+    return f"{' and '.join(settings).lower()} of [{org.name}] in ORGS_FILE"
 
 
 def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
-    """Look at the org's gate and rate, and call its vendor."""
+    """Look at the org's jobs in doubt, its gate and rate, and call its vendor."""
+    if doubts := state.dead[DeadKind.IN_DOUBT]:
+        detail = f"{doubts:,} jobs in doubt: the vendor may or may not have issued them"
+        look_up = f"look each up: badges dead list --org {state.org} --kind in_doubt"
+        cure = f"{look_up}; then: badges dead resolve ID --issued, or --not-issued"
+        yield Finding("dead letters", "warn", detail, cure, state.org)
     if state.settings is None:
         if waiting := state.queued + state.isolated + state.retrying:
             detail = f"{waiting:,} jobs wait for an org that isn't configured"
             yield Finding("gate", "warn", detail, "put it back into BADGES_ORGS_FILE", state.org)
         return
-    yield _gate(state)
+    yield _gate(state, state.settings)
     if state.settings.api_base_url:
         yield _rate(state, state.settings)
         quick_s = min(state.settings.http_timeout_s, ANSWER_WITHIN_S)
@@ -130,18 +120,29 @@ def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Ite
             yield Finding("vendor", "warn", f"not asked: {error}", "see Redis", state.org)
 
 
-def _gate(state: OrgState) -> Finding:
+def _gate(state: OrgState, settings: Org) -> Finding:
     gate, org = state.gate, state.org
     if gate.state == "paused":
         detail = f"paused since {gate.since} ({gate.why}): {gate.reason or 'no reason was given'}"
-        return Finding("gate", "warn", detail, f"mend it, then: badges resume --org {org}", org)
+        return Finding("gate", "warn", detail, _pause_cure(settings, gate.why), org)
     if gate.state != "open":
-        detail = f"{gate.state}: {gate.why or 'the last calls failed'}"
+        detail = f"{gate.state} since {gate.since}: {gate.why or 'the last calls failed'}"
         return Finding("gate", "warn", detail, "opens by itself once the vendor answers", org)
     if state.missing_badges:
         detail = f"open; {state.missing_badges} badgeMetaIds are unknown to the vendor"
         return Finding("gate", "warn", detail, "see: badges dead groups --kind rejected", org)
     return Finding("gate", "ok", "open", org=org)
+
+
+def _pause_cure(org: Org, why: str | None) -> str:
+    resume = f"badges resume --org {org.name}"
+    match why:
+        case "auth":
+            return _credentials_cure(org)
+        case "config":
+            what = f"check {_name(org, 'API_BASE_URL', 'API_PATH', 'API_METHOD')}"
+            return f"{what}, then: {resume} (that is the test: it pauses again if it is still wrong)"
+    return f"go on with: {resume}"
 
 
 def _rate(state: OrgState, org: Org) -> Finding:
@@ -174,11 +175,9 @@ def _vendor(org: Org, client: redis.Redis, vendor: VendorClient) -> Iterator[Fin
         cure = _credentials_cure(org) if credentials.lasting else _reach_cure(org, credentials.reason)
         yield Finding("vendor", "fail", credentials.reason, cure, org.name)
     else:
-        paid = queue.pay(org, new_id())
-        if isinstance(paid, Wait):
-            yield _not_asked(org, paid)
+        if wait := wait_for_slot(queue, org):
+            yield _not_asked(org, wait)
             return
-        time.sleep(max(0.0, paid))
         answer = vendor.get(org, READ_PATH, credentials.headers)
         yield _judge(org, answer)
         if isinstance(answer, Reply) and (found := _vendor_skew(org, answer)):
@@ -211,9 +210,9 @@ def _judge(org: Org, answer: Reply | NoReply) -> Finding:
 
 
 def _credentials_cure(org: Org) -> str:
-    wanted = "OAUTH_KEY and OAUTH_SECRET" if org.auth == "oauth" else "BASIC_USERNAME and BASIC_PASSWORD"
-    first, _, second = wanted.partition(" and ")
-    return f"correct {_name(org, first)} and {second}, then: badges resume --org {org.name}"
+    wanted = ("OAUTH_KEY", "OAUTH_SECRET") if org.auth == "oauth" else ("BASIC_USERNAME", "BASIC_PASSWORD")
+    restart = "if they are in the workers' environment, restart them first"
+    return f"correct {_name(org, *wanted)}, then: badges resume --org {org.name}; {restart}"
 
 
 def _reach_cure(org: Org, reason: str) -> str:

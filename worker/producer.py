@@ -1,7 +1,7 @@
-"""Getting jobs in: every way in ends here, in chunks, validated alike, each badge once.
+"""Getting jobs in: however items come in, here they are validated, get their ids, and are handed over.
 
 The job id is the idempotency key: the producer's own ``job_id``, or else a hash of org and content.
-Finding rows in files is the work of ``rows.py``.
+Finding rows in files is the work of ``rows.py``, taking in a body of HTTP that of ``intake.py``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from shlex import quote
 from typing import Any
 
 from worker.badge import BadgeIssue, Invalid, parse_item, short_hash
@@ -31,17 +33,21 @@ RUN_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One item as it came in: where from, and what it is; ``problem`` if it could not even be read."""
+    """One item as it came in: where from, and what it is; ``problem`` if it could not even be read.
+
+    Of a file, ``row`` is the line where the record begins or, in a JSON array, the element's place, both from
+    1, and no two have the same; ``raw`` is what was written, cut at 2,000 characters.
+    """
 
     row: str
-    item: object
+    item: Any
     raw: str = ""
     problem: Invalid | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """An item that was not simply accepted: ``invalid``, a ``conflict``, or the duplicate of a ``dead`` job.
+    """An item that was not simply accepted: ``invalid``, a ``conflict``, known as ``dead`` or ``in doubt``.
 
     ``row`` is the row of a file, or names the call and the item's place in it.
     """
@@ -61,8 +67,9 @@ class Noted:
 class Enqueued:
     """What became of what was handed in, by number; accepted ones are on disk.
 
-    ``noted`` says why not, item by item, for the first 1,000 that were not simply accepted. All that are
-    invalid are dead letters as well.
+    Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again. ``noted``
+    says why not, item by item, for the first 1,000 that were not simply accepted. All that are invalid are
+    dead letters as well.
     """
 
     run: str
@@ -70,6 +77,7 @@ class Enqueued:
     duplicates: int = 0
     invalid: int = 0
     noted: tuple[Noted, ...] = ()
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ class Intake:
     ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
 
     Raises:
-        ConfigError: no run can have this name.
+        ConfigError: no run can have this name, or ``urgent`` is neither true nor false.
     """
 
     run: str
@@ -97,6 +105,8 @@ class Intake:
 
     def __post_init__(self) -> None:
         check_run_name(self.run)
+        if self.urgent not in (True, False):
+            raise ConfigError(f"urgent must be true or false, not {reprlib.repr(self.urgent)}")
 
 
 def check_run_name(run: object) -> None:
@@ -108,7 +118,7 @@ def check_run_name(run: object) -> None:
     fits = isinstance(run, str) and run.isprintable() and " " not in run
     if not fits or not 0 < len(str(run).encode()) <= RUN_BYTES:
         raise ConfigError(
-            f"{reprlib.repr(run)} is no name for a run: 1 to {RUN_BYTES} printable characters without spaces"
+            f"{reprlib.repr(run)} is no name for a run: 1 to {RUN_BYTES} bytes, all printable, no spaces"
         )
 
 
@@ -155,7 +165,6 @@ def accept(queue: Queue, org: Org, sources: Iterable[Source], intake: Intake) ->
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     number: int
-    sources: list[Source]
     items: list[Item]
     problems: list[Invalid | None]
 
@@ -167,11 +176,12 @@ class _Chunk:
     def outcome(self, intake: Intake, answers: str) -> Enqueued:
         """Say what became of it."""
         counts = Counter(answers)
-        notes = map(note, self.sources, self.problems, answers)
+        notes = map(note, self.items, self.problems, answers)
         return Enqueued(
             intake.run,
-            accepted=counts["a"],
-            duplicates=counts["d"] + counts["D"] + counts["c"],
+            accepted=counts["a"] + counts["A"],
+            repeated=counts["A"],
+            duplicates=sum(counts[letter] for letter in "dDQRc"),
             invalid=counts["i"],
             noted=tuple(noted for noted in notes if noted),
         )
@@ -184,7 +194,7 @@ def _chunks(sources: Iterable[Source], org: Org, intake: Intake) -> Iterator[_Ch
         if not taken:
             return
         prepared = [item_of(source, org, intake) for source in taken]
-        yield _Chunk(number, taken, [item for item, _ in prepared], [problem for _, problem in prepared])
+        yield _Chunk(number, [item for item, _ in prepared], [problem for _, problem in prepared])
 
 
 def _answers(
@@ -229,14 +239,15 @@ def sources(items: object, call: str, *, first: int = 0) -> Iterator[Source]:
 
 def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
     """Add up what became of each chunk; of the notes the first are kept, so that memory stays flat."""
-    accepted = duplicates = invalid = 0
+    accepted = duplicates = invalid = repeated = 0
     noted: list[Noted] = []
     for chunk in chunks:
         accepted += chunk.accepted
         duplicates += chunk.duplicates
         invalid += chunk.invalid
+        repeated += chunk.repeated
         noted += chunk.noted[: NOTED_KEPT - len(noted)]
-    return Enqueued(run, accepted, duplicates, invalid, tuple(noted))
+    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated)
 
 
 def item_of(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | None]:
@@ -252,29 +263,37 @@ def item_of(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | N
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
-    raw = (source.problem and source.raw) or _raw(source.item)
+    raw = (source.problem and source.raw) or as_text(source.item)
     letter = "W" if source.problem else "w"
     fields = ["o", problem.field or "row", *text_fields("m", problem.reason), letter, raw[:RAW_BYTES]]
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
 
 
-def _raw(item: object) -> str:
-    """Write an item down that is no badge, whatever it is; bounded."""
-    try:
-        text = json.dumps(item, default=str, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):
-        text = reprlib.repr(item)
-    return text.encode("utf-8", "replace").decode()
+def as_text(item: object) -> str:
+    """Write anything down, the same thing always alike; fit for Redis, but not bounded."""
+    for write in (partial(json.dumps, default=str, sort_keys=True), reprlib.repr):
+        with suppress(Exception):  # which ones, foreign objects decide
+            return write(item).encode("utf-8", "replace").decode()
+    return f"({type(item).__name__} that can't be written)"
 
 
-def note(source: Source, problem: Invalid | None, answer: str) -> Noted | None:
+def note(item: Item, problem: Invalid | None, answer: str) -> Noted | None:
     """Say why an item was not simply accepted; ``answer`` is its letter (``Queue.enqueue``)."""
+    if answer in "aAd":
+        return None
+    field, job = problem.field if problem else None, quote(item.id)
     match answer:
         case "i" if problem:
-            return Noted(source.row, problem.field, problem.reason, "invalid")
-        case "c":
-            return Noted(source.row, "job_id", "this id was used before for another badge", "conflict")
+            kind, reason = "invalid", problem.reason
+        case "D" if problem:
+            kind, reason = "dead", f"as wrong as before, and not mended: {problem.reason}"
         case "D":
-            reason = "already a dead letter; replay it with: badges dead replay"
-            return Noted(source.row, None, reason, "dead")
-    return None
+            kind, reason = "dead", f"already a dead letter; replay it with: badges dead replay --job={job}"
+        case "Q":
+            resolve = f"badges dead resolve {job} --issued or --not-issued"
+            kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
+        case "R":
+            kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
+        case _:
+            kind, field, reason = "conflict", "job_id", "this id was used before for another badge"
+    return Noted(item.row, field, reason, kind)

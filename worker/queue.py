@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import redis
 
 from worker import keys, tracing
+from worker.badge import plain
 from worker.clock import OrgClocks, steady_s
 from worker.errors import NoRoom
 from worker.job import Job
@@ -88,6 +89,7 @@ class Settled:
     look_at_ms: int
     twice: tuple[str, ...] = ()
     died: tuple[Died, ...] = ()
+    paused: str = ""  # why, where this answer paused the org
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,10 @@ class Queue:
     ) -> str:
         """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
 
-        ``a`` accepted, ``i`` accepted as invalid, ``d`` duplicate, ``D`` duplicate of a dead job,
-        ``c`` conflict. Urgent jobs overtake the others of their org. Under the same ``call`` the answer
-        is the same, however often it is made. The run counts ``duplicates`` that were found before as well.
+        ``a`` accepted, ``A`` accepted by this run and row before, ``i`` accepted as invalid, ``c`` conflict,
+        ``d`` duplicate; of a dead letter ``D``, of one in doubt ``Q``, of one that another job replaced
+        ``R``. Urgent jobs overtake the others of their org. Under the same ``call`` the answer is the
+        same, however often it is made. The run counts ``duplicates`` that were found before as well.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -247,18 +250,18 @@ class Queue:
         answer = self.store.call("gauge", [keys.slot(org.name)], [self._gate(org)])
         return Wait(answer["why"], answer["at"])
 
-    def pay(self, org: Org, call: str, *, though_paused: bool = False) -> float | Wait:
+    def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
         """Take one slot of the limit for a call without jobs; return the seconds until it may be made."""
-        cfg = self._gate(org, though_paused=1) if though_paused else self._gate(org)
+        cfg = self._gate(org, though_closed=1) if though_closed else self._gate(org)
         answer = self._timed(self.store.call, "pay", org, [call, cfg])
         return answer["send_in_us"] / 1e6 if "send_in_us" in answer else Wait(answer["why"], answer["at"])
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
-        """Let no further batch start; answers whether the org was open."""
-        return bool(self.store.call("pause", [keys.slot(org)], [why, reason]))
+        """Let no further batch start; answers whether the org was open. A long reason is cut."""
+        return bool(self.store.call("pause", [keys.slot(org)], [why, plain(reason, 200)]))
 
     def resume(self, org: Org) -> str:
-        """Let batches start again; answers what the org was: paused, closed, probing, or "": open."""
+        """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""
         was = str(self.store.call("resume", [keys.slot(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NoReturn
 
@@ -32,7 +33,7 @@ class _Echo:
 def result_lines(rows: Iterable[Mapping[str, Any]], *, form: ResultForm) -> Iterator[str]:
     """Yield a text for each row, ending with its line; before those of a CSV comes one of the columns' names.
 
-    In a CSV a cell that a spreadsheet would change (a formula, a number of more than 15 digits) begins with
+    In a CSV a cell that a spreadsheet would change (a formula, a date, a long number) begins with
     an apostrophe; importing the report takes it away again.
     """
     if form == "jsonl":
@@ -99,11 +100,21 @@ def reason(job_id: str, record: Mapping[str, str]) -> str | None:
     return None
 
 
+def argument(text: str) -> str:
+    """Write foreign text as an argument of a command that a person copies into a shell; it comes last."""
+    return f"-- {shlex.quote(text)}" if text.startswith("-") else shlex.quote(text)
+
+
+def option(name: str, text: str) -> str:
+    """Write foreign text as an option's value, in the same way."""
+    return f"--{name}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
+
+
 def _cure(kind: str, job_id: str) -> str:
-    replay = f"badges dead replay --job {job_id}"
+    replay = f"badges dead replay {option('job', job_id)}"
     if kind == DeadKind.IN_DOUBT:
-        look = f"look it up at the vendor, then: badges dead resolve {job_id} --issued or --not-issued"
-        return f"it may have been issued: {look}"
+        look = f"badges dead resolve --issued {argument(job_id)} (or --not-issued)"
+        return f"it may have been issued: look it up at the vendor, then: {look}"
     if kind == DeadKind.REJECTED:
         return f"mend the row and import this file again, or: {replay}"
     return f"to send it again: {replay}"

@@ -21,6 +21,9 @@ from worker.matching import match
 from worker.outcome import Deferred, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
 
 RETRY_AFTER_MAX_S = 3600.0
+# A row of the vendor's has about ten. Millions would take seconds to read, and stop the process meanwhile.
+COMMAS_A_ROW = 100
+ROWS_TO_SPARE = 100
 # What is said of a request that a smaller one may escape.
 ISOLATED = frozenset({Signal.REFUSED, Signal.TOO_LARGE})
 
@@ -30,6 +33,9 @@ def read_answer(jobs: Sequence[Job], answer: Reply | NoReply) -> Verdict:
     if isinstance(answer, NoReply):
         signal = Signal.IN_DOUBT if answer.sent else Signal.UNAVAILABLE
         return _whole(jobs, signal, answer.code, answer.reason)
+    is_page = answer.body.lstrip()[:1] == b"<"
+    if not is_page and answer.body.count(b",") > COMMAS_A_ROW * (len(jobs) + ROWS_TO_SPARE):
+        return _whole(jobs, Signal.IN_DOUBT, "too_many", "the answer says far more than its items need")
     body = _json(answer.body)
     rows = rows_of(body)
     if failure := _request_failure(body, rows, answer.status, len(jobs)):

@@ -16,11 +16,12 @@ from typing import BinaryIO
 from worker.csvrows import open_csv
 from worker.errors import FileError
 from worker.jsonrows import array_rows, json_rows
-from worker.row import AS_THEY_ARE, Names, Row
+from worker.producer import Source
+from worker.row import AS_THEY_ARE, Names
 from worker.textlines import Window, printable, read_lines, read_text
 
 
-def read_rows(stream: BinaryIO, *, name: str, names: Names = AS_THEY_ARE) -> Iterator[Row]:
+def read_rows(stream: BinaryIO, *, name: str, names: Names = AS_THEY_ARE) -> Iterator[Source]:
     """Give the file's rows one by one, in order, blank ones left out.
 
     The format is told by the content, and by the name's ending where that leaves doubt; gzip is unpacked.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,9 +12,11 @@ import redis
 from worker import keys
 from worker.errors import ConfigError, NotFound
 from worker.job import DeadKind, State, iso_time, readable
-from worker.org import Org
+from worker.org import DEFAULT_ORG, Org
+from worker.queue import Queue
 from worker.report import report_row
-from worker.status import Survey
+from worker.seats import Seats
+from worker.status import OrgState, Survey
 
 PAGE = 500
 AHEAD = 100  # runs before one that are looked at to say when it is done
@@ -23,7 +25,11 @@ COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows."""
+    """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
+
+    ``handled`` are those of the dead that need nobody any more: mended or replayed as another job, or
+    discarded. ``held`` says why nothing of it is sent, and what to do about that.
+    """
 
     run: str
     org: str
@@ -39,6 +45,8 @@ class RunProgress:
     started_at: str | None = None
     finished_at: str | None = None
     eta_s: int | None = None
+    handled: int = 0
+    held: str | None = None
 
     @property
     def open(self) -> int:
@@ -58,9 +66,9 @@ class Reports:
     """Reads runs and jobs of all orgs."""
 
     def __init__(self, *, client: redis.Redis, orgs: Mapping[str, Org]) -> None:
-        self._client = client
-        self._orgs = orgs
-        self._survey = Survey(client)
+        queue = Queue(client)
+        self.client, self.store = client, queue.store
+        self._orgs, self._survey, self._seats = orgs, Survey(client), Seats(queue=queue)
 
     def org_names(self, only: str | None = None) -> list[str]:
         """Return the orgs there are: configured, or with jobs from when they were.
@@ -68,7 +76,7 @@ class Reports:
         Raises:
             ConfigError: ``only`` is none of them.
         """
-        names = {str(name) for name in self._client.smembers(keys.ORGS)} | set(self._orgs)
+        names = {str(name) for name in self.client.smembers(keys.ORGS)} | set(self._orgs)
         if only and only not in names:
             raise ConfigError(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
         return [only] if only else sorted(names)
@@ -85,7 +93,7 @@ class Reports:
     def _began(self, org: str | None) -> list[tuple[float, str, str]]:
         """Return when each run began, its org and its name; some may be forgotten by now."""
         names = self.org_names(org)
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.zrange(keys.key(name, "runs"), 0, -1, withscores=True)
         found = zip(names, pipe.execute(), strict=True)
@@ -119,70 +127,26 @@ class Reports:
         org: str | None = None,
         run: str | None = None,
         state: State | None = None,
-        kind: DeadKind | None = None,
         code: str | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Yield a row a job, as ``report.py`` says, run by run in the order they came; memory stays flat."""
+        """Yield a row a job, as ``report.py`` says, run by run in the order they came; memory stays flat.
+
+        It reads every job; those that are dead letters are found faster by ``deadlist.rows``.
+        """
         if run:
             runs = [(self.run(run, org).org, run)]
         else:
             runs = [(its_org, its_run) for _, its_org, its_run in self._began(org)]
-        wanted = {"s": state, "k": kind, "o": code}
+        wanted = {"s": state, "o": code}
         for its_org, its_run in runs:
             for job_id, record in self.records(its_org, self.ids(its_org, its_run)):
                 if all(value is None or record.get(letter) == value for letter, value in wanted.items()):
                     yield report_row(its_org, job_id, record)
 
-    def dead_ids(
-        self, org: str, kind: DeadKind, *, since_ms: int, until_ms: int
-    ) -> Iterator[list[tuple[str, int]]]:
-        """Yield ids and times of death (ms) of an org's dead letters, in pages, oldest first.
-
-        Whoever takes letters off the list between two pages makes it skip none.
-        """
-        key = keys.key(org, "dead", kind)
-        last, limit = (since_ms, ""), PAGE
-        while True:
-            # Not by rank: a rank moves when others are taken off the list.
-            found: Any = self._client.zrangebyscore(
-                key, last[0], until_ms, start=0, num=limit, withscores=True
-            )
-            page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
-            fresh = [entry for entry in page if entry > last]
-            if fresh:
-                yield [(job_id, at_ms) for at_ms, job_id in fresh]
-                last = fresh[-1]
-            if len(page) < limit:
-                return
-            if not fresh:
-                limit *= 2  # so many died in the same millisecond
-
-    def count_dead(self, org: str, kind: DeadKind, *, since_ms: int = 0) -> int:
-        """Count an org's dead letters of a kind."""
-        return int(self._client.zcount(keys.key(org, "dead", kind), since_ms, "+inf"))
-
-    def died_at_ms(self, org: str, kind: DeadKind, job_id: str) -> int | None:
-        """Say when a job became a dead letter of a kind; ``None`` if it isn't one."""
-        at_ms = self._client.zscore(keys.key(org, "dead", kind), job_id)
-        return None if at_ms is None else int(at_ms)
-
-    def columns(self, org: str, ids: Sequence[str], letters: str) -> list[list[str | None]]:
-        """Return these fields of these jobs' records."""
-        pipe = self._client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hmget(keys.key(org, "job", job_id), list(letters))
-        found: list[list[str | None]] = pipe.execute()
-        return found
-
-    def now_ms(self) -> int:
-        """Return Redis's own time: that by which letters die."""
-        seconds, us = self._client.time()
-        return int(seconds) * 1000 + int(us) // 1000
-
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""
         key, at = keys.key(org, "jobs", run), 0
-        while page := self._client.lrange(key, at, at + PAGE - 1):
+        while page := self.client.lrange(key, at, at + PAGE - 1):
             yield from (str(job_id) for job_id in page)
             at += PAGE
 
@@ -197,7 +161,7 @@ class Reports:
         yield from self._fetch(org, page)
 
     def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(keys.key(org, "job", job_id))
         found = zip(ids, pipe.execute(), strict=True)
@@ -205,7 +169,7 @@ class Reports:
 
     def _progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for org, run in runs:
             pipe.hgetall(keys.key(org, "run", run))
         read = zip(runs, pipe.execute(), strict=True)
@@ -214,8 +178,8 @@ class Reports:
 
     def _with_eta(self, runs: Sequence[RunProgress]) -> list[RunProgress]:
         """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
-        orgs = {run.org: self._orgs.get(run.org) for run in runs if run.open}
-        states = {state.org: state for state in self._survey.states(orgs)}
+        states = {state.org: state for state in self._states(*(run.org for run in runs if run.open))}
+        held = self._held(states.values())
         ahead: dict[str, int] = {}
         told = []
         for run in runs:
@@ -226,16 +190,37 @@ class Reports:
             if run.org not in ahead:
                 ahead[run.org] = self._ahead(run)
             before = min(ahead[run.org], max(0, state.queued + state.isolated + state.retrying - waiting))
-            told.append(replace(run, eta_s=state.seconds_for(before + run.open)))
+            eta_s = state.seconds_for(before + run.open)
+            told.append(replace(run, eta_s=eta_s, held=held.get(run.org)))
             ahead[run.org] += run.open
         return told
+
+    def held(self, org: str) -> str | None:
+        """Say why nothing of an org is sent, and what to do about it; ``None`` if nothing holds it."""
+        return self._held(self._states(org)).get(org)
+
+    def _states(self, *orgs: str) -> list[OrgState]:
+        return self._survey.states({org: self._orgs.get(org) for org in orgs})
+
+    def _held(self, states: Collection[OrgState]) -> dict[str, str]:
+        own, any_other = self._seats.served() if states else (set(), False)
+        held = {}
+        for state in states:
+            if state.settings is None:
+                held[state.org] = "its org isn't configured; see: badges status"
+            elif state.gate.state == "paused":
+                its = "" if state.org == DEFAULT_ORG else f" --org {state.org}"
+                held[state.org] = f"paused ({state.gate.why}); go on: badges resume{its}"
+            elif state.org not in own and not any_other:
+                held[state.org] = "no worker is heard of; start one: badges up"
+        return held
 
     def _ahead(self, progress: RunProgress) -> int:
         """Count the open jobs of the last so many runs that began before this one: they are sent first."""
         began = keys.key(progress.org, "runs")
-        rank = int(str(self._client.zrank(began, progress.run) or 0))
-        earlier = self._client.zrange(began, max(0, rank - AHEAD), rank - 1) if rank else []
-        pipe = self._client.pipeline(transaction=False)
+        rank = int(str(self.client.zrank(began, progress.run) or 0))
+        earlier = self.client.zrange(began, max(0, rank - AHEAD), rank - 1) if rank else []
+        pipe = self.client.pipeline(transaction=False)
         for run in earlier:
             pipe.hmget(keys.key(progress.org, "run", str(run)), "queued", "sending", "retrying")
         return sum(int(count or 0) for counts in pipe.execute() for count in counts)
@@ -251,6 +236,8 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         started_at=iso_time(record.get("started_at")),
         finished_at=iso_time(record.get("finished_at")),
         eta_s=0,
+        handled=counted["dead"] - int(record.get("unhandled", counted["dead"])),
+        held=None,
     )
 
 

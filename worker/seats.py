@@ -29,15 +29,11 @@ class Seats:
 
     def offer(self, worker: str, places: int) -> None:
         """Say that a worker is alive and how many batches it can have at once; to be repeated."""
-        with reaching("pool"):
-            until_ms = self._queue.store.now_ms(keys.POOL) + ALIVE_MS
-            self._queue.client.zadd(keys.POOL, {f"{worker} {places}": until_ms})
+        self._queue.store.call("offer", [keys.POOL], [f"{worker} {places}", ALIVE_MS])
 
     def offer_own(self, org: str) -> None:
         """Say that a worker is alive that serves this org alone; to be repeated."""
-        with reaching("pool"):
-            until_ms = self._queue.store.now_ms(keys.OWN) + ALIVE_MS
-            self._queue.client.zadd(keys.OWN, {org: until_ms})
+        self._queue.store.call("offer", [keys.OWN], [org, ALIVE_MS])
 
     def served(self) -> tuple[set[str], bool]:
         """Return the orgs that have workers of their own, and whether any worker serves the others."""

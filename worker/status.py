@@ -246,9 +246,9 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
     )
     return Gate(
         state="paused" if paused else "closed" if closed else "probing" if tripped else "open",
-        why=gate.get("paused") or (gate.get("why") if closed else None),
+        why=gate.get("paused") or (gate.get("why") if closed or tripped else None),
         reason=gate.get("reason") if paused else None,
-        since=iso_time(gate.get("since")) if paused or closed else None,
+        since=iso_time(gate.get("since")) if paused or closed or tripped else None,
         closed_until=iso_time(closed_until) if closed else None,
         tripped=tripped,
         batch_size=int(gate["batch_size"]) if taught else None,

@@ -34,7 +34,7 @@ from worker import job, keys
 from worker.errors import NewerStore, NoRoom, NotDurable, ScriptError, StoreError
 
 DURABLE_WITHIN_MS = 2000
-SCHEMA = 1  # of the structures; who changes one raises keys.SCHEMA first, and so keeps older programs out
+STRUCTURES_VERSION = 1  # who changes one raises keys.STRUCTURES first, and so keeps older programs out
 TRIES = 3  # of a script that the server doesn't know
 ONE_NODE = "it is one node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL"
 FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
@@ -96,7 +96,7 @@ class Store:
             StoreError: Redis refused or can't be reached.
             ScriptError: the script failed, which is a bug.
         """
-        return _answer(self._run(name, its_keys, args, durably=False)[0])
+        return _answer(name, self._run(name, its_keys, args, durably=False)[0])
 
     def add(self, pipe: Any, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> None:
         """Add a call to a pipeline of many; where a server doesn't know it, ``load`` it, and repeat."""
@@ -113,12 +113,12 @@ class Store:
         Raises:
             NewerStore: a newer one has changed them.
         """
-        with reaching("the schema"):
-            there = int(self.client.get(keys.SCHEMA) or 1)
-        if there > SCHEMA:
+        with reaching("the structures' version"):
+            there = int(self.client.get(keys.STRUCTURES) or 1)
+        if there > STRUCTURES_VERSION:
             raise NewerStore(
                 f"what is in Redis was changed by a newer version of this program (schema {there}, and this "
-                f"one knows {SCHEMA}): install that version here too"
+                f"one knows {STRUCTURES_VERSION}): install that version here too"
             )
 
     def now_ms(self, key: str) -> int:
@@ -133,7 +133,7 @@ class Store:
             NotDurable: it isn't in time; the script was run all the same.
         """
         replies = self._run(name, its_keys, args, durably=True)
-        answer = _answer(replies[0])
+        answer = _answer(name, replies[0])
         kept = replies[1:]
         if self.keeps_a_log and not _at_least(1, kept.pop(0)):
             raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
@@ -203,6 +203,10 @@ def reaching(what: str) -> Iterator[None]:
         raise NoRoom(FULL) from error
     except MovedError as error:
         raise StoreError(ONE_NODE) from error
+    except ResponseError as error:
+        if "script:" in str(error):
+            raise ScriptError(str(error)) from error
+        raise StoreError(f"Redis refused {what}: {error}") from error
     except RedisError as error:
         raise StoreError(f"Redis can't be reached for {what}: {error}") from error
 
@@ -216,15 +220,10 @@ def _at_least(number: int, reply: Any) -> bool:
     return not isinstance(reply, Exception) and (reply[0] if isinstance(reply, list) else reply) >= number
 
 
-def _answer(reply: Any) -> Any:
-    if isinstance(reply, OutOfMemoryError):
-        raise NoRoom(FULL) from reply
-    if isinstance(reply, MovedError):
-        raise StoreError(ONE_NODE) from reply
-    if isinstance(reply, ResponseError) and "script:" in str(reply):
-        raise ScriptError(str(reply)) from reply
+def _answer(name: str, reply: Any) -> Any:
     if isinstance(reply, Exception):
-        raise StoreError(f"Redis refused: {reply}") from reply
+        with reaching(name):
+            raise reply
     return json.loads(reply) if isinstance(reply, str) else reply
 
 
@@ -238,4 +237,4 @@ def _source(name: str) -> str:
     folder = resources.files("worker").joinpath("scripts")
     flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
     shared = [folder.joinpath(file).read_text() for file in _SHARED]
-    return "\n".join([flags, keys.lua_table(), f"local SCHEMA = {job.SCHEMA}", *shared, body])
+    return "\n".join([flags, keys.lua_table(), f"local RECORD_VERSION = {job.RECORD_VERSION}", *shared, body])

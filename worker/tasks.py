@@ -15,12 +15,12 @@ from structlog.contextvars import bound_contextvars
 from worker import audit, deadletters, keys
 from worker.app import Services, app, deliver_queue, services
 from worker.asked import ReplayAsked
-from worker.badge import short_hash
+from worker.badge import plain, short_hash
 from worker.delivery import Delivered
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
 from worker.org import DEFAULT_ORG, Org
 from worker.outcome import Signal
-from worker.producer import Intake, accept, sources, total
+from worker.producer import Intake, accept, as_text, sources, total
 from worker.queue import Batch, Queue, Settled, Wait, new_id
 from worker.runs import Reports
 from worker.store import reaching
@@ -88,8 +88,8 @@ def enqueue(
     A message that is wrong as a whole (no such org, no list, no name for a run) is refused: an error in the
     log, and a failed task. What is ours to mend makes the message wait: it is the only copy of these jobs.
     """
-    # The same message delivered again is the same call, and the same run.
-    call = short_hash(str(self.request.id))
+    # The same message delivered again is the same call, and the same run; another one with its id is not.
+    call = short_hash(str(self.request.id), as_text([items, org, run, urgent]))
     try:
         here = services()
         here.settings.orgs()  # if that fails, it is not the message's fault
@@ -99,11 +99,12 @@ def enqueue(
         raise _given_back("enqueue.store_unavailable", error, STORE_PAUSE_S) from error
     try:
         intake = Intake(run or f"task-{call[:8]}", call, urgent=urgent)
-        chunks = accept(here.queue, here.settings.org(org), sources(items, call), intake)
+        mine = here.settings.org(str(org))  # which in a message may be anything
+        chunks = accept(here.queue, mine, sources(items, call), intake)
         done = total(intake.run, chunks)
     except ConfigError as error:
         reason = str(error)[:500]
-        log.error("enqueue.refused", id=self.request.id, sender=self.request.origin, reason=reason)  # noqa: TRY400
+        log.error("enqueue.refused", id=self.request.id, sender=_origin(self), reason=reason)  # noqa: TRY400
         raise
     except NoRoom as error:
         raise _given_back("enqueue.no_room", error, NO_ROOM_PAUSE_S) from error
@@ -134,8 +135,7 @@ _asked = partial(app.task, bind=True, typing=False, throws=(BadgesError, TypeErr
 def pause(self: Task[..., Any], org: str = DEFAULT_ORG, reason: str = "") -> dict[str, Any]:
     """Let no further batch of an org start, as ``badges pause`` does. Delivered twice, it acts once."""
     queue, mine, by = services().queue, services().settings.org(org), _sender(self)
-    audit.begin(queue, org, _action("pause", self), by=by, note=reason)
-    was_open = queue.pause(mine.name, why="operator", reason=reason)
+    was_open = audit.pause(queue, mine, by=by, reason=reason, action=_action("pause", self))
     return {"org": org, "now": "paused", "was": "open" if was_open else "paused"}
 
 
@@ -143,8 +143,8 @@ def pause(self: Task[..., Any], org: str = DEFAULT_ORG, reason: str = "") -> dic
 def resume(self: Task[..., Any], org: str = DEFAULT_ORG) -> dict[str, Any]:
     """Let batches of an org start again, as ``badges resume`` does. Delivered twice, it acts once."""
     queue, mine, by = services().queue, services().settings.org(org), _sender(self)
-    audit.begin(queue, org, _action("resume", self), by=by)
-    return {"org": org, "now": "open", "was": queue.resume(mine) or "open"}
+    was = audit.resume(queue, mine, by=by, action=_action("resume", self))
+    return {"org": org, "now": "open", "was": was or "open"}
 
 
 @_asked(name="badges.replay")
@@ -187,7 +187,11 @@ def _sender(task: Task[..., Any]) -> str:
     if taken_by not in (None, me):
         log.warning("task.repeated", task=task.name, id=task.request.id)
         raise Ignore
-    return f"task from {task.request.origin}"
+    return f"task from {_origin(task)}"
+
+
+def _origin(task: Task[..., Any]) -> str:
+    return plain(str(task.request.origin), 100)
 
 
 def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
 
 def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
     """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them."""
-    until = time.monotonic() + min(TURN_S if alone else TURN_AMONG_OTHERS_S, app.conf.get("turn_s", TURN_S))
+    began, longest_s = time.monotonic(), TURN_S if alone else TURN_AMONG_OTHERS_S
     while True:
         last = here.delivery.deliver(org, go_on=lambda step: _go_on(here.queue, org.name, step))
         if isinstance(last, Wait):
@@ -207,7 +211,8 @@ def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> De
         sent.append(last)
         if not last.settled.more:
             return last
-        if last.verdict.signal is not Signal.OK or time.monotonic() >= until:
+        longest_s = app.conf.get("turn_s", longest_s)  # none any more, once the worker is to end
+        if last.verdict.signal is not Signal.OK or time.monotonic() - began >= longest_s:
             _start(here.queue, org.name)
             return last
 

@@ -172,7 +172,8 @@ def damage_of(text: str) -> str | None:
     if lone[0] == _HALF_PAIR:
         return f"half a character (a lone UTF-16 surrogate) stands at offset {lone.start()}"
     offset = len(text[: lone.start()].encode())
-    return f"byte 0x{ord(lone[0]) & 0xFF:02X} at offset {offset} is not UTF-8: save the file as UTF-8"
+    hint = "save it as “CSV UTF-8”, or pipe it through: iconv -f windows-1252 -t utf-8"
+    return f"byte 0x{ord(lone[0]) & 0xFF:02X} at offset {offset} is not UTF-8 (Windows-1252?): {hint}"
 
 
 def printable(text: str, limit: int) -> str:

@@ -15,17 +15,30 @@ import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from email.utils import formatdate
-from functools import lru_cache
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
-from worker.ledger import Answer, Armed, Endpoint, Exchange, Fault, Issue, Ledger, SandboxSettings
+from worker.badge import one_case
+from worker.ledger import (
+    Answer,
+    Armed,
+    Endpoint,
+    Exchange,
+    Fault,
+    Issue,
+    Ledger,
+    SandboxSettings,
+    an_error,
+    data_of,
+    failure,
+    read_expiry_s,
+    shaped,
+    success,
+    write_iso,
+)
 
 OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
-FOUR_CENTURIES_S = 12_622_780_800  # after which the calendar repeats
-LAST_INSTANT_S = 31_556_889_864_403_199  # of Java's Instant, and so of the vendor's dates
 
 
 class Vendor:
@@ -111,13 +124,13 @@ class Vendor:
         """Issue badges. Doc: the answer is an array of {data, errors, warnings}."""
         settings = self._settings
         if not isinstance(items, list):
-            return Answer(400, [_failure(400, "The body must be a JSON array")])
+            return Answer(400, [failure(400, "The body must be a JSON array")])
         if settings.max_batch is not None and len(items) > settings.max_batch:
-            too_many = Answer(200, [_failure(1060, "Batch limit exceeded")])
+            too_many = Answer(200, [failure(1060, "Batch limit exceeded")])
             return too_many if settings.over_batch == "1060" else Answer(413, "Request Entity Too Large")
         items = [item if isinstance(item, dict) else {} for item in items]
         if settings.missing_badge_fails == "request" and not all(map(self._exists, items)):
-            return Answer(400, [_failure(1054, "GLOBAL.BADGE_NOT_FOUND")])
+            return Answer(400, [failure(1054, "GLOBAL.BADGE_NOT_FOUND")])
         issued_before, request_uuid = len(self._issues), self._uuid()
         rows = [self._row(item, f"{request_uuid}_{n}") for n, item in enumerate(items, start=1)]
         exchange.issued = len(self._issues) - issued_before
@@ -127,29 +140,30 @@ class Vendor:
         """Give out a token. Doc: a bad key is errors[0].code 320001; the HTTP status with it is unknown."""
         sent = (body.get("key"), body.get("secret")) if isinstance(body, dict) else None
         if sent is None or sent != self._settings.oauth:
-            return Answer(401, _failure(320001, "Invalid client key or secret"))
+            return Answer(401, failure(320001, "Invalid client key or secret"))
         token = f"{self._random.getrandbits(256):064x}"
         self._tokens[token] = time.monotonic()
-        return Answer(200, _success({"accessToken": token, "ttlSeconds": self._settings.token_ttl_s}))
+        return Answer(200, success({"accessToken": token, "ttlSeconds": self._settings.token_ttl_s}))
 
     def read_badge(self, customer_id: int, badge_meta_id: str, *, statistics: bool) -> Answer:
         """Read a customer's badge. Doc: its statistics: earnDetails.earnCount, activeEarnedCount."""
         data: dict[str, Any] = {"badgeMetaId": badge_meta_id, "customerId": customer_id}
         if not self._exists(data):
-            return Answer(400, _failure(1054, "GLOBAL.BADGE_NOT_FOUND"))
+            return Answer(400, failure(1054, "GLOBAL.BADGE_NOT_FOUND"))
         if statistics:
-            ends = [i.expires_on_s for i in self._visible(customer_id) if i.badge_meta_id == badge_meta_id]
+            badge = one_case(badge_meta_id)
+            ends = [i.expires_on_s for i in self._visible(customer_id) if i.badge_meta_id == badge]
             active = sum(end is None or end > time.time() for end in ends)
             data |= {"earnDetails": {"earnCount": len(ends)}, "activeEarnedCount": active}
-        return Answer(200, _success(data))
+        return Answer(200, success(data))
 
     def read_customer(self, customer_id: int, badge_type: str) -> Answer:
         """Read a customer's badges. Doc: badges[] of badgeMetaId and earnedCount."""
         if badge_type != "EARNED":
-            return Answer(400, _failure(400, "This sandbox knows badgeType=EARNED only"))
+            return Answer(400, failure(400, "This sandbox knows badgeType=EARNED only"))
         counts = Counter(issue.badge_meta_id for issue in self._visible(customer_id))
         badges = [{"badgeMetaId": badge, "earnedCount": count} for badge, count in counts.items()]
-        return Answer(200, _success({"customerId": customer_id, "badges": badges}))
+        return Answer(200, success({"customerId": customer_id, "badges": badges}))
 
     def _wait_s(self, now_s: float) -> float:
         if self._settings.rate is None:
@@ -168,10 +182,10 @@ class Vendor:
         by_basic = settings.basic and headers.get("authorization") == _basic(*settings.basic)
         if not by_basic and (settings.basic or settings.oauth):
             if given_out_s is None:
-                return Answer(401, _failure(401, "Invalid credentials"))
+                return Answer(401, failure(401, "Invalid credentials"))
             if time.monotonic() - given_out_s >= settings.token_ttl_s:
-                return Answer(401, _failure(498, "Token expired"))
-        return None if settings.has_access else Answer(403, _failure(4000, "Access group missing"))
+                return Answer(401, failure(498, "Token expired"))
+        return None if settings.has_access else Answer(403, failure(4000, "Access group missing"))
 
     def _meet_faults(self, exchange: Exchange, carry_out: Callable[[Exchange], Answer]) -> Answer:
         faults = self._due(exchange.endpoint)
@@ -206,39 +220,40 @@ class Vendor:
                 case "add_rows":
                     rows.extend(self._strange_row() for _ in range(fault.count))
                 case "errors_shape":
-                    rows = [row | {"errors": _shaped(row["errors"], fault.shape)} for row in rows]
+                    rows = [row | {"errors": shaped(row["errors"], fault.shape)} for row in rows]
         return replace(answer, body=rows)
 
     def _strange_row(self) -> dict[str, Any]:
         nobody = {"badgeMetaId": self._new_id(), "customerId": self._random.getrandbits(31)}
-        return _success(_data(nobody, f"{self._uuid()}_1") | {"earnedBadgeId": self._new_id()})
+        return success(data_of(nobody, f"{self._uuid()}_1") | {"earnedBadgeId": self._new_id()})
 
     def _row(self, item: dict[str, Any], request_id: str) -> dict[str, Any]:
         """Issue an item's badge, or say why not; an error row too has the data that tells whose it is."""
-        data = _data(item, request_id)
+        data = data_of(item, request_id)
         error, expires_s = self._objection(item), None
         try:
-            expires_s = _expires_s(item)
+            expires_s = read_expiry_s(item)
         except (TypeError, ValueError):
-            error = error or _error(400, "The expiry is not a date")
+            error = error or an_error(400, "The expiry is not a date")
         if error:
             return {"data": data, "errors": [error], "warnings": None}
-        issue = Issue(self._new_id(), item["badgeMetaId"], item["customerId"], expires_s, time.monotonic())
+        badge = one_case(item["badgeMetaId"])
+        issue = Issue(self._new_id(), badge, item["customerId"], expires_s, time.monotonic())
         self._issues.append(issue)
         self._by_customer[issue.customer_id].append(issue)
         data["earnedBadgeId"] = issue.earned_badge_id
         if expires_s is not None:
-            data["expiresOn"], data["expiresOnISO"] = expires_s, _iso(expires_s)
-        return _success(data)
+            data["expiresOn"], data["expiresOnISO"] = expires_s, write_iso(expires_s)
+        return success(data)
 
     def _objection(self, item: dict[str, Any]) -> dict[str, Any] | None:
         if type(item.get("customerId")) is not int:  # not isinstance: a bool is none
-            return _error(812, "customerId missing or not an integer")
+            return an_error(812, "customerId missing or not an integer")
         if not self._exists(item):
-            return _error(1054, "GLOBAL.BADGE_NOT_FOUND")
+            return an_error(1054, "GLOBAL.BADGE_NOT_FOUND")
         for armed in self._armed:
             if _is_meant(armed.fault, item) and armed.strikes():
-                return _error(armed.fault.code, armed.fault.message)
+                return an_error(armed.fault.code, armed.fault.message)
         return None
 
     def _exists(self, item: dict[str, Any]) -> bool:
@@ -265,72 +280,9 @@ def _basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{digest}".encode()).decode()
 
 
-def _error(code: int, message: str) -> dict[str, Any]:
-    return {"code": code, "message": message, "reference": None}
-
-
-def _failure(code: int, message: str) -> dict[str, Any]:
-    """Refuse a whole request: a row without data."""
-    return {"data": None, "errors": [_error(code, message)], "warnings": None}
-
-
-def _success(data: dict[str, Any]) -> dict[str, Any]:
-    return {"data": data, "errors": None, "warnings": None}
-
-
-def _data(item: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-    return {
-        "badgeMetaId": item.get("badgeMetaId"),
-        "customerId": item.get("customerId"),
-        "earnedBadgeId": None,
-        "expiresOn": None,
-        "expiresOnISO": None,
-        "requestId": request_id,
-        "issuedId": None,
-    }
-
-
-def _shaped(errors: list[dict[str, Any]] | None, shape: Literal["null", "object", "array"]) -> object:
-    errors = errors or []
-    return {"null": None, "object": errors[0] if errors else {}, "array": errors}[shape]
-
-
 def _is_meant(fault: Fault, item: Mapping[str, Any]) -> bool:
     return (
         fault.fault == "item_error"
         and fault.badge_meta_id in {None, item["badgeMetaId"]}
         and fault.customer_id in {None, item["customerId"]}
     )
-
-
-def _expires_s(item: Mapping[str, Any]) -> float | None:
-    """Read the expiry, in epoch seconds; None if the item has none.
-
-    Doc: the table says milliseconds, but the samples are read as seconds, and so are all numbers here:
-    milliseconds lead to the year 56000, as they do in a sibling API.
-
-    Raises:
-        TypeError: It is of a wrong type.
-        ValueError: It is no date, or ISO without an offset.
-    """
-    epoch, iso = item.get("earnExpiresOn"), item.get("earnExpiresOnISO")
-    if epoch is None and iso is not None:
-        moment = datetime.fromisoformat(iso)
-        if moment.tzinfo is None:
-            raise ValueError("no region offset")
-        epoch = moment.timestamp()
-    if epoch is None:
-        return None
-    if isinstance(epoch, bool) or abs(epoch) > LAST_INSTANT_S:
-        raise ValueError("not a date")
-    return float(epoch)
-
-
-@lru_cache(maxsize=1024)
-def _iso(epoch_s: float) -> str:
-    """Write a time in the server's zone (doc), here UTC; years that ISO 8601 lacks as Java does, signed."""
-    cycles, rest_s = divmod(int(epoch_s // 1), FOUR_CENTURIES_S)
-    moment = datetime.fromtimestamp(rest_s, UTC)
-    year = moment.year + 400 * cycles
-    # Not strftime, which takes twice as long: a benchmark is to measure the worker.
-    return (f"{year:04d}" if 0 <= year <= 9999 else f"{year:+05d}") + moment.isoformat()[4:19] + "Z"

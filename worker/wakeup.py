@@ -19,10 +19,10 @@ from redis.exceptions import RedisError
 
 from worker import keys
 from worker.app import connection, deliver_queue, services, settings
-from worker.connection import weaknesses
 from worker.errors import StoreError
 from worker.heartbeat import BEAT_S, Heartbeat
 from worker.queue import Queue
+from worker.redischeck import check_servers
 
 log = structlog.get_logger()
 
@@ -67,8 +67,9 @@ class WakeUp(threading.Thread):
 
     def _warn(self) -> None:
         with suppress(RedisError, StoreError):
-            for weakness in weaknesses(services().queue.client):
-                log.warning("redis.weakness", weakness=weakness)
+            for found in check_servers(services().queue.client):
+                if found.result != "ok":
+                    log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
 
     def _send_due(self, queue: Queue) -> float | None:
         due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)

@@ -168,6 +168,17 @@ def test_a_unix_socket_needs_no_second_url(broker: Broker, tmp_path: Path) -> No
         wait_for(lambda: broker.count("early", "issued") == 3)
 
 
+def test_a_record_that_was_spoilt_is_nobody_elses_problem(broker: Broker, tmp_path: Path) -> None:
+    """A customer that is no number, as an older producer let in: that job dies, and all others are issued."""
+    badges("import", "-", "--run", "early", env=broker.env, stdin=rows(10))
+    spoilt, *_ = (key for key in broker.client.keys("*:j:*") if broker.client.hget(key, "c") == "7")
+    broker.client.hset(spoilt, "c", "abc")
+    with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
+        wait_for(lambda: (broker.count("early", "issued"), broker.count("early", "dead")) == (9, 1))
+    (dead,) = badges("dead", "list", "--json", env=broker.env).stdout.splitlines()
+    assert (json.loads(dead)["customerId"], json.loads(dead)["error"]["code"]) == ("abc", "812")
+
+
 def test_a_delivery_is_no_duplicate_of_itself_on_any_broker(broker: Broker) -> None:
     """Each of our two message queues has a routing key of its own: on AMQP one message goes to one queue."""
     script = (
@@ -193,6 +204,10 @@ with BadgeQueue.from_env() as queue:
     more = queue.enqueue([BadgeIssue(badge_meta_id="{BADGE}", customer_id=9), BadgeIssue(
         badge_meta_id="{BADGE}", customer_id=5000)])
     print(more.accepted, more.duplicates, more.invalid)
+    odd = queue.enqueue([{{"badgeMetaId": "{BADGE}", "customerId": 10**5000}}, {{"badgeMetaId": "{BADGE}",
+        "customerId": 5001}}, BadgeIssue(badge_meta_id="{BADGE}", customer_id=1).model_copy(
+        update={{"customer_id": "abc"}})])
+    print(odd.accepted, odd.duplicates, odd.invalid)
 """
 
 
@@ -209,6 +224,7 @@ def test_pythons_way_in(broker: Broker, tmp_path: Path) -> None:
         "python 1500 1 1",
         "badgeMetaId is missing",
         "1 1 0",
+        "1 0 2",
     ], done.stderr
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
         wait_for(lambda: broker.count("python", "issued") == 1500)

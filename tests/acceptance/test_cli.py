@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
-from support import BADGE, badges, badges_json, environment
+from support import BADGE, badges, badges_json, environment, process, wait_for
 
 from worker.connection import Connection
 
@@ -23,7 +26,7 @@ NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 COMMANDS = [
     "demo", "up", "worker", "import", "results", "status", "pause", "resume", "sandbox",
     "run list", "run show", "run follow", "run cancel", "job show", "dead list", "dead groups", "dead replay",
-    "dead follow", "dead cancel", "dead resolve", "dead discard", "audit", "doctor", "metrics",
+    "dead follow", "dead cancel", "dead resolve", "dead discard", "audit", "doctor", "metrics", "intake",
 ]
 # fmt: on
 
@@ -95,12 +98,15 @@ def test_listings_speak_json_and_take_an_org(helped: dict[str, str]) -> None:
     assert [name for name in listings if "--json" not in helped[name]] == []
     orgs = (*listings, "results", "dead replay", "pause", "resume", "run follow")
     assert [name for name in orgs if "--org" not in helped[name]] == []
-    assert all(name.split()[0] in helped[""] for name in COMMANDS)
+    listed = [words[1] for line in helped[""].splitlines() if len(words := line.split()) > 1]
+    assert {name.split()[0] for name in COMMANDS} <= set(listed)
+    assert listed.index("import") < listed.index("status") < listed.index("up") < listed.index("demo")
 
 
 def test_help_on_the_real_command(env: dict[str, str]) -> None:
     """``--help`` and ``-h`` exit 0; a command without its arguments, or one that doesn't exist, exits 2."""
     assert b"import" in badges("--help", env=env).stdout
+    assert badges("--version", env=env).stdout.decode().strip() == version("badge-import-worker")
     assert b"--dry-run" in badges("import", "-h", env=env).stdout
     for wrong in ((), ("run",), ("import",), ("colour",), ("results", "--state", "lost"), ("job", "show")):
         done = badges(*wrong, env=env, expect=2)
@@ -180,6 +186,39 @@ def test_what_is_not_there(env: dict[str, str]) -> None:
     assert "no run 'x'" in failure("run", "follow", "x", env=env, expect=1)
     assert "no run 'x'" in failure("results", "--run", "x", env=env, expect=1)
     assert "no job 'x'" in failure("job", "show", "x", env=env, expect=1)
+
+
+def test_an_argument_that_is_no_text(env: dict[str, str]) -> None:
+    """Bytes that aren't UTF-8: exit 2 and which it was, wherever they stand."""
+    for command in (("job", "show", "\udcff"), ("pause", "--reason", "x\udcff"), ("results", "-o", "\udcff")):
+        assert "no text in UTF-8: '" in failure(*command, env=env, expect=2)
+
+
+def test_ctrl_c_while_a_worker_starts(env: dict[str, str]) -> None:
+    """Before Celery listens to it, its Click makes an exception of its own of it: exit 130 all the same."""
+    script = """
+import sys, click, worker.app, worker.cli
+def interrupted(_arguments): raise click.Abort
+worker.app.app.worker_main = interrupted
+sys.argv = ["badges", "up"]
+worker.cli.main()
+"""
+    env |= {"BADGES_API_BASE_URL": "https://eu.example.com"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (130, False)
+
+
+def test_the_sandbox_says_how_to_use_it(env: dict[str, str], tmp_path: Path) -> None:
+    """Where its own door is, and at the end what it saw."""
+    log = tmp_path / "sandbox.log"
+    command = [sys.executable, "-m", "worker.cli", "sandbox", "--port", "0"]
+    with process(command, env=env | {"COLUMNS": "200"}, log=log):
+        wait_for(lambda: "/faults -d" in log.read_text())
+        fault = next(line for line in log.read_text().splitlines() if "/faults" in line)
+        _, url, _, body = shlex.split(fault.partition(": ")[2])
+        assert httpx.post(url, content=body).status_code == 204
+    assert "0 requests, 0 badges issued, 0 of them twice" in log.read_text()
 
 
 def test_a_file_that_cannot_be_written(env: dict[str, str], tmp_path: Path) -> None:

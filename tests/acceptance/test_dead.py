@@ -119,6 +119,28 @@ def test_what_there_is(env: dict[str, str], queue: Queue) -> None:
     assert [part in listed for part in (eu, "eu", "exhausted", "no good")] == [True] * 4
 
 
+def test_what_is_wrong_with_a_field_has_groups_of_its_own(env: dict[str, str], queue: Queue) -> None:
+    """Whatever the value that a reason quotes; and what is to be copied isn't cut on a narrow terminal."""
+    reasons = ("is missing", "must be a whole number, not “x”", "must be a whole number, not “y”")
+    items = [
+        Item(
+            f"an-id-of-their-own-which-is-rather-long-{n}",
+            str(n),
+            ["o", "customerId", "m", m],
+            kind="invalid",
+        )
+        for n, m in enumerate(reasons)
+    ]
+    queue.enqueue(ORG, run="spring", items=items, call=new_id())
+    groups = badges_json("dead", "groups", env=env)
+    assert [(g["count"], g["message"]) for g in groups] == [(2, reasons[1]), (1, reasons[0])]
+    for command in ("groups", "list"):
+        shown = badges("dead", command, env=env | {"COLUMNS": "40"}).stdout.decode()
+        assert all(it.id in shown for it in items[:2])
+    assert "row 1" in shown
+    assert "not “x” and others" in badges("dead", "groups", env=env).stdout.decode()
+
+
 def test_a_dry_run_says_it_all_and_does_nothing(
     env: dict[str, str], queue: Queue, client: redis.Redis
 ) -> None:
@@ -131,7 +153,12 @@ def test_a_dry_run_says_it_all_and_does_nothing(
     assert (said["replayed"], said["replay"], said["dry_run"]) == (3, None, True)
     shown = badges("dead", "replay", "--dry-run", env=env).stdout.decode()
     assert "4 would be replayed" in shown
-    assert ("rejected" in shown, "in_doubt" in shown, "invalid" in shown) == (True, False, False)
+    assert "left out: 1 invalid, never sent: mend them" in shown
+    assert "left out: 2 in doubt: look them up" in shown
+    assert said["left_out"] == {"invalid": 1, "in_doubt": 2}
+    assert [line.split()[:2] for line in shown.splitlines() if "  812  " in line] == [["4", "rejected"]]
+    nothing = badges("dead", "replay", "--dry-run", "--code", "none", env=env).stdout.decode()
+    assert nothing.splitlines()[1:] == ["  nothing fits that can be replayed"]
     assert client.dbsize() == before
 
 
@@ -249,3 +276,6 @@ def test_lineage(env: dict[str, str], queue: Queue, client: redis.Redis) -> None
     again = badges_json("job", "show", plain, env=env)
     assert (again["state"], again["attempts"], again["run"]) == ("queued", 0, "spring")
     assert [attempt["code"] for attempt in again["history"]] == ["812"]
+    shown = badges("job", "show", plain, env=env).stdout.decode()
+    assert "2023-11-14T22:13:20.000Z b1 200 812" in shown
+    assert "{" not in shown

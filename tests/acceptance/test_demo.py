@@ -58,13 +58,14 @@ def test_it_tells_the_whole_story_and_leaves_nothing(folder: Path, tmp_path: Pat
     assert done.returncode == 0, (said, progress)
     assert time.monotonic() - began < 60
     for words in (
-        " issued", " dead", "51 rejected, 10 invalid", "in all; beside them 21 duplicates", "requests made",
-        "jobs in each on average", "Dead letters", "1054", "customerId", "Mending", "51 issued, 0 dead",
+        " issued", " dead", "51 rejected by the vendor, 10 invalid (never sent)", "jobs in all",
+        "21 rows beside them", "requests made", "jobs in each on average", "Dead letters", "1054",
+        "customerId", "Mending", "51 issued, 0 dead",
         "refused 0 for their rate", "issued 0 badges twice", "nothing of it is left",
     ):  # fmt: skip
         assert words in said, words
     assert "Traceback" not in said + progress
-    assert "2000/2000 rows" in progress
+    assert "2,000/2,000 rows" in progress
     assert list(tmp_path.iterdir()) == []  # nor in the directory where it was called
 
 

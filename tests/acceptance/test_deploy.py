@@ -31,7 +31,7 @@ from redis.exceptions import NoPermissionError
 from support import BADGE, wait_for
 
 from worker.config import Settings
-from worker.embedded import _binary
+from worker.valkey import binary
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -124,7 +124,7 @@ class Machine:
         shutil.copy(DEPLOY / "alerts.yml", self.folder / "etc/prometheus")
         scraped = (DEPLOY / "observability/prometheus.yml").read_text()
         (self.folder / "etc/prometheus/prometheus.yml").write_text(self.native(scraped))
-        (self.folder / "bin/valkey-server").symlink_to(_binary())
+        (self.folder / "bin/valkey-server").symlink_to(binary())
         client = self.folder / "bin/valkey-cli"
         client.write_text(CLIENT.format(python=sys.executable, port=self.ports[6379]))
         client.chmod(0o755)

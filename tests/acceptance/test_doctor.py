@@ -148,6 +148,42 @@ def test_a_paused_org_is_asked_all_the_same(env: dict[str, str]) -> None:
     assert "isn't configured" in report["gate", "gone"]["detail"]
 
 
+def test_each_pause_has_its_cure(env: dict[str, str], tmp_path: Path) -> None:
+    """What to mend is named as it is written, and what tells whether it is mended."""
+    file = tmp_path / "orgs.toml"
+    tables = {"key": "auth", "path": "config", "lunch": "operator"}
+    file.write_text("".join(f'[{org}]\napi_base_url = "http://127.0.0.1:1"\n' for org in tables))
+    with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
+        for org, why in tables.items():
+            client.hset(keys.key(org, "gate"), mapping={"paused": why, "reason": "its reason", "since": 1})
+    report = examined(env | {"BADGES_ORGS_FILE": str(file)}, expect=1)
+    cures = {org: report["gate", org]["cure"] for org in tables}
+    assert (
+        "basic_username and basic_password of [key] in ORGS_FILE, then: badges resume --org key"
+        in cures["key"]
+    )
+    assert "restart them first" in cures["key"]
+    assert "api_base_url and api_path and api_method of [path]" in cures["path"]
+    assert "badges resume --org path (that is the test" in cures["path"]
+    assert cures["lunch"] == "go on with: badges resume --org lunch"
+
+
+def test_an_outage_is_looked_at_but_nobody_who_throttles(env: dict[str, str]) -> None:
+    """A read may tell what ails the vendor; jobs in doubt have a line of their own, with what to do."""
+    gate = keys.key("default", "gate")
+    closed = {"closed_until": 4_000_000_000_000, "since": 1, "probing": 1}
+    with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
+        client.zadd(keys.key("default", "dead", "in_doubt"), {"a": 1, "b": 2})
+        client.hset(gate, mapping={**closed, "why": "answer in doubt"})
+        asked = examined(env, expect=0)
+        client.hset(gate, "why", "throttled")
+        left_alone = examined(env, expect=0)
+    assert "credentials are good" in asked["vendor", "default"]["detail"]
+    assert "waiting for: throttled" in left_alone["vendor", "default"]["detail"]
+    assert "2 jobs in doubt" in asked["dead letters", "default"]["detail"]
+    assert "badges dead resolve ID --issued" in asked["dead letters", "default"]["cure"]
+
+
 def test_a_vendor_in_trouble_is_a_warning(env: dict[str, str], vendor: SandboxServer) -> None:
     """It answered: nothing of ours is wrong. A table for people says the same."""
     vendor.vendor.add_fault(Fault(fault="status", status=503, on="read", times=1))
@@ -183,6 +219,9 @@ def test_redis_out_of_reach() -> None:
     )
     report = examined(env, expect=1)
     assert report["redis", None]["result"] == report["broker", None]["result"] == "fail"
+    said = badges("status", env=env, expect=1).stderr.decode()
+    assert "is Redis running? see: badges doctor" in " ".join(said.split())
+    assert "marker" not in said
 
 
 def test_wrong_settings_are_exit_2(env: dict[str, str]) -> None:

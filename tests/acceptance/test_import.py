@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
 import random
 import signal
@@ -16,9 +17,24 @@ from typing import IO, Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, OTHER_BADGE, badges, badges_json, environment, process, wait_for, worker_command
+from support import (
+    BADGE,
+    OTHER_BADGE,
+    badge,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    process,
+    wait_for,
+    worker_command,
+)
 
 from worker.connection import Connection
+from worker.importing import check_rows
+from worker.job import badge_fields, content_hash
+from worker.queue import Item, Queue
+from worker.rows import read_rows
 from worker.sandbox import SandboxServer
 
 DATABASE = 5  # of the session's server: these tests disturb no others
@@ -192,11 +208,75 @@ def test_allow_duplicates_wants_a_run_and_repeats_nothing(here: Here) -> None:
 
 
 def test_dry_run_accepts_nothing(here: Here) -> None:
-    """Every row is checked, what is wrong is said, and nothing is written."""
-    said = badges("import", "-", "--dry-run", env=here.env, stdin=csv_rows(3) + b"x,y,z\n").stdout.decode()
-    assert "3 rows are good" in said
-    assert "row 5, customerId: must be a whole number" in said
+    """Every row is checked, what is wrong is said in groups, with warnings, and nothing is written."""
+    header = b"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
+    rows = [*[f"b,C-{n},," for n in range(1200)], "b,,,", *[f"b,{n},1674292011,1600000000" for n in (1, 2)]]
+    content = header + "\n".join(rows).encode()
+    said = badges("import", "-", "--dry-run", env=here.env, stdin=content).stdout.decode().splitlines()
+    assert [" ".join(line.split()) for line in said] == [
+        "1,200 customerId: must be a whole number, not “C-0”, such as row 2",
+        "1 customerId: is missing, such as row 1202",
+        "2 it expires before it is earned, such as row 1203 (a warning; STRICT_DATES refuses it)",
+        "2 rows are good, 1,201 are not; nothing was enqueued.",
+        "A dry run doesn't look at what was imported before.",
+    ]
+    counted = badges_json("import", "-", "--dry-run", env=here.env, stdin=content)
+    assert (counted["valid"], counted["invalid"]) == (2, 1201)
+    assert [(group["kind"], group["row"], group["count"]) for group in counted["groups"]] == [
+        ("invalid", 2, 1200),
+        ("invalid", 1202, 1),
+        ("warning", 1203, 2),
+    ]
     assert here.client.dbsize() == 0
+
+
+def test_a_dry_run_keeps_little() -> None:
+    """However many different things are wrong, the groups are few, and every row is in one."""
+    lines = "".join(f'{{"{chr(97 + n // 26)}{chr(97 + n % 26)}": 1}}\n' for n in range(300))
+    *_, checked = check_rows(configured(), read_rows(io.BytesIO(lines.encode()), name="x.jsonl"))
+    assert len(checked.groups) == 101
+    assert sum(group.count for group in checked.groups.values()) == checked.invalid == 300
+
+
+def test_the_figures_add_up(here: Here) -> None:
+    """What the run had already is told apart from what is new, and every row that was read is counted."""
+    rows = csv_rows(3) + b"b,7,\nb,7,\n" + b"x,y,\n" * 2 + "".join(f"x,C-{n},\n" for n in range(30)).encode()
+    first, again, other = (
+        badges("import", "-", "--run", run, env=here.env, stdin=rows).stdout.decode()
+        for run in ("one", "one", "two")
+    )
+    report = "badges results --run one --state dead --format csv -o report.csv"
+    assert f"  … and 12 more; all of them: {report}\n" in first
+    assert "run one: 4 accepted, 2 duplicates, 31 invalid: 37 rows read\n  watch it: badges run" in first
+    already = (
+        "0 newly accepted, 4 in this run already (not sent again), 2 duplicates, 31 invalid: 37 rows read"
+    )
+    assert again.endswith(f"run one: {already}\n  nothing new to deliver\n")
+    assert other.endswith("0 accepted, 37 duplicates, 0 invalid: 37 rows read\n  nothing new to deliver\n")
+    known = badges("import", "-", env=here.env, stdin=csv_rows(3)).stdout.decode()
+    assert known.endswith(": 3 rows read\n  nothing new: every row was known\n")
+    assert "customerId: as wrong as before, and not mended: must be a whole number, not “y”" in other
+    done = badges("import", "-", "--follow", env=here.env, stdin=HEADER.encode()).stdout.decode()
+    assert "nothing new: the file has no rows" in done
+
+
+def test_dead_letters_met_again_say_what_helps(here: Here) -> None:
+    """A replay where that helps, and never where it would issue twice or is refused."""
+    header = "badgeMetaId,customerId,earnEventDate,job_id\n"
+    kinds = {"j1": "rejected", "$(id)": "in_doubt", "j3": "rejected"}
+    for n, (job_id, kind) in enumerate(kinds.items()):
+        it = badge(n)
+        letter = Item(job_id, "2", [*badge_fields(it), "p", content_hash("default", it)], kind=kind)
+        Queue(here.client).enqueue(configured(), run="r", items=[letter], call=f"c{n}")
+    Queue(here.client).replay(configured(), run="m", items=[["j3", "new", *badge_fields(badge(9))]], call="m")
+    rows = "".join(f"{BADGE},{badge(n).customer_id},1674292011,{job_id}\n" for n, job_id in enumerate(kinds))
+    said = badges("import", "-", env=here.env, stdin=(header + rows).encode()).stdout.decode()
+    assert "row 2: already a dead letter; replay it with: badges dead replay --job=j1\n" in said
+    assert (
+        "in doubt row 3: look it up at the vendor, then: badges dead resolve '$(id)' --issued or --not"
+        in said
+    )
+    assert "row 4: was mended: another job took its place, see: badges job show j3\n" in said
 
 
 def test_the_producers_own_ids(here: Here) -> None:
@@ -267,8 +347,10 @@ def test_compressed_files_go_in(here: Here, tmp_path: Path) -> None:
     assert counts(said) == (3, 0, 0)
     assert said["run"].startswith("members-")
     assert counts(badges_json("import", "-", env=here.env, stdin=gzip.compress(csv_rows(4)))) == (1, 3, 0)
-    said = badges("import", file, "--dry-run", env=here.env).stdout.decode()
-    assert "3 rows are good" in said
+    done = badges("import", file, "--dry-run", env=here.env)
+    assert "3 rows are good" in done.stdout.decode()
+    assert "checking, 3 rows" in done.stderr.decode()
+    assert " 100% 0:00:" in done.stderr.decode()
 
 
 def test_a_compressed_file_cut_off_is_gone_on_with(here: Here, tmp_path: Path) -> None:
@@ -278,7 +360,8 @@ def test_a_compressed_file_cut_off_is_gone_on_with(here: Here, tmp_path: Path) -
     said = badges("import", file, "--run", "cut", env=here.env, expect=1).stderr.decode()
     accepted = here.count("cut")
     assert 1000 <= accepted < 9000
-    assert f"until then: {accepted:,} accepted, 0 duplicates, 0 invalid; to go on, import it again" in said
+    assert f"until then: at least {accepted:,} accepted, 0 duplicates, 0 invalid; what is accepted" in said
+    assert "to go on: the same command with --run cut; to stop what waits: badges run cancel cut" in said
     assert "rows.csv.gz: the gzip data end too early: the file is cut off" in said
     assert "Traceback" not in said
     file.write_bytes(data)
@@ -291,7 +374,7 @@ def test_columns_are_mapped(here: Here) -> None:
     rows = f"Kunde;Badge;Name\n7;{BADGE};Ann\n8;{BADGE};Bob\nC-9;{BADGE};Cy\n".encode()
     mapped = ("--map", "kunde=customerId", "--map", "Badge=badgeMetaId", "--map", "Name=")
     checked = badges("import", "-", *mapped, "--dry-run", env=here.env, stdin=rows).stdout.decode()
-    assert "2 rows are good, 1 are not" in checked
+    assert "2 rows are good, 1 is not" in checked
     assert here.client.dbsize() == 0
     said = badges("import", "-", "--run", "m", *mapped, env=here.env, stdin=rows)
     assert b"row 4, customerId: must be a whole number" in said.stdout
@@ -342,8 +425,8 @@ def test_waiting_ends_with_ctrl_c(here: Here, tmp_path: Path) -> None:
     with process(command, env=here.env | {"BADGES_MAX_QUEUED": "1000"}, log=log) as importer:
         wait_for(lambda: "waiting for room" in log.read_text())
         importer.send_signal(signal.SIGINT)
-        assert importer.wait(10) != 0
-    assert "until then: 1,000 accepted, 0 duplicates, 0 invalid" in log.read_text()
+        assert importer.wait(10) == 130
+    assert "until then: at least 1,000 accepted, 0 duplicates, 0 invalid" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert counts(badges_json("import", file, "--run", "ends", env=here.env)) == (1500, 0, 0)
 
@@ -352,7 +435,7 @@ def test_an_import_need_not_wait(here: Here) -> None:
     """With ``--no-wait`` it ends, says how much was accepted and why; what is known passes all the same."""
     env = here.env | {"BADGES_MAX_QUEUED": "1000"}
     done = badges("import", "-", "--no-wait", "--run", "r", env=env, stdin=csv_rows(1001), expect=1)
-    assert "until then: 1,000 accepted" in done.stderr.decode()
+    assert "until then: at least 1,000 accepted" in done.stderr.decode()
     assert "1,000 jobs wait in it, and its MAX_QUEUED is 1,000" in done.stderr.decode()
     assert counts(badges_json("import", "-", "--no-wait", env=env, stdin=csv_rows(1000))) == (0, 1000, 0)
 
@@ -410,7 +493,7 @@ BAD_ROWS = [
     (f"{BADGE},7.5,", "customerId", "must be a whole number"),
     (f"{BADGE},,", "customerId", "is missing"),
     ("two words,7,", "badgeMetaId", "must be 1 to 64 printable characters"),
-    (f"{BADGE},7,2025-09-10T15:00:00+05:30", "earnEventDate", "belongs into the ISO field"),
+    (f"{BADGE},7,2025-09-10T15:00:00+05:30", "earnEventDate", "belongs in earnEventDateISO"),
     (f"{BADGE},7,-1", "earnEventDate", "must be an epoch"),
     (f"{BADGE},7,1,9", "row", "the row has 4 cells, the header 3"),
     (f'"{BADGE},7,', "row", "a quote opens here and is not closed"),
@@ -468,7 +551,8 @@ def test_a_bad_row_is_named_and_stops_no_other(
         row = f"row {first + 2 * n}" + ("" if field == "row" else f", {field}")
         (line,) = [line for line in said.splitlines() if f" {row}: " in line]
         assert reason in line
-    dead = [result["error"] for result in here.results("--run", "bad", "--state", "dead")]
+    results = sorted(here.results("--run", "bad", "--state", "dead"), key=lambda result: result["row"])
+    dead = [result["error"] for result in results]
     assert [(error["kind"], error["code"]) for error in dead] == [("invalid", e[1]) for e in expected]
     assert all(reason in error["message"] for error, (_, _, reason) in zip(dead, expected, strict=True))
 
@@ -513,15 +597,20 @@ def test_a_file_that_is_none_is_refused_whole(
     assert name in said
     assert reason in said
     assert "Traceback" not in said
+    assert "importing" not in said, "a bar is left behind"
     assert not done.stdout
     assert not here.client.exists("{badges:default}:runs")
 
 
 def test_a_file_that_is_not_there(here: Here, tmp_path: Path) -> None:
     """A missing file and a directory are refused in a sentence, too."""
-    for path in (tmp_path / "nowhere.csv", tmp_path):
-        said = badges("import", path, env=here.env, expect=1).stderr.decode()
-        assert f"{path} is no file" in said
+    for path, words in (
+        ("nowhere.csv", f"there is no file nowhere.csv here ({tmp_path})"),
+        (tmp_path / "nowhere.csv", f"there is no file {tmp_path}/nowhere.csv\n"),
+        (tmp_path, f"{tmp_path} is a directory"),
+    ):
+        said = badges("import", path, env=here.env, expect=1, cwd=tmp_path).stderr.decode()
+        assert words in said
         assert "Traceback" not in said
 
 
@@ -539,6 +628,8 @@ def test_usage_is_checked_before_anything_is_written(here: Here, tmp_path: Path)
         done = badges("import", tmp_path / "x.csv", *wrong, env=here.env, expect=2)
         assert b"Traceback" not in done.stderr
         assert done.stderr.strip()
+    long = badges("import", tmp_path / "x.csv", "--run", "ü" * 40, env=here.env, expect=2).stderr.decode()
+    assert "1 to 64 bytes, all printable, no spaces" in long
     assert here.client.dbsize() == 0
 
 

@@ -84,9 +84,12 @@ class Place:
 
 
 @contextmanager
-def intake(env: dict[str, str], log: Path, *options: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def intake(
+    env: dict[str, str], log: Path, *options: object, patch: str = ""
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a real intake while the block lasts."""
-    command = [sys.executable, "-m", "worker.cli", "intake", "--port", 0, *options]
+    code = f"{patch}\nfrom worker.cli import main; main()"
+    command = [sys.executable, "-c", code, "intake", "--port", 0, *options]
     with process(command, env=env | {"PYTHONUNBUFFERED": "1"}, log=log) as running:
 
         def ready() -> re.Match[str] | None:
@@ -291,8 +294,10 @@ def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place
     assert 86_000 < place.client.ttl(memory) <= 86_400
     badges("run", "cancel", answer["run"], "--org", "acme", env=place.env)
     for key in place.client.scan_iter(keys.key("acme", "call", "*")):
-        place.client.delete(key)  # as time does, sooner than it forgets the answer
-    assert call(0) == (202, content), "whatever became of the jobs"
+        place.client.delete(key)  # as time does, sooner than it forgets the key
+    again = json.loads(call(0)[1])
+    assert again["rows"][:-1] == answer["rows"][:-1], "whatever became of the jobs"
+    assert again["rows"][-1]["status"] == "duplicate_of_dead"
 
 
 def test_a_process_that_died_half_way_is_made_up_for(place: Place) -> None:
@@ -306,8 +311,6 @@ def test_a_process_that_died_half_way_is_made_up_for(place: Place) -> None:
             place.client.delete(keys.key("acme", "job", row["job_id"]))
         for key in place.client.scan_iter(keys.key("acme", "call", "*")):
             place.client.delete(key)
-        for key in place.client.scan_iter(keys.key("acme", "intake", "*")):
-            place.client.set(key, str(place.client.get(key)).partition(" ")[0])
         queued = place.client.llen(keys.key("acme", "queue"))
         again = http.put(PATH, json=body, headers=headers)
     assert again.content == first.content
@@ -469,6 +472,9 @@ def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
             status, message = refusal(content)
             assert status == 400, content
             assert re.match("the (body|array) ", message), message
+        both = {"Content-Length": "4", "Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+        ambiguous = http.put(PATH, content=iter([b"[{}]"]), headers=both)
+        assert (ambiguous.status_code, ambiguous.headers["connection"]) == (400, "close")
         assert refusal(b"[{}]", **{"Content-Type": "text/plain"})[0] == 415
         assert refusal(b"[{}]", **{"Content-Encoding": "gzip"})[0] == 415
         for bad in ({"run": ""}, {"run": "a/b"}, {"run": "x" * 65}, {"run": ".."}, {"urgent": "perhaps"}):
@@ -477,6 +483,38 @@ def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
         assert http.get("/nowhere").status_code == 404
         assert http.delete(PATH).status_code == 405
         assert place.client.llen(keys.key("acme", "queue")) == before
+
+
+def test_nobody_holds_a_connection_without_asking_anything(place: Place, tmp_path: Path) -> None:
+    """No whole head of a request in time, of the first or a later one: it is closed. A slow body is read."""
+    body = json.dumps(items(2)).encode()
+    head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    patch = "from worker import serving; serving.HEAD_WITHIN_S = 0.5"
+    with intake(place.env, tmp_path / "log", patch=patch) as (url, _), ExitStack() as stack:
+        host, port = url.removeprefix("http://").split(":")
+
+        def connect(sent: bytes) -> socket.socket:
+            opened = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            opened.sendall(sent)
+            return opened
+
+        slow = connect(head.encode() + body[:10])
+        first = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        for sent, answered in ((b"", b""), (b"G", b""), (first, b"ok\n"), (first + b"GET", b"ok\n")):
+            assert connect(sent).makefile("rb").read().endswith(answered)
+        dripping = connect(b"GET /healthz?")
+
+        def is_closed() -> bool:
+            try:
+                dripping.send(b"x")
+            except ConnectionError:
+                return True
+            return False
+
+        wait_for(is_closed, within_s=5, what="the end of one who sends a byte now and then")
+        slow.sendall(body[10:])
+        assert slow.makefile("rb").read().startswith(b"HTTP/1.1 202 ")
 
 
 def test_a_full_queue_is_no_room_and_no_loss(place: Place) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
 from worker.connection import Connection
@@ -196,6 +197,25 @@ def test_a_log_for_people(place: Place) -> None:
     assert "batch.settled" in log
     assert "ready" in log
     assert not [line for line in log.splitlines() if line.startswith("{")]
+
+
+def test_a_log_for_people_doesnt_steer_their_terminal(place: Place) -> None:
+    """What a stranger sends is in the log, as reason or in a traceback, but no escape sequence of theirs."""
+    odd = "\x1b]0;pwned\x07\nforged"
+    with (
+        place.worker(BADGES_LOG_FORMAT="console"),
+        Celery(broker=place.env["BADGES_BROKER_URL"]) as stranger,
+    ):
+        stranger.send_task("badges.enqueue", kwargs={"items": [], "org": odd})
+        stranger.send_task("badges.enqueue", kwargs={"items": [], odd: 1})
+        stranger.send_task(odd)
+        log = wait_for(
+            lambda: text if (text := (place.folder / "err.log").read_text()).count("pwned") >= 4 else ""
+        )
+    assert "enqueue.refused" in log
+    assert "\x1b]" not in log
+    assert "\x07" not in log
+    assert "\nforged" not in log
 
 
 def test_an_operators_view_of_a_failed_call(place: Place) -> None:

@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +17,12 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, badges, environment, process, wait_for
+from support import BADGE, badges, environment, process, wait_for, worker_command
 
 from worker.connection import Connection
 from worker.sandbox import SandboxServer
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "enqueue"
-WORKER = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--concurrency", "2"]
 DATABASE = 6  # of the session's server: these tests disturb no others
 
 
@@ -75,7 +73,7 @@ def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
     with SandboxServer() as vendor, redis.Redis.from_url(url, decode_responses=True) as client:
         client.flushdb()
         env = environment(redis_url=url, api_base_url=vendor.url, rate_limit="1000/second", batch_linger_s=0)
-        with process(WORKER, env=env, log=log) as worker:
+        with process(worker_command("--concurrency", 2), env=env, log=log) as worker:
             path = str(connection.server.socket_path)
             yield Place(client, broker_url, path, env, log, vendor, worker)
         client.flushdb()
@@ -189,6 +187,10 @@ POISON = {
     "a bad eta": changed(headers=GOOD["headers"] | {"eta": "soon"}),
     "a bad expiry": changed(headers=GOOD["headers"] | {"expires": "soon"}),
     "a bad time limit": changed(headers=GOOD["headers"] | {"timelimit": "long"}),
+    "an eta that never comes": changed(headers=GOOD["headers"] | {"eta": "9999-12-31T23:59:59+00:00"}),
+    "an alias that is a list": changed(headers=GOOD["headers"] | {"shadow": ["x"]}),
+    "stamps that are a number": changed(headers=GOOD["headers"] | {"stamped_headers": 5}),
+    "stamps of lists": changed(headers=GOOD["headers"] | {"stamped_headers": [["x"]]}),
     "an unknown compression": changed(headers=GOOD["headers"] | {"compression": "zzz"}),
     "pickle": changed(**{"content-type": "application/x-python-serialize"}),
     "no body": changed(body=None),
@@ -198,6 +200,13 @@ POISON = {
     "a body that is an object": changed(body=body_of('{"items": []}')),
     "a body of two parts": changed(body=body_of('[[], {"items": []}]')),
     "arguments that are a list": changed(body=body_of("[[], [], {}]")),
+    **{
+        f"{name}: {links}": changed(
+            body=body_of(json.dumps([[], {"items": items(9000, 9001)}, {name: links}]))
+        )
+        for name in ("callbacks", "errbacks", "chain", "chord")
+        for links in ("x", 5, [5], [{"task": "no.such"}], {"task": "no.such", "options": 5})
+    },
     "protocol 1 with a bad time limit": changed(
         headers={},
         body=body_of('{"task": "badges.enqueue", "id": "1", "kwargs": {"items": []}, "timelimit": "long"}'),
@@ -226,6 +235,15 @@ def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
     assert "9000" not in text, "a customer's number is in the log"
 
 
+def test_a_chain_goes_on(place: Place) -> None:
+    """What Celery's own clients put beside the arguments is taken: here the task that comes after."""
+    with Celery(broker=place.broker_url) as stranger:
+        first, second = ({"items": items(n, n + 1), "run": f"chained-{n}"} for n in (3100, 3101))
+        enqueue = stranger.signature("badges.enqueue", kwargs=first)
+        (enqueue | stranger.signature("badges.enqueue", kwargs=second, immutable=True)).apply_async()
+    wait_for(lambda: place.count("chained-3100", "issued") == place.count("chained-3101", "issued") == 1)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "reason"),
     [
@@ -235,6 +253,9 @@ def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
         ({"items": None}, "items must be a list of badges, not NoneType"),
         ({"items": [], "run": "two words"}, "'two words' is no name for a run"),
         ({"items": [], "run": 5}, "5 is no name for a run"),
+        ({"items": [], "org": []}, "no org '[]'"),
+        ({"items": [], "urgent": "yes"}, "urgent must be true or false, not 'yes'"),
+        ({"items": [], "urgent": [1]}, "urgent must be true or false, not [1]"),
     ],
 )
 def test_what_is_wrong_as_a_whole_is_refused(place: Place, kwargs: dict[str, Any], reason: str) -> None:
@@ -300,6 +321,23 @@ def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
         ("0", "2"),
         ("2", "0"),
     ]
+
+
+def test_messages_with_one_id_are_as_many_as_their_contents(place: Place) -> None:
+    """A producer that gives every part of its file the file's name loses none of them."""
+    for first in (15_000, 15_002, 15_000):
+        place.send(items(first, first + 2), task_id="nightly-2026-11-23", run="parts")
+    wait_for(lambda: place.count("parts", "issued") == 4)
+    assert place.count("parts", "total") == 4
+
+
+def test_a_senders_name_is_bounded_and_fit_for_a_terminal(place: Place) -> None:
+    """The header ``origin`` is anybody's."""
+    raw = message(items=[], org="nobody")
+    raw["headers"]["origin"] = "\x1b[2J" + "x" * 3000
+    place.push(json.dumps(raw).encode())
+    mine = wait_for(lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]])
+    assert mine[0]["sender"] == " [2J" + "x" * 96
 
 
 def test_a_message_of_many_megabytes(place: Place) -> None:

@@ -32,6 +32,7 @@ from worker.ledger import SandboxSettings
 from worker.org import Org
 from worker.queue import Item, Queue, new_id
 from worker.sandbox import SandboxServer
+from worker.seats import Seats
 
 DATABASE = 11  # of the session's server: these tests disturb no others
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -231,6 +232,15 @@ def test_latencies_once_they_are_counted(place: Place) -> None:
     }
     assert (buckets["0.05"], buckets["0.1"], buckets["0.25"], buckets["+Inf"]) == (3, 3, 5, 6)
     assert place.value("request_duration_seconds_sum", org="eu") == 60.5
+
+
+def test_workers_of_one_org_alone_are_workers(place: Place) -> None:
+    """Where every org has one of its own, nobody is told that none is alive."""
+    assert place.value("workers") == 0
+    Seats(queue=place.queue).offer_own("eu")
+    assert place.value("workers") == 1
+    Seats(queue=place.queue).offer("badges-1@host", 3)
+    assert (place.value("workers"), place.value("worker_places")) == (2, 3)
 
 
 def test_codes_are_bounded(place: Place) -> None:

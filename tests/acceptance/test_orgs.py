@@ -317,13 +317,13 @@ def test_wrong_credentials_cost_no_job(floor: Floor, org: str, secret: str) -> N
 
 
 def test_resume_says_what_it_did(floor: Floor) -> None:
-    """An org that a Retry-After closed goes on as well, though nobody had paused it."""
+    """An org that a Retry-After closed is tried as well, though nobody had paused it."""
     throttled = Fault(fault="status", status=429, headers={"Retry-After": "60"}, times=1)
     floor.vendors["closed"].vendor.add_fault(throttled)
     run = floor.bring("closed", 3)
     wait_for(lambda: floor.client.hget(keys.key("closed", "gate"), "closed_until"))
     said = [badges("resume", "--org", "closed", env=floor.env).stdout.decode() for _ in range(2)]
-    assert "closed was not paused, but closed for a while: it goes on now" in " ".join(said[0].split())
+    assert "closed was not paused; one job is tried now" in " ".join(said[0].split())
     wait_for(lambda: floor.count("closed", run) == 3, within_s=5)
     assert "closed was not paused\n" in said[1]
 

@@ -183,7 +183,7 @@ CASES = [
     in_doubt("no-content", says(204, applied=True), "204"),
     in_doubt("200-mb", "huge", "too_long", http_timeout_s=20),
     in_doubt("gzip-bomb", compresses(64 * 1024 * 1024), "too_long", http_timeout_s=20),
-    in_doubt("bad-gzip", says(200, b"no gzip", applied=True, Content_Encoding="gzip"), "network"),
+    in_doubt("bad-gzip", says(200, b"no gzip", applied=True, Content_Encoding="gzip"), "coding"),
     *(
         in_doubt(f"status-{status}", says(status, HTML, applied=True), str(status))
         for status in (408, 409, 418, 500, 502, 503, 504, 520)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +29,17 @@ from support import (
     worker_command,
 )
 
-from worker import keys
+from worker import deadlist, keys
 from worker.connection import Connection
+from worker.deadlist import Filter
 from worker.errors import FileError
 from worker.importing import import_rows
-from worker.job import DeadKind
+from worker.job import DeadKind, State
 from worker.ledger import SandboxSettings
 from worker.org import Org
 from worker.producer import Intake, total
 from worker.queue import Item, Queue, new_id
-from worker.report import ResultForm, result_lines
+from worker.report import ResultForm, reason, result_lines
 from worker.row import guarded, unguarded
 from worker.rows import read_rows
 from worker.runs import Reports, RunProgress
@@ -234,7 +236,7 @@ def test_a_report_says_what_a_person_needs(here: Here) -> None:
         "(1054); mend the row and import this file again, or: badges dead replay --job " in rejected["reason"]
     )
     invalid, cells = names["invalid"]
-    assert invalid["reason"].startswith("customerId: must be a whole number; mend the cell")
+    assert invalid["reason"].startswith("customerId: must be a whole number, not “C-7”; mend the cell")
     assert [invalid[name] for name in ("badgeMetaId", "customerId", "earnExpiresOn", "raw")] == [
         BADGE,
         "C-7",
@@ -252,8 +254,9 @@ def test_a_report_says_what_a_person_needs(here: Here) -> None:
         "'=8",
         "'-9",
     ]
-    chosen = here.report("jsonl", kind=DeadKind.INVALID, code="customerId")
-    assert len(chosen) == 4
+    reports = Reports(client=here.client, orgs={"default": here.org})
+    chosen = list(deadlist.rows(reports, Filter(kind=DeadKind.INVALID, code="customerId")))
+    assert [list(row) for row in chosen] == [CONTRACT + ADDED] * 4
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -282,9 +285,10 @@ def test_what_cannot_be_told_is_not_sent(here: Here) -> None:
     row["badgeMetaId"] = BADGE
     for change, said in (
         ({"job_id": "unknown"}, "no such job is known any more"),
-        ({"job_id": None}, "no such job is known any more"),
+        ({"job_id": None}, "its cell job_id is empty"),
         ({"org": "eu"}, "import it with --org eu"),
-        ({"state": "issued"}, "only dead jobs can be mended, and it is dead"),
+        ({"state": "issued"}, "only dead jobs can be mended; it is dead, and its cell state is “issued”"),
+        ({"state": ""}, "it is dead, and its cell state is “”"),
     ):
         accepted, duplicates, invalid, (note,) = here.bring("told", saved([row | change], "jsonl"))
         assert (accepted, duplicates, invalid) == (0, 1, 0)
@@ -299,18 +303,67 @@ def test_the_real_commands(here: Here, tmp_path: Path) -> None:
     """A report without any job can be imported; one that was mended is, and the run can be followed."""
     file = tmp_path / "report.csv"
     badges("results", "--format", "csv", "-o", file, env=here.env)
-    assert file.read_text().split(",")[:3] == CONTRACT[:3]
+    assert file.read_text("utf-8-sig").split(",")[:3] == CONTRACT[:3]
     assert badges_json("import", file, env=here.env)["accepted"] == 0
-    here.bury(dead(2, "rejected"), dead(3, "exhausted"))
+    here.bury(dead(2, "rejected"), dead(3, "exhausted"), dead(4, "rejected"))
     badges("results", "--format", "csv", "--kind", "rejected", "-o", file, env=here.env)
-    file.write_text(file.read_text().replace(OTHER_BADGE, BADGE))
+    file.write_text(file.read_text().replace(OTHER_BADGE, BADGE, 1))
     said = badges_json("import", file, "--run", "mended", env=here.env)
-    assert said == {"run": "mended", "accepted": 1, "duplicates": 0, "invalid": 0}
+    assert said == {"run": "mended", "accepted": 1, "duplicates": 1, "invalid": 0}
     assert badges_json("run", "show", "mended", env=here.env)["queued"] == 1
+    rest = badges("results", "--run", "first", "--state", "dead", env=here.env).stdout.splitlines()
+    assert [json.loads(line)["row"] for line in rest] == [4, 3]  # what was mended is done with
+    shown = badges("run", "show", "first", env=here.env).stdout.decode()
+    assert "1 of the dead were mended" in shown
+    assert "why: badges dead groups --run first" in shown
 
 
-@given(st.text(alphabet="'=+-@\t0123456789eEab ", max_size=20) | st.text())
+def test_a_report_in_a_file(here: Here, tmp_path: Path) -> None:
+    """In UTF-8 whatever the locale, for its owner alone; what can't be written leaves the old one alone."""
+    here.bring("first", f"badgeMetaId,customerId\n{BADGE},Jürgen\n")
+    old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    file = tmp_path / "report.csv"
+    only = ("results", "--format", "csv", "--kind")
+    badges(*only, "invalid", "-o", file, env=here.env | old)
+    assert "Jürgen" in file.read_text("utf-8-sig")
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf")  # tells Excel the encoding
+    assert file.stat().st_mode & 0o777 == 0o600
+    before = file.read_bytes()
+    lines = badges("results", env=here.env).stdout.splitlines()
+    assert before.removeprefix(b"\xef\xbb\xbf") == badges(*only, "invalid", env=here.env | old).stdout
+    badges(*only, "invalid", "--run", "none", "-o", file, env=here.env, expect=1)
+    badges(*only, "invalid", "--state", "issued", "-o", file, env=here.env, expect=2)
+    badges(*only, "invalid", "-o", "/dev/null", env=here.env)
+    assert Path("/dev/null").is_char_device()
+    here.client.set(keys.key("default", "job", json.loads(lines[0])["job_id"]), "no record")
+    badges("results", "-o", file, env=here.env, expect=1)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("job_id", ["x;touch${IFS}/tmp/PWNED;", "$(id)", "--help", "own-1"])
+@pytest.mark.parametrize("kind", ["in_doubt", "rejected", "exhausted"])
+def test_a_command_to_copy_is_safe(job_id: str, kind: str) -> None:
+    """Whatever a producer's id holds, a shell hands it on as it is, and it is taken for nothing else."""
+    said = reason(job_id, {"s": State.DEAD, "k": kind, "o": "x"})
+    command = str(said).rpartition("badges dead ")[2].removesuffix(" (or --not-issued)")
+    shell = ["sh", "-c", f"printf '%s\\n' {command}"]
+    verb, *words = subprocess.run(shell, capture_output=True, check=True).stdout.decode().splitlines()
+    option = "--issued" if verb == "resolve" else "--job"
+    as_it_is = {"resolve": ["--issued", "--", job_id], "replay": [f"--job={job_id}"]}
+    assert words == (as_it_is[verb] if job_id.startswith("-") else [option, job_id])
+
+
+@given(st.text(alphabet="'=+-@\t0123456789eEab/.:\uff1d\uff0b ", max_size=20) | st.text())
 def test_what_is_guarded_comes_back(text: str) -> None:
     """Whatever a cell holds, it is read back as it was; and no guarded cell begins like a formula."""
     assert unguarded(guarded(text)) == text
-    assert guarded(text)[:1] not in set("=+-@\t\r")
+    assert guarded(text)[:1] not in set("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+
+
+def test_what_a_spreadsheet_takes_for_a_date_is_guarded() -> None:
+    """An id that it would write anew as a date would be another job's; whole instants it leaves alone."""
+    for text in ("1-2", "3/4", "2026-01-02", "1.2", "10:30", "01/02/2026"):
+        assert guarded(text) == f"'{text}", text
+    for text in ("2026-01-02T00:00:00+01:00", "696f0fd40772ad476ecf74ac", "555567088", "a-1", "1-2-3-4"):
+        assert guarded(text) == text

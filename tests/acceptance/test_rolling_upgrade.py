@@ -18,7 +18,8 @@ from worker.library import BadgeQueue
 from worker.queue import Queue
 from worker.sandbox import SandboxServer
 
-NEWER = [sys.executable, "-c", "from worker import job; job.SCHEMA = 2; from worker.cli import main; main()"]
+NEWER_CODE = "from worker import job; job.RECORD_VERSION = 2; from worker.cli import main; main()"
+NEWER = [sys.executable, "-c", NEWER_CODE]
 ROW = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
 
 
@@ -72,7 +73,7 @@ def test_an_older_program_does_not_start_on_newer_structures(
     env: dict[str, str], client: redis.Redis
 ) -> None:
     """Neither a worker, Celery's own command included, nor any that would write; the text says what to do."""
-    client.set(keys.SCHEMA, 2)
+    client.set(keys.STRUCTURES, 2)
     celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
     words = b"changed by a newer version of this program (schema 2, and this one knows 1)"
     assert words in badges("worker", env=env, expect=1).stderr
@@ -82,4 +83,4 @@ def test_an_older_program_does_not_start_on_newer_structures(
     with process(celery, env=env, log=log) as running:
         assert running.wait(20) == 1
     assert words in log.read_bytes()
-    assert client.keys() == [keys.SCHEMA]
+    assert client.keys() == [keys.STRUCTURES]

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
 from support import badges, badges_json, configured, environment, item, wait_for
 
-from worker import keys
+from worker import bars, keys
 from worker.connection import Connection
 from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete
 from worker.queue import Batch, Queue, Sent, new_id
-from worker.runs import Reports
+from worker.runs import Reports, RunProgress
+from worker.seats import Seats
 
 DATABASE = 6  # of the session's server: these tests disturb no others
 FOLLOW = [sys.executable, "-m", "worker.cli", "run", "follow", "spring"]
@@ -87,6 +90,49 @@ def test_when_a_run_is_done(client: redis.Redis) -> None:
     assert etas(client, slow)["one"] == 50  # two at once, two seconds each
 
 
+def test_cancelling(client: redis.Redis, env: dict[str, str]) -> None:
+    """It says how to take it back, safe to copy; and of a run that is over, that nothing waits."""
+    bring(client, "$(id)", 0, 3)
+    said = badges("run", "cancel", "$(id)", env=env).stdout.decode()
+    assert said == "3 cancelled; to take that back: badges dead replay --kind cancelled --run '$(id)'\n"
+    assert badges("run", "cancel", "$(id)", env=env).stdout == b"nothing of it waits any more\n"
+
+
+def test_what_holds_a_run_is_said(client: redis.Redis) -> None:
+    """With what to do about it, instead of a time to go that nobody would keep."""
+    bring(client, "spring", 0, 10)
+    seats, eu = Seats(queue=Queue(client)), configured(name="eu")
+    reports = Reports(client=client, orgs={"default": ORG, "eu": eu})
+    assert "start one: badges up" in str(reports.run("spring").held)
+    seats.offer_own("eu")
+    assert "start one: badges up" in str(reports.run("spring").held)
+    seats.offer("worker", 1)
+    assert reports.run("spring").held is None
+    Queue(client).pause("default", why="operator", reason="")
+    Queue(client).pause("eu", why="auth", reason="")
+    assert reports.run("spring").held == "paused (operator); go on: badges resume"
+    assert reports.held("eu") == "paused (auth); go on: badges resume --org eu"
+    assert "isn't configured" in str(Reports(client=client, orgs={}).run("spring").held)
+
+
+def test_the_time_to_go_is_that_of_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    """The org may go at a thousand a second, and goes at ten: that tells, without decimals."""
+    run = RunProgress("spring", "default", 1000, 1000, 0, 0, 0, 0, 0, 0, eta_s=1)
+
+    def snapshots() -> Iterator[RunProgress]:
+        for _ in range(3):
+            yield replace(run, queued=run.queued - 10, issued=run.issued + 10)
+            time.sleep(0.6)
+        yield replace(run, queued=990, issued=10)
+        yield replace(run, queued=985, issued=15)
+
+    bars.follow_jobs(snapshots())
+    said = capsys.readouterr().err
+    assert re.search(r"\d a (second|minute), (3|4|5) min \d+ s to go", said), said
+    bars.follow_jobs([replace(run, held="paused (operator); go on: badges resume")])
+    assert "badges resume" in capsys.readouterr().err
+
+
 def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
     """The newest come last; a terminal is shown the last few, and how many are left out; programs get all."""
     pipe = client.pipeline(transaction=False)
@@ -110,6 +156,7 @@ def test_the_run_goes_on_when_nobody_looks(
 ) -> None:
     """Following only reads: Ctrl-C, or a terminal that is closed, ends it, and nothing else."""
     bring(client, "spring", 0, 100)
+    Seats(queue=Queue(client)).offer("worker", 1)
     ours, theirs = pty.openpty()
     env |= {"COLUMNS": "150", "TERM": "xterm"}
     shown = b""
@@ -124,7 +171,7 @@ def test_the_run_goes_on_when_nobody_looks(
             if end == signal.SIGHUP:
                 os.close(ours)
             running.send_signal(end)
-            assert running.wait(20) == (0 if end == signal.SIGINT else 1)
+            assert running.wait(20) == (130 if end == signal.SIGINT else 1)
             while end == signal.SIGINT and b"the run goes on" not in shown:
                 shown += os.read(ours, 4096)
         finally:

@@ -130,7 +130,7 @@ def test_the_documented_request_gets_the_documented_answer(client: httpx.Client)
 
 def test_two_identical_items_are_two_badges(client: httpx.Client) -> None:
     """Nothing is idempotent, neither in one call nor in two; the ledger tells."""
-    rows = put(client, ITEM, ITEM).json() + put(client, ITEM).json()
+    rows = put(client, ITEM, ITEM).json() + put(client, ITEM | {"badgeMetaId": BADGE.upper()}).json()
     assert len({row["data"]["earnedBadgeId"] for row in rows}) == 3
     entry = {"badgeMetaId": BADGE, "customerId": CUSTOMER, "count": 3}
     assert ledger(client)["issued_more_than_once"] == [entry]
@@ -375,7 +375,7 @@ def test_latency_is_random_between_its_ends(start: Start) -> None:
 def test_the_read_endpoints_count_what_was_earned(client: httpx.Client) -> None:
     """Expired badges are earned but not active."""
     put(client, ITEM, ITEM | {"earnExpiresOn": 4102444800}, ITEM | {"badgeMetaId": OTHER})
-    path = f"/api_gateway/v1/badges/management/{CUSTOMER}/badge/{BADGE}"
+    path = f"/api_gateway/v1/badges/management/{CUSTOMER}/badge/{BADGE.upper()}"
     data = client.get(path, params={"includeStatistics": "true"}).json()["data"]
     assert (data["earnDetails"]["earnCount"], data["activeEarnedCount"]) == (2, 1)
     assert "earnDetails" not in client.get(path).json()["data"]

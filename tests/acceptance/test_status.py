@@ -138,7 +138,7 @@ def test_the_rate_of_limits_longer_and_shorter_than_a_minute(
 def test_a_gate_that_is_not_open(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:
     """Paused and why, the breaker, and an org that nobody has configured."""
     queue.pause("default", why="operator", reason="lunch")
-    client.hset(keys.key("eu", "gate"), mapping={"probing": 2})
+    client.hset(keys.key("eu", "gate"), mapping={"probing": 2, "why": "answer in doubt", "since": 1})
     queue.enqueue(Org(name="gone"), run="r", items=[item(1, org="gone")], call=new_id())
     said = {org["org"]: org for org in badges_json("status", env=env)}
     default, eu, gone = said["default"]["gate"], said["eu"]["gate"], said["gone"]
@@ -146,10 +146,22 @@ def test_a_gate_that_is_not_open(env: dict[str, str], queue: Queue, client: redi
     assert default["since"]
     assert not default["open"]
     assert (eu["state"], eu["breaker"], eu["open"]) == ("probing", "tripped", True)
+    assert (eu["why"], eu["since"][:4]) == ("answer in doubt", "1970")
     assert (gone["configured"], gone["queued"], gone["limit_per_minute"]) == (False, 1, None)
     table = badges("status", env=env | {"COLUMNS": "250"}).stdout.decode()
-    assert "paused operator lunch since" in table
+    assert "paused: operator, lunch; since" in table
+    assert "probing: answer in doubt; since" in table
     assert "not configured" in table
+
+
+def test_a_redis_that_is_full(env: dict[str, str], client: redis.Redis) -> None:
+    """The gate says nothing of it, so this does."""
+    assert b"full" not in badges("status", env=env).stdout
+    client.config_set("maxmemory", "1")
+    try:
+        assert b"Redis is full: nothing is accepted or sent" in badges("status", env=env).stdout
+    finally:
+        client.config_set("maxmemory", "0")
 
 
 def test_watching_as_json(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:

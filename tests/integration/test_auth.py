@@ -113,6 +113,11 @@ def age(client: redis.Redis, *, by_s: float) -> None:
     client.set(TOKEN, json.dumps(record | {n: record[n] - by_s for n in ("fetched_at", "expires_at")}))
 
 
+def token_says(sandbox: SandboxServer, body: str) -> None:
+    """Let the vendor answer so when it is asked for a token."""
+    sandbox.vendor.add_fault(Fault(fault="status", on="token", status=200, body=body))
+
+
 def end_all_tokens(sandbox: SandboxServer) -> None:
     """Let the vendor forget every token that it gave out."""
     sandbox.vendor.configure(SandboxSettings())
@@ -261,6 +266,66 @@ def test_a_short_lived_token_is_used_all_the_same(auth: Authenticator, sandbox: 
     org = oauth_org(sandbox)
     assert len({got(auth, org).token_id for _ in range(5)}) == 1
     assert tokens_fetched(sandbox) == 1
+
+
+@pytest.mark.parametrize(
+    ("ttl", "lives_s"),
+    [
+        ("null", 300),
+        ("3600", 3600),
+        ("1e999", 300),
+        ("NaN", 300),
+        ("9" * 400, 300),
+        ("1e300", 300),
+        ("1e9", 86_400),
+        ("-5", 1),
+        ('"soon"', 300),
+    ],
+)
+def test_whatever_life_the_vendor_states_the_token_is_of_use(
+    auth: Authenticator, client: redis.Redis, sandbox: SandboxServer, ttl: str, lives_s: int
+) -> None:
+    """No number of its raises, has a token kept for ever, or one fetched for every call."""
+    org = oauth_org(sandbox)
+    token_says(sandbox, f'{{"data": {{"accessToken": "t", "ttlSeconds": {ttl}}}, "errors": null}}')
+    assert got(auth, org).headers == {TOKEN_HEADER: "t"}
+    assert lives_s * 1000 - 900 < client.pttl(TOKEN) <= lives_s * 1000
+
+
+@pytest.mark.parametrize(
+    "token", ['""', "7", '{"a": 1}', '"a b"', '"a\\n"', '"\\ud800"', '"%s"' % ("a" * 8193)]
+)
+def test_a_token_that_fits_no_header_is_none(
+    auth: Authenticator, client: redis.Redis, sandbox: SandboxServer, org: Org, token: str
+) -> None:
+    """It is not kept, so that the next call asks again; nor does it pause the org."""
+    token_says(sandbox, f'{{"data": {{"accessToken": {token}, "ttlSeconds": 300}}, "errors": null}}')
+    failed = auth.credentials(org)
+    assert isinstance(failed, AuthFailed)
+    assert not failed.lasting
+    assert not client.exists(TOKEN)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['"%s"' % ("A" * 20_000), json.dumps({"key": KEY, "secret": SECRET}), f'"{SECRET}"', '"\\ud800"'],
+    ids=["long", "echo of all", "echo", "surrogate"],
+)
+def test_a_code_that_is_none_is_not_shown(
+    auth: Authenticator, sandbox: SandboxServer, org: Org, code: str
+) -> None:
+    """What goes into the log, the gate and the status is short, can be written, and shows no secret."""
+    token_says(sandbox, f'{{"data": null, "errors": [{{"code": {code}, "message": "{SECRET}"}}]}}')
+    failed = auth.credentials(org)
+    assert isinstance(failed, AuthFailed)
+    assert len(failed.reason.encode()) < 100
+    assert not any(secret in failed.reason for secret in (KEY, SECRET))
+
+
+def test_a_reason_to_pause_is_short_and_can_be_written(queue: Queue, client: redis.Redis) -> None:
+    """Whatever is said in it."""
+    assert queue.pause("default", why="auth", reason="\ud800" + "é" * 20_000)
+    assert client.hget(keys.key("default", "gate"), "reason") == " " + "é" * 99
 
 
 # -- refused

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import redis
 from support import configured, item
 
@@ -39,6 +41,20 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     assert (run.issued, run.dead, run.open, run.dead_kinds) == (2, 5, 0, {"cancelled": 5})
     assert client.zcard(keys.key("default", "dead", DeadKind.CANCELLED)) == 5
     assert client.zcard(keys.key("default", "retry")) == 0
+
+
+def test_what_was_cancelled_counts_as_queued_no_more(queue: Queue, client: redis.Redis) -> None:
+    """Of a paused org as well, where nobody takes anything out: its first run, and its last."""
+    queue.pause("default", why="operator", reason="a wrong file")
+    numbers = count()
+    for run, jobs in (("first", [1000, 1000, 980]), ("kept", [20]), ("last", [1000, 1000, 980])):
+        for chunk in jobs:
+            items = [item(next(numbers)) for _ in range(chunk)]
+            queue.enqueue(ORG, run=run, items=items, call=new_id())
+    reports = Reports(client=client, orgs={"default": ORG})
+    for run, left in (("first", 3000), ("last", 20)):
+        cancel(queue, "default", reports.ids("default", run), action="", on_progress=lambda _: None)
+        assert client.llen(keys.key("default", "queue")) == left
 
 
 def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -> None:

@@ -6,13 +6,16 @@ import contextlib
 import gc
 import gzip
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -29,6 +32,9 @@ JOBS = [Job(f"job{n}", badge(n)) for n in range(3)]
 SECRET = "c2VjcmV0OnBhc3N3b3Jk"
 HEADERS = {"Authorization": f"Basic {SECRET}"}
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+PACKED = gzip.compress(b"[]")
+STALE = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 SLACK_S = 0.5  # two busy cores
 
@@ -62,6 +68,13 @@ class Connected:
         """Send."""
         self.socket.sendall(data)
 
+    def send_together(self, *pieces: bytes) -> None:
+        """Send several writes, each a TLS record if it is one, in the same packet."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        for piece in pieces:
+            self.send(piece)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
     def drip(self, data: bytes) -> None:
         """Send a byte every 0.3 s, as long as the client takes them and the test lasts."""
         for n in range(len(data)):
@@ -77,8 +90,9 @@ class Connected:
 class RawServer:
     """A server on loopback whose every byte the test chooses; ``serve`` handles one connection."""
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: Serve, *, tls: ssl.SSLContext | None = None) -> None:
         self._serve = serve
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self.requests: list[bytes] = []
@@ -116,8 +130,13 @@ class RawServer:
 
     def _one(self, its: socket.socket) -> None:
         its.settimeout(8)
+        its.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent has arrived
         with its, contextlib.suppress(OSError):
-            self._serve(Connected(its, self))
+            if self._tls is None:
+                self._serve(Connected(its, self))
+            else:
+                with self._tls.wrap_socket(its, server_side=True) as wrapped:
+                    self._serve(Connected(wrapped, self))
 
 
 def answering(*pieces: bytes) -> Serve:
@@ -147,6 +166,26 @@ def vendor_client() -> Iterator[VendorClient]:
     made = VendorClient()
     yield made
     made.close()
+
+
+@pytest.fixture(params=["http", "https"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """With TLS and without; a fixture comes before the client, which reads what it trusts when it is made."""
+    return str(request.param)
+
+
+@pytest.fixture
+def tls(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext | None:
+    """The server's side of it, trusted by clients that are made from now on."""
+    if scheme == "http":
+        return None
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
+    files = ["-keyout", "key.pem", "-out", "cert.pem", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command.split(), *files], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context
 
 
 def org_at(address: str, *, timeout_s: float = 5, scheme: str = "http") -> Org:
@@ -229,12 +268,74 @@ def test_cookies_are_not_sent_back(vendor_client: VendorClient) -> None:
     assert not any(b"cookie" in request.lower() for request in server.requests)
 
 
-def test_connections_are_used_again(vendor_client: VendorClient) -> None:
-    """Calls that follow each other share one connection."""
-    with RawServer(keeping()) as server:
+def test_connections_are_used_again(
+    tls: ssl.SSLContext | None, scheme: str, vendor_client: VendorClient
+) -> None:
+    """Calls that follow each other share one; if not, the names that ``client.py`` looks at have changed."""
+    with RawServer(keeping(), tls=tls) as server:
         for _ in range(5):
-            assert isinstance(put(vendor_client, org_at(server.address)), Reply)
+            assert isinstance(put(vendor_client, org_at(server.address, scheme=scheme)), Reply)
         assert (server.connections, len(server.requests)) == (1, 5)
+        vendor_client.close()
+
+
+@pytest.mark.parametrize("behind", [STALE % 0, STALE[:20], b"\r\n"], ids=["answer", "part of one", "blanks"])
+def test_what_comes_behind_an_answer_never_answers_the_next_call(
+    tls: ssl.SSLContext | None, scheme: str, vendor_client: VendorClient, behind: bytes
+) -> None:
+    """Taken for a 429, it would have the next batch sent, and issued, twice."""
+
+    def serve(connected: Connected) -> None:
+        while connected.read():
+            connected.send_together(OK, behind)
+
+    with RawServer(serve, tls=tls) as server:
+        org = org_at(server.address, scheme=scheme)
+        assert [put(vendor_client, org) for _ in range(3)] == [Reply(200, b"[]", {})] * 3
+        assert (server.connections, len(server.requests)) == (3, 3)
+        vendor_client.close()
+
+
+def test_nor_does_what_was_received_and_not_read(
+    tls: ssl.SSLContext | None, scheme: str, vendor_client: VendorClient
+) -> None:
+    """64 KiB are read at a time, but more is received: without TLS the answer ends there, with it before."""
+    length = 55_000 if tls else 65_536 - 42
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, b" " * length)
+
+    def serve(connected: Connected) -> None:
+        while connected.read():
+            vendor_client._loop.call_soon_threadsafe(time.sleep, 0.2)  # noqa: SLF001 - what comes piles up
+            time.sleep(0.05)
+            connected.send_together(answer, STALE % 16_000 + b" " * 16_000)
+
+    with RawServer(serve, tls=tls) as server:
+        org = org_at(server.address, scheme=scheme)
+        answers = [put(vendor_client, org) for _ in range(2)]
+        vendor_client.close()
+    assert [answer.status for answer in answers if isinstance(answer, Reply)] == [200, 200]
+
+
+def test_nor_does_what_comes_while_the_connection_is_idle(
+    tls: ssl.SSLContext | None, scheme: str, vendor_client: VendorClient
+) -> None:
+    """A vendor may say 408 before it hangs up; that is no answer to what is sent afterwards."""
+    idle, said = threading.Event(), threading.Event()
+
+    def serve(connected: Connected) -> None:
+        while connected.read():
+            connected.send(OK)
+            idle.wait(5)
+            connected.send(STALE % 0)
+            said.set()
+
+    with RawServer(serve, tls=tls) as server:
+        org = org_at(server.address, scheme=scheme)
+        assert put(vendor_client, org) == Reply(200, b"[]", {})
+        idle.set()
+        assert said.wait(5)
+        assert put(vendor_client, org) == Reply(200, b"[]", {})
+        assert server.connections == 2
         vendor_client.close()
 
 
@@ -378,7 +479,11 @@ def _half_a_body(connected: Connected) -> None:
         answering(b"\x00\x01\x02 this is no HTTP\r\n\r\n"),
         answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n[]"),
         answering(b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 200_000 + b"\r\n\r\n"),
-        answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"),
+        answering(GZIP % (7, b"no gzip")),
+        answering(GZIP % (10, PACKED[:10])),
+        answering(GZIP % (len(PACKED) - 8, PACKED[:-8])),
+        answering(GZIP % (2 * len(PACKED), 2 * PACKED)),
+        answering(OK.replace(b"OK\r\n", b"OK\r\nContent-Encoding: br\r\n")),
     ],
     ids=[
         "reset",
@@ -390,6 +495,10 @@ def _half_a_body(connected: Connected) -> None:
         "two lengths",
         "huge header",
         "bad gzip",
+        "cut gzip",
+        "gzip without trailer",
+        "gzip twice",
+        "unasked coding",
     ],
 )
 def test_an_answer_that_cant_be_read_is_in_doubt(vendor_client: VendorClient, serve: Serve) -> None:
@@ -472,6 +581,41 @@ def test_an_answer_that_is_too_large_is_refused(vendor_client: VendorClient, ser
     assert most < 8 * ANSWER_MAX_BYTES
 
 
+@pytest.mark.parametrize("header", ["gzip, gzip", "gzip\r\nContent-Encoding: gzip"])
+def test_an_answer_packed_twice_is_not_unpacked(vendor_client: VendorClient, header: str) -> None:
+    """A few hundred bytes would become any number of them in one step."""
+    packed = gzip.compress(gzip.compress(bytes(100_000_000), 1))
+    answer = (GZIP % (len(packed), packed)).replace(b"gzip", header.encode(), 1)
+    tracemalloc.start()
+    try:
+        doubt = no_reply(put_to(vendor_client, answering(answer)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (doubt.sent, doubt.code) == (True, "coding")
+    assert most < ANSWER_MAX_BYTES
+
+
+def test_no_body_needs_no_unpacking(vendor_client: VendorClient) -> None:
+    """A status that comes without one is as certain as ever."""
+    throttled = b"HTTP/1.1 429 Slow\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
+    assert put_to(vendor_client, answering(throttled)) == Reply(429, b"", {})
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK\r\n%b", b"%b", CHUNKED[:-2] + b"\r\n%b"])
+def test_a_reason_is_short_and_quotes_nothing_that_came(vendor_client: VendorClient, line: bytes) -> None:
+    """A vendor that can't be read may send our own header back."""
+
+    def serve(connected: Connected) -> None:
+        echoed = connected.read().replace(b"\r\n", b" ").replace(b":", b"")
+        connected.send(line % (b"\x1b[31m " + echoed + b"A" * 50_000) + b"\r\n\r\n")
+
+    doubt = no_reply(put_to(vendor_client, serve))
+    assert doubt.sent
+    assert len(doubt.reason) <= 200
+    assert "AAA" not in doubt.reason
+
+
 def test_a_large_answer_within_the_bound_is_taken(vendor_client: VendorClient) -> None:
     """A thousand rows with long messages are no attack; packed or not."""
     body = b"[" + b'"a",' * 500_000 + b'"a"]'
@@ -485,17 +629,24 @@ def test_a_large_answer_within_the_bound_is_taken(vendor_client: VendorClient) -
     assert plain == zipped == Reply(200, body, {})
 
 
-def test_a_refused_answer_leaves_nothing_behind(vendor_client: VendorClient) -> None:
+def _half_packed_and_more(connected: Connected) -> None:
+    connected.read()
+    connected.send(GZIP % (10, PACKED[:10]) + STALE % 0)
+    connected.read()
+
+
+@pytest.mark.parametrize(("first", "code"), [(_endless, "too_long"), (_half_packed_and_more, "coding")])
+def test_a_refused_answer_leaves_nothing_behind(vendor_client: VendorClient, first: Serve, code: str) -> None:
     """The connection with the rest of it isn't used again."""
-    serves: list[Serve] = [_endless, keeping()]
+    serves: list[Serve] = [first, keeping()]
 
     def serve(connected: Connected) -> None:
         serves.pop(0)(connected)
 
     with RawServer(serve) as server:
         org = org_at(server.address)
-        assert no_reply(put(vendor_client, org)).code == "too_long"
-        assert isinstance(put(vendor_client, org), Reply)
+        assert no_reply(put(vendor_client, org)).code == code
+        assert put(vendor_client, org) == Reply(200, b"[]", {})
         vendor_client.close()
     assert server.connections == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,7 @@ def opened(redis_url: str, broker_url: str | None = None) -> Connection:
         (f"rediss://host/0?{TLS}", f"rediss://host/0?{TLS}"),
         # kombu would take any certificate if nothing were said.
         ("rediss://host/0", "rediss://host/0?ssl_cert_reqs=required"),
+        ("unix:///run/s", "redis+socket:///run/s"),
         (
             "redis+sentinel://u:p%40@a,b:27000/main/4",
             "sentinel://u:p%40@a:26379/4;sentinel://u:p%40@b:27000/4",
@@ -77,6 +79,7 @@ def test_sentinels_are_asked_in_the_same_way_by_store_and_broker(scheme: str) ->
         ("redis+sentinel:///main", "names no hosts"),
         ("redis+cluster://", "names no hosts"),
         ("redis+cluster://:secret@host:x", "can't be read"),
+        *((f"redis://:12{sign}secret@host", "REDIS_URL can't be read.*%2F for /") for sign in "/?#[\uff1a"),
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_at_start(url: str, words: str) -> None:
@@ -84,6 +87,37 @@ def test_a_url_that_cannot_be_read_is_refused_at_start(url: str, words: str) -> 
     with pytest.raises(ConfigError, match=words) as refused:
         opened(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+@pytest.mark.parametrize("sign", "/?#[\uff1a")
+def test_so_is_a_brokers(scheme: str, sign: str) -> None:
+    """Before Celery or kombu read it, who would quote a part of the password."""
+    with pytest.raises(ConfigError, match="BROKER_URL can't be read") as refused:
+        opened("redis://host", f"{scheme}://:secret{sign}other@host")
+    assert not re.search("secret|other", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:p@p:p@host:1/2",
+        "amqp://u:p@a//;amqp://u:p@b//",
+        "sentinel://:p@a:26379;sentinel://:p@b:26379/0",
+        "redis+socket:///run/a@b.sock",
+        "sqs://",
+    ],
+)
+def test_whatever_celery_takes_is_a_broker(url: str) -> None:
+    """Several among them, with semicolons between."""
+    assert opened("redis://host", url).broker_url == url
+
+
+def test_what_redis_refuses_is_not_called_out_of_reach(client: redis.Redis) -> None:
+    """So that nobody looks for a fault of the network."""
+    client.set("a", 1)
+    with pytest.raises(StoreError, match="Redis refused a push: WRONGTYPE"), store.reaching("a push"):
+        client.lpush("a", 1)
 
 
 def test_a_cluster_is_no_broker() -> None:

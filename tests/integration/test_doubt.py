@@ -286,10 +286,11 @@ def test_every_look_is_paid_from_the_limit(bench: Bench) -> None:
         {"fault": "status", "status": 200, "body": "<html>"},
         {"fault": "status", "status": 200, "body": '{"data":{"earnDetails":{}},"errors":null}'},
         {"fault": "status", "status": 200, "body": '{"data":{"earnDetails":{"earnCount":0}},"errors":[1]}'},
+        {"fault": "status", "status": 200, "body": '{"data":{"earnDetails":{"earnCount":1e999}}}'},
         {"fault": "status", "status": 404, "body": '{"data":{"earnDetails":{"earnCount":0}}}'},
         {"fault": "delay", "seconds": 2},
     ],
-    ids=["500", "html", "no-count", "errors", "404", "timeout"],
+    ids=["500", "html", "no-count", "errors", "endless", "404", "timeout"],
 )
 @pytest.mark.parametrize("look", ["first", "witness", "second"])
 def test_a_look_that_fails_concludes_nothing(bench: Bench, look: str, fault: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from kombu import Connection
+from kombu import Connection as Broker
 
-from worker import embedded
-from worker.embedded import EmbeddedServer, broker_url
+from worker import embedded, valkey
+from worker.config import Settings
+from worker.connection import Connection
+from worker.embedded import EmbeddedServer
 from worker.errors import EmbeddedServerError
 
 pytestmark = pytest.mark.timeout(60)
@@ -394,16 +396,14 @@ def test_redis_py_and_celery_understand_the_urls(
     odd = sockets / "o d%d"
     odd.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(odd))
-    with EmbeddedServer(data_dir=home) as server:
-        assert do(server.url, "PING")
-        with Connection(broker_url(server.url)) as connection:
-            queue = connection.SimpleQueue("q")
+    with Connection.open(Settings(data_dir=home)) as opened:
+        assert do(opened.url, "PING")
+        with Broker(opened.broker_url) as broker:
+            queue = broker.SimpleQueue("q")
             queue.put("hello")
             queue.close()
-        assert do(server.url, "LLEN", "q") == 1
+        assert do(opened.url, "LLEN", "q") == 1
     odd.rmdir()
-    assert broker_url("unix:///run/s?db=3") == "redis+socket:///run/s?virtual_host=3"
-    assert broker_url("redis://host/1") == "redis://host/1"
 
 
 def test_users_with_other_surroundings_find_the_server(
@@ -479,6 +479,7 @@ def test_a_server_that_hangs_is_reported_and_ended(home: Path, monkeypatch: pyte
     """A second user is told so; the last one ends it by force."""
     monkeypatch.setattr(embedded, "START_LIMIT_S", 0.1)
     monkeypatch.setattr(embedded, "END_LIMIT_S", 0.2)
+    monkeypatch.setattr(valkey, "ANSWER_LIMIT_S", 0.2)
     with EmbeddedServer(data_dir=home):
         pid = server_pid(home)
         os.kill(pid, signal.SIGSTOP)
@@ -488,8 +489,13 @@ def test_a_server_that_hangs_is_reported_and_ended(home: Path, monkeypatch: pyte
     eventually(lambda: not is_running(pid))
 
 
-def test_loading_is_waited_for_but_not_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server with more data than patience allows goes on loading, so that the next try finds it further."""
+def test_loading_is_waited_for_but_not_for_ever(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server with more data than patience allows goes on loading, so that the next try finds it further.
+
+    Whoever waits at a terminal is told why.
+    """
     with EmbeddedServer(data_dir=home) as server:
         do(server.url, "SET", "a", "1")
     with next(home.rglob("*.incr.aof")).open("ab") as log:
@@ -499,7 +505,11 @@ def test_loading_is_waited_for_but_not_for_ever(home: Path, monkeypatch: pytest.
         with pytest.raises(EmbeddedServerError, match=r"on by itself.*LOADING"):
             EmbeddedServer(data_dir=home).start()
     pid = server_pid(home)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(embedded, "SILENT_S", 0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with EmbeddedServer(data_dir=home) as server:
+        assert capsys.readouterr().err == f"starting the server: reading what {home} holds\n"
         assert server_pid(home) == pid
         assert do(server.url, "GET", "n") == "1500000"
 
@@ -528,7 +538,7 @@ def test_a_server_that_fails_to_start_is_quoted(
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho out of cheese\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(embedded, "_binary", lambda: broken)
+    monkeypatch.setattr(valkey, "binary", lambda: broken)
     with pytest.raises(EmbeddedServerError, match=r"(?s)ended at once.*out of cheese"):
         EmbeddedServer(data_dir=home).start()
 
@@ -559,10 +569,43 @@ def test_a_directory_without_permission_is_a_clear_error(home: Path, monkeypatch
         EmbeddedServer(data_dir=home).start()
 
 
-@pytest.mark.parametrize("fault", ["mode", "owner", "link"])
-def test_a_foreign_socket_directory_is_refused(
-    home: Path, sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
+@pytest.mark.parametrize("fault", ["0777", "0770", "owner"])
+def test_a_foreign_data_directory_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """One that others own or may write to: nothing is written there, nor to what a link of theirs names."""
+    home.mkdir()
+    mine = home.with_name("mine")
+    mine.write_text("kept")
+    (home / "server.lock").symlink_to(mine)
+    if fault == "owner":
+        us = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+    else:
+        home.chmod(int(fault, 8))
+    with pytest.raises(EmbeddedServerError, match=r"not a directory of our own alone.*BADGES_DATA_DIR"):
+        EmbeddedServer(data_dir=home).start()
+    assert mine.read_text() == "kept"
+    assert list(home.iterdir()) == [home / "server.lock"]
+    monkeypatch.undo()
+    home.chmod(0o755)
+    with pytest.raises(EmbeddedServerError, match=r"symbolic links.*BADGES_DATA_DIR"):
+        EmbeddedServer(data_dir=home).start()
+    assert mine.read_text() == "kept"
+
+
+def test_what_is_in_the_data_directory_is_ours_to_read(home: Path) -> None:
+    """Whatever others' rights are by default."""
+    home.mkdir(mode=0o755)
+    umask = os.umask(0)
+    try:
+        with EmbeddedServer(data_dir=home) as server:
+            do(server.url, "SET", "a", "1")
+            assert not [path for path in home.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    finally:
+        os.umask(umask)
+
+
+@pytest.mark.parametrize("fault", ["mode", "link"])
+def test_a_foreign_socket_directory_is_refused(home: Path, sockets: Path, tmp_path: Path, fault: str) -> None:
     """Nobody who prepared the directory gets to read the jobs."""
     with EmbeddedServer(data_dir=home) as server:
         directory = server.socket_path.parent
@@ -572,10 +615,7 @@ def test_a_foreign_socket_directory_is_refused(
         directory.mkdir(mode=0o700)
     if fault == "mode":
         directory.chmod(0o750)
-    if fault == "owner":
-        us = os.geteuid()
-        monkeypatch.setattr(os, "geteuid", lambda: us + 1)
-    with pytest.raises(EmbeddedServerError, match=r"not a directory of our own with mode 0700.*TMPDIR"):
+    with pytest.raises(EmbeddedServerError, match=r"not a directory of our own alone.*TMPDIR"):
         EmbeddedServer(data_dir=home).start()
     assert directory.exists()
     assert not is_locked(home / "users.lock")

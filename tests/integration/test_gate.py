@@ -6,12 +6,14 @@ import pytest
 import redis
 from support import configured, item, wait_for
 
-from worker import keys
+from worker import audit, keys
+from worker.errors import NoRoom
 from worker.job import DeadKind
 from worker.org import Org
 from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, PutBack, Settlement
-from worker.queue import Batch, Queue, Sent, Settled, Wait, new_id
+from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.seats import Seats
 from worker.wire import GUARD, HORIZON_US
 
 ORG = configured(batch_size=8, max_in_flight=3)
@@ -184,7 +186,7 @@ def test_what_a_person_must_mend_pauses_the_org(
     """The jobs stay queued, the reason is kept in words, and nothing starts until it is resumed."""
     batch = claimed(queue)
     done = answer(queue, batch, signal)
-    assert (done.queued, done.look_at_ms) == (8, -1)
+    assert (done.queued, done.look_at_ms, done.paused) == (8, -1, why)
     assert gate(client)["paused"] == why
     assert gate(client)["reason"] == f"the vendor said {signal}"
     assert waits(queue) == Wait("paused", -1)
@@ -204,7 +206,7 @@ def test_a_pause_keeps_its_first_reason(queue: Queue, client: redis.Redis) -> No
     batch = claimed(queue)
     assert queue.pause("default", why="operator", reason="a bad file")
     assert not queue.pause("default", why="auth", reason="another")
-    answer(queue, batch, Signal.UNAUTHORIZED)
+    assert not answer(queue, batch, Signal.UNAUTHORIZED).paused
     assert (gate(client)["paused"], gate(client)["reason"]) == ("operator", "a bad file")
 
 
@@ -218,20 +220,52 @@ def test_a_pause_lets_what_is_in_flight_end(queue: Queue, client: redis.Redis) -
 
 
 def test_resume_forgets_what_closed_the_org_but_not_what_was_sent(queue: Queue, client: redis.Redis) -> None:
-    """Breaker, Retry-After and token are forgotten; the limit and the learned batch size hold on."""
+    """Retry-After and token are forgotten; breaker, limit and the learned batch size hold on."""
     org = configured(batch_size=8, rate_limit="1/minute", max_in_flight=3)
     answer(queue, claimed(queue, org), Signal.TOO_LARGE, org=org)
     client.set(keys.key("default", "token"), "{}")
     client.hset(GATE, mapping={"closed_until": 4e12, "why": "throttled", "probing": 3, "failures": 9})
     queue.pause("default", why="auth", reason="tests")
     before = gate(client)
-    assert queue.resume(org)
-    assert not queue.resume(org)
+    assert [queue.resume(org) for _ in range(2)] == ["paused", "probing"]
     kept = {"n", "items", "carried", "first", "last", "due", "size", "clock", "offset"}
-    kept |= {"batch_size", "batch_size_until"}
+    kept |= {"batch_size", "batch_size_until", "why", "probing", "failures"}
     assert gate(client) == {name: before[name] for name in kept}
     assert not client.exists(keys.key("default", "token"))
     assert waits(queue, org).why == "rate"
+
+
+@pytest.mark.parametrize("signal", [Signal.IN_DOUBT, Signal.UNAVAILABLE, Signal.THROTTLED])
+@pytest.mark.parametrize("paused", [False, True])
+def test_resume_in_an_outage_tries_one_job(
+    queue: Queue, client: redis.Redis, signal: Signal, *, paused: bool
+) -> None:
+    """Whoever is impatient doesn't put whole batches in doubt: a success comes first, as ever."""
+    answer(queue, claimed(queue), signal, retry_after_s=40)
+    if paused:
+        queue.pause("default", why="operator", reason="tests")
+    assert queue.resume(ORG) == ("paused" if paused else "closed")
+    assert not paused or gate(client)["probing"]
+    probe = claimed(queue)
+    assert (len(probe.jobs), waits(queue).why) == (1, "in flight")
+    answer(queue, probe, Signal.OK, each=DONE)
+    assert len(claimed(queue).jobs) == 8
+    assert queue.resume(ORG) == ""
+
+
+def test_trouble_is_dated_from_its_first_failure(queue: Queue, client: redis.Redis) -> None:
+    """Until a success: the probes that fail don't make it younger, and what is next begins anew."""
+    answer(queue, claimed(queue), Signal.IN_DOUBT)
+    client.hset(GATE, "since", 1000)
+    for _ in range(3):
+        client.hdel(GATE, "closed_until")
+        answer(queue, claimed(queue), Signal.IN_DOUBT)
+        assert gate(client)["since"] == "1000"
+    client.hdel(GATE, "closed_until")
+    answer(queue, claimed(queue), Signal.OK, each=DONE)
+    assert "since" not in gate(client)
+    answer(queue, claimed(queue), Signal.THROTTLED)
+    assert int(gate(client)["since"]) > 1000
 
 
 def test_resume_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
@@ -240,6 +274,25 @@ def test_resume_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
     client.delete(keys.WAKE)
     queue.resume(ORG)
     assert client.zscore(keys.WAKE, "default") is not None
+
+
+def test_a_full_server_can_still_be_operated(queue: Queue, client: redis.Redis) -> None:
+    """Who is alive says so, and what a person does about the trouble needs no memory to speak of."""
+    dead = Item("dead", "1", [*item(300).fields, "o", "812"], kind="rejected")
+    queue.enqueue(ORG, run=RUN, items=[dead], call="dead")
+    client.config_set("maxmemory", "1")
+    try:
+        Seats(queue=queue).offer("worker", 4)
+        Seats(queue=queue).offer_own("default")
+        audit.begin(queue, "default", "pause-1", by="me")
+        assert queue.pause("default", why="operator", reason="full")
+        assert queue.resume(ORG) == "paused"
+        assert queue.discard("default", ["dead"], keep_ms=60_000, call="c") == 1
+        with pytest.raises(NoRoom):
+            queue.claim(ORG, new_id())
+    finally:
+        client.config_set("maxmemory", "0")
+    assert Seats(queue=queue).served() == ({"default"}, True)
 
 
 # -- too large

@@ -11,7 +11,7 @@ import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 import redis
@@ -89,6 +89,11 @@ def most_used(sends: list[tuple[float, int]], limit: Limit, *, since: float = 0)
     return most
 
 
+def slot_s(client: redis.Redis, batch: Batch) -> float:
+    """Return when a batch is sent, by the org's clock."""
+    return int(client.lindex(keys.key("default", "batch", batch.id), 0) or 0) / 1e6
+
+
 def send_for(
     queue: Queue, client: redis.Redis, time: Time, org: Org, seconds: float
 ) -> list[tuple[float, int]]:
@@ -99,8 +104,7 @@ def send_for(
         top_up(queue, client, org, serial)
         match queue.claim(org, new_id()):
             case Batch() as batch:
-                slot = client.lindex(keys.key("default", "batch", batch.id), 0)
-                sends.append((int(slot or 0) / 1e6, len(batch.jobs)))
+                sends.append((slot_s(client, batch), len(batch.jobs)))
                 done = [Complete(Issued("earned"))] * len(batch.jobs)
                 queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("201", 1))
             case Wait() as wait:
@@ -211,6 +215,55 @@ def test_a_step_is_noticed_once_for_all_processes(queue: Queue, client: redis.Re
     for other in [queue, *others]:
         other.claim(org, new_id())
     assert abs(int(client.hget(GATE, "offset") or 0)) < 2_000_000
+
+
+# -- sending late
+
+
+def test_a_worker_that_was_suspended_for_a_minute_holds_nobody_up(
+    queue: Queue, client: redis.Redis, time: Time
+) -> None:
+    """Its send counts from when it leaves, and the org goes on at its pace, within the limit."""
+    org = configured(rate_limit="300/minute", batch_size=1)
+    queue.enqueue(org, run=RUN, items=[item(n) for n in range(2000)], call="fixture")
+    suspended = queue.claim(org, new_id())
+    assert isinstance(suspended, Batch)
+    sends = send_for(queue, client, time, org, 60)
+    assert 290 < len(sends) < 300
+    assert queue.retime(org, suspended)
+    sends.append((slot_s(client, suspended), 1))
+    assert abs(sends[-1][0] - time.now()) < 0.5
+    sends += send_for(queue, client, time, org, 70)
+    assert max(later - one for (one, _), (later, _) in pairwise(sorted(sends))) < 1
+    assert most_used(sends, org.limits[0]) <= 300
+
+
+@pytest.mark.parametrize("rate_limit", ["20/minute", "20/minute,items:70/minute"])
+def test_whoever_sends_late_no_window_holds_more(
+    queue: Queue, client: redis.Redis, time: Time, rate_limit: str
+) -> None:
+    """Many batches, each as late as may be, once or more: what counts is when each has left."""
+    rnd = random.Random(rate_limit)
+    org = configured(rate_limit=rate_limit, batch_size=5)
+    held: dict[str, Batch] = {}
+    sent: dict[str, tuple[float, int]] = {}
+    end, serial = time.now() + 400, count()
+    while time.now() < end:
+        top_up(queue, client, org, serial)
+        claim = queue.claim(org, new_id())
+        if isinstance(claim, Batch):
+            held[claim.id] = claim
+            sent[claim.id] = (slot_s(client, claim), len(claim.jobs))
+        else:
+            time.advance(min(time.until(claim), time.now() + rnd.uniform(0, 4)))
+        for batch in rnd.sample(sorted(held), rnd.randint(0, len(held)) if rnd.random() < 0.2 else 0):
+            if queue.retime(org, held[batch]):
+                sent[batch] = (slot_s(client, held[batch]), len(held[batch].jobs))
+                assert abs(sent[batch][0] - time.now()) < 0.5
+            if rnd.random() < 0.5:
+                queue.release(org, batch, held.pop(batch).jobs)
+    for limit in org.limits:
+        assert most_used(list(sent.values()), limit) <= limit.count, limit
 
 
 # -- a vendor that allows less than what is configured

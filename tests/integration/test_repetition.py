@@ -117,7 +117,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "hint: seen": lambda q, _: q.hint("default", 4_000_000_000_000, seen=_hint(q)),
 }
 # These say otherwise in their headers: what was taken comes up again, the later time of a send counts.
-TIMED = {"take_due", "take_check", "retime"}
+TIMED = {"take_due", "take_check", "retime", "offer"}
 
 
 def _without_time(batch: Any) -> Any:

@@ -142,7 +142,7 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     assert progress(client, "mended").states() == [1, 0, 0, 0, 0]
     assert progress(client, "mended").started_at is not None
     assert client.lrange(keys.key("default", "jobs", "mended"), 0, -1) == [new]
-    assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == "D"
+    assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == "R"
 
 
 def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redis.Redis) -> None:

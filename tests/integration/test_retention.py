@@ -105,7 +105,7 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
     (row,) = reports(client).results(run="spring")
     assert (row["state"], row["error"]["kind"]) == ("dead", kind)
     assert reports(client).run("spring").dead_kinds == {kind: 1}
-    assert bring(queue, 1, run="again") == "D"
+    assert bring(queue, 1, run="again") == ("Q" if kind == "in_doubt" else "D")
 
     match acts:
         case "replay":

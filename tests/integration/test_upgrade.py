@@ -54,7 +54,7 @@ def bring_forward(client: redis.Redis, index: str) -> None:
 def newer(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
     """The same queue, as a newer program has it."""
     with monkeypatch.context() as patch:
-        patch.setattr(job, "SCHEMA", 2)
+        patch.setattr(job, "RECORD_VERSION", 2)
         return Queue(client)
 
 
@@ -157,9 +157,9 @@ def test_structures_of_a_newer_program_are_refused(
     queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is written; the newer program itself goes on."""
-    client.set(keys.SCHEMA, 2)
+    client.set(keys.STRUCTURES, 2)
     with pytest.raises(NewerStore, match="schema 2, and this one knows 1"):
         queue.enqueue(ORG, run="r", items=[item(0)], call="c")
-    assert client.keys() == [keys.SCHEMA]
-    monkeypatch.setattr(store, "SCHEMA", 2)
+    assert client.keys() == [keys.STRUCTURES]
+    monkeypatch.setattr(store, "STRUCTURES_VERSION", 2)
     assert queue.enqueue(ORG, run="r", items=[item(0)], call="c") == "a"

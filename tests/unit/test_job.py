@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 
 from worker.badge import BadgeIssue
 from worker.job import (
-    FIELDS,
-    TERMINAL,
     VALUE_BYTES,
-    DeadKind,
     State,
-    badge_fields,
-    badge_of,
     content_hash,
     iso_time,
     result_row,
@@ -80,30 +75,7 @@ def test_a_text_that_a_script_wrote_is_read(written: str) -> None:
     assert text_of(record, "m") == written
 
 
-# -- states and names
-
-
-def test_states_are_one_letter_and_have_a_word() -> None:
-    """A record holds a letter, people read a word; two states are final."""
-    words = {"q": "queued", "s": "sending", "r": "retrying", "i": "issued", "d": "dead"}
-    assert {state.value: state.word for state in State} == words
-    assert {state.word for state in TERMINAL} == {"issued", "dead"}
-    assert [kind.value for kind in DeadKind] == ["rejected", "exhausted", "invalid", "in_doubt", "cancelled"]
-
-
-def test_every_field_has_one_letter_and_a_meaning() -> None:
-    """The table of letters is the only place that says what they mean."""
-    assert all(len(letter) == 1 and meaning for letter, meaning in FIELDS.items())
-
-
 # -- badge and record
-
-
-def test_a_record_leaves_out_what_the_badge_lacks() -> None:
-    """Absent dates take no field, and come back absent."""
-    badge = BadgeIssue(badge_meta_id="b", customer_id=7, earn_expires_on=0)
-    assert badge_fields(badge) == ["b", "b", "c", "7", "x", "0"]
-    assert badge_of({"b": "b", "c": "7", "x": "0", "s": "q"}) == badge
 
 
 def test_the_same_content_is_one_hash_within_an_org() -> None:
@@ -177,6 +149,11 @@ def test_a_row_of_an_invalid_item_needs_no_badge() -> None:
     assert row["customerId"] is row["badgeMetaId"] is row["run"] is row["finished_at"] is None
     assert row["attempts"] == 0
     assert row["warnings"] == []
+
+
+def test_a_record_that_was_spoilt_is_a_row_all_the_same() -> None:
+    """A customer that is no number is shown as it is, and keeps nobody from reading the others."""
+    assert result_row("o", "id", ISSUED | {"c": "abc"})["customerId"] == "abc"
 
 
 def test_a_row_carries_our_warnings_and_the_vendors() -> None:

@@ -1,6 +1,5 @@
 """What is done about an outcome: each job gets one settlement, and no outage spends an attempt."""
 
-import random
 from collections import defaultdict
 from typing import Any
 
@@ -132,15 +131,6 @@ def test_a_delay_is_fully_jittered_and_capped(attempt: int, at: float, base_s: f
     assert 0 <= delay_s <= max_s
 
 
-def test_delays_spread_over_the_whole_range() -> None:
-    """Jobs that failed together don't come back together."""
-    org, source = configured(retry_base_s=2, retry_max_s=600), random.Random(7)
-    delays = [backoff_s(4, org=org, random=source.random) for _ in range(2000)]
-    assert min(delays) < 1
-    assert max(delays) > 15
-    assert sum(delays) / len(delays) == pytest.approx(8, rel=0.05)
-
-
 # -- isolation
 
 
@@ -203,10 +193,3 @@ def test_isolation_finds_one_culprit_in_about_two_log_n_calls(size: int, data: s
             waiting += groups.values()
     assert sorted([*issued, culprit]) == list(range(size))
     assert calls <= 2 * (size - 1).bit_length() + 1
-
-
-def test_a_refusal_of_one_job_is_its_own() -> None:
-    """What stands alone can't be split: it is settled by its outcome."""
-    assert settle(Rejected("1054", "no"), signal=Signal.REFUSED) == DeadLetter(
-        DeadKind.REJECTED, "1054", "no"
-    )

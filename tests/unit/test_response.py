@@ -1,7 +1,9 @@
 """Whatever comes back, each job gets one outcome, and nothing is said for certain without evidence."""
 
+import codecs
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,6 +84,12 @@ def ids(verdict: Verdict) -> list[str | None]:
 
 
 # -- what came back: rows
+
+
+def test_an_id_in_the_other_case_is_the_same_badge() -> None:
+    """The ids are numbers in base 16: an answer may write them in another case than the request."""
+    verdict = read([job(1, B1.upper())], [row(1, badge=B1.lower(), issued="e")])
+    assert verdict.outcomes == (Issued("e", None, None, 1705828011.0, "2024-01-21T09:06:51Z"),)
 
 
 def test_the_documents_sample_is_issued() -> None:
@@ -185,21 +193,8 @@ def test_details_of_an_issue_are_kept_and_bounded() -> None:
 
 # -- what came back: the whole request
 
-ROW_LESS = [
-    b"",
-    b"<html>busy</html>",
-    b"{}",
-    b"null",
-    b"[]",
-    b'"ok"',
-    b"[1, 2]",
-    b"\xff\xfe\x00",
-    b"[[[",
-    b"[{}]",
-]
 
-
-@pytest.mark.parametrize("body", ROW_LESS)
+@pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b"[{}]"])
 @pytest.mark.parametrize(
     ("status", "signal"),
     [
@@ -622,6 +617,30 @@ def test_nesting_does_not_end_the_stack(opening: str, depth: int) -> None:
     warned = row(1, n=1, issued="e") | {"warnings": "DEEP"}
     raw = json.dumps([warned]).replace('"DEEP"', deep).encode()
     assert letters(read(ONE, raw)) in ("I", "U")
+
+
+@pytest.mark.parametrize("status", [200, 400, 429])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"data":{}}%b]' % (b',{"data":{}}' * 1_300_000),
+        b'\n{"errors":[{}%b]}' % (b",{}" * 5_000_000),
+        codecs.BOM_UTF8 + b"[1%b]" % (b",1" * 8_000_000),
+    ],
+    ids=["rows", "errors", "numbers"],
+)
+def test_millions_of_values_are_not_parsed(body: bytes, status: int) -> None:
+    """They would take seconds, in which the process does nothing else, and half a gigabyte."""
+    started = time.process_time()
+    verdict = read(THREE, body, status)
+    assert time.process_time() - started < 0.3
+    assert (letters(verdict), verdict.signal, verdict.code) == ("UUU", Signal.IN_DOUBT, "too_many")
+
+
+def test_a_long_answer_that_is_no_json_leaves_the_status_alone() -> None:
+    """It may be the page of whatever stands before the vendor."""
+    page = b"<script>" + b"[1,2]," * 100_000
+    assert read(THREE, page, 429).signal is Signal.THROTTLED
 
 
 def test_what_can_just_be_read_need_not_be_written() -> None:

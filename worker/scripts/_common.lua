@@ -7,7 +7,7 @@ local NEVER = math.huge
 local CALL_TTL_S = 900 -- longer than any client repeats a call whose reply was lost
 
 -- A record that only a newer program can read says so in "V" (job.py). It is left as it is, whoever asks.
-local function newer(version) return (tonumber(version or nil) or 1) > SCHEMA end
+local function newer(version) return (tonumber(version or nil) or 1) > RECORD_VERSION end
 
 -- tostring() loses digits of large numbers.
 local function int(n) return string.format('%.0f', n) end

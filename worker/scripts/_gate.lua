@@ -31,7 +31,7 @@ local function keep_clock(gate) set_gate(gate, 'clock', int(T_US), 'offset', int
 -- An instant of the org's clock, ms, as others know it.
 local function wall(at) return at - math.floor(offset_us / 1000) end
 
--- The ring: of the last sends, when each was made and how many items had been sent before it.
+-- The ring: of the last sends, in order of time, when each was made and how many items had been sent before it.
 local ENTRY, DIGITS = 32, 16
 local MOST_REMEMBERED = 10000 -- for a limit of items; where it forgets, it takes what it doesn't know for young
 
@@ -86,7 +86,7 @@ local function first_send(gate, holds)
   return first
 end
 
--- How much of a limit was used in the last so many us. The ring is in order of time, near enough.
+-- How much of a limit was used in the last so many us.
 local function used_within(gate, us, of_items)
   local first = first_send(gate, function(n) return sent_at(gate, n) > T_US - us end)
   return of_items and gate.items - items_before(gate, first) or gate.n - first
@@ -145,9 +145,9 @@ local function gap_us(cfg, gate)
   return gap
 end
 
--- The earliest time of the next send, us: spaced, and within every limit in any window.
+-- The earliest time of the next send, us: after the last one, spaced, and within every limit in any window.
 local function slot_us(cfg, gate, items)
-  local at = T_US
+  local at = math.max(T_US, gate.last or 0)
   if gate.due then at = math.max(at, gate.due + gap_us(cfg, gate)) end
   for _, limit in ipairs(cfg.limits) do at = math.max(at, within_limit_at(gate, limit, items)) end
   return math.ceil(at)
@@ -185,16 +185,16 @@ local function first_score(zset)
   return tonumber(first[2]) or NEVER
 end
 
--- Since when the first job of a lane has been ready. Ids of jobs that were dealt with otherwise are
+-- Since when the job at an end of a lane has been ready. Ids of jobs that were dealt with otherwise are
 -- dropped on the way, a bounded number.
-local function ready_since(list)
+local function ready_since(list, place, pop)
   for _ = 1, 1000 do
-    local id = redis.call('LINDEX', list, 0)
+    local id = redis.call('LINDEX', list, place)
     if not id then return NEVER end
-    local head = redis.call('HMGET', K.job .. id, 's', 'g', 't', 'V')
-    if head[1] == 'q' then return tonumber(head[2] or head[3]) end
-    if newer(head[4]) then return 0 end -- claim takes it out of the way
-    redis.call('LPOP', list)
+    local record = redis.call('HMGET', K.job .. id, 's', 'g', 't', 'V')
+    if record[1] == 'q' then return tonumber(record[2] or record[3]) end
+    if newer(record[4]) then return 0 end -- claim takes it out of the way
+    redis.call(pop, list)
   end
   return 0
 end
@@ -204,7 +204,7 @@ end
 local function ripe_at(cfg, gate)
   local most = width(cfg, gate)
   if redis.call('LLEN', K.isolate) > 0 then return T, most end
-  local since = math.min(ready_since(K.urgent), ready_since(K.queue))
+  local since = math.min(ready_since(K.urgent, 0, 'LPOP'), ready_since(K.queue, 0, 'LPOP'))
   if since == NEVER then return NEVER, 0 end
   local waiting = redis.call('LLEN', K.urgent) + redis.call('LLEN', K.queue)
   -- Ready in the future: from before Redis's clock stepped back, so it has waited long enough.

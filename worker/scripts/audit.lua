@@ -1,5 +1,6 @@
-#!lua
--- Write into the audit trail what somebody is about to do; the scripts that do it count in the entry.
+#!lua flags=allow-oom
+-- Write into the audit trail what somebody is about to do; the scripts that do it count in the entry. On a
+-- full server as well, or nobody could pause it.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  id of the entry
 -- ARGV[2]  JSON: {field, value, ...}

@@ -10,10 +10,12 @@
 -- ARGV[6]  how many jobs may wait
 -- ARGV[7]  how many duplicates there were beside them
 -- Returns  JSON: {answers, at}: one letter per item, and when to look at the org (ms, -1 never)
---          a accepted, i accepted as invalid, d duplicate, D duplicate of a dead job, c conflict;
+--          a accepted, A accepted by this run and row before, i accepted as invalid (by them before, too),
+--          d duplicate (of a job that was discarded, too), D of a dead letter, Q of one in doubt,
+--          R of a dead letter whose place another job took, c conflict;
 --          or {full}: how many jobs wait, and there is no room for what is new here: nothing was accepted
 -- Repeated: the same call id gets the same answer, unless that was full. Under another call id, what this
---          run and row brought in before is accepted again, and counted once.
+--          run and row brought in before is A or i, and is counted once.
 local call, run, items, cfg = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local urgent = ARGV[5] == '1'
 local before = said(call)
@@ -37,13 +39,16 @@ local answers, ready, born = {}, {}, {}
 local duplicates, invalid = tonumber(ARGV[7]), 0
 
 local function known(id, row, fingerprint)
-  local record = redis.call('HMGET', K.job .. id, 's', 'r', 'n', 'p', 'k')
+  local record = redis.call('HMGET', K.job .. id, 's', 'r', 'n', 'p', 'k', 'R')
   if record[2] == run and record[3] == row and (record[4] or '') == fingerprint then
-    return record[5] == 'invalid' and 'i' or 'a'
+    return record[5] == 'invalid' and 'i' or 'A'
   end
   duplicates = duplicates + 1
   if fingerprint ~= '' and record[4] ~= fingerprint then return 'c' end
-  return record[1] == 'd' and 'D' or 'd'
+  if record[1] ~= 'd' then return 'd' end
+  if record[6] then return 'R' end
+  if not redis.call('ZSCORE', K.dead .. (record[5] or ''), id) then return 'd' end
+  return record[5] == 'in_doubt' and 'Q' or 'D'
 end
 
 local now = int(NOW)

@@ -1,5 +1,5 @@
-#!lua
--- Pause an org: no batch starts until it is resumed; what is in flight is settled.
+#!lua flags=allow-oom
+-- Pause an org: no batch starts until it is resumed; what is in flight is settled. On a full server as well.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  why: "operator", "auth" or "config"
 -- ARGV[2]  the reason in words

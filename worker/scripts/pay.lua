@@ -2,7 +2,7 @@
 -- Take one slot of the limit for a call that carries no jobs (a token, a read).
 -- KEYS[1]  the org's slot
 -- ARGV[1]  call id
--- ARGV[2]  JSON: cfg of the gate; though_paused: a person asks for it
+-- ARGV[2]  JSON: cfg of the gate; though_closed: a person asks for it, and only a vendor that throttles is left alone
 -- Returns  JSON: {send_in_us, clock} or, while the gate is closed, {at, why, clock}
 -- Repeated: the same call id gets the same slot.
 local cfg = cjson.decode(ARGV[2])
@@ -11,8 +11,8 @@ local slot = tonumber(said(ARGV[1]) or nil)
 if not slot then
   keep_clock(gate)
   fit_ring(cfg, gate)
-  if gate.paused and not cfg.though_paused then return cjson.encode({at = -1, why = 'paused', clock = int(T_US)}) end
-  if (gate.closed_until or 0) > T then
+  if gate.paused and not cfg.though_closed then return cjson.encode({at = -1, why = 'paused', clock = int(T_US)}) end
+  if (gate.closed_until or 0) > T and (gate.why == 'throttled' or not cfg.though_closed) then
     return cjson.encode({at = wall(gate.closed_until), why = gate.why or 'closed', clock = int(T_US)})
   end
   slot = slot_us(cfg, gate, 0)

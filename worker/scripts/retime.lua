@@ -1,18 +1,32 @@
-#!lua
+#!lua flags=allow-oom
 -- Move the slot of a batch that is sent later than it was to be: what counts is when it is really sent.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate
--- Returns  1: send now; 0: too late, since a send that relied on this one's time has its slot already
+-- Returns  1: send now; 0: too late, since a send that relied on this one's time has its slot already, or
+--          1,000 were made after it
 -- Repeated: the later time counts.
-local cfg = cjson.decode(ARGV[2])
-local gate = read_gate(cfg)
-local n = tonumber(redis.call('LINDEX', K.batch .. ARGV[1], 1) or nil)
-if not n or n < oldest(gate) or n >= gate.n then return 0 end
+local cfg, MOST_AFTER = cjson.decode(ARGV[2]), 1000
+local gate, key = read_gate(cfg), K.batch .. ARGV[1]
+local slot, n = unpack(redis.call('LRANGE', key, 0, 1))
+if not slot then return 0 end
+slot, n = tonumber(slot), math.min(tonumber(n), gate.n - 1)
+local first = math.max(oldest(gate), gate.n - MOST_AFTER)
+while n >= first and sent_at(gate, n) ~= slot do n = n - 1 end -- others were moved behind it
+if n < first then return 0 end
 for _, limit in ipairs(cfg.limits) do
   local since = limit[4] and gate.items - items_before(gate, n) or gate.n - n
   if since > limit[1] then return 0 end
 end
-write_send(gate, n, T_US, items_before(gate, n))
-if (gate.last or 0) < T_US then set_gate(gate, 'last', int(T_US)) end
+
+-- The ring stays in order of time: those that were sent in between take the places before it.
+local at, items = math.max(T_US, slot), items_before(gate, n + 1) - items_before(gate, n)
+while n + 1 < gate.n and sent_at(gate, n + 1) < at do
+  write_send(gate, n, sent_at(gate, n + 1), items_before(gate, n + 1) - items)
+  n = n + 1
+end
+write_send(gate, n, at, items_before(gate, n + 1) - items)
+redis.call('LSET', key, 0, int(at))
+redis.call('LSET', key, 1, n)
+set_gate(gate, 'last', int(math.max(gate.last or 0, at)))
 return 1

