@@ -26,7 +26,7 @@ from worker.redischeck import check_servers
 
 log = structlog.get_logger()
 
-AHEAD_MS = 500  # how soon an org comes up again whose message got lost, at first
+AHEAD_MS = 2000  # how soon an org comes up again whose message got lost, at first
 SWEEP_S = 5.0
 RECOVER_S = 1.0
 

@@ -11,7 +11,7 @@
 -- Returns  JSON: {due = {{org, moved to}, ...}, wait_ms}: how long until the next, -1 if there is none
 -- Repeated: what was taken a moment ago isn't taken again; it comes up again by itself.
 local due, step, only = {}, tonumber(ARGV[1]), ARGV[2]
-local longest = 16 * step
+local longest = 4 * step
 local orgs = only ~= '' and {only} or redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(NOW), 'LIMIT', 0, 100)
 for _, org in ipairs(orgs) do
   local first, till = (redis.call('HGET', KEYS[2], org) or ''):match('^(%d+) (%d+)$')

@@ -25,8 +25,11 @@ local half = math.max(1, math.floor(places / 2))
 -- Half while others have some; and the last one always stays for an org that has none.
 local share = math.max(1, total > ours and half or places - 1)
 
-if redis.call('ZSCORE', KEYS[1], seat) then return share end
-if ours >= share or (probing and in_trouble >= half) then return 0 end
-if ours > 0 and total >= places - 1 then return 0 end
-redis.call('ZADD', KEYS[1], int(NOW + hold_ms), seat)
-return share
+if not redis.call('ZSCORE', KEYS[1], seat) then
+  if ours >= share or (probing and in_trouble >= half) then return 0 end
+  if ours > 0 and total >= places - 1 then return 0 end
+  redis.call('ZADD', KEYS[1], int(NOW + hold_ms), seat)
+  total, ours = total + 1, ours + 1
+end
+-- Where others wait for a place it has what it has: another delivery would be asked for in vain.
+return total >= places - 1 and math.min(ours, share) or share
