@@ -167,6 +167,8 @@ def test_a_batch_that_failed_is_a_failed_task(up: Up) -> None:
     for words in ("DeliveryFailed", "the vendor answered 500", "'jobs': 2", "'dead': 2"):
         assert words in shown["exception"]
     assert "Traceback" not in up.log.read_text()
+    up.enqueue("after", [1003])
+    wait_for(lambda: up.run("after", "issued") == 1)  # the probe: the org is open again
 
 
 def test_pause_and_resume_by_the_api(up: Up) -> None:
