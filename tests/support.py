@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from worker.badge import BadgeIssue
+from worker.badge import Badge, BadgeIssue
 from worker.job import badge_fields, content_hash
 from worker.org import Org
 from worker.queue import Item
@@ -23,11 +23,14 @@ OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
 
 
-def badge(n: int = 0, *, badge_id: str = BADGE, **values: Any) -> BadgeIssue:
+def badge(n: int = 0, *, badge_id: str = BADGE, **values: Any) -> Badge:
     """Return the n-th of many different badges."""
-    return BadgeIssue(
-        badge_meta_id=badge_id, customer_id=FIRST_CUSTOMER + n, earn_event_date=1674292011, **values
-    )
+    return Badge(badge_id, FIRST_CUSTOMER + n, earn_event_date=1674292011, **values)
+
+
+def issue(n: int = 0) -> BadgeIssue:
+    """Return the same badge as a producer makes it in Python."""
+    return BadgeIssue(badge_meta_id=BADGE, customer_id=FIRST_CUSTOMER + n, earn_event_date=1674292011)
 
 
 def item(n: int = 0, *, org: str = "default", badge_id: str = BADGE) -> Item:

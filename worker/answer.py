@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.badge import one_case, plain
 from worker.codes import failed
 from worker.outcome import Deferred, Issued, Outcome, Rejected, Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of the answer: whose it is, as far as it says, and how it went; ``bare`` without any data."""
 
     owner: tuple[str, str] | None

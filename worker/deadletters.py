@@ -287,10 +287,10 @@ def _items(
         return [[it.id] for it in chunk], []
     items, problems = [], []
     for it in chunk:
-        item = badge_of(it.record).model_dump(by_alias=True, exclude_none=True) | dict(changes)
-        badge = parse_item(item, strict_dates=org.strict_dates)
-        if isinstance(badge, Invalid):
-            problems.append(str(badge))
+        item = badge_of(it.record).body("as_given") | dict(changes)
+        changed = parse_item(item, strict_dates=org.strict_dates)
+        if isinstance(changed, Invalid):
+            problems.append(str(changed))
         else:
-            items.append([it.id, content_hash(org.name, badge), *badge_fields(badge)])
+            items.append([it.id, content_hash(org.name, changed.badge), *badge_fields(changed.badge)])
     return items, problems

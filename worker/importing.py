@@ -75,13 +75,13 @@ class Checked:
     def check(self, row: Source, *, strict_dates: bool) -> None:
         """Validate one row and count it."""
         item = {name: value for name, value in (row.item or {}).items() if name in FIELDS}
-        badge = row.problem or parse_item(item, strict_dates=strict_dates)
-        if isinstance(badge, Invalid):
+        issue = row.problem or parse_item(item, strict_dates=strict_dates)
+        if isinstance(issue, Invalid):
             self.invalid += 1
-            self._add("invalid", badge, int(row.row))
+            self._add("invalid", issue, int(row.row))
             return
         self.valid += 1
-        for warning in badge.date_warnings():
+        for warning in issue.badge.date_warnings():
             self._add("warning", Invalid(None, warning), int(row.row))
 
 

@@ -8,12 +8,11 @@ What each letter means stands here and nowhere else; the scripts use the same le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from worker.badge import BadgeIssue, short_hash
+from worker.badge import Badge, short_hash
 
 
 class State(StrEnum):
@@ -91,47 +90,33 @@ NEWER = "newer"  # what is shown instead of a state, where we can't read the rec
 LONGEST_LETTER = 4  # in UTF-8, bytes
 RAW_BYTES = 2000
 
-_BADGE_FIELDS = {
-    "b": "badge_meta_id",
-    "c": "customer_id",
-    "e": "earn_event_date",
-    "E": "earn_event_date_iso",
-    "x": "earn_expires_on",
-    "X": "earn_expires_on_iso",
-}
-_INTEGERS = frozenset("cex")
-BADGE_LETTERS = "".join(_BADGE_FIELDS)
+BADGE_LETTERS = "bceExX"  # in the order of Badge
 
 
-def content_hash(org: str, badge: BadgeIssue) -> str:
+def content_hash(org: str, badge: Badge) -> str:
     """Return what stands for this content within this org."""
     return short_hash(org, badge.content())
 
 
-def badge_fields(badge: BadgeIssue) -> list[str]:
+def badge_fields(badge: Badge) -> list[str]:
     """Return the record's fields of a badge, as ``HSET`` takes them."""
     fields: list[str] = []
-    for letter, name in _BADGE_FIELDS.items():
-        value = getattr(badge, name)
+    for letter, value in zip(BADGE_LETTERS, badge, strict=True):
         if value is not None:
             fields += (letter, str(value))
     return fields
 
 
-def badge_of(record: Mapping[str, str]) -> BadgeIssue:
+def badge_of(record: Mapping[str, str]) -> Badge:
     """Read the badge back from a record's fields."""
-    values = {
-        name: _number(record[letter]) if letter in _INTEGERS else record[letter]
-        for letter, name in _BADGE_FIELDS.items()
-        if letter in record
-    }
-    return BadgeIssue.unchecked(**values)
+    get = record.get
+    return Badge(get("b", ""), _number(get("c")), _number(get("e")), get("E"), _number(get("x")), get("X"))
 
 
-def _number(text: str) -> int | str:
+def _number(text: str | None) -> Any:
     """Read a number; what is none stays as it is, so that one bad record spoils nothing for the others."""
     try:
-        return int(text)
+        return None if text is None else int(text)
     except ValueError:
         return text
 
@@ -170,12 +155,11 @@ def _is_full(piece: str) -> bool:
     return len(piece.encode()) > VALUE_BYTES - LONGEST_LETTER
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job as a batch carries it."""
 
     id: str
-    badge: BadgeIssue
+    badge: Badge
     attempts: int = 0
     busy: int = 0
     traceparent: str = ""
@@ -188,7 +172,7 @@ def result_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, An
         "run": record.get("r"),
         "org": org,
         "badgeMetaId": record.get("b"),
-        "customerId": _number(record["c"]) if "c" in record else None,
+        "customerId": _number(record.get("c")),
         "state": NEWER if is_newer(record) else State(record["s"]).word,
         "attempts": int(record.get("a", 0)),
         "earnedBadgeId": record.get("i"),

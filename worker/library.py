@@ -37,7 +37,7 @@ from worker.queue import CHUNK, Queue, new_id
 from worker.runs import Reports, RunProgress
 from worker.store import reaching
 
-Badge = BadgeIssue | Mapping[str, Any]
+Given = BadgeIssue | Mapping[str, Any]
 T = TypeVar("T")
 
 LOOK_EVERY_S = 0.5
@@ -71,7 +71,7 @@ class BadgeQueue:
 
     def enqueue(
         self,
-        items: Badge | Iterable[Badge],
+        items: Given | Iterable[Given],
         *,
         org: str = DEFAULT_ORG,
         run: str | None = None,
@@ -93,7 +93,7 @@ class BadgeQueue:
         """
         return self.take(items, Intake(run or new_run("call"), new_id(), urgent=urgent, wait=wait), org=org)
 
-    def take(self, items: Badge | Iterable[Badge], intake: Intake, *, org: str, first: int = 0) -> Enqueued:
+    def take(self, items: Given | Iterable[Given], intake: Intake, *, org: str, first: int = 0) -> Enqueued:
         """Accept items as part of a call; the first of these is its item number ``first``."""
         chunks = accept(
             self._queue, self._settings.org(org), sources(items, intake.call, first=first), intake
@@ -177,7 +177,7 @@ class AsyncBadgeQueue:
 
     async def enqueue(
         self,
-        items: Badge | Iterable[Badge] | AsyncIterable[Badge],
+        items: Given | Iterable[Given] | AsyncIterable[Given],
         *,
         org: str = DEFAULT_ORG,
         run: str | None = None,
@@ -221,7 +221,7 @@ class AsyncBadgeQueue:
         await self.close()
 
     async def _take(  # noqa: PLR0913 - what, and how
-        self, chunk: list[Badge], intake: Intake, *, org: str, first: int, wait: bool, before: Enqueued
+        self, chunk: list[Given], intake: Intake, *, org: str, first: int, wait: bool, before: Enqueued
     ) -> Enqueued:
         """Accept a chunk; waits for room on the event loop, so that other calls go on meanwhile."""
         pause_s = FIRST_PAUSE_S
@@ -270,7 +270,7 @@ class AsyncRun:
         return now
 
 
-async def _chunks(items: Badge | Iterable[Badge] | AsyncIterable[Badge]) -> AsyncIterator[list[Any]]:
+async def _chunks(items: Given | Iterable[Given] | AsyncIterable[Given]) -> AsyncIterator[list[Any]]:
     if not isinstance(items, AsyncIterable):
         remaining = iter(as_many(items))
         while taken := list(islice(remaining, CHUNK)):

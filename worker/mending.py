@@ -96,10 +96,10 @@ def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | N
     if is_newer(record):
         reason = "a newer version of this program wrote it: mend it with that one"
         return Noted(where, "job_id", reason, "conflict")
-    badge = parse_item(_item(row, record), strict_dates=org.strict_dates)
-    changed = _changed(row, badge, record)
+    issue = parse_item(_item(row, record), strict_dates=org.strict_dates)
+    changed = _changed(row, issue, record)
     if record["s"] == State.DEAD and _text(row, "state").lower() == State.DEAD.word:
-        new = badge if isinstance(badge, Invalid) else _mended(row, record, badge, org)
+        new = issue if isinstance(issue, Invalid) else _mended(row, record, issue, org)
         return _judge_letter(row, record, new, changed=changed)
     told, word = _text(row, "state"), State(record["s"]).word
     reason = f"only dead jobs can be mended; it is {word}, and its cell state is “{told}”"
@@ -127,24 +127,24 @@ def _item(row: Source, record: Mapping[str, str]) -> dict[str, Any]:
     return item | ({} if own is None else {"job_id": own})
 
 
-def _changed(row: Source, badge: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
+def _changed(row: Source, issue: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
     """Say whether a row's input is another than that of its record."""
     if record.get("k") != DeadKind.INVALID:
-        return isinstance(badge, Invalid) or badge.content() != badge_of(record).content()
+        return isinstance(issue, Invalid) or issue.badge.content() != badge_of(record).content()
     before = invalid_item(record) or {}
     return any(_text(row, name) != cell(before.get(name)).strip() for name in _INPUT)
 
 
-def _mended(row: Source, record: Mapping[str, str], badge: BadgeIssue, org: Org) -> _Mended:
+def _mended(row: Source, record: Mapping[str, str], issue: BadgeIssue, org: Org) -> _Mended:
     """Return the job that takes a dead letter's place.
 
     Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
     twice has two jobs, also when both are mended.
     """
-    letter, content = _text(row, "job_id"), content_hash(org.name, badge)
-    new_id, fields = content, badge_fields(badge)
-    if badge.job_id:
-        new_id, fields = badge.job_id, [*fields, "p", content]
+    letter, content = _text(row, "job_id"), content_hash(org.name, issue.badge)
+    new_id, fields = content, badge_fields(issue.badge)
+    if issue.job_id:
+        new_id, fields = issue.job_id, [*fields, "p", content]
     elif record["k"] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
         new_id = short_hash(letter, content)
     return _Mended(row.row, letter, new_id, tuple(fields))

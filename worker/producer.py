@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.errors import ConfigError, NoRoom
@@ -31,8 +31,7 @@ NOTED_KEPT = 1000
 RUN_BYTES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One item as it came in: where from, and what it is; ``problem`` if it could not even be read.
 
     Of a file, ``row`` is the line where the record begins or, in a JSON array, the element's place, both from
@@ -252,12 +251,13 @@ def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
 
 def item_of(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | None]:
     """Return what came in as the queue takes it, and what is wrong with it."""
-    badge = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
-    if isinstance(badge, Invalid):
-        return _invalid(source, badge, org), badge
+    issue = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
+    if isinstance(issue, Invalid):
+        return _invalid(source, issue, org), issue
+    badge = issue.badge
     content = content_hash(org.name, badge)
-    if badge.job_id:
-        return Item(badge.job_id, source.row, badge_fields(badge), fingerprint=content), None
+    if issue.job_id:
+        return Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None
     job_id = short_hash(content, intake.run, source.row) if intake.allow_duplicates else content
     return Item(job_id, source.row, badge_fields(badge)), None
 

@@ -30,8 +30,7 @@ LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given u
 MISSING_TTL_S = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A job to accept: its id, where it came from, and its record's fields; ``kind`` for a dead one."""
 
     id: str

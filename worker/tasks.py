@@ -34,6 +34,8 @@ SEAT_WAIT_MS = 200
 # How long a delivery goes on with its org while it may: a message costs more than a batch. Others wait for
 # its place.
 TURN_S, TURN_AMONG_OTHERS_S = 2.0, 0.2
+# How soon a turn asks for another delivery beside it once more: the one it asked for asks for the next.
+ASK_AGAIN_S = 0.5
 ASKED_ONCE_S = 86_400  # longer than any broker delivers a message again
 
 
@@ -204,8 +206,18 @@ def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
 def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
     """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them."""
     began, longest_s = time.monotonic(), TURN_S if alone else TURN_AMONG_OTHERS_S
+    asked_at = -ASK_AGAIN_S
+
+    def go_on(step: Batch | Settled) -> None:
+        nonlocal asked_at
+        if not step.more:
+            _note_look(here.queue, org.name, step.look_at_ms)
+        elif isinstance(step, Batch) and time.monotonic() - asked_at >= ASK_AGAIN_S:
+            asked_at = time.monotonic()
+            _start(here.queue, org.name)
+
     while True:
-        last = here.delivery.deliver(org, go_on=lambda step: _go_on(here.queue, org.name, step))
+        last = here.delivery.deliver(org, go_on=go_on)
         if isinstance(last, Wait):
             return last
         sent.append(last)
@@ -217,18 +229,15 @@ def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> De
             return last
 
 
-def _go_on(queue: Queue, org: str, step: Batch | Settled) -> None:
-    """Start another delivery beside this one if there is more to send; else note when to look again.
+# Neither of these raises, since a batch that was claimed must go its way; the sweep finds what is lost here.
 
-    Never raises, since the batch that was claimed must go its way; the sweep finds what is lost here.
-    """
-    if step.more and isinstance(step, Batch):
-        _start(queue, org)
-    elif not step.more:
-        try:
-            queue.hint(org, step.look_at_ms)
-        except StoreError as error:
-            log.warning("delivery.not_noted", reason=str(error))
+
+def _note_look(queue: Queue, org: str, at_ms: int) -> None:
+    """Note when to look at the org again."""
+    try:
+        queue.hint(org, at_ms)
+    except StoreError as error:
+        log.warning("delivery.not_noted", reason=str(error))
 
 
 def _start(queue: Queue, org: str) -> None:

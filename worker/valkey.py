@@ -17,6 +17,9 @@ from worker.errors import EmbeddedServerError
 
 ANSWER_LIMIT_S = 5.0
 SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
+# The wheel's server allocates by the C library, not by jemalloc as packaged ones do. A script's many small
+# pieces, kept for the next one instead of being joined and split again, cost it a fifth less time.
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=20000:glibc.malloc.mxfast=0"}
 
 
 def binary() -> Path:
@@ -56,6 +59,7 @@ def spawn(path: Path, data_dir: Path, *, lock: int, log: IO[bytes]) -> None:
         stderr=log,
         pass_fds=(lock,),
         start_new_session=True,
+        env=ALLOCATOR | os.environ,
         umask=0o077,
         check=True,
     )

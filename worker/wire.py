@@ -50,9 +50,7 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
 def job_of(entry: Sequence[Any]) -> Job:
     """Read a job as ``claim.lua`` gives it."""
     job_id, attempts, busy, traceparent, *values = entry
-    record = {
-        letter: value for letter, value in zip(BADGE_LETTERS, values, strict=True) if value is not False
-    }
+    record = {letter: value for letter, value in zip(BADGE_LETTERS, values, strict=True) if value}
     return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), traceparent or "")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import BADGE, badge, environment, process
+from support import BADGE, environment, issue, process
 
 from worker import (
     AsyncBadgeQueue,
@@ -61,7 +61,7 @@ def badge_queue(settings: Settings) -> Iterator[BadgeQueue]:
 
 def test_one_many_and_a_generator(badge_queue: BadgeQueue) -> None:
     """One badge, a list, a generator: what was accepted, what was known, and what is wrong, item by item."""
-    assert badge_queue.enqueue(badge(1)).accepted == 1
+    assert badge_queue.enqueue(issue(1)).accepted == 1
     assert badge_queue.enqueue(dicts(1, 2)[0]).accepted == 1
     mixed = [*dicts(1, 3), {"badgeMetaId": BADGE}, "text", {"badgeMetaId": BADGE, "customerId": -1}]
     done = badge_queue.enqueue(iter(mixed), run="mixed")
@@ -78,7 +78,7 @@ def test_one_many_and_a_generator(badge_queue: BadgeQueue) -> None:
 
 def test_an_id_of_ones_own(badge_queue: BadgeQueue) -> None:
     """The same badge twice on purpose; the same id with another content is a conflict, and says where."""
-    its = badge(1).model_copy(update={"job_id": "mine-1"})
+    its = issue(1).model_copy(update={"job_id": "mine-1"})
     done = badge_queue.enqueue(
         [its, *({**item, "job_id": f"mine-{n}"} for n, item in enumerate(dicts(7, 8) * 2, 2))]
     )

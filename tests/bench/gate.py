@@ -189,7 +189,7 @@ def _fill(queue: Queue, org: Org, scenario: Scenario) -> None:
     per_s = min(limit.count / limit.window_s for limit in org.limits if not limit.of_items)
     longest = max(limit.count for limit in org.limits)
     jobs = int((per_s * scenario.seconds * 1.1 + longest) * scenario.batch_size)
-    rows = [BadgeIssue.model_validate(item(n)) for n in range(jobs)]
+    rows = [BadgeIssue.model_validate(item(n)).badge for n in range(jobs)]
     for first in range(0, jobs, 1000):
         items = [
             Item(content_hash("default", it), str(first), badge_fields(it)) for it in rows[first:][:1000]

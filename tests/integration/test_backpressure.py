@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 import redis
-from support import badge, configured, item, wait_for
+from support import configured, issue, item, wait_for
 
 from worker import BadgeQueue, keys
 from worker.config import Settings
@@ -128,7 +128,7 @@ def test_each_org_has_a_bound_of_its_own(queue: Queue) -> None:
 
 def take(queue: Queue, count: int, *, wait: bool) -> Iterator[Enqueued]:
     """Hand in badges, all in one."""
-    return accept(queue, ORG, sources(map(badge, range(count)), "c"), Intake("r", "c", wait=wait))
+    return accept(queue, ORG, sources(map(issue, range(count)), "c"), Intake("r", "c", wait=wait))
 
 
 def test_who_waits_goes_on_where_there_is_room(queue: Queue, client: redis.Redis) -> None:
@@ -160,11 +160,11 @@ def test_a_python_producer_chooses(client: redis.Redis, queue: Queue, connection
     """``BadgeQueue.enqueue`` refuses by default, and waits where that is wanted."""
     settings = Settings(max_queued=MOST, data_dir=Path("/nowhere"))
     producer = BadgeQueue(settings=settings, connection=connection)
-    producer.enqueue(map(badge, range(MOST)))
+    producer.enqueue(map(issue, range(MOST)))
     with pytest.raises(NoRoom):
-        producer.enqueue([badge(MOST)])
+        producer.enqueue([issue(MOST)])
     done: list[Enqueued] = []
-    thread = Thread(target=lambda: done.append(producer.enqueue([badge(MOST)], wait=True)))
+    thread = Thread(target=lambda: done.append(producer.enqueue([issue(MOST)], wait=True)))
     thread.start()
     claim(queue)
     wait_for(lambda: done, what="accepted once there is room")
@@ -195,11 +195,11 @@ def test_a_redis_that_fills_up_half_way(queue: Queue, client: redis.Redis) -> No
     """What was accepted before it was full is in the queue, whole; handing in all again adds the rest."""
     used = int(client.info("memory")["used_memory"])
     with memory(client, str(used + 2_000_000)), pytest.raises(NoRoom, match="maxmemory") as caught:
-        total("r", accept(queue, configured(), sources(map(badge, range(50_000)), "c"), Intake("r", "c")))
+        total("r", accept(queue, configured(), sources(map(issue, range(50_000)), "c"), Intake("r", "c")))
     accepted = caught.value.accepted
     assert 0 < accepted < 50_000
     assert accepted == len(queued(client)) == len(client.keys(keys.key("default", "job") + "*"))
-    done = total("r", accept(queue, configured(), sources(map(badge, range(50_000)), "c"), Intake("r", "d")))
+    done = total("r", accept(queue, configured(), sources(map(issue, range(50_000)), "c"), Intake("r", "d")))
     assert done.accepted + done.duplicates == 50_000
     assert len(set(queued(client))) == len(queued(client)) == 50_000
 

@@ -13,7 +13,7 @@ from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, con
 
 from worker import keys
 from worker.auth import Authenticator
-from worker.badge import BadgeIssue
+from worker.badge import Badge
 from worker.client import OPEN_FENCE, VendorClient
 from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
@@ -223,7 +223,7 @@ def test_applied_by_the_vendor_between_two_looks(bench: Bench) -> None:
     assert (bench.state(ONE.id), bench.issues(1)) == ("in_doubt", 1)
 
 
-def badge_of_item(it: Item) -> BadgeIssue:
+def badge_of_item(it: Item) -> Badge:
     """Read the badge back from an item."""
     return badge_of(dict(zip(it.fields[::2], it.fields[1::2], strict=True)))
 

@@ -38,7 +38,7 @@ def claim(queue: Queue, batch: str = "b", org: Org = ORG) -> list[str]:
 
 def settle(queue: Queue, batch: str, ids: list[str]) -> None:
     """Settle a batch as issued."""
-    jobs = tuple(job.Job(job_id, job.BadgeIssue.unchecked()) for job_id in ids)
+    jobs = tuple(job.Job(job_id, job.badge_of({})) for job_id in ids)
     its = Batch(batch, jobs, 0, more=False, look_at_ms=-1)
     queue.settle(ORG, its, [Complete(Issued(f"E{i}")) for i in ids], verdict=OK, sent=Sent("200", 1))
 

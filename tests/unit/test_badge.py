@@ -1,5 +1,7 @@
 """What a producer hands in becomes a badge or a named reason; the same badge is known as the same."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.badge import BadgeIssue, EpochUnit, Invalid, parse_item, plain, short_hash
+from worker.badge import Badge, BadgeIssue, EpochUnit, Invalid, parse_item, plain, short_hash
 from worker.job import badge_fields, badge_of, content_hash
 
 ITEM: dict[str, Any] = {"badgeMetaId": "696f0fd40772ad476ecf74ac", "customerId": 555567088}
@@ -218,7 +220,7 @@ def test_iso_needs_an_offset_and_to_be_a_date(name: str, value: object) -> None:
 )
 def test_iso_is_taken_as_people_write_it(value: str) -> None:
     """Z, an offset without a colon, no seconds and fractions all say which instant is meant."""
-    assert good(earnEventDateISO=value).content() == good(earnEventDate=NOON_S).content()
+    assert good(earnEventDateISO=value).badge.content() == good(earnEventDate=NOON_S).badge.content()
 
 
 @pytest.mark.parametrize("missing", ["badgeMetaId", "customerId"])
@@ -282,9 +284,9 @@ def check(item: object) -> None:
         if isinstance(parsed, Invalid):
             assert str(parsed).encode()
         else:
-            assert parsed.content()
-            assert parsed.date_warnings() is not None
-            assert json.dumps(parsed.body("s"))
+            assert parsed.badge.content()
+            assert parsed.badge.date_warnings() is not None
+            assert json.dumps(parsed.badge.body("s"))
 
 
 @given(
@@ -334,14 +336,14 @@ def test_extremes_do_not_make_it_raise(item: object) -> None:
 @pytest.mark.parametrize("name", DATES)
 def test_epochs_leave_in_the_unit_asked_for(name: str, given_: object, unit: EpochUnit, leaves: int) -> None:
     """Seconds and milliseconds are told apart by size, and leave in EPOCH_UNIT."""
-    assert good(**{name: given_}).body(unit) == ITEM | {name: leaves}
+    assert good(**{name: given_}).badge.body(unit) == ITEM | {name: leaves}
 
 
 def test_the_body_has_the_vendors_names_and_nothing_absent() -> None:
     """The item that is sent holds what was given, under the document's names, and never our job_id."""
-    assert good(job_id="mine").body("s") == ITEM
+    assert good(job_id="mine").badge.body("s") == ITEM
     item = ITEM | {"earnEventDateISO": NOON_ISO, "earnExpiresOn": LATER_S, "earnExpiresOnISO": NOON_ISO}
-    assert good(item).body("s") == item
+    assert good(item).badge.body("s") == item
 
 
 @pytest.mark.parametrize(
@@ -377,7 +379,7 @@ def test_odd_dates_are_a_warning_and_strictly_invalid(
     dates: dict[str, Any], warning: str, field: str
 ) -> None:
     """Dates that contradict are sent as given with a warning; STRICT_DATES refuses them, field named."""
-    badge = good(**dates)
+    badge = good(**dates).badge
     assert badge.date_warnings() == [warning]
     assert badge.body("as_given") == ITEM | dates
     problem = bad(strict_dates=True, **dates)
@@ -397,7 +399,7 @@ def test_odd_dates_are_a_warning_and_strictly_invalid(
 )
 def test_dates_that_agree_are_no_cause_for_a_warning(dates: dict[str, Any]) -> None:
     """Units may be mixed, a second can't hold a fraction, and the past is normal."""
-    assert good(strict_dates=True, **dates).date_warnings() == []
+    assert good(strict_dates=True, **dates).badge.date_warnings() == []
 
 
 @pytest.mark.parametrize(
@@ -410,7 +412,7 @@ def test_dates_that_agree_are_no_cause_for_a_warning(dates: dict[str, Any]) -> N
 )
 def test_a_missing_date_is_fine_unless_dates_are_strict(dates: dict[str, Any], field: str) -> None:
     """The vendor's own sample has no event date; STRICT_DATES wants one way of writing each."""
-    assert good(**dates).date_warnings() == []
+    assert good(**dates).badge.date_warnings() == []
     assert bad(strict_dates=True, **dates) == Invalid(field, "is missing (STRICT_DATES)")
 
 
@@ -439,11 +441,11 @@ def test_one_instant_is_one_content_however_written(at: datetime, here: timezone
         {"earnEventDate": str(seconds), "earnEventDateISO": at.astimezone(here).isoformat()},
         {"earnEventDate": seconds * 1000, "earnEventDateISO": at.astimezone(there).isoformat()},
     ]
-    assert len({good(**way).content() for way in ways}) == 1
-    assert len({content_hash("default", good(**way)) for way in ways}) == 1
+    assert len({good(**way).badge.content() for way in ways}) == 1
+    assert len({content_hash("default", good(**way).badge) for way in ways}) == 1
     expiries = [{name.replace("EventDate", "ExpiresOn"): v for name, v in way.items()} for way in ways]
-    assert len({good(**way).content() for way in expiries}) == 1
-    assert good(**ways[0]).content() != good(**expiries[0]).content()
+    assert len({good(**way).badge.content() for way in expiries}) == 1
+    assert good(**ways[0]).badge.content() != good(**expiries[0]).badge.content()
 
 
 @given(instants, st.integers(1, 10**9))
@@ -452,7 +454,7 @@ def test_another_instant_is_another_badge(at: datetime, later_s: int) -> None:
     first, second = int(at.timestamp()), int(at.timestamp()) + later_s
     one, two = good(earnEventDate=first), good(earnEventDate=second)
     iso = good(earnEventDateISO=(at + timedelta(seconds=later_s)).isoformat())
-    assert one.content() != two.content() == iso.content()
+    assert one.badge.content() != two.badge.content() == iso.badge.content()
 
 
 @pytest.mark.parametrize(
@@ -467,19 +469,19 @@ def test_another_instant_is_another_badge(at: datetime, later_s: int) -> None:
 )
 def test_another_badge_customer_or_date_is_another_content(change: dict[str, Any]) -> None:
     """What differs in badge, customer, any date or the org is never taken for a duplicate."""
-    assert good(**change).content() != good().content()
-    assert content_hash("default", good()) != content_hash("other", good())
+    assert good(**change).badge.content() != good().badge.content()
+    assert content_hash("default", good().badge) != content_hash("other", good().badge)
 
 
 def test_an_objectids_case_makes_no_other_badge() -> None:
     """An ObjectId is a number in base 16; a name of another form is as it is written."""
-    assert good(badgeMetaId=ITEM["badgeMetaId"].upper()).content() == good().content()
-    assert good(badgeMetaId="GOLD").content() != good(badgeMetaId="gold").content()
+    assert good(badgeMetaId=ITEM["badgeMetaId"].upper()).badge.content() == good().badge.content()
+    assert good(badgeMetaId="GOLD").badge.content() != good(badgeMetaId="gold").badge.content()
 
 
 def test_the_producers_id_is_no_part_of_the_content() -> None:
     """A job_id names the job; what is issued is the same with another one, which is how a conflict shows."""
-    assert good(job_id="a").content() == good(job_id="b").content() == good().content()
+    assert good(job_id="a").badge.content() == good(job_id="b").badge.content() == good().badge.content()
 
 
 # -- in and out of a record
@@ -496,7 +498,7 @@ def test_a_badge_survives_its_record(
     badge_id: str, customer: int, event: int | None, iso: str | None, expiry: int | None
 ) -> None:
     """What a record holds is the badge as it was given, in short fields, so that it is sent as given."""
-    badge = BadgeIssue(
+    badge = Badge(
         badge_meta_id=badge_id,
         customer_id=customer,
         earn_event_date=event,
@@ -517,8 +519,8 @@ def test_a_badge_survives_its_record(
 def test_the_documents_sample_is_taken() -> None:
     """Both items of the sample request are good, though one has no event date and one contradicts itself."""
     items = json.loads(SAMPLE)
-    assert [good(item).body("s") for item in items] == items
-    assert [good(item).date_warnings() for item in items] == [
+    assert [good(item).badge.body("s") for item in items] == items
+    assert [good(item).badge.date_warnings() for item in items] == [
         [],
         ["earnEventDate and earnEventDateISO disagree", "it expires before it is earned"],
     ]
@@ -527,7 +529,7 @@ def test_the_documents_sample_is_taken() -> None:
 def test_the_documents_default_body_is_one_badge_twice() -> None:
     """Its two identical items have one content, so that one of them is a duplicate."""
     first, second = map(good, json.loads(DEFAULT_BODY))
-    assert first.content() == second.content()
+    assert first.badge.content() == second.badge.content()
 
 
 # -- helpers of others
@@ -548,3 +550,18 @@ def test_a_short_hash_stands_for_its_parts(one: list[str], other: list[str]) -> 
     assert re.fullmatch(r"[a-z2-7]{20}", short_hash(*one))
     if "\x00" not in "".join(one + other) and one and other:
         assert (short_hash(*one) == short_hash(*other)) == (one == other)
+
+
+@given(st.lists(st.text(st.characters()), max_size=4))
+def test_short_hashes_are_what_they_always_were(parts: list[str]) -> None:
+    """They are jobs' ids: another way of making them would issue every badge of a file once more."""
+    text = "\x00".join(parts).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=13).digest()
+    assert short_hash(*parts) == base64.b32encode(digest)[:20].decode().lower()
+
+
+def test_a_jobs_id_is_what_it_always_was() -> None:
+    """The same for its content, which has both ways of writing dates."""
+    dates = {"earnEventDate": 1674292011, "earnExpiresOnISO": "2025-09-10T15:00:00+05:30"}
+    badge = good(ITEM | {"customerId": 98662653} | dates).badge
+    assert content_hash("default", badge) == "pzgffdr45eaijdscfqqi"

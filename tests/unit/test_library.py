@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import badge, configured
+from support import configured, issue
 
 from worker import BadgeIssue, ConfigError, Enqueued, NoRoom, Noted
 from worker.producer import NOTED_KEPT, Intake, accept, as_many, check_run_name, sources, total
@@ -61,7 +61,7 @@ def test_items_are_read_in_the_callers_thread() -> None:
     def generate() -> Iterator[BadgeIssue]:
         for n in range(2 * CHUNK + 1):
             threads.add(threading.get_ident())
-            yield badge(n)
+            yield issue(n)
 
     take_all(Recorder(), generate())
     assert threads == {threading.get_ident()}
@@ -80,7 +80,7 @@ def test_a_generator_that_fails_loses_nothing_that_was_sent() -> None:
     seen: list[Enqueued] = []
 
     def generate() -> Iterator[BadgeIssue]:
-        yield from (badge(n) for n in range(CHUNK + 5))
+        yield from (issue(n) for n in range(CHUNK + 5))
         raise LookupError("the database went away")
 
     with pytest.raises(LookupError, match="database"):
@@ -100,7 +100,7 @@ def test_a_full_queue(monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:  # n
                 while not queue.taken:
                     pass
                 queue.full = 2
-            yield badge(n)
+            yield issue(n)
 
     if wait:
         assert take_all(queue, generate(), wait=True).accepted == 2 * CHUNK
@@ -113,7 +113,7 @@ def test_a_full_queue(monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:  # n
 
 def test_one_badge_alone_is_taken_as_one() -> None:
     """A mapping or a ``BadgeIssue`` could be iterated, and isn't."""
-    for one in ({"badgeMetaId": "b", "customerId": 5}, badge(1)):
+    for one in ({"badgeMetaId": "b", "customerId": 5}, issue(1)):
         assert list(as_many(one)) == [one]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import configured
 
-from worker.badge import BadgeIssue
+from worker.badge import Badge
 from worker.job import DeadKind, Job
 from worker.org import Org
 from worker.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
@@ -30,7 +30,7 @@ WAITING = [
 
 def job(attempts: int = 0, *, badge_id: str = "b", n: int = 1) -> Job:
     """Return a job that was tried so often."""
-    return Job(f"j{n}", BadgeIssue(badge_meta_id=badge_id, customer_id=n), attempts)
+    return Job(f"j{n}", Badge(badge_id, n), attempts)
 
 
 def settle(

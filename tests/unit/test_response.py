@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from worker.badge import BadgeIssue
+from worker.badge import Badge
 from worker.job import Job
 from worker.outcome import Deferred, Issued, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
 from worker.response import read_answer
@@ -25,7 +25,7 @@ BUSY = {"code": 521, "message": "multiple actions running for same customer"}
 
 def job(customer: int, badge: str = B1) -> Job:
     """Return a job for a customer."""
-    return Job(f"j{badge[:4]}{customer}", BadgeIssue(badge_meta_id=badge, customer_id=customer))
+    return Job(f"j{badge[:4]}{customer}", Badge(badge, customer))
 
 
 ONE, TWO, THREE = [job(1)], [job(1), job(2)], [job(1), job(2), job(3)]
