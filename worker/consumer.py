@@ -7,6 +7,7 @@ of many of them, and gives some back to the queue first, so that the next worker
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from queue import Empty
@@ -21,6 +22,8 @@ from redis.exceptions import DataError, RedisError
 
 log = structlog.get_logger()
 
+EVENTS_EVERY_S = 0.1
+
 
 class Consumer(consumer.Consumer):
     """Celery's own, which survives that a lost connection can't be used any more, not even to close it.
@@ -29,9 +32,13 @@ class Consumer(consumer.Consumer):
     then is an AttributeError, of which the whole worker would die.
     """
 
+    hub: Any  # which its types lack
+    event_dispatcher: Any
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
+        self._events_leave_at = 0.0
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the connection; the blueprint is started again by whoever calls this."""
@@ -45,9 +52,20 @@ class Consumer(consumer.Consumer):
         """Connect, with a channel that refuses what can't be read as a message at all."""
         transport: Any = conn.transport
         if issubclass(getattr(transport, "Channel", object), Channel):
-            transport.Channel = _refusing(transport.Channel)
+            transport.Channel = _tamed(transport.Channel)
         connected: Connection = super().ensure_connected(conn)
         return connected
+
+    def on_send_event_buffered(self) -> Any:
+        """Send the events for Flower ten times a second; one by one they cost more than their messages."""
+        now = time.monotonic()
+        if self.hub and now >= self._events_leave_at:
+            self._events_leave_at = now + EVENTS_EVERY_S
+            self.hub.call_soon(self.timer.call_after, EVENTS_EVERY_S, self._send_events)
+
+    def _send_events(self) -> None:
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Message], None]:
         """Return Celery's handler of a message, behind a look at the message's form."""
@@ -153,10 +171,20 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _refusing(channel: Any) -> Any:
-    """Return kombu's channel of a Redis, which refuses what it can't make a message of."""
+def _tamed(channel: Any) -> Any:
+    """Return kombu's channel of a Redis, which refuses what it can't make a message of, and wastes less."""
 
-    class Refusing(channel):  # type: ignore[misc]
+    class Tamed(channel):  # type: ignore[misc]
+        _its_client: Any = None
+
+        def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's
+            # kombu would make one for each command, which takes longer than the command.
+            if asynchronous:
+                return super()._create_client(asynchronous=True)
+            if not self._its_client or self._its_client.connection_pool is not self.pool:
+                self._its_client = super()._create_client()
+            return self._its_client
+
         def _brpop_read(self, **options: Any) -> Any:
             try:
                 return super()._brpop_read(**options)
@@ -174,4 +202,4 @@ def _refusing(channel: Any) -> Any:
             reason = f"it is no Celery message: {type(error).__name__}: {error}"
             log.error("message.refused", reason=reason[:300])
 
-    return Refusing
+    return Tamed

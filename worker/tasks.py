@@ -58,7 +58,8 @@ def deliver(org: str, seen: str = "") -> dict[str, Any]:
     last: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
     with bound_contextvars(org=org), here.seats.take(mine, alone=alone) as share:
         if share:
-            last = _turn(here, mine.model_copy(update={"max_in_flight": share}), sent, alone=alone)
+            mine = mine.model_copy(update={"max_in_flight": share})
+            last = _turn(here, mine, sent, alone=alone, looked_at_ms=int(seen or 0))
     if isinstance(last, Wait):
         here.queue.hint(org, last.look_at_ms, seen=seen)
         if last.check:
@@ -203,16 +204,21 @@ def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
     return {"waits_for": "a place in BADGES_ORGS_FILE"}
 
 
-def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
-    """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them."""
+def _turn(
+    here: Services, org: Org, sent: list[Delivered], *, alone: bool, looked_at_ms: int
+) -> Delivered | Wait:
+    """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them.
+
+    ``looked_at_ms``: when somebody will look at the org anyway, 0 if that isn't known.
+    """
     began, longest_s = time.monotonic(), TURN_S if alone else TURN_AMONG_OTHERS_S
     asked_at = -ASK_AGAIN_S
 
     def go_on(step: Batch | Settled) -> None:
         nonlocal asked_at
-        if not step.more:
+        if not step.more and not 0 < looked_at_ms <= step.look_at_ms:
             _note_look(here.queue, org.name, step.look_at_ms)
-        elif isinstance(step, Batch) and time.monotonic() - asked_at >= ASK_AGAIN_S:
+        elif step.more and isinstance(step, Batch) and time.monotonic() - asked_at >= ASK_AGAIN_S:
             asked_at = time.monotonic()
             _start(here.queue, org.name)
 

@@ -102,6 +102,36 @@ def test_no_second_message_is_sent_while_one_waits(queue: Queue, client: redis.R
     assert 400 <= steps[0] < 1.5 * steps[0] < steps[1]
 
 
+@pytest.mark.parametrize(
+    ("line", "is_replaced"),
+    [
+        ((-20_000, -10), False),  # it moves, and hasn't come to the message
+        ((-10_000, -10), False),  # it is at those that were sent in the same millisecond
+        ((-5_000, -10), True),  # what was sent later has been begun: the message is lost
+        ((-20_000, -90_000), True),  # it stands still: the message may be lost
+        ((-20_000, 90_000), True),  # it is from before Redis's clock stepped back
+    ],
+)
+def test_a_message_that_stands_in_the_line_is_not_replaced(
+    queue: Queue, client: redis.Redis, line: tuple[int, int], *, is_replaced: bool
+) -> None:
+    """Brokers keep the order: as long as the line moves, what was sent after it is no sign of a loss."""
+    now = now_ms(client)
+    last_begun, at = line
+    client.hset(keys.ASKED, mapping={"a": f"{now - 10_000} {now - 1}", "": f"{now + last_begun} {now + at}"})
+    assert (queue.take("a", ahead_ms=60_000) is not None) is is_replaced
+    assert (hint_of(client, "a") or 0) >= now + 60_000
+
+
+def test_the_line_is_at_the_message_that_was_begun_last(queue: Queue, client: redis.Redis) -> None:
+    """Whoever begins one says so."""
+    for org in "ab":
+        seen = queue.take(org, ahead_ms=500)
+        assert seen
+        assert queue.begin(org, seen=seen)
+        assert str(client.hget(keys.ASKED, "")).startswith(f"{seen} ")
+
+
 def test_of_the_messages_for_an_org_one_begins(queue: Queue) -> None:
     """The first to be dealt with; the others of before are void, and a new one may be sent at once."""
     first = queue.take("a", ahead_ms=20)

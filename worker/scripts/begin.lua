@@ -10,5 +10,5 @@ local asked = redis.call('HGET', KEYS[1], org) or ''
 if asked == mine then return 1 end
 local first = tonumber(asked:match('^(%d+) '))
 if not first or seen < first then return 0 end
-redis.call('HSET', KEYS[1], org, mine)
+redis.call('HSET', KEYS[1], org, mine, '', int(first) .. ' ' .. int(NOW))
 return 1
