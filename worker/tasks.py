@@ -59,7 +59,7 @@ def deliver(org: str, seen: str = "") -> dict[str, Any]:
     with bound_contextvars(org=org), here.seats.take(mine, alone=alone) as share:
         if share:
             mine = mine.model_copy(update={"max_in_flight": share})
-            last = _turn(here, mine, sent, alone=alone, looked_at_ms=int(seen or 0))
+            last = _turn(here, mine, sent, alone=alone, seen=seen)
     if isinstance(last, Wait):
         here.queue.hint(org, last.look_at_ms, seen=seen)
         if last.check:
@@ -204,23 +204,21 @@ def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
     return {"waits_for": "a place in BADGES_ORGS_FILE"}
 
 
-def _turn(
-    here: Services, org: Org, sent: list[Delivered], *, alone: bool, looked_at_ms: int
-) -> Delivered | Wait:
-    """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them.
-
-    ``looked_at_ms``: when somebody will look at the org anyway, 0 if that isn't known.
-    """
+def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool, seen: str) -> Delivered | Wait:
+    """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them."""
     began, longest_s = time.monotonic(), TURN_S if alone else TURN_AMONG_OTHERS_S
     asked_at = -ASK_AGAIN_S
+    # When somebody looks at the org anyway: early enough while a batch is out, whose settlement looks again.
+    looked_at_ms = int(seen) if str(seen).isdecimal() else 0
 
     def go_on(step: Batch | Settled) -> None:
         nonlocal asked_at
-        if not step.more and not 0 < looked_at_ms <= step.look_at_ms:
+        if step.more:
+            if isinstance(step, Batch) and time.monotonic() - asked_at >= ASK_AGAIN_S:
+                asked_at = time.monotonic()
+                _start(here.queue, org.name)
+        elif isinstance(step, Settled) or not looked_at_ms or step.look_at_ms < looked_at_ms:
             _note_look(here.queue, org.name, step.look_at_ms)
-        elif step.more and isinstance(step, Batch) and time.monotonic() - asked_at >= ASK_AGAIN_S:
-            asked_at = time.monotonic()
-            _start(here.queue, org.name)
 
     while True:
         last = here.delivery.deliver(org, go_on=go_on)
