@@ -43,6 +43,7 @@ INSIST_EVERY_S = 1.0
 class Delivered:
     """A batch that was sent and settled."""
 
+    org: str
     batch: Batch
     verdict: Verdict
     sent: Sent
@@ -137,7 +138,7 @@ class Delivery:
         decided = settlements(batch.jobs, verdict, org=org, random=random.random)
         settled = _insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
         _log(org, batch, verdict, sent, settled)
-        return Delivered(batch, verdict, sent, settled)
+        return Delivered(org.name, batch, verdict, sent, settled)
 
     def _release(self, org: Org, batch: Batch | Wait, why: str) -> Wait:
         if isinstance(batch, Wait):

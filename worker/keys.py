@@ -35,7 +35,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     {badges}:schema string the version of the structures, where it isn't 1 (``Store.refuse_newer``)
     {badges}:wake  zset  org -> when to look at it next, ms: a hint, not a truth
     {badges}:bell  list  one element when the earliest hint moved ahead
-    {badges}:asked hash  org -> whether a message for it waits to be begun, see ``take_due.lua``
+    {badges}:asked hash  org -> since when a message for it waits to be begun, see ``take_due.lua``
+    {badges}:begun:<id>  string the org that a message began, for a while: a repeated call gets the same
     {badges}:orgs  set   every org that ever had a job
     {badges}:sweep string held by the worker that looks for lost hints, for some seconds
     {badges}:seats zset  "org id" of deliveries going on -> until when at the latest, ms
@@ -69,6 +70,7 @@ STRUCTURES = "{badges}:schema"
 WAKE = "{badges}:wake"
 BELL = "{badges}:bell"
 ASKED = "{badges}:asked"
+BEGUN = "{badges}:begun:"
 ORGS = "{badges}:orgs"
 SWEEP = "{badges}:sweep"
 SEATS = "{badges}:seats"

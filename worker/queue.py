@@ -28,6 +28,7 @@ CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
 LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
 MISSING_TTL_S = 600
+LINE_MS = 250  # how soon to look again whether a place became free; deliveries that end look by themselves
 
 
 class Item(NamedTuple):
@@ -47,6 +48,14 @@ class Died(NamedTuple):
     run: str
     kind: str
     code: str
+
+
+class Due(NamedTuple):
+    """An org that somebody must look at; ``seen`` is the time that says who took it (``hint.lua``)."""
+
+    org: str
+    seen: str
+    has_own: bool = False  # workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,22 +279,23 @@ class Queue:
     def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
         """Note when somebody should look at an org; see ``hint.lua``."""
         if at_ms >= 0 or seen:
-            self.store.call("hint", [keys.WAKE, keys.BELL], [org, at_ms, seen])
+            self.store.call("hint", [keys.WAKE, keys.BELL, keys.OWN], [org, at_ms, seen])
 
-    def take_due(self, *, ahead_ms: int) -> tuple[list[tuple[str, str]], float | None]:
-        """Take the orgs that are due, each with its new time, and say in how many seconds the next one is."""
-        answer = self.store.call("take_due", [keys.WAKE, keys.ASKED], [ahead_ms, ""])
+    def take_due(self, *, ahead_ms: int) -> tuple[list[Due], float | None]:
+        """Take the orgs that are due and for which there is a place, and say how many seconds to wait now."""
+        its_keys = [keys.WAKE, keys.ASKED, keys.OWN, keys.POOL, keys.SEATS]
+        answer = self.store.call("take_due", its_keys, [ahead_ms, LINE_MS])
         wait_s = None if answer["wait_ms"] < 0 else answer["wait_ms"] / 1000
-        return [(org, str(int(at))) for org, at in answer.get("due", [])], wait_s
+        return [Due(org, str(int(at)), has_own) for org, at, has_own in answer.get("due", [])], wait_s
 
-    def take(self, org: str, *, ahead_ms: int) -> str | None:
-        """Take one org, due or not; return its new time, or ``None`` while a message for it still waits."""
-        due = self.store.call("take_due", [keys.WAKE, keys.ASKED], [ahead_ms, org]).get("due")
-        return str(int(due[0][1])) if due else None
+    def take_next(self, *, ahead_ms: int) -> Due | None:
+        """Take the org that stands first in line for the place that the caller has."""
+        taken = self.store.call("take_next", [keys.WAKE, keys.ASKED, keys.OWN], [ahead_ms])
+        return Due(*taken) if taken else None
 
     def begin(self, org: str, *, seen: str) -> bool:
         """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
-        return bool(self.store.call("begin", [keys.ASKED], [org, seen, new_id()]))
+        return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
 
     def _gate(self, org: Org, **more: int) -> dict[str, Any]:
         return gate_config(org, **more) | self._clocks.expected(org.name)

@@ -21,19 +21,19 @@ from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, Stor
 from worker.org import DEFAULT_ORG, Org
 from worker.outcome import Signal
 from worker.producer import Intake, accept, as_text, sources, total
-from worker.queue import Batch, Queue, Settled, Wait, new_id
+from worker.queue import Batch, Due, Queue, Settled, Wait, new_id
 from worker.runs import Reports
 from worker.store import reaching
-from worker.wakeup import AHEAD_MS, install
+from worker.wakeup import AHEAD_MS, install, send_due
 
 log = structlog.get_logger()
 
 STORE_PAUSE_S = 2.0
 NO_ROOM_PAUSE_S = 0.2  # shorter, since it holds up deliveries, which make room
 SEAT_WAIT_MS = 200
-# How long a delivery goes on with its org while it may: a message costs more than a batch. Others wait for
-# its place.
-TURN_S, TURN_AMONG_OTHERS_S = 2.0, 0.2
+# How long a delivery goes on while there is something to send, and with one org while others stand in line: a
+# message costs more than a batch, but other messages wait for its place.
+DELIVERY_S, TURN_S = 2.0, 0.2
 # How soon a turn asks for another delivery beside it once more: the one it asked for asks for the next.
 ASK_AGAIN_S = 0.5
 ASKED_ONCE_S = 86_400  # longer than any broker delivers a message again
@@ -43,29 +43,25 @@ ASKED_ONCE_S = 86_400  # longer than any broker delivers a message again
 def deliver(org: str, seen: str = "") -> dict[str, Any]:
     """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``.
 
-    It goes on for as long as the next batch may start at once, two seconds at most, and among other orgs a
-    fifth of one: at high rates a message costs more than a batch.
+    It goes on while the next batch may start at once, and then with the orgs that stand in line for a place,
+    for two seconds: at high rates a message costs more than a batch.
     """
-    here = services()
+    here, began = services(), time.monotonic()
     if not here.queue.begin(org, seen=seen):
         return {"waits_for": "nothing: another delivery began since this one was asked for"}
-    orgs = here.settings.orgs()
-    if org not in orgs:
-        return _left_alone(here.queue, org, seen)
-    mine = orgs[org]
-    alone = len(orgs) == 1 or org == app.conf.get("own_org")
+    alone = len(here.settings.orgs()) == 1 or org == app.conf.get("own_org")
     sent: list[Delivered] = []
-    last: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
-    with bound_contextvars(org=org), here.seats.take(mine, alone=alone) as share:
-        if share:
-            mine = mine.model_copy(update={"max_in_flight": share})
-            last = _turn(here, mine, sent, alone=alone, seen=seen)
-    if isinstance(last, Wait):
-        here.queue.hint(org, last.look_at_ms, seen=seen)
-        if last.check:
-            check.apply_async((org,), queue=_queue_here(org))
-        if not sent:
-            return {"waits_for": last.why}
+    following: Due | None = Due(org, seen)
+    while following:
+        last = _serve(here, following, sent, alone=alone)
+        failed = isinstance(last, Delivered) and last.verdict.signal is not Signal.OK
+        if alone or failed or time.monotonic() - began >= app.conf.get("turn_s", DELIVERY_S):
+            break
+        following = here.queue.take_next(ahead_ms=AHEAD_MS)
+    if following and not alone:
+        _hand_on(here.queue)
+    if isinstance(last, Wait) and not sent:
+        return {"waits_for": last.why}
     return _counts(sent)
 
 
@@ -197,16 +193,31 @@ def _origin(task: Task[..., Any]) -> str:
     return plain(str(task.request.origin), 100)
 
 
-def _left_alone(queue: Queue, org: str, seen: str) -> dict[str, Any]:
-    """Keep the jobs of an org that was taken out of the settings; the sweep looks at it once it is back."""
-    log.warning("delivery.not_configured", org=org, cure="put it back into BADGES_ORGS_FILE")
-    queue.hint(org, -1, seen=seen)
-    return {"waits_for": "a place in BADGES_ORGS_FILE"}
+def _serve(here: Services, due: Due, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
+    """Give an org its turn, if there is a place for it, and note when to look at it next."""
+    orgs = here.settings.orgs()
+    if due.org not in orgs:
+        # Its jobs are kept; the sweep looks at it once it is back.
+        log.warning("delivery.not_configured", org=due.org, cure="put it back into BADGES_ORGS_FILE")
+        here.queue.hint(due.org, -1, seen=due.seen)
+        return Wait("a place in BADGES_ORGS_FILE", -1)
+    mine = orgs[due.org]
+    last: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
+    with bound_contextvars(org=due.org), here.seats.take(mine, alone=alone) as share:
+        if share:
+            mine = mine.model_copy(update={"max_in_flight": share})
+            last = _turn(here, mine, sent, alone=alone, seen=due.seen)
+    if isinstance(last, Wait):
+        here.queue.hint(due.org, last.look_at_ms, seen=due.seen)
+        if last.check:
+            own = due.org if due.org == app.conf.get("own_org") else None
+            check.apply_async((due.org,), queue=deliver_queue(own))
+    return last
 
 
 def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool, seen: str) -> Delivered | Wait:
     """Deliver while the next batch may start at once and the turn lasts; ``sent`` has all of them."""
-    began, longest_s = time.monotonic(), TURN_S if alone else TURN_AMONG_OTHERS_S
+    began, longest_s = time.monotonic(), DELIVERY_S if alone else TURN_S
     asked_at = -ASK_AGAIN_S
     # When somebody looks at the org anyway: early enough while a batch is out, whose settlement looks again.
     looked_at_ms = int(seen) if str(seen).isdecimal() else 0
@@ -216,7 +227,7 @@ def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool, seen:
         if step.more:
             if isinstance(step, Batch) and time.monotonic() - asked_at >= ASK_AGAIN_S:
                 asked_at = time.monotonic()
-                _start(here.queue, org.name)
+                _note_look(here.queue, org.name, step.look_at_ms)
         elif isinstance(step, Settled) or not looked_at_ms or step.look_at_ms < looked_at_ms:
             _note_look(here.queue, org.name, step.look_at_ms)
 
@@ -229,7 +240,7 @@ def _turn(here: Services, org: Org, sent: list[Delivered], *, alone: bool, seen:
             return last
         longest_s = app.conf.get("turn_s", longest_s)  # none any more, once the worker is to end
         if last.verdict.signal is not Signal.OK or time.monotonic() - began >= longest_s:
-            _start(here.queue, org.name)
+            _note_look(here.queue, org.name, last.settled.look_at_ms)
             return last
 
 
@@ -244,18 +255,12 @@ def _note_look(queue: Queue, org: str, at_ms: int) -> None:
         log.warning("delivery.not_noted", reason=str(error))
 
 
-def _start(queue: Queue, org: str) -> None:
-    """Ask for a delivery, unless one that was asked for waits: that one will see all there is to send."""
+def _hand_on(queue: Queue) -> None:
+    """Leave the place to whoever stands in line."""
     try:
-        if seen := queue.take(org, ahead_ms=AHEAD_MS):
-            deliver.apply_async((org,), {"seen": seen}, queue=_queue_here(org), retry=False)
+        send_due(queue, deliver)
     except Exception as error:  # noqa: BLE001 - the broker's errors are many
-        log.warning("delivery.not_started", reason=str(error))
-
-
-def _queue_here(org: str) -> str:
-    """Return the queue that this worker takes deliveries of the org from."""
-    return deliver_queue(org if org == app.conf.get("own_org") else None)
+        log.warning("delivery.not_handed_on", reason=str(error))
 
 
 def _counts(sent: Sequence[Delivered]) -> dict[str, Any]:
@@ -273,8 +278,10 @@ def _counts(sent: Sequence[Delivered]) -> dict[str, Any]:
     }
     if len(sent) > 1:
         counts["batches"] = len(sent)
+    if len(orgs := dict.fromkeys(done.org for done in sent)) > 1:
+        counts["orgs"] = ", ".join(orgs)
     if last.verdict.signal is not Signal.OK:
-        raise DeliveryFailed(f"{last.verdict.signal.value}: {last.verdict.reason} {counts}")
+        raise DeliveryFailed(f"{last.org}: {last.verdict.signal.value}: {last.verdict.reason} {counts}")
     return counts
 
 

@@ -31,6 +31,14 @@ SWEEP_S = 5.0
 RECOVER_S = 1.0
 
 
+def send_due(queue: Queue, deliver: Task[..., Any]) -> float | None:
+    """Send ``badges.deliver`` for every org that is due; return in how many seconds to do so again."""
+    due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)
+    for org, seen, has_own in due:
+        deliver.apply_async((org,), {"seen": seen}, queue=deliver_queue(org if has_own else None))
+    return wait_s
+
+
 class WakeUp(threading.Thread):
     """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
 
@@ -56,7 +64,7 @@ class WakeUp(threading.Thread):
                     queue.store.refuse_newer()
                     next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
-                self._sleep(queue, self._send_due(queue), next_sweep)
+                self._sleep(queue, send_due(queue, self._deliver), next_sweep)
             except Exception as error:  # noqa: BLE001 - whatever fails, a worker must wake up again
                 log.warning("wakeup.failed", reason=str(error))
                 self._stopping.wait(RECOVER_S)
@@ -70,15 +78,6 @@ class WakeUp(threading.Thread):
             for found in check_servers(services().queue.client):
                 if found.result != "ok":
                     log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
-
-    def _send_due(self, queue: Queue) -> float | None:
-        due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)
-        own, any_other = services().seats.served() if due else (set(), False)
-        for org, seen in due:
-            if org in own or any_other:  # else its messages would only pile up
-                queue_name = deliver_queue(org if org in own else None)
-                self._deliver.apply_async((org,), {"seen": seen}, queue=queue_name)
-        return wait_s
 
     def _offer(self) -> None:
         if self._own_org:

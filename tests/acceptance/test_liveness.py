@@ -99,7 +99,7 @@ def test_a_suspended_worker_is_found(place: Place) -> None:
     ("fault", "said"),
     [
         ("client.VendorClient.put = lambda *_, **__: threading.Event().wait()", "badges.deliver "),
-        ("wakeup.WakeUp._send_due = lambda *_: exit()", "the wake-up loop"),
+        ("wakeup.send_due = lambda *_: exit()", "the wake-up loop"),
         ("consumer.fault_of = lambda _: threading.Event().wait()", "the consumer loop"),
     ],
     ids=["pool", "wake-up", "consumer"],

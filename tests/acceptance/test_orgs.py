@@ -27,6 +27,7 @@ PLACES = 4
 LINGER_S, LATENCY_S = 0.2, 0.05
 FAST: dict[str, Any] = {"rate_limit": "1000/second", "batch_linger_s": LINGER_S, "http_timeout_s": 3}
 ONE_BY_ONE = FAST | {"batch_size": 1, "max_in_flight": 20}
+CROWD = tuple(f"crowd{n}" for n in range(3 * PLACES))
 HANGING = ("hang1", "hang2", *(f"stuck{n}" for n in range(PLACES + 1)))
 NUMBERS = count(1)
 USERNAME, PASSWORD = "till.7", "correct horse"
@@ -43,7 +44,7 @@ ORGS: dict[str, dict[str, Any]] = {
     "ten": FAST,
     "bulk": FAST | {"rate_limit": "100/second"},
     "refused": FAST,
-    **dict.fromkeys((*HANGING, "own"), ONE_BY_ONE),
+    **dict.fromkeys((*HANGING, *CROWD, "own"), ONE_BY_ONE),
     "changing": FAST,
     "gone": FAST,
     "closed": FAST,
@@ -231,6 +232,20 @@ def test_messages_do_not_pile_up_while_every_place_hangs(floor: Floor) -> None:
     floor.end(*stuck)
     print(f"\n500 calls of a producer while every place hung: {most} messages waited at most")
     assert most < 50
+
+
+def test_deliveries_go_on_with_the_orgs_that_stand_in_line(floor: Floor) -> None:
+    """A message costs more than a batch: where orgs wait few are sent; and all have their turns."""
+    floor.client.delete(*floor.client.scan_iter(keys.BEGUN + "*"), keys.BEGUN)
+    runs = {org: floor.bring(org, 40) for org in CROWD}
+    wait_for(lambda: any(floor.count(org, run) == 40 for org, run in runs.items()), within_s=30)
+    least = min(floor.count(org, run) for org, run in runs.items())
+    wait_for(lambda: all(floor.count(org, run) == 40 for org, run in runs.items()), within_s=30)
+    messages, batches = len(list(floor.client.scan_iter(keys.BEGUN + "*"))), 40 * len(CROWD)
+    print(f"\n{batches} batches of {len(CROWD)} orgs took {messages} messages; the last had {least} of 40")
+    assert messages < batches / 5
+    assert least > 0
+    assert all(floor.issued_once(org) for org in CROWD)
 
 
 # -- the file of orgs

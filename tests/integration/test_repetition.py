@@ -15,7 +15,7 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from support import OTHER_BADGE, configured, item
+from support import OTHER_BADGE, configured, item, wait_for
 
 from worker import keys
 from worker.connection import Connection
@@ -24,6 +24,7 @@ from worker.outcome import Issued, Signal, Verdict
 from worker.policy import Complete, DeadLetter, Isolate, PutBack
 from worker.policy import Retry as RetryLater
 from worker.queue import Batch, Item, Queue, Sent
+from worker.seats import Seats
 from worker.wire import gate_config
 
 ORG = configured(batch_size=5)
@@ -74,7 +75,8 @@ def scene(queue: Queue) -> Batch:
     queue.enqueue(ORG, run="r", items=letters, call="scene2")
     noted = ["noted", ["by", "me", "count", "0"], 9]  # and whoever acts counts here
     queue.store.call("audit", [keys.slot("default")], noted)
-    queue.take("default", ahead_ms=0)
+    Seats(queue=queue).offer("worker", 4)
+    wait_for(lambda: queue.take_due(ahead_ms=0)[0])
     batch = queue.claim(ORG, "sent")
     assert isinstance(batch, Batch)
     return batch
@@ -110,14 +112,14 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call("take_seat", [keys.SEATS, keys.POOL], ["o", "c", 60_000, 0]),
-    "begin": lambda q, _: q.store.call("begin", [keys.ASKED], ["default", "9000000000000", "c"]),
+    "begin": lambda q, _: q.store.call("begin", [keys.ASKED, keys.BEGUN], ["default", "9000000000000"]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),
     "hint": lambda q, _: q.hint("default", 17),
     "hint: seen": lambda q, _: q.hint("default", 4_000_000_000_000, seen=_hint(q)),
 }
 # These say otherwise in their headers: what was taken comes up again, the later time of a send counts.
-TIMED = {"take_due", "take_check", "retime", "offer"}
+TIMED = {"take_due", "take_next", "take_check", "retime", "offer"}
 
 
 def _without_time(batch: Any) -> Any:

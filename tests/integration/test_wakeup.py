@@ -24,6 +24,12 @@ from worker.wakeup import WakeUp
 FAR_MS = 4_000_000_000_000
 
 
+@pytest.fixture(autouse=True)
+def _a_pool(queue: Queue) -> None:
+    """Let there be places for all that is due."""
+    Seats(queue=queue).offer("worker", 1000)
+
+
 def now_ms(client: redis.Redis) -> int:
     """Return the server's clock."""
     seconds, micros = client.time()
@@ -34,6 +40,15 @@ def hint_of(client: redis.Redis, org: str) -> int | None:
     """Return when somebody is to look at an org."""
     at = client.zscore(keys.WAKE, org)
     return None if at is None else int(at)
+
+
+@pytest.fixture
+def seats(queue: Queue, client: redis.Redis) -> Seats:
+    """A pool of four places."""
+    client.delete(keys.POOL)
+    four = Seats(queue=queue)
+    four.offer("worker", 4)
+    return four
 
 
 # -- hints
@@ -52,8 +67,8 @@ def test_a_hint_only_moves_ahead(queue: Queue, client: redis.Redis) -> None:
 def test_who_took_it_may_move_it_later_or_take_it_away(queue: Queue, client: redis.Redis) -> None:
     """As long as nobody else has changed it since."""
     queue.hint("a", 1)
-    ((_, seen),), _ = queue.take_due(ahead_ms=5000)
-    queue.hint("a", FAR_MS, seen=seen)
+    (due,), _ = queue.take_due(ahead_ms=5000)
+    queue.hint("a", FAR_MS, seen=due.seen)
     assert hint_of(client, "a") == FAR_MS
     queue.hint("a", -1, seen=str(FAR_MS))
     assert hint_of(client, "a") is None
@@ -62,10 +77,10 @@ def test_who_took_it_may_move_it_later_or_take_it_away(queue: Queue, client: red
 def test_who_took_it_leaves_what_others_have_hinted_since(queue: Queue, client: redis.Redis) -> None:
     """A producer that hinted while the taker looked isn't overruled: its job would wait for the sweep."""
     queue.hint("a", 1)
-    ((_, seen),), _ = queue.take_due(ahead_ms=5000)
+    (due,), _ = queue.take_due(ahead_ms=5000)
     queue.hint("a", 7)
-    queue.hint("a", -1, seen=seen)
-    queue.hint("a", FAR_MS, seen=seen)
+    queue.hint("a", -1, seen=due.seen)
+    queue.hint("a", FAR_MS, seen=due.seen)
     assert hint_of(client, "a") == 7
 
 
@@ -74,76 +89,131 @@ def test_what_is_due_is_taken_once(queue: Queue, client: redis.Redis) -> None:
     queue.hint("due", 1)
     queue.hint("later", FAR_MS)
     before = now_ms(client)
-    due, wait_s = queue.take_due(ahead_ms=300)
-    assert [org for org, _ in due] == ["due"]
-    assert before + 300 <= int(due[0][1]) <= now_ms(client) + 300
-    assert hint_of(client, "due") == int(due[0][1])
+    (due,), wait_s = queue.take_due(ahead_ms=300)
+    assert due.org == "due"
+    assert before + 300 <= int(due.seen) <= now_ms(client) + 300
+    assert hint_of(client, "due") == int(due.seen)
     assert wait_s is not None
     assert 0.2 < wait_s <= 0.3
     assert queue.take_due(ahead_ms=300)[0] == []
-    again = wait_for(lambda: queue.take_due(ahead_ms=300)[0], within_s=2)
-    assert [org for org, _ in again] == ["due"]
+    (again,) = wait_for(lambda: queue.take_due(ahead_ms=300)[0], within_s=2)
+    assert again.org == "due"
 
 
 def test_no_second_message_is_sent_while_one_waits(queue: Queue, client: redis.Redis) -> None:
     """However often an org is hinted at, whoever would send one; one that waits long is replaced seldom."""
     queue.hint("a", 1)
-    ((_, seen),), _ = queue.take_due(ahead_ms=400)
+    (due,), _ = queue.take_due(ahead_ms=400)
     for _ in range(3):
         queue.hint("a", 1)
         assert queue.take_due(ahead_ms=400)[0] == []
-        assert queue.take("a", ahead_ms=400) is None
-        assert hint_of(client, "a") == int(seen)
-    replaced = [int(seen)]
+        assert queue.take_next(ahead_ms=400) is None
+        assert hint_of(client, "a") == int(due.seen)
+        queue.hint("a", 1)
+        assert queue.take_next(ahead_ms=400) is None
+    queue.take_due(ahead_ms=400)
+    replaced = [int(due.seen)]
     for _ in range(2):
-        ((_, again),), _ = wait_for(lambda: (due := queue.take_due(ahead_ms=400))[0] and due)
-        replaced.append(int(again))
+        (again,) = wait_for(lambda: queue.take_due(ahead_ms=400)[0])
+        replaced.append(int(again.seen))
     steps = [later - earlier for earlier, later in pairwise(replaced)]
     assert 400 <= steps[0] < 1.5 * steps[0] < steps[1]
 
 
-@pytest.mark.parametrize(
-    ("line", "is_replaced"),
-    [
-        ((-20_000, -10), False),  # it moves, and hasn't come to the message
-        ((-10_000, -10), False),  # it is at those that were sent in the same millisecond
-        ((-5_000, -10), True),  # what was sent later has been begun: the message is lost
-        ((-20_000, -90_000), True),  # it stands still: the message may be lost
-        ((-20_000, 90_000), True),  # it is from before Redis's clock stepped back
-    ],
-)
-def test_a_message_that_stands_in_the_line_is_not_replaced(
-    queue: Queue, client: redis.Redis, line: tuple[int, int], *, is_replaced: bool
+def test_a_message_from_before_the_clock_stepped_back_keeps_nobody_waiting(
+    queue: Queue, client: redis.Redis
 ) -> None:
-    """Brokers keep the order: as long as the line moves, what was sent after it is no sign of a loss."""
-    now = now_ms(client)
-    last_begun, at = line
-    client.hset(keys.ASKED, mapping={"a": f"{now - 10_000} {now - 1}", "": f"{now + last_begun} {now + at}"})
-    assert (queue.take("a", ahead_ms=60_000) is not None) is is_replaced
-    assert (hint_of(client, "a") or 0) >= now + 60_000
-
-
-def test_the_line_is_at_the_message_that_was_begun_last(queue: Queue, client: redis.Redis) -> None:
-    """Whoever begins one says so."""
-    for org in "ab":
-        seen = queue.take(org, ahead_ms=500)
-        assert seen
-        assert queue.begin(org, seen=seen)
-        assert str(client.hget(keys.ASKED, "")).startswith(f"{seen} ")
+    """Its times lie too far ahead to be believed."""
+    client.hset(keys.ASKED, "a", f"{FAR_MS} {FAR_MS}")
+    queue.hint("a", 1)
+    assert [due.org for due in queue.take_due(ahead_ms=400)[0]] == ["a"]
 
 
 def test_of_the_messages_for_an_org_one_begins(queue: Queue) -> None:
     """The first to be dealt with; the others of before are void, and a new one may be sent at once."""
-    first = queue.take("a", ahead_ms=20)
-    again = wait_for(lambda: queue.take("a", ahead_ms=20))
-    assert first
-    assert queue.begin("a", seen=first)
-    assert not queue.begin("a", seen=again)
+    queue.hint("a", 1)
+    (first,) = queue.take_due(ahead_ms=20)[0]
+    (again,) = wait_for(lambda: queue.take_due(ahead_ms=20)[0])
+    assert queue.begin("a", seen=first.seen)
+    assert not queue.begin("a", seen=again.seen)
     time.sleep(0.1)  # a time that no message of before has
-    new = queue.take("a", ahead_ms=20)
-    assert new
-    assert not queue.begin("a", seen=again)
-    assert queue.begin("a", seen=new)
+    (new,) = wait_for(lambda: queue.take_due(ahead_ms=20)[0])
+    assert not queue.begin("a", seen=again.seen)
+    assert queue.begin("a", seen=new.seen)
+
+
+# -- the line
+
+
+def test_no_more_messages_are_sent_than_there_are_places(
+    queue: Queue, client: redis.Redis, seats: Seats
+) -> None:
+    """Those that wait to be begun have theirs, and so have deliveries; the others stay due, in order."""
+    for n, org in enumerate("abcdef", 1):
+        queue.hint(org, n)
+    with seats.take(configured(name="elsewhere"), alone=False):
+        due, wait_s = queue.take_due(ahead_ms=60_000)
+        assert [one.org for one in due] == ["a", "b", "c"]
+        assert wait_s
+        assert 0 < wait_s < 1
+        assert queue.take_due(ahead_ms=60_000)[0] == []
+        assert queue.begin("a", seen=due[0].seen)
+        with seats.take(configured(name="a"), alone=False):
+            assert queue.take_due(ahead_ms=60_000)[0] == []
+    assert [one.org for one in queue.take_due(ahead_ms=60_000)[0]] == ["d", "e"]
+    assert hint_of(client, "f") == 6
+
+
+def test_messages_that_were_lost_take_no_places(queue: Queue, seats: Seats) -> None:
+    """However many: who stands in line comes, and so do those that are due again."""
+    assert seats
+    for n, org in enumerate("abcdef", 1):
+        queue.hint(org, n)
+    assert len(queue.take_due(ahead_ms=50)[0]) == 4
+    again = wait_for(lambda: queue.take_due(ahead_ms=50)[0])
+    assert [one.org for one in again][:2] == ["e", "f"]
+
+
+def test_a_delivery_goes_on_with_who_stands_first_in_line(
+    queue: Queue, client: redis.Redis, seats: Seats
+) -> None:
+    """Each is taken once, and comes up again should it be forgotten; who isn't due doesn't stand there."""
+    for n, org in enumerate(("first", "own", "second"), 1):
+        queue.hint(org, n)
+    queue.hint("later", FAR_MS)
+    seats.offer_own("own")
+    before = now_ms(client)
+    taken = [queue.take_next(ahead_ms=300) for _ in range(3)]
+    assert [due and due.org for due in taken] == ["first", "second", None]
+    assert taken[0]
+    assert before + 300 <= int(taken[0].seen) == hint_of(client, "first")
+    assert hint_of(client, "own") == 2
+    again = wait_for(lambda: queue.take_next(ahead_ms=300))
+    assert again.org == "first"
+
+
+def test_a_message_is_void_for_who_was_taken_from_the_line(queue: Queue) -> None:
+    """It was thought to be lost, and comes after all."""
+    queue.hint("a", 1)
+    (late,) = queue.take_due(ahead_ms=50)[0]
+    wait_for(lambda: queue.take_next(ahead_ms=50))
+    assert not queue.begin("a", seen=late.seen)
+
+
+@pytest.mark.parametrize("line", [1, 250])
+def test_a_worker_of_an_orgs_own_waits_behind_no_line(
+    queue: Queue, client: redis.Redis, seats: Seats, line: int
+) -> None:
+    """However many stand in it for the places that all others share."""
+    for n in range(line):
+        queue.hint(f"org{n}", n + 1)
+    queue.take_due(ahead_ms=60_000)
+    client.delete(keys.BELL)
+    seats.offer_own("own")
+    queue.hint("own", now_ms(client))
+    assert client.llen(keys.BELL) == 1
+    (due,), _ = queue.take_due(ahead_ms=60_000)
+    assert due[::2] == ("own", True)
 
 
 def test_nothing_to_wait_for_is_said(queue: Queue) -> None:
@@ -162,7 +232,7 @@ def test_orgs_are_taken_by_one_worker_each(connection: Connection, queue: Queue)
         with connection.client() as own:
             mine = Queue(own)
             while due := mine.take_due(ahead_ms=60_000)[0]:
-                took += [org for org, _ in due]
+                took += [one.org for one in due]
         return took
 
     with ThreadPoolExecutor(6) as pool:
@@ -350,6 +420,7 @@ def test_nothing_is_sent_for_an_org_that_nobody_serves(
         here = SimpleNamespace(settings=Settings(), queue=Queue(own), seats=Seats(queue=Queue(own)))
         monkeypatch.setattr(wakeup, "services", lambda: here)
         recorded = Deliveries()
+        own.delete(keys.POOL)
         thread = WakeUp(cast("Task[..., Any]", recorded), own_org="mine")
         thread.start()
         wait_for(lambda: own.zscore(keys.OWN, "mine"))

@@ -1,4 +1,4 @@
-"""A turn of deliveries asks for company, and notes when to look again, no more often than that is of use."""
+"""A turn asks for company and notes when to look, no more often than is of use; and who has the next one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from support import configured
 
 from worker import tasks
 from worker.delivery import Delivered
+from worker.errors import DeliveryFailed
 from worker.outcome import Signal, Verdict
-from worker.queue import Batch, Sent, Settled, Wait
+from worker.queue import Batch, Due, Sent, Settled, Wait
 
 ORG = configured()
 SEEN = "1700000002000"
@@ -23,14 +24,8 @@ class Bench:
     """A turn with a scripted delivery; what it asks of the queue."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
         self.looks: list[int] = []
         monkeypatch.setattr(tasks, "app", SimpleNamespace(conf={}))
-
-    def take(self, org: str, *, ahead_ms: int) -> None:
-        """Be asked for another delivery."""
-        assert ahead_ms == tasks.AHEAD_MS
-        self.asked.append(org)
 
     def hint(self, org: str, at_ms: int) -> None:
         """Be told when to look again."""
@@ -55,7 +50,7 @@ class Bench:
         go_on(batch)
         settled = next(steps)
         go_on(settled)
-        return Delivered(batch, Verdict((), Signal.OK), Sent("201", 1), settled)  # type: ignore[arg-type]
+        return Delivered(ORG.name, batch, Verdict((), Signal.OK), Sent("201", 1), settled)  # type: ignore[arg-type]
 
 
 def claimed(*, more: bool, look_at_ms: int = -1) -> Batch:
@@ -76,8 +71,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_a_turn_asks_for_another_delivery_beside_it_once(bench: Bench) -> None:
     """Which asks for the next: a question for each batch would be a round trip between claim and PUT."""
-    assert bench.turn(*[claimed(more=True), settled()] * 5) == Wait("idle", -1)
-    assert bench.asked == [ORG.name]
+    assert bench.turn(*[claimed(more=True, look_at_ms=17), settled()] * 5) == Wait("idle", -1)
+    assert bench.looks == [17]
 
 
 def test_a_turn_asks_again_after_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +81,7 @@ def test_a_turn_asks_again_after_a_while(bench: Bench, monkeypatch: pytest.Monke
     clock = (began + n * tasks.ASK_AGAIN_S / 4 for n in range(100))
     monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     bench.turn(*[claimed(more=True), settled()] * 5)
-    assert 1 < len(bench.asked) < 5
+    assert 1 < len(bench.looks) < 5
 
 
 def test_a_claimed_batch_notes_a_look_only_if_nobody_looks_by_then(bench: Bench) -> None:
@@ -102,8 +97,8 @@ def test_a_claimed_batch_notes_a_look_only_if_nobody_looks_by_then(bench: Bench)
 
 def test_a_settlement_always_notes_its_look(bench: Bench) -> None:
     """It knows of retries that nobody who looked before could see."""
-    bench.turn(claimed(more=True), settled(more=False, look_at_ms=int(SEEN) + 5))
-    assert bench.looks == [int(SEEN) + 5]
+    bench.turn(claimed(more=True, look_at_ms=17), settled(more=False, look_at_ms=int(SEEN) + 5))
+    assert bench.looks == [17, int(SEEN) + 5]
 
 
 @pytest.mark.parametrize("seen", ["abc", 17, None, "1e13", "-1", "²"])
@@ -111,3 +106,98 @@ def test_a_message_that_says_nonsense_ends_no_turn(bench: Bench, seen: Any) -> N
     """Anybody may put anything into the queue."""
     bench.turn(claimed(more=False, look_at_ms=int(SEEN)), settled(), seen=seen)
     assert bench.looks in ([], [int(SEEN)])
+
+
+# -- the line
+
+
+class Line:
+    """Orgs that stand in line, each with what its turn ends in; what a delivery asks of the queue."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *turns: tuple[str, Delivered | Wait], orgs: int = 2
+    ) -> None:
+        self.turns = dict(turns)
+        self.waiting = [org for org, _ in turns][1:]
+        self.handed_on = 0
+        settings = SimpleNamespace(orgs=lambda: dict.fromkeys(range(orgs)))
+        here = SimpleNamespace(queue=self, settings=settings)
+        self.conf: dict[str, Any] = {}
+        monkeypatch.setattr(tasks, "app", SimpleNamespace(conf=self.conf))
+        monkeypatch.setattr(tasks, "services", lambda: here)
+        monkeypatch.setattr(tasks, "_serve", self._serve)
+        monkeypatch.setattr(tasks, "send_due", self._send_due)
+
+    def begin(self, org: str, *, seen: str) -> bool:
+        """Say that no other delivery began."""
+        return bool(org and seen)
+
+    def take_next(self, *, ahead_ms: int) -> Due | None:
+        """Give whoever stands first."""
+        assert ahead_ms == tasks.AHEAD_MS
+        return Due(self.waiting.pop(0), SEEN) if self.waiting else None
+
+    def deliver(self) -> dict[str, Any]:
+        """Begin with the first."""
+        counts: dict[str, Any] = tasks.deliver(next(iter(self.turns)), seen=SEEN)
+        return counts
+
+    def _serve(self, _: Any, due: Due, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
+        assert not alone or len(self.turns) == 1
+        last = self.turns[due.org]
+        if isinstance(last, Delivered):
+            sent.append(last)
+        return last
+
+    def _send_due(self, queue: Any, task: Any) -> None:
+        assert queue is self
+        assert task is tasks.deliver
+        self.handed_on += 1
+
+
+def delivered(org: str, signal: Signal = Signal.OK) -> tuple[str, Delivered]:
+    """Return an org whose turn ends with a batch of its own."""
+    batch = Batch("b", (), 0.0, more=True, look_at_ms=1)
+    return org, Delivered(org, batch, Verdict((), signal, reason="no answer"), Sent("201", 1), settled())
+
+
+def test_a_delivery_goes_on_with_those_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it could send for the one before or not; its counts are all together."""
+    line = Line(monkeypatch, delivered("a"), ("b", Wait("rate", 1)), delivered("c"))
+    counts = line.deliver()
+    assert (counts["issued"], counts["batches"], counts["orgs"]) == (2, 2, "a, c")
+    assert line.handed_on == 0, "nobody stood in line"
+
+
+def test_a_delivery_ends_with_a_call_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a failed task that says of which org; its place is for the next in line."""
+    line = Line(monkeypatch, delivered("a"), delivered("b", Signal.IN_DOUBT), delivered("c"))
+    with pytest.raises(DeliveryFailed, match=r"^b: in_doubt: no answer .*'orgs': 'a, b'"):
+        line.deliver()
+    assert (line.waiting, line.handed_on) == (["c"], 1)
+
+
+def test_a_delivery_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other messages wait for its place, and whoever stands in line is sent one."""
+    clock = (n * tasks.DELIVERY_S / 2 for n in range(10))
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    line = Line(monkeypatch, *(delivered(org) for org in "abcd"))
+    assert line.deliver()["orgs"] == "a, b"
+    assert (line.waiting, line.handed_on) == (["c", "d"], 1)
+
+
+def test_a_delivery_of_a_worker_that_is_to_end_takes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drains."""
+    line = Line(monkeypatch, delivered("a"), delivered("b"))
+    line.conf["turn_s"] = 0.0
+    line.deliver()
+    assert (line.waiting, line.handed_on) == (["b"], 1)
+
+
+@pytest.mark.parametrize(("orgs", "own"), [(1, None), (2, "a")])
+def test_an_org_alone_has_no_line(monkeypatch: pytest.MonkeyPatch, orgs: int, own: str | None) -> None:
+    """Neither where there is no other, nor in a worker of its own."""
+    line = Line(monkeypatch, delivered("a"), orgs=orgs)
+    line.waiting, line.conf["own_org"] = ["b"], own
+    assert line.deliver()["jobs"] == 0
+    assert (line.waiting, line.handed_on) == (["b"], 0)
