@@ -130,9 +130,10 @@ app.add_defaults(_celery_settings)
 
 
 @worker_init.connect
-def _refuse_newer(**_: Any) -> None:
+def _begin(sender: Any, **_: Any) -> None:
     try:
         services().queue.store.refuse_newer()
+        services().seats.clear(sender.hostname)
     except NewerStore as error:
         raise SystemExit(f"badges: {error}") from None
     except StoreError:

@@ -39,7 +39,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     {badges}:begun:<id>  string the org that a message began, for a while: a repeated call gets the same
     {badges}:orgs  set   every org that ever had a job
     {badges}:sweep string held by the worker that looks for lost hints, for some seconds
-    {badges}:seats zset  "org id" of deliveries going on -> until when at the latest, ms
+    {badges}:seats zset  "org worker id" of deliveries going on -> until when at the latest, ms
     {badges}:pool  zset  "worker places" -> until when it is believed alive, ms
     {badges}:own   zset  org with a worker of its own -> until when that is believed alive, ms
 """

@@ -29,7 +29,14 @@ class Seats:
 
     def offer(self, worker: str, places: int) -> None:
         """Say that a worker is alive and how many batches it can have at once; to be repeated."""
-        self._queue.store.call("offer", [keys.POOL], [f"{worker} {places}", ALIVE_MS])
+        self._queue.store.call("offer", [keys.POOL], [f"{_word(worker)} {places}", ALIVE_MS])
+
+    def clear(self, worker: str) -> None:
+        """Give back the places that a worker of this name had, which is no more; those of others stay."""
+        with reaching("seats"):
+            seats = [str(seat) for seat in self._queue.client.zrange(keys.SEATS, 0, -1)]
+            if its := [seat for seat in seats if seat.split()[1] == _word(worker)]:
+                self._queue.client.zrem(keys.SEATS, *its)
 
     def offer_own(self, org: str) -> None:
         """Say that a worker is alive that serves this org alone; to be repeated."""
@@ -43,7 +50,7 @@ class Seats:
             return {str(org) for org in own}, self._queue.client.zcount(keys.POOL, now_ms, "+inf") > 0
 
     @contextmanager
-    def take(self, org: Org, *, alone: bool) -> Iterator[int]:
+    def take(self, org: Org, worker: str, *, alone: bool) -> Iterator[int]:
         """Hold a place for as long as the block lasts.
 
         Yields how many batches the org may have in flight at once, 0 if there was no place for this one.
@@ -56,12 +63,12 @@ class Seats:
         with reaching("seats"):
             probing = self._queue.client.hexists(keys.key(org.name, "gate"), "probing")
         hold_ms = int((SEND_WINDOW_S + org.http_timeout_s + SEND_WINDOW_S) * 1000)
-        args = [org.name, seat, hold_ms, int(probing)]
+        args = [org.name, _word(worker), seat, hold_ms, int(probing)]
         share = self._queue.store.call("take_seat", [keys.SEATS, keys.POOL], args)
         try:
             yield min(int(share), org.max_in_flight)
         finally:
-            self._left.append(f"{org.name} {seat}")
+            self._left.append(f"{org.name} {_word(worker)} {seat}")
             self._give_back()
 
     def _give_back(self) -> None:
@@ -71,3 +78,7 @@ class Seats:
                 self._queue.client.zrem(keys.SEATS, name, f"{name} probing")
                 with suppress(ValueError):  # another thread has given it back as well
                     self._left.remove(name)
+
+
+def _word(worker: str) -> str:
+    return worker.replace(" ", "_")

@@ -39,21 +39,21 @@ ASK_AGAIN_S = 0.5
 ASKED_ONCE_S = 86_400  # longer than any broker delivers a message again
 
 
-@app.task(name="badges.deliver", throws=(DeliveryFailed, StoreError))
-def deliver(org: str, seen: str = "") -> dict[str, Any]:
+@app.task(name="badges.deliver", bind=True, throws=(DeliveryFailed, StoreError))
+def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
     """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``.
 
     It goes on while the next batch may start at once, and then with the orgs that stand in line for a place,
     for two seconds: at high rates a message costs more than a batch.
     """
-    here, began = services(), time.monotonic()
+    here, worker, began = services(), str(self.request.hostname), time.monotonic()
     if not here.queue.begin(org, seen=seen):
         return {"waits_for": "nothing: another delivery began since this one was asked for"}
     alone = len(here.settings.orgs()) == 1 or org == app.conf.get("own_org")
     sent: list[Delivered] = []
     following: Due | None = Due(org, seen)
     while following:
-        last = _serve(here, following, sent, alone=alone)
+        last = _serve(here, following, sent, worker, alone=alone)
         failed = isinstance(last, Delivered) and last.verdict.signal is not Signal.OK
         if alone or failed or time.monotonic() - began >= app.conf.get("turn_s", DELIVERY_S):
             break
@@ -193,7 +193,7 @@ def _origin(task: Task[..., Any]) -> str:
     return plain(str(task.request.origin), 100)
 
 
-def _serve(here: Services, due: Due, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
+def _serve(here: Services, due: Due, sent: list[Delivered], worker: str, *, alone: bool) -> Delivered | Wait:
     """Give an org its turn, if there is a place for it, and note when to look at it next."""
     orgs = here.settings.orgs()
     if due.org not in orgs:
@@ -203,7 +203,7 @@ def _serve(here: Services, due: Due, sent: list[Delivered], *, alone: bool) -> D
         return Wait("a place in BADGES_ORGS_FILE", -1)
     mine = orgs[due.org]
     last: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
-    with bound_contextvars(org=due.org), here.seats.take(mine, alone=alone) as share:
+    with bound_contextvars(org=due.org), here.seats.take(mine, worker, alone=alone) as share:
         if share:
             mine = mine.model_copy(update={"max_in_flight": share})
             last = _turn(here, mine, sent, alone=alone, seen=due.seen)

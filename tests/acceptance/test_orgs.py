@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from worker.ledger import Exchange, Fault, SandboxSettings
 from worker.org import Org
 from worker.queue import Queue, new_id
 from worker.sandbox import SandboxServer
+from worker.wakeup import AHEAD_MS
 
 DATABASE = 10  # of the session's server: these tests disturb no others
 PLACES = 4
@@ -168,7 +170,12 @@ def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def another_worker(floor: Floor, log: str, *options: object) -> Any:
     """Start a worker that is ready."""
-    command, file = worker_command("--concurrency", PLACES, *options), floor.folder / log
+    return ready(floor, log, worker_command("--concurrency", PLACES, *options))
+
+
+def ready(floor: Floor, log: str, command: Sequence[object]) -> Any:
+    """Start a program that says so when it is ready."""
+    file = floor.folder / log
 
     class Ready(ExitStack):
         def __enter__(self) -> Any:
@@ -177,6 +184,20 @@ def another_worker(floor: Floor, log: str, *options: object) -> Any:
             return running
 
     return Ready()
+
+
+@contextmanager
+def elsewhere(floor: Floor) -> Iterator[tuple[Floor, ExitStack]]:
+    """Give a database without the floor's worker, and a stack for workers of its own."""
+    env = {
+        name: value.replace(f"db={DATABASE}", "db=15").replace(f"virtual_host={DATABASE}", "virtual_host=15")
+        for name, value in floor.env.items()
+    }
+    client = redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True)
+    with client, ExitStack() as stack:
+        client.flushdb()
+        stack.callback(client.flushdb)
+        yield floor._replace(client=client, queue=Queue(client), env=env), stack
 
 
 def watched(floor: Floor, until: Callable[[], Any], *, within_s: float = 20) -> int:
@@ -246,6 +267,30 @@ def test_deliveries_go_on_with_the_orgs_that_stand_in_line(floor: Floor) -> None
     assert messages < batches / 5
     assert least > 0
     assert all(floor.issued_once(org) for org in CROWD)
+
+
+@pytest.mark.parametrize("comes_back", [True, False], ids=["restarted", "replaced"])
+def test_places_of_a_killed_worker_keep_nobody_waiting(floor: Floor, *, comes_back: bool) -> None:
+    """All were taken by vendors that hang; the next worker has all of its own, by its name or another."""
+    celery = f"{sys.executable} -m celery -A worker.app worker -P threads -c {PLACES} -n".split()
+    with elsewhere(floor) as (there, stack):
+        killed = stack.enter_context(ready(there, "killed.log", [*celery, "one@host"]))
+        for org in CROWD[:PLACES]:
+            there.vendors[org].vendor.add_fault(Fault(fault="delay", seconds=5))
+            there.bring(org, 5)
+        wait_for(lambda: there.client.zcard(keys.SEATS) == PLACES)
+        killed.kill()
+        killed.wait()
+        there.end(*CROWD[:PLACES])
+        name = "one@host" if comes_back else "other@host"
+        stack.enter_context(ready(there, "next.log", [*celery, name]))
+        if not comes_back:
+            there.client.zadd(keys.POOL, {f"one@host {PLACES}": 1})  # it hasn't been heard of for long
+        assert there.client.zcard(keys.SEATS) == (0 if comes_back else PLACES)
+        # What had a message that the killed one took with it counts for two seconds, too.
+        assert there.seconds("ten", 10) < LINGER_S + LATENCY_S + 1 + AHEAD_MS / 1000
+        for org in CROWD[:PLACES]:
+            there.vendors[org].vendor.clear_faults()
 
 
 # -- the file of orgs
@@ -372,22 +417,13 @@ def test_an_org_has_a_worker_of_its_own(floor: Floor) -> None:
 
 def test_a_worker_of_one_org_is_all_there_is(floor: Floor) -> None:
     """It serves that org; the others' jobs stay, and no messages for them pile up."""
-    env = {
-        name: value.replace(f"db={DATABASE}", "db=15").replace(f"virtual_host={DATABASE}", "virtual_host=15")
-        for name, value in floor.env.items()
-    }
-    client = redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True)
-    with client, ExitStack() as stack:
-        client.flushdb()
-        stack.callback(client.flushdb)
-        elsewhere = floor._replace(client=client, queue=Queue(client), env=env)
-        options = ("--org", "calm", "--pool", "prefork")
-        stack.enter_context(another_worker(elsewhere, "alone.log", *options))
-        others = elsewhere.bring("ten", 10)
-        assert elsewhere.seconds("calm", 100) < 10
+    with elsewhere(floor) as (there, stack):
+        stack.enter_context(another_worker(there, "alone.log", "--org", "calm", "--pool", "prefork"))
+        others = there.bring("ten", 10)
+        assert there.seconds("calm", 100) < 10
         time.sleep(2.5)  # longer than an org that was taken takes to come up again
-        assert elsewhere.count("ten", others, "queued") == 10
-        assert elsewhere.waiting() == 0
+        assert there.count("ten", others, "queued") == 10
+        assert there.waiting() == 0
 
 
 def test_a_worker_of_an_unknown_org_is_refused(floor: Floor) -> None:

@@ -155,11 +155,11 @@ def test_a_place_left_during_an_outage_is_given_back_after_it(
     """Else the org, and others, would be short of places for as long as a call may take."""
     seats, org = Seats(queue=queue), configured()
     seats.offer("worker", 4)
-    with monkeypatch.context() as away, seats.take(org, alone=False) as share:
+    with monkeypatch.context() as away, seats.take(org, "worker", alone=False) as share:
         assert share
         away.setattr(client, "zrem", partial(_refuse, redis.ConnectionError("away")))
     assert client.zcard(keys.SEATS) == 1
-    with seats.take(org, alone=False):
+    with seats.take(org, "worker", alone=False):
         assert client.zcard(keys.SEATS) == 1
     assert client.zcard(keys.SEATS) == 0
 

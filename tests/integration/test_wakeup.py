@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -151,14 +152,14 @@ def test_no_more_messages_are_sent_than_there_are_places(
     """Those that wait to be begun have theirs, and so have deliveries; the others stay due, in order."""
     for n, org in enumerate("abcdef", 1):
         queue.hint(org, n)
-    with seats.take(configured(name="elsewhere"), alone=False):
+    with seats.take(configured(name="elsewhere"), "worker", alone=False):
         due, wait_s = queue.take_due(ahead_ms=60_000)
         assert [one.org for one in due] == ["a", "b", "c"]
         assert wait_s
         assert 0 < wait_s < 1
         assert queue.take_due(ahead_ms=60_000)[0] == []
         assert queue.begin("a", seen=due[0].seen)
-        with seats.take(configured(name="a"), alone=False):
+        with seats.take(configured(name="a"), "worker", alone=False):
             assert queue.take_due(ahead_ms=60_000)[0] == []
     assert [one.org for one in queue.take_due(ahead_ms=60_000)[0]] == ["d", "e"]
     assert hint_of(client, "f") == 6
@@ -172,6 +173,25 @@ def test_messages_that_were_lost_take_no_places(queue: Queue, seats: Seats) -> N
     assert len(queue.take_due(ahead_ms=50)[0]) == 4
     again = wait_for(lambda: queue.take_due(ahead_ms=50)[0])
     assert [one.org for one in again][:2] == ["e", "f"]
+
+
+def test_seats_of_a_worker_that_is_gone_take_no_places(
+    queue: Queue, client: redis.Redis, seats: Seats
+) -> None:
+    """Those of one that was killed and hasn't been heard of since; or whose name another has taken over."""
+    free = lambda: len(queue.take_due(ahead_ms=60_000)[0])  # noqa: E731
+    for n in range(20):
+        queue.hint(f"org{n}", n + 1)
+    with ExitStack() as stack:
+        for org, worker in (("x", "worker"), ("y", "worker"), ("z", "of another")):
+            stack.enter_context(seats.take(configured(name=org), worker, alone=False))
+        seats.offer("of another", 1)
+        assert free() == 5 - 3
+        seats.clear("worker")
+        assert free() == 2
+        client.zadd(keys.POOL, {"of another 1": 1})
+        client.delete(keys.ASKED)
+        assert free() == 4
 
 
 def test_a_delivery_goes_on_with_who_stands_first_in_line(

@@ -142,7 +142,10 @@ class Line:
         counts: dict[str, Any] = tasks.deliver(next(iter(self.turns)), seen=SEEN)
         return counts
 
-    def _serve(self, _: Any, due: Due, sent: list[Delivered], *, alone: bool) -> Delivered | Wait:
+    def _serve(
+        self, _: Any, due: Due, sent: list[Delivered], worker: str, *, alone: bool
+    ) -> Delivered | Wait:
+        assert worker
         assert not alone or len(self.turns) == 1
         last = self.turns[due.org]
         if isinstance(last, Delivered):

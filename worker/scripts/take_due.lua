@@ -16,7 +16,7 @@
 -- Repeated: what was taken a moment ago isn't taken again; it comes up again by itself.
 local step, line_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local longest = 4 * step
-local due, own, places, free = {}, {}, 0, 0
+local due, own, free = {}, {}, 0
 
 local function asked(times)
   local first, till = (times or ''):match('^(%d+) (%d+)$')
@@ -44,10 +44,8 @@ for _, org in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], int(NOW), '+inf')) do
   if (tonumber(redis.call('ZSCORE', KEYS[1], org) or nil) or NEVER) <= NOW then take(org, true) end
 end
 
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], int(NOW), '+inf')) do
-  places = places + tonumber(worker:match('(%d+)$'))
-end
-free = places - redis.call('ZCOUNT', KEYS[5], int(NOW), '+inf')
+local places, taken = in_pool(KEYS[4], KEYS[5])
+free = places - #taken
 local messages = redis.call('HGETALL', KEYS[2])
 for n = 1, #messages, 2 do
   local _, till = asked(messages[n + 1])

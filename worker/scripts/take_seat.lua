@@ -1,25 +1,21 @@
 #!lua
 -- Take a place in the pool that all orgs share, so that none, slow or broken or large, takes it all.
--- KEYS[1]  the seats  zset "org id" -> until when at the latest, ms
+-- KEYS[1]  the seats  zset "org worker id" -> until when at the latest, ms
 -- KEYS[2]  the pool   zset "worker places" -> until when it is believed alive, ms
--- ARGV[1]  org    ARGV[2]  id, made by the caller    ARGV[3]  how long at most, ms
--- ARGV[4]  1 if the org is probing: orgs in trouble have half of the pool together
+-- ARGV[1]  org    ARGV[2]  worker    ARGV[3]  id, made by the caller    ARGV[4]  how long at most, ms
+-- ARGV[5]  1 if the org is probing: orgs in trouble have half of the pool together
 -- Returns  how many the org may have at once if the seat is taken, else 0
 -- Repeated: the same id has the same seat.
-local org, id, hold_ms, probing = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local org, hold_ms, probing = ARGV[1], tonumber(ARGV[4]), ARGV[5] == '1'
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(NOW))
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(NOW))
-local seat = org .. ' ' .. id .. (probing and ' probing' or '')
-local places = 0
-for _, worker in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  places = places + tonumber(worker:match('(%d+)$'))
-end
+local seat = org .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. (probing and ' probing' or '')
+local places, taken = in_pool(KEYS[2], KEYS[1])
 
-local total, ours, in_trouble = 0, 0, 0
-for _, taken in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  total = total + 1
-  if taken:match('^%S+') == org then ours = ours + 1 end
-  if taken:match(' probing$') then in_trouble = in_trouble + 1 end
+local total, ours, in_trouble = #taken, 0, 0
+for _, one in ipairs(taken) do
+  if one[1] == org then ours = ours + 1 end
+  if one[2] then in_trouble = in_trouble + 1 end
 end
 local half = math.max(1, math.floor(places / 2))
 -- Half while others have some; and the last one always stays for an org that has none.
