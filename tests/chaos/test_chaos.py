@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
@@ -22,7 +23,16 @@ from typing import Any
 import pytest
 from celery import Celery
 from faultproxy import FaultProxy
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, environment, wait_for
+from support import (
+    BADGE,
+    FIRST_CUSTOMER,
+    OTHER_BADGE,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    wait_for,
+)
 
 from worker import keys
 from worker.app import DELIVER_QUEUE
@@ -36,6 +46,7 @@ ROUNDS = int(os.environ.get("BADGES_CHAOS_ROUNDS", "3"))
 FIRST_SEED = int(os.environ.get("BADGES_CHAOS_SEED", "1"))
 ROWS = 3000
 RUN = "chaos"
+ONE, MANY = ("default",), ("default", "eu", "us", "asia")  # orgs, more than a worker has places
 MISSING = "000000000000000000000bad"
 AFTER_APPLYING = ("reset_after", "truncate", "bad_gateway", "empty", "html", "hang_after", "nonsense")
 BEFORE_APPLYING = ("reset_before",)
@@ -48,7 +59,7 @@ def test_nothing_is_lost_and_nothing_is_issued_twice(seed: int, tmp_path: Path) 
     """Whatever is killed when: every job ends in one terminal state, and no badge is issued twice."""
     print(f"seed {seed}")
     with ExitStack() as stack:
-        round_ = Round(Random(seed), tmp_path, stack)
+        round_ = Round(Random(seed), [ONE, MANY][seed % 2], tmp_path, stack)
         round_.disturb()
         round_.calm_down()
         round_.check()
@@ -57,8 +68,8 @@ def test_nothing_is_lost_and_nothing_is_issued_twice(seed: int, tmp_path: Path) 
 class Round:
     """One round: its processes, what is done to them, and what must hold in the end."""
 
-    def __init__(self, random: Random, folder: Path, stack: ExitStack) -> None:
-        self.random, self.folder = random, folder
+    def __init__(self, random: Random, orgs: Sequence[str], folder: Path, stack: ExitStack) -> None:
+        self.random, self.orgs, self.folder = random, orgs, folder
         self.calm = False
         settings = SandboxSettings(
             latency_s=(0.0, 0.05), unknown_badges=frozenset({MISSING}), seed=random.randrange(10**6)
@@ -68,26 +79,27 @@ class Round:
         self.proxy = stack.enter_context(FaultProxy(sandbox.url, self._fault))
         self.connection = stack.enter_context(Connection.open(Settings(data_dir=folder / "data")))
         self.queue = Queue(stack.enter_context(self.connection.client()))
-        self.env = environment(
-            data_dir=folder / "data",
-            api_base_url=self.proxy.url,
-            rate_limit="30/second",
-            batch_size=25,
-            batch_linger_s=0.1,
-            http_timeout_s=1.5,
-            retry_base_s=0.1,
-            retry_max_s=1,
-        )
+        its = {
+            "api_base_url": self.proxy.url,
+            "rate_limit": f"{30 // len(self.orgs)}/second",
+            "batch_size": 25,
+            "batch_linger_s": 0.1,
+            "http_timeout_s": 1.5,
+            "retry_base_s": 0.1,
+            "retry_max_s": 1,
+        }
+        self.env = environment(data_dir=folder / "data", orgs_file=folder / "orgs.toml", **its)
+        table = "".join(f"{name} = {json.dumps(value)}\n" for name, value in its.items())
+        (folder / "orgs.toml").write_text("".join(f"[{org}]\n{table}" for org in self.orgs[1:]))
         self.workers: list[subprocess.Popen[bytes]] = []
         stack.callback(self._kill_workers)
-        self.file = folder / "rows.csv"
-        self._write_rows()
+        self.distinct = sum(self._write_rows(n, org) for n, org in enumerate(self.orgs))
 
     # -- what is done to it
 
     def disturb(self) -> None:
         """Import, with everything being killed in between."""
-        importer = self._start("import", self.file, "--run", RUN, "--json")
+        importers = [self._start("import", *self._import(org), "--json") for org in self.orgs]
         for _ in range(2):
             self._start_worker()
         wait_for(lambda: self.proxy.met, within_s=30, what="the first call")
@@ -103,50 +115,55 @@ class Round:
                 case "redis":
                     self._kill_redis()
                 case "importer":
-                    importer.kill()
+                    self.random.choice(importers).kill()
                 case "message":
                     self._repeat_messages()
                 case "operator":  # who doesn't wait for the breaker to try again by itself
-                    self.queue.resume(Settings().org("default"))
-        importer.kill()
-        importer.wait()
+                    self.queue.resume(configured(name=self.random.choice(self.orgs)))
+        for importer in importers:
+            importer.kill()
+            importer.wait()
 
     def calm_down(self) -> None:
         """Let no more faults happen, finish the import, give up the leases of the dead, and deliver all."""
         self.calm = True
-        badges("import", self.file, "--run", RUN, env=self.env)
+        for org in self.orgs:
+            badges("import", *self._import(org), env=self.env)
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
             worker.wait(60)  # with prefork Celery itself may take half a minute
         with self.connection.client() as client:
             # Their holders are dead; this is what the passing of a minute and a half does.
-            for batch in client.zrange(keys.key("default", "leases"), 0, -1):
-                client.zadd(keys.key("default", "leases"), {batch: 1})
-                client.zadd(keys.key("default", "inflight"), {batch: 1})
-        badges("resume", env=self.env)
+            for org in self.orgs:
+                for batch in client.zrange(keys.key(org, "leases"), 0, -1):
+                    client.zadd(keys.key(org, "leases"), {batch: 1})
+                    client.zadd(keys.key(org, "inflight"), {batch: 1})
+        self._resume()
         self._start_worker()
         wait_for(self._all_ended, within_s=60, what="every job to end")
-        badges("resume", env=self.env)
+        self._resume()
 
     # -- what must hold
 
     def check(self) -> None:
         """Compare records, counters and the vendor's ledger."""
-        rows = self._results()
-        run = badges_json("run", "show", RUN, env=self.env)
-        states = Counter(row["state"] for row in rows)
+        rows = [row for org in self.orgs for row in self._results(org)]
+        assert len(rows) == len({row["job_id"] for row in rows}) == self.distinct
+        states, kinds = _endings(rows)
         assert set(states) <= {"issued", "dead"}
-        assert len(rows) == len({row["job_id"] for row in rows}) == run["total"] == self.distinct
-        assert {s: run[s] for s in ("queued", "sending", "retrying")} == {
-            "queued": 0,
-            "sending": 0,
-            "retrying": 0,
-        }
-        assert (run["issued"], run["dead"]) == (states["issued"], states["dead"])
-        kinds = Counter(row["error"]["kind"] for row in rows if row["state"] == "dead")
-        assert run["dead_kinds"] == dict(kinds)
         assert set(kinds) <= {"rejected", "in_doubt", "invalid"}, kinds
+        for org in self.orgs:
+            its = [row for row in rows if row["org"] == org]
+            states_, kinds_ = _endings(its)
+            run = self._run(org)
+            assert (run["total"], run["issued"], run["dead"]) == (
+                len(its),
+                states_["issued"],
+                states_["dead"],
+            )
+            assert (run["queued"], run["sending"], run["retrying"]) == (0, 0, 0)
+            assert run["dead_kinds"] == dict(kinds_)
 
         ledger = self.vendor.ledger()
         assert ledger.issued_more_than_once == {}
@@ -159,19 +176,27 @@ class Round:
         }
         assert results.items() <= issued.items(), "a result without a badge"
         assert issued.keys() - results.keys() <= doubtful, "a badge without a result that isn't in doubt"
-        print(dict(states), dict(kinds), dict(self.proxy.met))
+        print(len(self.orgs), "orgs", dict(states), dict(kinds), dict(self.proxy.met))
 
     # -- the parts
 
-    def _write_rows(self) -> None:
+    def _write_rows(self, first: int, org: str) -> int:
+        """Write an org's rows, no customer of which any other org has; return how many are different."""
         lines = ["badgeMetaId,customerId,earnEventDate,earnExpiresOn"]
-        for n in range(ROWS):
+        for n in range(first, ROWS, len(self.orgs)):
             badge = MISSING if self.random.random() < 0.01 else self.random.choice([BADGE, OTHER_BADGE])
             customer = f"C{n}" if self.random.random() < 0.005 else FIRST_CUSTOMER + n
             lines.append(f"{badge},{customer},1674292011,1905828011")
-        self.distinct = len(set(lines)) - 1
-        lines += self.random.sample(lines[1:], 50)
-        self.file.write_text("\n".join(lines))
+        twice = self.random.sample(lines[1:], 50)
+        (self.folder / f"{org}.csv").write_text("\n".join(lines + twice))
+        return len(set(lines)) - 1
+
+    def _import(self, org: str) -> tuple[object, ...]:
+        return self.folder / f"{org}.csv", "--run", RUN, "--org", org
+
+    def _resume(self) -> None:
+        for org in self.orgs:
+            badges("resume", "--org", org, env=self.env)
 
     def _fault(self) -> str:
         if self.calm or self.random.random() > 0.15:
@@ -216,15 +241,27 @@ class Round:
         with Celery(broker=self.connection.broker_url) as app, self.connection.client() as client:
             client.delete(DELIVER_QUEUE)
             for _ in range(5):
-                app.send_task("badges.deliver", args=["default"], queue=DELIVER_QUEUE)
+                app.send_task("badges.deliver", args=[self.random.choice(self.orgs)], queue=DELIVER_QUEUE)
+
+    def _run(self, org: str) -> dict[str, Any]:
+        shown: dict[str, Any] = badges_json("run", "show", RUN, "--org", org, env=self.env)
+        return shown
 
     def _all_ended(self) -> bool:
-        run = badges_json("run", "show", RUN, env=self.env)
-        return run["queued"] + run["sending"] + run["retrying"] == 0
+        runs = map(self._run, self.orgs)
+        return not any(run["queued"] + run["sending"] + run["retrying"] for run in runs)
 
-    def _results(self) -> list[dict[str, Any]]:
-        out = badges("results", "--run", RUN, env=self.env).stdout
+    def _results(self, org: str) -> list[dict[str, Any]]:
+        out = badges("results", "--run", RUN, "--org", org, env=self.env).stdout
         return [json.loads(line) for line in out.splitlines()]
+
+
+def _endings(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str]]:
+    """Count rows by state, and dead ones by kind."""
+    return (
+        Counter(row["state"] for row in rows),
+        Counter(row["error"]["kind"] for row in rows if row["state"] == "dead"),
+    )
 
 
 def _is_gone(group: int) -> bool:
