@@ -73,11 +73,13 @@ class Seats:
 
     def _give_back(self) -> None:
         """Give back the places that were left; while Redis is away they stay for the next time."""
-        for name in list(self._left):
-            with suppress(RedisError):
-                self._queue.client.zrem(keys.SEATS, name, f"{name} probing")
-                with suppress(ValueError):  # another thread has given it back as well
-                    self._left.remove(name)
+        with suppress(IndexError):  # there is none, or no other any more
+            while name := self._left.pop():  # so that no other thread gives it back as well
+                try:
+                    self._queue.client.zrem(keys.SEATS, name, f"{name} probing")
+                except RedisError:
+                    self._left.append(name)
+                    return
 
 
 def _word(worker: str) -> str:

@@ -33,7 +33,7 @@ NO_ROOM_PAUSE_S = 0.2  # shorter, since it holds up deliveries, which make room
 SEAT_WAIT_MS = 200
 # How long a delivery goes on while there is something to send, and with one org while others stand in line: a
 # message costs more than a batch, but other messages wait for its place.
-DELIVERY_S, TURN_S = 2.0, 0.2
+DELIVERY_S, TURN_S = 2.0, 0.3
 # How soon a turn asks for another delivery beside it once more: the one it asked for asks for the next.
 ASK_AGAIN_S = 0.5
 ASKED_ONCE_S = 86_400  # longer than any broker delivers a message again

@@ -257,13 +257,16 @@ def test_messages_do_not_pile_up_while_every_place_hangs(floor: Floor) -> None:
 
 def test_deliveries_go_on_with_the_orgs_that_stand_in_line(floor: Floor) -> None:
     """A message costs more than a batch: where orgs wait few are sent; and all have their turns."""
+    each = 120
     floor.client.delete(*floor.client.scan_iter(keys.BEGUN + "*"), keys.BEGUN)
-    runs = {org: floor.bring(org, 40) for org in CROWD}
-    wait_for(lambda: any(floor.count(org, run) == 40 for org, run in runs.items()), within_s=30)
+    runs = {org: floor.bring(org, each) for org in CROWD}
+    wait_for(lambda: any(floor.count(org, run) == each for org, run in runs.items()), within_s=30)
     least = min(floor.count(org, run) for org, run in runs.items())
-    wait_for(lambda: all(floor.count(org, run) == 40 for org, run in runs.items()), within_s=30)
-    messages, batches = len(list(floor.client.scan_iter(keys.BEGUN + "*"))), 40 * len(CROWD)
-    print(f"\n{batches} batches of {len(CROWD)} orgs took {messages} messages; the last had {least} of 40")
+    wait_for(lambda: all(floor.count(org, run) == each for org, run in runs.items()), within_s=30)
+    messages, batches = len(list(floor.client.scan_iter(keys.BEGUN + "*"))), each * len(CROWD)
+    print(
+        f"\n{batches} batches of {len(CROWD)} orgs took {messages} messages; the last had {least} of {each}"
+    )
     assert messages < batches / 5
     assert least > 0
     assert all(floor.issued_once(org) for org in CROWD)
