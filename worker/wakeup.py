@@ -1,8 +1,9 @@
 """Waking up: one thread in every worker that starts deliveries when they are due. No beat, no polling.
 
 Each script answers when its org needs somebody; the callers write that into one small sorted set, and
-ring a bell if it is earlier than anything there. The thread takes what is due and sleeps on the bell
-until the next. A sweep heals hints that were lost.
+ring a bell if it is earlier than anything there. The thread takes what is due, as far as the pool has places
+for it, and sleeps on the bell until the next; who finds no place stands in line for a delivery that goes on
+with it. A sweep heals hints that were lost.
 """
 
 from __future__ import annotations

@@ -277,7 +277,8 @@ def test_places_of_a_killed_worker_keep_nobody_waiting(floor: Floor, *, comes_ba
     """All were taken by vendors that hang; the next worker has all of its own, by its name or another."""
     celery = f"{sys.executable} -m celery -A worker.app worker -P threads -c {PLACES} -n".split()
     with elsewhere(floor) as (there, stack):
-        killed = stack.enter_context(ready(there, "killed.log", [*celery, "one@host"]))
+        name = "one@host" if comes_back else "other@host"
+        killed = stack.enter_context(ready(there, f"before-{name}.log", [*celery, "one@host"]))
         for org in CROWD[:PLACES]:
             there.vendors[org].vendor.add_fault(Fault(fault="delay", seconds=5))
             there.bring(org, 5)
@@ -285,8 +286,7 @@ def test_places_of_a_killed_worker_keep_nobody_waiting(floor: Floor, *, comes_ba
         killed.kill()
         killed.wait()
         there.end(*CROWD[:PLACES])
-        name = "one@host" if comes_back else "other@host"
-        stack.enter_context(ready(there, "next.log", [*celery, name]))
+        stack.enter_context(ready(there, f"after-{name}.log", [*celery, name]))
         if not comes_back:
             there.client.zadd(keys.POOL, {f"one@host {PLACES}": 1})  # it hasn't been heard of for long
         assert there.client.zcard(keys.SEATS) == (0 if comes_back else PLACES)
