@@ -11,9 +11,9 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from worker.config import Settings
-from worker.connection import Connection
-from worker.queue import Queue
-from worker.sandbox import SandboxServer
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store.queue import Queue
 
 settings.register_profile(
     "badges", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import RedisError
 from support import wait_for
 
-from worker.valkey import binary
+from worker.server.valkey import binary
 
 APPEND_ONLY = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 SERVICE = "badges"

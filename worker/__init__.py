@@ -3,11 +3,11 @@
 What a producer needs is here; operators use the command ``badges``, workers run ``worker.app``.
 """
 
-from worker.badge import BadgeIssue
+from worker.badge_queue import AsyncBadgeQueue, AsyncRun, BadgeQueue, Run
+from worker.domain.badge import BadgeIssue
+from worker.enqueue import Enqueued, Noted
 from worker.errors import BadgesError, ConfigError, EmbeddedServerError, NoRoom, NotFound, StoreError
-from worker.library import AsyncBadgeQueue, AsyncRun, BadgeQueue, Run
-from worker.producer import Enqueued, Noted
-from worker.runs import RunProgress
+from worker.operate.runs import RunProgress
 
 __all__ = [
     "AsyncBadgeQueue",

@@ -26,15 +26,15 @@ from kombu import Exchange
 from kombu import Queue as MessageQueue
 
 from worker import logs, tracing
-from worker.auth import Authenticator
-from worker.client import VendorClient
 from worker.config import Settings
-from worker.connection import NO_BROKER, Connection
 from worker.delivery import Delivery
-from worker.doubt import DoubtChecker
 from worker.errors import ConfigError, NewerStore, StoreError
-from worker.queue import Queue
-from worker.seats import Seats
+from worker.server.connection import NO_BROKER, Connection
+from worker.store.pool import Seats
+from worker.store.queue import Queue
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import VendorClient
+from worker.vendor.doubt import DoubtChecker
 
 # Beside what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
@@ -100,7 +100,7 @@ def _celery_settings() -> dict[str, Any]:
         "broker_url": _broker(connection()),
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,  # one that refuses a command, being full, is lost for a while
-        "worker_consumer": "worker.consumer:Consumer",
+        "worker_consumer": "worker.process.consumer:Consumer",
         "broker_transport_options": {
             "visibility_timeout": 3600,
             "socket_keepalive": True,
@@ -125,7 +125,7 @@ def _celery_settings() -> dict[str, Any]:
     }
 
 
-app = Celery("badges", include=["worker.tasks"])
+app = Celery("badges", include=["worker.process.tasks"])
 app.add_defaults(_celery_settings)
 
 

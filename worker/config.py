@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import ConfigError
-from worker.org import DEFAULT_ORG, Org
 
 PREFIX = "BADGES_"
 FAULT_EVERY_S = 10.0

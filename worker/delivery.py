@@ -18,17 +18,17 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from worker import tracing
-from worker.auth import Authenticator, AuthFailed, Credentials
-from worker.client import TOO_LATE, Fence, VendorClient
-from worker.clock import steady_s
+from worker.domain.org import Org
+from worker.domain.outcome import NoReply, Reply, Signal, Verdict
+from worker.domain.settlement import settlements
 from worker.errors import StoreError
-from worker.org import Org
-from worker.outcome import NoReply, Reply, Signal, Verdict
-from worker.policy import settlements
-from worker.queue import SEND_WINDOW_S, Batch, Died, Queue, Sent, Settled, Wait, new_id
-from worker.response import read_answer
+from worker.store.clock import steady_s
+from worker.store.queue import SEND_WINDOW_S, Batch, Died, Queue, Sent, Settled, Wait, new_id
+from worker.store.wire import guard_s
 from worker.tracing import Span
-from worker.wire import guard_s
+from worker.vendor.auth import Authenticator, AuthFailed, Credentials
+from worker.vendor.client import TOO_LATE, Fence, VendorClient
+from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from typing import Literal
 import structlog
 from structlog.types import EventDict, Processor
 
-from worker.badge import plain
 from worker.config import Settings
+from worker.domain.badge import plain
 
 # They say per request and per task what our own line per batch says better.
 QUIET = ("httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")

@@ -15,9 +15,9 @@ import redis
 from celery import Celery
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
-from worker.connection import Connection
-from worker.ledger import Fault
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import Fault
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
 
 DATABASE = 7  # of the session's server: these tests disturb no others
 

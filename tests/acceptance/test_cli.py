@@ -17,7 +17,7 @@ import pytest
 import redis
 from support import BADGE, badges, badges_json, environment, process, wait_for
 
-from worker.connection import Connection
+from worker.server.connection import Connection
 
 DATABASE = 9  # of the session's server: these tests disturb no others
 NOWHERE = "redis://:redis-marker@127.0.0.1:1"

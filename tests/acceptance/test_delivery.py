@@ -22,9 +22,9 @@ import pytest
 import redis
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
-from worker.connection import Connection
-from worker.ledger import Exchange, SandboxSettings
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import Exchange, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
 
 DATABASE = 6  # of the session's server: these tests disturb no others
 USERNAME, PASSWORD = "till.7", "correct horse"

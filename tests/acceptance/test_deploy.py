@@ -31,7 +31,7 @@ from redis.exceptions import NoPermissionError
 from support import BADGE, wait_for
 
 from worker.config import Settings
-from worker.valkey import binary
+from worker.server.valkey import binary
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

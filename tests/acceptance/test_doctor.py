@@ -11,11 +11,11 @@ import pytest
 import redis
 from support import badges, environment
 
-from worker import keys
 from worker.config import Settings
-from worker.connection import Connection
-from worker.ledger import Fault, SandboxSettings
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
 
 DATABASE = 12  # of the session's server: these tests disturb no others
 USERNAME, PASSWORD = "till.marker", "pAssw0rd-marker"

@@ -18,17 +18,17 @@ import redis
 from faultproxy import FaultProxy
 from support import BADGE, badges_json, configured, environment, item, process, wait_for, worker_command
 
-from worker import keys
-from worker.clock import steady_s
+from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
+from worker.domain.org import Org
 from worker.errors import NotDurable
-from worker.ledger import SandboxSettings
-from worker.library import BadgeQueue
-from worker.org import Org
-from worker.queue import SEND_WINDOW_S, Queue
-from worker.runs import Reports
-from worker.sandbox import SandboxServer
+from worker.operate.runs import Reports
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.clock import steady_s
+from worker.store.queue import SEND_WINDOW_S, Queue
 
 ROWS = 5
 

@@ -20,11 +20,12 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badges, environment, process, wait_for
 
-from worker import BadgeQueue, audit, keys
+from worker import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
-from worker.ledger import Fault, SandboxSettings
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import audit, keys
 
 pytest.importorskip("flower")
 UP = (sys.executable, "-m", "worker.cli", "up", "--flower")
@@ -80,7 +81,7 @@ def started(log: Path) -> tuple[str, str, str]:
 
 def flowers(parent: int) -> list[int]:
     """Return the Flower processes of a program."""
-    command = f"worker.flower\0{parent}\0".encode()
+    command = f"worker.process.flower\0{parent}\0".encode()
     return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/cmdline") if command in _read(p)]
 
 

@@ -12,12 +12,12 @@ import pytest
 import redis
 from support import environment, item, process, wait_for, worker_command
 
-from worker import keys
-from worker.connection import Connection
-from worker.ledger import SandboxSettings
-from worker.org import Org
-from worker.queue import Queue, new_id
-from worker.sandbox import SandboxServer
+from worker.domain.org import Org
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue, new_id
 
 DATABASE = 10  # of the session's server: these tests disturb no others
 BENCH = Path(__file__).parents[1] / "bench"

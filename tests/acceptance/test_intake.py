@@ -22,13 +22,13 @@ import pytest
 import redis
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
-from worker import keys
-from worker.callers import Anyone, Callers, CallLimit
-from worker.connection import Connection
+from worker.domain.org import Org
 from worker.errors import ConfigError
-from worker.intake import MAX_ITEMS
-from worker.org import Org
-from worker.sandbox import SandboxServer
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.web.callers import Anyone, Callers, CallLimit
+from worker.web.intake import MAX_ITEMS
 
 PATH = "/api_gateway/v1/badges/import/customerBadges"
 SAMPLE_TOKEN = "bWFkajU2YQ=="  # the one in the vendor's document
@@ -490,7 +490,7 @@ def test_nobody_holds_a_connection_without_asking_anything(place: Place, tmp_pat
     body = json.dumps(items(2)).encode()
     head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    patch = "from worker import serving; serving.HEAD_WITHIN_S = 0.5"
+    patch = "from worker.web import serving; serving.HEAD_WITHIN_S = 0.5"
     with intake(place.env, tmp_path / "log", patch=patch) as (url, _), ExitStack() as stack:
         host, port = url.removeprefix("http://").split(":")
 

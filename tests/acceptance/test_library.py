@@ -16,17 +16,10 @@ import pytest
 import redis
 from support import BADGE, environment, issue, process
 
-from worker import (
-    AsyncBadgeQueue,
-    BadgeQueue,
-    ConfigError,
-    EmbeddedServerError,
-    NotFound,
-    StoreError,
-)
+from worker import AsyncBadgeQueue, BadgeQueue, ConfigError, EmbeddedServerError, NotFound, StoreError
 from worker.config import Settings
-from worker.connection import Connection
-from worker.sandbox import SandboxServer
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
 
 HEAVY = (
     "celery",

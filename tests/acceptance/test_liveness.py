@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
+from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
-from worker.library import BadgeQueue
-from worker.sandbox import SandboxServer
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
 
 DOCKERFILE = Path(__file__).parents[2] / "deploy/Dockerfile"
 OLD_S = 70
 # Four seconds for everything, a beat each half second: short enough for a test.
 SHORT = (
-    "import threading; from worker import client, consumer, heartbeat, wakeup;"
+    "import threading; from worker.vendor import client; from worker.process import consumer;"
+    "from worker.process import heartbeat; from worker.process import wakeup;"
     "wakeup.SWEEP_S = 1; heartbeat.BEAT_S = wakeup.BEAT_S = 0.5;"
     "heartbeat.LOOP_STUCK_S = 4; heartbeat.INSIST_S = 4; heartbeat.SPARE_S = -60;"
 )

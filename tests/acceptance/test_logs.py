@@ -16,9 +16,9 @@ import redis
 from celery import Celery
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
-from worker.connection import Connection
-from worker.ledger import Fault, SandboxSettings
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
 
 DATABASE = 8  # of the session's server: these tests disturb no others
 
@@ -137,7 +137,7 @@ def test_no_secret_is_anywhere(place: Place) -> None:
 
 def headers_and_secrets(place: Place) -> list[str]:
     """Return what must not be seen: the secrets, what is made from them, and the token."""
-    from worker.org import Org  # noqa: PLC0415
+    from worker.domain.org import Org  # noqa: PLC0415
 
     org = Org(auth="basic", basic_username=USERNAME, basic_password=PASSWORD)
     given = json.loads(place.client.get("{badges:tokens}:token") or '{"token": "none given"}')

@@ -19,8 +19,8 @@ import redis
 from celery import Celery
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
-from worker.connection import Connection
-from worker.sandbox import SandboxServer
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "enqueue"
 DATABASE = 6  # of the session's server: these tests disturb no others

@@ -25,14 +25,14 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from support import BADGE, OTHER_BADGE, badges, environment, item, process, wait_for, worker_command
 from typer.main import get_command
 
-from worker import keys
 from worker.cli import cli
-from worker.connection import Connection
-from worker.ledger import SandboxSettings
-from worker.org import Org
-from worker.queue import Item, Queue, new_id
-from worker.sandbox import SandboxServer
-from worker.seats import Seats
+from worker.domain.org import Org
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.pool import Seats
+from worker.store.queue import Item, Queue, new_id
 
 DATABASE = 11  # of the session's server: these tests disturb no others
 DEPLOY = Path(__file__).parents[2] / "deploy"

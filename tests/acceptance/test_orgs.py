@@ -15,14 +15,14 @@ import pytest
 import redis
 from support import badges, badges_json, environment, item, process, wait_for, worker_command
 
-from worker import keys
 from worker.app import deliver_queue
-from worker.connection import Connection
-from worker.ledger import Exchange, Fault, SandboxSettings
-from worker.org import Org
-from worker.queue import Queue, new_id
-from worker.sandbox import SandboxServer
-from worker.wakeup import AHEAD_MS
+from worker.domain.org import Org
+from worker.process.wakeup import AHEAD_MS
+from worker.sandbox.ledger import Exchange, Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue, new_id
 
 DATABASE = 10  # of the session's server: these tests disturb no others
 PLACES = 4

@@ -20,14 +20,14 @@ import redis
 from faultproxy import Behaviour, FaultProxy, Forward, answer
 from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_for, worker_command
 
+from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
-from worker.ledger import Fault, SandboxSettings
-from worker.library import BadgeQueue
-from worker.queue import Queue
-from worker.runs import Reports
-from worker.sandbox import SandboxServer
-from worker.status import Survey
+from worker.operate.runs import Reports
+from worker.operate.status import Survey
+from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store.queue import Queue
 
 DATABASE = 9  # of the session's server: these tests disturb no others
 MISSING = "000000000000000000000bad"

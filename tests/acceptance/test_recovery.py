@@ -21,14 +21,14 @@ from celery import Celery
 from faultproxy import FaultProxy
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
-from worker import keys
 from worker.app import DELIVER_QUEUE
+from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
-from worker.ledger import Exchange, SandboxSettings
-from worker.library import BadgeQueue
-from worker.queue import SEND_WINDOW_S
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import Exchange, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import SEND_WINDOW_S
 
 BATCH = 5
 TIMEOUT_S = 0.8

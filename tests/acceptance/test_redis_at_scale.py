@@ -31,14 +31,14 @@ from support import (
 )
 from topology import APPEND_ONLY, SERVICE, Certificates, Server, behind_tls, cluster, replicated, servers
 
-from worker import keys
+from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
 from worker.errors import StoreError
-from worker.ledger import SandboxSettings
-from worker.library import BadgeQueue
-from worker.queue import Queue
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue
 
 ROOT = Path(__file__).parents[2]
 USER = "badges:secret"

@@ -29,21 +29,22 @@ from support import (
     worker_command,
 )
 
-from worker import deadlist, keys
-from worker.connection import Connection
-from worker.deadlist import Filter
+from worker.domain.job import DeadKind, State
+from worker.domain.org import Org
+from worker.enqueue import Intake, total
 from worker.errors import FileError
-from worker.importing import import_rows
-from worker.job import DeadKind, State
-from worker.ledger import SandboxSettings
-from worker.org import Org
-from worker.producer import Intake, total
-from worker.queue import Item, Queue, new_id
-from worker.report import ResultForm, reason, result_lines
-from worker.row import guarded, unguarded
-from worker.rows import read_rows
-from worker.runs import Reports, RunProgress
-from worker.sandbox import SandboxServer
+from worker.files.columns import guarded, unguarded
+from worker.files.reader import read_rows
+from worker.operate import deadlist
+from worker.operate.deadlist import Filter
+from worker.operate.importing import import_rows
+from worker.operate.report import ResultForm, reason, result_lines
+from worker.operate.runs import Reports, RunProgress
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Item, Queue, new_id
 
 DATABASE = 7  # of the session's server: these tests disturb no others
 # fmt: off

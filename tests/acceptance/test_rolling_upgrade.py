@@ -11,14 +11,14 @@ import pytest
 import redis
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
-from worker import keys
+from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
-from worker.library import BadgeQueue
-from worker.queue import Queue
-from worker.sandbox import SandboxServer
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue
 
-NEWER_CODE = "from worker import job; job.RECORD_VERSION = 2; from worker.cli import main; main()"
+NEWER_CODE = "from worker.domain import job; job.RECORD_VERSION = 2; from worker.cli import main; main()"
 NEWER = [sys.executable, "-c", NEWER_CODE]
 ROW = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
 

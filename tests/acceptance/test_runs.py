@@ -17,14 +17,15 @@ import pytest
 import redis
 from support import badges, badges_json, configured, environment, item, wait_for
 
-from worker import bars, keys
-from worker.connection import Connection
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete
-from worker.queue import Batch, Queue, Sent, new_id
-from worker.runs import Reports, RunProgress
-from worker.seats import Seats
+from worker.cli import bars
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete
+from worker.operate.runs import Reports, RunProgress
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.pool import Seats
+from worker.store.queue import Batch, Queue, Sent, new_id
 
 DATABASE = 6  # of the session's server: these tests disturb no others
 FOLLOW = [sys.executable, "-m", "worker.cli", "run", "follow", "spring"]

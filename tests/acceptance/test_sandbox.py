@@ -19,9 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.ledger import SandboxSettings
-from worker.sandbox import SandboxServer
-from worker.vendor import Vendor
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.sandbox.vendor import Vendor
 
 IMPORT = "/api_gateway/v1/badges/import/customerBadges"
 TOKEN = "/v3/oauth/token/generate"

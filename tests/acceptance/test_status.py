@@ -17,13 +17,13 @@ import pytest
 import redis
 from support import badges, badges_json, environment, item, process, wait_for
 
-from worker import keys
-from worker.connection import Connection
-from worker.job import DeadKind
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, DeadLetter, Settlement
-from worker.queue import Batch, Queue, Sent, new_id
+from worker.domain.job import DeadKind
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, DeadLetter, Settlement
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Batch, Queue, Sent, new_id
 
 DATABASE = 13  # of the session's server: these tests disturb no others
 ORGS = """

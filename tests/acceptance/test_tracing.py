@@ -13,16 +13,17 @@ from threading import Thread
 import pytest
 from support import BADGE, OTHER_BADGE, badges, configured, environment, process, wait_for, worker_command
 
-from worker import keys, tracing
-from worker.auth import Authenticator
-from worker.client import VendorClient
+from worker import tracing
 from worker.delivery import Delivered, Delivery
-from worker.job import VALUE_BYTES
-from worker.ledger import Fault
-from worker.org import Org
-from worker.producer import Intake, accept, sources
-from worker.queue import Queue
-from worker.sandbox import SandboxServer
+from worker.domain.job import VALUE_BYTES
+from worker.domain.org import Org
+from worker.enqueue import Intake, accept, sources
+from worker.sandbox.ledger import Fault
+from worker.sandbox.server import SandboxServer
+from worker.store import keys
+from worker.store.queue import Queue
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import VendorClient
 
 trace = pytest.importorskip("opentelemetry.trace")
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
@@ -133,7 +134,7 @@ def test_a_call_without_an_answer_is_an_error(spans: InMemorySpanExporter, queue
 
 
 ENQUEUE = f"""
-import sys, worker.app, worker.tasks
+import sys, worker.app, worker.process.tasks
 from worker import BadgeQueue
 with BadgeQueue.from_env() as queue:
     print(queue.enqueue([{{'badgeMetaId': '{BADGE}', 'customerId': 1}}]).accepted)

@@ -16,10 +16,11 @@ from goals import Goal, at_most
 from rivals import CONTENDERS
 from stage import UNLIMITED, Server, environment, program, server, vendor, wait_until_ready
 
-from worker import BadgeQueue, keys
+from worker import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
-from worker.queue import Queue
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue
 
 BADGES = CONTENDERS[0]
 MILLION, SMALL = 1_000_000, 10_000

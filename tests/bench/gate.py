@@ -27,11 +27,11 @@ from typing import Any
 from payload import item
 from stage import books, environment, program, server, vendor, wait_until_ready
 
-from worker.badge import BadgeIssue
-from worker.job import badge_fields, content_hash
-from worker.org import Org, parse_limits
-from worker.queue import Item, Queue, new_id
-from worker.wire import GUARD
+from worker.domain.badge import BadgeIssue
+from worker.domain.job import badge_fields, content_hash
+from worker.domain.org import Org, parse_limits
+from worker.store.queue import Item, Queue, new_id
+from worker.store.wire import GUARD
 
 ANSWERS_MS = (20.0, 400.0)
 PROBED = Path(__file__).parent / "contenders" / "probed_worker.py"

@@ -19,9 +19,9 @@ import time
 from itertools import chain
 from pathlib import Path
 
-from worker.importing import check_rows
-from worker.org import Org
-from worker.rows import read_rows
+from worker.domain.org import Org
+from worker.files.reader import read_rows
+from worker.operate.importing import check_rows
 
 BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
 NAMES = ("badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn")

@@ -25,7 +25,7 @@ import payload
 import redis
 from rivals import PROGRAMS, Contender
 
-from worker.embedded import EmbeddedServer
+from worker.server.embedded import EmbeddedServer
 
 WARM_UP = 400
 READY_WITHIN_S = 60

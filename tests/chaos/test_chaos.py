@@ -34,13 +34,13 @@ from support import (
     wait_for,
 )
 
-from worker import keys
 from worker.app import DELIVER_QUEUE
 from worker.config import Settings
-from worker.connection import Connection
-from worker.ledger import SandboxSettings
-from worker.queue import Queue
-from worker.sandbox import SandboxServer
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue
 
 ROUNDS = int(os.environ.get("BADGES_CHAOS_ROUNDS", "3"))
 FIRST_SEED = int(os.environ.get("BADGES_CHAOS_SEED", "1"))

@@ -16,18 +16,18 @@ import pytest
 import redis
 from support import badge, configured, item, wait_for
 
-from worker import keys
-from worker.auth import TOKEN_HEADER, Authenticator, AuthFailed, Credentials
-from worker.client import OPEN_FENCE, VendorClient
-from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
-from worker.job import Job
-from worker.ledger import Fault, SandboxSettings
-from worker.org import Org
-from worker.outcome import Reply, Signal
-from worker.queue import Queue, Wait
-from worker.runs import Reports
-from worker.sandbox import SandboxServer
+from worker.domain.job import Job
+from worker.domain.org import Org
+from worker.domain.outcome import Reply, Signal
+from worker.operate.runs import Reports
+from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue, Wait
+from worker.vendor.auth import TOKEN_HEADER, Authenticator, AuthFailed, Credentials
+from worker.vendor.client import OPEN_FENCE, VendorClient
 
 KEY, SECRET = "the-key", "the-secret"
 OAUTH = SandboxSettings(oauth=(KEY, SECRET))
@@ -38,10 +38,10 @@ JOBS = [Job("job", badge(1))]
 PROCESS = """
 import json, sys, time
 import redis
-from worker.auth import Authenticator, Credentials
-from worker.client import VendorClient
-from worker.org import Org
-from worker.queue import Queue
+from worker.vendor.auth import Authenticator, Credentials
+from worker.vendor.client import VendorClient
+from worker.domain.org import Org
+from worker.store.queue import Queue
 
 redis_url, settings, start_at = sys.argv[1:]
 with redis.Redis.from_url(redis_url, decode_responses=True, protocol=2) as store:

@@ -11,15 +11,16 @@ import pytest
 import redis
 from support import configured, issue, item, wait_for
 
-from worker import BadgeQueue, keys
+from worker import BadgeQueue
 from worker.config import Settings
-from worker.connection import Connection
+from worker.domain.org import Org
+from worker.domain.outcome import Signal, Verdict
+from worker.domain.settlement import Isolate, Retry
+from worker.enqueue import Enqueued, Intake, Waiting, accept, sources, total
 from worker.errors import NoRoom
-from worker.org import Org
-from worker.outcome import Signal, Verdict
-from worker.policy import Isolate, Retry
-from worker.producer import Enqueued, Intake, Waiting, accept, sources, total
-from worker.queue import Batch, Item, Queue, Sent
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Batch, Item, Queue, Sent
 
 MOST = 1000
 ORG = configured(max_queued=MOST, batch_size=100)

@@ -7,13 +7,13 @@ from itertools import count
 import redis
 from support import configured, item
 
-from worker import keys
-from worker.deadletters import cancel
-from worker.job import DeadKind
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, Retry
-from worker.queue import Batch, Queue, Sent, Wait, new_id
-from worker.runs import Reports
+from worker.domain.job import DeadKind
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, Retry
+from worker.operate.deadletters import cancel
+from worker.operate.runs import Reports
+from worker.store import keys
+from worker.store.queue import Batch, Queue, Sent, Wait, new_id
 
 ORG = configured(batch_size=2)
 

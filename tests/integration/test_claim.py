@@ -12,16 +12,16 @@ import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badge, configured, item, wait_for
 
-from worker import keys
-from worker.clock import steady_s
-from worker.connection import Connection
-from worker.job import badge_fields, content_hash
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, PutBack
-from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.runs import Reports, RunProgress
-from worker.wire import GUARD, HORIZON_US
+from worker.domain.job import badge_fields, content_hash
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, PutBack
+from worker.operate.runs import Reports, RunProgress
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.clock import steady_s
+from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.store.wire import GUARD, HORIZON_US
 
 RUN = "spring"
 BUSY = 8  # threads that claim at once

@@ -21,12 +21,12 @@ from typing import Self
 import pytest
 from support import badge, configured, wait_for
 
-from worker.client import ANSWER_MAX_BYTES, OPEN_FENCE, TOO_LATE, Fence, VendorClient
-from worker.clock import steady_s
-from worker.job import Job
-from worker.org import Org
-from worker.response import NoReply, Reply
-from worker.sandbox import SandboxServer
+from worker.domain.job import Job
+from worker.domain.org import Org
+from worker.sandbox.server import SandboxServer
+from worker.store.clock import steady_s
+from worker.vendor.client import ANSWER_MAX_BYTES, OPEN_FENCE, TOO_LATE, Fence, VendorClient
+from worker.vendor.verdict import NoReply, Reply
 
 JOBS = [Job(f"job{n}", badge(n)) for n in range(3)]
 SECRET = "c2VjcmV0OnBhc3N3b3Jk"

@@ -11,12 +11,13 @@ import redis
 from redis.connection import SSLConnection
 from support import configured, item
 
-from worker import keys, store
 from worker.config import Settings
-from worker.connection import Connection, is_cluster
 from worker.errors import ConfigError, NotDurable, StoreError
-from worker.queue import Batch, Queue
-from worker.seats import Seats
+from worker.server.connection import Connection, is_cluster
+from worker.store import keys
+from worker.store import scripts as store
+from worker.store.pool import Seats
+from worker.store.queue import Batch, Queue
 
 TLS = "ssl_ca_certs=/ca.pem&ssl_certfile=/own.pem&ssl_keyfile=/own.key"
 

@@ -11,20 +11,20 @@ import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, configured, environment, item
 
-from worker import keys
-from worker.auth import Authenticator
-from worker.badge import Badge
-from worker.client import OPEN_FENCE, VendorClient
-from worker.connection import Connection
 from worker.delivery import Delivered, Delivery
-from worker.doubt import DoubtChecker
-from worker.job import Job, badge_of
-from worker.ledger import Exchange, Fault, SandboxSettings
-from worker.org import Org
-from worker.queue import Item, Queue, new_id
-from worker.runs import Reports
-from worker.sandbox import SandboxServer
-from worker.wire import CHECK_AFTER_S
+from worker.domain.badge import Badge
+from worker.domain.job import Job, badge_of
+from worker.domain.org import Org
+from worker.operate.runs import Reports
+from worker.sandbox.ledger import Exchange, Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Item, Queue, new_id
+from worker.store.wire import CHECK_AFTER_S
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import OPEN_FENCE, VendorClient
+from worker.vendor.doubt import DoubtChecker
 
 AWHILE_MS = CHECK_AFTER_S * 1000 + 1000
 

@@ -16,11 +16,11 @@ import pytest
 import redis
 from kombu import Connection as Broker
 
-from worker import embedded, valkey
 from worker.config import Settings
-from worker.connection import Connection
-from worker.embedded import EmbeddedServer
 from worker.errors import EmbeddedServerError
+from worker.server import embedded, valkey
+from worker.server.connection import Connection
+from worker.server.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 USER = """
 import os, random, signal, subprocess, sys, time
 from pathlib import Path
-from worker.embedded import EmbeddedServer
+from worker.server.embedded import EmbeddedServer
 
 server = EmbeddedServer(data_dir=Path(sys.argv[1]))
 

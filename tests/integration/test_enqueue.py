@@ -10,12 +10,12 @@ import pytest
 import redis
 from support import badge, configured, item
 
-from worker import keys
-from worker.connection import Connection
+from worker.domain.job import badge_fields, content_hash
 from worker.errors import StoreError
-from worker.job import badge_fields, content_hash
-from worker.queue import CHUNK, Item, Queue
-from worker.runs import Reports, RunProgress
+from worker.operate.runs import Reports, RunProgress
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import CHUNK, Item, Queue
 
 ORG = configured()
 RUN = "spring"

@@ -6,15 +6,15 @@ import pytest
 import redis
 from support import configured, item, wait_for
 
-from worker import audit, keys
+from worker.domain.job import DeadKind
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, DeadLetter, PutBack, Settlement
 from worker.errors import NoRoom
-from worker.job import DeadKind
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, DeadLetter, PutBack, Settlement
-from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.seats import Seats
-from worker.wire import GUARD, HORIZON_US
+from worker.store import audit, keys
+from worker.store.pool import Seats
+from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.store.wire import GUARD, HORIZON_US
 
 ORG = configured(batch_size=8, max_in_flight=3)
 RUN = "spring"

@@ -14,7 +14,7 @@ from celery.worker import state
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.config import Settings
-from worker.heartbeat import LOOP_STUCK_S, TASK_STUCK_S, Heartbeat
+from worker.process.heartbeat import LOOP_STUCK_S, TASK_STUCK_S, Heartbeat
 
 PLACES = 2
 LONGEST_S = 2 * 30 + 600 + 120
@@ -40,7 +40,7 @@ class Life:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.redis = 1000.0, Redis()
         self.running: list[SimpleNamespace] = []
-        monkeypatch.setattr("worker.heartbeat.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("worker.process.heartbeat.time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(state, "active_requests", self.running)
         self.heart = Heartbeat(Settings(), lambda: cast(redis.Redis, self.redis), places=PLACES)
         self.heart.start = lambda: None  # type: ignore[method-assign]

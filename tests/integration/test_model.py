@@ -19,12 +19,12 @@ from hypothesis.stateful import (
 )
 from support import OTHER_BADGE, configured, item
 
-from worker import keys
-from worker.job import DeadKind
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
-from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.wire import ttl_ms
+from worker.domain.job import DeadKind
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+from worker.store import keys
+from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.store.wire import ttl_ms
 
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")

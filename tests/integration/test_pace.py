@@ -17,13 +17,13 @@ import pytest
 import redis
 from support import configured, item
 
-from worker import keys
-from worker.clock import OrgClocks, steady_s
-from worker.org import Limit, Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, PutBack
-from worker.queue import Batch, Queue, Sent, Wait, new_id
-from worker.wire import GUARD
+from worker.domain.org import Limit, Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, PutBack
+from worker.store import keys
+from worker.store.clock import OrgClocks, steady_s
+from worker.store.queue import Batch, Queue, Sent, Wait, new_id
+from worker.store.wire import GUARD
 
 GATE = keys.key("default", "gate")
 RUN = "spring"

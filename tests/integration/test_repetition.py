@@ -17,15 +17,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker import keys
-from worker.connection import Connection
-from worker.job import DeadKind
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, DeadLetter, Isolate, PutBack
-from worker.policy import Retry as RetryLater
-from worker.queue import Batch, Item, Queue, Sent
-from worker.seats import Seats
-from worker.wire import gate_config
+from worker.domain.job import DeadKind
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack
+from worker.domain.settlement import Retry as RetryLater
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.pool import Seats
+from worker.store.queue import Batch, Item, Queue, Sent
+from worker.store.wire import gate_config
 
 ORG = configured(batch_size=5)
 SETTLEMENTS = (
@@ -151,7 +151,7 @@ def test_the_second_call_changes_nothing_and_answers_the_same(
 
 def test_every_script_is_among_them() -> None:
     """A script that is new has to say, and to prove, what its repetition does."""
-    folder = resources.files("worker").joinpath("scripts")
+    folder = resources.files("worker.store").joinpath("lua")
     scripts = {f.name.removesuffix(".lua") for f in folder.iterdir() if not f.name.startswith("_")}
     assert scripts == {name.partition(":")[0] for name in CALLS} | TIMED
 

@@ -10,13 +10,14 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badge, configured, item
 
-from worker import audit, deadletters, deadlist, keys
-from worker.connection import Connection
-from worker.deadlist import Filter
+from worker.domain.job import DeadKind, badge_fields
 from worker.errors import NotFound
-from worker.job import DeadKind, badge_fields
-from worker.queue import Batch, Item, Queue, Wait, new_id
-from worker.runs import Reports, RunProgress
+from worker.operate import deadletters, deadlist
+from worker.operate.deadlist import Filter
+from worker.operate.runs import Reports, RunProgress
+from worker.server.connection import Connection
+from worker.store import audit, keys
+from worker.store.queue import Batch, Item, Queue, Wait, new_id
 
 ORG = configured(batch_size=10)
 RUN = "spring"

@@ -8,14 +8,14 @@ import pytest
 import redis
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker import keys
+from worker.domain.job import DeadKind
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete, DeadLetter, Settlement
 from worker.errors import NotFound
-from worker.job import DeadKind
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete, DeadLetter, Settlement
-from worker.queue import Batch, Item, Queue, Sent, new_id
-from worker.runs import Reports
+from worker.operate.runs import Reports
+from worker.store import keys
+from worker.store.queue import Batch, Item, Queue, Sent, new_id
 
 TTL_S = 1.0
 ORG = configured(batch_size=10, result_ttl_days=TTL_S / 86_400)

@@ -8,13 +8,13 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, configured, item
 
-from worker import keys
-from worker.job import DeadKind, Job, text_of
-from worker.org import Org
-from worker.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
-from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
-from worker.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.runs import Reports, RunProgress
+from worker.domain.job import DeadKind, Job, text_of
+from worker.domain.org import Org
+from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
+from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
+from worker.operate.runs import Reports, RunProgress
+from worker.store import keys
+from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
 
 ORG = configured(batch_size=10, http_timeout_s=30)
 RUN = "spring"

@@ -6,14 +6,16 @@ import pytest
 import redis
 from support import BADGE, configured, item
 
-from worker import job, keys, store
+from worker.domain import job
+from worker.domain.job import DeadKind, State
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete
 from worker.errors import NewerStore
-from worker.job import DeadKind, State
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete
-from worker.queue import Batch, Item, Queue, Sent, Wait
-from worker.runs import Reports
+from worker.operate.runs import Reports
+from worker.store import keys
+from worker.store import scripts as store
+from worker.store.queue import Batch, Item, Queue, Sent, Wait
 
 ORG = configured(batch_size=10)
 OK = Verdict((), Signal.OK, "", "")

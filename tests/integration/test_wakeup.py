@@ -15,12 +15,13 @@ import redis
 from celery import Task
 from support import configured, item, wait_for
 
-from worker import keys, wakeup
 from worker.config import Settings
-from worker.connection import Connection
-from worker.queue import Batch, Queue
-from worker.seats import Seats
-from worker.wakeup import WakeUp
+from worker.process import wakeup
+from worker.process.wakeup import WakeUp
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.pool import Seats
+from worker.store.queue import Batch, Queue
 
 FAR_MS = 4_000_000_000_000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker import clock
-from worker.clock import RECENT_S, SLACK_US, OrgClocks
+from worker.store import clock
+from worker.store.clock import RECENT_S, SLACK_US, OrgClocks
 
 ORG = "default"
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from worker.config import SECRETS, Settings, unknown_settings
+from worker.domain.org import Limit, Org, parse_limits
 from worker.errors import ConfigError
-from worker.org import Limit, Org, parse_limits
 
 MARKER = "s3cr3t-mArKeR"
 # The contract: every setting, a value that isn't the default, and how it is read.

@@ -6,16 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.badge import Badge
-from worker.job import (
-    VALUE_BYTES,
-    State,
-    content_hash,
-    iso_time,
-    result_row,
-    text_fields,
-    text_of,
-)
+from worker.domain.badge import Badge
+from worker.domain.job import VALUE_BYTES, State, content_hash, iso_time, result_row, text_fields, text_of
 
 CONTRACT = (
     "job_id, run, org, badgeMetaId, customerId, state, attempts, earnedBadgeId, issuedId, requestId, "

@@ -10,8 +10,8 @@ import pytest
 from support import configured, issue
 
 from worker import BadgeIssue, ConfigError, Enqueued, NoRoom, Noted
-from worker.producer import NOTED_KEPT, Intake, accept, as_many, check_run_name, sources, total
-from worker.queue import CHUNK, Item
+from worker.enqueue import NOTED_KEPT, Intake, accept, as_many, check_run_name, sources, total
+from worker.store.queue import CHUNK, Item
 
 ORG = configured()
 
@@ -91,7 +91,7 @@ def test_a_generator_that_fails_loses_nothing_that_was_sent() -> None:
 @pytest.mark.parametrize("wait", [False, True])
 def test_a_full_queue(monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:  # noqa: FBT001
     """It says how many were accepted; or waits, and sends the same call again."""
-    monkeypatch.setattr("worker.producer.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("worker.enqueue.FIRST_PAUSE_S", 0.001)
     queue = Recorder()
 
     def generate() -> Iterator[BadgeIssue]:

@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import configured
 
-from worker.badge import Badge
-from worker.job import DeadKind, Job
-from worker.org import Org
-from worker.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
-from worker.policy import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, backoff_s, settlements
+from worker.domain.badge import Badge
+from worker.domain.job import DeadKind, Job
+from worker.domain.org import Org
+from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
+from worker.domain.settlement import (
+    Complete,
+    DeadLetter,
+    Isolate,
+    PutBack,
+    Retry,
+    Settlement,
+    backoff_s,
+    settlements,
+)
 
 ISSUED = Issued("697b5f6f0772ad476ecff272")
 BUSY = Deferred("521", "busy")

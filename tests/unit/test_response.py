@@ -11,10 +11,20 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from worker.badge import Badge
-from worker.job import Job
-from worker.outcome import Deferred, Issued, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
-from worker.response import read_answer
+from worker.domain.badge import Badge
+from worker.domain.job import Job
+from worker.domain.outcome import (
+    Deferred,
+    Issued,
+    NoReply,
+    Outcome,
+    Rejected,
+    Reply,
+    Signal,
+    Unknown,
+    Verdict,
+)
+from worker.vendor.verdict import read_answer
 
 UUID = "d9e144be-2450-4300-892f-798f9bb68ce2"
 B1, B2 = "696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c"

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from worker.badge import Invalid
+from worker.domain.badge import Invalid
+from worker.domain.item import Source
 from worker.errors import FileError
-from worker.producer import Source
-from worker.row import FIELDS, Names
-from worker.rows import read_rows
+from worker.files.columns import FIELDS, Names
+from worker.files.reader import read_rows
 
 BADGE = "696f0fd40772ad476ecf74ac"
 HEADER = "badgeMetaId,customerId,earnExpiresOn"

@@ -48,7 +48,7 @@ def pins(name: str) -> dict[str, str]:
 def imported() -> set[str]:
     """Return the top-level modules, none of them Python's own, that ``worker/`` imports."""
     modules = set()
-    for file in (ROOT / "worker").glob("*.py"):
+    for file in (ROOT / "worker").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}

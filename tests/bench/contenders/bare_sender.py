@@ -7,13 +7,13 @@ import random
 import threading
 import time
 
-from worker.clock import steady_s
 from worker.config import Settings
-from worker.connection import Connection
-from worker.org import Org
-from worker.outcome import Issued, Signal, Verdict
-from worker.policy import Complete
-from worker.queue import Batch, Queue, Sent, new_id
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete
+from worker.server.connection import Connection
+from worker.store.clock import steady_s
+from worker.store.queue import Batch, Queue, Sent, new_id
 
 THREADS = 16
 ANSWERS_S = (0.02, 0.4)

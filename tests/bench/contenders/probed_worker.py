@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from worker import client
 from worker.cli import main
+from worker.vendor import client
 
 _progress = client._Progress.__call__  # noqa: SLF001 - the last moment before the first byte
 _log = open(f"{os.environ['BENCH_TIMES']}.{os.getpid()}", "a", buffering=1)  # noqa: PTH123, SIM115

@@ -1,0 +1,5 @@
+"""``python -m worker.cli`` is ``badges``."""
+
+from worker.cli.root import main
+
+main()

@@ -1,0 +1,110 @@
+"""What a person sees of what takes a while: progress bars, and a run or a replay that is followed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from worker.cli import screen
+from worker.operate.deadletters import Following
+from worker.operate.runs import RunProgress
+
+PACE_OVER_S = 10.0
+_Followed = TypeVar("_Followed", RunProgress, Following)
+
+
+class Bar(Protocol):
+    """Moves a progress bar to ``done`` of ``total``."""
+
+    def __call__(self, done: int, total: int | None = None, what: str | None = None) -> None:
+        """Move it; a ``total`` becomes the new one, and so does ``what`` is going on."""
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None, *, unit: str | None) -> Iterator[Bar]:
+    """Show a bar on standard error while the block lasts; nothing but its last state without a terminal.
+
+    Beside it stands how many of the ``unit`` are done or, without one, which part in per cent.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[part]}"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[to_go]}"),
+    )
+
+    def move(done: int, total: int | None = total, what: str | None = what) -> None:
+        share = f"{done / total:.0%}" if total else ""
+        part = f"{done:,}{f'/{total:,}' if total else ''} {unit}" if unit else share
+        bar.update(
+            task, completed=done, total=total, description=what, part=part, to_go="to go" if total else ""
+        )
+
+    with Progress(*columns, console=screen.err) as bar:
+        task = bar.add_task(what, total=total, part="", to_go="")
+        yield move
+
+
+def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
+    """Show the progress of a run or a replay live, until it is over; returns the last of it."""
+    last, seen = None, deque[tuple[float, int]]()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("delivering"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("jobs ended"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
+    with Progress(*columns, console=screen.err) as bar:
+        task = bar.add_task("", total=None, pace="")
+        for last in snapshots:
+            ended, now = last.total - last.open, time.monotonic()
+            seen.append((now, ended))
+            while now - seen[0][0] > PACE_OVER_S:
+                seen.popleft()
+            bar.update(task, completed=ended, total=last.total, pace=_pace(seen, last))
+    return last
+
+
+def follow(snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, as_json: bool) -> None:
+    """Follow a run or a replay, for a person or for programs."""
+    if as_json:
+        for progress in snapshots:
+            screen.say_json(progress)
+    elif last := follow_jobs(snapshots):
+        show(last)
+
+
+def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) -> str:
+    """Say what holds it, or how fast jobs ended of late, and how long the rest takes.
+
+    That is at the pace that the org may go, or at which it went if that is slower.
+    """
+    if progress.held:
+        return screen.safe(progress.held)
+    (first_s, first), (last_s, last) = seen[0], seen[-1]
+    if last_s - first_s < 1:
+        return ""
+    per_s = (last - first) / (last_s - first_s)
+    rate = f"{per_s:,.0f} a second" if per_s >= 1 or not per_s else f"{per_s * 60:,.0f} a minute"
+    eta_s = max(getattr(progress, "eta_s", None) or 0, progress.open / per_s if per_s else 0)
+    return f"{rate}, {screen.duration(eta_s)} to go" if eta_s else rate

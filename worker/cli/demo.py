@@ -1,0 +1,232 @@
+"""The demonstration: everything real, on this machine, in a temporary folder, gone when it ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+
+from worker.cli import bars, screen
+from worker.config import PREFIX, Settings
+from worker.domain.job import DeadKind
+from worker.domain.org import DEFAULT_ORG
+from worker.enqueue import Enqueued, Intake, new_run
+from worker.errors import BadgesError
+from worker.files.reader import read_rows
+from worker.operate import deadletters, deadlist
+from worker.operate.deadlist import Filter
+from worker.operate.importing import import_rows
+from worker.operate.runs import Reports, RunProgress, follow
+from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import audit, keys
+from worker.store.queue import Queue, new_id
+
+RATE_PER_SECOND = 20
+USERNAME, PASSWORD = "demo.till", "demo-password"
+GOOD_BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
+MISTYPED_BADGE = "654e08f2041fd452b3ef5b2f"
+DRAIN_S = 15
+WORKER_LOG = "worker.log"
+
+
+def run(items: int) -> None:
+    """Import ``items`` rows with some bad ones into a sandbox vendor, and show what becomes of them."""
+    started = time.monotonic()
+    with _interruptions() as interruptible, ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="badges-demo-"))
+        vendor = stack.enter_context(_sandbox())
+        settings = _settings(folder, vendor.url)
+        screen.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
+        connection = stack.enter_context(Connection.open(settings))
+        worker = stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
+        client = stack.enter_context(connection.client())
+        with interruptible():
+            _story(settings, Queue(client), worker, Path(folder), items)
+        requests = vendor.vendor.ledger().statuses
+    twice = vendor.vendor.ledger().issued_more_than_once
+    screen.out.print(
+        f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, "
+        f"and issued {len(twice):,} badges twice. All of it took "
+        f"{screen.duration(time.monotonic() - started)}; nothing of it is left on this machine."
+    )
+
+
+def _story(
+    settings: Settings, queue: Queue, worker: subprocess.Popen[bytes], folder: Path, items: int
+) -> None:
+    org = settings.org(DEFAULT_ORG)
+    reports = Reports(client=queue.client, orgs={DEFAULT_ORG: org})
+    file = folder / "members.csv"
+    _write_rows(file, items)
+    screen.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
+    run_name = new_run("members")
+    with file.open("rb") as stream, bars.progress_bar("importing", items, unit="rows") as move:
+        done = 0
+        for chunk in import_rows(queue, org, read_rows(stream, name=file.name), Intake(run_name, new_id())):
+            done += chunk.accepted + chunk.duplicates + chunk.invalid
+            move(done)
+            _show_first_invalid(chunk, done)
+    progress = bars.follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
+    _summary(queue, progress)
+    screen.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
+    screen.show_groups(deadlist.groups(reports, Filter()))
+    _mend(queue, reports, settings)
+
+
+def _mend(queue: Queue, reports: Reports, settings: Settings) -> None:
+    screen.out.print(
+        f"\n[bold]Mending[/] the mistyped badge: badges dead replay --badge {MISTYPED_BADGE} "
+        f"--set badgeMetaId={GOOD_BADGES[0]}"
+    )
+    which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
+    changes = {"badgeMetaId": GOOD_BADGES[0]}
+    done = deadletters.replay_all(queue, reports, settings.orgs(), which, changes=changes, by=audit.os_user())
+    if done.run and (last := bars.follow_jobs(follow(reports, done.run, every_s=0.1))):
+        screen.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
+
+
+def _while_running(
+    worker: subprocess.Popen[bytes], folder: Path, snapshots: Iterator[RunProgress]
+) -> Iterator[RunProgress]:
+    for snapshot in snapshots:
+        if worker.poll() is not None:
+            said = (folder / WORKER_LOG).read_text(errors="replace").strip().splitlines()[-5:]
+            raise BadgesError(
+                "\n  ".join([f"the worker ended by itself ({worker.returncode}); it said:", *said])
+            )
+        yield snapshot
+
+
+def _summary(queue: Queue, progress: RunProgress | None) -> None:
+    if progress is None:
+        return
+    screen.out.print()
+    screen.show_run(progress)
+    stats = queue.client.hgetall(keys.key(DEFAULT_ORG, "stats"))
+    requests, sent = int(stats.get("requests", 0)), int(stats.get("items", 0))
+    fill = sent / requests if requests else 0
+    screen.out.print(f"  {requests:>11,} requests made, {fill:.0f} jobs in each on average")
+
+
+def _show_first_invalid(chunk: Enqueued, done: int) -> None:
+    invalid = next((note for note in chunk.noted if note.kind == "invalid"), None)
+    if invalid and done <= 1000:
+        screen.err.print(f"  such as row {invalid.row}, {invalid.field}: {screen.safe(invalid.reason)}")
+
+
+def _write_rows(file: Path, items: int) -> None:
+    random = Random(items)  # noqa: S311 - the same rows every time
+    with file.open("w", newline="") as stream:
+        out = csv.writer(stream)
+        out.writerow(["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn"])
+        row: list[object] = []
+        for n in range(items):
+            kind = random.random()
+            if kind < 0.01 and row:
+                out.writerow(row)  # the same badge once more
+                continue
+            badge = MISTYPED_BADGE if kind < 0.03 else random.choice(GOOD_BADGES)
+            customer: object = f"C-{n}" if kind > 0.995 else 500_000_000 + n
+            row = [badge, customer, 1_674_292_011, 1_905_828_011]
+            out.writerow(row)
+
+
+def _settings(folder: str, url: str) -> Settings:
+    """Return the demonstration's own settings: a user's Redis must not get its jobs, nor a user's vendor."""
+    own = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in _environment(folder, url).items()
+        if name.startswith(PREFIX)
+    }
+    # Every setting is said, since what isn't would be read from the user's environment.
+    return Settings.load(**{name: field.default for name, field in Settings.model_fields.items()} | own)
+
+
+def _environment(folder: str, url: str) -> dict[str, str]:
+    """Return the worker's environment: the demonstration's own settings, and none of the user's."""
+    own = {
+        "DATA_DIR": f"{folder}/data",
+        "API_BASE_URL": url,
+        "AUTH": "basic",
+        "BASIC_USERNAME": USERNAME,
+        "BASIC_PASSWORD": PASSWORD,
+        "RATE_LIMIT": f"{RATE_PER_SECOND}/second",
+        "BATCH_LINGER_S": "0.5",
+    }
+    others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return others | {PREFIX + name: value for name, value in own.items()}
+
+
+def _sandbox() -> SandboxServer:
+    return SandboxServer(
+        settings=SandboxSettings(
+            basic=(USERNAME, PASSWORD),
+            unknown_badges=frozenset({MISTYPED_BADGE}),
+            rate=(RATE_PER_SECOND, 1.0),
+            latency_s=(0.02, 0.08),
+        )
+    )
+
+
+@contextmanager
+def _worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a real worker in a process of its own while the block lasts."""
+    command = [sys.executable, "-m", "worker.cli", "worker"]
+    with (folder / WORKER_LOG).open("wb") as log:
+        # In a session of its own: Ctrl-C is for the demonstration, which then stops the worker.
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(DRAIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Hold Ctrl-C and SIGTERM back, but for a block that is ``interruptible``.
+
+    What is being started or ended is then never left half-way, however often somebody presses Ctrl-C.
+    """
+    seen, listening = False, False
+
+    def on_signal(*_: object) -> None:
+        nonlocal seen
+        if listening and not seen:
+            seen = True
+            raise KeyboardInterrupt
+        seen = True
+
+    @contextmanager
+    def interruptible() -> Iterator[None]:
+        nonlocal listening
+        listening = True
+        try:
+            if seen:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            listening = False
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruptible
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,100 @@
+"""What every command works with: settings, Redis, and the options that many commands share."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from worker.cli import screen
+from worker.config import Settings, unknown_settings
+from worker.domain.job import DeadKind
+from worker.operate.deadlist import Filter
+from worker.operate.runs import Reports
+from worker.process.arguments import since_ms
+from worker.server.connection import Connection
+from worker.store.queue import Queue
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Host = Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")]
+AnyOrg = Annotated[str | None, typer.Option("--org", help="Only this org. [default: all]")]
+ItsOrg = Annotated[str | None, typer.Option("--org", help="Its org, where several have one of that name.")]
+OneOrg = Annotated[str, typer.Option("--org", help="The org.")]
+Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """An open connection, and what reads and writes over it."""
+
+    settings: Settings
+    queue: Queue
+    reports: Reports
+
+
+def load_settings() -> Settings:
+    """Read the settings, and warn of variables that look like settings and are none.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    for warning in unknown_settings(os.environ):
+        screen.err.print(f"[yellow]{screen.safe(warning)}[/]")
+    return Settings.load()
+
+
+@contextmanager
+def desk() -> Iterator[Desk]:
+    """Open the configured Redis, or the embedded server, for as long as the block lasts."""
+    settings = load_settings()
+    with Connection.open(settings) as connection, connection.client() as client:
+        queue = Queue(client, replicas=settings.replicas)
+        yield Desk(settings, queue, Reports(client=client, orgs=settings.orgs()))
+
+
+_FILTER = {
+    "org": AnyOrg,
+    "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
+    "run": Annotated[str | None, typer.Option(help="Only of this run.")],
+    "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
+    "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
+    "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],
+    "job": Annotated[str | None, typer.Option(help="Only this job.")],
+    "since": Annotated[
+        str | None, typer.Option(help="Only those that died since: 90m, 12h, 7d, or a date with offset.")
+    ],
+}
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a filter in place of its parameter ``which``."""
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        its = {name: given.pop(name) for name in _FILTER}
+        its["since_ms"] = _since_ms(its.pop("since"))
+        command(which=Filter(**its), **given)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "which"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _FILTER.items()
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
+    return with_options
+
+
+def _since_ms(text: str | None) -> int | None:
+    try:
+        return None if text is None else since_ms(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--since {error}") from None

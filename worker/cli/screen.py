@@ -1,0 +1,219 @@
+"""What a person sees: tables, progress bars, results; foreign text is made safe to show here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from worker.operate.deadletters import Following
+from worker.operate.deadlist import Group
+from worker.operate.report import argument
+from worker.operate.runs import COUNTED, RunProgress
+from worker.server.health import Finding
+from worker.store.audit import Entry
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+AUDIT_SHOWN = 50
+_GATE_COLORS = {"open": "green", "probing": "yellow", "closed": "yellow", "paused": "red"}
+_RESULT_COLORS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_KINDS = {
+    "rejected": "rejected by the vendor",
+    "exhausted": "exhausted (tried too often)",
+    "invalid": "invalid (never sent)",
+    "in_doubt": "in doubt (may have been issued)",
+}
+_NAMED = {"run": "run", "row": "row", "customer": "customerId"}
+_COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON value, dataclasses in it as objects, on one line of standard output."""
+    sys.stdout.write(json.dumps(value, default=asdict) + "\n")
+    sys.stdout.flush()
+
+
+def safe(text: object) -> str:
+    """Make foreign text safe to show: no terminal escapes, no markup."""
+    return escape("".join(letter if letter.isprintable() else " " for letter in str(text)))
+
+
+def table(
+    title: str, columns: Sequence[str], lines: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+) -> None:
+    """Print a table; numbers go to the right, and columns that are ``whole`` aren't folded."""
+    grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None)
+    rows = [list(line) for line in lines]
+    for n, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[n], int | float) for row in rows)
+        grid.add_column(
+            column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in whole
+        )
+    for row in rows:
+        grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else safe(cell) for cell in row))
+    out.print(grid)
+
+
+def show_run(run: RunProgress) -> None:
+    """Print one run as a person reads it."""
+    out.print(f"[bold]{safe(run.run)}[/] of org {safe(run.org)}, started {run.started_at}")
+    _show_states(run, COUNTED, always=("issued", "dead"))
+    if run.handled:
+        out.print(f"  {run.handled:>11,} of the dead were mended or replayed as another job, or discarded")
+    out.print(f"  {run.total:>11,} jobs in all")
+    if run.duplicates:
+        again = "not sent again (a file imported again counts its own again)"
+        out.print(f"  {run.duplicates:>11,} rows beside them were duplicates, {again}")
+    if run.finished_at:
+        out.print(f"  finished {run.finished_at}")
+    elif run.held:
+        out.print(f"  [yellow]{safe(run.held)}[/]")
+    elif run.eta_s is not None:
+        out.print(f"  about {duration(run.eta_s)} to go, with what waits before it")
+
+
+def show_replay(replay: Following) -> None:
+    """Print what has become of the jobs of a replay."""
+    _show_states(replay, (*COUNTED, "gone"))
+
+
+def _show_states(
+    progress: RunProgress | Following, states: Sequence[str], *, always: Sequence[str] = ()
+) -> None:
+    for state in states:
+        count = getattr(progress, state)
+        if count or state in always:
+            dead = progress.dead_kinds if state == "dead" else {}
+            kinds = ", ".join(f"{n:,} {_KINDS.get(kind, kind)}" for kind, n in dead.items())
+            color = _COLORS.get(state, "white") if count else "dim"
+            out.print(f"  [{color}]{count:>11,} {state}[/] {safe(kinds)}")
+
+
+def show_job(job: Mapping[str, Any]) -> None:
+    """Print all that is known of a job, its attempts one a line."""
+    fields = dict(job) | {
+        "error": ", ".join(f"{name} {value}" for name, value in (job["error"] or {}).items() if value),
+        "warnings": "; ".join(job["warnings"]),
+        "history": "\n".join(" ".join(map(str, attempt.values())) for attempt in job["history"]),
+    }
+    known = [(name, str(value)) for name, value in fields.items() if value is not None]
+    lines = [(name, line) for name, value in known for line in value.splitlines()]
+    table("", ("field", "value"), lines)
+
+
+def show_groups(groups: Sequence[Group]) -> None:
+    """Print dead letters by group, two lines each: a table would cut what is to be copied."""
+    several = len({group.org for group in groups}) > 1
+    for group in groups:
+        message = group.message.replace("”", "” and others", 1) if group.count > 1 else group.message
+        which = [group.org if several else "", group.kind, group.code, group.badgeMetaId, message]
+        died = " to ".join(dict.fromkeys(map(to_the_second, (group.first_at, group.last_at))))
+        out.print(f"[bold]{group.count:>9,}[/]  {safe('  '.join(filter(None, which)))}")
+        out.print(f"{'':>9}  [dim]{died} UTC; see:[/] badges job show {safe(argument(group.sample))}")
+
+
+def show_dead(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print dead letters as ``deadlist.rows`` yields them, two lines each."""
+    for row in rows:
+        named = [f"{name} {row[of]}" for name, of in _NAMED.items() if row[of] is not None]
+        what = "  ".join(str(word) for word in (row["org"], *named, row["badgeMetaId"]) if word)
+        why = "  ".join(str(word) for word in (row["error"] or {}).values() if word)
+        out.print(f"[bold]{safe(row['job_id'])}[/]  {safe(what)}")
+        out.print(f"    [dim]{to_the_second(row['finished_at'])} UTC[/]  {safe(why)}")
+
+
+def show_audit(entries: Sequence[Entry]) -> None:
+    """Print the newest of what was done, by whom, to what and why."""
+    columns = ("at (UTC)", "by", "org", "action", "what", "jobs", "note")
+    table("", columns, [_audit_line(entry) for entry in entries[:AUDIT_SHOWN]], whole=("action",))
+    if len(entries) > AUDIT_SHOWN:
+        out.print(f"… only the newest {AUDIT_SHOWN}; all of them: --json")
+
+
+def _audit_line(entry: Entry) -> list[object]:
+    what = " ".join(f"{name}={value}" for name, value in entry.which.items() if name not in ("org", "set"))
+    what += "".join(f" set {name}={value}" for name, value in entry.which.get("set", {}).items())
+    done = "" if entry.count is None else f"{entry.count:,}"
+    return [to_the_second(entry.at), entry.by, entry.org, entry.id, what.strip(), done, entry.note]
+
+
+def to_the_second(at: str | None) -> str:
+    """Show an instant in UTC as a person reads it; the year, and what is behind a second, is for programs."""
+    return at[5:19].replace("T", " ") if at else ""
+
+
+def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """Show what each org is doing, live; Ctrl-C ends it, and leaves the last of it on the screen."""
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        for orgs in snapshots:
+            live.update(status_table(orgs), refresh=True)
+
+
+def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
+    """Show what each org is doing, and why not if it isn't."""
+    grid = Table(header_style="dim", box=None)
+    columns = ("org", "queued", "oldest", "retrying", "in flight", "dead", "last minute", "gate")
+    for column in columns:
+        right = column in ("queued", "oldest", "retrying", "in flight", "last minute")
+        grid.add_column(column, justify="right" if right else "left", overflow="fold")
+    for org in orgs:
+        dead = ", ".join(f"{count:,} {kind}" for kind, count in org["dead"].items())
+        oldest, sent, limit = org["oldest_s"], org["sent_last_minute"], org["limit_per_minute"]
+        color = _GATE_COLORS[org["gate"]["state"]] if org["configured"] else "red"
+        grid.add_row(
+            safe(org["org"]),
+            f"{org['queued']:,}",
+            duration(oldest) if oldest is not None else "",
+            f"{org['retrying']:,}",
+            f"{org['in_flight']:,}",
+            f"[red]{safe(dead)}[/]" if dead else "none",
+            f"{sent:,}/{limit:,g}" if sent is not None and limit is not None else "",
+            f"[{color}]{safe(_gate_words(org))}[/]",
+        )
+    return grid
+
+
+def _gate_words(org: Mapping[str, Any]) -> str:
+    """Say what state the gate is in, why, and what was learned."""
+    if not org["configured"]:
+        return "not configured: nobody sends its jobs"
+    gate, missing = org["gate"], org["missing_badges"]
+    why = ", ".join(word for word in (gate["why"], gate["reason"]) if word)
+    notes = [f"{gate['state']}: {why}" if why else gate["state"]]
+    notes += [f"since {gate['since'][:19]}Z"] if gate["since"] else []
+    notes += [f"until {gate['closed_until'][:19]}Z"] if gate["closed_until"] else []
+    notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
+    notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
+    notes += [f"{missing:,} badges unknown to the vendor"] if missing else []
+    return "; ".join(notes)
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """Print what the doctor found, with the cure of what isn't well."""
+    grid = Table(header_style="dim", box=None)
+    for column in ("", "check", "org", "found"):
+        grid.add_column(column, overflow="fold")
+    for found in findings:
+        cure = f"\n[dim]→[/] {safe(found.cure)}" if found.cure else ""
+        result = f"[{_RESULT_COLORS[found.result]}]{found.result}[/]"
+        grid.add_row(result, found.check, safe(found.org or ""), safe(found.detail) + cure)
+    out.print(grid)
+
+
+def duration(seconds: float) -> str:
+    """Say how long in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,114 @@
+"""The commands that serve HTTP: metrics, the intake, and the sandbox vendor."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from worker import logs
+from worker.cli import screen
+from worker.cli.desk import Host, Port, desk
+from worker.domain.org import DEFAULT_ORG, is_loopback
+from worker.errors import ConfigError
+
+LOOPBACK = "127.0.0.1"
+
+serve_cli = typer.Typer()
+
+
+@serve_cli.command()
+def metrics(
+    port: Port = 9808,
+    host: Host = LOOPBACK,
+) -> None:
+    """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
+    from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+
+    with desk() as here:
+        logs.configure(here.settings)
+        serve(
+            here.queue.client,
+            here.settings,
+            host=host,
+            port=port,
+            on_ready=lambda url: screen.out.print(f"metrics on {url}"),
+        )
+
+
+@serve_cli.command()
+def intake(
+    port: Port = 8081,
+    host: Host = LOOPBACK,
+    rate: Annotated[str, typer.Option(help="How often each caller may call.")] = "6000/minute",
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Ask for no key; on loopback alone.")] = False,
+    org: Annotated[str, typer.Option("--org", help="With --no-auth: the org.")] = DEFAULT_ORG,
+) -> None:
+    """Take badges over HTTP, at the vendor's own path: a service that calls it changes its base URL alone.
+
+    Each caller shows a key, which tells its org (BADGES_INTAKE_KEYS, or intake_keys in ORGS_FILE). /docs
+    describes all of it. Start as many as you like; a proxy before them speaks TLS.
+    """
+    try:
+        from worker.web.intake_app import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"badges intake needs {error.name}, which is missing: pip install 'badge-import-worker[intake]'"
+        ) from None
+    if no_auth and not is_loopback(host):
+        raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
+    with desk() as here:
+        logs.configure(here.settings)
+        serve(
+            here.queue.client,
+            here.settings,
+            alone=here.settings.org(org).name if no_auth else None,
+            rate=rate,
+            host=host,
+            port=port,
+            on_ready=lambda url: screen.out.print(f"intake on {url}"),
+        )
+
+
+@serve_cli.command()
+def sandbox(
+    port: Port = 8080,
+    rate: Annotated[int, typer.Option(min=1, help="Requests a minute; more are answered 429.")] = 100,
+    latency_ms: Annotated[int, typer.Option(min=0, help="How long an answer takes at most.")] = 50,
+    username: Annotated[str | None, typer.Option(help="Want Basic authentication, with --password.")] = None,
+    password: Annotated[str | None, typer.Option(help="The plain password that is wanted.")] = None,
+    unknown: Annotated[
+        list[str] | None, typer.Option(help="A badgeMetaId that answers 1054. May be repeated.")
+    ] = None,
+) -> None:
+    """Run the vendor's endpoint as a local server, for trying things out; Ctrl-C ends it.
+
+    Make it fail by POST /_sandbox/faults, such as {"fault": "status", "status": 503, "times": 2}; DELETE
+    ends that. GET /_sandbox/ledger has what arrived, what was answered and what was issued.
+    """
+    from worker.sandbox.ledger import SandboxSettings  # noqa: PLC0415
+    from worker.sandbox.server import SandboxServer  # noqa: PLC0415 - a web server is loaded only where it is needed
+
+    settings = SandboxSettings(
+        basic=(username, password) if username and password else None,
+        rate=(rate, 60.0),
+        latency_s=(latency_ms / 2000, latency_ms / 1000),
+        unknown_badges=frozenset(unknown or ()),
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with SandboxServer(settings=settings, port=port) as server:
+        own = f"{server.url}/_sandbox"
+        screen.out.print(f"vendor's sandbox on {server.url}\n  BADGES_API_BASE_URL={server.url}")
+        screen.out.print(f"  what it saw: curl {own}/ledger")
+        screen.out.print(
+            f"""  a fault: curl {own}/faults -d '{{"fault": "status", "status": 503, "times": 2}}'"""
+        )
+        with suppress(KeyboardInterrupt):
+            signal.pause()
+        seen = server.vendor.ledger()
+    twice = len(seen.issued_more_than_once)
+    screen.out.print(
+        f"{len(seen.exchanges):,} requests, {len(seen.issues):,} badges issued, {twice:,} of them twice"
+    )

@@ -1,0 +1,287 @@
+"""Getting jobs in: however items come in, here they are validated, get their ids, and are handed over.
+
+The job id is the idempotency key: the producer's own ``job_id``, or else a hash of org and content.
+Finding rows in files is the work of ``rows.py``, taking in a body of HTTP that of ``intake.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from shlex import quote
+from typing import Any
+
+from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.item import Source
+from worker.domain.job import RAW_BYTES, badge_fields, content_hash, text_fields
+from worker.domain.org import Org
+from worker.errors import ConfigError, NoRoom
+from worker.store.queue import CHUNK, Item, Queue, new_id
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
+NOTED_KEPT = 1000
+RUN_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An item that was not simply accepted: ``invalid``, a ``conflict``, known as ``dead`` or ``in doubt``.
+
+    ``row`` is the row of a file, or names the call and the item's place in it.
+    """
+
+    row: str
+    field: str | None
+    reason: str
+    kind: str
+
+    @property
+    def place(self) -> int:
+        """The item's place in the call, from 0; in a file, its row."""
+        return int(self.row.rpartition(".")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of what was handed in, by number; accepted ones are on disk.
+
+    Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again. ``noted``
+    says why not, item by item, for the first 1,000 that were not simply accepted. All that are invalid are
+    dead letters as well.
+    """
+
+    run: str
+    accepted: int = 0
+    duplicates: int = 0
+    invalid: int = 0
+    noted: tuple[Noted, ...] = ()
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Enqueued):
+    """Nothing became of anything just now: there is no room, and why; it is tried again after a pause."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How items are taken in: as which run, and by which call, so that repeating it repeats nothing.
+
+    ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
+
+    Raises:
+        ConfigError: no run can have this name, or ``urgent`` is neither true nor false.
+    """
+
+    run: str
+    call: str
+    allow_duplicates: bool = False
+    urgent: bool = False
+    wait: bool = False
+
+    def __post_init__(self) -> None:
+        check_run_name(self.run)
+        if self.urgent not in (True, False):
+            raise ConfigError(f"urgent must be true or false, not {reprlib.repr(self.urgent)}")
+
+
+def check_run_name(run: object) -> None:
+    """Make sure that a run can have this name.
+
+    Raises:
+        ConfigError: it can't; the text says what it may be.
+    """
+    fits = isinstance(run, str) and run.isprintable() and " " not in run
+    if not fits or not 0 < len(str(run).encode()) <= RUN_BYTES:
+        raise ConfigError(
+            f"{reprlib.repr(run)} is no name for a run: 1 to {RUN_BYTES} bytes, all printable, no spaces"
+        )
+
+
+def new_run(prefix: str) -> str:
+    """Return a name for a run that nobody has named."""
+    return f"{prefix}-{new_id()[:8]}"
+
+
+def accept(queue: Queue, org: Org, sources: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
+    """Enqueue what comes in, chunk by chunk; what is yielded is durable, and memory stays flat.
+
+    The same call with the same sources again is the same acceptance. While it waits for room
+    (``Intake.wait``), a ``Waiting`` is yielded before each pause. The sources are read in the caller's
+    thread, each chunk while the one before is on its way to the disk, which makes it a third faster.
+
+    Raises:
+        NoRoom: the queue or Redis is full; how many were accepted before, it says.
+        StoreError: Redis can't take it; what was yielded before is accepted, and trying again is safe.
+    """
+    chunks, accepted = _chunks(sources, org, intake), 0
+    chunk, failure = next(chunks, None), None
+    with ThreadPoolExecutor(1, "enqueue") as sender:
+        while chunk:
+            # In the caller's context: its trace goes on in the other thread.
+            enqueue = partial(copy_context().run, queue.enqueue, org, **chunk.as_arguments(intake))
+            send = partial(sender.submit, enqueue)
+            sent = send()
+            try:
+                following = next(chunks, None)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it, after what was sent
+                following, failure = None, error
+            try:
+                answers = yield from _answers(sent, send, intake)
+            except NoRoom as error:
+                raise NoRoom(error.reason, accepted=accepted) from error
+            done = chunk.outcome(intake, answers)
+            accepted += done.accepted
+            yield done
+            chunk = following
+    if failure:
+        raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    number: int
+    items: list[Item]
+    problems: list[Invalid | None]
+
+    def as_arguments(self, intake: Intake) -> dict[str, Any]:
+        """Return how ``Queue.enqueue`` takes it."""
+        call = f"{intake.call}.{self.number}"
+        return {"run": intake.run, "items": self.items, "call": call, "urgent": intake.urgent}
+
+    def outcome(self, intake: Intake, answers: str) -> Enqueued:
+        """Say what became of it."""
+        counts = Counter(answers)
+        notes = map(note, self.items, self.problems, answers)
+        return Enqueued(
+            intake.run,
+            accepted=counts["a"] + counts["A"],
+            repeated=counts["A"],
+            duplicates=sum(counts[letter] for letter in "dDQRc"),
+            invalid=counts["i"],
+            noted=tuple(noted for noted in notes if noted),
+        )
+
+
+def _chunks(sources: Iterable[Source], org: Org, intake: Intake) -> Iterator[_Chunk]:
+    remaining = iter(sources)
+    for number in range(2**62):
+        taken = list(islice(remaining, CHUNK))
+        if not taken:
+            return
+        prepared = [item_of(source, org, intake) for source in taken]
+        yield _Chunk(number, [item for item, _ in prepared], [problem for _, problem in prepared])
+
+
+def _answers(
+    sent: Future[str], send: Callable[[], Future[str]], intake: Intake
+) -> Generator[Enqueued, None, str]:
+    """Return the letters of a chunk that was sent; if that is wanted, wait for room in growing pauses."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return sent.result()
+        except NoRoom as error:
+            if not intake.wait:
+                raise
+            yield Waiting(intake.run, why=error.reason)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        sent = send()
+
+
+def as_many(items: object) -> Iterable[object]:
+    """Return the items that were handed in; one alone is taken as well.
+
+    Raises:
+        ConfigError: it is neither an item nor many.
+    """
+    if isinstance(items, BadgeIssue | Mapping):  # of which both could be iterated
+        return (items,)
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise ConfigError(f"items must be a list of badges, not {type(items).__name__}")
+    return items
+
+
+def sources(items: object, call: str, *, first: int = 0) -> Iterator[Source]:
+    """Number items that have no rows of their own: the place in the call is where they came from.
+
+    Raises:
+        ConfigError: it is neither an item nor many.
+    """
+    for n, item in enumerate(as_many(items), first):
+        yield Source(f"{call[:12]}.{n}", item)
+
+
+def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
+    """Add up what became of each chunk; of the notes the first are kept, so that memory stays flat."""
+    accepted = duplicates = invalid = repeated = 0
+    noted: list[Noted] = []
+    for chunk in chunks:
+        accepted += chunk.accepted
+        duplicates += chunk.duplicates
+        invalid += chunk.invalid
+        repeated += chunk.repeated
+        noted += chunk.noted[: NOTED_KEPT - len(noted)]
+    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated)
+
+
+def item_of(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | None]:
+    """Return what came in as the queue takes it, and what is wrong with it."""
+    issue = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
+    if isinstance(issue, Invalid):
+        return _invalid(source, issue, org), issue
+    badge = issue.badge
+    content = content_hash(org.name, badge)
+    if issue.job_id:
+        return Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None
+    job_id = short_hash(content, intake.run, source.row) if intake.allow_duplicates else content
+    return Item(job_id, source.row, badge_fields(badge)), None
+
+
+def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
+    raw = (source.problem and source.raw) or as_text(source.item)
+    letter = "W" if source.problem else "w"
+    fields = ["o", problem.field or "row", *text_fields("m", problem.reason), letter, raw[:RAW_BYTES]]
+    return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
+
+
+def as_text(item: object) -> str:
+    """Write anything down, the same thing always alike; fit for Redis, but not bounded."""
+    for write in (partial(json.dumps, default=str, sort_keys=True), reprlib.repr):
+        with suppress(Exception):  # which ones, foreign objects decide
+            return write(item).encode("utf-8", "replace").decode()
+    return f"({type(item).__name__} that can't be written)"
+
+
+def note(item: Item, problem: Invalid | None, answer: str) -> Noted | None:
+    """Say why an item was not simply accepted; ``answer`` is its letter (``Queue.enqueue``)."""
+    if answer in "aAd":
+        return None
+    field, job = problem.field if problem else None, quote(item.id)
+    match answer:
+        case "i" if problem:
+            kind, reason = "invalid", problem.reason
+        case "D" if problem:
+            kind, reason = "dead", f"as wrong as before, and not mended: {problem.reason}"
+        case "D":
+            kind, reason = "dead", f"already a dead letter; replay it with: badges dead replay --job={job}"
+        case "Q":
+            resolve = f"badges dead resolve {job} --issued or --not-issued"
+            kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
+        case "R":
+            kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
+        case _:
+            kind, field, reason = "conflict", "job_id", "this id was used before for another badge"
+    return Noted(item.row, field, reason, kind)

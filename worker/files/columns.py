@@ -1,0 +1,170 @@
+"""The names that the fields of a file may have, and what a spreadsheet would make of its cells."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Self
+
+from worker.domain.badge import BadgeIssue, Invalid
+from worker.domain.item import Source
+from worker.files.text import printable
+
+FIELDS: Final = tuple(str(field.alias) for field in BadgeIssue.model_fields.values())
+"""The names that an item may have."""
+
+NEEDED: Final = FIELDS[:2]
+_REPORT: Final = (  # what our own reports add: a person mends a report and imports it again
+    *(
+        "row",
+        "field",
+        "reason",
+        "raw",
+        "run",
+        "org",
+        "state",
+        "attempts",
+        "earnedBadgeId",
+        "issuedId",
+        "requestId",
+    ),
+    *("warnings", "error", "error_kind", "error_code", "error_message", "enqueued_at", "finished_at"),
+)
+# The vendor's answer: ignored as well, but only beside other columns of a report. In a person's own file they
+# are earnExpiresOn misnamed, and to ignore them there would issue badges that never expire.
+_ANSWER_ONLY: Final = ("expiresOn", "expiresOnISO")
+_TOLD: Final = ("state", "org")  # by a report's row of its job, beside the fields; they stand in its item
+# What a spreadsheet takes for a formula (also in full width), or for a number or date, and writes otherwise.
+_CHANGED: Final = re.compile(
+    r"'*([=+\-@\uff1d\uff0b\uff0d\uff20\t\r].*|0\d+|\d{16,}|\d+[eE]\d+|\d{1,4}([-/.:]\d{1,4}){1,2})",
+    re.DOTALL | re.ASCII,
+)
+RAW_LIMIT: Final = 2_000
+
+
+def refused(number: int, raw: str, problem: str, field: str | None = None) -> Source:
+    """Return a row that can't be an item, and why."""
+    return Source(str(number), None, printable(raw, RAW_LIMIT), Invalid(field, problem))
+
+
+def folded(name: str) -> str:
+    """Return what is left of a name without case, blanks, dashes and underscores."""
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
+BY_FOLDED_NAME: Final[dict[str, str | None]] = {
+    **{folded(name): None for name in (*_REPORT, *_ANSWER_ONLY)},
+    **{folded(name): name for name in FIELDS},
+}
+_ANSWER_NAMES: Final = frozenset(map(folded, _ANSWER_ONLY))
+_SIGNS: Final = tuple(map(folded, ("reason", "error_kind", "error_code", "earnedBadgeId", "requestId")))
+
+
+def lacking(names: Iterable[str], signs: Iterable[str]) -> str | None:
+    """Say what a report must have and these don't: without a column, a mended badge would lack that field."""
+    there = set(map(folded, names))
+    absent = [name for name in (*FIELDS, "state") if folded(name) not in there]
+    if not absent:
+        return None
+    return (
+        f"a report must keep its {', '.join(absent)}; write it anew with badges results. (To import it as "
+        f"new rows, which may issue badges again, remove “{'”, “'.join(signs)}”.)"
+    )
+
+
+def guarded(cell: str) -> str:
+    """Write a cell so that a spreadsheet leaves it as it is: what it would change gets an apostrophe."""
+    return f"'{cell}" if _CHANGED.fullmatch(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """Read back what ``guarded`` wrote."""
+    return cell[1:] if cell[:1] == "'" and _CHANGED.fullmatch(cell) else cell
+
+
+class Names:
+    """Which field each column of a file, or key of an item, stands for: by its own name, or as a person says.
+
+    A name counts without case, blanks, dashes and underscores.
+    """
+
+    def __init__(self, said: Mapping[str, str | None] | None = None) -> None:
+        """Take what a person says: a column's name, and its field, or None where it is to be ignored."""
+        self.said: Final = dict(said or {})
+        self._said: Final = frozenset(map(folded, self.said))
+        self._field: Final = BY_FOLDED_NAME | {folded(column): field for column, field in self.said.items()}
+        self.proper: Final = frozenset(name for name in FIELDS if self._field[folded(name)] == name)
+        """The names that are written as the field's own, and mean it."""
+
+    @classmethod
+    def parse(cls, mappings: Iterable[str]) -> Self:
+        """Read ``COLUMN=FIELD``, or ``COLUMN=`` for a column to be ignored.
+
+        Raises:
+            ValueError: one isn't written like that, names no field, or contradicts another.
+        """
+        said: dict[str, str | None] = {}
+        for text in mappings:
+            column, sign, field = (part.strip() for part in text.rpartition("="))
+            if not sign or not column:
+                raise ValueError(f"“{text}” is no mapping: write COLUMN=FIELD, or COLUMN= to ignore a column")
+            if field and not BY_FOLDED_NAME.get(folded(field)):
+                hint = with_hint(field)
+                raise ValueError(f"“{text}”: there is no field {hint}; the fields are {', '.join(FIELDS)}")
+            if folded(column) in map(folded, said):
+                raise ValueError(f"the column “{column}” is mapped twice")
+            said[column] = BY_FOLDED_NAME[folded(field)] if field else None
+            others = [other for other, its in said.items() if its and its == said[column]]
+            if len(others) > 1:
+                raise ValueError(f"“{others[0]}” and “{others[1]}” are both mapped to {said[column]}")
+        return cls(said)
+
+    def field(self, name: str) -> str | None:
+        """Return the field that a known name stands for; None if it is to be ignored."""
+        return self._field.get(folded(name))
+
+    def field_in_report(self, name: str) -> str | None:
+        """Return the field, or what else a report's row tells of its job: its state and org."""
+        return key if (key := folded(name)) in _TOLD else self.field(name)
+
+    def means(self, name: str) -> bool:
+        """Say whether a name is that of a field, a report's, or mapped."""
+        return folded(name) in self._field
+
+    def absent(self, names: Iterable[str]) -> list[str]:
+        """Return those columns that a person mapped and that aren't among the names."""
+        there = set(map(folded, names))
+        return [column for column in self.said if folded(column) not in there]
+
+    def signs_of_a_report(self, names: Iterable[str]) -> list[str]:
+        """Return those of the names that tell a report of ours; what a person mapped is the person's own."""
+        its = {key: name for name in names if (key := folded(name)) not in self._said}
+        both = ("state", "run") if its.keys() >= {"state", "run"} else ()
+        return [its[sign] for sign in (*both, *_SIGNS) if sign in its]
+
+    def unknown(self, names: Collection[str]) -> list[str]:
+        """Return those names that are neither a field's nor a report's, and aren't mapped."""
+        folded_names = {name: folded(name) for name in names}
+        ours = self.signs_of_a_report(names)
+        return [
+            name
+            for name, key in folded_names.items()
+            if key not in self._field or (key in _ANSWER_NAMES - self._said and not ours)
+        ]
+
+
+AS_THEY_ARE: Final = Names()
+"""The names of a file that nobody maps."""
+
+
+def nearest(name: str) -> str | None:
+    """Return the field that was probably meant by a name nobody knows."""
+    near = difflib.get_close_matches(folded(name), map(folded, FIELDS), n=1, cutoff=0.7)
+    return BY_FOLDED_NAME[near[0]] if near else None
+
+
+def with_hint(name: str) -> str:
+    """Quote a name nobody knows, with the one that was probably meant."""
+    hint = f" (did you mean {near}?)" if (near := nearest(name)) else ""
+    return f"“{printable(name.strip(), 60)}”{hint}"

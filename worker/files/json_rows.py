@@ -1,0 +1,188 @@
+"""Rows of JSON Lines and of a JSON array: what is damaged is a problem, what is provably whole goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NoReturn
+
+from worker.domain.item import Source
+from worker.files.columns import RAW_LIMIT, Names, lacking, refused, with_hint
+from worker.files.text import MAX_RECORD, Window, damage_of, printable
+
+
+class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the decoder's hooks
+    """A JSON value that is no item: the reason, and the field or the offset where it lies."""
+
+    def __init__(self, problem: str, *, field: str | None = None, at: int | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.field = field
+        self.at = at
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    item = dict(pairs)
+    if len(item) != len(pairs):
+        name = printable(Counter(name for name, _ in pairs).most_common(1)[0][0], 60)
+        raise _Refusal(f"“{name}” is given twice", field=name)
+    return item
+
+
+def _constant(text: str) -> NoReturn:
+    raise _Refusal(f"{text} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise _Refusal(f"the number {printable(text, 60)} is too large")
+    return number
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+_LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # only tells where a value ends
+_LOOK_AHEAD: Final = 8  # so that "1" is not taken for the whole of "1.5e+3" at a piece's end
+_TOKEN: Final = re.compile(r'"(?:[^"\\{}\n]++|\\[^\n])*+"|["{}\[\]:,]')
+_CLOSER: Final = {"{": "}", "[": "]"}
+_KINDS: Final = {list: "an array", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+
+
+def _decode(text: str, start: int) -> tuple[Any, int]:
+    """Return the JSON value that begins at `start`, and its end."""
+    try:
+        return _STRICT.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise _Refusal(f"not valid JSON: {error.msg}", at=error.pos) from None
+    except RecursionError:
+        raise _Refusal("the value is nested too deeply") from None
+    except ValueError:
+        raise _Refusal("a whole number has too many digits") from None
+
+
+def _item_of(value: Any, text: str, names: Names) -> dict[str, Any]:
+    """Return the fields of a value by their proper names; ``text`` is how it was written."""
+    if not isinstance(value, dict):
+        raise _Refusal(f"an item is an object, and this is {_KINDS.get(type(value), 'null')}")
+    if "\\u" in text and not _is_text(value.values()):
+        raise _Refusal("a text holds half a character (a lone \\u surrogate)")
+    if names.proper.issuperset(value):
+        return value
+    if unknown := names.unknown(value):
+        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=printable(unknown[0], 60))
+    ours = names.signs_of_a_report(value)
+    if ours and (problem := lacking(value, ours)):
+        raise _Refusal(problem)
+    field_of = names.field_in_report if ours else names.field
+    return _unique([(field, value[key]) for key in value if (field := field_of(key))])
+
+
+def _is_text(values: Iterable[Any]) -> bool:
+    try:
+        "".join(value for value in values if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def json_rows(lines: Iterable[str], number: int, names: Names) -> Iterator[Source]:
+    """Give a row for every line that isn't blank; the first is line ``number`` of the file."""
+    for at, line in enumerate(lines, number):
+        if line and not line.isspace():
+            yield _json_row(at, line, names)
+
+
+def _json_row(number: int, line: str, names: Names) -> Source:
+    try:
+        if problem := damage_of(line):
+            raise _Refusal(problem)  # noqa: TRY301 - one way out
+        value, end = _decode(line, len(line) - len(line.lstrip()))
+        if end != len(line) and not line[end:].isspace():
+            raise _Refusal("there is more after the object", at=end)  # noqa: TRY301
+        return Source(str(number), _item_of(value, line, names), printable(line, RAW_LIMIT))
+    except _Refusal as refusal:
+        place = "" if refusal.at is None else f" (column {refusal.at + 1})"
+        return refused(number, line, refusal.problem + place, refusal.field)
+
+
+def array_rows(window: Window, names: Names) -> Iterator[Source]:
+    """Give a row for every element, numbered from 1, and one for whatever ends the reading early."""
+    window.peek()
+    window.pos += 1  # the bracket that opens the array
+    number, separated = 1, True
+    while window.peek() != "]" or (number > 1 and separated):
+        row, end = _element(window, number, names, separated=separated)
+        yield row
+        if end is None:
+            return
+        window.pos = end
+        number += 1
+        separated = window.peek() == ","
+        window.pos += separated
+    window.pos += 1
+    if window.peek():
+        problem = (
+            f"there is more after the array's end ({window.place(window.pos)}); nothing from here on was read"
+        )
+        yield refused(number, window.ahead(RAW_LIMIT + 1), problem)
+
+
+def _element(window: Window, number: int, names: Names, *, separated: bool) -> tuple[Source, int | None]:
+    """Return the row of the element at the window's position, and its end, or None if that is in doubt."""
+    while True:
+        end: int | None
+        try:
+            value, end = _decode(window.text, window.pos)
+            if end + _LOOK_AHEAD > len(window.text) and window.fill():
+                continue
+            raw = window.text[window.pos : end]
+            if problem := damage_of(raw) or (None if separated else "no comma before this element"):
+                raise _Refusal(problem)  # noqa: TRY301 - one way out
+            item = _item_of(value, raw, names)
+            return Source(str(number), item, printable(raw, RAW_LIMIT)), end
+        except _Refusal as refusal:
+            end = _end_of(window.text, window.pos)
+            if end is None and window.fill():
+                continue
+            return _refused_element(window, number, refusal, end), end
+
+
+def _refused_element(window: Window, number: int, refusal: _Refusal, end: int | None) -> Source:
+    problem = refusal.problem
+    if not window.ahead(1):
+        problem = "the file ends before the array does"
+    elif end is None and window.is_full:
+        problem = f"{problem}, and no end of this element within {MAX_RECORD:,} characters"
+    problem += f" ({window.place(window.pos if refusal.at is None else refusal.at)})"
+    if end is None:
+        problem += "; nothing from here on was read"
+    raw = window.ahead(RAW_LIMIT + 1) if end is None else window.text[window.pos : end]
+    return refused(number, raw, problem, refusal.field)
+
+
+def _end_of(text: str, start: int) -> int | None:
+    """Find where a refused value ends; None if there is any doubt, since what stands after it will be issued.
+
+    Doubtful are braces that don't match, an object within another that is no field's value (a brace is lost),
+    and a string with a brace or a line end in it (a quote is lost; what seems inside strings is outside).
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        return _LENIENT.raw_decode(text, start)[1]
+    closers: list[str] = []
+    before = ""
+    for match in _TOKEN.finditer(text, start):
+        sign = match[0]
+        if sign == '"' or (sign == "{" and closers[-1:] == ["}"] and before != ":"):
+            return None
+        if sign in _CLOSER:
+            closers.append(_CLOSER[sign])
+        elif sign in {"}", "]"} and (not closers or closers.pop() != sign):
+            return None
+        if not closers:
+            return match.end() if sign == "}" else None
+        before = sign
+    return None

@@ -1,0 +1,297 @@
+"""What a person does about dead letters: replay, discard, resolve, and cancel what waits again.
+
+Which dead letters there are is the work of ``deadlist.py``, who did what that of ``audit.py``. What was
+replayed goes through the gate like any other job; its replay has an id, under which it can be followed
+and cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import groupby, islice
+from typing import Any
+
+from worker.domain.badge import Invalid, parse_item
+from worker.domain.job import BADGE_LETTERS, TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.domain.org import DEFAULT_ORG, Org
+from worker.errors import NotFound
+from worker.operate import deadlist
+from worker.operate.deadlist import Filter, Letter
+from worker.operate.runs import PAGE, Reports
+from worker.store import audit
+from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.wire import ttl_ms
+
+Move = Callable[[int, int], None]  # how many were looked at, and of how many
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did, or would do.
+
+    ``duplicates`` and ``skipped`` stay dead letters: with the changes they would be jobs that are known, or
+    invalid (``problem`` is the first reason); skipped were also those that somebody else was faster with.
+    ``unconfigured`` counts the letters of orgs that nobody could send for, ``left_out`` by kind those that
+    fit but aren't replayed unasked. ``run`` holds the new jobs, if the replay made any.
+    """
+
+    replay: str
+    run: str | None = None
+    replayed: int = 0
+    duplicates: int = 0
+    skipped: int = 0
+    problem: str | None = None
+    unconfigured: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges dead replay --json`` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Where the jobs of a replay are; ``gone`` are those whose results have expired.
+
+    ``held`` says why nothing is sent of an org that some of them are waiting in, and what to do about it.
+    """
+
+    replay: str
+    total: int
+    queued: int = 0
+    sending: int = 0
+    retrying: int = 0
+    issued: int = 0
+    dead: int = 0
+    gone: int = 0
+    dead_kinds: dict[str, int] = field(default_factory=dict)
+    held: str | None = None
+
+    @property
+    def open(self) -> int:
+        """Jobs that aren't in a terminal state yet."""
+        return self.queued + self.sending + self.retrying
+
+
+def replay_all(  # noqa: PLR0913 - what, how, who and why
+    queue: Queue,
+    reports: Reports,
+    orgs: Mapping[str, Org],
+    which: Filter,
+    *,
+    by: str,
+    note: str = "",
+    changes: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    replay: str = "",
+    on_progress: Move = lambda _looked_at, _total: None,
+) -> Replayed:
+    """Queue the dead letters that fit again, oldest first: the same ids, or with ``changes`` as new jobs.
+
+    Never an invalid one, and one in doubt only if ``which`` names that kind: it may have been issued. At
+    most ``limit`` are replayed. A new job whose content was accepted before is a duplicate, and its dead
+    letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
+    wants to know it beforehand.
+    """
+    name = replay or audit.action_id("replay")
+    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
+    asked = (
+        which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
+    )
+    looked_at, total = 0, deadlist.size(reports, which, replayable=True)
+    letters = BADGE_LETTERS if changes else ""
+    ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
+    begun: set[str] = set()
+    for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):
+        looked_at += seen
+        rest = page
+        while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
+            chunk, rest = rest[:room], rest[room:]
+            org = orgs.get(chunk[0].org)
+            if org is None:
+                done = _left(done, chunk)
+                continue
+            if not dry_run and org.name not in begun:
+                audit.begin(queue, org.name, name, by=by, note=note, which=asked)
+                begun.add(org.name)
+            items, problems = _items(org, chunk, changes)
+            done = _counted(done, ask(org, items), problems)
+        on_progress(looked_at, total)
+        if limit is not None and done.replayed >= limit:
+            break
+    on_progress(total, total)
+    return done
+
+
+def discard_all(  # noqa: PLR0913 - what, who and why
+    queue: Queue,
+    reports: Reports,
+    orgs: Mapping[str, Org],
+    which: Filter,
+    *,
+    by: str,
+    note: str = "",
+    on_progress: Move = lambda _looked_at, _total: None,
+) -> int:
+    """Take the dead letters that fit off the list for good, and return how many.
+
+    Their records stay, so that importing them again can't issue them, for as long as results are kept: for
+    an org that isn't configured any more, as long as those of the default one.
+    """
+    action = audit.action_id("discard")
+    discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
+    begun: set[str] = set()
+    for seen, page in deadlist.pages(reports, which):
+        looked_at += seen
+        for at in range(0, len(page), CHUNK):
+            org, ids = page[0].org, [it.id for it in page[at : at + CHUNK]]
+            if org not in begun:
+                audit.begin(queue, org, action, by=by, note=note, which=which.as_json())
+                begun.add(org)
+            keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
+            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
+        on_progress(looked_at, total)
+    on_progress(total, total)
+    return discarded
+
+
+def resolve(  # noqa: PLR0913 - what, who and why
+    queue: Queue, reports: Reports, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
+) -> bool:
+    """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
+
+    Answers whether it was in doubt.
+    """
+    action = audit.action_id("resolve")
+    if deadlist.died_at_ms(reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
+        return False
+    which = {"job": job_id, "found": "issued" if issued else "not issued"}
+    audit.begin(queue, org.name, action, by=by, note=note, which=which)
+    if issued:
+        return queue.resolve(org, job_id, action=action)
+    return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1
+
+
+def cancel(
+    queue: Queue, org: str, ids: Iterable[str], *, action: str, on_progress: Callable[[int], None]
+) -> int:
+    """Make dead letters of the jobs that still wait; returns how many. What is being sent is settled.
+
+    ``action`` is the entry of the audit trail that counts them.
+    """
+    cancelled, seen, remaining = 0, 0, iter(ids)
+    while chunk := list(islice(remaining, CHUNK)):
+        cancelled += queue.cancel(org, chunk, call=new_id(), action=action)
+        seen += len(chunk)
+        on_progress(seen)
+    # Of a run that came last no id could be taken off the queue's end before its last job was cancelled.
+    for _ in range(0, seen, CHUNK):
+        queue.cancel(org, [], call=new_id(), action=action)
+    return cancelled
+
+
+def replayed_ids(reports: Reports, replay: str) -> dict[str, list[str]]:
+    """Return the ids that a replay queued, by org.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    found = {org: list(reports.ids(org, replay)) for org in reports.org_names()}
+    if not any(found.values()):
+        raise NotFound(f"there is no replay {replay!r} that queued anything; see: badges audit")
+    return {org: ids for org, ids in found.items() if ids}
+
+
+def follow(reports: Reports, replay: str, *, every_s: float) -> Iterator[Following]:
+    """Yield the progress of a replay until every job of it has ended again.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    waiting = [(org, job_id) for org, ids in replayed_ids(reports, replay).items() for job_id in ids]
+    total, ended, kinds = len(waiting), Counter[str](), Counter[str]()
+    while True:
+        started, still, open_ = time.monotonic(), [], Counter[str]()
+        for org, job_id, state, kind in _states(reports, waiting):
+            if state is None:
+                ended["gone"] += 1
+            elif state in TERMINAL:
+                ended[State(state).word] += 1
+                kinds.update([kind] if kind else [])
+            else:
+                open_[State(state).word] += 1
+                still.append((org, job_id))
+        waiting = still
+        held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
+        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds), held=held)
+        if not waiting:
+            return
+        # Looking at a hundred thousand jobs takes a second: that is to be a fifth of the time at most.
+        time.sleep(max(every_s, 4 * (time.monotonic() - started)))
+
+
+def _states(
+    reports: Reports, jobs: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, str | None, str | None]]:
+    for org, of_org in groupby(jobs, key=lambda job: job[0]):
+        ids = [job_id for _, job_id in of_org]
+        for at in range(0, len(ids), PAGE):
+            page = ids[at : at + PAGE]
+            for job_id, (state, kind) in zip(page, deadlist.columns(reports, org, page, "sk"), strict=True):
+                yield org, job_id, state, kind
+
+
+def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
+    org = chunk[0].org
+    return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
+
+
+def _rehearsal(reports: Reports) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
+    """Return what answers as the replay would, and changes nothing."""
+    taken: set[tuple[str, str]] = set()
+
+    def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
+        new = [item[1] for item in items if len(item) > 1]
+        duplicates = 0
+        for job_id, (state,) in zip(new, deadlist.columns(reports, org.name, new, "s"), strict=True):
+            duplicates += state is not None or (org.name, job_id) in taken
+            taken.add((org.name, job_id))
+        return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}
+
+    return would_replay
+
+
+def _ask(queue: Queue, replay: str, org: Org, items: list[list[str]]) -> Mapping[str, int]:
+    return queue.replay(org, run=replay, items=items, call=new_id())
+
+
+def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> Replayed:
+    return replace(
+        done,
+        replayed=done.replayed + answer["replayed"],
+        duplicates=done.duplicates + answer["duplicates"],
+        skipped=done.skipped + answer["skipped"] + len(problems),
+        problem=done.problem or next(iter(problems), None),
+    )
+
+
+def _items(
+    org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
+) -> tuple[list[list[str]], list[str]]:
+    """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
+    if not changes:
+        return [[it.id] for it in chunk], []
+    items, problems = [], []
+    for it in chunk:
+        item = badge_of(it.record).body("as_given") | dict(changes)
+        changed = parse_item(item, strict_dates=org.strict_dates)
+        if isinstance(changed, Invalid):
+            problems.append(str(changed))
+        else:
+            items.append([it.id, content_hash(org.name, changed.badge), *badge_fields(changed.badge)])
+    return items, problems

@@ -1,0 +1,167 @@
+"""The doctor: looks at everything the work depends on, and says of what isn't well how to cure it.
+
+It changes nothing but this: a call to the vendor takes a slot of the org's limit, like every other one,
+and a token that was fetched is kept for all. No check ends another; what can't be told is a warning.
+How Redis is looked at is in ``redischeck.py``, how an org and its vendor in ``orgcheck.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import kombu
+import redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from worker.config import Settings, unknown_settings
+from worker.domain.org import Org
+from worker.errors import BadgesError
+from worker.operate.orgcheck import check_org, check_settings, is_local, skew
+from worker.operate.status import Survey
+from worker.server.connection import NO_BROKER, Connection, is_cluster
+from worker.server.health import Finding, check_servers
+from worker.store import keys
+from worker.store.queue import Queue
+from worker.vendor.client import VendorClient
+
+PLAIN_TEXT = ("redis", "redis+sentinel", "redis+cluster", "sentinel", "amqp", "pyamqp")
+SKEW_S = 1.0
+OVERDUE_S = 10.0
+
+
+def examine(settings: Settings, environ: Mapping[str, str], org: str | None = None) -> Iterator[Finding]:
+    """Check everything, or of the orgs only one; yields the findings as they come.
+
+    Raises:
+        ConfigError: there is no such org.
+    """
+    orgs = {org: settings.org(org)} if org else settings.orgs()
+    for warning in unknown_settings(environ):
+        yield Finding("settings", "warn", warning, "nobody reads it: rename or remove it")
+    for one in orgs.values():
+        yield from check_settings(one, alone=len(orgs) == 1)
+    try:
+        connection = Connection.open(settings)
+    except BadgesError as error:
+        yield Finding("redis", "fail", str(error), "or give BADGES_REDIS_URL")
+        return
+    with connection:
+        yield from _transport("redis", connection.url)
+        try:
+            client = connection.client()
+            client.set_retry(Retry(ConstantBackoff(0.1), 1))
+            info = client.info()
+        except (RedisError, BadgesError) as error:
+            cure = "start it, or correct BADGES_REDIS_URL; without it nothing else can be told"
+            yield Finding("redis", "fail", str(error), cure)
+            yield from _broker(connection)
+            return
+        with client:
+            yield from _redis(client, info, connection)
+            if settings.replicas:
+                yield _replicas(info, settings.replicas)
+            yield from _broker(connection)
+            yield _workers(client)
+            yield from _orgs(client, orgs, everything=org is None)
+
+
+# -- Redis
+
+
+def _transport(check: str, url: str) -> Iterator[Finding]:
+    if not is_local(url) and url.partition("://")[0] in PLAIN_TEXT:
+        detail = f"{check} on another machine without TLS: jobs and tokens can be read on the way"
+        yield Finding(f"{check} TLS", "warn", detail, "use rediss:// or amqps://")
+
+
+def _redis(client: redis.Redis, info: Mapping[str, Any], connection: Connection) -> Iterator[Finding]:
+    yield from check_servers(client)
+    if int(info.get("cluster_enabled", 0)) and not is_cluster(connection.url):
+        cure = "write redis+cluster:// in BADGES_REDIS_URL, and another BADGES_BROKER_URL"
+        yield Finding("redis cluster", "fail", "it is a node of a Cluster, of which it has a part", cure)
+    yield _scripts(client)
+    yield _clock(client)
+
+
+def _scripts(client: redis.Redis) -> Finding:
+    try:
+        return Finding("redis scripts", "ok", f"{Queue(client).store.load()} scripts load")
+    except RedisError as error:
+        return Finding("redis scripts", "fail", str(error), "allow the user EVALSHA and SCRIPT LOAD")
+
+
+def _clock(client: redis.Redis) -> Finding:
+    before = time.time()
+    seconds, micros = client.time()
+    skew_s = seconds + micros / 1e6 - (before + time.time()) / 2
+    return skew("clock", "Redis", skew_s, SKEW_S)
+
+
+# -- broker and workers
+
+
+def _replicas(info: Mapping[str, Any], wanted: int) -> Finding:
+    there = int(info.get("connected_slaves", 0))
+    detail = f"{there} of the {wanted} that BADGES_REPLICAS asks for"
+    cure = "" if there >= wanted else "start more: without them nothing is accepted, and nothing sent"
+    return Finding("redis replicas", "fail" if cure else "ok", detail, cure)
+
+
+def _broker(connection: Connection) -> Iterator[Finding]:
+    if not connection.broker_url:
+        cure = "without one, no worker starts; whoever only hands in needs none"
+        yield Finding("broker", "fail", NO_BROKER, cure)
+        return
+    if connection.broker_url != connection.url:
+        yield from _transport("broker", connection.broker_url)
+    quick = {"socket_connect_timeout": 3, "socket_timeout": 3, **connection.broker_options}
+    try:
+        with kombu.Connection(connection.broker_url, connect_timeout=3, transport_options=quick) as broker:
+            broker.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+            yield Finding("broker", "ok", f"answers, {broker.as_uri()}")
+    except Exception as error:  # noqa: BLE001 - each kind of broker has errors of its own
+        words = str(error) or type(error).__name__
+        yield Finding("broker", "fail", words, "start it, or correct BADGES_BROKER_URL")
+
+
+def _workers(client: redis.Redis) -> Finding:
+    """Count those that were heard of lately, and see whether what is due is taken."""
+    now_ms = int(time.time() * 1000)
+    pool = client.zrange(keys.POOL, now_ms, "+inf", byscore=True)
+    own = client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
+    due = client.zrange(keys.WAKE, 0, 0, withscores=True)
+    overdue_s = time.time() - float(due[0][1]) / 1000 if due else 0.0
+    if not (pool or own):
+        return Finding("workers", "warn", "no worker is alive: nothing is sent", "start one: badges worker")
+    names = sorted(str(worker).rpartition(" ")[0] for worker in pool)
+    names += [f"one for org {org!s} alone" for org in own]
+    alive = f"{len(names)} alive: {', '.join(names)}"
+    if overdue_s > OVERDUE_S:
+        detail = f"{alive}; yet an org has waited {overdue_s:.0f} s to be looked at"
+        return Finding("workers", "warn", detail, "see the workers' logs")
+    return Finding("workers", "ok", alive)
+
+
+# -- orgs and their vendors
+
+
+def _orgs(client: redis.Redis, orgs: Mapping[str, Org], *, everything: bool) -> Iterator[Finding]:
+    known = {str(name) for name in client.smembers(keys.ORGS)} if everything else set()
+    try:
+        states = Survey(client).states({name: orgs.get(name) for name in sorted(known | set(orgs))})
+    except BadgesError as error:
+        yield Finding("orgs", "fail", str(error), "look at the server")
+        return
+    vendor = VendorClient()
+    try:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            asked = pool.map(lambda state: list(check_org(state, client, vendor)), states)
+            for found in asked:
+                yield from found
+    finally:
+        vendor.close()

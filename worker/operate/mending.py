@@ -1,0 +1,162 @@
+"""A report imported again: a dead letter that was mended in it is replaced, and nothing else is sent.
+
+What the record says now counts, not what the report says of then. A mended dead letter is replayed as a new
+job, as by ``badges dead replay --set``, so that doing it twice issues nothing twice. How a report is written
+is in ``report.py``, how it is recognised in ``row.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import Any, Final, Literal
+
+from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.item import Source
+from worker.domain.job import DeadKind, State, badge_fields, badge_of, content_hash, is_newer
+from worker.domain.org import Org
+from worker.enqueue import Enqueued, Intake, Noted, note
+from worker.files.columns import FIELDS
+from worker.operate.report import cell, invalid_item, option
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.queue import CHUNK, Item, Queue
+
+_INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mended:
+    """The job that is to take a dead letter's place: its id, and its record's fields."""
+
+    row: str
+    letter: str
+    id: str
+    fields: tuple[str, ...]
+
+
+def is_reported(row: Source) -> bool:
+    """Say whether a row is one of a report, which tells its job's state."""
+    return "state" in (row.item or {})
+
+
+def mend(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
+    """Let mended rows of a report take the place of their dead letters; all others count as duplicates.
+
+    A row that is still invalid counts as that, and its dead letter stays as it is. What is yielded, chunk by
+    chunk, is durable.
+
+    Raises:
+        StoreError: Redis can't take it; importing the report again is safe.
+    """
+    remaining = iter(rows)
+    for number in count():
+        chunk = list(islice(remaining, CHUNK))
+        if not chunk:
+            return
+        yield _mend(queue, org, chunk, replace(intake, call=f"{intake.call}.{number}"))
+
+
+def _mend(queue: Queue, org: Org, rows: Sequence[Source], intake: Intake) -> Enqueued:
+    records = _ask(queue, org, [_text(row, "job_id") for row in rows], "hgetall")
+    judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
+    mended = [one for one in judged if isinstance(one, _Mended)]
+    noted = [one for one in judged if isinstance(one, Noted)]
+    known = _ask(queue, org, [one.id for one in mended], "exists")
+    noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
+    accepted = 0
+    if mended:
+        urgent = ("U", "1") if intake.urgent else ()
+        items = [[one.letter, one.id, *one.fields, "n", one.row, *urgent] for one in mended]
+        accepted = queue.replay(org, run=intake.run, items=items, call=f"{intake.call}.m")["replayed"]
+    invalid = sum(note.kind == "invalid" for note in noted)
+    duplicates = len(rows) - accepted - invalid
+    queue.enqueue(org, run=intake.run, items=[], call=f"{intake.call}.d", duplicates=duplicates)
+    return Enqueued(intake.run, accepted, duplicates, invalid, tuple(noted))
+
+
+def _ask(queue: Queue, org: Org, ids: Sequence[str], what: Literal["hgetall", "exists"]) -> list[Any]:
+    pipe = queue.client.pipeline(transaction=False)
+    for job_id in ids:
+        getattr(pipe, what)(keys.key(org.name, "job", job_id))
+    with reaching("the report's jobs"):
+        return list(pipe.execute())
+
+
+def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | None:
+    """Return what takes a dead letter's place, what a person must know of the row, or nothing."""
+    where, its_org = row.row, _text(row, "org")
+    if its_org not in ("", org.name):
+        reason = f"it belongs to another org: import it with {option('org', its_org)}"
+        return Noted(where, "org", reason, "conflict")
+    if not record:
+        reason = "no such job is known any more: whether it was issued can't be told, so nothing was done"
+        empty = "its cell job_id is empty, so nothing was done"
+        return Noted(where, "job_id", reason if _text(row, "job_id") else empty, "conflict")
+    if is_newer(record):
+        reason = "a newer version of this program wrote it: mend it with that one"
+        return Noted(where, "job_id", reason, "conflict")
+    issue = parse_item(_item(row, record), strict_dates=org.strict_dates)
+    changed = _changed(row, issue, record)
+    if record["s"] == State.DEAD and _text(row, "state").lower() == State.DEAD.word:
+        new = issue if isinstance(issue, Invalid) else _mended(row, record, issue, org)
+        return _judge_letter(row, record, new, changed=changed)
+    told, word = _text(row, "state"), State(record["s"]).word
+    reason = f"only dead jobs can be mended; it is {word}, and its cell state is “{told}”"
+    return Noted(where, None, reason, "conflict") if changed else None
+
+
+def _judge_letter(
+    row: Source, record: Mapping[str, str], new: _Mended | Invalid, *, changed: bool
+) -> _Mended | Noted | None:
+    where = row.row
+    if "R" in record:
+        done_before = isinstance(new, _Mended) and new.id == record["R"]
+        reason = f"job {record['R']} took its place already: mend that one"
+        return Noted(where, None, reason, "conflict") if changed and not done_before else None
+    problem, in_doubt = new if isinstance(new, Invalid) else None, record["k"] == DeadKind.IN_DOUBT
+    if in_doubt or not changed:
+        return note(Item(_text(row, "job_id"), where, ()), problem, "Q" if in_doubt else "D")
+    return Noted(where, new.field, new.reason, "invalid") if isinstance(new, Invalid) else new
+
+
+def _item(row: Source, record: Mapping[str, str]) -> dict[str, Any]:
+    """Return the badge as the report has it; of an invalid row also the id that the producer gave it."""
+    item = {name: value for name in _INPUT if (value := (row.item or {}).get(name)) is not None}
+    own = (invalid_item(record) or {}).get("job_id") if record.get("k") == DeadKind.INVALID else None
+    return item | ({} if own is None else {"job_id": own})
+
+
+def _changed(row: Source, issue: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
+    """Say whether a row's input is another than that of its record."""
+    if record.get("k") != DeadKind.INVALID:
+        return isinstance(issue, Invalid) or issue.badge.content() != badge_of(record).content()
+    before = invalid_item(record) or {}
+    return any(_text(row, name) != cell(before.get(name)).strip() for name in _INPUT)
+
+
+def _mended(row: Source, record: Mapping[str, str], issue: BadgeIssue, org: Org) -> _Mended:
+    """Return the job that takes a dead letter's place.
+
+    Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
+    twice has two jobs, also when both are mended.
+    """
+    letter, content = _text(row, "job_id"), content_hash(org.name, issue.badge)
+    new_id, fields = content, badge_fields(issue.badge)
+    if issue.job_id:
+        new_id, fields = issue.job_id, [*fields, "p", content]
+    elif record["k"] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
+        new_id = short_hash(letter, content)
+    return _Mended(row.row, letter, new_id, tuple(fields))
+
+
+def _known(mended: _Mended) -> Noted:
+    reason = (
+        f"as mended it was accepted before, as job {mended.id}; to be rid of this one: badges dead discard"
+    )
+    return Noted(mended.row, None, f"{reason} {option('job', mended.letter)}", "conflict")
+
+
+def _text(row: Source, name: str) -> str:
+    return cell((row.item or {}).get(name)).strip()

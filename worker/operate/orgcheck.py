@@ -1,0 +1,232 @@
+"""The doctor's look at one org: its settings, gate and rate, and the vendor that it leads to.
+
+The vendor is really called, with the org's credentials, by a read that changes nothing; it is paid from
+the org's limit. What else the doctor looks at is in ``doctor.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import redis
+
+from worker.domain.job import DeadKind
+from worker.domain.org import DEFAULT_ORG, Org, is_loopback
+from worker.domain.outcome import NoReply, Reply, Signal
+from worker.errors import BadgesError
+from worker.operate.status import OrgState
+from worker.server.health import Finding
+from worker.store.queue import Queue, Wait
+from worker.vendor.auth import Authenticator, AuthFailed, wait_for_slot
+from worker.vendor.client import VendorClient
+from worker.vendor.verdict import read_answer
+
+# doc: reads what a customer earned; nobody has this number, and an answer of any kind will do.
+READ_PATH = "/api_gateway/v1/badges/customer/0?badgeType=EARNED"
+ANSWER_WITHIN_S = 10.0
+LONGEST_WAIT_S = 15.0  # for a slot of the limit, while a person looks on
+VENDOR_SKEW_S = 5.0  # its Date header has whole seconds, and travelled
+
+
+class _AskingQueue(Queue):
+    """Pays for a call that a person asks for: paused, or closed by an outage, but not with a long wait."""
+
+    def pay(self, org: Org, call: str, *, though_closed: bool = True) -> float | Wait:
+        paid = super().pay(org, call, though_closed=though_closed)
+        if isinstance(paid, Wait) or paid <= LONGEST_WAIT_S:
+            return paid
+        return Wait("rate", int((time.time() + paid) * 1000))
+
+
+class _FreshAuthenticator(Authenticator):
+    """Trusts no token that was given before: it says nothing of the credentials as they are now."""
+
+    def _kept(self, org: Org) -> None:
+        del org
+
+
+def is_local(url: str) -> bool:
+    """Say whether what travels to this URL stays on this machine."""
+    parts = urlsplit(url)
+    return (
+        "unix" in parts.scheme
+        or "socket" in parts.scheme
+        or not parts.hostname
+        or is_loopback(parts.hostname)
+    )
+
+
+def skew(check: str, whose: str, skew_s: float, most_s: float, org: str | None = None) -> Finding:
+    """Judge how far two clocks are apart."""
+    if abs(skew_s) <= most_s:
+        return Finding(check, "ok", f"{whose} and this machine agree within {most_s:g} s", org=org)
+    detail = f"{whose} is {abs(skew_s):,.1f} s {'ahead' if skew_s > 0 else 'behind'} of this machine"
+    return Finding(check, "warn", detail, "let all machines follow the same time server (NTP)", org)
+
+
+def check_settings(org: Org, *, alone: bool) -> Iterator[Finding]:
+    """Look at what is configured; ``alone`` if there is no other org."""
+    if not org.api_base_url:
+        unused = org.name == DEFAULT_ORG and not alone
+        yield Finding(
+            "settings",
+            "ok" if unused else "fail",
+            "no base URL: not used" if unused else "no base URL: nothing can be sent",
+            "" if unused else f"set {_name(org, 'API_BASE_URL')} to the vendor's host",
+            org.name,
+        )
+        return
+    found = []
+    if org.in_doubt == "resend":
+        found.append(
+            ("IN_DOUBT=resend may issue a badge twice after every time-out", "set it to park, or check")
+        )
+    if org.auth == "none" and not is_local(org.api_base_url):
+        found.append(("no credentials are configured", f"set {_name(org, 'AUTH')} to basic or oauth"))
+    for detail, cure in found:
+        yield Finding("settings", "warn", detail, cure, org.name)
+    if not found:
+        yield Finding("settings", "ok", f"{org.api_method} {org.api_base_url}{org.api_path}", org=org.name)
+
+
+def _name(org: Org, *settings: str) -> str:
+    if org.name == DEFAULT_ORG:
+        return " and ".join(f"BADGES_{setting}" for setting in settings)
+    return f"{' and '.join(settings).lower()} of [{org.name}] in ORGS_FILE"
+
+
+def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
+    """Look at the org's jobs in doubt, its gate and rate, and call its vendor."""
+    if doubts := state.dead[DeadKind.IN_DOUBT]:
+        detail = f"{doubts:,} jobs in doubt: the vendor may or may not have issued them"
+        look_up = f"look each up: badges dead list --org {state.org} --kind in_doubt"
+        cure = f"{look_up}; then: badges dead resolve ID --issued, or --not-issued"
+        yield Finding("dead letters", "warn", detail, cure, state.org)
+    if state.settings is None:
+        if waiting := state.queued + state.isolated + state.retrying:
+            detail = f"{waiting:,} jobs wait for an org that isn't configured"
+            yield Finding("gate", "warn", detail, "put it back into BADGES_ORGS_FILE", state.org)
+        return
+    yield _gate(state, state.settings)
+    if state.settings.api_base_url:
+        yield _rate(state, state.settings)
+        quick_s = min(state.settings.http_timeout_s, ANSWER_WITHIN_S)
+        try:
+            yield from _vendor(state.settings.model_copy(update={"http_timeout_s": quick_s}), client, vendor)
+        except BadgesError as error:
+            yield Finding("vendor", "warn", f"not asked: {error}", "see Redis", state.org)
+
+
+def _gate(state: OrgState, settings: Org) -> Finding:
+    gate, org = state.gate, state.org
+    if gate.state == "paused":
+        detail = f"paused since {gate.since} ({gate.why}): {gate.reason or 'no reason was given'}"
+        return Finding("gate", "warn", detail, _pause_cure(settings, gate.why), org)
+    if gate.state != "open":
+        detail = f"{gate.state} since {gate.since}: {gate.why or 'the last calls failed'}"
+        return Finding("gate", "warn", detail, "opens by itself once the vendor answers", org)
+    if state.missing_badges:
+        detail = f"open; {state.missing_badges} badgeMetaIds are unknown to the vendor"
+        return Finding("gate", "warn", detail, "see: badges dead groups --kind rejected", org)
+    return Finding("gate", "ok", "open", org=org)
+
+
+def _pause_cure(org: Org, why: str | None) -> str:
+    resume = f"badges resume --org {org.name}"
+    match why:
+        case "auth":
+            return _credentials_cure(org)
+        case "config":
+            what = f"check {_name(org, 'API_BASE_URL', 'API_PATH', 'API_METHOD')}"
+            return f"{what}, then: {resume} (that is the test: it pauses again if it is still wrong)"
+    return f"go on with: {resume}"
+
+
+def _rate(state: OrgState, org: Org) -> Finding:
+    """Compare the limit with what can be in flight, by how long calls took."""
+    per_s = min(limit.count / limit.window_s for limit in org.limits)
+    call_s = state.call_s or 0.0
+    if call_s > org.http_timeout_s / 2:
+        detail = f"a call takes {call_s:.1f} s on average, and is in doubt after {org.http_timeout_s:g} s"
+        cure = f"a longer {_name(org, 'HTTP_TIMEOUT_S')}, or a smaller {_name(org, 'BATCH_SIZE')}"
+        return Finding("rate", "warn", detail, cure, org.name)
+    if call_s * per_s > org.max_in_flight:
+        detail = f"a call takes {call_s:.1f} s: {org.max_in_flight} at once can't use {org.rate_limit}"
+        cure = f"set {_name(org, 'MAX_IN_FLIGHT')} to {int(call_s * per_s) + 1}"
+        return Finding("rate", "warn", detail, cure, org.name)
+    if state.pace and state.pace.learned:
+        detail = f"slowed to {state.pace.allowed_per_s * 60:.0f} a minute by the vendor's 429s"
+        return Finding(
+            "rate", "warn", detail, f"lower {_name(org, 'RATE_LIMIT')} ({org.rate_limit})", org.name
+        )
+    detail = f"{org.rate_limit} requests of {org.batch_size}: {per_s * org.batch_size:,.1f} badges a second"
+    return Finding("rate", "ok", detail, org=org.name)
+
+
+def _vendor(org: Org, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
+    queue = _AskingQueue(client)
+    credentials = _FreshAuthenticator(queue=queue, client=vendor).credentials(org)
+    if isinstance(credentials, Wait):
+        yield _not_asked(org, credentials)
+    elif isinstance(credentials, AuthFailed):
+        cure = _credentials_cure(org) if credentials.lasting else _reach_cure(org, credentials.reason)
+        yield Finding("vendor", "fail", credentials.reason, cure, org.name)
+    else:
+        if wait := wait_for_slot(queue, org):
+            yield _not_asked(org, wait)
+            return
+        answer = vendor.get(org, READ_PATH, credentials.headers)
+        yield _judge(org, answer)
+        if isinstance(answer, Reply) and (found := _vendor_skew(org, answer)):
+            yield found
+
+
+def _not_asked(org: Org, wait: Wait) -> Finding:
+    return Finding("vendor", "warn", f"not asked, waiting for: {wait.why}", "try again later", org.name)
+
+
+def _judge(org: Org, answer: Reply | NoReply) -> Finding:
+    """Say what an answer to the read means; its codes are those of every other answer."""
+    if isinstance(answer, NoReply):
+        cure = _reach_cure(org, answer.reason)
+        return Finding("vendor", "fail", f"no answer: {answer.reason}", cure, org.name)
+    verdict, status = read_answer((), answer), answer.status
+    what = f"answers {status}" + (f" ({verdict.code})" if verdict.code not in ("", str(status)) else "")
+    match verdict.signal:
+        case Signal.UNAUTHORIZED:
+            return Finding("vendor", "fail", f"{what}: wrong credentials", _credentials_cure(org), org.name)
+        case Signal.MISCONFIGURED:
+            cure = f"check {_name(org, 'API_BASE_URL')}, and that this user may use the badges API"
+            return Finding("vendor", "warn", what, cure, org.name)
+        case Signal.THROTTLED | Signal.UNAVAILABLE:
+            return Finding("vendor", "warn", what, "try again later", org.name)
+    if status >= 500:
+        return Finding("vendor", "warn", what, "the vendor is in trouble; try again later", org.name)
+    how = "no credentials asked for" if org.auth == "none" else f"{org.auth} credentials are good"
+    return Finding("vendor", "ok", f"{what}, {how}", org=org.name)
+
+
+def _credentials_cure(org: Org) -> str:
+    wanted = ("OAUTH_KEY", "OAUTH_SECRET") if org.auth == "oauth" else ("BASIC_USERNAME", "BASIC_PASSWORD")
+    restart = "if they are in the workers' environment, restart them first"
+    return f"correct {_name(org, *wanted)}, then: badges resume --org {org.name}; {restart}"
+
+
+def _reach_cure(org: Org, reason: str) -> str:
+    words = reason.lower()
+    if "ssl" in words or "certificate" in words:
+        return "TLS fails: check the host, its certificate, SSL_CERT_FILE, and any proxy"
+    if "name" in words or "address" in words:
+        return f"check {_name(org, 'API_BASE_URL')}, and DNS on this machine"
+    return f"check {_name(org, 'API_BASE_URL')}, firewall and proxy (HTTPS_PROXY)"
+
+
+def _vendor_skew(org: Org, answer: Reply) -> Finding | None:
+    try:
+        said_at = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    return skew("vendor clock", "the vendor", said_at - time.time(), VENDOR_SKEW_S, org.name)

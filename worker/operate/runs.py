@@ -1,0 +1,269 @@
+"""Reading back: runs with their progress, jobs with their results. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import redis
+
+from worker.domain.job import DeadKind, State, iso_time, readable
+from worker.domain.org import DEFAULT_ORG, Org
+from worker.errors import ConfigError, NotFound
+from worker.operate.report import report_row
+from worker.operate.status import OrgState, Survey
+from worker.store import keys
+from worker.store.pool import Seats
+from worker.store.queue import Queue
+
+PAGE = 500
+AHEAD = 100  # runs before one that are looked at to say when it is done
+COUNTED = ("queued", "sending", "retrying", "issued", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
+
+    ``handled`` are those of the dead that need nobody any more: mended or replayed as another job, or
+    discarded. ``held`` says why nothing of it is sent, and what to do about that.
+    """
+
+    run: str
+    org: str
+    total: int
+    queued: int
+    sending: int
+    retrying: int
+    issued: int
+    dead: int
+    duplicates: int
+    invalid: int
+    dead_kinds: dict[str, int] = field(default_factory=dict)
+    started_at: str | None = None
+    finished_at: str | None = None
+    eta_s: int | None = None
+    handled: int = 0
+    held: str | None = None
+
+    @property
+    def open(self) -> int:
+        """Jobs that aren't in a terminal state yet."""
+        return self.queued + self.sending + self.retrying
+
+    def states(self) -> list[int]:
+        """How many jobs are in each state, in the order of ``COUNTED``."""
+        return [getattr(self, state) for state in COUNTED]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges run show --json`` prints it."""
+        return asdict(self)
+
+
+class Reports:
+    """Reads runs and jobs of all orgs."""
+
+    def __init__(self, *, client: redis.Redis, orgs: Mapping[str, Org]) -> None:
+        queue = Queue(client)
+        self.client, self.store = client, queue.store
+        self._orgs, self._survey, self._seats = orgs, Survey(client), Seats(queue=queue)
+
+    def org_names(self, only: str | None = None) -> list[str]:
+        """Return the orgs there are: configured, or with jobs from when they were.
+
+        Raises:
+            ConfigError: ``only`` is none of them.
+        """
+        names = {str(name) for name in self.client.smembers(keys.ORGS)} | set(self._orgs)
+        if only and only not in names:
+            raise ConfigError(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
+        return [only] if only else sorted(names)
+
+    def runs(self, org: str | None = None, *, newest: int | None = None) -> list[RunProgress]:
+        """Return every run, or the newest so many, in the order they began."""
+        began = self._began(org)
+        return self._progress([(name, run) for _, name, run in began[-newest if newest else 0 :]])
+
+    def count_runs(self, org: str | None = None) -> int:
+        """Count the runs there are."""
+        return len(self._began(org))
+
+    def _began(self, org: str | None) -> list[tuple[float, str, str]]:
+        """Return when each run began, its org and its name; some may be forgotten by now."""
+        names = self.org_names(org)
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.zrange(keys.key(name, "runs"), 0, -1, withscores=True)
+        found = zip(names, pipe.execute(), strict=True)
+        return sorted((at_ms, name, str(run)) for name, runs in found for run, at_ms in runs)
+
+    def run(self, run: str, org: str | None = None) -> RunProgress:
+        """Return one run; the first org that has one of that name, unless one is said.
+
+        Raises:
+            NotFound: no org has such a run.
+        """
+        for name in self.org_names(org):
+            if found := self._progress([(name, run)]):
+                return found[0]
+        raise NotFound(f"there is no run {run!r}; see: badges run list")
+
+    def job(self, job_id: str, org: str | None = None) -> dict[str, Any]:
+        """Return the whole record of a job, with the history of its attempts.
+
+        Raises:
+            NotFound: no org has such a job, or its result has expired.
+        """
+        for name in self.org_names(org):
+            for _, record in self.records(name, [job_id]):
+                return report_row(name, job_id, record) | _details(record)
+        raise NotFound(f"there is no job {job_id!r}, or its result has expired")
+
+    def results(
+        self,
+        *,
+        org: str | None = None,
+        run: str | None = None,
+        state: State | None = None,
+        code: str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a row a job, as ``report.py`` says, run by run in the order they came; memory stays flat.
+
+        It reads every job; those that are dead letters are found faster by ``deadlist.rows``.
+        """
+        if run:
+            runs = [(self.run(run, org).org, run)]
+        else:
+            runs = [(its_org, its_run) for _, its_org, its_run in self._began(org)]
+        wanted = {"s": state, "o": code}
+        for its_org, its_run in runs:
+            for job_id, record in self.records(its_org, self.ids(its_org, its_run)):
+                if all(value is None or record.get(letter) == value for letter, value in wanted.items()):
+                    yield report_row(its_org, job_id, record)
+
+    def ids(self, org: str, run: str) -> Iterator[str]:
+        """Yield the ids of a run's jobs, in the order they came."""
+        key, at = keys.key(org, "jobs", run), 0
+        while page := self.client.lrange(key, at, at + PAGE - 1):
+            yield from (str(job_id) for job_id in page)
+            at += PAGE
+
+    def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Yield id and whole record of these jobs, but for those that have none any more."""
+        page: list[str] = []
+        for job_id in ids:
+            page.append(job_id)
+            if len(page) == PAGE:
+                yield from self._fetch(org, page)
+                page = []
+        yield from self._fetch(org, page)
+
+    def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(keys.key(org, "job", job_id))
+        found = zip(ids, pipe.execute(), strict=True)
+        yield from ((job_id, readable(record)) for job_id, record in found if record)
+
+    def _progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
+        """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
+        pipe = self.client.pipeline(transaction=False)
+        for org, run in runs:
+            pipe.hgetall(keys.key(org, "run", run))
+        read = zip(runs, pipe.execute(), strict=True)
+        found = [_progress(org, run, record) for (org, run), record in read if record]
+        return self._with_eta(found)
+
+    def _with_eta(self, runs: Sequence[RunProgress]) -> list[RunProgress]:
+        """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
+        states = {state.org: state for state in self._states(*(run.org for run in runs if run.open))}
+        held = self._held(states.values())
+        ahead: dict[str, int] = {}
+        told = []
+        for run in runs:
+            if not run.open:
+                told.append(run)
+                continue
+            state, waiting = states[run.org], run.queued + run.retrying
+            if run.org not in ahead:
+                ahead[run.org] = self._ahead(run)
+            before = min(ahead[run.org], max(0, state.queued + state.isolated + state.retrying - waiting))
+            eta_s = state.seconds_for(before + run.open)
+            told.append(replace(run, eta_s=eta_s, held=held.get(run.org)))
+            ahead[run.org] += run.open
+        return told
+
+    def held(self, org: str) -> str | None:
+        """Say why nothing of an org is sent, and what to do about it; ``None`` if nothing holds it."""
+        return self._held(self._states(org)).get(org)
+
+    def _states(self, *orgs: str) -> list[OrgState]:
+        return self._survey.states({org: self._orgs.get(org) for org in orgs})
+
+    def _held(self, states: Collection[OrgState]) -> dict[str, str]:
+        own, any_other = self._seats.served() if states else (set(), False)
+        held = {}
+        for state in states:
+            if state.settings is None:
+                held[state.org] = "its org isn't configured; see: badges status"
+            elif state.gate.state == "paused":
+                its = "" if state.org == DEFAULT_ORG else f" --org {state.org}"
+                held[state.org] = f"paused ({state.gate.why}); go on: badges resume{its}"
+            elif state.org not in own and not any_other:
+                held[state.org] = "no worker is heard of; start one: badges up"
+        return held
+
+    def _ahead(self, progress: RunProgress) -> int:
+        """Count the open jobs of the last so many runs that began before this one: they are sent first."""
+        began = keys.key(progress.org, "runs")
+        rank = int(str(self.client.zrank(began, progress.run) or 0))
+        earlier = self.client.zrange(began, max(0, rank - AHEAD), rank - 1) if rank else []
+        pipe = self.client.pipeline(transaction=False)
+        for run in earlier:
+            pipe.hmget(keys.key(progress.org, "run", str(run)), "queued", "sending", "retrying")
+        return sum(int(count or 0) for counts in pipe.execute() for count in counts)
+
+
+def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
+    counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
+    return RunProgress(
+        run=run,
+        org=org,
+        **counted,
+        dead_kinds={k: n for k in DeadKind if (n := int(record.get(f"dead:{k}", 0)))},
+        started_at=iso_time(record.get("started_at")),
+        finished_at=iso_time(record.get("finished_at")),
+        eta_s=0,
+        handled=counted["dead"] - int(record.get("unhandled", counted["dead"])),
+        held=None,
+    )
+
+
+def follow(reports: Reports, run: str, *, org: str | None = None, every_s: float) -> Iterator[RunProgress]:
+    """Yield a run's progress until every job of it has ended."""
+    while True:
+        progress = reports.run(run, org)
+        yield progress
+        if progress.open == 0:
+            return
+        time.sleep(every_s)
+
+
+def _details(record: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a job's record says beyond its row in the results."""
+    attempts = []
+    for letter in sorted(record):
+        if letter[0] == "h" and letter[1:].isdigit():
+            at_ms, batch, status, code = record[letter].split(" ", 3)
+            attempts.append({"at": iso_time(at_ms), "batch": batch, "status": status, "code": code})
+    return {
+        "row": record.get("n"),
+        "batch": record.get("B"),
+        "raw": record.get("W", record.get("w")),
+        "replayed_as": record.get("R"),
+        "replay_of": record.get("O"),
+        "second_earnedBadgeId": record.get("j"),
+        "history": sorted(attempts, key=lambda attempt: str(attempt["at"])),
+    }

@@ -1,0 +1,4 @@
+"""A Celery worker process: its tasks, what wakes it up, its sign of life.
+
+What a task does is in ``worker/delivery.py``; the app is ``worker/app.py``. Read ``tasks.py`` first.
+"""

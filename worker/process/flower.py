@@ -1,0 +1,124 @@
+"""Flower, the operators' view of the workers, beside a worker: ``badges up --flower``.
+
+It is the real one, in a process of its own, set up as everywhere by its own environment (``FLOWER_*``). What
+that leaves open is said here, so that it can be used at once and by nobody else: loopback, and a password.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import structlog
+
+from worker import logs
+from worker.app import app, connection, settings
+from worker.errors import ConfigError
+
+log = structlog.get_logger()
+
+DEFAULTS = {
+    "FLOWER_ADDRESS": "127.0.0.1",
+    "FLOWER_PORT": "5555",
+    "FLOWER_TASKS_COLUMNS": "name,state,args,result,received,runtime,exception,kwargs,worker",
+    "FLOWER_LOGGING": "none",  # its lines go the way of all others: see main()
+}
+USER = "badges"
+END_S = 10.0
+LOOK_S = 1.0
+
+
+@contextmanager
+def beside(*, on_start: Callable[[str], None]) -> Iterator[None]:
+    """Run Flower for as long as the block lasts; if it ends before that, the log says so, and no more.
+
+    ``on_start`` gets the sentence that says where it is and, this once, the password that was made for it.
+
+    Raises:
+        ConfigError: it isn't installed, or can't listen where it should.
+    """
+    if not find_spec("flower"):
+        raise ConfigError("--flower needs Flower, which isn't installed: pip install '.[flower]'")
+    # A variable that is empty says nothing, here as in our own settings.
+    given = {n: v for n, v in os.environ.items() if v or not n.startswith("FLOWER_")}
+    login = {} if given.keys() & {"FLOWER_BASIC_AUTH", "FLOWER_AUTH"} else _login()
+    where = _free_address(DEFAULTS | given)
+    # Not on the command line, which everybody on the machine sees.
+    environment = DEFAULTS | given | where | login
+    command = [sys.executable, "-m", "worker.process.flower", str(os.getpid())]
+    # In a session of its own: Ctrl-C drains the worker first, and Flower shows it.
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    ending = threading.Event()
+    threading.Thread(target=_tell_its_end, args=(process, ending), name="flower", daemon=True).start()
+    try:
+        on_start(f"Flower on http://{where['FLOWER_ADDRESS']}:{where['FLOWER_PORT']}{_told(login)}")
+        yield
+    finally:
+        ending.set()
+        process.terminate()
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _login() -> dict[str, str]:
+    return {"FLOWER_BASIC_AUTH": f"{USER}:{secrets.token_urlsafe(16)}"}
+
+
+def _told(login: Mapping[str, str]) -> str:
+    if not login:
+        return ""  # whoever set it knows it
+    user, _, password = login["FLOWER_BASIC_AUTH"].partition(":")
+    return f", user {user}, password {password}"
+
+
+def _free_address(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return where Flower is to listen, a free one for port 0; of a taken one Flower says less."""
+    address, port = environment["FLOWER_ADDRESS"], environment["FLOWER_PORT"]
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((address, int(port)))
+            return {"FLOWER_ADDRESS": address, "FLOWER_PORT": str(listening.getsockname()[1])}
+    except (OSError, OverflowError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "that is no port"
+        raise ConfigError(
+            f"Flower can't listen on {address}, port {port}: {why}; set FLOWER_PORT to another, 0 for any"
+        ) from None
+
+
+def _tell_its_end(process: subprocess.Popen[bytes], ending: threading.Event) -> None:
+    status = process.wait()
+    if not ending.is_set():
+        log.error("flower.ended", status=status, reason="badges are delivered all the same")
+
+
+def main(parent: int) -> None:
+    """Be Flower, for as long as the parent lives: it may be killed without a chance to end us."""
+    logs.configure(settings())
+    # Until Flower has its own: whoever is the embedded server's last user ends it on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    connection()
+    threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+    app.start(["--quiet", "flower"])
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,139 @@
+"""Waking up: one thread in every worker that starts deliveries when they are due. No beat, no polling.
+
+Each script answers when its org needs somebody; the callers write that into one small sorted set, and
+ring a bell if it is earlier than anything there. The thread takes what is due, as far as the pool has places
+for it, and sleeps on the bell until the next; who finds no place stands in line for a delivery that goes on
+with it. A sweep heals hints that were lost.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from celery import Celery, Task, bootsteps
+from redis.exceptions import RedisError
+
+from worker.app import connection, deliver_queue, services, settings
+from worker.errors import StoreError
+from worker.process.heartbeat import BEAT_S, Heartbeat
+from worker.server.health import check_servers
+from worker.store import keys
+from worker.store.queue import Queue
+
+log = structlog.get_logger()
+
+AHEAD_MS = 2000  # how soon an org comes up again whose message got lost, at first
+SWEEP_S = 5.0
+RECOVER_S = 1.0
+
+
+def send_due(queue: Queue, deliver: Task[..., Any]) -> float | None:
+    """Send ``badges.deliver`` for every org that is due; return in how many seconds to do so again."""
+    due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)
+    for org, seen, has_own in due:
+        deliver.apply_async((org,), {"seen": seen}, queue=deliver_queue(org if has_own else None))
+    return wait_s
+
+
+class WakeUp(threading.Thread):
+    """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
+
+    def __init__(
+        self, deliver: Task[..., Any], *, worker: str = "worker", places: int = 1, own_org: str | None = None
+    ) -> None:
+        super().__init__(name="wake-up", daemon=True)
+        self._deliver = deliver
+        self._worker, self._places, self._own_org = worker, places, own_org
+        self._stopping = threading.Event()
+        self.turned_at = time.monotonic()  # for the heartbeat
+
+    def run(self) -> None:
+        """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
+        next_sweep = 0.0
+        self._warn()
+        while not self._stopping.is_set():
+            self.turned_at = time.monotonic()
+            try:
+                queue = services().queue
+                if time.monotonic() >= next_sweep:
+                    self._offer()
+                    queue.store.refuse_newer()
+                    next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
+                    self._sweep(queue)
+                self._sleep(queue, send_due(queue, self._deliver), next_sweep)
+            except Exception as error:  # noqa: BLE001 - whatever fails, a worker must wake up again
+                log.warning("wakeup.failed", reason=str(error))
+                self._stopping.wait(RECOVER_S)
+
+    def stop(self) -> None:
+        """Let the thread end; one that sleeps on the bell ends when it wakes."""
+        self._stopping.set()
+
+    def _warn(self) -> None:
+        with suppress(RedisError, StoreError):
+            for found in check_servers(services().queue.client):
+                if found.result != "ok":
+                    log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
+
+    def _offer(self) -> None:
+        if self._own_org:
+            services().seats.offer_own(self._own_org)
+        else:
+            services().seats.offer(self._worker, self._places)
+
+    def _sleep(self, queue: Queue, wait_s: float | None, next_sweep: float) -> None:
+        until_sweep = max(0.01, next_sweep - time.monotonic())
+        longest = min(until_sweep, wait_s if wait_s is not None else until_sweep)
+        if longest > 0:
+            queue.client.blpop([keys.BELL], timeout=max(0.01, longest))
+
+    def _sweep(self, queue: Queue) -> None:
+        """Look at every org that ever had a job; one worker at a time does it for all."""
+        if not queue.client.set(keys.SWEEP, "1", nx=True, px=int(SWEEP_S * 800)):
+            return
+        orgs = services().settings.orgs()
+        for name in orgs.keys() & {str(org) for org in queue.client.smembers(keys.ORGS)}:
+            queue.hint(name, queue.look(orgs[name]).look_at_ms)
+
+
+def install(app: Celery, deliver: Task[..., Any]) -> None:
+    """Give every worker of the app its thread; a step of the consumer, so that it follows reconnections.
+
+    With it comes the heartbeat, which watches both.
+    """
+
+    class Step(bootsteps.StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, parent: Any, **options: Any) -> None:
+            super().__init__(parent, **options)
+            self.thread: WakeUp | None = None
+            self.places = parent.controller.concurrency or 1
+            self.heartbeat = Heartbeat(settings(), connection().client, places=self.places)
+
+        def start(self, parent: Any) -> None:
+            own_org = app.conf.get("own_org")
+            self.thread = thread = WakeUp(
+                deliver, worker=parent.hostname, places=self.places, own_org=own_org
+            )
+            self.thread.start()
+            self.turned()
+            self.timer = parent.timer.call_repeatedly(BEAT_S, self.turned)
+            loops = {"consumer": lambda: self.turned_at, "wake-up": lambda: thread.turned_at}
+            self.heartbeat.watch(loops)
+
+        def turned(self) -> None:
+            self.turned_at = time.monotonic()
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002
+            self.heartbeat.watch({})
+            if self.thread:
+                self.timer.cancel()
+                self.thread.stop()
+
+    app.steps["consumer"].add(Step)

@@ -1,0 +1,72 @@
+"""A Redis Cluster that behaves like any other Redis, and redis-py's errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.cluster import RedisCluster
+from redis.exceptions import MovedError, OutOfMemoryError, RedisClusterException, RedisError, ResponseError
+from redis.retry import Retry
+
+from worker.errors import NoRoom, ScriptError, StoreError
+
+ONE_NODE = "it is one node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL"
+FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
+
+
+class Cluster(RedisCluster):
+    """A client of a Redis Cluster whose errors are those of any other Redis."""
+
+    def __init__(self, *, retry: Retry, **options: Any) -> None:
+        with plain_errors():
+            super().__init__(retry=retry, **options)
+        self._find_nodes = self.nodes_manager.initialize
+        # Where redis-py looks for the nodes anew, it raises an error of another family if none answers.
+        self.nodes_manager.initialize = self.find_nodes  # type: ignore[method-assign]
+
+    def find_nodes(self, *arguments: Any, **options: Any) -> None:
+        """Ask the Cluster anew which node has what."""
+        with plain_errors():
+            self._find_nodes(*arguments, **options)
+
+    def close(self) -> None:
+        """Close every connection; redis-py's own leaves them open where a URL was given."""
+        self.disconnect_connection_pools()  # type: ignore[no-untyped-call]
+        super().close()
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn a Cluster's errors into those of any other Redis."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise redis.ConnectionError(str(error)) from error
+
+
+def servers(client: redis.Redis) -> dict[str, redis.Redis]:
+    """Return the servers that a client writes to, by what to call each: nothing, but in a Cluster."""
+    if not isinstance(client, Cluster):
+        return {"": client}
+    cluster: Cluster = client
+    return {node.name: cluster.get_redis_connection(node) for node in cluster.get_primaries()}
+
+
+@contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Turn the client library's errors into ours."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise NoRoom(FULL) from error
+    except MovedError as error:
+        raise StoreError(ONE_NODE) from error
+    except ResponseError as error:
+        if "script:" in str(error):
+            raise ScriptError(str(error)) from error
+        raise StoreError(f"Redis refused {what}: {error}") from error
+    except RedisError as error:
+        raise StoreError(f"Redis can't be reached for {what}: {error}") from error

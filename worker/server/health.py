@@ -1,0 +1,101 @@
+"""Is a Redis server what the promises rest on? For the doctor, and for what a worker logs as it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import redis
+from redis.exceptions import RedisError
+
+from worker.server.cluster import servers
+
+OLDEST_REDIS = (7, 2)
+FULL, NEARLY_FULL = 0.99, 0.8
+JOB_BYTES = 500  # from when it is accepted until its result expires, all told: measured, and rounded up
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; ``cure`` says what to do unless it is ``ok``."""
+
+    check: str
+    result: Literal["ok", "warn", "fail"]
+    detail: str
+    cure: str = ""
+    org: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges doctor --json`` prints it."""
+        return {name: value for name, value in asdict(self).items() if name != "org" or value is not None}
+
+
+def check_servers(client: redis.Redis) -> Iterator[Finding]:
+    """Look at every server that the client writes to."""
+    for name, server in servers(client).items():
+        info = server.info()
+        for finding in (_version(info), _persistence(server, info), _eviction(info), _memory(info)):
+            yield replace(finding, check=f"{finding.check} {name}".strip())
+
+
+def is_full(client: redis.Redis) -> bool:
+    """Say whether a server has come to its maxmemory, and refuses what takes more."""
+    return any(_share(server.info("memory"), "maxmemory") >= FULL for server in servers(client).values())
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    version = str(info.get("valkey_version", info["redis_version"]))
+    if tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) >= OLDEST_REDIS:
+        return Finding("redis", "ok", f"answers, version {version}")
+    detail = f"version {version} is too old for WAITAOF"
+    return Finding("redis", "fail", detail, "use Redis 7.2 or later, or Valkey")
+
+
+def _persistence(server: redis.Redis, info: Mapping[str, Any]) -> Finding:
+    check = "redis persistence"
+    if not info.get("aof_enabled"):
+        return Finding(
+            check, "fail", "no append-only file: its crash loses or repeats jobs", "appendonly yes"
+        )
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return Finding(check, "fail", "the append-only file can't be written", "look at the server's disk")
+    try:
+        policy = server.config_get("appendfsync").get("appendfsync", "unknown")
+    except RedisError:
+        policy = "unknown"
+    if policy == "always":
+        return Finding(check, "ok", "append-only file, every write at once")
+    if policy == "everysec":
+        detail = "append-only file, written every second: each batch waits up to a second for it"
+        return Finding(check, "warn", detail, "appendfsync always")
+    if policy == "no":
+        detail = "append-only file, written when the system likes: batches can't wait for that"
+        return Finding(check, "fail", detail, "appendfsync always, or everysec")
+    return Finding(check, "warn", "append-only file; CONFIG GET is not allowed", "see to appendfsync always")
+
+
+def _eviction(info: Mapping[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy == "noeviction":
+        return Finding("redis eviction", "ok", "when full, it refuses writes and throws nothing away")
+    detail = f"when full, it throws keys away ({policy}), jobs among them"
+    return Finding("redis eviction", "fail", detail, "maxmemory-policy noeviction")
+
+
+def _memory(info: Mapping[str, Any]) -> Finding:
+    used = float(info["used_memory"])
+    most = "maxmemory" if info.get("maxmemory") else "total_system_memory"
+    detail, share = f"{used / 2**20:,.1f} MiB used", _share(info, most)
+    if share:
+        fit = round(max(0.0, float(info[most]) - used) / JOB_BYTES, -3)
+        detail += f" of {info[most] / 2**20:,.0f}; about {fit:,.0f} more jobs fit"
+    cure = "" if share < NEARLY_FULL else "give it more, or a shorter BADGES_RESULT_TTL_DAYS"
+    if share < FULL:
+        return Finding("redis memory", "warn" if cure else "ok", detail, cure)
+    return Finding("redis memory", "fail", f"{detail}: nothing is accepted or sent", cure)
+
+
+def _share(info: Mapping[str, Any], of: str) -> float:
+    most = info.get(of)
+    return float(info["used_memory"]) / float(most) if most else 0.0

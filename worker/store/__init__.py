@@ -1,0 +1,4 @@
+"""The queue in Redis: every transition of a job is one Lua script (``lua/``).
+
+The connection is in ``server``, what a settlement is in ``domain``. Read ``keys.py``, then ``queue.py``.
+"""

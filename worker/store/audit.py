@@ -1,0 +1,112 @@
+"""The audit trail: who did what to an org's jobs, when, why, and to how many.
+
+An entry is written, durably, before anything is done; what is done counts itself in the entry, in the same
+script. So whatever breaks off half-way, nothing is done without an entry, and the count is what was done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+
+from worker.domain.job import iso_time
+from worker.domain.org import Org
+from worker.store import keys
+from worker.store.queue import Queue, new_id
+
+KEPT = 10_000  # entries of an org, the newest
+NOTE_LENGTH = 500
+PAGE = 500
+
+Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One action; ``which`` says what it was asked for, ``count`` what it did, if it is about jobs."""
+
+    id: str
+    org: str
+    at: str | None
+    by: str
+    action: str
+    which: dict[str, Any]
+    count: int | None
+    note: str
+
+
+def os_user() -> str:
+    """Return the name of the user this process runs as; its number if the system knows no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def action_id(action: Action) -> str:
+    """Return an id for what is about to be done, such as ``replay-1f2e3d4c``."""
+    return f"{action}-{new_id()[:8]}"
+
+
+def begin(  # noqa: PLR0913 - all that the trail keeps
+    queue: Queue,
+    org: str,
+    action: str,
+    *,
+    by: str,
+    note: str = "",
+    which: Mapping[str, Any] | None = None,
+) -> None:
+    """Write, durably, what is about to be done under this id; the same id again changes nothing.
+
+    ``which`` says what it is done to; without it, the action is none about jobs, and counts nothing.
+    """
+    fields = ["by", by, "action", action.partition("-")[0], "note", note[:NOTE_LENGTH]]
+    if which is not None:
+        fields += ["which", json.dumps(which), "count", "0"]
+    queue.store.refuse_newer()
+    queue.store.durably("audit", [keys.slot(org)], [action, fields, KEPT])
+
+
+def pause(queue: Queue, org: Org, *, by: str, reason: str, action: str = "") -> bool:
+    """Let no further batch of an org start, and keep who did it; answers whether any could start till now."""
+    begin(queue, org.name, action or action_id("pause"), by=by, note=reason)
+    return queue.pause(org.name, why="operator", reason=reason)
+
+
+def resume(queue: Queue, org: Org, *, by: str, note: str = "", action: str = "") -> str:
+    """Let batches of an org start again, and keep who did it; answers how its gate was, if not open."""
+    begin(queue, org.name, action or action_id("resume"), by=by, note=note)
+    return queue.resume(org)
+
+
+def entries(client: redis.Redis, org: str) -> Iterator[Entry]:
+    """Yield what was done to an org, newest first."""
+    ids = [str(action) for action in client.zrange(keys.key(org, "audits"), 0, -1, desc=True)]
+    for at in range(0, len(ids), PAGE):
+        page = ids[at : at + PAGE]
+        pipe = client.pipeline(transaction=False)
+        for action in page:
+            pipe.hgetall(keys.key(org, "audit", action))
+        for action, record in zip(page, pipe.execute(), strict=True):
+            if record:
+                yield _entry(org, action, record)
+
+
+def _entry(org: str, action: str, record: Mapping[str, str]) -> Entry:
+    return Entry(
+        id=action,
+        org=org,
+        at=iso_time(record["at"]),
+        by=record["by"],
+        action=record["action"],
+        which=json.loads(record.get("which", "{}")),
+        count=int(record["count"]) if "count" in record else None,
+        note=record["note"],
+    )

@@ -1,0 +1,86 @@
+"""Fairness among orgs: the places of the pool are shared, and no org, however slow or large, takes them all.
+
+An org may hold half of the pool while others have some of it, orgs in trouble half of it together, and the
+last place always stays for one that has none. With one org alone, or in a worker of its own, nothing is
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from redis.exceptions import RedisError
+
+from worker.domain.org import Org
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.queue import SEND_WINDOW_S, Queue, new_id
+
+ALIVE_MS = 20_000  # a worker that hasn't been heard of for so long has no places
+
+
+class Seats:
+    """The pool's places, across all workers."""
+
+    def __init__(self, *, queue: Queue) -> None:
+        self._queue = queue
+        self._left: list[str] = []
+
+    def offer(self, worker: str, places: int) -> None:
+        """Say that a worker is alive and how many batches it can have at once; to be repeated."""
+        self._queue.store.call("offer", [keys.POOL], [f"{_word(worker)} {places}", ALIVE_MS])
+
+    def clear(self, worker: str) -> None:
+        """Give back the places that a worker of this name had, which is no more; those of others stay."""
+        with reaching("seats"):
+            seats = [str(seat) for seat in self._queue.client.zrange(keys.SEATS, 0, -1)]
+            if its := [seat for seat in seats if seat.split()[1] == _word(worker)]:
+                self._queue.client.zrem(keys.SEATS, *its)
+
+    def offer_own(self, org: str) -> None:
+        """Say that a worker is alive that serves this org alone; to be repeated."""
+        self._queue.store.call("offer", [keys.OWN], [org, ALIVE_MS])
+
+    def served(self) -> tuple[set[str], bool]:
+        """Return the orgs that have workers of their own, and whether any worker serves the others."""
+        with reaching("pool"):
+            now_ms = self._queue.store.now_ms(keys.POOL)
+            own = self._queue.client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
+            return {str(org) for org in own}, self._queue.client.zcount(keys.POOL, now_ms, "+inf") > 0
+
+    @contextmanager
+    def take(self, org: Org, worker: str, *, alone: bool) -> Iterator[int]:
+        """Hold a place for as long as the block lasts.
+
+        Yields how many batches the org may have in flight at once, 0 if there was no place for this one.
+        """
+        if alone:
+            yield org.max_in_flight
+            return
+        seat = new_id()
+        self._give_back()
+        with reaching("seats"):
+            probing = self._queue.client.hexists(keys.key(org.name, "gate"), "probing")
+        hold_ms = int((SEND_WINDOW_S + org.http_timeout_s + SEND_WINDOW_S) * 1000)
+        args = [org.name, _word(worker), seat, hold_ms, int(probing)]
+        share = self._queue.store.call("take_seat", [keys.SEATS, keys.POOL], args)
+        try:
+            yield min(int(share), org.max_in_flight)
+        finally:
+            self._left.append(f"{org.name} {_word(worker)} {seat}")
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back the places that were left; while Redis is away they stay for the next time."""
+        with suppress(IndexError):  # there is none, or no other any more
+            while name := self._left.pop():  # so that no other thread gives it back as well
+                try:
+                    self._queue.client.zrem(keys.SEATS, name, f"{name} probing")
+                except RedisError:
+                    self._left.append(name)
+                    return
+
+
+def _word(worker: str) -> str:
+    return worker.replace(" ", "_")

@@ -1,0 +1,319 @@
+"""The queue in Redis: one method per transition of a job, each one atomic script (``scripts/*.lua``).
+
+How the scripts are called is in ``store.py``, what the keys are in ``keys.py``, what the records hold in
+``job.py``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import redis
+
+from worker import tracing
+from worker.domain.badge import plain
+from worker.domain.job import Job
+from worker.domain.org import Org
+from worker.domain.outcome import Verdict
+from worker.domain.settlement import Settlement
+from worker.errors import NoRoom
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.clock import OrgClocks, steady_s
+from worker.store.scripts import Store
+from worker.store.wire import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+
+CHUNK = 1000  # jobs a script takes at most
+SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
+LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
+MISSING_TTL_S = 600
+LINE_MS = 250  # how soon to look again whether a place became free; deliveries that end look by themselves
+
+
+class Item(NamedTuple):
+    """A job to accept: its id, where it came from, and its record's fields; ``kind`` for a dead one."""
+
+    id: str
+    row: str
+    fields: Sequence[str]
+    fingerprint: str = ""
+    kind: str = ""
+
+
+class Died(NamedTuple):
+    """A job that became a dead letter."""
+
+    job: str
+    run: str
+    kind: str
+    code: str
+
+
+class Due(NamedTuple):
+    """An org that somebody must look at; ``seen`` is the time that says who took it (``hint.lua``)."""
+
+    org: str
+    seen: str
+    has_own: bool = False  # workers
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The jobs that one PUT carries, to be sent at ``send_at`` by ``steady_s()``, and no earlier.
+
+    Its slot in the limit lies between ``slot_from`` and ``send_at``.
+    """
+
+    id: str
+    jobs: tuple[Job, ...]
+    send_at: float
+    more: bool
+    look_at_ms: int
+    slot_from: float = 0.0
+    died: tuple[Died, ...] = ()  # on the way to it: given up as in doubt, or of a badge known as missing
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing may start now: what it waits for, and when to look again (-1: nothing to wait for)."""
+
+    why: str
+    look_at_ms: int
+    check: bool = False  # whether a job in doubt is due to be checked with the vendor
+    died: tuple[Died, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a batch's jobs, by number, and what to do next."""
+
+    issued: int
+    dead: int
+    retrying: int
+    queued: int
+    late: int
+    more: bool
+    look_at_ms: int
+    twice: tuple[str, ...] = ()
+    died: tuple[Died, ...] = ()
+    paused: str = ""  # why, where this answer paused the org
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How the call went, for the record: HTTP status (or our word for none) and milliseconds."""
+
+    status: str
+    elapsed_ms: int
+
+
+def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
+    return tuple(Died(*one) for one in answer.get("died", ()))
+
+
+def new_id() -> str:
+    """Return an id for a batch or a call: 12 letters and digits."""
+    return secrets.token_hex(6)
+
+
+class Queue:
+    """All orgs' jobs in one Redis."""
+
+    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+        self.client = client
+        self.store = Store(client, replicas=replicas)
+        self._known: set[str] = set()
+        self._clocks = OrgClocks()
+
+    # -- the way of a job
+
+    def enqueue(  # noqa: PLR0913 - what, where to, and how to count it
+        self,
+        org: Org,
+        *,
+        run: str,
+        items: Sequence[Item],
+        call: str,
+        urgent: bool = False,
+        duplicates: int = 0,
+    ) -> str:
+        """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
+
+        ``a`` accepted, ``A`` accepted by this run and row before, ``i`` accepted as invalid, ``c`` conflict,
+        ``d`` duplicate; of a dead letter ``D``, of one in doubt ``Q``, of one that another job replaced
+        ``R``. Urgent jobs overtake the others of their org. Under the same ``call`` the answer is the
+        same, however often it is made. The run counts ``duplicates`` that were found before as well.
+
+        Raises:
+            NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
+            NotDurable: the server didn't confirm in time; calling again is safe.
+            StoreError: Redis refused or can't be reached; calling again is safe.
+            NewerStore: a newer version of this program changed what is in Redis.
+        """
+        if org.name not in self._known:
+            self.store.refuse_newer()
+            with reaching("orgs"):
+                self.client.sadd(keys.ORGS, org.name)
+            self._known.add(org.name)
+        cfg = gate_config(org, ttl_ms=ttl_ms(org))
+        with tracing.span(
+            "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
+        ) as span:
+            traced = ("T", span.traceparent) if span.traceparent else ()
+            wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
+            args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
+            answer = self.store.durably("enqueue", [keys.slot(org.name)], args)
+        if "full" in answer:
+            raise NoRoom(
+                f"the queue of org {org.name} is full: {answer['full']:,} jobs wait in it, "
+                f"and its MAX_QUEUED is {org.max_queued:,}"
+            )
+        self.hint(org.name, answer["at"])
+        return str(answer["answers"])
+
+    def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
+        """Take the jobs of one PUT, durably, or say what there is to wait for.
+
+        The same ``batch`` again is the same claim; without ``durably``, only to release it.
+
+        Raises:
+            NotDurable: the claim may have been made, but it isn't known to be on disk: don't send.
+        """
+        call_s = SEND_WINDOW_S + org.http_timeout_s
+        cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
+        answer = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
+        if "jobs" not in answer:
+            return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
+        jobs = tuple(job_of(entry) for entry in answer["jobs"])
+        slot_us = int(answer["clock"]) + int(answer["send_in_us"])
+        slot_from, send_at = self._clocks.when(org.name, slot_us)
+        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer))
+
+    def retime(self, org: Org, batch: Batch) -> bool:
+        """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
+        return bool(self.store.call("retime", [keys.slot(org.name)], [batch.id, self._gate(org)]))
+
+    def settle(
+        self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
+    ) -> Settled:
+        """Write what became of every job of the batch, and let the gate act on the verdict's signal."""
+        return self._settle(
+            org,
+            batch.id,
+            jobs=[settlement_of(job, s) for job, s in zip(batch.jobs, settled, strict=True)],
+            sent=True,
+            signal=verdict.signal.value,
+            reason=verdict.reason[:200],
+            wait_ms=int((verdict.retry_after_s or 0) * 1000),
+            status=sent.status,
+            elapsed_ms=sent.elapsed_ms,
+            took=next((most for most in TOOK_MS if sent.elapsed_ms <= most), 0),
+            missing=missing_badges(batch.jobs, settled),
+        )
+
+    def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
+        """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
+        back = [[job.id, "q", ""] for job in jobs]
+        what = {
+            "sent": False,
+            "signal": "none",
+            "reason": "",
+            "wait_ms": 0,
+            "status": "-",
+            "elapsed_ms": 0,
+            "took": 0,
+        }
+        return self._settle(org, batch, jobs=back, missing=[], **what)
+
+    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
+        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+
+        ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
+        """
+        args = [call, run, items, ttl_ms(org)]
+        answer: dict[str, int] = self.store.durably("replay", [keys.slot(org.name)], args)
+        self.hint(org.name, self.look(org).look_at_ms)
+        return answer
+
+    def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "") -> int:
+        """Make dead letters of up to 1,000 jobs that wait; answers how many did.
+
+        ``action`` is the entry of the audit trail that counts them, here and below.
+        """
+        return int(self.store.durably("cancel", [keys.slot(org)], [call, list(ids), action]))
+
+    def discard(self, org: str, ids: Sequence[str], *, keep_ms: int, call: str, action: str = "") -> int:
+        """Take up to 1,000 dead letters off the list for good, and keep their records; answers how many."""
+        return int(self.store.durably("discard", [keys.slot(org)], [call, list(ids), keep_ms, action]))
+
+    def resolve(self, org: Org, job_id: str, *, action: str = "") -> bool:
+        """End a job in doubt as issued, by a person's word; answers whether it was in doubt."""
+        return bool(self.store.durably("resolve", [keys.slot(org.name)], [job_id, ttl_ms(org), action]))
+
+    # -- the gate
+
+    def look(self, org: Org) -> Wait:
+        """Say when the org needs somebody and what it waits for, without taking anything."""
+        answer = self.store.call("gauge", [keys.slot(org.name)], [self._gate(org)])
+        return Wait(answer["why"], answer["at"])
+
+    def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
+        """Take one slot of the limit for a call without jobs; return the seconds until it may be made."""
+        cfg = self._gate(org, though_closed=1) if though_closed else self._gate(org)
+        answer = self._timed(self.store.call, "pay", org, [call, cfg])
+        return answer["send_in_us"] / 1e6 if "send_in_us" in answer else Wait(answer["why"], answer["at"])
+
+    def pause(self, org: str, *, why: str, reason: str) -> bool:
+        """Let no further batch start; answers whether the org was open. A long reason is cut."""
+        return bool(self.store.call("pause", [keys.slot(org)], [why, plain(reason, 200)]))
+
+    def resume(self, org: Org) -> str:
+        """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""
+        was = str(self.store.call("resume", [keys.slot(org.name)], []))
+        self.hint(org.name, self.look(org).look_at_ms)
+        return was
+
+    # -- waking up
+
+    def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
+        """Note when somebody should look at an org; see ``hint.lua``."""
+        if at_ms >= 0 or seen:
+            self.store.call("hint", [keys.WAKE, keys.BELL, keys.OWN], [org, at_ms, seen])
+
+    def take_due(self, *, ahead_ms: int) -> tuple[list[Due], float | None]:
+        """Take the orgs that are due and for which there is a place, and say how many seconds to wait now."""
+        its_keys = [keys.WAKE, keys.ASKED, keys.OWN, keys.POOL, keys.SEATS]
+        answer = self.store.call("take_due", its_keys, [ahead_ms, LINE_MS])
+        wait_s = None if answer["wait_ms"] < 0 else answer["wait_ms"] / 1000
+        return [Due(org, str(int(at)), has_own) for org, at, has_own in answer.get("due", [])], wait_s
+
+    def take_next(self, *, ahead_ms: int) -> Due | None:
+        """Take the org that stands first in line for the place that the caller has."""
+        taken = self.store.call("take_next", [keys.WAKE, keys.ASKED, keys.OWN], [ahead_ms])
+        return Due(*taken) if taken else None
+
+    def begin(self, org: str, *, seen: str) -> bool:
+        """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
+        return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
+
+    def _gate(self, org: Org, **more: int) -> dict[str, Any]:
+        return gate_config(org, **more) | self._clocks.expected(org.name)
+
+    def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
+        """Call a script that answers with the org's clock, and note what it shows."""
+        asked_at = steady_s()
+        answer = ask(name, [keys.slot(org.name)], args)
+        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
+        return answer
+
+    def _settle(self, org: Org, batch: str, **what: Any) -> Settled:
+        what |= {"cfg": self._gate(org), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
+        answer = self._timed(self.store.call, "settle", org, [batch, what])
+        del answer["clock"]
+        answer["twice"] = tuple(answer.get("twice", ()))
+        answer["died"] = _died(answer)
+        answer["look_at_ms"] = answer.pop("at")
+        return Settled(**answer)

@@ -1,0 +1,175 @@
+"""The store: calls the scripts (``scripts/*.lua``) in Redis, and makes what they write durable.
+
+Every call may be repeated by the client library when a reply was lost; each script's header says what
+the repetition answers. What the scripts are for is said in ``queue.py``.
+
+In a Cluster, each org is on one node, and what belongs to none of them on one too (``keys.py``). A script
+goes to that node's own client: WAITAOF and WAIT tell something only on the connection that the script used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.exceptions import AskError, NoScriptError
+
+from worker.domain import job
+from worker.errors import NewerStore, NotDurable, StoreError
+from worker.server.cluster import Cluster, plain_errors, reaching
+from worker.store import keys
+
+DURABLE_WITHIN_MS = 2000
+STRUCTURES_VERSION = 1  # who changes one raises keys.STRUCTURES first, and so keeps older programs out
+TRIES = 3  # of a script that the server doesn't know
+
+_SHARED = ("_common.lua", "_gate.lua")
+
+
+class Store:
+    """The scripts of one Redis; ``replicas`` of it must have what is said to be durable."""
+
+    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+        self.client = client
+        self._replicas = replicas
+        self._scripts = {name: _source(name) for name in _script_names()}
+        self._shas = {
+            name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            for name, text in self._scripts.items()
+        }
+
+    @cached_property
+    def keeps_a_log(self) -> bool:
+        """Whether the server writes an append-only file: only then can a claim be made durable."""
+        with reaching("info"):
+            return bool(self.client.info("persistence").get("aof_enabled"))
+
+    def call(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
+        """Call a script; an argument that is a list or a dict goes as JSON, JSON in the answer is read.
+
+        Raises:
+            StoreError: Redis refused or can't be reached.
+            ScriptError: the script failed, which is a bug.
+        """
+        return _answer(name, self._run(name, its_keys, args, durably=False)[0])
+
+    def add(self, pipe: Any, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> None:
+        """Add a call to a pipeline of many; where a server doesn't know it, ``load`` it, and repeat."""
+        arguments = [_argument(arg) for arg in args]
+        pipe.execute_command("EVALSHA", self._shas[name], len(its_keys), *its_keys, *arguments)
+
+    def load(self, *names: str) -> int:
+        """Load scripts, every one if none is named; return how many these were."""
+        return len([self.client.script_load(self._scripts[name]) for name in names or self._scripts])
+
+    def refuse_newer(self) -> None:
+        """See that this program knows the structures that are in Redis, such as the gate's.
+
+        Raises:
+            NewerStore: a newer one has changed them.
+        """
+        with reaching("the structures' version"):
+            there = int(self.client.get(keys.STRUCTURES) or 1)
+        if there > STRUCTURES_VERSION:
+            raise NewerStore(
+                f"what is in Redis was changed by a newer version of this program (schema {there}, and this "
+                f"one knows {STRUCTURES_VERSION}): install that version here too"
+            )
+
+    def now_ms(self, key: str) -> int:
+        """Return the time of the server that has this key, by which scripts go."""
+        seconds, us = self._server(key).time()
+        return int(seconds) * 1000 + int(us) // 1000
+
+    def durably(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
+        """Call a script and wait, on the same connection, until what it wrote is on disk.
+
+        Raises:
+            NotDurable: it isn't in time; the script was run all the same.
+        """
+        replies = self._run(name, its_keys, args, durably=True)
+        answer = _answer(name, replies[0])
+        kept = replies[1:]
+        if self.keeps_a_log and not _at_least(1, kept.pop(0)):
+            raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
+        if kept and not _at_least(self._replicas, kept[0]):
+            wanted = f"{self._replicas} of BADGES_REPLICAS"
+            raise NotDurable(f"{wanted} didn't confirm within {DURABLE_WITHIN_MS} ms to have {name}")
+        return answer
+
+    def _run(self, name: str, its_keys: Sequence[str], args: Iterable[Any], *, durably: bool) -> list[Any]:
+        arguments = [_argument(arg) for arg in args]
+
+        def ask(server: redis.Redis) -> list[Any]:
+            pipe = server.pipeline(transaction=False)
+            pipe.evalsha(self._shas[name], len(its_keys), *its_keys, *arguments)
+            if durably and self.keeps_a_log:
+                pipe.waitaof(1, 0, DURABLE_WITHIN_MS)
+            if durably and self._replicas:
+                pipe.wait(self._replicas, DURABLE_WITHIN_MS)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            if isinstance(replies[0], NoScriptError):
+                server.script_load(self._scripts[name])
+            return replies
+
+        for _ in range(TRIES):
+            with reaching(name):
+                replies = self._at(its_keys[0], ask)
+            if not isinstance(replies[0], NoScriptError):
+                return replies
+        raise StoreError(f"Redis keeps forgetting the script {name}; is SCRIPT FLUSH called in a loop?")
+
+    def _at(self, key: str, ask: Callable[[redis.Redis], list[Any]]) -> list[Any]:
+        """Ask the server that has this key; one of a Cluster again, while its nodes fail or change places."""
+        if not isinstance(self.client, Cluster):
+            return ask(self.client)
+        cluster: Cluster = self.client
+
+        def ask_its_node() -> list[Any]:
+            replies = ask(self._server(key))
+            if isinstance(replies[0], AskError):  # the org has moved to another node, or is about to
+                raise redis.ConnectionError(str(replies[0]))
+            return replies
+
+        return list(cluster.retry.call_with_retry(ask_its_node, lambda _: cluster.find_nodes()))
+
+    def _server(self, key: str) -> redis.Redis:
+        if not isinstance(self.client, Cluster):
+            return self.client
+        with plain_errors():
+            server: redis.Redis = self.client.get_redis_connection(self.client.get_node_from_key(key))
+            return server
+
+
+def _argument(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple | dict) else str(value)
+
+
+def _at_least(number: int, reply: Any) -> bool:
+    """Say whether WAITAOF or WAIT answered that so many have it."""
+    return not isinstance(reply, Exception) and (reply[0] if isinstance(reply, list) else reply) >= number
+
+
+def _answer(name: str, reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        with reaching(name):
+            raise reply
+    return json.loads(reply) if isinstance(reply, str) else reply
+
+
+def _script_names() -> list[str]:
+    files = resources.files("worker.store").joinpath("lua").iterdir()
+    return [f.name.removesuffix(".lua") for f in files if f.name.endswith(".lua") and f.name[0] != "_"]
+
+
+def _source(name: str) -> str:
+    """Compose a script: its own first line (the flags), the keys, what all share, then its own text."""
+    folder = resources.files("worker.store").joinpath("lua")
+    flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
+    shared = [folder.joinpath(file).read_text() for file in _SHARED]
+    return "\n".join([flags, keys.lua_table(), f"local RECORD_VERSION = {job.RECORD_VERSION}", *shared, body])

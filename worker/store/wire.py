@@ -1,0 +1,94 @@
+"""How a batch, a settlement and an org's limits are written for the scripts, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from worker.domain.job import BADGE_LETTERS, Job, badge_of, text_fields
+from worker.domain.org import Org
+from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+
+HORIZON_US = 100_000  # how far ahead of its time a slot is given out
+GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
+CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor, and between two looks
+# The upper bounds, ms, that calls are counted by, beside "longer".
+TOOK_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000)
+MISSING_CODES = frozenset({"1054"})
+
+
+def guard_s(org: Org) -> float:
+    """Return by how much a send may be late without any limit being exceeded."""
+    return min(limit.window_s for limit in org.limits) * GUARD
+
+
+def ttl_ms(org: Org) -> int:
+    """Return how long a result is kept, in milliseconds."""
+    return int(org.result_ttl_days * 86_400_000)
+
+
+def gate_config(org: Org, **more: int) -> dict[str, Any]:
+    """Return what the gate's part of the scripts must know of an org."""
+    limits = [
+        (limit.count, limit.window_s * 1_000_000, int(limit.window_s * 1_000_000 * GUARD), limit.of_items)
+        for limit in org.limits
+    ]
+    return {
+        "limits": limits,
+        "batch_size": org.batch_size,
+        "linger_ms": int(org.batch_linger_s * 1000),
+        "max_in_flight": org.max_in_flight,
+        "horizon_us": HORIZON_US,
+        "in_doubt": org.in_doubt,
+        "max_attempts": org.max_attempts,
+        "badge": list(BADGE_LETTERS),
+        **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
+        **more,
+    }
+
+
+def job_of(entry: Sequence[Any]) -> Job:
+    """Read a job as ``claim.lua`` gives it."""
+    job_id, attempts, busy, traceparent, *values = entry
+    record = {letter: value for letter, value in zip(BADGE_LETTERS, values, strict=True) if value}
+    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), traceparent or "")
+
+
+def settlement_of(job: Job, settlement: Settlement) -> list[str | int]:
+    """Write a settlement as ``settle.lua`` takes it: id, verb, argument, fields."""
+    tried = ("a", str(job.attempts + 1))
+    match settlement:
+        case Complete(issued):
+            return [job.id, "i", "", *tried, *_issued_fields(issued)]
+        case DeadLetter(kind, code, message):
+            return [job.id, "d", kind.value, *tried, "o", code, *text_fields("m", message)]
+        case Retry(delay_s, code, message, spends_attempt):
+            spent = tried if spends_attempt else ("u", str(job.busy + 1))
+            return [job.id, "r", int(delay_s * 1000), *spent, "o", code, *text_fields("m", message)]
+        case PutBack(code, message):
+            return [job.id, "q", "", "o", code, *text_fields("m", message)]
+        case Isolate(group, width, code, message):
+            return [job.id, "z", f"{group} {width}", "o", code, *text_fields("m", message)]
+
+
+def _issued_fields(issued: Any) -> list[str]:
+    values: Mapping[str, Any] = {
+        "i": issued.earned_badge_id,
+        "I": issued.issued_id,
+        "q": issued.request_id,
+        "y": f"{issued.expires_on:.15g}" if issued.expires_on is not None else None,
+        "Y": issued.expires_on_iso,
+    }
+    fields = [part for letter, value in values.items() if value is not None for part in (letter, value)]
+    return fields + (text_fields("v", issued.warnings) if issued.warnings else [])
+
+
+def missing_badges(jobs: Sequence[Job], settled: Sequence[Settlement]) -> list[str]:
+    """Return the badgeMetaIds that the vendor said it doesn't know."""
+    return sorted(
+        {
+            job.badge.badge_meta_id
+            for job, settlement in zip(jobs, settled, strict=True)
+            if isinstance(settlement, DeadLetter) and settlement.code in MISSING_CODES
+        }
+    )

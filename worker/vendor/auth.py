@@ -1,0 +1,169 @@
+"""Credentials: the header a call carries, and the OAuth token that all processes share.
+
+doc: Basic is ``base64(username:md5hex(password))``; an OAuth token is fetched from
+``/v3/oauth/token/generate``, lives 300 to 3600 s, and travels in ``X-CAP-API-OAUTH-TOKEN``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from worker.domain.org import Org
+from worker.domain.outcome import NoReply, Reply
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.queue import Queue, Wait, new_id
+from worker.vendor.client import VendorClient
+from worker.vendor.rows import number_in, text_in
+
+TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
+TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
+LOCK_S = 15
+ASK_AGAIN_MS = 250
+# A token is renewed this long before its end; earlier than that only if it lives shorter altogether.
+MARGIN_S = 30
+# A token refused within this time of being fetched is no stale one: the credentials are at fault.
+FRESH_S = 60
+# A header's value; what else a vendor may send would be kept for all processes, and fit no call.
+TOKEN = re.compile("[!-~]{1,8192}")
+TTL_S, TTL_MAX_S = 300.0, 86_400.0  # where the vendor says none, and at most
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The headers of a call; ``token_id`` names the token in them without showing it."""
+
+    headers: dict[str, str]
+    token_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthFailed:
+    """The vendor gave no token; ``lasting`` if asking again won't help until somebody mends it."""
+
+    reason: str
+    lasting: bool
+
+
+class Authenticator:
+    """Gives each call its credentials; one process fetches a token, the others wait for it."""
+
+    def __init__(self, *, queue: Queue, client: VendorClient) -> None:
+        self._queue = queue
+        self._client = client
+
+    def credentials(self, org: Org) -> Credentials | Wait | AuthFailed:
+        """Return the headers for a call now, or say what there is to wait for or to mend."""
+        match org.auth:
+            case "none":
+                return Credentials({})
+            case "basic":
+                return Credentials({"Authorization": org.basic_header})
+            case "oauth":
+                return self._token(org)
+
+    def refused(self, org: Org, credentials: Credentials) -> bool:
+        """Take note that a call was answered 401 or 498; answers whether fresh credentials may help."""
+        if org.auth != "oauth":
+            return False
+        token = self._kept(org)
+        if token is None or _token_id(token["token"]) != credentials.token_id:
+            return True  # somebody renewed it in the meantime
+        with reaching("token"):
+            self._queue.client.delete(keys.key(org.name, "token"))
+        return bool(time.time() - token["fetched_at"] > FRESH_S)
+
+    def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
+        if found := self._fresh(org):
+            return found
+        with self._alone(org) as ours:
+            if not ours:
+                return Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
+            return self._fresh(org) or self._fetch(org)  # somebody may have fetched one just before
+
+    def _fresh(self, org: Org) -> Credentials | None:
+        """Return the shared token if it is there and far enough from its end."""
+        token = self._kept(org)
+        if token and token["expires_at"] > time.time() + min(MARGIN_S, token["ttl"] / 4):
+            return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
+        return None
+
+    @contextmanager
+    def _alone(self, org: Org) -> Iterator[bool]:
+        """Let one process fetch a token at a time; yields whether it is this one."""
+        lock = self._queue.client.lock(
+            keys.key(org.name, "token") + ":lock",
+            timeout=LOCK_S + org.http_timeout_s,
+            blocking=False,
+            thread_local=False,
+        )
+        with reaching("token"):
+            ours = lock.acquire()
+        try:
+            yield ours
+        finally:
+            with reaching("token"):
+                if ours and lock.owned():
+                    lock.release()
+
+    def _kept(self, org: Org) -> dict[str, Any] | None:
+        with reaching("token"):
+            record = self._queue.client.get(keys.key(org.name, "token"))
+        return json.loads(record) if isinstance(record, str) else None
+
+    def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
+        if wait := wait_for_slot(self._queue, org):
+            return wait
+        assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
+        body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
+        answer = self._client.post(org, TOKEN_PATH, body)
+        found = _read_token(answer)
+        if isinstance(found, AuthFailed):
+            return found
+        token, ttl = found
+        now = time.time()
+        record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
+        with reaching("token"):
+            self._queue.client.set(keys.key(org.name, "token"), json.dumps(record), px=int(ttl * 1000))
+        return Credentials({TOKEN_HEADER: token}, _token_id(token))
+
+
+def wait_for_slot(queue: Queue, org: Org) -> Wait | None:
+    """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for."""
+    paid = queue.pay(org, new_id())
+    if isinstance(paid, Wait):
+        return paid
+    time.sleep(max(0.0, paid))
+    return None
+
+
+def _token_id(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:12]
+
+
+def _read_token(answer: Reply | NoReply) -> tuple[str, float] | AuthFailed:
+    """Read the token's answer; its body is never quoted, since it may hold a token."""
+    if isinstance(answer, NoReply):
+        return AuthFailed(f"no token: {answer.reason}", lasting=False)
+    try:
+        body = json.loads(answer.body)
+        data, errors = body.get("data") or {}, body.get("errors")
+        token, ttl = data.get("accessToken"), number_in(data.get("ttlSeconds")) or TTL_S
+    except (ValueError, AttributeError, RecursionError):
+        token, ttl, errors = None, TTL_S, None
+    if isinstance(token, str) and TOKEN.fullmatch(token):
+        return token, min(max(ttl, 1.0), TTL_MAX_S)
+    error = errors[0] if isinstance(errors, list) and errors else errors
+    code = text_in(error.get("code")) if isinstance(error, dict) else None
+    refused = code is not None or answer.status in (400, 401, 403, 404)
+    what = f"HTTP {answer.status}"
+    if code is not None:  # doc: a number; anything else may be what we sent
+        what = f"code {code}" if code.isdecimal() else "an unknown code"
+    return AuthFailed(f"the vendor gave no token ({what}); check OAUTH_KEY and OAUTH_SECRET", lasting=refused)

@@ -1,0 +1,183 @@
+"""Taking in what a service hands in by HTTP: each item of a body becomes a job, and gets a row in the answer.
+
+Paths, headers and the server live in ``intake_http.py``, who may call in ``callers.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import redis
+
+from worker.domain.badge import Invalid, plain, short_hash
+from worker.domain.item import Source
+from worker.domain.org import Org
+from worker.enqueue import Intake, item_of, note
+from worker.errors import NoRoom
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.queue import CHUNK, Item, Queue, new_id
+
+MAX_ITEMS = 50_000
+BOUND_S = 86_400
+# An item has seven fields, so that a body with more commas holds more items, or no badges. It is known before
+# the body is read, and bounds what reading it costs: no JSON has many more values than commas.
+_MOST_COMMAS = 8 * MAX_ITEMS
+_LONGEST_NUMBER = 40
+
+_DEAD = "duplicate_of_dead"
+_STATUSES = {"a": "queued", "A": "queued", "i": "invalid", "c": "conflict"}
+_STATUSES |= {"d": "duplicate", "R": "duplicate", "D": _DEAD, "Q": _DEAD}
+
+
+@dataclass(frozen=True, slots=True)
+class HandedIn:
+    """What a caller handed in, and how."""
+
+    body: bytes
+    run: str | None = None
+    urgent: bool = False
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a body is refused as a whole; nothing of it was accepted. ``status`` is HTTP's."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What became of a body: a row for every item, in their order, numbered from 0."""
+
+    run: str
+    rows: tuple[dict[str, Any], ...]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many items were accepted, were known before, and are no badges."""
+        of = Counter(row["status"] for row in self.rows)
+        known = of["duplicate"] + of[_DEAD] + of["conflict"]
+        return {"accepted": of["queued"], "duplicates": known, "invalid": of["invalid"]}
+
+
+def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
+    """Make a job of each item; what is answered is durable.
+
+    Under the same ``idempotency_key`` the same body is accepted once, from any process and also at the same
+    time; another body is refused for a day.
+
+    Raises:
+        NoRoom: the queue or Redis is full; handing in the same again later is safe.
+        StoreError: Redis can't take it; handing in the same again is safe.
+    """
+    items = _read(handed.body)
+    if isinstance(items, Refusal):
+        return items
+    call = new_id() if handed.idempotency_key is None else _bind(queue.client, org, handed)
+    if isinstance(call, Refusal):
+        return call
+    intake = Intake(handed.run or f"http-{call[:12]}", call, urgent=handed.urgent)
+    prepared = [item_of(source, org, intake) for source in _sources(items, call)]
+    return _taken_in(prepared, _enqueue(queue, org, prepared, intake), intake)
+
+
+def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
+    """Bind an Idempotency-Key to this body, and return the call's id, which comes from both.
+
+    So whoever comes with them, again or at the same time, makes the same call, which enqueues each item once:
+    nobody needs to wait for anybody, and a process that dies half-way leaves nothing to tidy up.
+    """
+    bound = short_hash(handed.run or "", str(handed.urgent), handed.body.decode())
+    key = keys.key(org.name, "intake", short_hash(str(handed.idempotency_key)))
+    with reaching("the Idempotency-Key"):
+        before = client.set(key, bound, nx=True, get=True, ex=BOUND_S)
+    if before not in {None, bound}:
+        return Refusal(422, "this Idempotency-Key was used for another body or other parameters")
+    return short_hash(org.name, str(handed.idempotency_key), bound)
+
+
+_Prepared = list[tuple[Item, Invalid | None]]
+
+
+def _sources(items: list[Any], call: str) -> Iterator[Source]:
+    for n, item in enumerate(items):
+        problem = Invalid(plain(item.twice, 64), "is given twice") if isinstance(item, _Ambiguous) else None
+        yield Source(f"{call[:12]}.{n}", item, problem=problem)
+
+
+def _enqueue(queue: Queue, org: Org, prepared: _Prepared, intake: Intake) -> str:
+    """Enqueue in chunks, and answer one letter an item."""
+    letters = ""
+    for number, start in enumerate(range(0, len(prepared), CHUNK)):
+        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{intake.call}.{number}"
+        try:
+            letters += queue.enqueue(org, run=intake.run, items=chunk, call=call, urgent=intake.urgent)
+        except NoRoom as error:
+            raise NoRoom(error.reason, accepted=letters.lower().count("a")) from error
+    return letters
+
+
+def _taken_in(prepared: _Prepared, letters: str, intake: Intake) -> TakenIn:
+    rows = (_row(n, *each, letter) for n, (each, letter) in enumerate(zip(prepared, letters, strict=True)))
+    return TakenIn(intake.run, tuple(rows))
+
+
+def _row(n: int, item: Item, problem: Invalid | None, letter: str) -> dict[str, Any]:
+    letter = "i" if problem else letter  # an item that is no badge is that, however often it comes
+    row: dict[str, Any] = {"row": n, "status": _STATUSES[letter], "job_id": item.id}
+    noted = note(item, problem, letter)
+    return row | ({"field": noted.field, "reason": noted.reason} if noted else {})
+
+
+class _Ambiguous(dict[str, Any]):
+    """A JSON object that has a field twice."""
+
+    twice = ""
+
+
+def _read(body: bytes) -> list[Any] | Refusal:
+    """Return the items of a body, valid or not."""
+    if body.count(b",") > _MOST_COMMAS:
+        return _too_many()
+    try:
+        items = json.loads(
+            body.decode("utf-8-sig"), parse_constant=_refuse, parse_int=_number, object_pairs_hook=_object
+        )
+    except UnicodeDecodeError as error:
+        return Refusal(400, f"the body is not UTF-8, from its byte {error.start} on")
+    except (ValueError, RecursionError) as error:
+        return Refusal(400, f"the body is not JSON: {error}")
+    if not isinstance(items, list):
+        return Refusal(400, "the body must be a JSON array of badges")
+    if not items:
+        return Refusal(400, "the array is empty")
+    return items if len(items) <= MAX_ITEMS else _too_many()
+
+
+def _too_many() -> Refusal:
+    return Refusal(413, f"more than {MAX_ITEMS:,} items in one body; hand them in in several")
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no value of JSON")
+
+
+def _number(digits: str) -> int | str:
+    """Read a whole number; one of absurd length, which would refuse the whole body, stays text."""
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else digits
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    pairs = list(pairs)
+    item = dict(pairs)
+    if len(item) == len(pairs):
+        return item
+    ambiguous = _Ambiguous(item)
+    ambiguous.twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+    return ambiguous

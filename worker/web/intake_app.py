@@ -1,0 +1,284 @@
+"""The HTTP intake (``badges intake``): at the vendor's own path, so that a caller changes its base URL alone.
+
+What becomes of a body is decided in ``intake.py``, who may call in ``callers.py``, and what answers look like
+in ``intake_answers.py``. Needs the extra ``intake``.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from typing import Annotated
+
+import redis
+from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response, Security
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.security import APIKeyHeader
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from worker.config import Settings
+from worker.domain.org import Org
+from worker.operate.report import ResultForm, result_lines
+from worker.operate.runs import Reports, RunProgress
+from worker.store.queue import Queue
+from worker.vendor.auth import TOKEN_PATH
+from worker.web.callers import TOKEN_TTL_S, Anyone, Caller, Callers, CallLimit, shown_key
+from worker.web.intake import BOUND_S, HandedIn, Refusal, take_in
+from worker.web.schema import (
+    BODY,
+    CLIENT,
+    HANDLERS,
+    MAX_BODY_BYTES,
+    RESULTS,
+    Accepted,
+    Token,
+    TokenData,
+    failure,
+    failures,
+    json_response,
+)
+from worker.web.serving import AccessLog, serve_app
+
+MAX_CLIENT_BYTES = 10_000
+BAD_CLIENT = 320001  # the vendor's code
+BODY_WITHIN_S = 60
+DRAIN_S = 30
+LINES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the endpoints work with."""
+
+    queue: Queue
+    reports: Reports
+    callers: Callers
+    limit: CallLimit
+
+
+_KEYS = (
+    APIKeyHeader(name="X-API-Key", scheme_name="API key", auto_error=False),
+    APIKeyHeader(
+        name="Authorization",
+        scheme_name="Authorization",
+        description="The API key after Basic or Bearer: what a caller sends the vendor today may be its key.",
+        auto_error=False,
+    ),
+)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Here = Annotated[Service, Depends(_service)]
+
+
+def _caller(
+    request: Request,
+    here: Here,
+    _key: Annotated[str | None, Security(_KEYS[0])],
+    _authorization: Annotated[str | None, Security(_KEYS[1])],
+) -> Caller:
+    """Find out who calls, and whether not too often."""
+    caller = here.callers.who(shown_key(request.headers))
+    if caller is None:
+        raise HTTPException(401, "no API key, or a wrong one", {"WWW-Authenticate": "Bearer"})
+    request.state.org = caller.org.name
+    if wait_s := here.limit.wait_s(caller):
+        raise HTTPException(429, f"too many calls; go on in {wait_s} s", {"Retry-After": str(wait_s)})
+    return caller
+
+
+Known = Annotated[Caller, Depends(_caller)]
+
+
+async def _body(request: Request, _: Known) -> bytes:
+    """Read the body, of nobody but a known caller."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" or "content-encoding" in request.headers:
+        raise HTTPException(415, "the body must be application/json, not compressed")
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            return b"".join([piece async for piece in _bounded(request, MAX_BODY_BYTES)])
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {BODY_WITHIN_S} s") from None
+
+
+async def _bounded(request: Request, most: int) -> AsyncIterator[bytes]:
+    size, declared = 0, request.headers.get("content-length", "")
+    if declared and "transfer-encoding" in request.headers:  # a proxy may read where the body ends otherwise
+        raise HTTPException(400, "Content-Length with Transfer-Encoding: send one", {"Connection": "close"})
+    async for piece in request.stream():
+        size += len(piece)
+        if max(size, int(declared) if declared.isdecimal() else 0) > most:
+            raise HTTPException(413, f"the body is larger than {most:,} bytes")
+        yield piece
+
+
+def import_badges(
+    request: Request,
+    here: Here,
+    caller: Known,
+    body: Annotated[bytes, Depends(_body)],
+    run: Annotated[
+        str | None,
+        Query(pattern="^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$", description="Its name; one is made if none is."),
+    ] = None,
+    urgent: Annotated[bool, Query(description="Overtake what waits for this org.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            pattern="^[!-~]{1,255}$",
+            description="The same key with the same body is accepted once; with another it is refused, "
+            f"for {BOUND_S // 3600} hours.",
+        ),
+    ] = None,
+) -> Response:
+    """Accept badges, each once. What is wrong with an item is said in its row, and never stops the rest."""
+    taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key))
+    if isinstance(taken, Refusal):
+        return failure(taken.status, taken.reason)
+    counts = taken.counts()
+    request.state.run, request.state.counts = taken.run, counts
+    answer = {"run": taken.run} | counts | {"rows": taken.rows}
+    return json_response(202, answer, {"Location": f"/runs/{taken.run}"})
+
+
+async def make_token(request: Request, here: Here) -> Response:
+    """Give a caller that uses OAuth a token, as the vendor does: its secret is its API key."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            asked = json.loads(b"".join([piece async for piece in _bounded(request, MAX_CLIENT_BYTES)]))
+    except (ValueError, RecursionError, TimeoutError):
+        asked = None
+    secret = asked.get("secret") if isinstance(asked, dict) else None
+    token = here.callers.token(secret) if isinstance(secret, str) else None
+    if token is None:
+        return failure(401, "Invalid client key or secret", code=BAD_CLIENT)
+    given = Token(data=TokenData(accessToken=token, ttlSeconds=TOKEN_TTL_S))
+    return json_response(200, given.model_dump())
+
+
+RunName = Annotated[str, Path(min_length=1, max_length=64)]
+
+
+def show_run(request: Request, here: Here, caller: Known, run: RunName) -> Response:
+    """Say where a run is: how many of its jobs are in which state."""
+    request.state.run = run
+    return json_response(200, here.reports.run(run, caller.org.name).as_json())
+
+
+def run_results(
+    request: Request,
+    here: Here,
+    caller: Known,
+    run: RunName,
+    form: Annotated[
+        ResultForm | None, Query(alias="format", description="By default what Accept asks for.")
+    ] = None,
+) -> Response:
+    """Give one line a job: what became of it, and why. A connection that breaks off has not given all."""
+    request.state.run = run
+    here.reports.run(run, caller.org.name)
+    if form is None:
+        form = "csv" if "text/csv" in request.headers.get("accept", "") else "jsonl"
+    lines = result_lines(here.reports.results(org=caller.org.name, run=run), form=form)
+    media_type = "text/csv" if form == "csv" else "application/jsonl"
+    return StreamingResponse(_pages(lines), media_type=media_type)
+
+
+def healthz(here: Here) -> Response:
+    """Say whether Redis answers."""
+    here.queue.client.ping()
+    return PlainTextResponse("ok\n")
+
+
+def _pages(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines, since each piece of an answer costs a change of threads."""
+    remaining = iter(lines)
+    while page := "".join(islice(remaining, LINES_AT_ONCE)):
+        yield page
+
+
+def create_app(service: Service, orgs: Iterable[Org]) -> FastAPI:
+    """Serve the paths that these orgs have at the vendor, and what tells of the runs."""
+    app = FastAPI(
+        title="Badge intake",
+        version=version("badge-import-worker"),
+        description="Takes badges in place of the vendor, and issues each once, at the vendor's rate.",
+        redoc_url=None,
+        exception_handlers=HANDLERS,
+    )
+    app.state.service = service
+    app.add_middleware(AccessLog)
+    for path in sorted({org.api_path for org in orgs}):
+        # PUT is the vendor's, but its own sample sends a POST. One route serves both: so a 405 names both.
+        # Those behind it serve nobody: they are the operations in the schema, which need an id each.
+        app.add_api_route(path, import_badges, methods=["PUT", "POST"], include_in_schema=False)
+        for method in ("PUT", "POST"):
+            app.add_api_route(
+                path,
+                import_badges,
+                methods=[method],
+                operation_id=f"{method.lower()}{path.replace('/', '_')}",
+                status_code=202,
+                response_model=Accepted,
+                responses=failures(400, 401, 408, 413, 415, 422, 429, 503),
+                openapi_extra={"requestBody": BODY},
+            )
+    app.add_api_route(
+        TOKEN_PATH,
+        make_token,
+        methods=["POST"],
+        response_model=Token,
+        responses=failures(401, 413),
+        openapi_extra={"requestBody": CLIENT},
+    )
+    reading = failures(400, 401, 404, 429, 503)
+    app.add_api_route("/runs/{run}", show_run, response_model=RunProgress, responses=reading)
+    app.add_api_route(
+        "/runs/{run}/results", run_results, response_class=StreamingResponse, responses=reading | RESULTS
+    )
+    app.add_api_route("/healthz", healthz, response_class=PlainTextResponse, responses=failures(503))
+    return app
+
+
+def serve(
+    client: redis.Redis,
+    settings: Settings,
+    *,
+    alone: str | None,
+    rate: str,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM, upon which the calls that are going on are finished.
+
+    Args:
+        client: of the store.
+        settings: whose orgs' keys are asked for.
+        alone: ask for no keys: whoever calls stands for this org.
+        rate: how often each caller may call, such as ``600/minute``.
+        host: the address to listen at; a proxy before it speaks TLS.
+        port: 0 takes a free one.
+        on_ready: called with the URL once the port is bound.
+
+    Raises:
+        ConfigError: there are no keys, or they don't tell the org.
+        OSError: the port is taken.
+    """
+    # A caller would rather hear soon that Redis is away, and come again.
+    client.set_retry(Retry(ConstantBackoff(0.1), 1))
+    orgs = settings.orgs()
+    callers = Anyone(settings.org(alone)) if alone else Callers(orgs)
+    limit = CallLimit.parse(client, rate)
+    queue = Queue(client, replicas=settings.replicas)
+    service = Service(queue, Reports(client=client, orgs=orgs), callers, limit)
+    app = create_app(service, orgs.values())
+    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready)

@@ -1,0 +1,280 @@
+"""The Prometheus endpoint: whatever Redis says at each scrape; the process itself remembers nothing.
+
+So any number of them may run, and none needs to run where the workers do. What is counted is counted in
+Redis by the scripts, once, however many workers there are; how it is read is in ``status.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from worker.config import Settings
+from worker.domain.job import DeadKind
+from worker.domain.org import Limit, Org
+from worker.errors import BadgesError
+from worker.operate.status import OrgState, Survey
+from worker.store import keys
+from worker.store.wire import TOOK_MS
+from worker.web.serving import serve_app
+
+log = structlog.get_logger()
+
+PREFIX = "badges_"
+STATES = ("open", "probing", "closed", "paused")
+DRAIN_S = 1
+
+Row = tuple[tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric of each org: name without the prefix, what it says, its rows, their labels beside ``org``."""
+
+    name: str
+    help: str
+    rows: Callable[[OrgState], Sequence[Row]]
+    labels: tuple[str, ...] = field(default=())
+
+
+def _one(value: float | None) -> list[Row]:
+    return [] if value is None else [((), value)]
+
+
+def _counter(name: str) -> Callable[[OrgState], Sequence[Row]]:
+    return lambda state: _one(state.stats.get(name, 0))
+
+
+def _statuses(state: OrgState) -> Sequence[Row]:
+    prefix = "status:"
+    return [((name.removeprefix(prefix),), n) for name, n in state.stats.items() if name.startswith(prefix)]
+
+
+def _dead_by_code(state: OrgState) -> Sequence[Row]:
+    counted = ((name.split(":", 2), n) for name, n in state.stats.items() if name.startswith("dead:"))
+    return [((name[1], name[2]), n) for name, n in counted if len(name) == 3]
+
+
+def _calls(state: OrgState) -> int:
+    """Count the calls that carried jobs."""
+    return int(sum(count for _, count in _statuses(state)))
+
+
+def _limits(state: OrgState) -> Sequence[Row]:
+    limits = state.settings.limits if state.settings else ()
+    return [(_limit_labels(limit), limit.count) for limit in limits]
+
+
+def _utilization(state: OrgState) -> Sequence[Row]:
+    sent = state.pace.sent if state.pace else ()
+    return [(_limit_labels(limit), round(count / limit.count, 4)) for limit, count in sent]
+
+
+def _limit_labels(limit: Limit) -> tuple[str, str]:
+    return f"{limit.window_s}s", "items" if limit.of_items else "requests"
+
+
+def _gate(state: OrgState) -> Sequence[Row]:
+    now = state.gate.state
+    return [((s, (state.gate.why or "") if s == now else ""), float(s == now)) for s in STATES]
+
+
+def _wanted(state: OrgState) -> float:
+    most = state.settings.max_in_flight if state.settings else 0
+    return min(1 if state.gate.tripped else most, state.in_flight + state.ripe_batches)
+
+
+GAUGES = (
+    Family("org_configured", "1; 0 if the org is configured no more: nobody sends its jobs.",
+           lambda s: _one(float(s.settings is not None))),
+    Family("jobs_queued", "Jobs that are ready to be sent.", lambda s: _one(s.queued)),
+    Family("jobs_isolated", "Jobs of batches that were refused as a whole, being sent in smaller ones.",
+           lambda s: _one(s.isolated)),
+    Family("jobs_retrying", "Jobs that wait for their next attempt.", lambda s: _one(s.retrying)),
+    Family("batches_in_flight", "Batches that are being sent.", lambda s: _one(s.in_flight)),
+    Family("oldest_job_age_seconds", "How long the first job of the queue has been ready.",
+           lambda s: _one(s.oldest_s or 0.0)),
+    Family("dead_letters", "Dead letters that nobody has dealt with yet.",
+           lambda s: [((kind,), count) for kind, count in s.dead.items()], ("kind",)),
+    Family("missing_badges", "badgeMetaIds the vendor said it doesn't know; their jobs die without a call.",
+           lambda s: _one(s.missing_badges)),
+    Family("gate_state", "1 for the state that the org's gate is in, 0 for the others.",
+           _gate, ("state", "reason")),
+    Family("limit", "Requests, or items, that a limit allows in its window.", _limits, ("window", "of")),
+    Family("limiter_utilization_ratio", "What the last window of a limit holds, of what is allowed.",
+           _utilization, ("window", "of")),
+    Family("allowed_requests_per_second", "The rate allowed now: configured, or what the vendor taught.",
+           lambda s: _one(s.pace.allowed_per_s if s.pace else None)),
+    Family("rate_learned", "1 if the rate allowed now is one that the vendor taught by answering 429.",
+           lambda s: _one(float(s.pace.learned) if s.pace else None)),
+    Family("batch_size", "Jobs that a batch may hold now.", lambda s: _one(s.pace.width if s.pace else None)),
+    Family("batch_size_limit", "Jobs that a batch may hold as configured.",
+           lambda s: _one(s.settings.batch_size if s.settings else None)),
+    Family("batches_ripe", "Batches that wait for the limit or for a worker; 0 unless the gate is open.",
+           lambda s: _one(s.ripe_batches)),
+    Family("batches_wanted", "Batches that could be in flight if there were workers enough: scale on this.",
+           lambda s: _one(_wanted(s))),
+)  # fmt: skip
+
+COUNTERS = (
+    Family("jobs_accepted", "Jobs accepted, invalid ones included.", _counter("accepted")),
+    Family("jobs_issued", "Jobs issued.", _counter("issued")),
+    Family("jobs_dead", "Jobs that became dead letters, by kind.",
+           lambda s: [((kind,), s.stats.get(f"dead:{kind}", 0)) for kind in DeadKind], ("kind",)),
+    Family("jobs_dead_by_code", "Jobs that became dead letters, by kind and code; rare codes are other.",
+           _dead_by_code, ("kind", "code")),
+    Family("jobs_retried", "Times that a job was deferred by the vendor, to be tried again later.",
+           _counter("retried")),
+    Family("jobs_put_back", "Times that a job went back into the queue, since its call came to nothing.",
+           _counter("put_back")),
+    Family("issued_twice", "Jobs that the vendor issued twice: never by this system's own doing.",
+           _counter("issued_twice")),
+    Family("requests", "Calls that carried jobs, by HTTP status, or our word for none.",
+           _statuses, ("status",)),
+    Family("side_requests", "Calls that carried none: for tokens, and to look a job in doubt up.",
+           lambda s: _one(max(0, s.stats.get("requests", 0) - _calls(s)))),
+    Family("request_seconds", "Time that calls with jobs took, all together.",
+           lambda s: _one(s.stats.get("elapsed_ms", 0) / 1000)),
+    Family("items_sent", "Jobs that calls carried: by requests, the batch fill; by issued, the attempts.",
+           _counter("items")),
+)  # fmt: skip
+
+
+class BadgesCollector(Collector):
+    """Reads Redis and the orgs at each scrape; ``badges_up`` is all there is to say while it can't."""
+
+    def __init__(self, client: redis.Redis, orgs: Callable[[], Mapping[str, Org]]) -> None:
+        self._client = client
+        self._orgs = orgs
+        self._survey = Survey(client)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        try:
+            found = list(self._read())
+        except (BadgesError, RedisError) as error:
+            log.warning("metrics.unreadable", reason=str(error))
+            found = []
+        up = float(bool(found))
+        yield GaugeMetricFamily(
+            PREFIX + "up", "1 if Redis and ORGS_FILE could be read at this scrape.", value=up
+        )
+        yield from found
+
+    def _read(self) -> Iterator[Metric]:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.smembers(keys.ORGS)
+        pipe.zrange(keys.WAKE, 0, 0, withscores=True)
+        now_ms = int(time.time() * 1000)
+        pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
+        pipe.zcount(keys.OWN, now_ms, "+inf")
+        known, due, pool, own = pipe.execute()
+        memory = self._client.info("memory")  # a Cluster's pipeline takes only what has a key
+        orgs = self._orgs()
+        states = self._survey.states({str(org): orgs.get(org) for org in sorted({*known, *orgs})})
+        yield from _server(memory, due, pool, own)
+        for families, metric in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
+            for family in families:
+                yield _family(family, metric, states)
+        if any(name.startswith("took:") for state in states for name in state.stats):
+            yield _latencies(states)
+
+
+def _server(
+    memory: Mapping[str, Any], due: Sequence[tuple[Any, float]], pool: Sequence[Any], own: int
+) -> Iterator[Metric]:
+    places = [int(str(worker).rpartition(" ")[2]) for worker in pool]
+    words = "Workers that were heard of lately; those of one org alone count as one."
+    yield GaugeMetricFamily(PREFIX + "workers", words, value=len(places) + own)
+    yield GaugeMetricFamily(
+        PREFIX + "worker_places", "Batches that those for all orgs can send at once.", value=sum(places)
+    )
+    yield GaugeMetricFamily(
+        PREFIX + "redis_memory_used_bytes", "Memory that Redis uses.", value=memory["used_memory"]
+    )
+    yield GaugeMetricFamily(
+        PREFIX + "redis_memory_max_bytes",
+        "Memory that Redis may use; where no maxmemory is set, the machine's.",
+        value=memory.get("maxmemory") or memory.get("total_system_memory") or 0,
+    )
+    yield GaugeMetricFamily(
+        PREFIX + "wakeup_overdue_seconds",
+        "Since when an org waits for any worker to look at it; workers take what is due within milliseconds.",
+        value=max(0.0, time.time() - due[0][1] / 1000) if due else 0.0,
+    )
+
+
+def _family(family: Family, metric: type[Metric], states: Sequence[OrgState]) -> Metric:
+    made: Any = metric(PREFIX + family.name, family.help, labels=("org", *family.labels))  # type: ignore[call-arg]
+    for state in states:
+        for labels, value in family.rows(state):
+            made.add_metric((state.org, *labels), value)
+    return made  # type: ignore[no-any-return]
+
+
+def _latencies(states: Sequence[OrgState]) -> Metric:
+    made = HistogramMetricFamily(
+        PREFIX + "request_duration_seconds", "How long calls with jobs took.", labels=("org",)
+    )
+    for state in states:
+        so_far, buckets = 0, []
+        for bound in TOOK_MS:
+            so_far += state.stats.get(f"took:{bound}", 0)
+            buckets.append((f"{bound / 1000:g}", float(so_far)))
+        buckets.append(("+Inf", float(_calls(state))))
+        made.add_metric((state.org,), buckets, sum_value=state.stats.get("elapsed_ms", 0) / 1000)
+    return made
+
+
+def create_app(client: redis.Redis, settings: Settings) -> Starlette:
+    """Serve ``/metrics``, and ``/healthz``, which says whether Redis answers."""
+    # A scraper would rather hear soon that Redis is away; the scrape after this one tries again.
+    client.set_retry(Retry(ConstantBackoff(0.1), 1))
+    registry = CollectorRegistry()
+    registry.register(BadgesCollector(client, settings.orgs))
+
+    def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    def healthz(_: Request) -> Response:
+        try:
+            client.ping()
+        except RedisError as error:
+            return PlainTextResponse(f"Redis doesn't answer: {error}\n", 503)
+        return PlainTextResponse("ok\n")
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz)])
+
+
+def serve(
+    client: redis.Redis, settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]
+) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM, which are clean ends; port 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    app = create_app(client, settings)
+    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=lambda url: on_ready(f"{url}/metrics"))

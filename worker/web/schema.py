@@ -1,0 +1,194 @@
+"""What the HTTP intake takes, answers and refuses: the forms that its page shows (``/docs``), and words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Literal
+
+import structlog
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from worker.domain.badge import BadgeIssue
+from worker.errors import NoRoom, NotFound, StoreError
+from worker.web.intake import MAX_ITEMS
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES = 16 * 2**20
+RETRY_AFTER_S = 5
+
+
+class ItemRow(BaseModel):
+    """What became of one item."""
+
+    row: int = Field(description="Its place in the array, from 0.")
+    status: Literal["queued", "duplicate", "duplicate_of_dead", "conflict", "invalid"] = Field(
+        description="queued: it will be issued. duplicate: it was accepted before, and is issued once. "
+        "duplicate_of_dead: likewise, but it waits for a person. conflict: its job_id was used for another "
+        "badge. invalid: it is no badge; field and reason say why."
+    )
+    job_id: str
+    field: str | None = None
+    reason: str | None = None
+
+
+class Accepted(BaseModel):
+    """What became of a body: durable, and each badge once."""
+
+    run: str = Field(description="Ask for /runs/{run} and /runs/{run}/results.")
+    accepted: int
+    duplicates: int
+    invalid: int
+    rows: list[ItemRow]
+
+
+class TokenData(BaseModel):
+    """A token, to be shown in the header X-CAP-API-OAUTH-TOKEN."""
+
+    accessToken: str  # noqa: N815 - the vendor's name
+    ttlSeconds: int  # noqa: N815 - likewise
+
+
+class Token(BaseModel):
+    """An answer of the vendor's own form."""
+
+    data: TokenData
+    errors: None = None
+    warnings: None = None
+
+
+class Error(BaseModel):
+    """One error, as the vendor writes it."""
+
+    code: int
+    message: str
+    reference: str | None = None
+
+
+class Failure(BaseModel):
+    """A request that was refused as a whole, in the vendor's shape."""
+
+    data: None = None
+    errors: list[Error]
+    warnings: None = None
+
+
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_ITEMS,
+                "items": BadgeIssue.model_json_schema(by_alias=True),
+            },
+            "example": [{"badgeMetaId": "696f0fd40772ad476ecf74ac", "customerId": 555567088}],
+        }
+    },
+}
+CLIENT: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "key": {"type": "string"},
+                    "secret": {"type": "string", "description": "The API key."},
+                },
+                "required": ["secret"],
+            }
+        }
+    },
+}
+RESULTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/jsonl": {}, "text/csv": {}}, "description": "One line a job."}
+}
+
+_REASONS = {
+    400: "The request, or its body as a whole, can't be read.",
+    401: "No API key, or a wrong one.",
+    404: "This org has no such run.",
+    408: "The body took too long to arrive.",
+    413: f"More than {MAX_ITEMS:,} items, or {MAX_BODY_BYTES // 2**20} MiB.",
+    415: "The body is not application/json.",
+    422: "The Idempotency-Key was used for another body.",
+    429: "Too many calls, or too many jobs that wait already; see Retry-After.",
+    503: "Redis can't be reached; see Retry-After. Handing in the same again is safe.",
+}
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return how these statuses are answered, as FastAPI documents it."""
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"model": Failure, "description": _REASONS[status]} for status in statuses
+    }
+    return found | {"default": {"model": Failure, "description": "Any other error."}}
+
+
+def json_response(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with JSON."""
+    # Plain json.dumps, which escapes: half a surrogate pair in a name doesn't break the answer.
+    return Response(json.dumps(body), status, headers, "application/json")
+
+
+def failure(
+    status: int, reason: str, headers: Mapping[str, str] | None = None, *, code: int | None = None
+) -> Response:
+    """Refuse a request as a whole; the vendor's code is the status unless it has a word of its own."""
+    refused = Failure(errors=[Error(code=code or status, message=reason)])
+    return json_response(status, refused.model_dump(), headers)
+
+
+async def _refused(_: Request, error: HTTPException) -> Response:
+    return failure(error.status_code, str(error.detail), error.headers)
+
+
+async def _bad_parameter(_: Request, error: RequestValidationError) -> Response:
+    reasons = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    return failure(400, "; ".join(reasons))
+
+
+async def _not_found(_: Request, error: NotFound) -> Response:
+    return failure(404, str(error).partition(";")[0])
+
+
+async def _no_room(_: Request, error: NoRoom) -> Response:
+    log.warning("intake.no_room", reason=error.reason)
+    so_far = f"{error.accepted:,} items were accepted before that; " if error.accepted else ""
+    reason = f"no room for more jobs at present; {so_far}handing in the same again later is safe"
+    return failure(429, reason, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _store_away(_: Request, error: Exception) -> Response:
+    # Where Redis is is nobody's business but our own log's.
+    log.warning("intake.store_unavailable", reason=str(error))
+    reason = "the store can't be reached; handing in the same again is safe: each badge is accepted once"
+    return failure(503, reason, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _gone(_: Request, _error: ClientDisconnect) -> Response:
+    return Response(status_code=400)  # nobody is there to read it
+
+
+async def _broken(_: Request, _error: Exception) -> Response:
+    return failure(500, "the intake failed; handing in the same again is safe")
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    HTTPException: _refused,
+    RequestValidationError: _bad_parameter,
+    NotFound: _not_found,
+    NoRoom: _no_room,
+    StoreError: _store_away,
+    RedisError: _store_away,
+    ClientDisconnect: _gone,
+    Exception: _broken,
+}

@@ -1,0 +1,98 @@
+"""Serving HTTP in the foreground, until a signal: ``badges intake`` and ``badges metrics``."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+from asyncio import Transport
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from worker.domain.badge import plain
+
+log = structlog.get_logger()
+
+MOST_CONNECTIONS = 1000  # further ones are answered 503
+HEAD_WITHIN_S = 10
+
+
+def serve_app(app: ASGIApp, *, host: str, port: int, drain_s: int, on_ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM, which are clean ends; port 0 takes a free one.
+
+    Args:
+        app: what to serve.
+        host: the address to listen at.
+        port: 0 takes a free one.
+        drain_s: how long calls that are going on may still take after the signal.
+        on_ready: called with the URL once the port is bound.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    config = uvicorn.Config(
+        app,
+        http=_Punctual,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=drain_s,
+        timeout_keep_alive=HEAD_WITHIN_S,
+        limit_concurrency=MOST_CONNECTIONS,
+    )
+    # The server shuts down by itself on both signals, and then raises them again: both end the block below.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
+        on_ready(f"http://{host}:{listener.getsockname()[1]}")
+        uvicorn.Server(config).run([listener])
+
+
+class _Punctual(H11Protocol):
+    """Closes a connection on which the whole head of the next request isn't there in time.
+
+    uvicorn's own waits for ever for the first byte of the first one, and, after any byte, for the rest.
+    """
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(HEAD_WITHIN_S, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        # Without stopping the clock: a whole head does that.
+        self.conn.receive_data(data)
+        self.handle_events()
+
+
+class AccessLog:
+    """One line a request: who, which run, how many items, how long. No key, no body, no query."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, then log it."""
+        if scope["type"] != "http" or scope["path"] == "/healthz":
+            await self._app(scope, receive, send)
+            return
+        noted: dict[str, Any] = scope.setdefault("state", {})
+        started, status = time.monotonic(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            elapsed_ms = round((time.monotonic() - started) * 1000)
+            who = {name: noted[name] for name in ("org", "run") if name in noted} | noted.get("counts", {})
+            asked = {"method": scope["method"], "path": plain(scope["path"], 200)}
+            log.info("intake.request", **asked, status=status, elapsed_ms=elapsed_ms, **who)
