@@ -24,7 +24,7 @@ from worker.enqueue import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     Enqueued,
-    Intake,
+    EnqueueOptions,
     accept,
     as_many,
     new_run,
@@ -32,7 +32,7 @@ from worker.enqueue import (
     total,
 )
 from worker.errors import NoRoom
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.server.cluster import reaching
 from worker.server.connection import Connection
 from worker.store.queue import CHUNK, Queue, new_id
@@ -91,14 +91,18 @@ class BadgeQueue:
             StoreError: Redis can't be reached or can't take it. Some may have been accepted; calling again
                 with the same items is safe.
         """
-        return self.take(items, Intake(run or new_run("call"), new_id(), urgent=urgent, wait=wait), org=org)
+        return self.take(
+            items, EnqueueOptions(run or new_run("call"), new_id(), urgent=urgent, wait=wait), org=org
+        )
 
-    def take(self, items: Given | Iterable[Given], intake: Intake, *, org: str, first: int = 0) -> Enqueued:
+    def take(
+        self, items: Given | Iterable[Given], options: EnqueueOptions, *, org: str, first: int = 0
+    ) -> Enqueued:
         """Accept items as part of a call; the first of these is its item number ``first``."""
         chunks = accept(
-            self._queue, self._settings.org(org), sources(items, intake.call, first=first), intake
+            self._queue, self._settings.org(org), sources(items, options.call, first=first), options
         )
-        return total(intake.run, chunks)
+        return total(options.run, chunks)
 
     def run(self, run: str, *, org: str = DEFAULT_ORG) -> Run:
         """Return a run, to watch it; ``Enqueued.run`` is its name."""
@@ -111,7 +115,7 @@ class BadgeQueue:
             NotFound: nothing was ever handed in under this name, or it has expired.
             StoreError: Redis can't be reached.
         """
-        reports = Reports(client=self._queue.client, orgs=self._settings.orgs())
+        reports = JobReader(client=self._queue.client, orgs=self._settings.orgs())
         with reaching("a run's progress"):
             return reports.run(run, org)
 
@@ -196,8 +200,8 @@ class AsyncBadgeQueue:
         call, done = new_id(), Enqueued(run or new_run("call"))
         first = 0
         async for chunk in _chunks(items):
-            intake = Intake(done.run, f"{call}.{first}", urgent=urgent)
-            taken = await self._take(chunk, intake, org=org, first=first, wait=wait, before=done)
+            options = EnqueueOptions(done.run, f"{call}.{first}", urgent=urgent)
+            taken = await self._take(chunk, options, org=org, first=first, wait=wait, before=done)
             done = total(done.run, (done, taken))
             first += len(chunk)
         return done
@@ -221,13 +225,20 @@ class AsyncBadgeQueue:
         await self.close()
 
     async def _take(  # noqa: PLR0913 - what, and how
-        self, chunk: list[Given], intake: Intake, *, org: str, first: int, wait: bool, before: Enqueued
+        self,
+        chunk: list[Given],
+        options: EnqueueOptions,
+        *,
+        org: str,
+        first: int,
+        wait: bool,
+        before: Enqueued,
     ) -> Enqueued:
         """Accept a chunk; waits for room on the event loop, so that other calls go on meanwhile."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                return await self._do(lambda queue: queue.take(chunk, intake, org=org, first=first))
+                return await self._do(lambda queue: queue.take(chunk, options, org=org, first=first))
             except NoRoom as error:
                 if not wait:
                     raise NoRoom(error.reason, accepted=before.accepted) from error

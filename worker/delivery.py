@@ -18,13 +18,14 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from worker import tracing
+from worker.domain.batch import Batch, Died, Sent, Settled, Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
 from worker.errors import StoreError
 from worker.store.clock import steady_s
-from worker.store.queue import SEND_WINDOW_S, Batch, Died, Queue, Sent, Settled, Wait, new_id
-from worker.store.wire import guard_s
+from worker.store.protocol import guard_s
+from worker.store.queue import SEND_WINDOW_S, Queue, new_id
 from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient

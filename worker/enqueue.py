@@ -21,11 +21,12 @@ from shlex import quote
 from typing import Any
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.batch import Item
 from worker.domain.item import Source
 from worker.domain.job import RAW_BYTES, badge_fields, content_hash, text_fields
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
-from worker.store.queue import CHUNK, Item, Queue, new_id
+from worker.store.queue import CHUNK, Queue, new_id
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
@@ -75,7 +76,7 @@ class Waiting(Enqueued):
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class EnqueueOptions:
     """How items are taken in: as which run, and by which call, so that repeating it repeats nothing.
 
     ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
@@ -114,23 +115,23 @@ def new_run(prefix: str) -> str:
     return f"{prefix}-{new_id()[:8]}"
 
 
-def accept(queue: Queue, org: Org, sources: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
+def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOptions) -> Iterator[Enqueued]:
     """Enqueue what comes in, chunk by chunk; what is yielded is durable, and memory stays flat.
 
     The same call with the same sources again is the same acceptance. While it waits for room
-    (``Intake.wait``), a ``Waiting`` is yielded before each pause. The sources are read in the caller's
-    thread, each chunk while the one before is on its way to the disk, which makes it a third faster.
+    (``EnqueueOptions.wait``), a ``Waiting`` is yielded before each pause. The sources are read in the
+    caller's thread, each chunk while the one before is on its way to the disk, which makes it a third faster.
 
     Raises:
         NoRoom: the queue or Redis is full; how many were accepted before, it says.
         StoreError: Redis can't take it; what was yielded before is accepted, and trying again is safe.
     """
-    chunks, accepted = _chunks(sources, org, intake), 0
+    chunks, accepted = _chunks(sources, org, options), 0
     chunk, failure = next(chunks, None), None
     with ThreadPoolExecutor(1, "enqueue") as sender:
         while chunk:
             # In the caller's context: its trace goes on in the other thread.
-            enqueue = partial(copy_context().run, queue.enqueue, org, **chunk.as_arguments(intake))
+            enqueue = partial(copy_context().run, queue.enqueue, org, **chunk.as_arguments(options))
             send = partial(sender.submit, enqueue)
             sent = send()
             try:
@@ -138,10 +139,10 @@ def accept(queue: Queue, org: Org, sources: Iterable[Source], intake: Intake) ->
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it, after what was sent
                 following, failure = None, error
             try:
-                answers = yield from _answers(sent, send, intake)
+                answers = yield from _answers(sent, send, options)
             except NoRoom as error:
                 raise NoRoom(error.reason, accepted=accepted) from error
-            done = chunk.outcome(intake, answers)
+            done = chunk.outcome(options, answers)
             accepted += done.accepted
             yield done
             chunk = following
@@ -155,17 +156,17 @@ class _Chunk:
     items: list[Item]
     problems: list[Invalid | None]
 
-    def as_arguments(self, intake: Intake) -> dict[str, Any]:
+    def as_arguments(self, options: EnqueueOptions) -> dict[str, Any]:
         """Return how ``Queue.enqueue`` takes it."""
-        call = f"{intake.call}.{self.number}"
-        return {"run": intake.run, "items": self.items, "call": call, "urgent": intake.urgent}
+        call = f"{options.call}.{self.number}"
+        return {"run": options.run, "items": self.items, "call": call, "urgent": options.urgent}
 
-    def outcome(self, intake: Intake, answers: str) -> Enqueued:
+    def outcome(self, options: EnqueueOptions, answers: str) -> Enqueued:
         """Say what became of it."""
         counts = Counter(answers)
         notes = map(note, self.items, self.problems, answers)
         return Enqueued(
-            intake.run,
+            options.run,
             accepted=counts["a"] + counts["A"],
             repeated=counts["A"],
             duplicates=sum(counts[letter] for letter in "dDQRc"),
@@ -174,18 +175,18 @@ class _Chunk:
         )
 
 
-def _chunks(sources: Iterable[Source], org: Org, intake: Intake) -> Iterator[_Chunk]:
+def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Iterator[_Chunk]:
     remaining = iter(sources)
     for number in range(2**62):
         taken = list(islice(remaining, CHUNK))
         if not taken:
             return
-        prepared = [item_of(source, org, intake) for source in taken]
+        prepared = [item_of(source, org, options) for source in taken]
         yield _Chunk(number, [item for item, _ in prepared], [problem for _, problem in prepared])
 
 
 def _answers(
-    sent: Future[str], send: Callable[[], Future[str]], intake: Intake
+    sent: Future[str], send: Callable[[], Future[str]], options: EnqueueOptions
 ) -> Generator[Enqueued, None, str]:
     """Return the letters of a chunk that was sent; if that is wanted, wait for room in growing pauses."""
     pause_s = FIRST_PAUSE_S
@@ -193,9 +194,9 @@ def _answers(
         try:
             return sent.result()
         except NoRoom as error:
-            if not intake.wait:
+            if not options.wait:
                 raise
-            yield Waiting(intake.run, why=error.reason)
+            yield Waiting(options.run, why=error.reason)
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         sent = send()
@@ -237,7 +238,7 @@ def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
     return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated)
 
 
-def item_of(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | None]:
+def item_of(source: Source, org: Org, options: EnqueueOptions) -> tuple[Item, Invalid | None]:
     """Return what came in as the queue takes it, and what is wrong with it."""
     issue = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
     if isinstance(issue, Invalid):
@@ -246,7 +247,7 @@ def item_of(source: Source, org: Org, intake: Intake) -> tuple[Item, Invalid | N
     content = content_hash(org.name, badge)
     if issue.job_id:
         return Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None
-    job_id = short_hash(content, intake.run, source.row) if intake.allow_duplicates else content
+    job_id = short_hash(content, options.run, source.row) if options.allow_duplicates else content
     return Item(job_id, source.row, badge_fields(badge)), None
 
 

@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
-from worker.sandbox.ledger import Fault
+from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 

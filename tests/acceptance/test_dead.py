@@ -16,12 +16,13 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, process, wait_for
 
+from worker.domain.batch import Batch, Item, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Batch, Item, Queue, Sent, new_id
+from worker.store.queue import Queue, new_id
 
 DATABASE = 14  # of the session's server: these tests disturb no others
 ORG = configured(batch_size=10)

@@ -22,7 +22,7 @@ import pytest
 import redis
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
-from worker.sandbox.ledger import Exchange, SandboxSettings
+from worker.sandbox.issued import Exchange, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 

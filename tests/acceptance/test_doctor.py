@@ -12,7 +12,7 @@ import redis
 from support import badges, environment
 
 from worker.config import Settings
-from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys

@@ -22,8 +22,8 @@ from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.domain.org import Org
 from worker.errors import NotDurable
-from worker.operate.runs import Reports
-from worker.sandbox.ledger import SandboxSettings
+from worker.operate.runs import JobReader
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
@@ -125,7 +125,7 @@ class Place:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the jobs as ``badges results`` tells them."""
-        return list(Reports(client=self.client, orgs={"default": self.org}).results(run="run"))
+        return list(JobReader(client=self.client, orgs={"default": self.org}).results(run="run"))
 
     def issued(self) -> Counter[int]:
         """Count what the vendor issued, by customer."""

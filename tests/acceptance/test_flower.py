@@ -22,7 +22,7 @@ from support import BADGE, OTHER_BADGE, badges, environment, process, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
-from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import audit, keys

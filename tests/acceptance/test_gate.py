@@ -13,7 +13,7 @@ import redis
 from support import environment, item, process, wait_for, worker_command
 
 from worker.domain.org import Org
-from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys

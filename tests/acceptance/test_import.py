@@ -30,12 +30,13 @@ from support import (
     worker_command,
 )
 
+from worker.domain.batch import Item
 from worker.domain.job import badge_fields, content_hash
 from worker.files.reader import read_rows
 from worker.operate.importing import check_rows
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
-from worker.store.queue import Item, Queue
+from worker.store.queue import Queue
 
 DATABASE = 5  # of the session's server: these tests disturb no others
 

@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 from support import BADGE, badges, environment, process, wait_for, worker_command
 
-from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 

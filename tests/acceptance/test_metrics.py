@@ -26,13 +26,14 @@ from support import BADGE, OTHER_BADGE, badges, environment, item, process, wait
 from typer.main import get_command
 
 from worker.cli import cli
+from worker.domain.batch import Item
 from worker.domain.org import Org
-from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
-from worker.store.queue import Item, Queue, new_id
+from worker.store.queue import Queue, new_id
 
 DATABASE = 11  # of the session's server: these tests disturb no others
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -18,7 +18,7 @@ from support import badges, badges_json, environment, item, process, wait_for, w
 from worker.app import deliver_queue
 from worker.domain.org import Org
 from worker.process.wakeup import AHEAD_MS
-from worker.sandbox.ledger import Exchange, Fault, SandboxSettings
+from worker.sandbox.issued import Exchange, Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys

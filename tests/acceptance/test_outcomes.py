@@ -22,9 +22,9 @@ from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.operate.runs import Reports
+from worker.operate.runs import JobReader
 from worker.operate.status import Survey
-from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue
@@ -320,7 +320,7 @@ class Floor:
 
     def rows(self, org: str, state: str | None = None) -> list[dict[str, Any]]:
         """Return the org's jobs as ``badges results`` shows them."""
-        found = Reports(client=self.client, orgs=self.settings.orgs()).results(org=org, run=RUN)
+        found = JobReader(client=self.client, orgs=self.settings.orgs()).results(org=org, run=RUN)
         return [row for row in found if state in (None, row["state"])]
 
     def ends(self, org: str) -> Counter[str]:

@@ -24,7 +24,7 @@ from support import BADGE, badges, badges_json, environment, process, wait_for, 
 from worker.app import DELIVER_QUEUE
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
-from worker.sandbox.ledger import Exchange, SandboxSettings
+from worker.sandbox.issued import Exchange, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys

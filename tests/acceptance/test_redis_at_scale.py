@@ -34,7 +34,7 @@ from topology import APPEND_ONLY, SERVICE, Certificates, Server, behind_tls, clu
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.errors import StoreError
-from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
@@ -259,7 +259,7 @@ def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], n
     with Connection.open(Settings(redis_url=clustered["BADGES_REDIS_URL"])).client() as client:
         queue = Queue(client)
         assert queue.take_due(ahead_ms=1)
-        slot = key_slot(keys.slot("mover").encode())
+        slot = key_slot(keys.key_prefix("mover").encode())
         for node in nodes:
             with node.client() as own:
                 new_home = own.execute_command("CLUSTER MYID")

@@ -29,9 +29,10 @@ from support import (
     worker_command,
 )
 
+from worker.domain.batch import Item
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
-from worker.enqueue import Intake, total
+from worker.enqueue import EnqueueOptions, total
 from worker.errors import FileError
 from worker.files.columns import guarded, unguarded
 from worker.files.reader import read_rows
@@ -39,12 +40,12 @@ from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
 from worker.operate.report import ResultForm, reason, result_lines
-from worker.operate.runs import Reports, RunProgress
-from worker.sandbox.ledger import SandboxSettings
+from worker.operate.runs import JobReader, RunProgress
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Item, Queue, new_id
+from worker.store.queue import Queue, new_id
 
 DATABASE = 7  # of the session's server: these tests disturb no others
 # fmt: off
@@ -107,7 +108,7 @@ class Here(NamedTuple):
 
     def run(self, run: str) -> RunProgress:
         """Read a run."""
-        return Reports(client=self.client, orgs={"default": self.org}).run(run)
+        return JobReader(client=self.client, orgs={"default": self.org}).run(run)
 
     def wait_for(self, run: str) -> RunProgress:
         """Wait until every job of a run has ended."""
@@ -116,7 +117,7 @@ class Here(NamedTuple):
 
     def report(self, form: ResultForm, **only: Any) -> Report:
         """Read a report back, as a spreadsheet or a program does."""
-        rows = Reports(client=self.client, orgs={"default": self.org}).results(**only)
+        rows = JobReader(client=self.client, orgs={"default": self.org}).results(**only)
         said = "".join(result_lines(rows, form=form))
         if form == "csv":
             return [dict(row) for row in csv.DictReader(io.StringIO(said))]
@@ -125,7 +126,7 @@ class Here(NamedTuple):
     def bring(self, run: str, content: str) -> tuple[int, int, int, list[str]]:
         """Import; return accepted, duplicates, invalid, and what was said of rows."""
         rows = read_rows(io.BytesIO(content.encode()), name="report")
-        done = total(run, import_rows(Queue(self.client), self.org, rows, Intake(run, new_id())))
+        done = total(run, import_rows(Queue(self.client), self.org, rows, EnqueueOptions(run, new_id())))
         return done.accepted, done.duplicates, done.invalid, [f"{n.kind}: {n.reason}" for n in done.noted]
 
     def bury(self, *items: Item) -> None:
@@ -255,7 +256,7 @@ def test_a_report_says_what_a_person_needs(here: Here) -> None:
         "'=8",
         "'-9",
     ]
-    reports = Reports(client=here.client, orgs={"default": here.org})
+    reports = JobReader(client=here.client, orgs={"default": here.org})
     chosen = list(deadlist.rows(reports, Filter(kind=DeadKind.INVALID, code="customerId")))
     assert [list(row) for row in chosen] == [CONTRACT + ADDED] * 4
 

@@ -17,15 +17,16 @@ import pytest
 import redis
 from support import badges, badges_json, configured, environment, item, wait_for
 
-from worker.cli import bars
+from worker.cli import progress
+from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
-from worker.store.queue import Batch, Queue, Sent, new_id
+from worker.store.queue import Queue, new_id
 
 DATABASE = 6  # of the session's server: these tests disturb no others
 FOLLOW = [sys.executable, "-m", "worker.cli", "run", "follow", "spring"]
@@ -65,7 +66,7 @@ def deliver(client: redis.Redis, org: Org = ORG) -> None:
 
 def etas(client: redis.Redis, org: Org = ORG) -> dict[str, int | None]:
     """Return when each run is done."""
-    return {run.run: run.eta_s for run in Reports(client=client, orgs={"default": org}).runs()}
+    return {run.run: run.eta_s for run in JobReader(client=client, orgs={"default": org}).runs()}
 
 
 def test_when_a_run_is_done(client: redis.Redis) -> None:
@@ -74,7 +75,7 @@ def test_when_a_run_is_done(client: redis.Redis) -> None:
     bring(client, "two", 500, 1000)
     bring(client, "none", 0, 1)
     assert etas(client) == pytest.approx({"one": 10, "two": 30, "none": 0}, rel=0.03)
-    (one, two) = (Reports(client=client, orgs={"default": ORG}).run(run) for run in ("one", "two"))
+    (one, two) = (JobReader(client=client, orgs={"default": ORG}).run(run) for run in ("one", "two"))
     assert (one.eta_s, two.eta_s) == pytest.approx((10, 30), rel=0.03)
     now_ms = int(time.time() * 1000)
     gate = keys.key("default", "gate")
@@ -103,7 +104,7 @@ def test_what_holds_a_run_is_said(client: redis.Redis) -> None:
     """With what to do about it, instead of a time to go that nobody would keep."""
     bring(client, "spring", 0, 10)
     seats, eu = Seats(queue=Queue(client)), configured(name="eu")
-    reports = Reports(client=client, orgs={"default": ORG, "eu": eu})
+    reports = JobReader(client=client, orgs={"default": ORG, "eu": eu})
     assert "start one: badges up" in str(reports.run("spring").held)
     seats.offer_own("eu")
     assert "start one: badges up" in str(reports.run("spring").held)
@@ -113,7 +114,7 @@ def test_what_holds_a_run_is_said(client: redis.Redis) -> None:
     Queue(client).pause("eu", why="auth", reason="")
     assert reports.run("spring").held == "paused (operator); go on: badges resume"
     assert reports.held("eu") == "paused (auth); go on: badges resume --org eu"
-    assert "isn't configured" in str(Reports(client=client, orgs={}).run("spring").held)
+    assert "isn't configured" in str(JobReader(client=client, orgs={}).run("spring").held)
 
 
 def test_the_time_to_go_is_that_of_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,10 +128,10 @@ def test_the_time_to_go_is_that_of_the_pace(capsys: pytest.CaptureFixture[str]) 
         yield replace(run, queued=990, issued=10)
         yield replace(run, queued=985, issued=15)
 
-    bars.follow_jobs(snapshots())
+    progress.follow_jobs(snapshots())
     said = capsys.readouterr().err
     assert re.search(r"\d a (second|minute), (3|4|5) min \d+ s to go", said), said
-    bars.follow_jobs([replace(run, held="paused (operator); go on: badges resume")])
+    progress.follow_jobs([replace(run, held="paused (operator); go on: badges resume")])
     assert "badges resume" in capsys.readouterr().err
 
 
@@ -143,7 +144,7 @@ def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
     pipe.zadd(keys.key("default", "runs"), {run: 1000 + n for n, run in enumerate(names)})
     pipe.execute()
     began = time.process_time()
-    assert [run.run for run in Reports(client=client, orgs={"default": ORG}).runs()] == names
+    assert [run.run for run in JobReader(client=client, orgs={"default": ORG}).runs()] == names
     assert time.process_time() - began < 5  # of the processor; a second on a quiet machine
     shown = badges("run", "list", env=env).stdout.decode().splitlines()
     assert shown[0] == "9,950 earlier ones: --json"
@@ -181,7 +182,7 @@ def test_the_run_goes_on_when_nobody_looks(
                 os.close(ours)
     assert b"Traceback" not in shown
     deliver(client)
-    assert Reports(client=client, orgs={"default": ORG}).run("spring").states() == [80, 0, 0, 20, 0]
+    assert JobReader(client=client, orgs={"default": ORG}).run("spring").states() == [80, 0, 0, 20, 0]
 
 
 def test_following_for_a_program_that_goes_away(client: redis.Redis, env: dict[str, str]) -> None:

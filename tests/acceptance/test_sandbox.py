@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.sandbox.vendor import Vendor
 

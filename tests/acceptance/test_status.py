@@ -17,13 +17,14 @@ import pytest
 import redis
 from support import badges, badges_json, environment, item, process, wait_for
 
+from worker.domain.batch import Batch, Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Settlement
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Batch, Queue, Sent, new_id
+from worker.store.queue import Queue, new_id
 
 DATABASE = 13  # of the session's server: these tests disturb no others
 ORGS = """

@@ -17,8 +17,8 @@ from worker import tracing
 from worker.delivery import Delivered, Delivery
 from worker.domain.job import VALUE_BYTES
 from worker.domain.org import Org
-from worker.enqueue import Intake, accept, sources
-from worker.sandbox.ledger import Fault
+from worker.enqueue import EnqueueOptions, accept, sources
+from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.store import keys
 from worker.store.queue import Queue
@@ -54,7 +54,7 @@ def spans(provider: TracerProvider) -> Iterator[InMemorySpanExporter]:
 def enqueue(queue: Queue, org: Org, customers: range, badge: str = BADGE) -> None:
     """Hand in a badge for each of these customers, in one call."""
     items = [{"badgeMetaId": badge, "customerId": n} for n in customers]
-    list(accept(queue, org, sources(items, str(customers)), Intake("r", f"call-{customers.start}")))
+    list(accept(queue, org, sources(items, str(customers)), EnqueueOptions("r", f"call-{customers.start}")))
 
 
 def deliver(queue: Queue, org: Org) -> Delivered:

@@ -36,7 +36,7 @@ from support import (
 
 from worker.app import DELIVER_QUEUE
 from worker.config import Settings
-from worker.sandbox.ledger import SandboxSettings
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys

@@ -17,15 +17,16 @@ import redis
 from support import badge, configured, item, wait_for
 
 from worker.delivery import Delivered, Delivery
+from worker.domain.batch import Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Reply, Signal
-from worker.operate.runs import Reports
-from worker.sandbox.ledger import Fault, SandboxSettings
+from worker.operate.runs import JobReader
+from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Queue, Wait
+from worker.store.queue import Queue
 from worker.vendor.auth import TOKEN_HEADER, Authenticator, AuthFailed, Credentials
 from worker.vendor.client import OPEN_FENCE, VendorClient
 
@@ -466,7 +467,7 @@ def test_refused_credentials_pause_the_org_and_keep_the_jobs(
     ):
         delivery.deliver(wrong, go_on=lambda _: None)
         assert client.hget(keys.key("default", "gate"), "paused") == "auth"
-        assert Reports(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0]
+        assert JobReader(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0]
         assert queue.resume(wrong)
     done = delivery.deliver(oauth_org(sandbox), go_on=lambda _: None)
     assert isinstance(done, Delivered)

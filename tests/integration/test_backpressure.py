@@ -13,14 +13,15 @@ from support import configured, issue, item, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
+from worker.domain.batch import Batch, Item, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Isolate, Retry
-from worker.enqueue import Enqueued, Intake, Waiting, accept, sources, total
+from worker.enqueue import Enqueued, EnqueueOptions, Waiting, accept, sources, total
 from worker.errors import NoRoom
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Batch, Item, Queue, Sent
+from worker.store.queue import Queue
 
 MOST = 1000
 ORG = configured(max_queued=MOST, batch_size=100)
@@ -129,7 +130,7 @@ def test_each_org_has_a_bound_of_its_own(queue: Queue) -> None:
 
 def take(queue: Queue, count: int, *, wait: bool) -> Iterator[Enqueued]:
     """Hand in badges, all in one."""
-    return accept(queue, ORG, sources(map(issue, range(count)), "c"), Intake("r", "c", wait=wait))
+    return accept(queue, ORG, sources(map(issue, range(count)), "c"), EnqueueOptions("r", "c", wait=wait))
 
 
 def test_who_waits_goes_on_where_there_is_room(queue: Queue, client: redis.Redis) -> None:
@@ -196,11 +197,16 @@ def test_a_redis_that_fills_up_half_way(queue: Queue, client: redis.Redis) -> No
     """What was accepted before it was full is in the queue, whole; handing in all again adds the rest."""
     used = int(client.info("memory")["used_memory"])
     with memory(client, str(used + 2_000_000)), pytest.raises(NoRoom, match="maxmemory") as caught:
-        total("r", accept(queue, configured(), sources(map(issue, range(50_000)), "c"), Intake("r", "c")))
+        total(
+            "r",
+            accept(queue, configured(), sources(map(issue, range(50_000)), "c"), EnqueueOptions("r", "c")),
+        )
     accepted = caught.value.accepted
     assert 0 < accepted < 50_000
     assert accepted == len(queued(client)) == len(client.keys(keys.key("default", "job") + "*"))
-    done = total("r", accept(queue, configured(), sources(map(issue, range(50_000)), "c"), Intake("r", "d")))
+    done = total(
+        "r", accept(queue, configured(), sources(map(issue, range(50_000)), "c"), EnqueueOptions("r", "d"))
+    )
     assert done.accepted + done.duplicates == 50_000
     assert len(set(queued(client))) == len(queued(client)) == 50_000
 

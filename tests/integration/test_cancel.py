@@ -7,13 +7,14 @@ from itertools import count
 import redis
 from support import configured, item
 
+from worker.domain.batch import Batch, Sent, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, Retry
 from worker.operate.deadletters import cancel
-from worker.operate.runs import Reports
+from worker.operate.runs import JobReader
 from worker.store import keys
-from worker.store.queue import Batch, Queue, Sent, Wait, new_id
+from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=2)
 
@@ -27,7 +28,7 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     queue.settle(ORG, first, later, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
     sent = queue.claim(ORG, new_id())
     assert isinstance(sent, Batch)
-    reports = Reports(client=client, orgs={"default": ORG})
+    reports = JobReader(client=client, orgs={"default": ORG})
 
     seen: list[int] = []
     assert cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=seen.append) == 5
@@ -51,7 +52,7 @@ def test_what_was_cancelled_counts_as_queued_no_more(queue: Queue, client: redis
         for chunk in jobs:
             items = [item(next(numbers)) for _ in range(chunk)]
             queue.enqueue(ORG, run=run, items=items, call=new_id())
-    reports = Reports(client=client, orgs={"default": ORG})
+    reports = JobReader(client=client, orgs={"default": ORG})
     for run, left in (("first", 3000), ("last", 20)):
         cancel(queue, "default", reports.ids("default", run), action="", on_progress=lambda _: None)
         assert client.llen(keys.key("default", "queue")) == left
@@ -60,7 +61,7 @@ def test_what_was_cancelled_counts_as_queued_no_more(queue: Queue, client: redis
 def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -> None:
     """It goes back into the queue under its own id, and is sent once."""
     queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
-    reports = Reports(client=client, orgs={"default": ORG})
+    reports = JobReader(client=client, orgs={"default": ORG})
     cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=lambda _: None)
     queue.replay(ORG, run="", items=[[item(0).id], [item(1).id]], call="again")
     batch = queue.claim(ORG, new_id())

@@ -12,16 +12,17 @@ import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badge, configured, item, wait_for
 
+from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import badge_fields, content_hash
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, PutBack
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.clock import steady_s
-from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.store.wire import GUARD, HORIZON_US
+from worker.store.protocol import GUARD, HORIZON_US
+from worker.store.queue import Queue, new_id
 
 RUN = "spring"
 BUSY = 8  # threads that claim at once
@@ -73,7 +74,7 @@ def gate(client: redis.Redis) -> dict[str, str]:
 
 def progress(client: redis.Redis) -> RunProgress:
     """Read the run."""
-    return Reports(client=client, orgs={}).run(RUN)
+    return JobReader(client=client, orgs={}).run(RUN)
 
 
 def now_ms(client: redis.Redis) -> int:
@@ -560,7 +561,7 @@ def test_runs_that_share_a_batch_are_counted_each_for_itself(queue: Queue, clien
     queue.enqueue(org, run="one", items=[item(1)], call="1")
     queue.enqueue(org, run="two", items=[item(2), item(3)], call="2")
     batch = claimed(queue, org)
-    reports = Reports(client=client, orgs={})
+    reports = JobReader(client=client, orgs={})
     assert [reports.run(run).sending for run in ("one", "two")] == [1, 2]
     issue(queue, org, batch)
     assert [reports.run(run).issued for run in ("one", "two")] == [1, 2]

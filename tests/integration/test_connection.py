@@ -12,12 +12,13 @@ from redis.connection import SSLConnection
 from support import configured, item
 
 from worker.config import Settings
+from worker.domain.batch import Batch
 from worker.errors import ConfigError, NotDurable, StoreError
 from worker.server.connection import Connection, is_cluster
 from worker.store import keys
 from worker.store import scripts as store
 from worker.store.pool import Seats
-from worker.store.queue import Batch, Queue
+from worker.store.queue import Queue
 
 TLS = "ssl_ca_certs=/ca.pem&ssl_certfile=/own.pem&ssl_keyfile=/own.key"
 

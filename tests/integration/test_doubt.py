@@ -13,15 +13,16 @@ from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, con
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge
+from worker.domain.batch import Item
 from worker.domain.job import Job, badge_of
 from worker.domain.org import Org
-from worker.operate.runs import Reports
-from worker.sandbox.ledger import Exchange, Fault, SandboxSettings
+from worker.operate.runs import JobReader
+from worker.sandbox.issued import Exchange, Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Item, Queue, new_id
-from worker.store.wire import CHECK_AFTER_S
+from worker.store.protocol import CHECK_AFTER_S
+from worker.store.queue import Queue, new_id
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import OPEN_FENCE, VendorClient
 from worker.vendor.doubt import DoubtChecker
@@ -95,7 +96,7 @@ class Bench:
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job as ``badges job show`` does."""
-        return Reports(client=self.client, orgs={"default": self.org}).job(job_id)
+        return JobReader(client=self.client, orgs={"default": self.org}).job(job_id)
 
     def state(self, job_id: str) -> str:
         """Say where a job is, and of which kind if it is dead."""

@@ -10,12 +10,13 @@ import pytest
 import redis
 from support import badge, configured, item
 
+from worker.domain.batch import Item
 from worker.domain.job import badge_fields, content_hash
 from worker.errors import StoreError
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import CHUNK, Item, Queue
+from worker.store.queue import CHUNK, Queue
 
 ORG = configured()
 RUN = "spring"
@@ -28,7 +29,7 @@ def enqueue(queue: Queue, *items: Item, run: str = RUN, call: str = "call") -> s
 
 def progress(client: redis.Redis, run: str = RUN) -> RunProgress:
     """Read a run."""
-    return Reports(client=client, orgs={}).run(run)
+    return JobReader(client=client, orgs={}).run(run)
 
 
 def queued(client: redis.Redis) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 import redis
 from support import configured, item, wait_for
 
+from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -13,8 +14,8 @@ from worker.domain.settlement import Complete, DeadLetter, PutBack, Settlement
 from worker.errors import NoRoom
 from worker.store import audit, keys
 from worker.store.pool import Seats
-from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.store.wire import GUARD, HORIZON_US
+from worker.store.protocol import GUARD, HORIZON_US
+from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=8, max_in_flight=3)
 RUN = "spring"

@@ -19,12 +19,13 @@ from hypothesis.stateful import (
 )
 from support import OTHER_BADGE, configured, item
 
+from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.store import keys
-from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
-from worker.store.wire import ttl_ms
+from worker.store.protocol import ttl_ms
+from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
@@ -470,7 +471,7 @@ class _Held:
     @classmethod
     def read(cls, client: redis.Redis) -> _Held:
         """Read what there is of an org."""
-        found = [str(key) for key in client.scan_iter(match=f"{keys.slot('default')}*", count=10_000)]
+        found = [str(key) for key in client.scan_iter(match=f"{keys.key_prefix('default')}*", count=10_000)]
         pipe = client.pipeline(transaction=False)
         sections: list[tuple[str, list[str]]] = []
         for name, read in (("job", "hgetall"), ("batch", "lrange"), ("run", "hgetall"), ("jobs", "lrange")):

@@ -17,13 +17,14 @@ import pytest
 import redis
 from support import configured, item
 
+from worker.domain.batch import Batch, Sent, Wait
 from worker.domain.org import Limit, Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, PutBack
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.queue import Batch, Queue, Sent, Wait, new_id
-from worker.store.wire import GUARD
+from worker.store.protocol import GUARD
+from worker.store.queue import Queue, new_id
 
 GATE = keys.key("default", "gate")
 RUN = "spring"

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import OTHER_BADGE, configured, item, wait_for
 
+from worker.domain.batch import Batch, Item, Sent
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack
@@ -24,8 +25,8 @@ from worker.domain.settlement import Retry as RetryLater
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
-from worker.store.queue import Batch, Item, Queue, Sent
-from worker.store.wire import gate_config
+from worker.store.protocol import gate_config
+from worker.store.queue import Queue
 
 ORG = configured(batch_size=5)
 SETTLEMENTS = (
@@ -74,7 +75,7 @@ def scene(queue: Queue) -> Batch:
     ]
     queue.enqueue(ORG, run="r", items=letters, call="scene2")
     noted = ["noted", ["by", "me", "count", "0"], 9]  # and whoever acts counts here
-    queue.store.call("audit", [keys.slot("default")], noted)
+    queue.store.call("audit", [keys.key_prefix("default")], noted)
     Seats(queue=queue).offer("worker", 4)
     wait_for(lambda: queue.take_due(ahead_ms=0)[0])
     batch = queue.claim(ORG, "sent")
@@ -103,12 +104,12 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
         "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
     ),
     "audit": lambda q, _: q.store.call(
-        "audit", [keys.slot("default")], ["new", ["by", "me", "count", "0"], 1]
+        "audit", [keys.key_prefix("default")], ["new", ["by", "me", "count", "0"], 1]
     ),
     "conclude_check": lambda q, _: q.store.call(
-        "conclude_check", [keys.slot("default")], ["c", ["doubt", "none"], "cleared", "", 600_000]
+        "conclude_check", [keys.key_prefix("default")], ["c", ["doubt", "none"], "cleared", "", 600_000]
     ),
-    "gauge": lambda q, _: q.store.call("gauge", [keys.slot("default")], [gate_config(ORG)])["width"],
+    "gauge": lambda q, _: q.store.call("gauge", [keys.key_prefix("default")], [gate_config(ORG)])["width"],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call(

@@ -10,14 +10,15 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badge, configured, item
 
+from worker.domain.batch import Batch, Item, Wait
 from worker.domain.job import DeadKind, badge_fields
 from worker.errors import NotFound
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import audit, keys
-from worker.store.queue import Batch, Item, Queue, Wait, new_id
+from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=10)
 RUN = "spring"
@@ -51,7 +52,7 @@ def record(client: redis.Redis, job_id: str) -> dict[str, str]:
 
 def progress(client: redis.Redis, run: str = RUN) -> RunProgress:
     """Read a run."""
-    return Reports(client=client, orgs={}).run(run)
+    return JobReader(client=client, orgs={}).run(run)
 
 
 def dead(client: redis.Redis, kind: str = "rejected") -> list[str]:
@@ -221,9 +222,9 @@ def bury_many(queue: Queue, *, same_ms: bool = False) -> list[str]:
     return ids
 
 
-def reports(queue: Queue) -> Reports:
+def reports(queue: Queue) -> JobReader:
     """Return what reads."""
-    return Reports(client=queue.client, orgs=ORGS)
+    return JobReader(client=queue.client, orgs=ORGS)
 
 
 @pytest.mark.parametrize("same_ms", [False, True])

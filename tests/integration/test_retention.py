@@ -8,14 +8,15 @@ import pytest
 import redis
 from support import OTHER_BADGE, configured, item, wait_for
 
+from worker.domain.batch import Batch, Item, Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Settlement
 from worker.errors import NotFound
-from worker.operate.runs import Reports
+from worker.operate.runs import JobReader
 from worker.store import keys
-from worker.store.queue import Batch, Item, Queue, Sent, new_id
+from worker.store.queue import Queue, new_id
 
 TTL_S = 1.0
 ORG = configured(batch_size=10, result_ttl_days=TTL_S / 86_400)
@@ -40,9 +41,9 @@ def issued(number: int) -> list[Settlement]:
     return [Complete(Issued(f"E{n}")) for n in range(number)]
 
 
-def reports(client: redis.Redis) -> Reports:
+def reports(client: redis.Redis) -> JobReader:
     """Read back."""
-    return Reports(client=client, orgs={"default": ORG})
+    return JobReader(client=client, orgs={"default": ORG})
 
 
 def left(client: redis.Redis) -> set[str]:

@@ -8,13 +8,14 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, configured, item
 
+from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import DeadKind, Job, text_of
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.store import keys
-from worker.store.queue import Batch, Item, Queue, Sent, Settled, Wait, new_id
+from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=10, http_timeout_s=30)
 RUN = "spring"
@@ -70,7 +71,7 @@ def state(client: redis.Redis, batch: Batch) -> str:
 
 def progress(client: redis.Redis) -> RunProgress:
     """Read the run."""
-    return Reports(client=client, orgs={}).run(RUN)
+    return JobReader(client=client, orgs={}).run(RUN)
 
 
 def queued(client: redis.Redis) -> list[str]:
@@ -199,7 +200,7 @@ def test_the_history_holds_the_last_attempts_that_issued_nothing(queue: Queue, c
         batches.append(batch.id)
         settle(queue, batch, BACK)
         batch = claimed(queue)
-    history = Reports(client=client, orgs={}).job(job_id)["history"]
+    history = JobReader(client=client, orgs={}).job(job_id)["history"]
     assert sorted(attempt["batch"] for attempt in history) == sorted(batches[2:])
     assert {(attempt["status"], attempt["code"]) for attempt in history} == {("200", "503")}
     assert record(client, job_id)["H"] == "12"

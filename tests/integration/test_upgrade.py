@@ -7,15 +7,16 @@ import redis
 from support import BADGE, configured, item
 
 from worker.domain import job
+from worker.domain.batch import Batch, Item, Sent, Wait
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.errors import NewerStore
-from worker.operate.runs import Reports
+from worker.operate.runs import JobReader
 from worker.store import keys
 from worker.store import scripts as store
-from worker.store.queue import Batch, Item, Queue, Sent, Wait
+from worker.store.queue import Queue
 
 ORG = configured(batch_size=10)
 OK = Verdict((), Signal.OK, "", "")
@@ -68,7 +69,7 @@ def test_a_record_of_the_first_version_goes_all_the_way(queue: Queue, client: re
     client.hset(key(item(0).id), mapping=old)
     assert claim(queue) == [item(0).id]
     settle(queue, "b", [item(0).id])
-    (row,) = Reports(client=client, orgs={"default": ORG}).results(run="r")
+    (row,) = JobReader(client=client, orgs={"default": ORG}).results(run="r")
     assert (row["state"], row["earnedBadgeId"]) == ("issued", f"E{item(0).id}")
 
 
@@ -136,7 +137,7 @@ def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Re
     assert not queue.resolve(ORG, "doubt")
     assert queue.replay(ORG, run="again", items=[["doubt"]], call="c6")["skipped"] == 1
     client.zadd(keys.key("default", "checks"), {"doubt": 1})
-    slot = [keys.slot("default")]
+    slot = [keys.key_prefix("default")]
     assert not queue.store.call("take_check", slot, [600_000]).get("jobs")
     assert queue.store.call("conclude_check", slot, ["c4", ["doubt"], "cleared", "", 600_000]) == 0
     assert {each: client.hgetall(key(each)) for each in left} == left
@@ -147,7 +148,7 @@ def test_what_cannot_be_read_is_shown_as_such(queue: Queue, client: redis.Redis)
     """The results have a line for it that claims nothing."""
     queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
     make_newer(client, item(0).id, s="§", c="no number")
-    reports = Reports(client=client, orgs={"default": ORG})
+    reports = JobReader(client=client, orgs={"default": ORG})
     first, second = reports.results(run="r")
     assert (first["job_id"], first["run"], first["state"]) == (item(0).id, "r", "newer")
     assert first["customerId"] is None

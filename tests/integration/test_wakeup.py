@@ -16,12 +16,13 @@ from celery import Task
 from support import configured, item, wait_for
 
 from worker.config import Settings
+from worker.domain.batch import Batch
 from worker.process import wakeup
 from worker.process.wakeup import WakeUp
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
-from worker.store.queue import Batch, Queue
+from worker.store.queue import Queue
 
 FAR_MS = 4_000_000_000_000
 

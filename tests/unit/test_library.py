@@ -10,8 +10,9 @@ import pytest
 from support import configured, issue
 
 from worker import BadgeIssue, ConfigError, Enqueued, NoRoom, Noted
-from worker.enqueue import NOTED_KEPT, Intake, accept, as_many, check_run_name, sources, total
-from worker.store.queue import CHUNK, Item
+from worker.domain.batch import Item
+from worker.enqueue import NOTED_KEPT, EnqueueOptions, accept, as_many, check_run_name, sources, total
+from worker.store.queue import CHUNK
 
 ORG = configured()
 
@@ -36,7 +37,9 @@ class Recorder:
 
 def take_all(queue: Any, items: Any, **more: Any) -> Enqueued:
     """Hand items in to a recorder."""
-    return total("spring", accept(queue, ORG, sources(items, "call"), Intake("spring", "call", **more)))
+    return total(
+        "spring", accept(queue, ORG, sources(items, "call"), EnqueueOptions("spring", "call", **more))
+    )
 
 
 def test_a_generator_is_read_one_chunk_ahead_and_no_further() -> None:
@@ -84,7 +87,7 @@ def test_a_generator_that_fails_loses_nothing_that_was_sent() -> None:
         raise LookupError("the database went away")
 
     with pytest.raises(LookupError, match="database"):
-        seen.extend(accept(Recorder(), ORG, sources(generate(), "call"), Intake("spring", "call")))  # type: ignore[arg-type]
+        seen.extend(accept(Recorder(), ORG, sources(generate(), "call"), EnqueueOptions("spring", "call")))  # type: ignore[arg-type]
     assert [done.accepted for done in seen] == [CHUNK]
 
 
@@ -130,7 +133,7 @@ def test_a_run_has_a_name_that_can_be_typed_and_kept(name: Any) -> None:
     with pytest.raises(ConfigError, match="no name for a run"):
         check_run_name(name)
     with pytest.raises(ConfigError, match="no name for a run"):
-        Intake(name, "call")
+        EnqueueOptions(name, "call")
 
 
 def test_names_that_runs_may_have() -> None:

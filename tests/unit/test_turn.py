@@ -11,10 +11,10 @@ import pytest
 from support import configured
 
 from worker.delivery import Delivered
+from worker.domain.batch import Batch, Due, Sent, Settled, Wait
 from worker.domain.outcome import Signal, Verdict
 from worker.errors import DeliveryFailed
 from worker.process import tasks
-from worker.store.queue import Batch, Due, Sent, Settled, Wait
 
 ORG = configured()
 SEEN = "1700000002000"

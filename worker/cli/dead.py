@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import bars, screen
-from worker.cli.desk import AsJson, Desk, ItsOrg, Note, desk, filtered
+from worker.cli import tables
+from worker.cli.progress import progress_bar, show_following
+from worker.cli.session import AsJson, ItsOrg, Note, Session, filtered, session
 from worker.domain.badge import BadgeIssue
 from worker.domain.job import DeadKind
 from worker.errors import BadgesError
@@ -31,34 +32,34 @@ ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="As the replay s
 @filtered
 def dead_list(which: Filter, as_json: AsJson = False) -> None:
     """List dead letters, each with its reason; with --json one a line, all of them."""
-    with desk() as here:
+    with session() as here:
         rows = deadlist.rows(here.reports, which)
         if as_json:
             for row in rows:
-                screen.say_json(row)
+                tables.say_json(row)
             return
         shown = [row for row, _ in zip(rows, range(LISTED + 1), strict=False)]
-    screen.show_dead(shown[:LISTED])
+    tables.show_dead(shown[:LISTED])
     if len(shown) > LISTED:
-        screen.out.print(f"… only the first {LISTED}; all of them: --json, or: badges dead groups")
+        tables.out.print(f"… only the first {LISTED}; all of them: --json, or: badges dead groups")
 
 
 @dead_cli.command("groups")
 @filtered
 def dead_groups(which: Filter, as_json: AsJson = False) -> None:
     """Count dead letters by kind, code and badge, largest group first."""
-    with desk() as here:
+    with session() as here:
         groups = deadlist.groups(here.reports, which)
     if as_json:
-        screen.say_json(groups)
+        tables.say_json(groups)
         return
-    screen.show_groups(groups)
+    tables.show_groups(groups)
     run = f" {option('run', which.run)}" if which.run else ""
     for what, command in {
         "a group mended": f"badges dead replay{run} --badge BADGE --set badgeMetaId=… --dry-run",
         "row by row": f"badges results{run} --state dead --format csv -o report.csv",
     }.items():
-        screen.out.print(f"  {what}: {screen.safe(command)}")
+        tables.out.print(f"  {what}: {tables.safe(command)}")
 
 
 @dead_cli.command("replay")
@@ -85,14 +86,14 @@ def dead_replay(
     if which.kind is DeadKind.INVALID:
         raise typer.BadParameter("an invalid row can't be replayed: mend it in a report, and import that")
     changes = _changes(change or [])
-    with desk() as here:
+    with session() as here:
         if dry_run:
             _say_dry_run(here, which, changes, limit, as_json=as_json)
             return
         if which.kind is DeadKind.IN_DOUBT:
             _warn_of_doubt(here, which, ask=sys.stdin.isatty() and not (yes or as_json))
         replay = audit.action_id("replay")
-        with _breaking_off(replay), bars.progress_bar("replaying", None, unit="looked at") as move:
+        with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
                 here.queue,
                 here.reports,
@@ -106,7 +107,7 @@ def dead_replay(
                 on_progress=move,
             )
         if as_json:
-            screen.say_json(done.as_json() | {"dry_run": False})
+            tables.say_json(done.as_json() | {"dry_run": False})
         else:
             _say_replayed(done, which)
         if follow_it and done.replayed:
@@ -117,7 +118,7 @@ def dead_replay(
 @dead_cli.command("follow")
 def dead_follow(replay: ReplayId, as_json: AsJson = False) -> None:
     """Watch a replay until every job of it has ended again; Ctrl-C stops watching, not the jobs."""
-    with desk() as here:
+    with session() as here:
         _follow(here, replay, as_json=as_json)
 
 
@@ -125,15 +126,15 @@ def dead_follow(replay: ReplayId, as_json: AsJson = False) -> None:
 def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> None:
     """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
     action, cancelled = audit.action_id("cancel"), 0
-    with desk() as here:
+    with session() as here:
         for org, ids in deadletters.replayed_ids(here.reports, replay).items():
             audit.begin(here.queue, org, action, by=audit.os_user(), note=note, which={"replay": replay})
-            with bars.progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
+            with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
                 cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
     if as_json:
-        screen.say_json({"replay": replay, "cancelled": cancelled})
+        tables.say_json({"replay": replay, "cancelled": cancelled})
     else:
-        screen.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is")
+        tables.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is")
 
 
 @dead_cli.command("resolve")
@@ -151,7 +152,7 @@ def dead_resolve(
     """Say what became of a job in doubt, once you have looked it up at the vendor."""
     if issued is None:
         raise typer.BadParameter("say --issued or --not-issued")
-    with desk() as here:
+    with session() as here:
         job = here.reports.job(job_id, org)
         done = deadletters.resolve(
             here.queue,
@@ -164,7 +165,7 @@ def dead_resolve(
         )
     if not done:
         raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
-    screen.out.print(f"{screen.safe(job_id)} is {'issued' if issued else 'queued again'}")
+    tables.out.print(f"{tables.safe(job_id)} is {'issued' if issued else 'queued again'}")
 
 
 @dead_cli.command("discard")
@@ -177,7 +178,7 @@ def dead_discard(
     """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
     if which == Filter(which.org):
         raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
-    with desk() as here, bars.progress_bar("discarding", None, unit="looked at") as move:
+    with session() as here, progress_bar("discarding", None, unit="looked at") as move:
         count = deadletters.discard_all(
             here.queue,
             here.reports,
@@ -188,9 +189,9 @@ def dead_discard(
             on_progress=move,
         )
     if as_json:
-        screen.say_json({"discarded": count})
+        tables.say_json({"discarded": count})
     else:
-        screen.out.print(f"{count:,} discarded")
+        tables.out.print(f"{count:,} discarded")
 
 
 def _changes(given: list[str]) -> dict[str, str]:
@@ -204,11 +205,11 @@ def _changes(given: list[str]) -> dict[str, str]:
     return changes
 
 
-def _warn_of_doubt(here: Desk, which: Filter, *, ask: bool) -> None:
+def _warn_of_doubt(here: Session, which: Filter, *, ask: bool) -> None:
     count = sum(group.count for group in deadlist.groups(here.reports, which))
     if not count:
         return
-    screen.err.print(
+    tables.err.print(
         f"[yellow]{count:,} in doubt:[/] the vendor may have issued these badges; "
         "replaying them may issue them a second time."
     )
@@ -222,7 +223,7 @@ def _breaking_off(replay: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        screen.err.print(
+        tables.err.print(
             f"What was replayed stays queued. Watch it: badges dead follow {replay}; "
             f"take it back: badges dead cancel {replay}"
         )
@@ -230,20 +231,20 @@ def _breaking_off(replay: str) -> Iterator[None]:
 
 
 def _say_dry_run(
-    here: Desk, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
+    here: Session, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
 ) -> None:
     orgs = here.settings.orgs()
-    with bars.progress_bar("looking", None, unit="looked at") as move:
+    with progress_bar("looking", None, unit="looked at") as move:
         done = deadletters.replay_all(
             here.queue, here.reports, orgs, which, by="", changes=changes, limit=limit, dry_run=True,
             on_progress=move,
         )  # fmt: skip
     if as_json:
-        screen.say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
+        tables.say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
         return
-    screen.show_groups(deadlist.groups(here.reports, which, replayable=True))
+    tables.show_groups(deadlist.groups(here.reports, which, replayable=True))
     at_most = f", at most {limit:,} as said" if limit else ""
-    screen.out.print(
+    tables.out.print(
         f"{done.replayed:,} would be replayed{at_most}, {done.duplicates:,} refused as duplicates"
     )
     _say_what_is_left(done, which)
@@ -251,15 +252,15 @@ def _say_dry_run(
 
 
 def _say_replayed(done: Replayed, which: Filter) -> None:
-    screen.out.print(f"{done.replayed:,} replayed, {done.duplicates:,} refused as duplicates")
+    tables.out.print(f"{done.replayed:,} replayed, {done.duplicates:,} refused as duplicates")
     _say_what_is_left(done, which)
     if not done.replayed:
         return
     if done.run:
-        screen.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
+        tables.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
     else:
-        screen.out.print(f"  watch them: badges dead follow {done.replay}")
-    screen.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
+        tables.out.print(f"  watch them: badges dead follow {done.replay}")
+    tables.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
 
 
 def _say_what_is_left(done: Replayed, which: Filter) -> None:
@@ -271,9 +272,9 @@ def _say_what_is_left(done: Replayed, which: Filter) -> None:
         "in_doubt": "in doubt: look them up at the vendor, or say --kind in_doubt",
     }
     for kind, count in done.left_out.items():
-        screen.out.print(f"  left out: {count:,} {screen.safe(cures[kind])}")
+        tables.out.print(f"  left out: {count:,} {tables.safe(cures[kind])}")
     if not (done.replayed or done.duplicates or done.skipped or done.unconfigured):
-        screen.out.print("  nothing fits that can be replayed")
+        tables.out.print("  nothing fits that can be replayed")
 
 
 def _refuse_what_stays(done: Replayed) -> None:
@@ -295,7 +296,7 @@ def _refuse_what_stays(done: Replayed) -> None:
         raise BadgesError("; ".join(stays))
 
 
-def _follow(here: Desk, replay: str, *, as_json: bool) -> None:
+def _follow(here: Session, replay: str, *, as_json: bool) -> None:
     snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
     with _breaking_off(replay):
-        bars.follow(snapshots, screen.show_replay, as_json=as_json)
+        show_following(snapshots, tables.show_replay, as_json=as_json)

@@ -14,18 +14,19 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
-from worker.cli import bars, screen
+from worker.cli import tables
+from worker.cli.progress import follow_jobs, progress_bar
 from worker.config import PREFIX, Settings
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG
-from worker.enqueue import Enqueued, Intake, new_run
+from worker.enqueue import Enqueued, EnqueueOptions, new_run
 from worker.errors import BadgesError
 from worker.files.reader import read_rows
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
-from worker.operate.runs import Reports, RunProgress, follow
-from worker.sandbox.ledger import SandboxSettings
+from worker.operate.runs import JobReader, RunProgress, follow
+from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import audit, keys
@@ -46,7 +47,7 @@ def run(items: int) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="badges-demo-"))
         vendor = stack.enter_context(_sandbox())
         settings = _settings(folder, vendor.url)
-        screen.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
+        tables.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
         connection = stack.enter_context(Connection.open(settings))
         worker = stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
         client = stack.enter_context(connection.client())
@@ -54,10 +55,10 @@ def run(items: int) -> None:
             _story(settings, Queue(client), worker, Path(folder), items)
         requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
-    screen.out.print(
+    tables.out.print(
         f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, "
         f"and issued {len(twice):,} badges twice. All of it took "
-        f"{screen.duration(time.monotonic() - started)}; nothing of it is left on this machine."
+        f"{tables.duration(time.monotonic() - started)}; nothing of it is left on this machine."
     )
 
 
@@ -65,34 +66,36 @@ def _story(
     settings: Settings, queue: Queue, worker: subprocess.Popen[bytes], folder: Path, items: int
 ) -> None:
     org = settings.org(DEFAULT_ORG)
-    reports = Reports(client=queue.client, orgs={DEFAULT_ORG: org})
+    reports = JobReader(client=queue.client, orgs={DEFAULT_ORG: org})
     file = folder / "members.csv"
     _write_rows(file, items)
-    screen.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
+    tables.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
     run_name = new_run("members")
-    with file.open("rb") as stream, bars.progress_bar("importing", items, unit="rows") as move:
+    with file.open("rb") as stream, progress_bar("importing", items, unit="rows") as move:
         done = 0
-        for chunk in import_rows(queue, org, read_rows(stream, name=file.name), Intake(run_name, new_id())):
+        for chunk in import_rows(
+            queue, org, read_rows(stream, name=file.name), EnqueueOptions(run_name, new_id())
+        ):
             done += chunk.accepted + chunk.duplicates + chunk.invalid
             move(done)
             _show_first_invalid(chunk, done)
-    progress = bars.follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
+    progress = follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
     _summary(queue, progress)
-    screen.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
-    screen.show_groups(deadlist.groups(reports, Filter()))
+    tables.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
+    tables.show_groups(deadlist.groups(reports, Filter()))
     _mend(queue, reports, settings)
 
 
-def _mend(queue: Queue, reports: Reports, settings: Settings) -> None:
-    screen.out.print(
+def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
+    tables.out.print(
         f"\n[bold]Mending[/] the mistyped badge: badges dead replay --badge {MISTYPED_BADGE} "
         f"--set badgeMetaId={GOOD_BADGES[0]}"
     )
     which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
     changes = {"badgeMetaId": GOOD_BADGES[0]}
     done = deadletters.replay_all(queue, reports, settings.orgs(), which, changes=changes, by=audit.os_user())
-    if done.run and (last := bars.follow_jobs(follow(reports, done.run, every_s=0.1))):
-        screen.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
+    if done.run and (last := follow_jobs(follow(reports, done.run, every_s=0.1))):
+        tables.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
 
 
 def _while_running(
@@ -110,18 +113,18 @@ def _while_running(
 def _summary(queue: Queue, progress: RunProgress | None) -> None:
     if progress is None:
         return
-    screen.out.print()
-    screen.show_run(progress)
+    tables.out.print()
+    tables.show_run(progress)
     stats = queue.client.hgetall(keys.key(DEFAULT_ORG, "stats"))
     requests, sent = int(stats.get("requests", 0)), int(stats.get("items", 0))
     fill = sent / requests if requests else 0
-    screen.out.print(f"  {requests:>11,} requests made, {fill:.0f} jobs in each on average")
+    tables.out.print(f"  {requests:>11,} requests made, {fill:.0f} jobs in each on average")
 
 
 def _show_first_invalid(chunk: Enqueued, done: int) -> None:
     invalid = next((note for note in chunk.noted if note.kind == "invalid"), None)
     if invalid and done <= 1000:
-        screen.err.print(f"  such as row {invalid.row}, {invalid.field}: {screen.safe(invalid.reason)}")
+        tables.err.print(f"  such as row {invalid.row}, {invalid.field}: {tables.safe(invalid.reason)}")
 
 
 def _write_rows(file: Path, items: int) -> None:

@@ -13,12 +13,13 @@ from typing import Annotated, BinaryIO
 import typer
 from rich.console import Console
 
-from worker.cli import bars, screen
-from worker.cli.desk import AsJson, OneOrg, desk, load_settings
+from worker.cli import tables
 from worker.cli.jobs import follow_run
+from worker.cli.progress import progress_bar
+from worker.cli.session import AsJson, OneOrg, load_settings, session
 from worker.domain.item import Source
 from worker.domain.org import DEFAULT_ORG, Org
-from worker.enqueue import Enqueued, Intake, Noted, Waiting, total
+from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
 from worker.errors import BadgesError, FileError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
@@ -76,11 +77,13 @@ def import_(
     if dry_run:
         _check(load_settings().org(org), file, names, as_json=as_json)
         return
-    with desk() as here:
+    with session() as here:
         target, name, notes = here.settings.org(org), run or run_name(file), _Notes()
-        intake = Intake(name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait)
+        options = EnqueueOptions(
+            name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
+        )
         with _reading(file, names, "importing") as (rows, move):
-            done = _take_in(name, import_rows(here.queue, target, rows, intake), move, notes)
+            done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         _say_import(done, notes, as_json=as_json)
         if follow_it and _rows(done):
             follow_run(here, name, org, as_json=False)
@@ -92,7 +95,7 @@ def _reading(file: str, names: Names, what: str) -> Iterator[tuple[Iterator[Sour
     with _open(file) as stream:
         size = os.fstat(stream.fileno()).st_size or None
         rows = read_rows(stream, name=file, names=names)  # first, so that a refused file leaves no bar behind
-        with bars.progress_bar(what, size, unit=None) as bar:
+        with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
                 bar(stream.tell() if size else 0, what=f"{doing}, {count:,} rows")
@@ -121,16 +124,16 @@ def _check(org: Org, file: str, names: Names, *, as_json: bool) -> None:
             move(checked.valid + checked.invalid)
     groups = sorted(checked.groups.values(), key=lambda group: (group.kind, -group.count))
     if as_json:
-        screen.say_json({"valid": checked.valid, "invalid": checked.invalid, "groups": groups})
+        tables.say_json({"valid": checked.valid, "invalid": checked.invalid, "groups": groups})
         return
     for group in groups:
         what = f"{group.field}: {group.reason}" if group.field else group.reason
         warning = " (a warning; STRICT_DATES refuses it)" if group.kind == "warning" else ""
-        screen.out.print(f"{group.count:>11,} {screen.safe(what)}, such as row {group.row}{warning}")
+        tables.out.print(f"{group.count:>11,} {tables.safe(what)}, such as row {group.row}{warning}")
     good = "1 row is good" if checked.valid == 1 else f"{checked.valid:,} rows are good"
     others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"
-    screen.out.print(f"{good}, {others}; nothing was enqueued.")
-    screen.out.print("A dry run doesn't look at what was imported before.")
+    tables.out.print(f"{good}, {others}; nothing was enqueued.")
+    tables.out.print("A dry run doesn't look at what was imported before.")
 
 
 # -- what became of the rows
@@ -155,17 +158,17 @@ def _take_in(run: str, chunks: Iterator[Enqueued], move: Callable[..., None], no
         for chunk in chunks:
             waits = isinstance(chunk, Waiting)
             if isinstance(chunk, Waiting) and not warned:
-                screen.err.print(f"[yellow]waiting for room:[/] {screen.safe(chunk.why)}")
+                tables.err.print(f"[yellow]waiting for room:[/] {tables.safe(chunk.why)}")
                 warned = True
             notes.add(chunk.noted)
             done = total(run, (done, replace(chunk, noted=())))
             move(_rows(done), "waiting for room" if waits else "importing")
     except (BadgesError, KeyboardInterrupt) as error:
         if _rows(done) or isinstance(error, KeyboardInterrupt):  # what is on its way may come to be accepted
-            screen.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
-            stop = screen.safe(argument(run))
-            screen.err.print(
-                f"to go on: the same command with {screen.safe(option('run', run))}; "
+            tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
+            stop = tables.safe(argument(run))
+            tables.err.print(
+                f"to go on: the same command with {tables.safe(option('run', run))}; "
                 f"to stop what waits: badges run cancel {stop}"
             )
         raise
@@ -185,24 +188,24 @@ def _counted(done: Enqueued) -> str:
 
 
 def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
-    _show_noted(notes, done.run, screen.err if as_json else screen.out)
+    _show_noted(notes, done.run, tables.err if as_json else tables.out)
     if as_json:
         counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
-        screen.say_json({"run": done.run} | counts)
+        tables.say_json({"run": done.run} | counts)
         return
-    screen.out.print(f"run [bold]{screen.safe(done.run)}[/]: {_counted(done)}: {_rows(done):,} rows read")
+    tables.out.print(f"run [bold]{tables.safe(done.run)}[/]: {_counted(done)}: {_rows(done):,} rows read")
     if done.accepted > done.repeated:
-        screen.out.print(f"  watch it: badges run follow {screen.safe(argument(done.run))}")
+        tables.out.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
     elif not _rows(done):
-        screen.out.print("  nothing new: the file has no rows")
+        tables.out.print("  nothing new: the file has no rows")
     else:
-        screen.out.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
+        tables.out.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
 
 
 def _show_noted(notes: _Notes, run: str, console: Console) -> None:
     for note in notes.first:
         where = f"row {note.row}" + (f", {note.field}" if note.field else "")
-        console.print(f"  [yellow]{note.kind}[/] {screen.safe(f'{where}: {note.reason}')}")
+        console.print(f"  [yellow]{note.kind}[/] {tables.safe(f'{where}: {note.reason}')}")
     if notes.count > len(notes.first):
         report = f"badges results {option('run', run)} --state dead --format csv -o report.csv"
-        console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {screen.safe(report)}")
+        console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {tables.safe(report)}")

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, TextIO, cast
 
 import typer
 
-from worker.cli import bars, screen
-from worker.cli.desk import AnyOrg, AsJson, Desk, ItsOrg, Note, desk
+from worker.cli import tables
+from worker.cli.progress import progress_bar, show_following
+from worker.cli.session import AnyOrg, AsJson, ItsOrg, Note, Session, session
 from worker.domain.job import DeadKind, State
 from worker.errors import FileError
 from worker.operate import deadletters, deadlist
@@ -35,74 +36,74 @@ RunName = Annotated[
 @run_cli.command("list")
 def run_list(org: AnyOrg = None, as_json: AsJson = False) -> None:
     """List runs with their counts, the newest last; with --json all of them."""
-    with desk() as here:
+    with session() as here:
         runs = here.reports.runs(org, newest=None if as_json else LISTED)
         earlier = here.reports.count_runs(org) - len(runs)
     if as_json:
-        screen.say_json(runs)
+        tables.say_json(runs)
         return
     if len(runs) == LISTED and earlier > 0:
-        screen.out.print(f"{earlier:,} earlier ones: --json")
+        tables.out.print(f"{earlier:,} earlier ones: --json")
     columns = ("run", "org", "total", "waiting", "issued", "dead", "started, UTC", "finished")
-    screen.table("", columns, [_run_line(run) for run in runs])
+    tables.table("", columns, [_run_line(run) for run in runs])
 
 
 def _run_line(run: RunProgress) -> list[object]:
-    times = map(screen.to_the_second, (run.started_at, run.finished_at))
+    times = map(tables.to_the_second, (run.started_at, run.finished_at))
     return [run.run, run.org, run.total, run.open, run.issued, run.dead, *times]
 
 
 @run_cli.command("show")
 def run_show(run: RunName, org: ItsOrg = None, as_json: AsJson = False) -> None:
     """Show one run: how many jobs are in which state, and how long it will take."""
-    with desk() as here:
+    with session() as here:
         progress = here.reports.run(run, org)
     if as_json:
-        screen.say_json(progress)
+        tables.say_json(progress)
     else:
         _show_run(progress)
 
 
 def _show_run(run: RunProgress) -> None:
-    screen.show_run(run)
+    tables.show_run(run)
     if run.dead > run.handled:
-        name = screen.safe(option("run", run.run))
-        screen.out.print(f"  why: badges dead groups {name}")
-        screen.out.print(f"  to mend: badges results {name} --state dead --format csv -o report.csv")
+        name = tables.safe(option("run", run.run))
+        tables.out.print(f"  why: badges dead groups {name}")
+        tables.out.print(f"  to mend: badges results {name} --state dead --format csv -o report.csv")
 
 
 @run_cli.command("cancel")
 def run_cancel(run: RunName, org: ItsOrg = None, note: Note = "", as_json: AsJson = False) -> None:
     """Cancel what still waits of a run; what is being sent is settled, and a replay takes it back."""
-    with desk() as here:
+    with session() as here:
         progress = here.reports.run(run, org)
         action, ids = audit.action_id("cancel"), here.reports.ids(progress.org, run)
         audit.begin(here.queue, progress.org, action, by=audit.os_user(), note=note, which={"run": run})
-        with bars.progress_bar("cancelling", progress.total, unit="jobs") as move:
+        with progress_bar("cancelling", progress.total, unit="jobs") as move:
             cancelled = deadletters.cancel(here.queue, progress.org, ids, action=action, on_progress=move)
     if as_json:
-        screen.say_json({"run": run, "cancelled": cancelled})
+        tables.say_json({"run": run, "cancelled": cancelled})
     elif cancelled:
-        back = screen.safe(f"badges dead replay --kind cancelled {option('run', run)}")
-        screen.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
+        back = tables.safe(f"badges dead replay --kind cancelled {option('run', run)}")
+        tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:
-        screen.out.print("nothing of it waits any more")
+        tables.out.print("nothing of it waits any more")
 
 
 @run_cli.command("follow")
 def run_follow(run: RunName, org: ItsOrg = None, as_json: AsJson = False) -> None:
     """Watch a run until every job of it has ended; Ctrl-C stops watching, not the run."""
-    with desk() as here:
+    with session() as here:
         follow_run(here, run, org, as_json=as_json)
 
 
-def follow_run(here: Desk, run: str, org: str | None, *, as_json: bool) -> None:
+def follow_run(here: Session, run: str, org: str | None, *, as_json: bool) -> None:
     """Follow a run to its end; Ctrl-C ends the program (exit 130, so that what needs its end isn't begun)."""
     snapshots = follow(here.reports, run, org=org, every_s=0.3)
     try:
-        bars.follow(snapshots, _show_run, as_json=as_json)
+        show_following(snapshots, _show_run, as_json=as_json)
     except KeyboardInterrupt:
-        screen.err.print(f"the run goes on; see: badges run show {screen.safe(argument(run))}")
+        tables.err.print(f"the run goes on; see: badges run show {tables.safe(argument(run))}")
         raise
 
 
@@ -113,12 +114,12 @@ def job_show(
     as_json: AsJson = False,
 ) -> None:
     """Show the whole record of a job, with the history of its attempts."""
-    with desk() as here:
+    with session() as here:
         job = here.reports.job(job_id, org)
     if as_json:
-        screen.say_json(job)
+        tables.say_json(job)
     else:
-        screen.show_job(job)
+        tables.show_job(job)
 
 
 @jobs_cli.command()
@@ -148,7 +149,7 @@ def results(
     """
     if kind and state not in (None, "dead"):
         raise typer.BadParameter(f"a job that is {state} is no dead letter", param_hint="--kind")
-    with desk() as here:
+    with session() as here:
         found = here.reports.run(run, org) if run else None
         org = found.org if found else org
         if kind or state == "dead":
@@ -162,9 +163,9 @@ def results(
             sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # whatever the locale says
             _write(rows, form=form, to=sys.stdout, move=lambda _: None)
             return
-        with _report_file(output, form) as to, bars.progress_bar("writing", whole, unit="rows") as move:
+        with _report_file(output, form) as to, progress_bar("writing", whole, unit="rows") as move:
             count = _write(rows, form=form, to=to, move=move)
-    screen.err.print(f"{count:,} rows written to {screen.safe(output)}")
+    tables.err.print(f"{count:,} rows written to {tables.safe(output)}")
 
 
 def _write(

@@ -21,12 +21,12 @@ import typer
 import typer.core
 
 from worker import logs
-from worker.cli import screen
+from worker.cli import tables
 from worker.cli.dead import dead_cli
-from worker.cli.desk import AnyOrg, AsJson, Note, OneOrg, desk
 from worker.cli.imports import import_cli
 from worker.cli.jobs import job_cli, jobs_cli, run_cli
 from worker.cli.serve import serve_cli
+from worker.cli.session import AnyOrg, AsJson, Note, OneOrg, session
 from worker.config import Settings, unknown_settings
 from worker.domain.org import DEFAULT_ORG
 from worker.errors import BadgesError, ConfigError
@@ -70,7 +70,7 @@ Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or 
 
 def _say_version(asked: bool) -> None:  # noqa: FBT001 - Typer's way
     if asked:
-        screen.out.print(version("badge-import-worker"))
+        tables.out.print(version("badge-import-worker"))
         raise typer.Exit
 
 
@@ -101,7 +101,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
-    screen.err.print(f"[red]badges:[/] {screen.safe(message)}")
+    tables.err.print(f"[red]badges:[/] {tables.safe(message)}")
     return code
 
 
@@ -135,15 +135,15 @@ def up(
         return
     from worker.process.flower import beside  # noqa: PLC0415
 
-    with beside(on_start=screen.out.print):
+    with beside(on_start=tables.out.print):
         _work(concurrency, pool)
 
 
 def _say_ready(settings: Settings) -> None:
     to = "; ".join(f"{org.api_base_url}, {org.rate_limit}" for org in settings.orgs().values())
     data = "" if settings.redis_url else f"; data in {settings.data_dir.resolve()}"
-    screen.err.print(
-        f"[green]ready:[/] {screen.safe(f'sends to {to}{data}')}; import with: badges import FILE"
+    tables.err.print(
+        f"[green]ready:[/] {tables.safe(f'sends to {to}{data}')}; import with: badges import FILE"
     )
 
 
@@ -200,21 +200,21 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second, until Ctrl-C.")] = False,
 ) -> None:
     """Show, per org, what waits, what is in flight, what died, and whether the gate is open."""
-    with desk() as here:
+    with session() as here:
         survey, orgs = Survey(here.queue.client), here.settings.orgs()
         chosen = {name: orgs.get(name) for name in here.reports.org_names(org)}
         snapshots = ([state.as_json() for state in survey.states(chosen)] for _ in _seconds(endless=watch))
         if as_json:
             with suppress(KeyboardInterrupt):
                 for snapshot in snapshots:
-                    screen.say_json(snapshot)
+                    tables.say_json(snapshot)
         elif watch:
-            screen.watch_status(snapshots)
+            tables.watch_status(snapshots)
         else:
-            screen.out.print(screen.status_table(next(snapshots)))
+            tables.out.print(tables.status_table(next(snapshots)))
             if is_full(here.queue.client):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
-                screen.out.print(f"[bold red]{words}[/]")
+                tables.out.print(f"[bold red]{words}[/]")
 
 
 def _seconds(*, endless: bool) -> Iterator[None]:
@@ -234,12 +234,12 @@ def doctor(org: AnyOrg = None, as_json: AsJson = False) -> None:
     from worker.operate.doctor import examine  # noqa: PLC0415 - brokers are loaded only where they are needed
 
     settings = Settings.load()
-    with screen.err.status("looking at everything"):
+    with tables.err.status("looking at everything"):
         findings = list(examine(settings, os.environ, org))
     if as_json:
-        screen.say_json([found.as_json() for found in findings])
+        tables.say_json([found.as_json() for found in findings])
     else:
-        screen.show_findings(findings)
+        tables.show_findings(findings)
     if any(found.result == "fail" for found in findings):
         raise typer.Exit(1)
 
@@ -252,18 +252,18 @@ def pause(
     ] = "",
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
-    with desk() as here:
+    with session() as here:
         paused = audit.pause(here.queue, here.settings.org(org), by=audit.os_user(), reason=reason)
-    screen.out.print(f"{org} is paused" if paused else f"{org} was paused already")
+    tables.out.print(f"{org} is paused" if paused else f"{org} was paused already")
 
 
 @cli.command()
 def resume(org: OneOrg = DEFAULT_ORG, note: Note = "") -> None:
     """Let batches of an org start again, with credentials read anew."""
-    with desk() as here:
+    with session() as here:
         was = audit.resume(here.queue, here.settings.org(org), by=audit.os_user(), note=note)
     one = "; one job is tried now" if was else ""
-    screen.out.print(f"{org} goes on" if was == "paused" else f"{org} was not paused{one}")
+    tables.out.print(f"{org} goes on" if was == "paused" else f"{org} was not paused{one}")
 
 
 @cli.command("audit")
@@ -273,7 +273,7 @@ def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
     The newest 10,000 actions of each org are kept. Each is written down before it begins; its count is what
     it has done so far. With --json one a line, all of them.
     """
-    with desk() as here:
+    with session() as here:
         names = here.reports.org_names(org)
         entries = sorted(
             (entry for name in names for entry in audit.entries(here.queue.client, name)),
@@ -282,9 +282,9 @@ def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
         )
     if as_json:
         for entry in entries:
-            screen.say_json(entry)
+            tables.say_json(entry)
     else:
-        screen.show_audit(entries)
+        tables.show_audit(entries)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from worker import logs
-from worker.cli import screen
-from worker.cli.desk import Host, Port, desk
+from worker.cli import tables
+from worker.cli.session import Host, Port, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
 from worker.errors import ConfigError
 
@@ -27,14 +27,14 @@ def metrics(
     """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
-    with desk() as here:
+    with session() as here:
         logs.configure(here.settings)
         serve(
             here.queue.client,
             here.settings,
             host=host,
             port=port,
-            on_ready=lambda url: screen.out.print(f"metrics on {url}"),
+            on_ready=lambda url: tables.out.print(f"metrics on {url}"),
         )
 
 
@@ -59,7 +59,7 @@ def intake(
         ) from None
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
-    with desk() as here:
+    with session() as here:
         logs.configure(here.settings)
         serve(
             here.queue.client,
@@ -68,7 +68,7 @@ def intake(
             rate=rate,
             host=host,
             port=port,
-            on_ready=lambda url: screen.out.print(f"intake on {url}"),
+            on_ready=lambda url: tables.out.print(f"intake on {url}"),
         )
 
 
@@ -88,7 +88,7 @@ def sandbox(
     Make it fail by POST /_sandbox/faults, such as {"fault": "status", "status": 503, "times": 2}; DELETE
     ends that. GET /_sandbox/ledger has what arrived, what was answered and what was issued.
     """
-    from worker.sandbox.ledger import SandboxSettings  # noqa: PLC0415
+    from worker.sandbox.issued import SandboxSettings  # noqa: PLC0415
     from worker.sandbox.server import SandboxServer  # noqa: PLC0415 - a web server is loaded only where it is needed
 
     settings = SandboxSettings(
@@ -100,15 +100,15 @@ def sandbox(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with SandboxServer(settings=settings, port=port) as server:
         own = f"{server.url}/_sandbox"
-        screen.out.print(f"vendor's sandbox on {server.url}\n  BADGES_API_BASE_URL={server.url}")
-        screen.out.print(f"  what it saw: curl {own}/ledger")
-        screen.out.print(
+        tables.out.print(f"vendor's sandbox on {server.url}\n  BADGES_API_BASE_URL={server.url}")
+        tables.out.print(f"  what it saw: curl {own}/ledger")
+        tables.out.print(
             f"""  a fault: curl {own}/faults -d '{{"fault": "status", "status": 503, "times": 2}}'"""
         )
         with suppress(KeyboardInterrupt):
             signal.pause()
         seen = server.vendor.ledger()
     twice = len(seen.issued_more_than_once)
-    screen.out.print(
+    tables.out.print(
         f"{len(seen.exchanges):,} requests, {len(seen.issues):,} badges issued, {twice:,} of them twice"
     )

@@ -21,10 +21,10 @@ from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
-from worker.operate.runs import PAGE, Reports
+from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
+from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.wire import ttl_ms
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -79,7 +79,7 @@ class Following:
 
 def replay_all(  # noqa: PLR0913 - what, how, who and why
     queue: Queue,
-    reports: Reports,
+    reports: JobReader,
     orgs: Mapping[str, Org],
     which: Filter,
     *,
@@ -130,7 +130,7 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
 
 def discard_all(  # noqa: PLR0913 - what, who and why
     queue: Queue,
-    reports: Reports,
+    reports: JobReader,
     orgs: Mapping[str, Org],
     which: Filter,
     *,
@@ -161,7 +161,7 @@ def discard_all(  # noqa: PLR0913 - what, who and why
 
 
 def resolve(  # noqa: PLR0913 - what, who and why
-    queue: Queue, reports: Reports, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
+    queue: Queue, reports: JobReader, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
 ) -> bool:
     """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
 
@@ -195,7 +195,7 @@ def cancel(
     return cancelled
 
 
-def replayed_ids(reports: Reports, replay: str) -> dict[str, list[str]]:
+def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
     """Return the ids that a replay queued, by org.
 
     Raises:
@@ -207,7 +207,7 @@ def replayed_ids(reports: Reports, replay: str) -> dict[str, list[str]]:
     return {org: ids for org, ids in found.items() if ids}
 
 
-def follow(reports: Reports, replay: str, *, every_s: float) -> Iterator[Following]:
+def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:
     """Yield the progress of a replay until every job of it has ended again.
 
     Raises:
@@ -236,7 +236,7 @@ def follow(reports: Reports, replay: str, *, every_s: float) -> Iterator[Followi
 
 
 def _states(
-    reports: Reports, jobs: list[tuple[str, str]]
+    reports: JobReader, jobs: list[tuple[str, str]]
 ) -> Iterator[tuple[str, str, str | None, str | None]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
         ids = [job_id for _, job_id in of_org]
@@ -251,7 +251,7 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: Reports) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
+def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from worker.domain.job import DeadKind, State, iso_time, text_of
 from worker.operate.report import report_row
-from worker.operate.runs import PAGE, Reports
+from worker.operate.runs import PAGE, JobReader
 from worker.store import keys
 
 # A badge that may have been issued is sent again only if somebody says so by name.
@@ -83,7 +83,7 @@ class Group:
     message: str
 
 
-def size(reports: Reports, which: Filter, *, replayable: bool = False) -> int:
+def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     """Count what a search for these looks at: more than fits, if it asks for more than kind and time."""
     return sum(
         int(reports.client.zcount(keys.key(org, "dead", kind), which.since_ms or 0, "+inf"))
@@ -92,7 +92,7 @@ def size(reports: Reports, which: Filter, *, replayable: bool = False) -> int:
     )
 
 
-def left_out(reports: Reports, which: Filter) -> dict[str, int]:
+def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
     """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
     kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
     its_pages = {kind.value: pages(reports, replace(which, kind=kind)) for kind in kinds}
@@ -100,7 +100,7 @@ def left_out(reports: Reports, which: Filter) -> dict[str, int]:
 
 
 def pages(
-    reports: Reports, which: Filter, *, letters: str = "", replayable: bool = False
+    reports: JobReader, which: Filter, *, letters: str = "", replayable: bool = False
 ) -> Iterator[tuple[int, list[Letter]]]:
     """Yield how many were looked at, and those of them that fit, in pages; all of a page are of one org.
 
@@ -110,7 +110,7 @@ def pages(
     wanted = which.fields
     letters = "".join(dict.fromkeys([*wanted, *letters]))
     for org in reports.org_names(which.org):
-        until_ms = reports.store.now_ms(keys.slot(org))
+        until_ms = reports.store.now_ms(keys.key_prefix(org))
         for kind in which.kinds(replayable=replayable):
             for found in _ids(reports, org, kind, which, until_ms):
                 ids = [job_id for job_id, _ in found]
@@ -122,7 +122,7 @@ def pages(
                 yield len(page), [it for it in page if all(it.record.get(f) == v for f, v in wanted.items())]
 
 
-def rows(reports: Reports, which: Filter) -> Iterator[dict[str, Any]]:
+def rows(reports: JobReader, which: Filter) -> Iterator[dict[str, Any]]:
     """Yield the dead letters that fit as ``badges results`` shows jobs, of each org and kind oldest first.
 
     What needs nobody any more isn't among them: what was mended or replayed as another job, or discarded.
@@ -133,7 +133,7 @@ def rows(reports: Reports, which: Filter) -> Iterator[dict[str, Any]]:
                 yield report_row(page[0].org, job_id, record)
 
 
-def groups(reports: Reports, which: Filter, *, replayable: bool = False) -> list[Group]:
+def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> list[Group]:
     """Count the dead letters that fit by kind, code and badge, largest group first."""
     found: dict[tuple[str, ...], list[Any]] = {}
     for _, page in pages(reports, which, letters="obm", replayable=replayable):
@@ -154,7 +154,7 @@ def groups(reports: Reports, which: Filter, *, replayable: bool = False) -> list
     ]
 
 
-def columns(reports: Reports, org: str, ids: Sequence[str], letters: str) -> list[list[str | None]]:
+def columns(reports: JobReader, org: str, ids: Sequence[str], letters: str) -> list[list[str | None]]:
     """Return these fields of these jobs' records."""
     pipe = reports.client.pipeline(transaction=False)
     for job_id in ids:
@@ -163,14 +163,14 @@ def columns(reports: Reports, org: str, ids: Sequence[str], letters: str) -> lis
     return found
 
 
-def died_at_ms(reports: Reports, org: str, kind: DeadKind, job_id: str) -> int | None:
+def died_at_ms(reports: JobReader, org: str, kind: DeadKind, job_id: str) -> int | None:
     """Say when a job became a dead letter of a kind; ``None`` if it isn't one."""
     at_ms = reports.client.zscore(keys.key(org, "dead", kind), job_id)
     return None if at_ms is None else int(at_ms)
 
 
 def _ids(
-    reports: Reports, org: str, kind: DeadKind, which: Filter, until_ms: int
+    reports: JobReader, org: str, kind: DeadKind, which: Filter, until_ms: int
 ) -> Iterator[list[tuple[str, int]]]:
     """Yield ids and times of death (ms), in pages, oldest first.
 
@@ -201,5 +201,5 @@ def _given(letters: str, values: list[str | None]) -> dict[str, str]:
     return {letter: value for letter, value in zip(letters, values, strict=True) if value is not None}
 
 
-def _message(reports: Reports, letter: Letter) -> str:
+def _message(reports: JobReader, letter: Letter) -> str:
     return next((text_of(record, "m") or "" for _, record in reports.records(letter.org, [letter.id])), "")

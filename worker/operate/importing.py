@@ -15,7 +15,7 @@ from pathlib import Path
 from worker.domain.badge import Invalid, parse_item
 from worker.domain.item import Source
 from worker.domain.org import Org
-from worker.enqueue import Enqueued, Intake, accept, new_run
+from worker.enqueue import Enqueued, EnqueueOptions, accept, new_run
 from worker.files.columns import FIELDS
 from worker.operate.mending import is_reported, mend
 from worker.store.queue import CHUNK, Queue
@@ -33,7 +33,9 @@ def run_name(file: str) -> str:
     return new_run(stem or "import")
 
 
-def import_rows(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
+def import_rows(
+    queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
+) -> Iterator[Enqueued]:
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
     Raises:
@@ -41,7 +43,7 @@ def import_rows(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) 
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
     for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
-        part = replace(intake, call=f"{intake.call}.{number}")
+        part = replace(options, call=f"{options.call}.{number}")
         yield from (mend if reported else accept)(queue, org, stretch, part)
 
 

@@ -13,15 +13,16 @@ from itertools import count, islice
 from typing import Any, Final, Literal
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.batch import Item
 from worker.domain.item import Source
 from worker.domain.job import DeadKind, State, badge_fields, badge_of, content_hash, is_newer
 from worker.domain.org import Org
-from worker.enqueue import Enqueued, Intake, Noted, note
+from worker.enqueue import Enqueued, EnqueueOptions, Noted, note
 from worker.files.columns import FIELDS
 from worker.operate.report import cell, invalid_item, option
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.queue import CHUNK, Item, Queue
+from worker.store.queue import CHUNK, Queue
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
@@ -41,7 +42,7 @@ def is_reported(row: Source) -> bool:
     return "state" in (row.item or {})
 
 
-def mend(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) -> Iterator[Enqueued]:
+def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions) -> Iterator[Enqueued]:
     """Let mended rows of a report take the place of their dead letters; all others count as duplicates.
 
     A row that is still invalid counts as that, and its dead letter stays as it is. What is yielded, chunk by
@@ -55,10 +56,10 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], intake: Intake) -> Iter
         chunk = list(islice(remaining, CHUNK))
         if not chunk:
             return
-        yield _mend(queue, org, chunk, replace(intake, call=f"{intake.call}.{number}"))
+        yield _mend(queue, org, chunk, replace(options, call=f"{options.call}.{number}"))
 
 
-def _mend(queue: Queue, org: Org, rows: Sequence[Source], intake: Intake) -> Enqueued:
+def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
     records = _ask(queue, org, [_text(row, "job_id") for row in rows], "hgetall")
     judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
     mended = [one for one in judged if isinstance(one, _Mended)]
@@ -67,13 +68,13 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], intake: Intake) -> Enq
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     accepted = 0
     if mended:
-        urgent = ("U", "1") if intake.urgent else ()
+        urgent = ("U", "1") if options.urgent else ()
         items = [[one.letter, one.id, *one.fields, "n", one.row, *urgent] for one in mended]
-        accepted = queue.replay(org, run=intake.run, items=items, call=f"{intake.call}.m")["replayed"]
+        accepted = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")["replayed"]
     invalid = sum(note.kind == "invalid" for note in noted)
     duplicates = len(rows) - accepted - invalid
-    queue.enqueue(org, run=intake.run, items=[], call=f"{intake.call}.d", duplicates=duplicates)
-    return Enqueued(intake.run, accepted, duplicates, invalid, tuple(noted))
+    queue.enqueue(org, run=options.run, items=[], call=f"{options.call}.d", duplicates=duplicates)
+    return Enqueued(options.run, accepted, duplicates, invalid, tuple(noted))
 
 
 def _ask(queue: Queue, org: Org, ids: Sequence[str], what: Literal["hgetall", "exists"]) -> list[Any]:

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 import redis
 
+from worker.domain.batch import Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org, is_loopback
 from worker.domain.outcome import NoReply, Reply, Signal
 from worker.errors import BadgesError
 from worker.operate.status import OrgState
 from worker.server.health import Finding
-from worker.store.queue import Queue, Wait
+from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator, AuthFailed, wait_for_slot
 from worker.vendor.client import VendorClient
 from worker.vendor.verdict import read_answer

@@ -62,7 +62,7 @@ class RunProgress:
         return asdict(self)
 
 
-class Reports:
+class JobReader:
     """Reads runs and jobs of all orgs."""
 
     def __init__(self, *, client: redis.Redis, orgs: Mapping[str, Org]) -> None:
@@ -241,7 +241,7 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
     )
 
 
-def follow(reports: Reports, run: str, *, org: str | None = None, every_s: float) -> Iterator[RunProgress]:
+def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: float) -> Iterator[RunProgress]:
     """Yield a run's progress until every job of it has ended."""
     while True:
         progress = reports.run(run, org)

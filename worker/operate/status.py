@@ -21,8 +21,8 @@ from worker.domain.org import Limit, Org
 from worker.errors import ScriptError, StoreError
 from worker.server.cluster import reaching
 from worker.store import keys
+from worker.store.protocol import gate_config
 from worker.store.scripts import Store
-from worker.store.wire import gate_config
 
 CALLS_THAT_TELL = 10
 
@@ -163,9 +163,9 @@ class Survey:
 
     def _ask(self, pipe: Any, name: str, settings: Org | None, now_ms: float) -> None:
         if settings is None:
-            pipe.exists(keys.slot(name))  # stands in its place
+            pipe.exists(keys.key_prefix(name))  # stands in its place
         else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
-            self._store.add(pipe, "gauge", [keys.slot(name)], [gate_config(settings)])
+            self._store.add(pipe, "gauge", [keys.key_prefix(name)], [gate_config(settings)])
         for lane in ("urgent", "queue"):
             pipe.lindex(keys.key(name, lane), 0)
         for lane in ("urgent", "queue"):

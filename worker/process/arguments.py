@@ -49,7 +49,7 @@ def _sendable(kind: DeadKind) -> DeadKind:
     return kind
 
 
-class ReplayAsked(BaseModel):
+class ReplayArguments(BaseModel):
     """The arguments of ``badges.replay``; they mean what the options of ``badges dead replay`` mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)

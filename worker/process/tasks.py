@@ -15,17 +15,18 @@ from structlog.contextvars import bound_contextvars
 from worker.app import Services, app, deliver_queue, services
 from worker.delivery import Delivered
 from worker.domain.badge import plain, short_hash
+from worker.domain.batch import Batch, Due, Settled, Wait
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal
-from worker.enqueue import Intake, accept, as_text, sources, total
+from worker.enqueue import EnqueueOptions, accept, as_text, sources, total
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
 from worker.operate import deadletters
-from worker.operate.runs import Reports
-from worker.process.arguments import ReplayAsked
+from worker.operate.runs import JobReader
+from worker.process.arguments import ReplayArguments
 from worker.process.wakeup import AHEAD_MS, install, send_due
 from worker.server.cluster import reaching
 from worker.store import audit, keys
-from worker.store.queue import Batch, Due, Queue, Settled, Wait, new_id
+from worker.store.queue import Queue, new_id
 
 log = structlog.get_logger()
 
@@ -98,10 +99,10 @@ def enqueue(
     except StoreError as error:
         raise _given_back("enqueue.store_unavailable", error, STORE_PAUSE_S) from error
     try:
-        intake = Intake(run or f"task-{call[:8]}", call, urgent=urgent)
+        options = EnqueueOptions(run or f"task-{call[:8]}", call, urgent=urgent)
         mine = here.settings.org(str(org))  # which in a message may be anything
-        chunks = accept(here.queue, mine, sources(items, call), intake)
-        done = total(intake.run, chunks)
+        chunks = accept(here.queue, mine, sources(items, call), options)
+        done = total(options.run, chunks)
     except ConfigError as error:
         reason = str(error)[:500]
         log.error("enqueue.refused", id=self.request.id, sender=_origin(self), reason=reason)  # noqa: TRY400
@@ -149,17 +150,17 @@ def resume(self: Task[..., Any], org: str = DEFAULT_ORG) -> dict[str, Any]:
 
 @_asked(name="badges.replay")
 def replay(self: Task[..., Any], **arguments: Any) -> dict[str, Any]:
-    """Queue dead letters again, as ``badges dead replay`` does; the arguments are those of ``ReplayAsked``.
+    """Queue dead letters again, as ``badges dead replay`` does; with the arguments of ``ReplayArguments``.
 
     Returns the counts, and the id by which ``badges dead follow`` and ``cancel`` know it. Delivered twice, it
     acts once: a badge in doubt, and in doubt again, is not sent a third time. If its worker dies half-way,
     what is left stays a dead letter: ask again.
     """
-    asked, by = ReplayAsked.read(arguments), _sender(self)
+    asked, by = ReplayArguments.read(arguments), _sender(self)
     here, orgs = services(), services().settings.orgs()
     done = deadletters.replay_all(
         here.queue,
-        Reports(client=here.queue.client, orgs=orgs),
+        JobReader(client=here.queue.client, orgs=orgs),
         orgs,
         asked.which,
         by=by,

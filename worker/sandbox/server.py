@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from worker.sandbox.ledger import Answer, Endpoint, Exchange, Fault, SandboxSettings
+from worker.sandbox.issued import Answer, Endpoint, Exchange, Fault, SandboxSettings
 from worker.sandbox.vendor import Vendor
 
 LOOPBACK = "127.0.0.1"

@@ -20,7 +20,7 @@ from math import ceil
 from typing import Any
 
 from worker.domain.badge import one_case
-from worker.sandbox.ledger import (
+from worker.sandbox.issued import (
     Answer,
     Armed,
     Endpoint,

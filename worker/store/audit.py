@@ -71,7 +71,7 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
     if which is not None:
         fields += ["which", json.dumps(which), "count", "0"]
     queue.store.refuse_newer()
-    queue.store.durably("audit", [keys.slot(org)], [action, fields, KEPT])
+    queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, KEPT])
 
 
 def pause(queue: Queue, org: Org, *, by: str, reason: str, action: str = "") -> bool:

@@ -78,14 +78,14 @@ POOL = "{badges}:pool"
 OWN = "{badges}:own"
 
 
-def slot(org: str) -> str:
+def key_prefix(org: str) -> str:
     """Return what every key of an org begins with."""
     return f"{{badges:{org}}}"
 
 
 def key(org: str, name: str, of: str = "") -> str:
     """Return one key of an org, such as ``key("default", "job", "abc")``."""
-    return slot(org) + _suffix(name) + of
+    return key_prefix(org) + _suffix(name) + of
 
 
 def lua_table() -> str:

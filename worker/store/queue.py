@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 
 from worker import tracing
 from worker.domain.badge import plain
+from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
@@ -23,91 +23,14 @@ from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
+from worker.store.protocol import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
 from worker.store.scripts import Store
-from worker.store.wire import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
 
 CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
 LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
 MISSING_TTL_S = 600
 LINE_MS = 250  # how soon to look again whether a place became free; deliveries that end look by themselves
-
-
-class Item(NamedTuple):
-    """A job to accept: its id, where it came from, and its record's fields; ``kind`` for a dead one."""
-
-    id: str
-    row: str
-    fields: Sequence[str]
-    fingerprint: str = ""
-    kind: str = ""
-
-
-class Died(NamedTuple):
-    """A job that became a dead letter."""
-
-    job: str
-    run: str
-    kind: str
-    code: str
-
-
-class Due(NamedTuple):
-    """An org that somebody must look at; ``seen`` is the time that says who took it (``hint.lua``)."""
-
-    org: str
-    seen: str
-    has_own: bool = False  # workers
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The jobs that one PUT carries, to be sent at ``send_at`` by ``steady_s()``, and no earlier.
-
-    Its slot in the limit lies between ``slot_from`` and ``send_at``.
-    """
-
-    id: str
-    jobs: tuple[Job, ...]
-    send_at: float
-    more: bool
-    look_at_ms: int
-    slot_from: float = 0.0
-    died: tuple[Died, ...] = ()  # on the way to it: given up as in doubt, or of a badge known as missing
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing may start now: what it waits for, and when to look again (-1: nothing to wait for)."""
-
-    why: str
-    look_at_ms: int
-    check: bool = False  # whether a job in doubt is due to be checked with the vendor
-    died: tuple[Died, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of a batch's jobs, by number, and what to do next."""
-
-    issued: int
-    dead: int
-    retrying: int
-    queued: int
-    late: int
-    more: bool
-    look_at_ms: int
-    twice: tuple[str, ...] = ()
-    died: tuple[Died, ...] = ()
-    paused: str = ""  # why, where this answer paused the org
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """How the call went, for the record: HTTP status (or our word for none) and milliseconds."""
-
-    status: str
-    elapsed_ms: int
 
 
 def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
@@ -165,7 +88,7 @@ class Queue:
             traced = ("T", span.traceparent) if span.traceparent else ()
             wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
             args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
-            answer = self.store.durably("enqueue", [keys.slot(org.name)], args)
+            answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], args)
         if "full" in answer:
             raise NoRoom(
                 f"the queue of org {org.name} is full: {answer['full']:,} jobs wait in it, "
@@ -194,7 +117,7 @@ class Queue:
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
-        return bool(self.store.call("retime", [keys.slot(org.name)], [batch.id, self._gate(org)]))
+        return bool(self.store.call("retime", [keys.key_prefix(org.name)], [batch.id, self._gate(org)]))
 
     def settle(
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
@@ -234,7 +157,7 @@ class Queue:
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
         args = [call, run, items, ttl_ms(org)]
-        answer: dict[str, int] = self.store.durably("replay", [keys.slot(org.name)], args)
+        answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
 
@@ -243,21 +166,21 @@ class Queue:
 
         ``action`` is the entry of the audit trail that counts them, here and below.
         """
-        return int(self.store.durably("cancel", [keys.slot(org)], [call, list(ids), action]))
+        return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, list(ids), action]))
 
     def discard(self, org: str, ids: Sequence[str], *, keep_ms: int, call: str, action: str = "") -> int:
         """Take up to 1,000 dead letters off the list for good, and keep their records; answers how many."""
-        return int(self.store.durably("discard", [keys.slot(org)], [call, list(ids), keep_ms, action]))
+        return int(self.store.durably("discard", [keys.key_prefix(org)], [call, list(ids), keep_ms, action]))
 
     def resolve(self, org: Org, job_id: str, *, action: str = "") -> bool:
         """End a job in doubt as issued, by a person's word; answers whether it was in doubt."""
-        return bool(self.store.durably("resolve", [keys.slot(org.name)], [job_id, ttl_ms(org), action]))
+        return bool(self.store.durably("resolve", [keys.key_prefix(org.name)], [job_id, ttl_ms(org), action]))
 
     # -- the gate
 
     def look(self, org: Org) -> Wait:
         """Say when the org needs somebody and what it waits for, without taking anything."""
-        answer = self.store.call("gauge", [keys.slot(org.name)], [self._gate(org)])
+        answer = self.store.call("gauge", [keys.key_prefix(org.name)], [self._gate(org)])
         return Wait(answer["why"], answer["at"])
 
     def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
@@ -268,11 +191,11 @@ class Queue:
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""
-        return bool(self.store.call("pause", [keys.slot(org)], [why, plain(reason, 200)]))
+        return bool(self.store.call("pause", [keys.key_prefix(org)], [why, plain(reason, 200)]))
 
     def resume(self, org: Org) -> str:
         """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""
-        was = str(self.store.call("resume", [keys.slot(org.name)], []))
+        was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was
 
@@ -305,7 +228,7 @@ class Queue:
     def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
         """Call a script that answers with the org's clock, and note what it shows."""
         asked_at = steady_s()
-        answer = ask(name, [keys.slot(org.name)], args)
+        answer = ask(name, [keys.key_prefix(org.name)], args)
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer
 

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from worker.domain.batch import Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.queue import Queue, Wait, new_id
+from worker.store.queue import Queue, new_id
 from worker.vendor.client import VendorClient
 from worker.vendor.rows import number_in, text_in
 

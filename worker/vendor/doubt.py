@@ -19,8 +19,8 @@ import structlog
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
 from worker.store import keys
+from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
-from worker.store.wire import CHECK_AFTER_S
 from worker.vendor.auth import Authenticator, Credentials, wait_for_slot
 from worker.vendor.client import VendorClient
 
@@ -77,7 +77,7 @@ class DoubtChecker:
 
     def _take(self, org: str) -> Suspects | None:
         """Take what is due to be checked with the vendor; it comes up again unless a check concludes."""
-        answer = self.queue.store.call("take_check", [keys.slot(org)], [CHECK_AFTER_S * 1000])
+        answer = self.queue.store.call("take_check", [keys.key_prefix(org)], [CHECK_AFTER_S * 1000])
         jobs = answer.get("jobs")
         if not jobs:
             return None
@@ -96,7 +96,7 @@ class DoubtChecker:
     def _conclude(self, org: str, suspects: Suspects, finding: Finding) -> None:
         """Write what a check found."""
         args = [new_id(), suspects.ids, finding, suspects.witness_id, CHECK_AFTER_S * 1000]
-        self.queue.store.call("conclude_check", [keys.slot(org)], args)
+        self.queue.store.call("conclude_check", [keys.key_prefix(org)], args)
 
     def _look(self, org: Org, suspects: Suspects, credentials: Credentials) -> Finding:
         witness = suspects.witness

@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 import redis
 
 from worker.domain.badge import Invalid, plain, short_hash
+from worker.domain.batch import Item
 from worker.domain.item import Source
 from worker.domain.org import Org
-from worker.enqueue import Intake, item_of, note
+from worker.enqueue import EnqueueOptions, item_of, note
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.queue import CHUNK, Item, Queue, new_id
+from worker.store.queue import CHUNK, Queue, new_id
 
 MAX_ITEMS = 50_000
 BOUND_S = 86_400
@@ -82,9 +83,9 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     call = new_id() if handed.idempotency_key is None else _bind(queue.client, org, handed)
     if isinstance(call, Refusal):
         return call
-    intake = Intake(handed.run or f"http-{call[:12]}", call, urgent=handed.urgent)
-    prepared = [item_of(source, org, intake) for source in _sources(items, call)]
-    return _taken_in(prepared, _enqueue(queue, org, prepared, intake), intake)
+    options = EnqueueOptions(handed.run or f"http-{call[:12]}", call, urgent=handed.urgent)
+    prepared = [item_of(source, org, options) for source in _sources(items, call)]
+    return _taken_in(prepared, _enqueue(queue, org, prepared, options), options)
 
 
 def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
@@ -111,21 +112,21 @@ def _sources(items: list[Any], call: str) -> Iterator[Source]:
         yield Source(f"{call[:12]}.{n}", item, problem=problem)
 
 
-def _enqueue(queue: Queue, org: Org, prepared: _Prepared, intake: Intake) -> str:
+def _enqueue(queue: Queue, org: Org, prepared: _Prepared, options: EnqueueOptions) -> str:
     """Enqueue in chunks, and answer one letter an item."""
     letters = ""
     for number, start in enumerate(range(0, len(prepared), CHUNK)):
-        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{intake.call}.{number}"
+        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{options.call}.{number}"
         try:
-            letters += queue.enqueue(org, run=intake.run, items=chunk, call=call, urgent=intake.urgent)
+            letters += queue.enqueue(org, run=options.run, items=chunk, call=call, urgent=options.urgent)
         except NoRoom as error:
             raise NoRoom(error.reason, accepted=letters.lower().count("a")) from error
     return letters
 
 
-def _taken_in(prepared: _Prepared, letters: str, intake: Intake) -> TakenIn:
+def _taken_in(prepared: _Prepared, letters: str, options: EnqueueOptions) -> TakenIn:
     rows = (_row(n, *each, letter) for n, (each, letter) in enumerate(zip(prepared, letters, strict=True)))
-    return TakenIn(intake.run, tuple(rows))
+    return TakenIn(options.run, tuple(rows))
 
 
 def _row(n: int, item: Item, problem: Invalid | None, letter: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from worker.config import Settings
 from worker.domain.org import Org
 from worker.operate.report import ResultForm, result_lines
-from worker.operate.runs import Reports, RunProgress
+from worker.operate.runs import JobReader, RunProgress
 from worker.store.queue import Queue
 from worker.vendor.auth import TOKEN_PATH
 from worker.web.callers import TOKEN_TTL_S, Anyone, Caller, Callers, CallLimit, shown_key
@@ -54,7 +54,7 @@ class Service:
     """What the endpoints work with."""
 
     queue: Queue
-    reports: Reports
+    reports: JobReader
     callers: Callers
     limit: CallLimit
 
@@ -279,6 +279,6 @@ def serve(
     callers = Anyone(settings.org(alone)) if alone else Callers(orgs)
     limit = CallLimit.parse(client, rate)
     queue = Queue(client, replicas=settings.replicas)
-    service = Service(queue, Reports(client=client, orgs=orgs), callers, limit)
+    service = Service(queue, JobReader(client=client, orgs=orgs), callers, limit)
     app = create_app(service, orgs.values())
     serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready)

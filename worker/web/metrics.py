@@ -36,7 +36,7 @@ from worker.domain.org import Limit, Org
 from worker.errors import BadgesError
 from worker.operate.status import OrgState, Survey
 from worker.store import keys
-from worker.store.wire import TOOK_MS
+from worker.store.protocol import TOOK_MS
 from worker.web.serving import serve_app
 
 log = structlog.get_logger()

@@ -8,12 +8,13 @@ import threading
 import time
 
 from worker.config import Settings
+from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store.clock import steady_s
-from worker.store.queue import Batch, Queue, Sent, new_id
+from worker.store.queue import Queue, new_id
 
 THREADS = 16
 ANSWERS_S = (0.02, 0.4)

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from worker.cli import screen
+from worker.cli import tables
 from worker.config import Settings, unknown_settings
 from worker.domain.job import DeadKind
 from worker.operate.deadlist import Filter
-from worker.operate.runs import Reports
+from worker.operate.runs import JobReader
 from worker.process.arguments import since_ms
 from worker.server.connection import Connection
 from worker.store.queue import Queue
@@ -31,12 +31,12 @@ Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Session:
     """An open connection, and what reads and writes over it."""
 
     settings: Settings
     queue: Queue
-    reports: Reports
+    reports: JobReader
 
 
 def load_settings() -> Settings:
@@ -46,17 +46,17 @@ def load_settings() -> Settings:
         ConfigError: a setting is wrong.
     """
     for warning in unknown_settings(os.environ):
-        screen.err.print(f"[yellow]{screen.safe(warning)}[/]")
+        tables.err.print(f"[yellow]{tables.safe(warning)}[/]")
     return Settings.load()
 
 
 @contextmanager
-def desk() -> Iterator[Desk]:
+def session() -> Iterator[Session]:
     """Open the configured Redis, or the embedded server, for as long as the block lasts."""
     settings = load_settings()
     with Connection.open(settings) as connection, connection.client() as client:
         queue = Queue(client, replicas=settings.replicas)
-        yield Desk(settings, queue, Reports(client=client, orgs=settings.orgs()))
+        yield Session(settings, queue, JobReader(client=client, orgs=settings.orgs()))
 
 
 _FILTER = {

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from worker.cli import screen
+from worker.cli import tables
 from worker.operate.deadletters import Following
 from worker.operate.runs import RunProgress
 
@@ -57,7 +57,7 @@ def progress_bar(what: str, total: int | None, *, unit: str | None) -> Iterator[
             task, completed=done, total=total, description=what, part=part, to_go="to go" if total else ""
         )
 
-    with Progress(*columns, console=screen.err) as bar:
+    with Progress(*columns, console=tables.err) as bar:
         task = bar.add_task(what, total=total, part="", to_go="")
         yield move
 
@@ -74,7 +74,7 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
         TimeElapsedColumn(),
         TextColumn("{task.fields[pace]}"),
     )
-    with Progress(*columns, console=screen.err) as bar:
+    with Progress(*columns, console=tables.err) as bar:
         task = bar.add_task("", total=None, pace="")
         for last in snapshots:
             ended, now = last.total - last.open, time.monotonic()
@@ -85,11 +85,13 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
     return last
 
 
-def follow(snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, as_json: bool) -> None:
+def show_following(
+    snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, as_json: bool
+) -> None:
     """Follow a run or a replay, for a person or for programs."""
     if as_json:
         for progress in snapshots:
-            screen.say_json(progress)
+            tables.say_json(progress)
     elif last := follow_jobs(snapshots):
         show(last)
 
@@ -100,11 +102,11 @@ def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) 
     That is at the pace that the org may go, or at which it went if that is slower.
     """
     if progress.held:
-        return screen.safe(progress.held)
+        return tables.safe(progress.held)
     (first_s, first), (last_s, last) = seen[0], seen[-1]
     if last_s - first_s < 1:
         return ""
     per_s = (last - first) / (last_s - first_s)
     rate = f"{per_s:,.0f} a second" if per_s >= 1 or not per_s else f"{per_s * 60:,.0f} a minute"
     eta_s = max(getattr(progress, "eta_s", None) or 0, progress.open / per_s if per_s else 0)
-    return f"{rate}, {screen.duration(eta_s)} to go" if eta_s else rate
+    return f"{rate}, {tables.duration(eta_s)} to go" if eta_s else rate
