@@ -5,7 +5,7 @@ The transitions that make these values are in ``store/queue.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,13 +13,17 @@ from worker.domain.job import Job
 
 
 class Item(NamedTuple):
-    """A job to accept: its id, where it came from, and its record's fields; ``kind`` for a dead one."""
+    """A job to accept: its id, where it came from, and its record's fields.
+
+    ``fingerprint`` stands for its content where the id is the producer's own. An invalid row has the ``fault``
+    by which such are counted: the class of what is wrong with it.
+    """
 
     id: str
     row: str
-    fields: Sequence[str]
+    fields: Mapping[str, str]
     fingerprint: str = ""
-    kind: str = ""
+    fault: str = ""
 
 
 class Died(NamedTuple):

@@ -39,6 +39,7 @@ class Retry:
     code: str
     message: str
     spends_attempt: bool
+    in_doubt: bool = False  # the call before may have applied it (IN_DOUBT=resend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def _spend_attempt(
     attempt = job.attempts + 1
     if attempt < org.max_attempts and job.busy < BUSY_MAX:
         delay_s = backoff_s(attempt, org=org, random=random)
-        return Retry(delay_s, outcome.code, outcome.message, spends_attempt=True)
+        in_doubt = isinstance(outcome, Unknown)
+        return Retry(delay_s, outcome.code, outcome.message, spends_attempt=True, in_doubt=in_doubt)
     kind = DeadKind.EXHAUSTED if isinstance(outcome, Deferred) else DeadKind.IN_DOUBT
     return DeadLetter(kind, outcome.code, outcome.message)
 

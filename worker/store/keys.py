@@ -4,49 +4,57 @@ All keys of an org share the hash slot ``{badges:<org>}``, so that one script ma
 Redis Cluster as well. A few stand outside, in a slot of their own: they belong to no org.
 
     per org
-    j:<id>        hash   the record: the only truth about a job (``job.FIELDS``)
+    j/<id>        string the record: the only truth about a job (``record.py``), but for what "sending" says
     queue         list   ids that are ready, oldest first
     urgent        list   the same for urgent jobs, which overtake the queue
     isolate       list   "tag width id" of jobs whose batch was refused as a whole
     retry         zset   id -> due at, ms
-    batch:<id>    list   the slot, us, and its number in the ring; then the ids that this PUT carries
-    checks        zset   id in doubt -> when to ask the vendor about it, ms (IN_DOUBT=check)
+    batch/<id>    list   the slot, us, and its number in the ring; then id and customer of each job it carries
+    sending       hash   id -> the batch in flight that carries it: the inverse of these lists
+    busy          hash   customerId -> the batch in flight that carries its jobs
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
-    busy          hash   customerId -> the batch in flight that carries its jobs
     gate          hash   paused, closed_until, why, since, probing, what was learned, its clock
     ring          string of the last sends: when, us, and how many items before it, sixteen digits each
-    dead:<kind>   zset   id -> died at, ms
+    groups        hash   number of a group of dead letters -> its kind, code and badge
+    group_numbers hash   the inverse; under "" the last number
+    dead/<group>  zset   id -> died at, ms
+    checks        zset   id in doubt -> when to ask the vendor about it, ms (IN_DOUBT=check)
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
-    run:<run>     hash   counters and times of a run
-    jobs:<run>    list   ids of a run, in the order they came; or those that a replay took up again
+    m/<abc>       zset   what was accepted, for good: the rest of the ids that begin so, all with score 0
+    remembered    string how many these are
+    run/<run>     hash   counters and times of a run; "cancelled" where it was
+    jobs/<run>    list   ids of a run, in the order they came; or those that a replay took up again
     runs          zset   run -> started at, ms
     ended         zset   a run that needs nobody any more -> when it is forgotten, ms
-    audit:<id>    hash   what somebody did: at, by, action, which, note, count (``audit.py``)
+    audit/<id>    hash   what somebody did: at, by, action, which, note, count (``audit.py``)
     audits        zset   id of such an entry -> at, ms
-    call:<id>     string what a call answered, for a while: a repeated call gets the same; task-<id>: who took
+    call/<id>     string what a call answered, for a while: a repeated call gets the same; task-<id>: who took
                   that message of an operator
-    intake:<id>   string of an Idempotency-Key, for a day: the hash of its body
-    rate:<key>    string calls that an API key made in a window of the intake's own limit
-    stats         hash   counters since ever: requests, items, outcomes
+    intake/<id>   string of an Idempotency-Key, for a day: the hash of its body
+    rate/<key>    string calls that an API key made in a window of the intake's own limit
+    stats         hash   lifetime counters: requests, items, outcomes
     token         hash   the OAuth token that all processes share
 
     outside
-    {badges}:schema string the version of the structures, where it isn't 1 (``Store.refuse_newer``)
-    {badges}:wake  zset  org -> when to look at it next, ms: a hint, not a truth
-    {badges}:bell  list  one element when the earliest hint moved ahead
-    {badges}:asked hash  org -> since when a message for it waits to be begun, see ``take_due.lua``
-    {badges}:begun:<id>  string the org that a message began, for a while: a repeated call gets the same
-    {badges}:orgs  set   every org that ever had a job
-    {badges}:sweep string held by the worker that looks for lost hints, for some seconds
-    {badges}:seats zset  "org worker id" of deliveries going on -> until when at the latest, ms
-    {badges}:pool  zset  "worker places" -> until when it is believed alive, ms
-    {badges}:own   zset  org with a worker of its own -> until when that is believed alive, ms
+    {badges}/schema string the version of the structures (``Store.refuse_other_versions``)
+    {badges}/wake  zset  org -> when to look at it next, ms: a hint, not a truth
+    {badges}/bell  list  one element when the earliest hint moved ahead
+    {badges}/asked hash  org -> since when a message for it waits to be begun, see ``take_due.lua``
+    {badges}/begun/<id>  string the org that a message began, for a while: a repeated call gets the same
+    {badges}/orgs  set   every org that ever had a job
+    {badges}/sweep string held by the worker that looks for lost hints, for some seconds
+    {badges}/seats zset  "org worker id" of deliveries going on -> until when at the latest, ms
+    {badges}/pool  zset  "worker places" -> until when it is believed alive, ms
+    {badges}/own   zset  org with a worker of its own -> until when that is believed alive, ms
+
+Version 1 of this program had other names for all of these: ``{badges}:orgs`` tells that its data are there.
 """
 
 from __future__ import annotations
 
-_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate")
+_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate", "memory")
+_SHORT = {"job": "j", "memory": "m"}  # there are millions of them
 _PLAIN = (
     "queue",
     "urgent",
@@ -64,18 +72,23 @@ _PLAIN = (
     "missing",
     "checks",
     "audits",
+    "sending",
+    "groups",
+    "group_numbers",
+    "remembered",
 )
 
-STRUCTURES = "{badges}:schema"
-WAKE = "{badges}:wake"
-BELL = "{badges}:bell"
-ASKED = "{badges}:asked"
-BEGUN = "{badges}:begun:"
-ORGS = "{badges}:orgs"
-SWEEP = "{badges}:sweep"
-SEATS = "{badges}:seats"
-POOL = "{badges}:pool"
-OWN = "{badges}:own"
+STRUCTURES = "{badges}/schema"
+VERSION_1 = "{badges}:orgs"
+WAKE = "{badges}/wake"
+BELL = "{badges}/bell"
+ASKED = "{badges}/asked"
+BEGUN = "{badges}/begun/"
+ORGS = "{badges}/orgs"
+SWEEP = "{badges}/sweep"
+SEATS = "{badges}/seats"
+POOL = "{badges}/pool"
+OWN = "{badges}/own"
 
 
 def key_prefix(org: str) -> str:
@@ -100,7 +113,7 @@ def lua_table() -> str:
 
 def _suffix(name: str) -> str:
     if name in _PREFIXED:
-        return f":{name[0] if name == 'job' else name}:"
+        return f"/{_SHORT.get(name, name)}/"
     if name in _PLAIN:
-        return f":{name}"
+        return f"/{name}"
     raise KeyError(name)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
-from worker.domain.job import BADGE_LETTERS, Job, badge_of, text_fields
+from worker.domain.badge import short_hash
+from worker.domain.batch import Item
+from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
+from worker.domain.outcome import Issued
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+from worker.store import record
+from worker.store.record import STATE_LETTERS, Field, Record
 
 HORIZON_US = 100_000  # how far ahead of its time a slot is given out
 GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
@@ -15,6 +21,16 @@ CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor,
 # The upper bounds, ms, that calls are counted by, beside "longer".
 TOOK_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000)
 MISSING_CODES = frozenset({"1054"})
+
+
+class Verb(StrEnum):
+    """What ``settle.lua`` does with a job."""
+
+    ISSUED = "issued"
+    DEAD = "dead"
+    RETRY = "retry"  # argument: the delay, ms
+    PUT_BACK = "put_back"
+    ISOLATE = "isolate"  # argument: "group width"
 
 
 def guard_s(org: Org) -> float:
@@ -41,46 +57,83 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
         "horizon_us": HORIZON_US,
         "in_doubt": org.in_doubt,
         "max_attempts": org.max_attempts,
-        "badge": list(BADGE_LETTERS),
         **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
         **more,
     }
 
 
-def job_of(entry: Sequence[Any]) -> Job:
-    """Read a job as ``claim.lua`` gives it."""
-    job_id, attempts, busy, traceparent, *values = entry
-    record = {letter: value for letter, value in zip(BADGE_LETTERS, values, strict=True) if value}
-    return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), traceparent or "")
+def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent: str) -> Iterator[str]:
+    """Write new jobs as ``enqueue.lua`` takes them: id, how that is made, record."""
+    of_all = {Field.RUN: run, Field.URGENT: "1" if urgent else "", Field.TRACEPARENT: traceparent}
+    for item in items:
+        yield item.id
+        yield how_made(item)
+        yield new_record(item, of_all)
 
 
-def settlement_of(job: Job, settlement: Settlement) -> list[str | int]:
-    """Write a settlement as ``settle.lua`` takes it: id, verb, argument, fields."""
-    tried = ("a", str(job.attempts + 1))
+def how_made(item: Item) -> str:
+    """Say what a job's id is made of, as ``enqueue.lua`` asks."""
+    if item.fault:
+        return f"invalid:{item.fault}"
+    return f"own:{short_hash(item.id)}{item.fingerprint}" if item.fingerprint else ""
+
+
+def new_record(item: Item, fields: Mapping[Field, str]) -> str:
+    """Write the record of a new job."""
+    row = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
+    dead = {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: DeadKind.INVALID.value} if item.fault else {}
+    return record.accepted({**fields, **row, **item.fields, **dead})
+
+
+def replay_of(job_id: str, new: Item | None, *, run: str, urgent: bool) -> tuple[str, str, str, str]:
+    """Write a replay as ``replay.lua`` takes it: id; id of the new job, how that is made, its record."""
+    if new is None:
+        return job_id, "", "", ""
+    fields = {Field.RUN: run, Field.REPLAY_OF: job_id, Field.URGENT: "1" if urgent else ""}
+    return job_id, new.id, how_made(new), new_record(new, fields)
+
+
+def settlement_of(job: Job, settlement: Settlement, *, batch: str) -> tuple[str, str, str, str, str]:
+    """Write a settlement as ``settle.lua`` takes it: id, verb, argument, run, record."""
+    verb, argument, fields = _outcome(job, settlement)
+    return job.id, verb, argument, job.run, record.changed(job.stored, {Field.BATCH: batch, **fields})
+
+
+def _outcome(job: Job, settlement: Settlement) -> tuple[Verb, str, dict[Field, str]]:
+    tried = {Field.ATTEMPTS: str(job.attempts + 1)}
     match settlement:
         case Complete(issued):
-            return [job.id, "i", "", *tried, *_issued_fields(issued)]
+            return Verb.ISSUED, "", tried | _issued_fields(issued)
         case DeadLetter(kind, code, message):
-            return [job.id, "d", kind.value, *tried, "o", code, *text_fields("m", message)]
-        case Retry(delay_s, code, message, spends_attempt):
-            spent = tried if spends_attempt else ("u", str(job.busy + 1))
-            return [job.id, "r", int(delay_s * 1000), *spent, "o", code, *text_fields("m", message)]
+            return Verb.DEAD, "", tried | {Field.KIND: kind} | _why(code, message)
+        case Retry(delay_s, code, message, spends_attempt, in_doubt):
+            spent = tried if spends_attempt else {Field.BUSY: str(job.busy + 1)}
+            doubt = {Field.WAS_IN_DOUBT: "1"} if in_doubt else {}
+            return Verb.RETRY, str(int(delay_s * 1000)), spent | doubt | _why(code, message)
         case PutBack(code, message):
-            return [job.id, "q", "", "o", code, *text_fields("m", message)]
+            return Verb.PUT_BACK, "", _why(code, message)
         case Isolate(group, width, code, message):
-            return [job.id, "z", f"{group} {width}", "o", code, *text_fields("m", message)]
+            return Verb.ISOLATE, f"{group} {width}", _why(code, message)
 
 
-def _issued_fields(issued: Any) -> list[str]:
-    values: Mapping[str, Any] = {
-        "i": issued.earned_badge_id,
-        "I": issued.issued_id,
-        "q": issued.request_id,
-        "y": f"{issued.expires_on:.15g}" if issued.expires_on is not None else None,
-        "Y": issued.expires_on_iso,
+def _why(code: str, message: str) -> dict[Field, str]:
+    return {Field.CODE: record.text(code, record.CODE_BYTES), Field.MESSAGE: record.text(message)}
+
+
+def _issued_fields(issued: Issued) -> dict[Field, str]:
+    """Return what the vendor said of an issued badge; what was said of earlier attempts goes."""
+    expires_on = "" if issued.expires_on is None else f"{issued.expires_on:.15g}"
+    return {
+        Field.STATE: STATE_LETTERS[State.ISSUED],
+        Field.CODE: "",
+        Field.MESSAGE: "",
+        Field.EARNED_BADGE_ID: issued.earned_badge_id,
+        Field.ISSUED_ID: issued.issued_id or "",
+        Field.REQUEST_ID: issued.request_id or "",
+        Field.EXPIRES_ON: expires_on,
+        Field.EXPIRES_ON_ISO: issued.expires_on_iso or "",
+        Field.WARNINGS: record.text(issued.warnings or ""),
     }
-    fields = [part for letter, value in values.items() if value is not None for part in (letter, value)]
-    return fields + (text_fields("v", issued.warnings) if issued.warnings else [])
 
 
 def missing_badges(jobs: Sequence[Job], settled: Sequence[Settlement]) -> list[str]:

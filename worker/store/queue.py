@@ -1,29 +1,33 @@
-"""The queue in Redis: one method per transition of a job, each one atomic script (``scripts/*.lua``).
+"""The queue in Redis: one method per transition of a job, each one atomic script (``lua/*.lua``).
 
-How the scripts are called is in ``store.py``, what the keys are in ``keys.py``, what the records hold in
-``job.py``.
+How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py``, what the records hold in
+``record.py``.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from base64 import b32encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import redis
 
 from worker import tracing
-from worker.domain.badge import plain
+from worker.domain.badge import short_hash
 from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
 from worker.domain.settlement import Settlement
+from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import TOOK_MS, Verb, gate_config, job_arguments, missing_badges, replay_of, settlement_of, ttl_ms
+from worker.store.record import Answer, job_of
 from worker.store.scripts import Store
 
 CHUNK = 1000  # jobs a script takes at most
@@ -37,9 +41,17 @@ def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
     return tuple(Died(*one) for one in answer.get("died", ()))
 
 
+def _no_room(org: Org, waiting: int) -> str:
+    if waiting < 0:
+        return "Redis is nearly full: its last memory is for what is accepted already (see: badges doctor)"
+    return (
+        f"the queue of org {org.name} is full: {waiting:,} jobs wait in it, and its MAX_QUEUED is {org.max_queued:,}"
+    )
+
+
 def new_id() -> str:
-    """Return an id for a batch or a call: 12 letters and digits."""
-    return secrets.token_hex(6)
+    """Return an id for a batch or a call: 26 letters and digits, 128 bits."""
+    return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
 class Queue:
@@ -62,13 +74,11 @@ class Queue:
         call: str,
         urgent: bool = False,
         duplicates: int = 0,
-    ) -> str:
-        """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
+    ) -> list[Answer]:
+        """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
-        ``a`` accepted, ``A`` accepted by this run and row before, ``i`` accepted as invalid, ``c`` conflict,
-        ``d`` duplicate; of a dead letter ``D``, of one in doubt ``Q``, of one that another job replaced
-        ``R``. Urgent jobs overtake the others of their org. Under the same ``call`` the answer is the
-        same, however often it is made. The run counts ``duplicates`` that were found before as well.
+        Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
+        however often it is made. The run counts ``duplicates`` that were found before as well.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -77,25 +87,22 @@ class Queue:
             NewerStore: a newer version of this program changed what is in Redis.
         """
         if org.name not in self._known:
-            self.store.refuse_newer()
+            self.store.refuse_other_versions()
             with reaching("orgs"):
                 self.client.sadd(keys.ORGS, org.name)
             self._known.add(org.name)
-        cfg = gate_config(org, ttl_ms=ttl_ms(org))
         with tracing.span(
             "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
         ) as span:
-            traced = ("T", span.traceparent) if span.traceparent else ()
-            wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
-            args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
-            answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], args)
-        if "full" in answer:
-            raise NoRoom(
-                f"the queue of org {org.name} is full: {answer['full']:,} jobs wait in it, "
-                f"and its MAX_QUEUED is {org.max_queued:,}"
-            )
-        self.hint(org.name, answer["at"])
-        return str(answer["answers"])
+            linger_ms = int(org.batch_linger_s * 1000)
+            how = (call, run, org.batch_size, linger_ms, ttl_ms(org), int(urgent), org.max_queued, duplicates)
+            jobs = job_arguments(items, run=run, urgent=urgent, traceparent=span.traceparent or "")
+            answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], [*how, *jobs])
+        letters, look_at_ms, *full = answer
+        if full:
+            raise NoRoom(_no_room(org, full[0]))
+        self.hint(org.name, look_at_ms)
+        return [Answer(letter) for letter in letters]
 
     def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
@@ -107,10 +114,10 @@ class Queue:
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
         cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
-        answer = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
-        if "jobs" not in answer:
-            return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
-        jobs = tuple(job_of(entry) for entry in answer["jobs"])
+        answer, *flat = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
+        if not flat:
+            return Wait(answer.get("why", "settled"), answer["at"], answer.get("check", False), _died(answer))
+        jobs = tuple(map(job_of, flat[::2], flat[1::2]))
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
         return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer))
@@ -126,7 +133,7 @@ class Queue:
         return self._settle(
             org,
             batch.id,
-            jobs=[settlement_of(job, s) for job, s in zip(batch.jobs, settled, strict=True)],
+            [settlement_of(job, s, batch=batch.id) for job, s in zip(batch.jobs, settled, strict=True)],
             sent=True,
             signal=verdict.signal.value,
             reason=verdict.reason[:200],
@@ -139,7 +146,7 @@ class Queue:
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
-        back = [[job.id, "q", ""] for job in jobs]
+        back = [(job.id, Verb.PUT_BACK, "", job.run, "") for job in jobs]
         what = {
             "sent": False,
             "signal": "none",
@@ -149,32 +156,38 @@ class Queue:
             "elapsed_ms": 0,
             "took": 0,
         }
-        return self._settle(org, batch, jobs=back, missing=[], **what)
+        return self._settle(org, batch, back, missing=[], **what)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
-        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+    def replay(
+        self, org: Org, *, run: str, items: Sequence[tuple[str, Item | None]], call: str, urgent: bool = False
+    ) -> dict[str, int]:
+        """Queue dead letters again, or let a new job take the place of each that comes with one.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
-        args = [call, run, items, ttl_ms(org)]
+        flat = [part for job_id, new in items for part in replay_of(job_id, new, run=run, urgent=urgent)]
+        args = [call, run, ttl_ms(org), *flat]
         answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
 
-    def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "") -> int:
+    def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "", run: str = "") -> int:
         """Make dead letters of up to 1,000 jobs that wait; answers how many did.
 
-        ``action`` is the entry of the audit trail that counts them, here and below.
+        ``action`` is the entry of the audit trail that counts them, here and below. Where ``run`` is cancelled
+        as a whole, so is what of it would wait again later.
         """
-        return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, list(ids), action]))
+        return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, action, run, *ids]))
 
     def discard(self, org: str, ids: Sequence[str], *, keep_ms: int, call: str, action: str = "") -> int:
         """Take up to 1,000 dead letters off the list for good, and keep their records; answers how many."""
-        return int(self.store.durably("discard", [keys.key_prefix(org)], [call, list(ids), keep_ms, action]))
+        hashed = [part for job_id in ids for part in (job_id, short_hash(job_id))]
+        return int(self.store.durably("discard", [keys.key_prefix(org)], [call, keep_ms, action, *hashed]))
 
     def resolve(self, org: Org, job_id: str, *, action: str = "") -> bool:
         """End a job in doubt as issued, by a person's word; answers whether it was in doubt."""
-        return bool(self.store.durably("resolve", [keys.key_prefix(org.name)], [job_id, ttl_ms(org), action]))
+        args = [job_id, ttl_ms(org), short_hash(job_id), action]
+        return bool(self.store.durably("resolve", [keys.key_prefix(org.name)], args))
 
     # -- the gate
 
@@ -229,12 +242,13 @@ class Queue:
         """Call a script that answers with the org's clock, and note what it shows."""
         asked_at = steady_s()
         answer = ask(name, [keys.key_prefix(org.name)], args)
-        self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
+        told = answer[0] if isinstance(answer, list) else answer
+        self._clocks.heard(org.name, int(told["clock"]), asked_at=asked_at)
         return answer
 
-    def _settle(self, org: Org, batch: str, **what: Any) -> Settled:
+    def _settle(self, org: Org, batch: str, jobs: Iterable[tuple[str, ...]], **what: Any) -> Settled:
         what |= {"cfg": self._gate(org), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
-        answer = self._timed(self.store.call, "settle", org, [batch, what])
+        answer = self._timed(self.store.call, "settle", org, [batch, what, *chain(*jobs)])
         del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))
         answer["died"] = _died(answer)

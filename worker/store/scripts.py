@@ -19,16 +19,13 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, NoScriptError
 
-from worker.domain import job
 from worker.errors import NewerStore, NotDurable, StoreError
 from worker.server.cluster import Cluster, plain_errors, reaching
-from worker.store import keys
+from worker.store import keys, record
+from worker.store.protocol import Verb
 
 DURABLE_WITHIN_MS = 2000
-STRUCTURES_VERSION = 1  # who changes one raises keys.STRUCTURES first, and so keeps older programs out
 TRIES = 3  # of a script that the server doesn't know
-
-_SHARED = ("_common.lua", "_gate.lua")
 
 
 class Store:
@@ -67,18 +64,24 @@ class Store:
         """Load scripts, every one if none is named; return how many these were."""
         return len([self.client.script_load(self._scripts[name]) for name in names or self._scripts])
 
-    def refuse_newer(self) -> None:
-        """See that this program knows the structures that are in Redis, such as the gate's.
+    def refuse_other_versions(self) -> None:
+        """See that this program knows the structures that are in Redis, and say that they are its own.
 
         Raises:
-            NewerStore: a newer one has changed them.
+            NewerStore: a newer program has changed them, or those of version 1 are there.
         """
         with reaching("the structures' version"):
-            there = int(self.client.get(keys.STRUCTURES) or 1)
-        if there > STRUCTURES_VERSION:
+            self.client.set(keys.STRUCTURES, record.VERSION, nx=True)
+            there, of_version_1 = int(self.client.get(keys.STRUCTURES) or 0), self.client.exists(keys.VERSION_1)
+        if there > record.VERSION:
             raise NewerStore(
                 f"what is in Redis was changed by a newer version of this program (schema {there}, and this "
-                f"one knows {STRUCTURES_VERSION}): install that version here too"
+                f"one knows {record.VERSION}): install that version here too"
+            )
+        if of_version_1:
+            raise NewerStore(
+                "this Redis holds data of version 1 of this program: finish them with that version, then give "
+                "this one another database (BADGES_REDIS_URL)"
             )
 
     def now_ms(self, key: str) -> int:
@@ -159,6 +162,8 @@ def _answer(name: str, reply: Any) -> Any:
     if isinstance(reply, Exception):
         with reaching(name):
             raise reply
+    if isinstance(reply, list) and reply and str(reply[0]).startswith("{"):
+        return [json.loads(reply[0]), *reply[1:]]
     return json.loads(reply) if isinstance(reply, str) else reply
 
 
@@ -168,8 +173,12 @@ def _script_names() -> list[str]:
 
 
 def _source(name: str) -> str:
-    """Compose a script: its own first line (the flags), the keys, what all share, then its own text."""
+    """Compose a script: its own first line (the flags), the keys, what its header says it uses, its own text."""
     folder = resources.files("worker.store").joinpath("lua")
     flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
-    shared = [folder.joinpath(file).read_text() for file in _SHARED]
-    return "\n".join([flags, keys.lua_table(), f"local RECORD_VERSION = {job.RECORD_VERSION}", *shared, body])
+    used = next(line.split()[2:] for line in body.splitlines() if line.startswith("-- Uses "))
+    verbs = ", ".join(f"{verb.value} = '{verb.value}'" for verb in Verb)
+    verbs = f"local VERB = {{{verbs}}}"
+    shared = [folder.joinpath(f"_{part}.lua").read_text() for part in used]
+    tables = [record.lua_tables(), verbs] if "record" in used else []
+    return "\n".join([flags, keys.lua_table(), *tables, *shared, body])

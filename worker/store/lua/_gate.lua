@@ -191,9 +191,15 @@ local function ready_since(list, place, pop)
   for _ = 1, 1000 do
     local id = redis.call('LINDEX', list, place)
     if not id then return NEVER end
-    local record = redis.call('HMGET', K.job .. id, 's', 'g', 't', 'V')
-    if record[1] == 'q' then return tonumber(record[2] or record[3]) end
-    if newer(record[4]) then return 0 end -- claim takes it out of the way
+    local raw = redis.call('GET', K.job .. id)
+    if raw then
+      local version, state = head(raw)
+      if newer(version) then return 0 end -- claim takes it out of the way
+      if state == STATE.queued then
+        local fields = parse(raw)
+        return tonumber(fields[FIELD.ready_since]) or tonumber(fields[FIELD.enqueued_at])
+      end
+    end
     redis.call(pop, list)
   end
   return 0

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Write into the audit trail what somebody is about to do; the scripts that do it count in the entry. On a
 -- full server as well, or nobody could pause it.
--- KEYS[1]  the org's slot
+-- Uses     clock
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  id of the entry
 -- ARGV[2]  JSON: {field, value, ...}
 -- ARGV[3]  how many entries are kept, the newest

@@ -1,6 +1,7 @@
 #!lua
 -- Begin what a message asked for: look after an org. Another message for it may have come first, since it was
 -- sent, and has seen all there was to do: then there is nothing to begin.
+-- Uses     clock calls
 -- KEYS[1]  the messages that nobody has begun, see take_due.lua
 -- KEYS[2]  what the caller's id began, for a while
 -- ARGV[1]  org    ARGV[2]  the time that take_due gave the message

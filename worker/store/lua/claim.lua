@@ -1,66 +1,66 @@
 #!lua
--- Claim a batch: "you may make one PUT at this time", or when to ask again and why.
+-- Claim a batch: "you may make one PUT at this time", or when to ask again and why. No record is written:
+-- that a job is being sent is what the batch's list and the hash "sending" say.
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
--- KEYS[1]  the org's slot
+-- Uses     clock calls record sending runs dead lanes gate
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X[, T]}, ...} (false: absent), send_in_us, width,
---          more, at, clock} or {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether
---          a job in doubt is due to be checked with the vendor; clock: the org's own, us; both with died,
+-- Returns  {JSON, id, record, id, record, ...} with JSON = {send_in_us, more, at, clock} or, without jobs,
+--          {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether a job in doubt is due
+--          to be checked with the vendor; clock: the org's own, us; both with died,
 --          {{id, run, kind, code}, ...}, where any did
--- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
+-- Repeated: the same batch id gets those of its jobs that are still its own, at the same slot; once it is
+--          settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP, LEAVE_FOR_MS = 1000, 60000
 check_after_ms = cfg.check_after_ms
 
-local function fields_of(id)
-  return redis.call('HMGET', K.job .. id, 's', 'r', 'V', 'a', 'u', 'T', unpack(cfg.badge))
-end
-
-local function wire(id, f) return {id, f[4], f[5], f[6], unpack(f, 7)} end
-
--- For a newer program: taken out of the way, and looked at again by whoever claims then.
+-- For a newer program: taken out of the way, and looked at again by the next claim that is due then.
 local function leave(id) redis.call('ZADD', K.retry, int(T + LEAVE_FOR_MS), id) end
 
 -- A holder that disappeared may have sent its batch: nobody can know.
-local function doubt(id, run)
+local function doubt(id, fields, lost)
+  fields[FIELD.batch], fields[FIELD.was_in_doubt] = lost, '1'
+  local attempts = (tonumber(fields[FIELD.attempts]) or 0) + 1
   -- Sent again it spends an attempt, so that a batch that kills its workers doesn't do so for ever.
-  if cfg.in_doubt == 'resend' and redis.call('HINCRBY', K.job .. id, 'a', 1) < cfg.max_attempts then
-    redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
-    redis.call('RPUSH', lane(id), id)
-    moved(run, 's', 'q')
+  if cfg.in_doubt == 'resend' and attempts < cfg.max_attempts then
+    fields[FIELD.attempts] = attempts
+    wait_again(id, fields, 'sending')
   else
-    bury(id, run, 's', 'in_doubt', 'o', 'lease_expired', 'm', 'its worker disappeared during the call')
+    if cfg.in_doubt == 'resend' then fields[FIELD.attempts] = attempts end
+    fields[FIELD.kind], fields[FIELD.code] = KIND.in_doubt, 'lease_expired'
+    fields[FIELD.message] = 'its worker disappeared during the call'
+    bury(id, fields, 'sending')
   end
 end
 
-local function give_up(lost, ids)
-  local customers = {}
-  for _, id in ipairs(ids) do
-    local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r', 'c')
-    if record[1] == 's' and record[2] == lost then doubt(id, record[3]) end
-    customers[#customers + 1] = record[4] or nil
+local function give_up(lost, ids, customers, raws)
+  for n, holder in ipairs(carriers(ids)) do
+    local fields = raws[n] and parse(raws[n])
+    -- The list is the truth: what it carries is in doubt, unless another batch that is going on carries it.
+    if fields and fields[FIELD.state] == STATE.queued and (holder == lost or not is_live(holder)) then
+      doubt(ids[n], fields, lost)
+    end
   end
-  free(lost, customers)
-  redis.call('DEL', K.batch .. lost)
-  redis.call('ZREM', K.leases, lost)
-  redis.call('ZREM', K.inflight, lost)
+  release_batch(lost, ids, customers)
 end
 
-local function holds_newer(ids)
-  for _, id in ipairs(ids) do
-    if newer(redis.call('HGET', K.job .. id, 'V')) then return true end
+local function holds_newer(raws)
+  for _, raw in ipairs(raws) do
+    if raw and newer(raw:match('^%d+')) then return true end
   end
 end
 
 local function give_up_leases()
   local seen = 0
   for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(T), 'LIMIT', 0, 10)) do
-    local ids = redis.call('LRANGE', K.batch .. lost, 2, -1)
-    if holds_newer(ids) then
+    local ids, customers = carried_by(lost)
+    local raws = records_of(ids)
+    if holds_newer(raws) then
       redis.call('ZADD', K.leases, int(T + LEAVE_FOR_MS), lost)
     else
-      give_up(lost, ids)
+      give_up(lost, ids, customers, raws)
     end
     seen = seen + #ids
     if seen >= SWEEP then return end
@@ -69,17 +69,19 @@ end
 
 local function put_back_due_retries()
   local due = redis.call('ZRANGEBYSCORE', K.retry, '-inf', int(T), 'LIMIT', 0, SWEEP)
-  for _, id in ipairs(due) do
-    redis.call('ZREM', K.retry, id)
-    local record = redis.call('HMGET', K.job .. id, 's', 'r', 'V')
-    if newer(record[3]) then
+  local raws = records_of(due)
+  for n, id in ipairs(due) do
+    local raw = raws[n]
+    if raw and newer(raw:match('^%d+')) then
       leave(id)
-    elseif record[1] == 'q' then -- an older program left it
-      redis.call('RPUSH', lane(id), id)
-    elseif record[1] == 'r' then
-      redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
-      redis.call('RPUSH', lane(id), id)
-      moved(record[2], 'r', 'q')
+    else
+      redis.call('ZREM', K.retry, id)
+      local fields = raw and parse(raw)
+      if fields and fields[FIELD.state] == STATE.retrying then
+        wait_again(id, fields, 'retrying')
+      elseif fields and fields[FIELD.state] == STATE.queued then -- an older program left it
+        redis.call('RPUSH', lane(fields[FIELD.urgent]), id)
+      end
     end
   end
 end
@@ -97,120 +99,128 @@ local function pop_isolated(most)
   return ids
 end
 
--- Jobs whose customer is in another batch in flight: the vendor refuses a customer it is busy with (521).
--- Some stay behind, at the head of the queue, unless the batch wouldn't be full without them.
-local behind = {}
+-- What was popped: jobs to be sent, and those that stay behind at the head of their lane, because their customer
+-- is in another batch in flight, unless the batch wouldn't be full without them: the vendor refuses a customer
+-- it is busy with (521).
+local jobs, behind, taken, missing = {}, {}, {}, {}
 
--- Whoever pops an id checks the record; a badge that the vendor doesn't know costs no call.
-local missing = {}
-local function take(id, jobs, most_behind)
-  local f = fields_of(id)
-  if newer(f[3]) then return leave(id) end
-  if f[1] ~= 'q' then return end
-  local badge, customer, run = f[7], f[8], f[2]
+local function is_missing(badge)
   if missing[badge] == nil then
     missing[badge] = (tonumber(redis.call('ZSCORE', K.missing, badge) or nil) or 0) > NOW
   end
-  if missing[badge] then
-    bury(id, run, 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
-    return
-  end
-  if most_behind > 0 and redis.call('HEXISTS', K.busy, customer) == 1 then
-    behind[#behind + 1] = id
-    if #behind > most_behind then take(table.remove(behind, 1), jobs, 0) end
-    return
-  end
-  redis.call('HSET', K.job .. id, 's', 's', 'B', batch)
-  moved(run, 'q', 's')
-  jobs[#jobs + 1] = wire(id, f)
+  return missing[badge]
 end
 
-local function draw(list, most, jobs)
+-- A job, if what was popped is one to be sent: its record says that it is queued, no batch that is going on
+-- carries it, and it wasn't taken in this call. An id can lie in its lane twice, after a cancel and a replay.
+local function candidate(id, raw, holder)
+  if not raw then return end
+  local version, state, urgent, run, badge, customer = head(raw)
+  if newer(version) then return leave(id) end
+  if state ~= STATE.queued or taken[id] or is_live(holder) then return end
+  taken[id] = true
+  if is_missing(badge) then -- it costs no call
+    local fields = parse(raw)
+    fields[FIELD.kind], fields[FIELD.code] = KIND.rejected, '1054'
+    fields[FIELD.message] = 'the vendor does not know this badge'
+    return bury(id, fields, 'queued')
+  end
+  return {id = id, raw = raw, run = run, urgent = urgent, customer = customer}
+end
+
+local function accept(job)
+  moved(job.run, 'queued', 'sending')
+  jobs[#jobs + 1] = job
+end
+
+local function take(ids, most, most_behind)
+  local raws, holders, candidates, customers = records_of(ids), carriers(ids), {}, {}
+  for n, id in ipairs(ids) do
+    local job = candidate(id, raws[n], holders[n])
+    if job then
+      candidates[#candidates + 1], customers[#customers + 1] = job, job.customer
+    end
+  end
+  local is_busy = #customers > 0 and redis.call('HMGET', K.busy, unpack(customers)) or {}
+  for n, job in ipairs(candidates) do
+    if most_behind > 0 and is_busy[n] then
+      behind[#behind + 1] = job
+      if #behind > most_behind then accept(table.remove(behind, 1)) end
+    else
+      accept(job)
+    end
+  end
+end
+
+local function draw(list, most)
   local popped = 0
-  repeat
-    local ids = redis.call('LPOP', list, most - #jobs) or {}
-    for _, id in ipairs(ids) do take(id, jobs, most) end
+  while #jobs < most and popped < SWEEP do
+    local ids = redis.call('LPOP', list, most - #jobs)
+    if not ids then return end
+    take(ids, most, most)
     popped = popped + #ids
-  until #ids == 0 or #jobs >= most or popped >= SWEEP
+  end
+end
+
+local function fill_from_behind(most)
+  while behind[1] and #jobs < most do accept(table.remove(behind, 1)) end
+  for n = #behind, 1, -1 do redis.call('LPUSH', lane(behind[n].urgent), behind[n].id) end
 end
 
 -- Urgent jobs first, but a tenth of each batch, or of all batches, is for the bulk, so that it doesn't starve.
 local function fill(gate, most)
-  local jobs = {}
-  if redis.call('LLEN', K.isolate) > 0 then
-    for _, id in ipairs(pop_isolated(most)) do take(id, jobs, 0) end
-    return jobs
-  end
+  if redis.call('LLEN', K.isolate) > 0 then return take(pop_isolated(most), most, 0) end
   local for_bulk = math.floor(most / 10)
   if for_bulk == 0 and gate.n % 10 == 9 then for_bulk = most end
-  draw(K.urgent, most - math.min(for_bulk, redis.call('LLEN', K.queue)), jobs)
-  draw(K.queue, most, jobs)
-  draw(K.urgent, most, jobs)
-  for n, id in ipairs(behind) do
-    if #jobs < most then
-      take(id, jobs, 0)
-      behind[n] = false
-    end
+  draw(K.urgent, most - math.min(for_bulk, redis.call('LLEN', K.queue)))
+  draw(K.queue, most)
+  draw(K.urgent, most)
+  fill_from_behind(most)
+end
+
+local function reply(answer, with)
+  answer.clock, answer.died = int(T_US), #died > 0 and died or nil
+  local flat = {cjson.encode(answer)}
+  for _, job in ipairs(with or {}) do
+    flat[#flat + 1] = job.id
+    flat[#flat + 1] = job.raw
   end
-  for n = #behind, 1, -1 do
-    if behind[n] then redis.call('LPUSH', lane(behind[n]), behind[n]) end
-  end
-  return jobs
+  return flat
 end
 
 local function claimed_before()
-  local carried = redis.call('LRANGE', K.batch .. batch, 0, -1)
-  if #carried == 0 then return nil end
-  local jobs = {}
-  for n = 3, #carried do jobs[n - 2] = wire(carried[n], fields_of(carried[n])) end
-  local send_in_us = tonumber(carried[1]) - T_US
-  return cjson.encode({jobs = jobs, send_in_us = send_in_us, clock = int(T_US), more = false, at = -1})
+  local ids, _, slot = carried_by(batch)
+  if not slot then return nil end
+  local raws, still = records_of(ids), {}
+  for n, holder in ipairs(carriers(ids)) do
+    if holder == batch and raws[n] then still[#still + 1] = {id = ids[n], raw = raws[n]} end
+  end
+  return reply({send_in_us = tonumber(slot) - T_US, more = false, at = -1}, still)
 end
 
 local gate = read_gate(cfg)
 local before = claimed_before()
 if before then return before end
 -- Its holder is done with it: jobs that it took now would have nobody to send or settle them.
-if said('settle:' .. batch) then
-  return cjson.encode({why = 'settled', at = -1, clock = int(T_US), check = false})
-end
+if recall('settle:' .. batch) then return reply({why = 'settled', at = -1, check = false}) end
 
 keep_clock(gate)
 fit_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()
 local at, why = when(cfg, gate)
-local jobs = at <= T and fill(gate, width(cfg, gate)) or {}
+if at <= T then fill(gate, width(cfg, gate)) end
 if #jobs == 0 then
   write_counts()
   if at <= T then at, why = when(cfg, gate) end
-  return cjson.encode({
-    why = why,
-    at = next_look(at),
-    clock = int(T_US),
-    check = first_score(K.checks) <= NOW,
-    died = #died > 0 and died or nil,
-  })
+  return reply({why = why, at = next_look(at), check = first_score(K.checks) <= NOW})
 end
 
 local slot = slot_us(cfg, gate, #jobs)
 reserve(cfg, gate, slot, #jobs)
-local ids, customers = {int(slot), gate.n - 1}, {}
-for n, job in ipairs(jobs) do
-  ids[n + 2] = job[1]
-  customers[2 * n - 1], customers[2 * n] = job[6], batch
-end
-redis.call('RPUSH', K.batch .. batch, unpack(ids))
-redis.call('HSET', K.busy, unpack(customers))
+carry(batch, slot, gate.n - 1, jobs)
 redis.call('ZADD', K.inflight, int(T + cfg.call_ms), batch)
 redis.call('ZADD', K.leases, int(T + cfg.lease_ms), batch)
 write_counts()
 at = when(cfg, gate)
-return cjson.encode({
-  jobs = jobs,
-  send_in_us = slot - T_US,
-  clock = int(T_US),
-  more = at <= T,
-  at = next_look(at),
-  died = #died > 0 and died or nil,
-})
+return reply({send_in_us = slot - T_US, more = at <= T, at = next_look(at)}, jobs)

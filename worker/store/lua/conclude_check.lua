@@ -1,39 +1,40 @@
 #!lua
 -- Write what a check of jobs in doubt found.
--- KEYS[1]  the org's slot
+-- Uses     clock calls record runs dead lanes
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
--- ARGV[2]  JSON: {ids}
--- ARGV[3]  'cleared' certainly not issued: they are queued again, with the attempts they had;
+-- ARGV[2]  'cleared' certainly not issued: they are queued again, with the attempts they had;
 --          'seen'    the vendor has such a badge, which may be an older one: they wait for a person;
 --          'absent'  none is shown yet: ask again later
--- ARGV[4]  absent: the witness's id; ARGV[5] absent: when to ask again, ms from now
+-- ARGV[3]  absent: the witness's id; ARGV[4] absent: when to ask again, ms from now
+-- ARGV[5]… ids
 -- Returns  how many jobs it was true of
 -- Repeated: the same call id gets the same answer.
-local call, ids, verdict = ARGV[1], cjson.decode(ARGV[2]), ARGV[3]
-local before = said(call)
+local call, verdict = ARGV[1], ARGV[2]
+local before = recall(call)
 if before then return tonumber(before) end
 local done = 0
-for _, id in ipairs(ids) do
-  local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
-  local in_doubt = f[1] == 'd' and f[2] == 'in_doubt' and not newer(f[4])
-  -- Not if it was discarded or replaced during the check: it is in no index then.
-  if in_doubt and redis.call('ZSCORE', K.dead .. f[2], id) then
+for at = 5, #ARGV do
+  local id = ARGV[at]
+  local fields = read(id)
+  -- Not if it was discarded or replaced during the check: it is in no group then.
+  if fields and fields[FIELD.kind] == KIND.in_doubt and is_listed(id, fields) then
     done = done + 1
     if verdict == 'absent' then
-      if redis.call('HEXISTS', key, 'z') == 0 then redis.call('HSET', key, 'z', int(NOW) .. ' ' .. ARGV[4]) end
-      redis.call('ZADD', K.checks, int(NOW + tonumber(ARGV[5])), id)
+      if fields[FIELD.absent_since] == '' then
+        fields[FIELD.absent_since] = int(NOW) .. ' ' .. ARGV[3]
+        write(id, fields)
+      end
+      redis.call('ZADD', K.checks, int(NOW + tonumber(ARGV[4])), id)
     elseif verdict == 'seen' then
       redis.call('ZREM', K.checks, id)
-      redis.call('HDEL', key, 'm1', 'm2', 'm3')
-      redis.call('HSET', key, 'm', 'the vendor shows such a badge; it may be this one or an older')
+      fields[FIELD.message] = 'the vendor shows such a badge; it may be this one or an older'
+      write(id, fields)
     else
-      exhume(id, f[3], 'in_doubt')
-      redis.call('HSET', key, 's', 'q', 'g', int(NOW))
-      redis.call('RPUSH', lane(id), id)
-      moved(f[3], 'd', 'q')
+      exhume(id, fields)
+      wait_again(id, fields, 'dead')
     end
   end
 end
 write_counts()
-return tonumber(say(call, int(done)))
+return tonumber(memoize(call, int(done)))

@@ -1,25 +1,30 @@
 #!lua flags=allow-oom
--- Take dead letters off the list for good. Their records stay, so that importing them again can't issue them.
+-- Take dead letters off the list for good. Their records stay, so that importing them again can't issue them;
+-- once a record has expired, what no call may ever have applied can be imported again.
 -- On a full server as well: it is one of the ways to have it less full.
--- KEYS[1]  the org's slot
+-- Uses     clock calls record runs dead memory
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
--- ARGV[2]  JSON: {ids}, at most 1,000
--- ARGV[3]  how long a record is kept, ms
--- ARGV[4]  the entry of the audit trail that counts them, or ''
+-- ARGV[2]  how long a record is kept, ms
+-- ARGV[3]  the entry of the audit trail that counts them, or ''
+-- ARGV[4]… two for each of at most 1,000: id, and the letters of its hash, by which a producer's own is remembered
 -- Returns  how many were dead letters until now
 -- Repeated: the same call id gets the same answer.
-local call, ids, ttl, action = ARGV[1], cjson.decode(ARGV[2]), ARGV[3], ARGV[4]
-local before = said(call)
+local call, ttl_ms, action = ARGV[1], ARGV[2], ARGV[3]
+local before = recall(call)
 if before then return tonumber(before) end
 local discarded = 0
-for _, id in ipairs(ids) do
-  local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
-  if f[1] == 'd' and not newer(f[4]) and unlist(id, f[3], f[2]) then
-    redis.call('PEXPIRE', key, ttl)
+for at = 4, #ARGV, 2 do
+  local id = ARGV[at]
+  local fields = read(id)
+  if fields and is_listed(id, fields) then
+    unlist(id, fields)
+    redis.call('PEXPIRE', K.job .. id, ttl_ms)
+    if fields[FIELD.was_in_doubt] == '' then forget_job(id, fields, ARGV[at + 1]) end
     discarded = discarded + 1
   end
 end
 write_counts()
+write_remembered()
 audited(action, discarded)
-return tonumber(say(call, int(discarded)))
+return tonumber(memoize(call, int(discarded)))

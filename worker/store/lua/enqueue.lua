@@ -1,98 +1,132 @@
 #!lua
--- Accept jobs: each becomes a record and is queued, or is known already.
--- KEYS[1]  the org's slot
+-- Accept jobs: each gets a record and is queued, or is known already.
+-- Uses     clock calls record runs dead lanes memory
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id, made by the caller
 -- ARGV[2]  run
--- ARGV[3]  JSON: {{id, row, fingerprint or "", kind or "", field, value, ...}, ...}, at most 1,000;
---          a kind makes it a dead letter at once (an invalid row)
--- ARGV[4]  JSON: cfg of the gate, and ttl_ms (how long results, and a run that is over, are kept)
--- ARGV[5]  1 if they are urgent: they overtake the bulk of their org
--- ARGV[6]  how many jobs may wait
--- ARGV[7]  how many duplicates there were beside them
--- Returns  JSON: {answers, at}: one letter per item, and when to look at the org (ms, -1 never)
---          a accepted, A accepted by this run and row before, i accepted as invalid (by them before, too),
---          d duplicate (of a job that was discarded, too), D of a dead letter, Q of one in doubt,
---          R of a dead letter whose place another job took, c conflict;
---          or {full}: how many jobs wait, and there is no room for what is new here: nothing was accepted
--- Repeated: the same call id gets the same answer, unless that was full. Under another call id, what this
---          run and row brought in before is A or i, and is counted once.
-local call, run, items, cfg = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
-local urgent = ARGV[5] == '1'
-local before = said(call)
-if before then return before end
+-- ARGV[3]  batch size    ARGV[4]  linger, ms
+-- ARGV[5]  how long results, and a run that is over, are kept, ms
+-- ARGV[6]  1 if they are urgent: they overtake the bulk of their org
+-- ARGV[7]  how many jobs may wait
+-- ARGV[8]  how many duplicates there were beside them
+-- ARGV[9]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
+--          "own:<40 letters>" a producer's own, by its hash and its content's, "invalid:<class of reason>" a
+--          row that becomes a dead letter at once); its record from "enqueued_at" on
+-- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
+--          or {"", -1, waiting}: so many jobs wait, and there is no room for what is new here; or
+--          {"", -1, -1}: the server has no memory left for new jobs; nothing was accepted
+-- Repeated: the same call id gets the same answer, unless there was no room. Under another call id, what this
+--          run and row brought in before is accepted again, and is counted once.
+local call, run, ttl_ms, urgent = ARGV[1], ARGV[2], ARGV[5], ARGV[6]
+local FIRST, EACH, SPARE = 9, 3, 0.95
+local before = recall(call)
+if before then return cjson.decode(before) end
 
--- Jobs that are known already need no room, but are looked for only where it is short.
-local function is_room(waiting)
-  local room, new = tonumber(ARGV[6]) - waiting, 0
-  if #items <= room then return true end
-  for _, item in ipairs(items) do
-    if item[4] == '' and redis.call('EXISTS', K.job .. item[1]) == 0 then new = new + 1 end
+-- What is known already needs no room, but is looked for only where it is short.
+local function news()
+  local new = 0
+  for at = FIRST, #ARGV, EACH do
+    local id, how = ARGV[at], ARGV[at + 1]
+    if how:sub(1, 7) ~= 'invalid' and redis.call('EXISTS', K.job .. id) == 0 and not is_remembered(id) then
+      new = new + 1
+    end
   end
-  return new == 0 or new <= room
+  return new
 end
 
 local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
   + redis.call('ZCARD', K.retry)
-if not is_room(waiting) then return cjson.encode({full = waiting}) end
+local room = tonumber(ARGV[7]) - waiting
+if (#ARGV - FIRST + 1) / EACH > room and news() > math.max(0, room) then return {'', -1, waiting} end
+
+-- The last memory is for what is accepted already: claims, settlements, and whatever makes room.
+local info = redis.call('INFO', 'memory')
+local most = tonumber(info:match('\nmaxmemory:(%d+)'))
+if most > 0 and tonumber(info:match('\nused_memory:(%d+)')) > most * SPARE and news() > 0 then return {'', -1, -1} end
 
 local answers, ready, born = {}, {}, {}
-local duplicates, invalid = tonumber(ARGV[7]), 0
+local duplicates, invalid = tonumber(ARGV[8]), 0
 
-local function known(id, row, fingerprint)
-  local record = redis.call('HMGET', K.job .. id, 's', 'r', 'n', 'p', 'k', 'R')
-  if record[2] == run and record[3] == row and (record[4] or '') == fingerprint then
-    return record[5] == 'invalid' and 'i' or 'A'
+-- A job that has a record.
+local function known(id, rest)
+  local there, mine = parse(redis.call('GET', K.job .. id)), parse(accepted(rest))
+  local fingerprint = mine[FIELD.fingerprint]
+  if there[FIELD.run] == run and there[FIELD.row] == mine[FIELD.row] and there[FIELD.fingerprint] == fingerprint then
+    return there[FIELD.kind] == KIND.invalid and ANSWER.invalid or ANSWER.repeated
   end
   duplicates = duplicates + 1
-  if fingerprint ~= '' and record[4] ~= fingerprint then return 'c' end
-  if record[1] ~= 'd' then return 'd' end
-  if record[6] then return 'R' end
-  if not redis.call('ZSCORE', K.dead .. (record[5] or ''), id) then return 'd' end
-  return record[5] == 'in_doubt' and 'Q' or 'D'
+  if fingerprint ~= '' and there[FIELD.fingerprint] ~= fingerprint then return ANSWER.conflict end
+  if there[FIELD.replayed_as] ~= '' then return ANSWER.replaced end
+  if not is_listed(id, there) then return ANSWER.duplicate end
+  return there[FIELD.kind] == KIND.in_doubt and ANSWER.in_doubt or ANSWER.dead
 end
 
-local now = int(NOW)
-for n, item in ipairs(items) do
-  local id, row, fingerprint, kind = item[1], item[2], item[3], item[4]
-  local key = K.job .. id
-  if redis.call('EXISTS', key) == 1 then
-    answers[n] = known(id, row, fingerprint)
+-- A job without a record that was accepted before: it is none after all.
+local function remembered(id, answer)
+  redis.call('DEL', K.job .. id)
+  duplicates = duplicates + 1
+  return answer
+end
+
+local function accept(id, how, rest)
+  local own = how:match('^own:(.*)')
+  if own then
+    local said = remembered_own(own)
+    if said then return remembered(id, said == own:sub(21) and ANSWER.remembered or ANSWER.conflict) end
+    remember_own(own)
+  elseif not remember(id) then
+    return remembered(id, ANSWER.remembered)
+  end
+  born[#born + 1] = id
+  if is_cancelled(run) then
+    local fields = parse(accepted(rest))
+    set_cancelled(fields)
+    bury(id, fields, nil)
   else
-    redis.call('HSET', key, 's', 'q', 'r', run, 'n', row, 't', now, unpack(item, 5))
-    if fingerprint ~= '' then redis.call('HSET', key, 'p', fingerprint) end
-    if urgent then redis.call('HSET', key, 'U', 1) end
-    born[#born + 1] = id
-    if kind == '' then
-      ready[#ready + 1] = id
-      answers[n] = 'a'
-    else
-      bury(id, run, nil, kind)
-      invalid = invalid + 1
-      answers[n] = 'i'
-    end
+    ready[#ready + 1] = id
   end
+  return ANSWER.accepted
 end
 
-for _, ended in ipairs(redis.call('ZRANGEBYSCORE', K.ended, '-inf', int(NOW), 'LIMIT', 0, 100)) do
-  if redis.call('EXISTS', K.run .. ended) == 0 then
-    redis.call('ZREM', K.runs, ended)
-    redis.call('ZREM', K.ended, ended)
+local function refuse(id, class, rest)
+  bury(id, parse(accepted(rest)), nil, class)
+  born[#born + 1] = id
+  invalid = invalid + 1
+  return ANSWER.invalid
+end
+
+for at = FIRST, #ARGV, EACH do
+  local id, how, rest = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local class, answer = how:match('^invalid:(.*)'), nil
+  if not redis.call('SET', K.job .. id, accepted(rest), 'NX') then
+    answer = known(id, rest)
+  elseif class then
+    answer = refuse(id, class, rest)
+  else
+    answer = accept(id, how, rest)
+  end
+  answers[#answers + 1] = answer
+end
+
+for _, over in ipairs(redis.call('ZRANGEBYSCORE', K.ended, '-inf', int(NOW), 'LIMIT', 0, 100)) do
+  if redis.call('EXISTS', K.run .. over) == 0 then
+    redis.call('ZREM', K.runs, over)
+    redis.call('ZREM', K.ended, over)
   end
 end
-redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))
-redis.call('HSET', K.run .. run, 'ttl_ms', int(cfg.ttl_ms))
-redis.call('ZADD', K.runs, 'NX', int(NOW), run)
+begin_run(run, ttl_ms)
+local list = lane(urgent)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
-local list = urgent and K.urgent or K.queue
 if #ready > 0 then redis.call('RPUSH', list, unpack(ready)) end
 count(run, 'queued', #ready)
 count(run, 'total', #born)
 count(run, 'invalid', invalid)
 count(run, 'duplicates', duplicates)
 write_counts()
+write_remembered()
 stat('accepted', #born)
 local at = NEVER
-if #ready > 0 then
-  at = redis.call('LLEN', list) >= cfg.batch_size and NOW or NOW + cfg.linger_ms
-end
-return say(call, cjson.encode({answers = table.concat(answers), at = instant(at)}))
+if #ready > 0 then at = redis.call('LLEN', list) >= tonumber(ARGV[3]) and NOW or NOW + ARGV[4] end
+local answer = {table.concat(answers), instant(at)}
+memoize(call, cjson.encode(answer))
+return answer

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Say what the org waits for and how fast it may go now; for status and metrics. On a full server as well:
 -- it only ever takes away.
--- KEYS[1]  the org's slot
+-- Uses     clock record gate
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  JSON: cfg of the gate
 -- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent = {one per limit}, per_minute}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch

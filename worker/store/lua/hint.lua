@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Note when an org should be looked at. A hint only: losing one costs seconds, never a job.
+-- Uses     clock
 -- KEYS[1]  the wake set    KEYS[2]  the bell    KEYS[3]  the orgs with workers of their own
 -- ARGV[1]  org
 -- ARGV[2]  at, ms; -1: there is nothing to wait for

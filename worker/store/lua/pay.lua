@@ -1,13 +1,14 @@
 #!lua
 -- Take one slot of the limit for a call that carries no jobs (a token, a read).
--- KEYS[1]  the org's slot
+-- Uses     clock calls record runs gate
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  JSON: cfg of the gate; though_closed: a person asks for it, and only a vendor that throttles is left alone
 -- Returns  JSON: {send_in_us, clock} or, while the gate is closed, {at, why, clock}
 -- Repeated: the same call id gets the same slot.
 local cfg = cjson.decode(ARGV[2])
 local gate = read_gate(cfg)
-local slot = tonumber(said(ARGV[1]) or nil)
+local slot = tonumber(recall(ARGV[1]) or nil)
 if not slot then
   keep_clock(gate)
   fit_ring(cfg, gate)
@@ -18,6 +19,6 @@ if not slot then
   slot = slot_us(cfg, gate, 0)
   reserve(cfg, gate, slot, 0)
   stat('requests', 1)
-  say(ARGV[1], int(slot))
+  memoize(ARGV[1], int(slot))
 end
 return cjson.encode({send_in_us = slot - T_US, clock = int(T_US)})

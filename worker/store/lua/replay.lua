@@ -1,72 +1,82 @@
 #!lua
 -- Replay dead letters: each is queued again with a new attempt count, or takes up life as a new job.
--- KEYS[1]  the org's slot
+-- Uses     clock calls record runs dead lanes memory
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither
--- ARGV[3]  JSON: {{id}, ...} queue again, or {{id, new id, field, value, ...}, ...} as a new job; at most 1,000
--- ARGV[4]  how long results, and the list of what it queued again, are kept, ms
+-- ARGV[3]  how long results, and the list of what it queued again, are kept, ms
+-- ARGV[4]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is
+--          made and the record of the new job, as in enqueue.lua
 -- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more, or
 --          invalid, which only a new job can mend
 -- Repeated: the same call id gets the same answer.
-local call, run, items = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
-local before = said(call)
+local call, run, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
+local before = recall(call)
 if before then return before end
 local done = {replayed = 0, duplicates = 0, skipped = 0}
-local queued_again, new_ids, badges = {}, {}, {}
+local queued_again, born, badges = {}, {}, {}
 
-local function again(id, its_run, kind)
-  exhume(id, its_run, kind)
-  redis.call('HSET', K.job .. id, 's', 'q', 'a', 0, 'g', int(NOW))
-  redis.call('RPUSH', lane(id), id)
-  moved(its_run, 'd', 'q')
+-- A person asked for it: a run that was cancelled goes on.
+local function again(id, fields)
+  local its_run = fields[FIELD.run]
+  redis.call('HDEL', K.run .. its_run, 'cancelled')
+  cancelled_runs[its_run] = false
+  exhume(id, fields)
+  fields[FIELD.attempts], fields[FIELD.busy] = '0', ''
+  wait_again(id, fields, 'dead')
   queued_again[#queued_again + 1] = id
 end
 
--- The old record stays as it is, as long as a result, so that importing it again can't issue it.
-local function as_new(id, its_run, kind, new_id, ...)
-  if redis.call('HSETNX', K.job .. new_id, 's', 'q') == 0 then return false end
-  redis.call('HSET', K.job .. new_id, 'r', run, 'n', id, 't', int(NOW), 'O', id, ...)
-  redis.call('HSET', K.job .. id, 'R', new_id)
-  redis.call('PEXPIRE', K.job .. id, ARGV[4])
-  unlist(id, its_run, kind)
-  new_ids[#new_ids + 1] = new_id
-  moved(run, nil, 'q')
-  count(run, 'total', 1)
+local function is_new(id, how)
+  local own = how:match('^own:(.*)')
+  if own and remembered_own(own) or not own and is_remembered(id) then return false end
+  if own then remember_own(own) else remember(id) end
   return true
 end
 
-for _, item in ipairs(items) do
-  local id = item[1]
-  local f = redis.call('HMGET', K.job .. id, 's', 'r', 'k', 'b', 'V')
-  local state, its_run, kind, badge = unpack(f)
-  local unsendable = kind == 'invalid' and not item[2] -- it holds no badge
-  if newer(f[5]) or state ~= 'd' or unsendable or not redis.call('ZSCORE', K.dead .. kind, id) then
+-- The old record stays as it is, as long as a result, so that importing it again can't issue it.
+local function as_new(id, fields, new_id, how, rest)
+  if redis.call('EXISTS', K.job .. new_id) == 1 or not is_new(new_id, how) then return false end
+  local new = parse(accepted(rest))
+  if fields[FIELD.urgent] == '1' then new[FIELD.urgent] = '1' end
+  write(new_id, new)
+  redis.call('RPUSH', lane(new[FIELD.urgent]), new_id)
+  moved(run, nil, 'queued')
+  count(run, 'total', 1)
+  unlist(id, fields)
+  fields[FIELD.replayed_as] = new_id
+  write(id, fields, ttl_ms)
+  born[#born + 1] = new_id
+  return true
+end
+
+for at = 4, #ARGV, 4 do
+  local id, new_id = ARGV[at], ARGV[at + 1]
+  local fields = read(id)
+  local unsendable = fields and fields[FIELD.kind] == KIND.invalid and new_id == '' -- it holds no badge
+  if not fields or unsendable or not is_listed(id, fields) then
     done.skipped = done.skipped + 1
-  elseif not item[2] then
-    again(id, its_run, kind)
+  elseif new_id == '' then
+    again(id, fields)
     done.replayed = done.replayed + 1
-  elseif as_new(id, its_run, kind, unpack(item, 2)) then
+  elseif as_new(id, fields, new_id, ARGV[at + 2], ARGV[at + 3]) then
     done.replayed = done.replayed + 1
   else
     done.duplicates = done.duplicates + 1
   end
-  if badge then badges[badge] = true end
+  if fields then badges[fields[FIELD.badge]] = true end
 end
 for badge in pairs(badges) do redis.call('ZREM', K.missing, badge) end
-if #new_ids > 0 then
-  redis.call('RPUSH', K.queue, unpack(new_ids))
-  redis.call('RPUSH', K.jobs .. run, unpack(new_ids))
-end
-if next(tally) and tally[run] then
-  redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))
-  redis.call('HSET', K.run .. run, 'ttl_ms', ARGV[4])
-  redis.call('ZADD', K.runs, 'NX', int(NOW), run)
+if #born > 0 then
+  redis.call('RPUSH', K.jobs .. run, unpack(born))
+  begin_run(run, ttl_ms)
 end
 write_counts()
+write_remembered()
 -- These keep their runs; by this list they can be followed, and cancelled, as this replay.
 if run ~= '' and #queued_again > 0 then
   redis.call('RPUSH', K.jobs .. run, unpack(queued_again))
-  redis.call('PEXPIRE', K.jobs .. run, ARGV[4])
+  redis.call('PEXPIRE', K.jobs .. run, ttl_ms)
 end
 audited(run, done.replayed)
-return say(call, cjson.encode(done))
+return memoize(call, cjson.encode(done))

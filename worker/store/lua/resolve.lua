@@ -1,20 +1,22 @@
-#!lua
--- End a job in doubt by a person's word: it was issued after all.
--- KEYS[1]  the org's slot
+#!lua flags=allow-oom
+-- End a job in doubt by a person's word: it was issued after all. On a full server as well.
+-- Uses     clock record runs dead memory
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  job id
 -- ARGV[2]  how long its record is kept, ms
--- ARGV[3]  the entry of the audit trail that counts it, or ''
+-- ARGV[3]  the letters of its hash, by which a producer's own is remembered
+-- ARGV[4]  the entry of the audit trail that counts it, or ''
 -- Returns  1 if it was in doubt, else 0
 -- Repeated: answers 0 and changes nothing.
-local id, ttl, action = ARGV[1], ARGV[2], ARGV[3]
-local key = K.job .. id
-local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
-if newer(f[4]) or f[1] ~= 'd' or f[2] ~= 'in_doubt' then return 0 end
-if not redis.call('ZSCORE', K.dead .. f[2], id) then return 0 end
-exhume(id, f[3], f[2])
-redis.call('HSET', key, 's', 'i', 'f', int(NOW))
-moved(f[3], 'd', 'i')
+local id, ttl_ms, own, action = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local fields = read(id)
+if not fields or fields[FIELD.kind] ~= KIND.in_doubt or not is_listed(id, fields) then return 0 end
+exhume(id, fields)
+fields[FIELD.state], fields[FIELD.finished_at] = STATE.issued, int(NOW)
+write(id, fields, ttl_ms)
+moved(fields[FIELD.run], 'dead', 'issued')
+remember_job(id, fields, own)
 write_counts()
-redis.call('PEXPIRE', key, ttl)
+write_remembered()
 audited(action, 1)
 return 1

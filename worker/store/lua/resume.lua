@@ -2,7 +2,8 @@
 -- Resume an org: forget why it was paused, until when it is closed, and the token that may have been refused.
 -- The breaker stays: after trouble one job is tried, now, and a success opens the org in full. The times of
 -- the last sends stay as well: the limit holds across a pause.
--- KEYS[1]  the org's slot
+-- Uses     clock
+-- KEYS[1]  what all keys of the org begin with
 -- Returns  JSON: what it was: "paused", "closed", "probing", or "": open
 -- Repeated: changes nothing, and answers "probing" after "closed", else what is left: that, or "".
 local gate = redis.call('HMGET', K.gate, 'paused', 'closed_until', 'probing', 'offset')

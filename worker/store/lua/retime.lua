@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Move the slot of a batch that is sent later than it was to be: what counts is when it is really sent.
--- KEYS[1]  the org's slot
+-- Uses     clock record gate
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate
 -- Returns  1: send now; 0: too late, since a send that relied on this one's time has its slot already, or

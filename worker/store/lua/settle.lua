@@ -1,112 +1,130 @@
 #!lua flags=allow-oom
 -- Settle a batch: write what became of each of its jobs, and what its answer says about the org.
 -- Runs on a full server as well: outcomes must never be lost for want of memory.
--- KEYS[1]  the org's slot
+-- Uses     clock calls record sending runs dead lanes memory gate
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id
--- ARGV[2]  JSON: cfg of the gate, and jobs = {{id, verb, argument, field, value, ...}, ...}, sent (whether
---          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, ttl_ms,
---          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
---          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
+-- ARGV[2]  JSON: cfg of the gate, sent (whether the PUT was made), signal, reason, wait_ms (0: not said),
+--          status, elapsed_ms, took, ttl_ms, missing = {badgeMetaId, ...} that the vendor doesn't know,
+--          missing_ttl_ms
+-- ARGV[3]… five for each job: id, VERB, argument (retry: delay, ms; isolate: "group width"; else ""), run,
+--          and its new record from "enqueued_at" on ("": it stays as it is)
 -- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, died = {{id, run, kind, code}},
 --          paused (why, where this answer paused the org), more, at, clock}
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
---          issued whatever that call brings: a second earnedBadgeId is kept in "j", the id returned in twice.
+--          issued whatever that call brings: a second earnedBadgeId is kept, the id returned in twice.
 local batch, s = ARGV[1], cjson.decode(ARGV[2])
 check_after_ms = s.cfg.check_after_ms
-local before = said('settle:' .. batch)
+local before = recall('settle:' .. batch)
 if before then return before end
 
 local gate = read_gate(s.cfg)
 local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
 local twice, put_back, groups, isolated = {}, {}, {}, {}
+local settled, last_issued = {}, nil
+for at = 3, #ARGV, 5 do
+  settled[#settled + 1] =
+    {id = ARGV[at], verb = ARGV[at + 1], argument = ARGV[at + 2], run = ARGV[at + 3], rest = ARGV[at + 4]}
+end
 
-local last_issued
-local customers = {}
+local function issue(job, from)
+  redis.call('SET', K.job .. job.id, ended(job.rest), 'PX', s.ttl_ms)
+  moved(job.run, from, 'issued')
+  done.issued, last_issued = done.issued + 1, job.id
+end
 
-local function remember(key, entry)
-  local n = redis.call('HINCRBY', key, 'H', 1)
-  local line = int(NOW) .. ' ' .. batch .. ' ' .. s.status .. ' ' .. entry
-  redis.call('HSET', key, 'h' .. (n % 10), line:sub(1, 64))
+local function die(job, fields, from)
+  bury(job.id, fields, from)
+  done.dead = done.dead + 1
+end
+
+-- It would wait again; in a run that was cancelled it doesn't.
+local function waits(job, fields, from, state)
+  if is_cancelled(job.run) then
+    set_cancelled(fields)
+    return die(job, fields, from)
+  end
+  fields[FIELD.state] = state
+  if job.rest ~= '' or from ~= 'sending' then write(job.id, fields) end
+  local word = state == STATE.retrying and 'retrying' or 'queued'
+  moved(job.run, from, word)
+  done[word] = done[word] + 1
+  return true
 end
 
 local apply = {
-  i = function(id, key, run, from, _, ...)
-    redis.call('HSET', key, 's', 'i', 'f', int(NOW), ...)
-    redis.call('PEXPIRE', key, int(s.ttl_ms))
-    moved(run, from, 'i')
-    done.issued = done.issued + 1
-    last_issued = id
-  end,
-  d = function(id, key, run, from, kind, ...)
-    bury(id, run, from, kind, ...)
-    done.dead = done.dead + 1
-  end,
-  r = function(id, key, run, from, delay_ms, ...)
-    redis.call('HSET', key, 's', 'r', ...)
-    redis.call('ZADD', K.retry, int(T + delay_ms), id)
-    moved(run, from, 'r')
-    done.retrying = done.retrying + 1
-  end,
-  q = function(id, key, run, from, _, ...)
-    redis.call('HSET', key, 's', 'q', ...)
-    put_back[#put_back + 1] = id
-    moved(run, from, 'q')
-    done.queued = done.queued + 1
-  end,
-  z = function(id, key, run, from, group_and_width, ...)
-    redis.call('HSET', key, 's', 'q', ...)
-    if not isolated[group_and_width] then
-      isolated[group_and_width] = {}
-      groups[#groups + 1] = group_and_width
+  [VERB.dead] = function(job, fields, from) die(job, fields, from) end,
+  [VERB.retry] = function(job, fields, from)
+    if waits(job, fields, from, STATE.retrying) then
+      redis.call('ZADD', K.retry, int(T + job.argument), job.id)
     end
-    table.insert(isolated[group_and_width], batch .. '.' .. group_and_width .. ' ' .. id)
-    moved(run, from, 'q')
-    done.queued = done.queued + 1
+  end,
+  [VERB.put_back] = function(job, fields, from)
+    if waits(job, fields, from, STATE.queued) then put_back[#put_back + 1] = {job.id, fields[FIELD.urgent]} end
+  end,
+  [VERB.isolate] = function(job, fields, from)
+    if not waits(job, fields, from, STATE.queued) then return end
+    local tag = job.argument
+    if not isolated[tag] then
+      isolated[tag] = {}
+      groups[#groups + 1] = tag
+    end
+    table.insert(isolated[tag], batch .. '.' .. tag .. ' ' .. job.id)
   end,
 }
 
-local function field(job, name)
-  for n = 4, #job, 2 do
-    if job[n] == name then return job[n + 1] end
+-- What became of a job that this batch carries, or that was given up as in doubt from it: before, its fields.
+local function write_outcome(job, from, before_)
+  if job.verb == VERB.issued then
+    if before_ and before_[FIELD.fingerprint] == '' then remember(job.id) end
+    return issue(job, from)
   end
+  local fields = job.rest ~= '' and parse(waiting(job.rest)) or read(job.id)
+  if not fields then return end
+  fields[FIELD.finished_at] = ''
+  if before_ then fields[FIELD.was_in_doubt], fields[FIELD.history] = '1', before_[FIELD.history] end
+  if s.sent then remember_attempt(fields, batch, s.status, fields[FIELD.code] ~= '' and fields[FIELD.code] or '-') end
+  apply[job.verb](job, fields, from)
 end
 
-local function settle(job)
-  local id, verb, argument = job[1], job[2], job[3]
-  local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'c', 'V')
-  local state, holder, run, kind, earned, customer = unpack(f)
-  if not state then return end
-  customers[#customers + 1] = customer
-  if newer(f[7]) then
-    done.late = done.late + 1
-    return
-  end
-  local ours = holder == batch
-  local certain = not (verb == 'd' and argument == 'in_doubt')
-  -- One that was discarded, or whose place another job took, is in no index: it must not be queued again.
-  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt'
-    and redis.call('ZSCORE', K.dead .. kind, id)
-  if (ours and state == 's') or (in_doubt_since and certain) then
-    if in_doubt_since then exhume(id, run, kind) end
-    if verb ~= 'i' and s.sent then remember(key, field(job, 'o') or '-') end
-    apply[verb](id, key, run, state, argument, unpack(job, 4))
-  elseif verb ~= 'i' then
-    done.late = done.late + 1
-  elseif state == 'i' then
-    if not earned then -- a person knew it before
-      redis.call('HSET', key, unpack(job, 4))
-    elseif earned ~= field(job, 'i') then
-      redis.call('HSET', key, 'j', field(job, 'i'))
-      twice[#twice + 1] = id
+-- A certain "issued" for a job that went on without this batch.
+local function issue_late(job, fields, live)
+  local state, new = fields[FIELD.state], parse(ended(job.rest))
+  if state == STATE.issued then
+    local known, now = fields[FIELD.earned_badge_id], new[FIELD.earned_badge_id]
+    if known == now then return end
+    if known == '' then -- a person knew it before
+      new[FIELD.finished_at] = fields[FIELD.finished_at]
+      fields = new
+    else
+      fields[FIELD.second_earned] = now
+      twice[#twice + 1] = job.id
     end
-  else
-    -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
-    if state == 'd' then exhume(id, run, kind) end
-    apply.i(id, key, run, state, argument, unpack(job, 4))
+    return write(job.id, fields, s.ttl_ms)
   end
+  -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
+  if state == STATE.dead then exhume(job.id, fields) end
+  if live then take_from_batch(job.id) end
+  if fields[FIELD.fingerprint] == '' then remember(job.id) end
+  issue(job, live and 'sending' or WORD[state])
+end
+
+local function settle(job, holder, listed)
+  if holder == batch then return write_outcome(job, 'sending') end
+  local fields = read(job.id)
+  if not fields then return end -- expired, forgotten, or a newer program's
+  local state, live = fields[FIELD.state], is_live(holder)
+  if listed and not live and state == STATE.queued then return write_outcome(job, 'sending') end
+  local given_up = fields[FIELD.batch] == batch and fields[FIELD.kind] == KIND.in_doubt and is_listed(job.id, fields)
+  local certain = not (job.verb == VERB.dead and parse(waiting(job.rest))[FIELD.kind] == KIND.in_doubt)
+  if given_up and certain and job.rest ~= '' then
+    exhume(job.id, fields)
+    return write_outcome(job, 'dead', fields)
+  end
+  if job.verb == VERB.issued then return issue_late(job, fields, live) end
+  done.late = done.late + 1
 end
 
 -- What the answer says about the org. "paused" is taken back by hand, the others by themselves.
@@ -161,7 +179,7 @@ local act = {
   misconfigured = function() pause('config') end,
   too_large = function()
     -- An older, larger batch teaches nothing new.
-    local smaller = math.max(1, math.floor(#s.jobs / 2))
+    local smaller = math.max(1, math.floor(#settled / 2))
     if smaller < width(s.cfg, gate) then
       set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(T + SMALLER_FOR_MS))
     end
@@ -173,9 +191,15 @@ local act = {
   none = function() end,
 }
 
-for _, job in ipairs(s.jobs) do settle(job) end
+
+local ids, customers = carried_by(batch)
+local listed, asked = {}, {}
+for _, id in ipairs(ids) do listed[id] = true end
+for n, job in ipairs(settled) do asked[n] = job.id end
+for n, holder in ipairs(carriers(asked)) do settle(settled[n], holder, listed[settled[n].id]) end
+release_batch(batch, ids, customers)
 -- To the head, in their order: they have waited longest.
-for n = #put_back, 1, -1 do redis.call('LPUSH', lane(put_back[n]), put_back[n]) end
+for n = #put_back, 1, -1 do redis.call('LPUSH', lane(put_back[n][2]), put_back[n][1]) end
 -- Group by group, however the batch mixed them: claim takes the head run of one tag.
 for _, group in ipairs(groups) do redis.call('RPUSH', K.isolate, unpack(isolated[group])) end
 for _, badge in ipairs(s.missing) do
@@ -183,16 +207,13 @@ for _, badge in ipairs(s.missing) do
 end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
 act[s.signal]()
-redis.call('DEL', K.batch .. batch)
-redis.call('ZREM', K.leases, batch)
-redis.call('ZREM', K.inflight, batch)
-free(batch, customers)
--- What was issued last, for whoever must know that the vendor's read side shows what came before it.
+-- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_counts()
+write_remembered()
 if s.sent then
   stat('requests', 1)
-  stat('items', #s.jobs)
+  stat('items', #settled)
   stat('status:' .. s.status, 1)
   stat('elapsed_ms', s.elapsed_ms)
   stat('retried', done.retrying)
@@ -207,4 +228,4 @@ done.at = next_look(at)
 done.clock = int(T_US)
 done.twice = #twice > 0 and twice or nil
 done.died = #died > 0 and died or nil
-return say('settle:' .. batch, cjson.encode(done))
+return memoize('settle:' .. batch, cjson.encode(done))

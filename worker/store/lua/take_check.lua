@@ -1,29 +1,32 @@
 #!lua
 -- Take the job in doubt that is due to be checked with the vendor, with all others in doubt for the same
 -- customer and badge: what the vendor shows can't tell them apart.
--- KEYS[1]  the org's slot
+-- Uses     clock record
+-- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  ms after which they come up again, should the checker die or learn nothing
--- Returns  JSON: {jobs = {{id, b, c, f, z}, ...} (false: absent), witness = {id, issued at, b, c}}, or {}
+-- Returns  JSON: {jobs = {{id, badge, customer, died at, absent since}, ...} ('': absent),
+--          witness = {id, issued at, badge, customer}}, or {}
 -- Repeated: what was taken a moment ago isn't due; it comes up again by itself.
 local again = int(NOW + tonumber(ARGV[1]))
 
-local function read(id)
-  local f = redis.call('HMGET', K.job .. id, 's', 'k', 'b', 'c', 'f', 'z', 'V')
-  if newer(f[7]) then return end
-  if f[1] == 'd' and f[2] == 'in_doubt' then return {id, f[3], f[4], f[5], f[6]} end
+local function suspect(id)
+  local f = read(id)
+  if f and f[FIELD.state] == STATE.dead and f[FIELD.kind] == KIND.in_doubt then
+    return {id, f[FIELD.badge], f[FIELD.customer], f[FIELD.finished_at], f[FIELD.absent_since]}
+  end
   redis.call('ZREM', K.checks, id)
 end
 
 local first
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.checks, '-inf', int(NOW), 'LIMIT', 0, 100)) do
-  first = read(id)
+  first = suspect(id)
   if first then break end
 end
 if not first then return '{}' end
 
 local jobs = {}
 for _, id in ipairs(redis.call('ZRANGE', K.checks, 0, 999)) do
-  local job = read(id)
+  local job = suspect(id)
   if job and job[2] == first[2] and job[3] == first[3] then
     redis.call('ZADD', K.checks, again, id)
     jobs[#jobs + 1] = job
@@ -31,10 +34,12 @@ for _, id in ipairs(redis.call('ZRANGE', K.checks, 0, 999)) do
 end
 
 -- The witness is pinned at the first look, so that the second can ask for just that one.
-local pinned = first[5] and first[5]:match('(%S+)$') or (redis.call('HGET', K.gate, 'witness') or ''):match('^(%S+)')
+local pinned = first[5]:match('(%S+)$') or (redis.call('HGET', K.gate, 'witness') or ''):match('^(%S+)')
 local witness
 if pinned then
-  local f = redis.call('HMGET', K.job .. pinned, 's', 'f', 'b', 'c')
-  if f[1] == 'i' then witness = {pinned, f[2], f[3], f[4]} end
+  local f = read(pinned)
+  if f and f[FIELD.state] == STATE.issued then
+    witness = {pinned, f[FIELD.finished_at], f[FIELD.badge], f[FIELD.customer]}
+  end
 end
 return cjson.encode({jobs = jobs, witness = witness})

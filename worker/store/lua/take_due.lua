@@ -4,6 +4,7 @@
 -- grow as long as nobody begins: a message that was lost is soon replaced, one that waits seldom.
 -- Nor are more messages sent than there are places in the pool: who finds none stays due, and stands in line
 -- for a delivery that goes on with it (take_next.lua), since a message costs more than a batch.
+-- Uses     clock pool
 -- KEYS[1]  the wake set
 -- KEYS[2]  the messages that nobody has begun  hash org -> "first until": the time of the first one for it, and
 --          until when no other is sent, ms

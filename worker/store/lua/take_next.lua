@@ -1,6 +1,7 @@
 #!lua
 -- Take the org that stands first in line, to go on with it in a place of the pool that is free by now. It is
 -- moved a little ahead, as by take_due.lua.
+-- Uses     clock
 -- KEYS[1]  the wake set    KEYS[2]  the messages that nobody has begun
 -- KEYS[3]  the orgs with workers of their own, which are left to them
 -- ARGV[1]  how far ahead, ms

@@ -1,5 +1,6 @@
 #!lua
 -- Take a place in the pool that all orgs share, so that none, slow or broken or large, takes it all.
+-- Uses     clock pool
 -- KEYS[1]  the seats  zset "org worker id" -> until when at the latest, ms
 -- KEYS[2]  the pool   zset "worker places" -> until when it is believed alive, ms
 -- ARGV[1]  org    ARGV[2]  worker    ARGV[3]  id, made by the caller    ARGV[4]  how long at most, ms

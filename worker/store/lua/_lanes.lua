@@ -1,0 +1,16 @@
+-- The lanes in which ids wait: urgent ones overtake the queue; what is left of a refused batch is isolated.
+local function lane(urgent) return urgent == '1' and K.urgent or K.queue end
+
+-- A job that has a record waits (again) from now on, at the end of its lane; of a cancelled run it is cancelled.
+local function wait_again(id, fields, from)
+  if is_cancelled(fields[FIELD.run]) then
+    set_cancelled(fields)
+    bury(id, fields, from)
+    return false
+  end
+  fields[FIELD.state], fields[FIELD.ready_since] = STATE.queued, int(NOW)
+  write(id, fields)
+  redis.call('RPUSH', lane(fields[FIELD.urgent]), id)
+  moved(fields[FIELD.run], from, 'queued')
+  return true
+end

@@ -1,0 +1,225 @@
+"""A job's record as it lies in Redis: one string, written when the job is accepted and when it has ended.
+
+Its fields stand apart by a byte that no field holds; empty ones at the end are left out. Scripts know the same
+fields by the same names (``lua/_record.lua``; ``lua_tables`` gives them the places). What lies in no record is
+that a job is being sent: that is what the batches in flight say (``lua/_sending.lua``). A job and its states are
+in ``domain/job.py``, what is shown of it in ``operate/report.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from worker.domain.badge import Badge
+from worker.domain.job import DeadKind, Job, State
+
+# The version of the records and structures that this program writes, and the newest that it reads.
+VERSION = 2
+SEPARATOR, LINE = "\x1f", "\x1e"
+ISSUE = "i"  # the kind of a job whose call issues a badge
+OTHER = "other"  # the group, and the counter, of what there are too many kinds of
+TEXT_BYTES, CODE_BYTES, RAW_BYTES = 240, 64, 2000
+
+
+class Field(StrEnum):
+    """The fields of a record, in their order."""
+
+    VERSION = "version"
+    FINISHED_AT = "finished_at"  # ms
+    ENQUEUED_AT = "enqueued_at"  # ms
+    JOB_KIND = "job_kind"
+    STATE = "state"  # a letter of STATE_LETTERS
+    URGENT = "urgent"  # 1 if it overtakes the bulk
+    RUN = "run"
+    BADGE_META_ID = "badge"
+    CUSTOMER_ID = "customer"
+    READY_SINCE = "ready_since"  # ms, where that isn't ENQUEUED_AT
+    ATTEMPTS = "attempts"  # calls that decided, or may have decided, this job
+    BUSY = "busy"  # how often the vendor was busy with its customer, which spends no attempt
+    BATCH = "batch"  # the one that carried it last
+    KIND = "kind"  # of dead letter
+    CODE = "code"  # the vendor's error code, or our own word
+    GROUP = "group"  # the number of its group of dead letters
+    WAS_IN_DOUBT = "was_in_doubt"  # 1 if a call may have applied it; never cleared
+    ROW = "row"  # where in the run it came from: a row's number, or the call and the place in it
+    FINGERPRINT = "fingerprint"  # hash of the content, only where the id is the producer's own
+    REPLAYED_AS = "replayed_as"  # the job that took its place
+    REPLAY_OF = "replay_of"  # the dead letter whose place it took
+    START_AT = "start_at"  # ms: not to be sent earlier
+    # Of what follows scripts write only MESSAGE, HISTORY, ABSENT_SINCE and SECOND_EARNED_BADGE_ID.
+    EARN_EVENT_DATE = "event"  # as it was given
+    EARN_EVENT_DATE_ISO = "event_iso"
+    EARN_EXPIRES_ON = "expiry"  # as it was given
+    EARN_EXPIRES_ON_ISO = "expiry_iso"
+    MESSAGE = "message"
+    HISTORY = "history"  # the last calls that issued nothing: lines of "at_ms batch status code"
+    ABSENT_SINCE = "absent_since"  # the vendor showed none of it: since, ms, and the id of a later witness
+    EARNED_BADGE_ID = "earned_badge_id"
+    ISSUED_ID = "issued_id"
+    REQUEST_ID = "request_id"
+    EXPIRES_ON = "vendor_expiry"  # seconds, as the vendor answered
+    EXPIRES_ON_ISO = "vendor_expiry_iso"
+    WARNINGS = "vendor_warnings"
+    SECOND_EARNED_BADGE_ID = "second_earned"  # the badge was issued twice
+    TRACEPARENT = "traceparent"  # the context of the enqueueing, only where it was traced
+    RAW_ITEM = "raw_item"  # the item as it came in, as JSON, where it was invalid; RAW_BYTES at most
+    RAW_ROW = "raw_row"  # the row as it was written, where no item could be read from it; RAW_BYTES at most
+
+
+class Answer(StrEnum):
+    """What ``enqueue.lua`` answers for one item; kept as letters, for a repeated call."""
+
+    ACCEPTED = "a"
+    REPEATED = "A"  # accepted by this run and row before
+    INVALID = "i"  # accepted as a dead letter at once (by this run and row before, too)
+    CONFLICT = "c"  # the id was used for another badge
+    DUPLICATE = "d"  # of a job that was discarded, too
+    REMEMBERED = "m"  # accepted before; what became of it has expired
+    DEAD = "D"  # duplicate of a dead letter
+    IN_DOUBT = "Q"  # duplicate of one in doubt
+    REPLACED = "R"  # duplicate of a dead letter whose place another job took
+
+
+STATE_LETTERS = {State.QUEUED: "q", State.RETRYING: "r", State.ISSUED: "i", State.DEAD: "d"}
+_STATES = {letter: state for state, letter in STATE_LETTERS.items()}
+
+FIELDS = tuple(Field)
+PLACE = {field: place for place, field in enumerate(FIELDS)}
+BADGE_FIELDS = (  # in the order of Badge
+    Field.BADGE_META_ID,
+    Field.CUSTOMER_ID,
+    Field.EARN_EVENT_DATE,
+    Field.EARN_EVENT_DATE_ISO,
+    Field.EARN_EXPIRES_ON,
+    Field.EARN_EXPIRES_ON_ISO,
+)
+_ABSENT = [""] * len(FIELDS)
+_UNSAFE = str.maketrans({SEPARATOR: " ", LINE: " "})
+_AT_LEAST = PLACE[Field.CUSTOMER_ID] + 2  # never left out, so that scripts find the head of a record
+
+Record = Mapping[str, str]  # of those fields that aren't empty, by name
+
+
+class FailedCall(NamedTuple):
+    """A call that issued nothing, as the record remembers it."""
+
+    at_ms: str
+    batch: str
+    status: str
+    code: str
+
+
+def read(text: str) -> dict[str, str]:
+    """Read a record; of one that only a newer program understands, version and run."""
+    record = {field: value for field, value in zip(FIELDS, text.split(SEPARATOR), strict=False) if value}
+    return {name: record[name] for name in (Field.VERSION, Field.RUN) if name in record} if is_newer(record) else record
+
+
+def accepted(fields: Record) -> str:
+    """Write a new record as ``enqueue.lua`` takes it: without the times that come first, which it adds."""
+    parts = _ABSENT.copy()
+    parts[PLACE[Field.JOB_KIND]], parts[PLACE[Field.STATE]] = ISSUE, STATE_LETTERS[State.QUEUED]
+    return _joined(_replaced(parts, fields), PLACE[Field.JOB_KIND])
+
+
+def changed(text: str, fields: Record) -> str:
+    """Write a record with other fields as ``settle.lua`` takes it: without the end's time, which it adds."""
+    parts = text.split(SEPARATOR)
+    parts += _ABSENT[len(parts) :]
+    return _joined(_replaced(parts, fields), PLACE[Field.ENQUEUED_AT])
+
+
+def _replaced(parts: list[str], fields: Record) -> list[str]:
+    for name, value in fields.items():
+        parts[PLACE[Field(name)]] = value if value.isprintable() else value.translate(_UNSAFE)
+    return parts
+
+
+def _joined(parts: list[str], first: int) -> str:
+    last = len(parts)
+    while last > _AT_LEAST and not parts[last - 1]:
+        last -= 1
+    return SEPARATOR.join(parts[first:last])
+
+
+def text(value: str, size: int = TEXT_BYTES) -> str:
+    """Bound a text to so many bytes, whole signs only."""
+    return value.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+
+
+def badge_fields(badge: Badge) -> dict[str, str]:
+    """Return the record's fields of a badge."""
+    return {
+        field: str(value) for field, value in zip(BADGE_FIELDS, badge, strict=True) if value is not None
+    }
+
+
+def badge_of(record: Record) -> Badge:
+    """Read the badge back from a record's fields."""
+    get = record.get
+    return Badge(
+        get(Field.BADGE_META_ID, ""),
+        number_of(get(Field.CUSTOMER_ID)),
+        number_of(get(Field.EARN_EVENT_DATE)),
+        get(Field.EARN_EVENT_DATE_ISO),
+        number_of(get(Field.EARN_EXPIRES_ON)),
+        get(Field.EARN_EXPIRES_ON_ISO),
+    )
+
+
+def number_of(value: str | None) -> Any:
+    """Read a number; other text stays as it is, so that one bad record spoils nothing for the others."""
+    try:
+        return None if value is None else int(value)
+    except ValueError:
+        return value
+
+
+def job_of(job_id: str, stored: str) -> Job:
+    """Read a job as a batch carries it."""
+    record = read(stored)
+    attempts, busy = int(record.get(Field.ATTEMPTS, 0)), int(record.get(Field.BUSY, 0))
+    traceparent, run = record.get(Field.TRACEPARENT, ""), record.get(Field.RUN, "")
+    return Job(job_id, badge_of(record), attempts, busy, traceparent, run, stored)
+
+
+def state_of(record: Record, *, carried: bool = False) -> State | None:
+    """Return where a job is; ``carried``: whether a batch in flight carries it. ``None`` if we can't read it."""
+    state = _STATES.get(record.get(Field.STATE, ""))
+    return State.SENDING if carried and state is State.QUEUED else state
+
+
+def raw_of(record: Record) -> str | None:
+    """Return an invalid item as it came in: the row as it was written, else the item as JSON."""
+    return record.get(Field.RAW_ROW, record.get(Field.RAW_ITEM))
+
+
+def failed_calls(record: Record) -> Iterator[FailedCall]:
+    """Yield the last calls that issued nothing, oldest first."""
+    for line in record.get(Field.HISTORY, "").split(LINE):
+        if line:
+            yield FailedCall(*line.split(" ", 3))
+
+
+def is_newer(record: Record) -> bool:
+    """Say whether only a newer version of this program can read a record."""
+    return int(record.get(Field.VERSION, VERSION)) > VERSION
+
+
+def lua_tables() -> str:
+    """Return what the scripts know records by: FIELD, STATE, WORD, KIND, ANSWER and a few numbers."""
+    letters = {state.value: letter for state, letter in STATE_LETTERS.items()}
+    tables: dict[str, dict[str, Any]] = {
+        "FIELD": {field.value: place + 1 for field, place in PLACE.items()},
+        "STATE": letters,
+        "WORD": {letter: word for word, letter in letters.items()},
+        "KIND": {kind.value: kind.value for kind in DeadKind},
+        "ANSWER": {answer.name.lower(): answer.value for answer in Answer},
+    }
+    lines = [f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'"]
+    for name, entries in tables.items():
+        written = ", ".join(f"{key} = {value!r}" for key, value in entries.items())
+        lines.append(f"local {name} = {{{written}}}")
+    return "\n".join(lines)
