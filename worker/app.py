@@ -132,7 +132,7 @@ app.add_defaults(_celery_settings)
 @worker_init.connect
 def _begin(sender: Any, **_: Any) -> None:
     try:
-        services().queue.store.refuse_newer()
+        services().queue.store.refuse_other_versions()
         services().seats.clear(sender.hostname)
     except NewerStore as error:
         raise SystemExit(f"badges: {error}") from None

@@ -62,7 +62,7 @@ class WakeUp(threading.Thread):
                 queue = services().queue
                 if time.monotonic() >= next_sweep:
                     self._offer()
-                    queue.store.refuse_newer()
+                    queue.store.refuse_other_versions()
                     next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
                 self._sleep(queue, send_due(queue, self._deliver), next_sweep)

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import redis
 
-from worker.domain.job import iso_time
 from worker.domain.org import Org
+from worker.domain.text import iso_time
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 
@@ -70,7 +70,7 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
     fields = ["by", by, "action", action.partition("-")[0], "note", note[:NOTE_LENGTH]]
     if which is not None:
         fields += ["which", json.dumps(which), "count", "0"]
-    queue.store.refuse_newer()
+    queue.store.refuse_other_versions()
     queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, KEPT])
 
 

@@ -78,7 +78,7 @@ def how_made(item: Item) -> str:
     return f"own:{short_hash(item.id)}{item.fingerprint}" if item.fingerprint else ""
 
 
-def new_record(item: Item, fields: Mapping[Field, str]) -> str:
+def new_record(item: Item, fields: Mapping[str, str]) -> str:
     """Write the record of a new job."""
     row = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
     dead = {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: DeadKind.INVALID.value} if item.fault else {}
@@ -99,7 +99,7 @@ def settlement_of(job: Job, settlement: Settlement, *, batch: str) -> tuple[str,
     return job.id, verb, argument, job.run, record.changed(job.stored, {Field.BATCH: batch, **fields})
 
 
-def _outcome(job: Job, settlement: Settlement) -> tuple[Verb, str, dict[Field, str]]:
+def _outcome(job: Job, settlement: Settlement) -> tuple[Verb, str, dict[str, str]]:
     tried = {Field.ATTEMPTS: str(job.attempts + 1)}
     match settlement:
         case Complete(issued):
@@ -116,11 +116,11 @@ def _outcome(job: Job, settlement: Settlement) -> tuple[Verb, str, dict[Field, s
             return Verb.ISOLATE, f"{group} {width}", _why(code, message)
 
 
-def _why(code: str, message: str) -> dict[Field, str]:
-    return {Field.CODE: record.text(code, record.CODE_BYTES), Field.MESSAGE: record.text(message)}
+def _why(code: str, message: str) -> dict[str, str]:
+    return {Field.CODE: record.bounded(code, record.CODE_BYTES), Field.MESSAGE: record.bounded(message)}
 
 
-def _issued_fields(issued: Issued) -> dict[Field, str]:
+def _issued_fields(issued: Issued) -> dict[str, str]:
     """Return what the vendor said of an issued badge; what was said of earlier attempts goes."""
     expires_on = "" if issued.expires_on is None else f"{issued.expires_on:.15g}"
     return {
@@ -132,7 +132,7 @@ def _issued_fields(issued: Issued) -> dict[Field, str]:
         Field.REQUEST_ID: issued.request_id or "",
         Field.EXPIRES_ON: expires_on,
         Field.EXPIRES_ON_ISO: issued.expires_on_iso or "",
-        Field.WARNINGS: record.text(issued.warnings or ""),
+        Field.WARNINGS: record.bounded(issued.warnings or ""),
     }
 
 

@@ -20,7 +20,7 @@ VERSION = 2
 SEPARATOR, LINE = "\x1f", "\x1e"
 ISSUE = "i"  # the kind of a job whose call issues a badge
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
-TEXT_BYTES, CODE_BYTES, RAW_BYTES = 240, 64, 2000
+TEXT_BYTES, CODE_BYTES, FAULT_BYTES, RAW_BYTES = 240, 64, 100, 2000
 
 
 class Field(StrEnum):
@@ -82,7 +82,14 @@ class Answer(StrEnum):
     REPLACED = "R"  # duplicate of a dead letter whose place another job took
 
 
-STATE_LETTERS = {State.QUEUED: "q", State.RETRYING: "r", State.ISSUED: "i", State.DEAD: "d"}
+# "sending" is never written: it is what is shown of a queued job that a batch carries (``carried_by``).
+STATE_LETTERS = {
+    State.QUEUED: "q",
+    State.SENDING: "s",
+    State.RETRYING: "r",
+    State.ISSUED: "i",
+    State.DEAD: "d",
+}
 _STATES = {letter: state for state, letter in STATE_LETTERS.items()}
 
 FIELDS = tuple(Field)
@@ -113,8 +120,11 @@ class FailedCall(NamedTuple):
 
 def read(text: str) -> dict[str, str]:
     """Read a record; of one that only a newer program understands, version and run."""
-    record = {field: value for field, value in zip(FIELDS, text.split(SEPARATOR), strict=False) if value}
-    return {name: record[name] for name in (Field.VERSION, Field.RUN) if name in record} if is_newer(record) else record
+    parts = zip(FIELDS, text.split(SEPARATOR), strict=False)
+    record: dict[str, str] = {field: value for field, value in parts if value}
+    if is_newer(record):
+        return {name: record[name] for name in (Field.VERSION, Field.RUN) if name in record}
+    return record
 
 
 def accepted(fields: Record) -> str:
@@ -144,7 +154,7 @@ def _joined(parts: list[str], first: int) -> str:
     return SEPARATOR.join(parts[first:last])
 
 
-def text(value: str, size: int = TEXT_BYTES) -> str:
+def bounded(value: str, size: int = TEXT_BYTES) -> str:
     """Bound a text to so many bytes, whole signs only."""
     return value.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
@@ -185,10 +195,16 @@ def job_of(job_id: str, stored: str) -> Job:
     return Job(job_id, badge_of(record), attempts, busy, traceparent, run, stored)
 
 
-def state_of(record: Record, *, carried: bool = False) -> State | None:
-    """Return where a job is; ``carried``: whether a batch in flight carries it. ``None`` if we can't read it."""
-    state = _STATES.get(record.get(Field.STATE, ""))
-    return State.SENDING if carried and state is State.QUEUED else state
+def state_of(record: Record) -> State | None:
+    """Return the state that a record holds; ``None`` if it holds none that we know."""
+    return _STATES.get(record.get(Field.STATE, ""))
+
+
+def carried_by(record: Record, batch: str | None) -> Record:
+    """Return what is to be shown of a job that this batch carries, if any does."""
+    if not batch or state_of(record) is not State.QUEUED:
+        return record
+    return {**record, Field.STATE: STATE_LETTERS[State.SENDING], Field.BATCH: batch}
 
 
 def raw_of(record: Record) -> str | None:

@@ -1,4 +1,4 @@
-"""The store: calls the scripts (``scripts/*.lua``) in Redis, and makes what they write durable.
+"""The store: calls the scripts (``lua/*.lua``) in Redis, and makes what they write durable.
 
 Every call may be repeated by the client library when a reply was lost; each script's header says what
 the repetition answers. What the scripts are for is said in ``queue.py``.
