@@ -24,6 +24,7 @@ from worker.domain.org import Org
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
+PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
 NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
 
 
