@@ -255,7 +255,7 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> tuple[Item, In
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     raw = (source.problem and source.raw) or as_text(source.item)
-    fields = {
+    fields: dict[str, str] = {
         Field.CODE: problem.field or "row",
         Field.MESSAGE: bounded(problem.reason),
         Field.RAW_ROW if source.problem else Field.RAW_ITEM: raw[:RAW_BYTES],

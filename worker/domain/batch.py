@@ -15,8 +15,8 @@ from worker.domain.job import Job
 class Item(NamedTuple):
     """A job to accept: its id, where it came from, and its record's fields.
 
-    ``fingerprint`` stands for its content where the id is the producer's own. An invalid row has the ``fault``
-    by which such are counted: the class of what is wrong with it.
+    ``fingerprint`` stands for its content where the id is the producer's own. An invalid row has the
+    ``fault`` by which such are counted: the class of what is wrong with it.
     """
 
     id: str

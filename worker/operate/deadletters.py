@@ -15,18 +15,21 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from worker.domain.badge import Invalid, parse_item
+from worker.domain.badge import Badge, Invalid, parse_item
+from worker.domain.batch import Item
 from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
-from worker.operate.runs import PAGE, JobReader
-from worker.store import audit
+from worker.operate.runs import JobReader
+from worker.store import audit, reading
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import BADGE_FIELDS, Field, badge_fields, badge_of, state_of
+from worker.store.reading import PAGE
+from worker.store.record import Field, badge_fields, badge_of, state_of
 
+_Replayed = tuple[str, Item | None]  # a dead letter, and the job that takes its place
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
 
@@ -105,10 +108,9 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
         which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     )
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    fields = BADGE_FIELDS if changes else ()
     ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
     begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
+    for seen, page in deadlist.pages(reports, which, with_records=bool(changes), replayable=True):
         looked_at += seen
         rest = page
         while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
@@ -175,7 +177,7 @@ def resolve(  # noqa: PLR0913 - what, who and why
     audit.begin(queue, org.name, action, by=by, note=note, which=which)
     if issued:
         return queue.resolve(org, job_id, action=action)
-    return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1
+    return queue.replay(org, run=action, items=[(job_id, None)], call=new_id())["replayed"] == 1
 
 
 def cancel(
@@ -243,9 +245,8 @@ def _states(
         ids = [job_id for _, job_id in of_org]
         for at in range(0, len(ids), PAGE):
             page = ids[at : at + PAGE]
-            columns = deadlist.columns(reports, org, page, (Field.STATE, Field.KIND))
-            for job_id, (state, kind) in zip(page, columns, strict=True):
-                yield org, job_id, state_of({Field.STATE: state or ""}), kind
+            for job_id, record in zip(page, reading.records(reports.client, org, page), strict=True):
+                yield org, job_id, state_of(record or {}), (record or {}).get(Field.KIND)
 
 
 def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
@@ -253,24 +254,22 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
+def _rehearsal(reports: JobReader) -> Callable[[Org, list[_Replayed]], Mapping[str, int]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 
-    def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
-        new = [item[1] for item in items if len(item) > 1]
+    def would_replay(org: Org, items: list[_Replayed]) -> Mapping[str, int]:
+        new = [job for _, job in items if job]
         duplicates = 0
-        for job_id, (state,) in zip(
-            new, deadlist.columns(reports, org.name, new, (Field.STATE,)), strict=True
-        ):
-            duplicates += state is not None or (org.name, job_id) in taken
-            taken.add((org.name, job_id))
+        for job, there in zip(new, reading.known(reports.client, org.name, new), strict=True):
+            duplicates += there or (org.name, job.id) in taken
+            taken.add((org.name, job.id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}
 
     return would_replay
 
 
-def _ask(queue: Queue, replay: str, org: Org, items: list[list[str]]) -> Mapping[str, int]:
+def _ask(queue: Queue, replay: str, org: Org, items: list[_Replayed]) -> Mapping[str, int]:
     return queue.replay(org, run=replay, items=items, call=new_id())
 
 
@@ -286,16 +285,22 @@ def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> 
 
 def _items(
     org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
-) -> tuple[list[list[str]], list[str]]:
+) -> tuple[list[_Replayed], list[str]]:
     """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
     if not changes:
-        return [[it.id] for it in chunk], []
-    items, problems = [], []
+        return [(it.id, None) for it in chunk], []
+    items: list[_Replayed] = []
+    problems = []
     for it in chunk:
         item = badge_of(it.record).body("as_given") | dict(changes)
         changed = parse_item(item, strict_dates=org.strict_dates)
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            items.append([it.id, content_hash(org.name, changed.badge), *badge_fields(changed.badge)])
+            items.append((it.id, _changed(it, changed.badge, org)))
     return items, problems
+
+
+def _changed(letter: Letter, badge: Badge, org: Org) -> Item:
+    """Return the job that takes a letter's place, of the same row."""
+    return Item(content_hash(org.name, badge), letter.record.get(Field.ROW, ""), badge_fields(badge))

@@ -1,7 +1,7 @@
 """Which dead letters there are: found by a filter, listed, counted in groups. Nothing here changes anything.
 
-What is done about them is in ``deadletters.py``. Only what a filter asks for is read: kind and time stand
-in the index, so that a hundred thousand letters are looked through without their records.
+What is done about them is in ``deadletters.py``. Only what a filter asks for is read: kind, code, badge
+and time stand in the groups, so that a million letters are counted without their records.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from worker.domain.job import DeadKind, State
 from worker.domain.text import iso_time
 from worker.operate.report import report_row
-from worker.operate.runs import PAGE, JobReader
-from worker.store import keys
-from worker.store.record import Field, state_of, text_of
+from worker.operate.runs import JobReader
+from worker.store import keys, reading
+from worker.store.reading import Extent, StoredGroup
+from worker.store.record import Field, Record, state_of
 
 # A badge that may have been issued is sent again only if somebody says so by name.
 REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
-_GROUPED_BY = (Field.CODE, Field.BADGE_META_ID, Field.MESSAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,17 @@ class Filter:
         }
         return {field: value for field, value in wanted.items() if value is not None}
 
+    @property
+    def read_fields(self) -> dict[Field, str]:
+        """What of that a record must be read for: kind, code and badge are those of its group."""
+        in_group = (Field.CODE, Field.BADGE_META_ID)
+        return {field: value for field, value in self.fields.items() if field not in in_group}
+
+    def fits(self, group: StoredGroup) -> bool:
+        """Say whether letters of this group have the code and the badge."""
+        badge = None if group.kind == DeadKind.INVALID else group.badge
+        return self.code in (None, group.code) and self.badge in (None, badge)
+
     def kinds(self, *, replayable: bool = False) -> tuple[DeadKind, ...]:
         """Return the kinds that are meant; ``replayable`` leaves out what may not be sent as it is."""
         if not replayable:
@@ -64,13 +75,13 @@ class Filter:
 
 
 class Letter(NamedTuple):
-    """A dead letter, and of its record the fields that were read."""
+    """A dead letter, and its record, if that was read."""
 
     org: str
     kind: DeadKind
     id: str
     at_ms: int
-    record: dict[str, str]
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,131 +103,156 @@ class Group:
 
 
 def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
-    """Count what a search for these looks at: more than fits, if it asks for more than kind and time."""
+    """Count what a search for these looks at: more than fits, if records must be read to tell."""
     return sum(
-        int(reports.client.zcount(keys.key(org, "dead", kind), which.since_ms or 0, "+inf"))
+        extent.size
         for org in reports.org_names(which.org)
-        for kind in which.kinds(replayable=replayable)
+        for extent in _extents(reports, org, which, _groups(reports, org, which, replayable=replayable))
+        if extent
     )
 
 
 def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
     """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
     kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
-    its_pages = {kind.value: pages(reports, replace(which, kind=kind)) for kind in kinds}
-    return {kind: n for kind, its in its_pages.items() if (n := sum(len(page) for _, page in its))}
+    return {kind.value: n for kind in kinds if (n := count(reports, replace(which, kind=kind)))}
+
+
+def count(reports: JobReader, which: Filter) -> int:
+    """Count the dead letters that fit."""
+    if which.job is None and not which.read_fields and not _mixed(reports, which):
+        return size(reports, which)
+    return sum(len(page) for _, page in pages(reports, which))
 
 
 def pages(
-    reports: JobReader, which: Filter, *, fields: Sequence[Field] = (), replayable: bool = False
+    reports: JobReader, which: Filter, *, with_records: bool = False, replayable: bool = False
 ) -> Iterator[tuple[int, list[Letter]]]:
     """Yield how many were looked at, and those of them that fit, in pages; all of a page are of one org.
 
-    Oldest first within each org and kind. Whoever takes letters off the list between two pages makes it
-    skip none, and what dies after its beginning isn't found.
+    Oldest first within each group, groups by their last death. Whatever is taken off the list between two
+    pages makes it skip none, and what dies after its beginning isn't found.
     """
-    wanted = which.fields
-    fields = tuple(dict.fromkeys([*wanted, *fields]))
     for org in reports.org_names(which.org):
+        if which.job is not None:
+            yield from _one(reports, org, which, replayable=replayable)
+            continue
         until_ms = reports.store.now_ms(keys.key_prefix(org))
-        for kind in which.kinds(replayable=replayable):
-            for found in _ids(reports, org, kind, which, until_ms):
-                ids = [job_id for job_id, _ in found]
-                records = columns(reports, org, ids, fields) if fields else [[]] * len(ids)
+        for group in _groups(reports, org, which, replayable=replayable):
+            wanted = which.fields if group.is_mixed else which.read_fields
+            for found in reading.letters(
+                reports.client, org, group, since_ms=which.since_ms or 0, until_ms=until_ms
+            ):
+                read: Sequence[Record | None] = [{}] * len(found)
+                if with_records or wanted:
+                    read = reading.records(reports.client, org, [job_id for job_id, _ in found])
                 page = [
-                    Letter(org, kind, job_id, at_ms, _given(fields, values))
-                    for (job_id, at_ms), values in zip(found, records, strict=True)
+                    Letter(org, DeadKind(group.kind), job_id, at_ms, record)
+                    for (job_id, at_ms), record in zip(found, read, strict=True)
+                    if record is not None and all(record.get(f) == v for f, v in wanted.items())
                 ]
-                yield len(page), [it for it in page if all(it.record.get(f) == v for f, v in wanted.items())]
+                yield len(found), page
 
 
 def rows(reports: JobReader, which: Filter) -> Iterator[dict[str, Any]]:
-    """Yield the dead letters that fit as ``badges results`` shows jobs, of each org and kind oldest first.
+    """Yield the dead letters that fit as ``badges results`` shows jobs, of each org and group oldest first.
 
     What needs nobody any more isn't among them: what was mended or replayed as another job, or discarded.
     """
-    for _, page in pages(reports, which):
-        for job_id, record in reports.records(page[0].org, [it.id for it in page]) if page else ():
-            if state_of(record) is State.DEAD:
-                yield report_row(page[0].org, job_id, record)
+    for _, page in pages(reports, which, with_records=True):
+        yield from (report_row(it.org, it.id, it.record) for it in page if state_of(it.record) is State.DEAD)
 
 
 def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> list[Group]:
     """Count the dead letters that fit by kind, code and badge, largest group first."""
-    found: dict[tuple[str, ...], list[Any]] = {}
-    for _, page in pages(reports, which, fields=_GROUPED_BY, replayable=replayable):
+    found: list[Group] = []
+    for org in reports.org_names(which.org):
+        if which.job is not None or which.read_fields:
+            found += _counted(reports, replace(which, org=org), replayable=replayable)
+            continue
+        its = _groups(reports, org, which, replayable=replayable)
+        whole = [group for group in its if not group.is_mixed]
+        extents = _extents(reports, org, which, whole)
+        told = [(group, extent) for group, extent in zip(whole, extents, strict=True) if extent]
+        samples = reading.records(reports.client, org, [extent.first for _, extent in told])
+        found += [
+            _group(org, group[1:], extent, sample or {})
+            for (group, extent), sample in zip(told, samples, strict=True)
+        ]
+        if len(whole) < len(its):
+            found += _counted(reports, replace(which, org=org), replayable=replayable, mixed=True)
+    return sorted(found, key=lambda group: (-group.count, group.org, group.kind, group.code))
+
+
+def _counted(reports: JobReader, which: Filter, *, replayable: bool, mixed: bool = False) -> list[Group]:
+    """Count by reading the letters: all, or those that share a group of what there are too many of."""
+    counts: dict[tuple[str, str, str], list[Any]] = {}
+    for _, page in pages(reports, which, with_records=True, replayable=replayable):
         for it in page:
-            # One field of a row may be wrong in several ways; the value that a reason quotes is its own.
-            why = it.record.get(Field.MESSAGE, "").partition("“")[0] if it.kind is DeadKind.INVALID else ""
-            key = (
-                it.org,
-                it.kind.value,
-                it.record.get(Field.CODE, ""),
-                it.record.get(Field.BADGE_META_ID, ""),
-                why,
-            )
-            group = found.setdefault(key, [0, it, it.at_ms])
-            group[0] += 1
-            group[2] = it.at_ms
-    ordered = sorted(found.items(), key=lambda entry: (-entry[1][0], entry[0]))
+            entry = counts.setdefault(_grouped_by(it), [0, it, it.at_ms])
+            entry[0] += 1
+            entry[2] = max(entry[2], it.at_ms)
+    known = {name[1:] for name in reading.groups(reports.client, str(which.org)) if not name.is_mixed}
     return [
-        Group(
-            *(org, kind, code, badge or None, number),
-            *(iso_time(first.at_ms), iso_time(last_ms), first.id, _message(reports, first)),
-        )
-        for (org, kind, code, badge, _), (number, first, last_ms) in ordered
+        _group(first.org, name, Extent(size, first.id, first.at_ms, last_ms), first.record)
+        for name, (size, first, last_ms) in counts.items()
+        if not (mixed and name in known)
     ]
 
 
-def columns(
-    reports: JobReader, org: str, ids: Sequence[str], fields: Sequence[Field]
-) -> list[list[str | None]]:
-    """Return these fields of these jobs' records."""
-    pipe = reports.client.pipeline(transaction=False)
-    for job_id in ids:
-        pipe.hmget(keys.key(org, "job", job_id), list(fields))
-    found: list[list[str | None]] = pipe.execute()
-    return found
+def _grouped_by(letter: Letter) -> tuple[str, str, str]:
+    """Return kind, code and badge; of an invalid row what is wrong, without the value that is quoted."""
+    message = letter.record.get(Field.MESSAGE, "")
+    fault = message.partition("“")[0] if letter.kind is DeadKind.INVALID else ""
+    return letter.kind.value, letter.record.get(Field.CODE, ""), letter.record.get(Field.BADGE_META_ID, fault)
+
+
+def _group(org: str, name: tuple[str, str, str], extent: Extent, sample: Record) -> Group:
+    kind, code, badge = name
+    its_badge = None if kind == DeadKind.INVALID else badge or None
+    times = iso_time(extent.first_at_ms), iso_time(extent.last_at_ms)
+    message = sample.get(Field.MESSAGE, "")
+    return Group(org, kind, code, its_badge, extent.size, *times, extent.first, message)
 
 
 def died_at_ms(reports: JobReader, org: str, kind: DeadKind, job_id: str) -> int | None:
     """Say when a job became a dead letter of a kind; ``None`` if it isn't one."""
-    at_ms = reports.client.zscore(keys.key(org, "dead", kind), job_id)
-    return None if at_ms is None else int(at_ms)
+    found = reading.listed_at_ms(reports.client, org, job_id)
+    return found[1] if found and found[0].get(Field.KIND) == kind else None
 
 
-def _ids(
-    reports: JobReader, org: str, kind: DeadKind, which: Filter, until_ms: int
-) -> Iterator[list[tuple[str, int]]]:
-    """Yield ids and times of death (ms), in pages, oldest first.
+def _groups(reports: JobReader, org: str, which: Filter, *, replayable: bool) -> list[StoredGroup]:
+    """Return the groups in which letters may fit, by their last death."""
+    kinds = which.kinds(replayable=replayable)
+    its = reading.groups(reports.client, org)
+    fitting = [group for group in its if group.kind in kinds and (group.is_mixed or which.fits(group))]
+    extents = zip(fitting, reading.extents(reports.client, org, fitting), strict=True)
+    told = [(extent.last_at_ms, group) for group, extent in extents if extent]
+    return [group for _, group in sorted(told)]
 
-    Whoever takes letters off the list between two pages makes it skip none.
-    """
-    since_ms = which.since_ms or 0
-    if which.job is not None:
-        at_ms = died_at_ms(reports, org, kind, which.job)
-        if at_ms is not None and since_ms <= at_ms <= until_ms:
-            yield [(which.job, at_ms)]
+
+def _extents(
+    reports: JobReader, org: str, which: Filter, groups: Sequence[StoredGroup]
+) -> list[Extent | None]:
+    return reading.extents(reports.client, org, groups, since_ms=which.since_ms or 0)
+
+
+def _mixed(reports: JobReader, which: Filter) -> bool:
+    """Say whether code or badge are asked for where only records can tell them."""
+    if which.code is None and which.badge is None:
+        return False
+    found = (reading.groups(reports.client, org) for org in reports.org_names(which.org))
+    return any(group.is_mixed for its in found for group in its)
+
+
+def _one(
+    reports: JobReader, org: str, which: Filter, *, replayable: bool
+) -> Iterator[tuple[int, list[Letter]]]:
+    found = reading.listed_at_ms(reports.client, org, str(which.job))
+    if found is None:
         return
-    last, limit, key = (since_ms, ""), PAGE, keys.key(org, "dead", kind)
-    while True:
-        # Not by rank: a rank moves when others are taken off the list.
-        found: Any = reports.client.zrangebyscore(key, last[0], until_ms, start=0, num=limit, withscores=True)
-        page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
-        fresh = [entry for entry in page if entry > last]
-        if fresh:
-            yield [(job_id, at_ms) for at_ms, job_id in fresh]
-            last = fresh[-1]
-        if len(page) < limit:
-            return
-        if not fresh:
-            limit *= 2  # so many died in the same millisecond
-
-
-def _given(fields: Sequence[Field], values: list[str | None]) -> dict[str, str]:
-    return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
-
-
-def _message(reports: JobReader, letter: Letter) -> str:
-    found = reports.records(letter.org, [letter.id])
-    return next((text_of(record, Field.MESSAGE) or "" for _, record in found), "")
+    record, at_ms = found
+    kind = DeadKind(record[Field.KIND])
+    fits = kind in which.kinds(replayable=replayable) and at_ms >= (which.since_ms or 0)
+    if fits and all(record.get(field) == value for field, value in which.fields.items()):
+        yield 1, [Letter(org, kind, str(which.job), at_ms, record)]

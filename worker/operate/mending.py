@@ -7,10 +7,10 @@ is in ``report.py``, how it is recognised in ``row.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.domain.batch import Item
@@ -22,21 +22,19 @@ from worker.enqueue import Enqueued, EnqueueOptions, Noted, note
 from worker.files.columns import FIELDS
 from worker.operate.report import invalid_item, option
 from worker.server.cluster import reaching
-from worker.store import keys
+from worker.store import reading
 from worker.store.queue import CHUNK, Queue
-from worker.store.record import Answer, Field, badge_fields, badge_of, is_newer, state_of
+from worker.store.record import Answer, Field, Record, badge_fields, badge_of, is_newer, state_of
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
 
 @dataclass(frozen=True, slots=True)
 class _Mended:
-    """The job that is to take a dead letter's place: its id, and its record's fields."""
+    """The job that is to take a dead letter's place."""
 
-    row: str
     letter: str
-    id: str
-    fields: tuple[str, ...]
+    job: Item
 
 
 def is_reported(row: Source) -> bool:
@@ -62,32 +60,26 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
-    records = _ask(queue, org, [_text(row, "job_id") for row in rows], "hgetall")
+    with reaching("the report's jobs"):
+        records = reading.all_records(queue.client, org.name, [_text(row, "job_id") for row in rows])
     judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
     mended = [one for one in judged if isinstance(one, _Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
-    known = _ask(queue, org, [one.id for one in mended], "exists")
+    with reaching("what was accepted before"):
+        known = reading.known(queue.client, org.name, [one.job for one in mended])
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     accepted = 0
     if mended:
-        urgent = (Field.URGENT, "1") if options.urgent else ()
-        items = [[one.letter, one.id, *one.fields, Field.ROW, one.row, *urgent] for one in mended]
-        accepted = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")["replayed"]
+        items, call = [(one.letter, one.job) for one in mended], f"{options.call}.m"
+        done = queue.replay(org, run=options.run, items=items, call=call, urgent=options.urgent)
+        accepted = done["replayed"]
     invalid = sum(note.kind == "invalid" for note in noted)
     duplicates = len(rows) - accepted - invalid
     queue.enqueue(org, run=options.run, items=[], call=f"{options.call}.d", duplicates=duplicates)
     return Enqueued(options.run, accepted, duplicates, invalid, tuple(noted))
 
 
-def _ask(queue: Queue, org: Org, ids: Sequence[str], what: Literal["hgetall", "exists"]) -> list[Any]:
-    pipe = queue.client.pipeline(transaction=False)
-    for job_id in ids:
-        getattr(pipe, what)(keys.key(org.name, "job", job_id))
-    with reaching("the report's jobs"):
-        return list(pipe.execute())
-
-
-def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | None:
+def _judge(row: Source, record: Record | None, org: Org) -> _Mended | Noted | None:
     """Return what takes a dead letter's place, what a person must know of the row, or nothing."""
     where, its_org = row.row, _text(row, "org")
     if its_org not in ("", org.name):
@@ -112,29 +104,29 @@ def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | N
 
 
 def _judge_letter(
-    row: Source, record: Mapping[str, str], new: _Mended | Invalid, *, changed: bool
+    row: Source, record: Record, new: _Mended | Invalid, *, changed: bool
 ) -> _Mended | Noted | None:
     where = row.row
     if Field.REPLAYED_AS in record:
-        done_before = isinstance(new, _Mended) and new.id == record[Field.REPLAYED_AS]
+        done_before = isinstance(new, _Mended) and new.job.id == record[Field.REPLAYED_AS]
         reason = f"job {record[Field.REPLAYED_AS]} took its place already: mend that one"
         return Noted(where, None, reason, "conflict") if changed and not done_before else None
     problem, in_doubt = new if isinstance(new, Invalid) else None, record[Field.KIND] == DeadKind.IN_DOUBT
     if in_doubt or not changed:
         return note(
-            Item(_text(row, "job_id"), where, ()), problem, Answer.IN_DOUBT if in_doubt else Answer.DEAD
+            Item(_text(row, "job_id"), where, {}), problem, Answer.IN_DOUBT if in_doubt else Answer.DEAD
         )
     return Noted(where, new.field, new.reason, "invalid") if isinstance(new, Invalid) else new
 
 
-def _item(row: Source, record: Mapping[str, str]) -> dict[str, Any]:
+def _item(row: Source, record: Record) -> dict[str, Any]:
     """Return the badge as the report has it; of an invalid row also the id that the producer gave it."""
     item = {name: value for name in _INPUT if (value := (row.item or {}).get(name)) is not None}
     own = (invalid_item(record) or {}).get("job_id") if record.get(Field.KIND) == DeadKind.INVALID else None
     return item | ({} if own is None else {"job_id": own})
 
 
-def _changed(row: Source, issue: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
+def _changed(row: Source, issue: BadgeIssue | Invalid, record: Record) -> bool:
     """Say whether a row's input is another than that of its record."""
     if record.get(Field.KIND) != DeadKind.INVALID:
         return isinstance(issue, Invalid) or issue.badge.content() != badge_of(record).content()
@@ -142,26 +134,26 @@ def _changed(row: Source, issue: BadgeIssue | Invalid, record: Mapping[str, str]
     return any(_text(row, name) != cell(before.get(name)).strip() for name in _INPUT)
 
 
-def _mended(row: Source, record: Mapping[str, str], issue: BadgeIssue, org: Org) -> _Mended:
+def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> _Mended:
     """Return the job that takes a dead letter's place.
 
     Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
     twice has two jobs, also when both are mended.
     """
     letter, content = _text(row, "job_id"), content_hash(org.name, issue.badge)
-    new_id, fields = content, badge_fields(issue.badge)
+    fields = badge_fields(issue.badge)
     if issue.job_id:
-        new_id, fields = issue.job_id, [*fields, Field.FINGERPRINT, content]
-    elif record[Field.KIND] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
+        return _Mended(letter, Item(issue.job_id, row.row, fields, fingerprint=content))
+    new_id = content
+    if record[Field.KIND] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
         new_id = short_hash(letter, content)
-    return _Mended(row.row, letter, new_id, tuple(fields))
+    return _Mended(letter, Item(new_id, row.row, fields))
 
 
 def _known(mended: _Mended) -> Noted:
-    reason = (
-        f"as mended it was accepted before, as job {mended.id}; to be rid of this one: badges dead discard"
-    )
-    return Noted(mended.row, None, f"{reason} {option('job', mended.letter)}", "conflict")
+    discard = f"badges dead discard {option('job', mended.letter)}"
+    reason = f"as mended it was accepted before, as job {mended.job.id}; to be rid of this one: {discard}"
+    return Noted(mended.job.row, None, reason, "conflict")
 
 
 def _text(row: Source, name: str) -> str:

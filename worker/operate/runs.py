@@ -15,12 +15,12 @@ from worker.domain.text import iso_time
 from worker.errors import ConfigError, NotFound
 from worker.operate.report import report_row
 from worker.operate.status import OrgState, Survey
-from worker.store import keys
+from worker.store import keys, reading
 from worker.store.pool import Seats
 from worker.store.queue import Queue
-from worker.store.record import Field, Record, failed_calls, raw_of, readable, state_of
+from worker.store.reading import PAGE
+from worker.store.record import Field, Record, failed_calls, raw_of, state_of
 
-PAGE = 500
 AHEAD = 100  # runs before one that are looked at to say when it is done
 COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 
@@ -163,11 +163,8 @@ class JobReader:
         yield from self._fetch(org, page)
 
     def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Record]]:
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(keys.key(org, "job", job_id))
-        found = zip(ids, pipe.execute(), strict=True)
-        yield from ((job_id, readable(record)) for job_id, record in found if record)
+        found = zip(ids, reading.records(self.client, org, ids), strict=True)
+        yield from ((job_id, record) for job_id, record in found if record)
 
     def _progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""

@@ -23,7 +23,7 @@ from worker.errors import ScriptError, StoreError
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.protocol import gate_config
-from worker.store.record import Field
+from worker.store.record import Field, read
 from worker.store.scripts import Store
 
 CALLS_THAT_TELL = 10
@@ -178,20 +178,19 @@ class Survey:
         pipe.zcount(keys.key(name, "missing"), now_ms, "+inf")
         pipe.hgetall(keys.key(name, "gate"))
         pipe.hgetall(keys.key(name, "stats"))
-        for kind in DeadKind:
-            pipe.zcard(keys.key(name, "dead", kind))
 
     def _ages_s(self, heads: Mapping[str, Sequence[Any]], now_ms: float) -> dict[str, float | None]:
         """Say how long the first job of each org has been ready: accepted, or back from a retry or replay."""
         pipe = self._client.pipeline(transaction=False)
         asked = [(name, head) for name, its in heads.items() for head in its if isinstance(head, str)]
         for name, head in asked:
-            pipe.hmget(keys.key(name, "job", head), Field.READY_SINCE, Field.ENQUEUED_AT)
+            pipe.get(keys.key(name, "job", head))
         with reaching("status"):
             found = pipe.execute()
         oldest: dict[str, float | None] = dict.fromkeys(heads)
-        for (name, _), (ready, born) in zip(asked, found, strict=True):
-            if at_ms := ready or born:
+        for (name, _), stored in zip(asked, found, strict=True):
+            record = read(stored) if stored else {}
+            if at_ms := record.get(Field.READY_SINCE) or record.get(Field.ENQUEUED_AT):
                 age_s = round(max(0.0, now_ms - int(at_ms)) / 1000, 1)
                 oldest[name] = max(age_s, oldest[name] or 0.0)
         return oldest
@@ -203,7 +202,7 @@ def _state(
     gauged, _, _, *counts = reply
     if failed := [answer for answer in counts if isinstance(answer, Exception)]:
         raise StoreError(f"Redis refused to show org {name}: {failed[0]}") from failed[0]
-    urgent, queued, isolated, retrying, in_flight, missing, gate, stats, *dead = counts
+    urgent, queued, isolated, retrying, in_flight, missing, gate, stats = counts
     return OrgState(
         org=name,
         settings=settings,
@@ -213,7 +212,7 @@ def _state(
         in_flight=in_flight,
         missing_badges=missing,
         oldest_s=oldest_s,
-        dead={kind.value: count for kind, count in zip(DeadKind, dead, strict=True)},
+        dead={kind.value: int(stats.pop(f"listed:{kind}", 0)) for kind in DeadKind},
         stats={counter: int(n) for counter, n in stats.items()},
         gate=_gate(gate, now_ms),
         pace=_pace(settings, gauged),

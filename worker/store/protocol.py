@@ -13,7 +13,7 @@ from worker.domain.org import Org
 from worker.domain.outcome import Issued
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.store import record
-from worker.store.record import STATE_LETTERS, Field, Record
+from worker.store.record import STATE_LETTERS, Field
 
 HORIZON_US = 100_000  # how far ahead of its time a slot is given out
 GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
@@ -64,7 +64,11 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
 
 def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent: str) -> Iterator[str]:
     """Write new jobs as ``enqueue.lua`` takes them: id, how that is made, record."""
-    of_all = {Field.RUN: run, Field.URGENT: "1" if urgent else "", Field.TRACEPARENT: traceparent}
+    of_all: dict[str, str] = {
+        Field.RUN: run,
+        Field.URGENT: "1" if urgent else "",
+        Field.TRACEPARENT: traceparent,
+    }
     for item in items:
         yield item.id
         yield how_made(item)
@@ -80,8 +84,10 @@ def how_made(item: Item) -> str:
 
 def new_record(item: Item, fields: Mapping[str, str]) -> str:
     """Write the record of a new job."""
-    row = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
-    dead = {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: DeadKind.INVALID.value} if item.fault else {}
+    row: dict[str, str] = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
+    dead: dict[str, str] = (
+        {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: DeadKind.INVALID.value} if item.fault else {}
+    )
     return record.accepted({**fields, **row, **item.fields, **dead})
 
 
@@ -89,7 +95,7 @@ def replay_of(job_id: str, new: Item | None, *, run: str, urgent: bool) -> tuple
     """Write a replay as ``replay.lua`` takes it: id; id of the new job, how that is made, its record."""
     if new is None:
         return job_id, "", "", ""
-    fields = {Field.RUN: run, Field.REPLAY_OF: job_id, Field.URGENT: "1" if urgent else ""}
+    fields: dict[str, str] = {Field.RUN: run, Field.REPLAY_OF: job_id, Field.URGENT: "1" if urgent else ""}
     return job_id, new.id, how_made(new), new_record(new, fields)
 
 

@@ -26,7 +26,16 @@ from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, Verb, gate_config, job_arguments, missing_badges, replay_of, settlement_of, ttl_ms
+from worker.store.protocol import (
+    TOOK_MS,
+    Verb,
+    gate_config,
+    job_arguments,
+    missing_badges,
+    replay_of,
+    settlement_of,
+    ttl_ms,
+)
 from worker.store.record import Answer, job_of
 from worker.store.scripts import Store
 
@@ -44,9 +53,8 @@ def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
 def _no_room(org: Org, waiting: int) -> str:
     if waiting < 0:
         return "Redis is nearly full: its last memory is for what is accepted already (see: badges doctor)"
-    return (
-        f"the queue of org {org.name} is full: {waiting:,} jobs wait in it, and its MAX_QUEUED is {org.max_queued:,}"
-    )
+    most = f"its MAX_QUEUED is {org.max_queued:,}"
+    return f"the queue of org {org.name} is full: {waiting:,} jobs wait in it, and {most}"
 
 
 def new_id() -> str:
@@ -114,7 +122,9 @@ class Queue:
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
         cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
-        answer, *flat = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
+        answer, *flat = self._timed(
+            self.store.durably if durably else self.store.call, "claim", org, [batch, cfg]
+        )
         if not flat:
             return Wait(answer.get("why", "settled"), answer["at"], answer.get("check", False), _died(answer))
         jobs = tuple(map(job_of, flat[::2], flat[1::2]))
@@ -174,8 +184,8 @@ class Queue:
     def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "", run: str = "") -> int:
         """Make dead letters of up to 1,000 jobs that wait; answers how many did.
 
-        ``action`` is the entry of the audit trail that counts them, here and below. Where ``run`` is cancelled
-        as a whole, so is what of it would wait again later.
+        ``action`` is the entry of the audit trail that counts them, here and below. Where ``run`` is
+        cancelled as a whole, so is what of it would wait again later.
         """
         return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, action, run, *ids]))
 

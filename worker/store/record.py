@@ -1,9 +1,9 @@
 """A job's record as it lies in Redis: one string, written when the job is accepted and when it has ended.
 
-Its fields stand apart by a byte that no field holds; empty ones at the end are left out. Scripts know the same
-fields by the same names (``lua/_record.lua``; ``lua_tables`` gives them the places). What lies in no record is
-that a job is being sent: that is what the batches in flight say (``lua/_sending.lua``). A job and its states are
-in ``domain/job.py``, what is shown of it in ``operate/report.py``.
+Its fields stand apart by a byte that no field holds; empty ones at the end are left out. Scripts know the
+same fields by the same names (``lua/_record.lua``; ``lua_tables`` gives them the places). What lies in no
+record is that a job is being sent: that is what the batches in flight say (``lua/_sending.lua``). A job and
+its states are in ``domain/job.py``, what is shown of it in ``operate/report.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from worker.domain.job import DeadKind, Job, State
 VERSION = 2
 SEPARATOR, LINE = "\x1f", "\x1e"
 ISSUE = "i"  # the kind of a job whose call issues a badge
+# What is remembered lies in buckets by the first letters of ids, once there are MANY by one letter more.
+BUCKET_LETTERS, MANY = (3, 4), 3_000_000
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
 TEXT_BYTES, CODE_BYTES, FAULT_BYTES, RAW_BYTES = 240, 64, 100, 2000
 
@@ -161,9 +163,7 @@ def bounded(value: str, size: int = TEXT_BYTES) -> str:
 
 def badge_fields(badge: Badge) -> dict[str, str]:
     """Return the record's fields of a badge."""
-    return {
-        field: str(value) for field, value in zip(BADGE_FIELDS, badge, strict=True) if value is not None
-    }
+    return {field: str(value) for field, value in zip(BADGE_FIELDS, badge, strict=True) if value is not None}
 
 
 def badge_of(record: Record) -> Badge:
@@ -234,7 +234,11 @@ def lua_tables() -> str:
         "KIND": {kind.value: kind.value for kind in DeadKind},
         "ANSWER": {answer.name.lower(): answer.value for answer in Answer},
     }
-    lines = [f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'"]
+    few, more = BUCKET_LETTERS
+    lines = [
+        f"local FEW_LETTERS, MORE_LETTERS, MANY = {few}, {more}, {MANY}",
+        f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'",
+    ]
     for name, entries in tables.items():
         written = ", ".join(f"{key} = {value!r}" for key, value in entries.items())
         lines.append(f"local {name} = {{{written}}}")

@@ -72,7 +72,10 @@ class Store:
         """
         with reaching("the structures' version"):
             self.client.set(keys.STRUCTURES, record.VERSION, nx=True)
-            there, of_version_1 = int(self.client.get(keys.STRUCTURES) or 0), self.client.exists(keys.VERSION_1)
+            there, of_version_1 = (
+                int(self.client.get(keys.STRUCTURES) or 0),
+                self.client.exists(keys.VERSION_1),
+            )
         if there > record.VERSION:
             raise NewerStore(
                 f"what is in Redis was changed by a newer version of this program (schema {there}, and this "
@@ -80,8 +83,8 @@ class Store:
             )
         if of_version_1:
             raise NewerStore(
-                "this Redis holds data of version 1 of this program: finish them with that version, then give "
-                "this one another database (BADGES_REDIS_URL)"
+                "this Redis holds data of version 1 of this program: finish them with that version, then "
+                "give this one another database (BADGES_REDIS_URL)"
             )
 
     def now_ms(self, key: str) -> int:
@@ -173,7 +176,7 @@ def _script_names() -> list[str]:
 
 
 def _source(name: str) -> str:
-    """Compose a script: its own first line (the flags), the keys, what its header says it uses, its own text."""
+    """Compose a script: its first line (the flags), the keys, what its header says it uses, its own text."""
     folder = resources.files("worker.store").joinpath("lua")
     flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
     used = next(line.split()[2:] for line in body.splitlines() if line.startswith("-- Uses "))

@@ -51,6 +51,7 @@ local function bury(id, fields, from, class)
   moved(run, from, 'dead')
   count(run, 'dead:' .. kind, 1)
   count(run, 'unhandled', 1)
+  stat('listed:' .. kind, 1)
   stat_dead(kind, code)
   died[#died + 1] = {id, run, kind, code}
   if kind == KIND.in_doubt and check_after_ms then
@@ -72,6 +73,7 @@ local function unlist(id, fields)
     redis.call('HDEL', K.groups, group)
   end
   count(fields[FIELD.run], 'unhandled', -1)
+  stat('listed:' .. fields[FIELD.kind], -1)
   return true
 end
 

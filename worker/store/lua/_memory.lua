@@ -1,21 +1,20 @@
 -- What was accepted is remembered for good: buckets by the first letters of an id hold the rest of it, as
 -- sorted sets with score 0, so that they can be searched by prefix. Once there are many, buckets by one letter
 -- more take what is new.
-local FEW, MANY, MANY_FROM = 3, 4, 3000000
 local remembered_count = nil
 
 local function has_many()
   remembered_count = remembered_count or tonumber(redis.call('GET', K.remembered) or 0)
-  return remembered_count >= MANY_FROM
+  return remembered_count >= MANY
 end
 
 local function bucket(id, letters) return K.memory .. id:sub(1, letters), id:sub(letters + 1) end
 
 local function is_remembered(id)
-  local few, rest = bucket(id, FEW)
+  local few, rest = bucket(id, FEW_LETTERS)
   if redis.call('ZSCORE', few, rest) then return true end
   if not has_many() then return false end
-  local many, its_rest = bucket(id, MANY)
+  local many, its_rest = bucket(id, MORE_LETTERS)
   return redis.call('ZSCORE', many, its_rest) ~= false
 end
 
@@ -25,17 +24,17 @@ local newly = 0
 local function remember(id)
   local many = has_many()
   if many then
-    local few, rest = bucket(id, FEW)
+    local few, rest = bucket(id, FEW_LETTERS)
     if redis.call('ZSCORE', few, rest) then return false end
   end
-  local name, rest = bucket(id, many and MANY or FEW)
+  local name, rest = bucket(id, many and MORE_LETTERS or FEW_LETTERS)
   local added = redis.call('ZADD', name, 'NX', 0, rest)
   newly = newly + added
   return added == 1
 end
 
 local function forget(id)
-  for _, letters in ipairs({FEW, MANY}) do
+  for _, letters in ipairs({FEW_LETTERS, MORE_LETTERS}) do
     local name, rest = bucket(id, letters)
     newly = newly - redis.call('ZREM', name, rest)
   end
@@ -44,7 +43,7 @@ end
 -- What is remembered that begins so, whole; at most 100.
 local function remembered_with(prefix)
   local found = {}
-  for _, letters in ipairs(has_many() and {FEW, MANY} or {FEW}) do
+  for _, letters in ipairs(has_many() and {FEW_LETTERS, MORE_LETTERS} or {FEW_LETTERS}) do
     local name, rest = bucket(prefix, letters)
     for _, one in ipairs(redis.call('ZRANGEBYLEX', name, '[' .. rest, '[' .. rest .. '\255', 'LIMIT', 0, 100)) do
       found[#found + 1] = prefix:sub(1, letters) .. one
@@ -61,13 +60,13 @@ local function remembered_own(own)
 end
 
 local function remember_own(own)
-  local name, rest = bucket(own, has_many() and MANY or FEW)
+  local name, rest = bucket(own, has_many() and MORE_LETTERS or FEW_LETTERS)
   redis.call('ZADD', name, 'NX', 0, rest)
   remember(own:sub(21, 30) .. own:sub(1, 8):upper())
 end
 
 local function forget_own(own)
-  for _, letters in ipairs({FEW, MANY}) do
+  for _, letters in ipairs({FEW_LETTERS, MORE_LETTERS}) do
     local name, rest = bucket(own, letters)
     redis.call('ZREM', name, rest)
   end

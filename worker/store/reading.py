@@ -1,0 +1,129 @@
+"""What lies in Redis of jobs, read back: records, dead letters in groups. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import redis
+
+from worker.domain.badge import short_hash
+from worker.domain.batch import Item
+from worker.store import keys
+from worker.store.record import BUCKET_LETTERS, OTHER, SEPARATOR, Field, Record, carried_by, read
+
+PAGE = 500
+
+
+class StoredGroup(NamedTuple):
+    """A group of dead letters: those of one kind, code and badge; invalid ones of one field and fault.
+
+    ``is_mixed``: there are too many groups, and this one has what the others have no room for.
+    """
+
+    number: str
+    kind: str
+    code: str
+    badge: str
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether only its letters' records tell their code and badge."""
+        return self.code == OTHER and not self.badge
+
+
+class Extent(NamedTuple):
+    """How many letters a group has since a time, the first and the last of them and when they died, ms."""
+
+    size: int
+    first: str
+    first_at_ms: int
+    last_at_ms: int
+
+
+def records(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Record | None]:
+    """Return the records of some hundred jobs, ``None`` for those that have none (any more)."""
+    if not ids:
+        return []
+    pipe = client.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.get(keys.key(org, "job", job_id))
+    pipe.hmget(keys.key(org, "sending"), list(ids))
+    *found, batches = pipe.execute()
+    return [
+        carried_by(read(stored), batch) if stored else None
+        for stored, batch in zip(found, batches, strict=True)
+    ]
+
+
+def all_records(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Record | None]:
+    """Return the records of however many jobs."""
+    pages = (ids[at : at + PAGE] for at in range(0, len(ids), PAGE))
+    return [record for page in pages for record in records(client, org, page)]
+
+
+def known(client: redis.Redis, org: str, items: Sequence[Item]) -> list[bool]:
+    """Say of each job whether one of its id was accepted before, however long ago."""
+    pipe = client.pipeline(transaction=False)
+    for item in items:
+        pipe.exists(keys.key(org, "job", item.id))
+        own = short_hash(item.id) if item.fingerprint else ""
+        for letters in BUCKET_LETTERS:
+            name, rest = (own or item.id)[:letters], (own or item.id)[letters:]
+            pipe.zlexcount(keys.key(org, "memory", name), f"[{rest}", f"[{rest}\xff" if own else f"[{rest}")
+    found, each = pipe.execute(), 1 + len(BUCKET_LETTERS)
+    return [any(found[at : at + each]) for at in range(0, len(found), each)]
+
+
+def groups(client: redis.Redis, org: str) -> list[StoredGroup]:
+    """Return the groups of an org's dead letters."""
+    found: dict[str, str] = client.hgetall(keys.key(org, "groups"))  # type: ignore[assignment]
+    return [StoredGroup(number, *name.split(SEPARATOR)) for number, name in found.items()]
+
+
+def extents(
+    client: redis.Redis, org: str, of: Sequence[StoredGroup], *, since_ms: int = 0
+) -> list[Extent | None]:
+    """Return what groups hold since a time; ``None`` for one that holds nothing."""
+    pipe = client.pipeline(transaction=False)
+    for group in of:
+        key = keys.key(org, "dead", group.number)
+        pipe.zcount(key, since_ms, "+inf")
+        pipe.zrangebyscore(key, since_ms, "+inf", start=0, num=1, withscores=True)
+        pipe.zrange(key, -1, -1, withscores=True)
+    answers = iter(pipe.execute())
+    told: list[Extent | None] = []
+    for _ in of:
+        count, first, last = next(answers), next(answers), next(answers)
+        told.append(Extent(count, first[0][0], int(first[0][1]), int(last[0][1])) if first else None)
+    return told
+
+
+def letters(
+    client: redis.Redis, org: str, group: StoredGroup, *, since_ms: int, until_ms: int
+) -> Iterator[list[tuple[str, int]]]:
+    """Yield ids and times of death (ms), in pages, oldest first.
+
+    Whatever is taken off the list between two pages makes it skip none.
+    """
+    last, limit, key = (since_ms, ""), PAGE, keys.key(org, "dead", group.number)
+    while True:
+        # Not by rank: a rank moves when others are taken off the list.
+        found: Any = client.zrangebyscore(key, last[0], until_ms, start=0, num=limit, withscores=True)
+        page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
+        if fresh := [entry for entry in page if entry > last]:
+            yield [(job_id, at_ms) for at_ms, job_id in fresh]
+            last = fresh[-1]
+        if len(page) < limit:
+            return
+        if not fresh:
+            limit *= 2  # so many died in the same millisecond
+
+
+def listed_at_ms(client: redis.Redis, org: str, job_id: str) -> tuple[Record, int] | None:
+    """Return a dead letter and when it died; ``None`` if the job is none, or needs nobody any more."""
+    record = records(client, org, [job_id])[0]
+    if not record or Field.GROUP not in record:
+        return None
+    at_ms = client.zscore(keys.key(org, "dead", record[Field.GROUP]), job_id)
+    return None if at_ms is None else (record, int(float(str(at_ms))))
