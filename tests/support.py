@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item
 from worker.domain.job import content_hash
 from worker.domain.org import Org
-from worker.store.record import badge_fields
+from worker.store import keys, reading
+from worker.store.record import FIELDS, SEPARATOR, Field, badge_fields
 
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
@@ -43,6 +45,35 @@ def item(n: int = 0, *, org: str = "default", badge_id: str = BADGE) -> Item:
     """Return the n-th of many different jobs, as the queue takes it."""
     it = badge(n, badge_id=badge_id)
     return Item(content_hash(org, it), str(n), badge_fields(it))
+
+
+class Probe:
+    """Looks into the jobs of an org as they lie in Redis, and changes what a test needs to be otherwise."""
+
+    def __init__(self, client: redis.Redis, org: str = "default") -> None:
+        self._client, self._org = client, org
+
+    def record(self, job_id: str) -> dict[str, str]:
+        """Return the fields of a job's record by their names; none, if it has no record."""
+        return dict(reading.records(self._client, self._org, [job_id])[0] or {})
+
+    def change(self, job_id: str, **fields: object) -> None:
+        """Write a record with other fields, behind the program's back."""
+        key = keys.key(self._org, "job", job_id)
+        parts = str(self._client.get(key)).split(SEPARATOR)
+        parts += [""] * (len(FIELDS) - len(parts))
+        for name, value in fields.items():
+            parts[FIELDS.index(Field(name))] = str(value)
+        self._client.set(key, SEPARATOR.join(parts), keepttl=True)
+
+    def listed(self, kind: str) -> list[str]:
+        """Return the ids of the dead letters of a kind, oldest first."""
+        found: list[tuple[float, str]] = []
+        for group in reading.groups(self._client, self._org):
+            if group.kind == kind:
+                key = keys.key(self._org, "dead", group.number)
+                found += [(at, str(one)) for one, at in self._client.zrange(key, 0, -1, withscores=True)]
+        return [one for _, one in sorted(found)]
 
 
 def wait_for(condition: Callable[[], Any], *, within_s: float = 20, what: str = "") -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.domain.batch import Item
 from worker.domain.item import Source
-from worker.domain.job import content_hash
+from worker.domain.job import DeadKind, content_hash
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
@@ -262,7 +262,7 @@ def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     }
     # A field may be wrong in several ways; the value that a reason quotes is the row's own.
     fault = bounded(problem.reason.partition("“")[0], FAULT_BYTES)
-    return Item(short_hash(org.name, "invalid", raw), source.row, fields, fault=fault)
+    return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind=DeadKind.INVALID, fault=fault)
 
 
 def as_text(item: object) -> str:

@@ -58,7 +58,7 @@ def env(connection: Connection, tmp_path: Path) -> dict[str, str]:
 def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0, org: Org = ORG) -> list[str]:
     """Make that many dead letters and return their ids."""
     items = [
-        Item(it.id, str(n), [*it.fields, "a", "1", "o", "812", "m", "no good"], kind=kind)
+        Item(it.id, str(n), {**it.fields, "attempts": "1", "code": "812", "message": "no good"}, kind=kind)
         for n in range(first, first + count)
         for it in [item(n, org=org.name)]
     ]
@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_field_has_groups_of_its_own(env: dict[str, str], q
         Item(
             f"an-id-of-their-own-which-is-rather-long-{n}",
             str(n),
-            ["o", "customerId", "m", m],
+            {"code": "customerId", "message": m},
             kind="invalid",
         )
         for n, m in enumerate(reasons)

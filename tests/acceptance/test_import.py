@@ -268,7 +268,7 @@ def test_dead_letters_met_again_say_what_helps(here: Here) -> None:
     kinds = {"j1": "rejected", "$(id)": "in_doubt", "j3": "rejected"}
     for n, (job_id, kind) in enumerate(kinds.items()):
         it = badge(n)
-        letter = Item(job_id, "2", [*badge_fields(it), "p", content_hash("default", it)], kind=kind)
+        letter = Item(job_id, "2", {**badge_fields(it), "fingerprint": content_hash}, kind=kind)
         Queue(here.client).enqueue(configured(), run="r", items=[letter], call=f"c{n}")
     Queue(here.client).replay(configured(), run="m", items=[["j3", "new", *badge_fields(badge(9))]], call="m")
     rows = "".join(f"{BADGE},{badge(n).customer_id},1674292011,{job_id}\n" for n, job_id in enumerate(kinds))

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, badges, environment, process, wait_for, worker_command
+from support import BADGE, Probe, badges, environment, process, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.errors import ConfigError
@@ -248,7 +248,7 @@ def test_each_item_has_its_own_row(place: Place) -> None:
 
 def named_run(place: Place, job_id: str) -> str:
     """Return the run of a job."""
-    return str(place.client.hget(keys.key("acme", "job", job_id), "r"))
+    return str(Probe(place.client, "acme").record(job_id).get("run"))
 
 
 def test_a_run_can_be_named_and_be_urgent(place: Place) -> None:

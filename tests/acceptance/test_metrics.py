@@ -247,7 +247,12 @@ def test_workers_of_one_org_alone_are_workers(place: Place) -> None:
 def test_codes_are_bounded(place: Place) -> None:
     """The vendor may answer with any number of codes: a hundred are told apart, the others counted as one."""
     dead = [
-        Item(f"dead-{n}", str(n), [*item(n).fields, "o", f"code {n % 150}", "m", "no"], kind="rejected")
+        Item(
+            f"dead-{n}",
+            str(n),
+            {**item(n).fields, "code": f"code {n % 150}", "message": "no"},
+            kind="rejected",
+        )
         for n in range(300)
     ]
     place.queue.enqueue(EU, run="r", items=dead, call=new_id())

@@ -158,7 +158,7 @@ def here(connection: Connection) -> Iterator[Here]:
 def dead(n: int, kind: str, *, code: str = "1054", badge_id: str = OTHER_BADGE) -> Item:
     """Return a dead letter."""
     it = item(n, badge_id=badge_id)
-    return Item(it.id, str(n), [*it.fields, "o", code, "m", "so it is"], kind=kind)
+    return Item(it.id, str(n), {**it.fields, "code": code, "message": "so it is"}, kind=kind)
 
 
 def written(rows: list[list[Any]], form: str, more: str) -> str:

@@ -31,7 +31,12 @@ ORG = configured(max_queued=MOST, batch_size=100)
 
 def invalid(n: int) -> Item:
     """Return a row that could not be read."""
-    return Item(f"invalid-{n}", str(n), ["o", "customerId", "m", "is missing", "w", "{}"], kind="invalid")
+    return Item(
+        f"invalid-{n}",
+        str(n),
+        {"code": "customerId", "message": "is missing", "raw_item": "{}"},
+        kind="invalid",
+    )
 
 
 def queued(client: redis.Redis) -> list[str]:

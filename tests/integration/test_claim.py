@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badge, configured, item, wait_for
+from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, badge, configured, item, wait_for
 
 from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import content_hash
@@ -63,7 +63,7 @@ def issue(queue: Queue, org: Org, batch: Batch) -> Settled:
 
 def record(client: redis.Redis, job_id: str) -> dict[str, str]:
     """Read a record."""
-    return client.hgetall(keys.key("default", "job", job_id))
+    return Probe(client).record(job_id)
 
 
 def gate(client: redis.Redis) -> dict[str, str]:
@@ -108,7 +108,7 @@ def test_a_claimed_job_knows_its_batch(queue: Queue, client: redis.Redis) -> Non
     (job_id,) = fill(queue, org, 1)
     batch = claimed(queue, org, "b1")
     assert [(job.id, job.attempts, job.badge.customer_id) for job in batch.jobs] == [(job_id, 0, 500_000_000)]
-    assert (record(client, job_id)["s"], record(client, job_id)["B"]) == ("s", "b1")
+    assert (record(client, job_id)["state"], record(client, job_id)["batch"]) == ("s", "b1")
     assert progress(client).states() == [0, 1, 0, 0, 0]
     call_ends = client.zscore(keys.key("default", "inflight"), "b1")
     given_up = client.zscore(keys.key("default", "leases"), "b1")
@@ -195,7 +195,7 @@ def test_a_call_that_is_over_makes_room_before_its_lease_ends(queue: Queue, clie
     assert waits(queue, org).why == "in flight"
     client.zadd(keys.key("default", "inflight"), {"silent": 1})
     assert ids(claimed(queue, org)) == [second]
-    assert record(client, first)["s"] == "s"
+    assert record(client, first)["state"] == "s"
 
 
 def test_more_says_whether_there_is_room_for_another(queue: Queue) -> None:
@@ -213,7 +213,7 @@ def test_a_part_of_a_batch_waits_for_the_linger_time(queue: Queue, client: redis
     """Until then the answer is when to ask again; a full batch doesn't wait."""
     org = configured(batch_size=3, batch_linger_s=20)
     (job_id, _) = fill(queue, org, 2)
-    ready_ms = int(record(client, job_id)["t"])
+    ready_ms = int(record(client, job_id)["enqueued_at"])
     assert waits(queue, org) == Wait("linger", ready_ms + 20_000)
     fill(queue, org, 1, first=2)
     assert len(claimed(queue, org).jobs) == 3
@@ -223,7 +223,7 @@ def test_the_linger_time_counts_from_when_the_first_job_was_ready(queue: Queue, 
     """A job that has waited long enough takes along whatever is there."""
     org = configured(batch_size=3, batch_linger_s=20)
     came = fill(queue, org, 2)
-    client.hset(keys.key("default", "job", came[0]), "t", now_ms(client) - 20_000)
+    Probe(client).change(came[0], enqueued_at=now_ms(client) - 20_000)
     assert ids(claimed(queue, org)) == came
 
 
@@ -255,7 +255,7 @@ def test_ids_of_jobs_that_went_another_way_are_skipped(queue: Queue, client: red
     org = configured(batch_size=3)
     came = fill(queue, org, 6)
     for job_id, state in zip(came[:3], "ids", strict=True):
-        client.hset(keys.key("default", "job", job_id), "s", state)
+        Probe(client).change(job_id, state=state)
     client.rpush(keys.key("default", "queue"), "no such job", came[3])
     batch = claimed(queue, org)
     assert ids(batch) == came[3:]
@@ -280,7 +280,7 @@ def test_badges_known_to_be_missing_cost_no_call(queue: Queue, client: redis.Red
     assert "n" not in gate(client)
     assert progress(client).dead_kinds == {"rejected": 10}
     died = record(client, missing[0])
-    assert (died["s"], died["k"], died["o"]) == ("d", "rejected", "1054")
+    assert (died["state"], died["kind"], died["code"]) == ("d", "rejected", "1054")
     mixed = fill(queue, org, 3, first=20, badge_id=OTHER_BADGE), fill(queue, org, 4, first=30)
     assert ids(claimed(queue, org)) == mixed[1]
     assert progress(client).dead_kinds == {"rejected": 13}
@@ -343,7 +343,7 @@ def test_a_holder_that_disappeared_leaves_its_jobs_in_doubt(queue: Queue, client
     client.zadd(leases(), {"lost": now_ms(client)})
     assert waits(queue, org).why == "idle"
     died = record(client, lost[0])
-    assert (died["s"], died["k"], died["o"]) == ("d", "in_doubt", "lease_expired")
+    assert (died["state"], died["kind"], died["code"]) == ("d", "in_doubt", "lease_expired")
     assert sorted(client.zrange(keys.key("default", "dead", "in_doubt"), 0, -1)) == sorted(lost)
     assert progress(client).states() == [0, 0, 0, 0, 2]
     assert progress(client).finished_at is not None
@@ -364,10 +364,10 @@ def test_a_lease_touches_only_jobs_that_are_still_its_own(queue: Queue, client: 
     org = configured(batch_size=2)
     moved, lost = fill(queue, org, 2)
     claimed(queue, org, "lost")
-    client.hset(keys.key("default", "job", moved), "B", "another")
+    Probe(client).change(moved, batch="another")
     client.zadd(leases(), {"lost": 1})
     waits(queue, org)
-    assert (record(client, moved)["s"], record(client, lost)["s"]) == ("s", "d")
+    assert (record(client, moved)["state"], record(client, lost)["state"]) == ("s", "d")
 
 
 def test_due_retries_are_put_back_behind_what_waits(queue: Queue, client: redis.Redis) -> None:
@@ -378,13 +378,13 @@ def test_due_retries_are_put_back_behind_what_waits(queue: Queue, client: redis.
     queue.release(org, "first", ())
     due = {came[3]: 1, came[1]: 2, came[2]: now_ms(client) + 60_000}
     for job_id in due:
-        client.hset(keys.key("default", "job", job_id), "s", "r")
+        Probe(client).change(job_id, state="r")
     client.zadd(keys.key("default", "retry"), due)
     (waiting,) = fill(queue, org, 1, first=9)
     batch = claimed(queue, org)
     assert ids(batch) == [waiting, came[3], came[1]]
     assert batch.look_at_ms == due[came[2]]
-    assert int(record(client, came[3])["g"]) <= now_ms(client)
+    assert int(record(client, came[3])["ready_since"]) <= now_ms(client)
     assert client.zrange(keys.key("default", "retry"), 0, -1) == [came[2]]
 
 
@@ -394,12 +394,12 @@ def test_a_paused_org_still_gives_up_leases_and_puts_retries_back(queue: Queue, 
     lost, retried = fill(queue, org, 2)
     claimed(queue, org, "lost")
     client.zadd(leases(), {"lost": 1})
-    client.hset(keys.key("default", "job", retried), "s", "r")
+    Probe(client).change(retried, state="r")
     client.lpop(keys.key("default", "queue"))
     client.zadd(keys.key("default", "retry"), {retried: 1})
     queue.pause("default", why="operator", reason="tests")
     assert waits(queue, org) == Wait("paused", -1)
-    assert (record(client, lost)["s"], record(client, retried)["s"]) == ("d", "q")
+    assert (record(client, lost)["state"], record(client, retried)["state"]) == ("d", "q")
 
 
 # -- isolation
@@ -423,7 +423,7 @@ def test_stale_ids_in_isolation_cost_no_call(queue: Queue, client: redis.Redis) 
     """A job that ended in the meantime is skipped, and the next look is at once."""
     org = configured(batch_size=10)
     came = fill(queue, org, 2)
-    client.hset(keys.key("default", "job", came[0]), "s", "i")
+    Probe(client).change(came[0], state="i")
     isolate(client, f"b.0 1 {came[0]}")
     answer = waits(queue, org)
     assert answer.look_at_ms <= now_ms(client)
@@ -552,7 +552,7 @@ def test_a_part_of_a_batch_goes_though_its_time_lies_in_the_future(queue: Queue,
     """A clock that stepped back by an hour doesn't make the last jobs linger for an hour."""
     org = configured(batch_size=10, batch_linger_s=20)
     (job_id,) = fill(queue, org, 1)
-    client.hset(keys.key("default", "job", job_id), "t", now_ms(client) + 3_600_000)
+    Probe(client).change(job_id, enqueued_at=now_ms(client) + 3_600_000)
     assert ids(claimed(queue, org)) == [job_id]
 
 

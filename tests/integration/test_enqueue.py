@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from support import badge, configured, item
+from support import Probe, badge, configured, item
 
 from worker.domain.batch import Item
 from worker.domain.job import content_hash
@@ -46,14 +46,19 @@ def owned(job_id: str, n: int, *, row: str = "") -> Item:
 
 def invalid(n: int) -> Item:
     """Return a row that could not be read."""
-    return Item(f"invalid-{n}", str(n), ["o", "customerId", "m", "is missing", "w", "{}"], kind="invalid")
+    return Item(
+        f"invalid-{n}",
+        str(n),
+        {"code": "customerId", "message": "is missing", "raw_item": "{}"},
+        kind="invalid",
+    )
 
 
 def test_a_new_job_is_a_record_a_place_in_the_queue_and_a_count(queue: Queue, client: redis.Redis) -> None:
     """What is accepted is there: its record says what was given, and its run counts it."""
     new = item(7)
     assert enqueue(queue, new) == list("a")
-    record = client.hgetall(keys.key("default", "job", new.id))
+    record = Probe(client).record(new.id)
     its_fields = dict(zip(new.fields[::2], new.fields[1::2], strict=True))
     assert record == its_fields | {"s": "q", "r": RUN, "n": "7", "t": record["t"]}
     assert queued(client) == [new.id]
@@ -105,7 +110,7 @@ def test_one_producer_id_for_two_badges_is_a_conflict(queue: Queue, client: redi
     assert enqueue(queue, owned("mine", 1, row="5"), call="same") == list("d")
     assert enqueue(queue, owned("mine", 2, row="6"), call="other") == list("c")
     assert enqueue(queue, owned("mine", 2, row="1"), call="same row") == list("c")
-    assert client.hget(keys.key("default", "job", "mine"), "c") == str(badge(1).customer_id)
+    assert Probe(client).record("mine").get("customer") == str(badge(1).customer_id)
 
 
 def test_an_invalid_row_is_a_dead_letter_at_once(queue: Queue, client: redis.Redis) -> None:
@@ -116,7 +121,7 @@ def test_an_invalid_row_is_a_dead_letter_at_once(queue: Queue, client: redis.Red
     run = progress(client)
     assert (run.total, run.invalid, run.dead, run.queued) == (2, 1, 1, 1)
     assert run.dead_kinds == {"invalid": 1}
-    assert client.hget(keys.key("default", "job", "invalid-1"), "f") is not None
+    assert Probe(client).record("invalid-1").get("finished_at") is not None
 
 
 def test_a_run_of_invalid_rows_alone_is_finished(queue: Queue, client: redis.Redis) -> None:
@@ -131,7 +136,7 @@ def test_the_same_call_gets_the_same_answer(queue: Queue, client: redis.Redis) -
     """A call whose reply was lost is answered as it was, whatever happened since, and counts nothing."""
     items = (item(1), Item(item(1).id, "9", item(1).fields), invalid(2))
     first = enqueue(queue, *items)
-    client.hset(keys.key("default", "job", item(1).id), "s", "i")
+    Probe(client).change(item(1).id, state="i")
     before = progress(client)
     assert enqueue(queue, *items) == first == list("adi")
     assert progress(client) == before

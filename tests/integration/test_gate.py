@@ -279,7 +279,7 @@ def test_resume_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
 
 def test_a_full_server_can_still_be_operated(queue: Queue, client: redis.Redis) -> None:
     """Who is alive says so, and what a person does about the trouble needs no memory to speak of."""
-    dead = Item("dead", "1", [*item(300).fields, "o", "812"], kind="rejected")
+    dead = Item("dead", "1", {**item(300).fields, "code": "812"}, kind="rejected")
     queue.enqueue(ORG, run=RUN, items=[dead], call="dead")
     client.config_set("maxmemory", "1")
     try:

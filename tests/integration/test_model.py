@@ -413,9 +413,15 @@ class Machine(RuleBasedStateMachine):
         assert held.jobs.keys() == self.model.jobs.keys()
         for job_id, job in self.model.jobs.items():
             record = held.jobs[job_id]
-            assert (record["s"], record.get("k", ""), record["r"]) == (job.state, job.kind, job.run), job_id
-            assert (record.get("B", ""), record.get("i", "")) == (job.batch, job.earned), job_id
-            assert record.get("j", "") == job.second, job_id
+            assert (record["state"], record.get("kind", ""), record["run"]) == (
+                job.state,
+                job.kind,
+                job.run,
+            ), job_id
+            assert (record.get("batch", ""), record.get("earned_badge_id", "")) == (job.batch, job.earned), (
+                job_id
+            )
+            assert record.get("second_earned", "") == job.second, job_id
             assert ("f" in record) == (job.state in "id"), job_id
         assert int(held.stats.get("issued_twice", 0)) == self.model.twice
 

@@ -60,7 +60,7 @@ def contents(client: redis.Redis) -> dict[str, Any]:
 
 def dead(name: str, n: int, kind: str = "rejected") -> Item:
     """Return a dead letter."""
-    return Item(name, str(n), [*item(n).fields, "o", "812"], kind=kind)
+    return Item(name, str(n), {**item(n).fields, "code": "812"}, kind=kind)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, badge, configured, item
+from support import BADGE, OTHER_BADGE, Probe, badge, configured, item
 
 from worker.domain.batch import Batch, Item, Wait
 from worker.domain.job import DeadKind
@@ -28,7 +28,12 @@ RUN = "spring"
 def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0) -> list[str]:
     """Make that many dead letters and return their ids."""
     items = [
-        Item(item(n).id, str(n), [*item(n).fields, "a", "5", "o", "812", "m", "no", "m1", "good"], kind=kind)
+        Item(
+            item(n).id,
+            str(n),
+            {**item(n).fields, "attempts": "5", "code": "812", "message": "no", "m1": "good"},
+            kind=kind,
+        )
         for n in range(first, first + count)
     ]
     queue.enqueue(ORG, run=RUN, items=items, call=new_id())
@@ -48,7 +53,7 @@ def mended(job_id: str, n: int, *, badge_id: str = OTHER_BADGE) -> list[str]:
 
 def record(client: redis.Redis, job_id: str) -> dict[str, str]:
     """Read a record."""
-    return client.hgetall(keys.key("default", "job", job_id))
+    return Probe(client).record(job_id)
 
 
 def progress(client: redis.Redis, run: str = RUN) -> RunProgress:
@@ -69,7 +74,7 @@ def queued(client: redis.Redis) -> list[str]:
 def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.Redis) -> None:
     """It is queued with no attempt spent and no reason of death, ready as of now; its run is open again."""
     one, two = bury(queue, 2)
-    born_ms = int(record(client, one)["t"])
+    born_ms = int(record(client, one)["enqueued_at"])
     assert replay(queue, [one]) == {"replayed": 1, "duplicates": 0, "skipped": 0}
     kept = record(client, one)
     assert {k: kept.get(k) for k in "sakomf"} == {
@@ -81,7 +86,7 @@ def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.R
         "f": None,
     }
     assert "m1" not in kept
-    assert int(kept["g"]) >= born_ms
+    assert int(kept["ready_since"]) >= born_ms
     assert (dead(client), queued(client)) == ([two], [one])
     run = progress(client)
     assert (run.states(), run.dead_kinds, run.finished_at) == ([1, 0, 0, 0, 1], {"rejected": 1}, None)
@@ -112,7 +117,7 @@ def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> N
     """A job that is queued, issued or gone isn't queued by a replay that comes too late."""
     (one, two) = bury(queue, 2)
     replay(queue, [one])
-    client.hset(keys.key("default", "job", two), "s", "i")
+    Probe(client).change(two, state="i")
     answer = replay(queue, [one], [two], ["no such job"], call="late")
     assert answer == {"replayed": 0, "duplicates": 0, "skipped": 3}
     assert queued(client) == [one]
@@ -127,7 +132,9 @@ def test_the_same_job_twice_in_one_call_is_replayed_once(queue: Queue, client: r
 
 def test_an_invalid_row_is_never_queued_as_it_is(queue: Queue, client: redis.Redis) -> None:
     """It holds no badge: whoever asks for it, it is skipped, and claiming goes on undisturbed."""
-    queue.enqueue(ORG, run=RUN, items=[Item("bad", "1", ["o", "row", "w", "{"], kind="invalid")], call="c")
+    queue.enqueue(
+        ORG, run=RUN, items=[Item("bad", "1", {"code": "row", "raw_item": "{"}, kind="invalid")], call="c"
+    )
     assert replay(queue, ["bad"])["skipped"] == 1
     assert dead(client, "invalid") == ["bad"]
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
@@ -138,9 +145,9 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     (one,) = bury(queue, 1)
     assert replay(queue, mended(one, 0))["replayed"] == 1
     new = item(0, badge_id=OTHER_BADGE).id
-    assert (record(client, one)["s"], record(client, one)["R"]) == ("d", new)
-    assert (record(client, new)["s"], record(client, new)["O"]) == ("q", one)
-    assert record(client, new)["b"] == OTHER_BADGE
+    assert (record(client, one)["state"], record(client, one)["replayed_as"]) == ("d", new)
+    assert (record(client, new)["state"], record(client, new)["replay_of"]) == ("q", one)
+    assert record(client, new)["badge"] == OTHER_BADGE
     assert (dead(client), queued(client)) == ([], [new])
     assert progress(client, "mended").states() == [1, 0, 0, 0, 0]
     assert progress(client, "mended").started_at is not None
@@ -238,7 +245,7 @@ def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Red
         for at in range(0, len(waiting), 1000):
             queue.cancel("default", waiting[at : at + 1000], call=new_id())
         for job_id in dead(client, "cancelled")[::2]:  # these of the kind that is being looked through
-            pipe.hset(keys.key("default", "job", job_id), "k", "rejected")
+            Probe(pipe).change(job_id, kind="rejected")
             pipe.zadd(keys.key("default", "dead", "rejected"), {job_id: client.time()[0] * 1000 + 999})
             pipe.zrem(keys.key("default", "dead", "cancelled"), job_id)
         pipe.delete(keys.key("default", "queue")).execute()
@@ -286,7 +293,7 @@ def test_every_filter_selects(queue: Queue) -> None:
     (one,) = bury(queue, 1)
     bury(queue, 3, kind="exhausted", first=1)
     queue.enqueue(
-        ORG, run="other", items=[Item("x", "1", [*item(9).fields, "o", "521"], kind="rejected")], call="c"
+        ORG, run="other", items=[Item("x", "1", {**item(9).fields, "code": "521"}, kind="rejected")], call="c"
     )
 
     def found(**which: object) -> int:
@@ -382,12 +389,12 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
     assert (first.total, first.queued, first.open) == (4, 4, 4)
     ids = queued(client)
     queue.cancel("default", ids[:1], call=new_id())
-    client.hset(keys.key("default", "job", ids[1]), mapping={"s": "i"})
+    Probe(client).change(ids[1], state="i")
     client.delete(keys.key("default", "job", ids[2]))
-    client.hset(keys.key("default", "job", ids[3]), mapping={"s": "s"})
+    Probe(client).change(ids[3], state="s")
     second = next(snapshots)
     assert (second.issued, second.dead, second.gone, second.sending) == (1, 1, 1, 1)
-    client.hset(keys.key("default", "job", ids[3]), mapping={"s": "i"})
+    Probe(client).change(ids[3], state="i")
     last = list(snapshots)[-1]
     assert (last.issued, last.open, last.dead_kinds) == (2, 0, {"cancelled": 1})
     assert 0 < client.pttl(keys.key("default", "jobs", done.replay)) <= 30 * 86_400_000

@@ -100,7 +100,7 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
         client.zadd(keys.key("default", "leases"), {"slow": 1})
         queue.claim(ORG, new_id())
     else:
-        letter = Item(item(1).id, "1", [*item(1).fields, "o", "812"], kind=kind)
+        letter = Item(item(1).id, "1", {**item(1).fields, "code": "812"}, kind=kind)
         queue.enqueue(ORG, run="spring", items=[letter], call=new_id())
     wait_for(lambda: not client.exists(keys.key("default", "job", item(0).id)))
     time.sleep(TTL_S)  # what is kept for ever is kept for longer than that

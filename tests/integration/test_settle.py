@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, configured, item
+from support import BADGE, OTHER_BADGE, Probe, configured, item
 
 from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import DeadKind, Job
@@ -62,12 +62,12 @@ def ids(batch: Batch) -> list[str]:
 
 def record(client: redis.Redis, job_id: str) -> dict[str, str]:
     """Read a record."""
-    return client.hgetall(keys.key("default", "job", job_id))
+    return Probe(client).record(job_id)
 
 
 def state(client: redis.Redis, batch: Batch) -> str:
     """Return the states of a batch's jobs, a letter each."""
-    return "".join(record(client, job.id)["s"] for job in batch.jobs)
+    return "".join(record(client, job.id)["state"] for job in batch.jobs)
 
 
 def progress(client: redis.Redis) -> RunProgress:
@@ -129,7 +129,7 @@ def test_a_dead_letter_keeps_its_reason_and_stays(queue: Queue, client: redis.Re
     settle(queue, batch, DeadLetter(DeadKind.REJECTED, "812", message), IN_DOUBT)
     one, two = ids(batch)
     kept = record(client, one)
-    assert (kept["s"], kept["k"], kept["o"], kept["a"]) == ("d", "rejected", "812", "1")
+    assert (kept["state"], kept["kind"], kept["code"], kept["attempts"]) == ("d", "rejected", "812", "1")
     assert text_of(kept, "m") == message
     assert client.ttl(keys.key("default", "job", one)) == -1
     assert (dead(client, "rejected"), dead(client, "in_doubt")) == ([one], [two])
@@ -144,7 +144,7 @@ def test_a_retry_waits_for_its_time(queue: Queue, client: redis.Redis) -> None:
     seconds, _ = client.time()
     due = dict(client.zrange(keys.key("default", "retry"), 0, -1, withscores=True))
     assert [round(due[job_id] / 1000 - seconds) // 10 for job_id in ids(batch)] == [360, 6]
-    assert [record(client, job_id).get("a") for job_id in ids(batch)] == ["1", None]
+    assert [record(client, job_id).get("attempts") for job_id in ids(batch)] == ["1", None]
     assert done.look_at_ms == min(due.values())
     assert progress(client).states() == [0, 0, 2, 0, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", int(min(due.values())))
@@ -157,7 +157,7 @@ def test_what_is_put_back_is_next_in_its_old_order(queue: Queue, client: redis.R
     done = settle(queue, batch, BACK, issued(), BACK, BACK)
     left = [job_id for n, job_id in enumerate(ids(batch)) if n != 1]
     assert queued(client) == [*left, item(9).id]
-    assert [record(client, job_id).get("a") for job_id in left] == [None] * 3
+    assert [record(client, job_id).get("attempts") for job_id in left] == [None] * 3
     assert (done.queued, done.issued) == (3, 1)
     assert progress(client).states() == [4, 0, 0, 1, 0]
 
@@ -293,9 +293,9 @@ def test_late_same_batch_certain_knowledge_wins(queue: Queue, client: redis.Redi
         [five],
         [six],
     )
-    assert record(client, one)["i"] == "E1"
+    assert record(client, one)["earned_badge_id"] == "E1"
     assert "k" not in record(client, one)
-    assert record(client, six)["o"] == "lease_expired"
+    assert record(client, six)["code"] == "lease_expired"
     assert queued(client) == [four]
     assert progress(client).states() == [1, 0, 1, 1, 3]
     assert progress(client).dead_kinds == {"rejected": 1, "exhausted": 1, "in_doubt": 1}
@@ -356,7 +356,10 @@ def test_late_after_it_was_issued_again_both_are_kept(queue: Queue, client: redi
     settle(queue, claimed(queue), issued("E2"))
     done = settle(queue, batch, issued("E1"))
     assert done.twice == tuple(ids(batch))
-    assert (record(client, ids(batch)[0])["i"], record(client, ids(batch)[0])["j"]) == ("E2", "E1")
+    assert (
+        record(client, ids(batch)[0])["earned_badge_id"],
+        record(client, ids(batch)[0])["second_earned"],
+    ) == ("E2", "E1")
     assert settle(queue, batch, issued("E1")) == done
     assert stats(client)["issued_twice"] == 1
     assert progress(client).states() == [0, 0, 0, 1, 0]
@@ -373,7 +376,10 @@ def test_late_while_it_is_sent_again_it_is_issued_whatever_comes(queue: Queue, c
     assert done.twice == (ids(batch)[0],)
     assert (done.issued, done.late) == (0, 3)
     assert state(client, batch) == "iiii"
-    assert (record(client, ids(batch)[0])["i"], record(client, ids(batch)[0])["j"]) == ("E1", "E2")
+    assert (
+        record(client, ids(batch)[0])["earned_badge_id"],
+        record(client, ids(batch)[0])["second_earned"],
+    ) == ("E1", "E2")
     assert progress(client).states() == [0, 0, 0, 4, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
     assert stats(client)["issued_twice"] == 1
@@ -423,7 +429,12 @@ def test_late_after_a_person_called_it_issued_it_gets_its_id(queue: Queue, clien
     assert queue.resolve(ORG, ids(batch)[0])
     assert settle(queue, batch, issued("E1", request_id="q_1")).twice == ()
     kept = record(client, ids(batch)[0])
-    assert (kept["s"], kept["i"], kept["q"], kept.get("j")) == ("i", "E1", "q_1", None)
+    assert (kept["state"], kept["earned_badge_id"], kept["request_id"], kept.get("second_earned")) == (
+        "i",
+        "E1",
+        "q_1",
+        None,
+    )
     assert progress(client).states() == [0, 0, 0, 1, 0]
 
 
@@ -463,7 +474,7 @@ def test_the_culprit_stands_alone_after_halving(queue: Queue, client: redis.Redi
         else:
             settle(queue, batch, issued())
     assert progress(client).states() == [0, 0, 0, 63, 1]
-    assert (record(client, culprit)["k"], record(client, culprit)["o"]) == ("rejected", "400")
+    assert (record(client, culprit)["kind"], record(client, culprit)["code"]) == ("rejected", "400")
     assert calls == 1 + 2 * 6
 
 

@@ -15,14 +15,15 @@ from worker.domain.job import Job
 class Item(NamedTuple):
     """A job to accept: its id, where it came from, and its record's fields.
 
-    ``fingerprint`` stands for its content where the id is the producer's own. An invalid row has the
-    ``fault`` by which such are counted: the class of what is wrong with it.
+    ``fingerprint`` stands for its content where the id is the producer's own. ``kind`` makes it a dead letter
+    at once; an invalid row has the ``fault`` by which such are counted: the class of what is wrong with it.
     """
 
     id: str
     row: str
     fields: Mapping[str, str]
     fingerprint: str = ""
+    kind: str = ""
     fault: str = ""
 
 

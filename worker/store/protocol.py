@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.domain.badge import short_hash
 from worker.domain.batch import Item
-from worker.domain.job import DeadKind, Job, State
+from worker.domain.job import Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
@@ -77,18 +77,17 @@ def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent:
 
 def how_made(item: Item) -> str:
     """Say what a job's id is made of, as ``enqueue.lua`` asks."""
-    if item.fault:
-        return f"invalid:{item.fault}"
+    if item.kind:
+        return f"dead:{item.fault}"
     return f"own:{short_hash(item.id)}{item.fingerprint}" if item.fingerprint else ""
 
 
 def new_record(item: Item, fields: Mapping[str, str]) -> str:
     """Write the record of a new job."""
     row: dict[str, str] = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
-    dead: dict[str, str] = (
-        {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: DeadKind.INVALID.value} if item.fault else {}
-    )
-    return record.accepted({**fields, **row, **item.fields, **dead})
+    if item.kind:
+        row |= {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: item.kind}
+    return record.accepted({**fields, **row, **item.fields})
 
 
 def replay_of(job_id: str, new: Item | None, *, run: str, urgent: bool) -> tuple[str, str, str, str]:

@@ -10,8 +10,8 @@
 -- ARGV[7]  how many jobs may wait
 -- ARGV[8]  how many duplicates there were beside them
 -- ARGV[9]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
---          "own:<40 letters>" a producer's own, by its hash and its content's, "invalid:<class of reason>" a
---          row that becomes a dead letter at once); its record from "enqueued_at" on
+--          "own:<40 letters>" a producer's own, by its hash and its content's; "dead:<class of reason>": it
+--          becomes a dead letter at once); its record from "enqueued_at" on
 -- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
 --          or {"", -1, waiting}: so many jobs wait, and there is no room for what is new here; or
 --          {"", -1, -1}: the server has no memory left for new jobs; nothing was accepted
@@ -27,7 +27,7 @@ local function news()
   local new = 0
   for at = FIRST, #ARGV, EACH do
     local id, how = ARGV[at], ARGV[at + 1]
-    if how:sub(1, 7) ~= 'invalid' and redis.call('EXISTS', K.job .. id) == 0 and not is_remembered(id) then
+    if how:sub(1, 5) ~= 'dead:' and redis.call('EXISTS', K.job .. id) == 0 and not is_remembered(id) then
       new = new + 1
     end
   end
@@ -89,7 +89,7 @@ local function accept(id, how, rest)
 end
 
 local function refuse(id, class, rest)
-  bury(id, parse(accepted(rest)), nil, class)
+  bury(id, parse(accepted(rest)), nil, class ~= '' and class or nil)
   born[#born + 1] = id
   invalid = invalid + 1
   return ANSWER.invalid
@@ -97,7 +97,7 @@ end
 
 for at = FIRST, #ARGV, EACH do
   local id, how, rest = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local class, answer = how:match('^invalid:(.*)'), nil
+  local class, answer = how:match('^dead:(.*)'), nil
   if not redis.call('SET', K.job .. id, accepted(rest), 'NX') then
     answer = known(id, rest)
   elseif class then
