@@ -14,12 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
 import pytest
 
-=======
 from worker.delivery import Delivered, Delivery
->>>>>>> structure
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item, Wait
 from worker.domain.job import content_hash
