@@ -14,13 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
 import pytest
 import redis
 
-=======
 from worker.delivery import Delivered, Delivery
->>>>>>> structure
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item, Wait
 from worker.domain.job import content_hash
