@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,17 @@ class Probe:
         for name, value in fields.items():
             parts[FIELDS.index(Field(name))] = str(value)
         self._client.set(key, SEPARATOR.join(parts), keepttl=True)
+
+    def carry(self, job_id: str, batch: str) -> None:
+        """Let another batch, which is going on, carry a job."""
+        self._client.rpush(keys.key(self._org, "batch", batch), 1, 0, job_id, "0")
+        self._client.hset(keys.key(self._org, "sending"), job_id, batch)
+
+    def set_died(self, died: Mapping[str, int]) -> None:
+        """Let dead letters have died at these times, ms."""
+        for job_id, at_ms in died.items():
+            group = self.record(job_id)["group"]
+            self._client.zadd(keys.key(self._org, "dead", group), {job_id: at_ms})
 
     def listed(self, kind: str) -> list[str]:
         """Return the ids of the dead letters of a kind, oldest first."""

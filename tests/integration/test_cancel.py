@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import redis
-from support import configured, item
+from support import Probe, configured, item
 
 from worker.domain.batch import Batch, Sent, Wait
 from worker.domain.job import DeadKind
@@ -40,7 +40,7 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     assert settled.issued == 2
     run = reports.run("r")
     assert (run.issued, run.dead, run.open, run.dead_kinds) == (2, 5, 0, {"cancelled": 5})
-    assert client.zcard(keys.key("default", "dead", DeadKind.CANCELLED)) == 5
+    assert len(Probe(client).listed(DeadKind.CANCELLED)) == 5
     assert client.zcard(keys.key("default", "retry")) == 0
 
 
@@ -63,7 +63,7 @@ def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -
     queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
     reports = JobReader(client=client, orgs={"default": ORG})
     cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=lambda _: None)
-    queue.replay(ORG, run="", items=[[item(0).id], [item(1).id]], call="again")
+    queue.replay(ORG, run="", items=[(item(0).id, None), (item(1).id, None)], call="again")
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)
     assert {job.id for job in batch.jobs} == {item(0).id, item(1).id}

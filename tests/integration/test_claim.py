@@ -328,7 +328,7 @@ def test_an_urgent_job_stays_urgent(queue: Queue, client: redis.Redis) -> None:
     batch = claimed(queue, org)
     client.zadd(leases(), {batch.id: 1})
     assert ids(claimed(queue, org)) == bulk[:1]
-    queue.replay(org, run="again", items=[[urgent]], call="again")
+    queue.replay(org, run="again", items=[(urgent, None)], call="again")
     assert ids(claimed(queue, org)) == [urgent]
 
 
@@ -344,7 +344,7 @@ def test_a_holder_that_disappeared_leaves_its_jobs_in_doubt(queue: Queue, client
     assert waits(queue, org).why == "idle"
     died = record(client, lost[0])
     assert (died["state"], died["kind"], died["code"]) == ("d", "in_doubt", "lease_expired")
-    assert sorted(client.zrange(keys.key("default", "dead", "in_doubt"), 0, -1)) == sorted(lost)
+    assert sorted(Probe(client).listed("in_doubt")) == sorted(lost)
     assert progress(client).states() == [0, 0, 0, 0, 2]
     assert progress(client).finished_at is not None
     assert not client.exists(keys.key("default", "batch", "lost"), leases(), keys.key("default", "inflight"))
@@ -364,7 +364,7 @@ def test_a_lease_touches_only_jobs_that_are_still_its_own(queue: Queue, client: 
     org = configured(batch_size=2)
     moved, lost = fill(queue, org, 2)
     claimed(queue, org, "lost")
-    Probe(client).change(moved, batch="another")
+    Probe(client).carry(moved, "another")
     client.zadd(leases(), {"lost": 1})
     waits(queue, org)
     assert (record(client, moved)["state"], record(client, lost)["state"]) == ("s", "d")

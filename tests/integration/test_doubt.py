@@ -13,6 +13,7 @@ from support import (
     BADGE,
     FIRST_CUSTOMER,
     OTHER_BADGE,
+    Probe,
     badges,
     badges_json,
     configured,
@@ -83,10 +84,10 @@ class Bench:
         """Let ten minutes go by: checks become due, and what was seen absent has been for long."""
         for job in self.client.zrange(self.key("checks"), 0, -1):
             self.client.zadd(self.key("checks"), {job: 1})
-            since, _, witness = str(self.client.hget(self.key("job", str(job)), "z") or "").partition(" ")
+            since, _, witness = Probe(self.client).record(str(job)).get("absent_since", "").partition(" ")
             if since:
                 passed = f"{int(since) - AWHILE_MS} {witness}"
-                self.client.hset(self.key("job", str(job)), "z", passed)
+                Probe(self.client).change(str(job), absent_since=passed)
 
     def check(self, *, in_time: bool = True) -> str | None:
         """Let the checker look at what is due, after some time."""
@@ -159,7 +160,7 @@ def test_nothing_is_asked_before_its_time(bench: Bench) -> None:
     bench.witness()
     assert bench.check(in_time=False) is None
     due = bench.client.zscore(bench.key("checks"), ONE.id)
-    died = int(bench.client.hget(bench.key("job", ONE.id), "f") or 0)
+    died = int(Probe(bench.client).record(ONE.id)["finished_at"])
     assert due is not None
     assert due - died == CHECK_AFTER_S * 1000
     assert bench.check() == "absent"
@@ -311,11 +312,11 @@ def test_a_look_that_fails_concludes_nothing(bench: Bench, look: str, fault: dic
     bench.witness()
     if look != "first":
         assert bench.check() == "absent"
-    since = bench.client.hget(bench.key("job", ONE.id), "z")
+    since = Probe(bench.client).record(ONE.id).get("absent_since")
     bench.sandbox.vendor.add_fault(Fault(on="read", times=1, after=look == "second", **fault))
     assert bench.check() == "unknown"
     assert bench.state(ONE.id) == "in_doubt"
-    assert bool(bench.client.hget(bench.key("job", ONE.id), "z")) == bool(since)
+    assert bool(Probe(bench.client).record(ONE.id).get("absent_since")) == bool(since)
     assert bench.check(in_time=False) is None
     assert bench.check() == ("absent" if look == "first" else "cleared")
 

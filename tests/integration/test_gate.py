@@ -32,6 +32,11 @@ def work(queue: Queue) -> None:
     queue.enqueue(ORG, run=RUN, items=[item(n) for n in range(200)], call="fixture")
 
 
+def ids(batch: Batch) -> list[str]:
+    """Return the ids of a batch's jobs."""
+    return [job.id for job in batch.jobs]
+
+
 def claimed(queue: Queue, org: Org = ORG) -> Batch:
     """Claim a batch; fail if there is none."""
     batch = queue.claim(org, new_id())
@@ -84,7 +89,7 @@ def test_retry_after_closes_the_gate_for_all(queue: Queue, client: redis.Redis) 
     assert waits(queue).why == queue.look(ORG).why == "throttled"
     assert done.look_at_ms == waits(queue).look_at_ms
     assert 39 < closed_s(queue, client) <= 40
-    assert claimed(queue).jobs == batch.jobs
+    assert ids(claimed(queue)) == ids(batch)
 
 
 def test_without_retry_after_each_429_closes_for_longer(queue: Queue, client: redis.Redis) -> None:
@@ -192,14 +197,14 @@ def test_what_a_person_must_mend_pauses_the_org(
     assert gate(client)["reason"] == f"the vendor said {signal}"
     assert waits(queue) == Wait("paused", -1)
     assert queue.resume(ORG)
-    assert claimed(queue).jobs == batch.jobs
+    assert ids(claimed(queue)) == ids(batch)
 
 
 def test_a_stale_token_is_nobodys_fault(queue: Queue) -> None:
     """The batch is put back and goes again at once, with a token that is fetched anew."""
     batch = claimed(queue)
     answer(queue, batch, Signal.STALE_TOKEN)
-    assert claimed(queue).jobs == batch.jobs
+    assert ids(claimed(queue)) == ids(batch)
 
 
 def test_a_pause_keeps_its_first_reason(queue: Queue, client: redis.Redis) -> None:

@@ -67,7 +67,7 @@ def test_a_run_goes_with_its_last_result(queue: Queue, client: redis.Redis) -> N
     assert list(reports(client).results()) == []
     with pytest.raises(NotFound):
         reports(client).run("spring")
-    assert bring(queue, 0, run="anew") == ["a"]
+    assert bring(queue, 0, run="anew") == ["m"]  # remembered for good
     assert client.zrange(keys.key("default", "runs"), 0, -1) == ["anew"]
     assert client.zcard(keys.key("default", "ended")) == 0
 
@@ -111,11 +111,11 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
 
     match acts:
         case "replay":
-            queue.replay(ORG, run="", items=[[item(1).id]], call=new_id())
+            queue.replay(ORG, run="", items=[(item(1).id, None)], call=new_id())
             deliver(queue, *issued(1))
         case "as new":
             new = item(2, badge_id=OTHER_BADGE)
-            queue.replay(ORG, run="mended", items=[[item(1).id, new.id, *new.fields]], call=new_id())
+            queue.replay(ORG, run="mended", items=[(item(1).id, new)], call=new_id())
             deliver(queue, *issued(1))
         case "discard":
             queue.discard("default", [item(1).id], keep_ms=int(TTL_S * 1000), call=new_id())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
-from support import BADGE, configured, item
+from support import Probe, configured, item
 
 from worker.domain.batch import Batch, Item, Sent, Wait
 from worker.domain.job import DeadKind, Job, State
@@ -14,7 +14,6 @@ from worker.domain.settlement import Complete
 from worker.errors import NewerStore
 from worker.operate.runs import JobReader
 from worker.store import keys, record
-from worker.store import scripts as store
 from worker.store.queue import Queue
 
 ORG = configured(batch_size=10)
@@ -26,10 +25,11 @@ def key(job_id: str) -> str:
     return keys.key("default", "job", job_id)
 
 
-def make_newer(client: redis.Redis, job_id: str, **fields: str) -> dict[str, str]:
+def make_newer(client: redis.Redis, job_id: str, **fields: str) -> str | None:
     """Let a newer program have written this record, in a way that we can't read; return it."""
-    client.hset(key(job_id), mapping={"V": "2", "£": "?", **fields})
-    return client.hgetall(key(job_id))
+    Probe(client).change(job_id, version=str(record.VERSION + 1), **fields)
+    client.hdel(keys.key("default", "sending"), job_id)  # as every script does that changes a record
+    return client.get(key(job_id))
 
 
 def claim(queue: Queue, batch: str = "b", org: Org = ORG) -> list[str]:
@@ -56,27 +56,8 @@ def bring_forward(client: redis.Redis, index: str) -> None:
 def newer(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
     """The same queue, as a newer program has it."""
     with monkeypatch.context() as patch:
-        patch.setattr(record, "RECORD_VERSION", 2)
+        patch.setattr(record, "VERSION", record.VERSION + 1)
         return Queue(client)
-
-
-def test_a_record_of_the_first_version_goes_all_the_way(queue: Queue, client: redis.Redis) -> None:
-    """Only what a record always had is needed: no version, and nothing that was added since."""
-    queue.enqueue(ORG, run="r", items=[item(0)], call="c")
-    old = {"s": "q", "b": BADGE, "c": "7", "r": "r", "n": "1", "t": "1700000000000"}
-    client.delete(key(item(0).id))
-    client.hset(key(item(0).id), mapping=old)
-    assert claim(queue) == [item(0).id]
-    settle(queue, "b", [item(0).id])
-    (row,) = JobReader(client=client, orgs={"default": ORG}).results(run="r")
-    assert (row["state"], row["earnedBadgeId"]) == ("issued", f"E{item(0).id}")
-
-
-def test_we_write_no_version_into_what_the_first_can_read(queue: Queue, client: redis.Redis) -> None:
-    """So a worker that is rolled back goes on with what its successor left."""
-    queue.enqueue(ORG, run="r", items=[item(0), Item("x", "1", ["w", "{}"], kind="invalid")], call="c")
-    assert not client.hexists(key(item(0).id), "V")
-    assert not client.hexists(key("x"), "V")
 
 
 @pytest.mark.parametrize("state", ["q", "§"])
@@ -85,14 +66,14 @@ def test_a_newer_record_in_the_queue_is_left_alone(
 ) -> None:
     """Whatever it says: the others are sent, it stays as it is, and a newer worker sends it."""
     queue.enqueue(ORG, run="r", items=[item(n) for n in range(3)], call="c")
-    left = make_newer(client, item(0).id, s=state)
+    left = make_newer(client, item(0).id, state=state)
     assert claim(queue) == [item(1).id, item(2).id]
     assert claim(queue, "nothing") == []
     bring_forward(client, "retry")
     assert claim(queue, "still") == []
-    assert client.hgetall(key(item(0).id)) == left
+    assert client.get(key(item(0).id)) == left
 
-    client.hset(key(item(0).id), "s", "q")
+    Probe(client).change(item(0).id, state="q")
     bring_forward(client, "retry")
     assert claim(newer, "new") == [item(0).id]
 
@@ -112,14 +93,14 @@ def test_a_newer_workers_batch_is_not_given_up(queue: Queue, newer: Queue, clien
     queue.enqueue(ORG, run="r", items=[item(0)], call="c")
     make_newer(client, item(0).id)
     assert claim(newer, "lost") == [item(0).id]
-    left = client.hgetall(key(item(0).id))
+    left = client.get(key(item(0).id))
     lease = keys.key("default", "leases")
     client.zadd(lease, {"lost": 1})
     claim(queue)
-    assert client.hgetall(key(item(0).id)) == left
+    assert client.get(key(item(0).id)) == left
     client.zadd(lease, {"lost": 1})
     claim(newer, "b2")
-    assert client.hget(key(item(0).id), "k") == DeadKind.IN_DOUBT
+    assert Probe(client).record(item(0).id)["kind"] == DeadKind.IN_DOUBT
 
 
 def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Redis) -> None:
@@ -134,19 +115,19 @@ def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Re
     assert queue.cancel("default", [item(2).id], call="c3") == 0
     assert queue.discard("default", ["doubt"], keep_ms=1000, call="c5") == 0
     assert not queue.resolve(ORG, "doubt")
-    assert queue.replay(ORG, run="again", items=[["doubt"]], call="c6")["skipped"] == 1
+    assert queue.replay(ORG, run="again", items=[("doubt", None)], call="c6")["skipped"] == 1
     client.zadd(keys.key("default", "checks"), {"doubt": 1})
     slot = [keys.key_prefix("default")]
     assert not queue.store.call("take_check", slot, [600_000]).get("jobs")
-    assert queue.store.call("conclude_check", slot, ["c4", ["doubt"], "cleared", "", 600_000]) == 0
-    assert {each: client.hgetall(key(each)) for each in left} == left
+    assert queue.store.call("conclude_check", slot, ["c4", "cleared", "", 600_000, "doubt"]) == 0
+    assert {each: client.get(key(each)) for each in left} == left
     assert client.zscore(keys.key("default", "checks"), "doubt") == 1
 
 
 def test_what_cannot_be_read_is_shown_as_such(queue: Queue, client: redis.Redis) -> None:
     """The results have a line for it that claims nothing."""
     queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
-    make_newer(client, item(0).id, s="§", c="no number")
+    make_newer(client, item(0).id, state="§", customer="no number")
     reports = JobReader(client=client, orgs={"default": ORG})
     first, second = reports.results(run="r")
     assert (first["job_id"], first["run"], first["state"]) == (item(0).id, "r", "newer")
@@ -159,9 +140,17 @@ def test_structures_of_a_newer_program_are_refused(
     queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is written; the newer program itself goes on."""
-    client.set(keys.STRUCTURES, 2)
-    with pytest.raises(NewerStore, match="schema 2, and this one knows 1"):
+    client.set(keys.STRUCTURES, record.VERSION + 1)
+    with pytest.raises(NewerStore, match="schema 3, and this one knows 2"):
         queue.enqueue(ORG, run="r", items=[item(0)], call="c")
     assert client.keys() == [keys.STRUCTURES]
-    monkeypatch.setattr(store, "STRUCTURES_VERSION", 2)
+    monkeypatch.setattr(record, "VERSION", record.VERSION + 1)
     assert queue.enqueue(ORG, run="r", items=[item(0)], call="c") == list("a")
+
+
+def test_what_version_1_left_is_refused_in_one_sentence(queue: Queue, client: redis.Redis) -> None:
+    """Its keys have other names: nothing of it is read or changed, and nothing is written beside it."""
+    client.sadd(keys.VERSION_1, "default")
+    with pytest.raises(NewerStore, match=r"data of version 1 .* give this one another database"):
+        queue.enqueue(ORG, run="r", items=[item(0)], call="c")
+    assert client.keys() == [keys.VERSION_1]

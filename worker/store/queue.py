@@ -23,7 +23,7 @@ from worker.domain.outcome import Verdict
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
 from worker.errors import NoRoom
-from worker.server.cluster import reaching
+from worker.server.cluster import FULL, reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
 from worker.store.protocol import (
@@ -52,7 +52,7 @@ def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
 
 def _no_room(org: Org, waiting: int) -> str:
     if waiting < 0:
-        return "Redis is nearly full: its last memory is for what is accepted already (see: badges doctor)"
+        return f"{FULL}; its last memory is for what is accepted already"
     most = f"its MAX_QUEUED is {org.max_queued:,}"
     return f"the queue of org {org.name} is full: {waiting:,} jobs wait in it, and {most}"
 

@@ -29,10 +29,17 @@ for at = 3, #ARGV, 5 do
     {id = ARGV[at], verb = ARGV[at + 1], argument = ARGV[at + 2], run = ARGV[at + 3], rest = ARGV[at + 4]}
 end
 
-local function issue(job, from)
-  redis.call('SET', K.job .. job.id, ended(job.rest), 'PX', s.ttl_ms)
+local function issued(job, from)
   moved(job.run, from, 'issued')
   done.issued, last_issued = done.issued + 1, job.id
+end
+
+-- The whole record as Python has it, with what happened to it since that batch was claimed.
+local function overtaken(job, fields)
+  local new = parse(ended(job.rest))
+  for _, name in ipairs({'replayed_as', 'history', 'urgent'}) do new[FIELD[name]] = fields[FIELD[name]] end
+  new[FIELD.was_in_doubt] = '1'
+  return new
 end
 
 local function die(job, fields, from)
@@ -77,14 +84,19 @@ local apply = {
 
 -- What became of a job that this batch carries, or that was given up as in doubt from it: before, its fields.
 local function write_outcome(job, from, before_)
-  if job.verb == VERB.issued then
-    if before_ and before_[FIELD.fingerprint] == '' then remember(job.id) end
-    return issue(job, from)
+  if job.verb == VERB.issued and not before_ then
+    redis.call('SET', K.job .. job.id, ended(job.rest), 'PX', s.ttl_ms)
+    return issued(job, from)
   end
-  local fields = job.rest ~= '' and parse(waiting(job.rest)) or read(job.id)
+  local fields = job.rest == '' and (before_ or read(job.id))
+    or before_ and overtaken(job, before_) or parse(waiting(job.rest))
   if not fields then return end
+  if job.verb == VERB.issued then
+    if fields[FIELD.fingerprint] == '' then remember(job.id) end
+    write(job.id, fields, s.ttl_ms)
+    return issued(job, from)
+  end
   fields[FIELD.finished_at] = ''
-  if before_ then fields[FIELD.was_in_doubt], fields[FIELD.history] = '1', before_[FIELD.history] end
   if s.sent then remember_attempt(fields, batch, s.status, fields[FIELD.code] ~= '' and fields[FIELD.code] or '-') end
   apply[job.verb](job, fields, from)
 end
@@ -107,8 +119,7 @@ local function issue_late(job, fields, live)
   -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
   if state == STATE.dead then exhume(job.id, fields) end
   if live then take_from_batch(job.id) end
-  if fields[FIELD.fingerprint] == '' then remember(job.id) end
-  issue(job, live and 'sending' or WORD[state])
+  write_outcome(job, live and 'sending' or WORD[state], fields)
 end
 
 local function settle(job, holder, listed)
@@ -118,8 +129,8 @@ local function settle(job, holder, listed)
   local state, live = fields[FIELD.state], is_live(holder)
   if listed and not live and state == STATE.queued then return write_outcome(job, 'sending') end
   local given_up = fields[FIELD.batch] == batch and fields[FIELD.kind] == KIND.in_doubt and is_listed(job.id, fields)
-  local certain = not (job.verb == VERB.dead and parse(waiting(job.rest))[FIELD.kind] == KIND.in_doubt)
-  if given_up and certain and job.rest ~= '' then
+  local certain = job.verb ~= VERB.dead or parse(waiting(job.rest))[FIELD.kind] ~= KIND.in_doubt
+  if given_up and certain then
     exhume(job.id, fields)
     return write_outcome(job, 'dead', fields)
   end
