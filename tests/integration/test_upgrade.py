@@ -100,7 +100,7 @@ def test_a_newer_workers_batch_is_not_given_up(queue: Queue, newer: Queue, clien
     assert client.get(key(item(0).id)) == left
     client.zadd(lease, {"lost": 1})
     claim(newer, "b2")
-    assert Probe(client).record(item(0).id)["kind"] == DeadKind.IN_DOUBT
+    assert DeadKind.IN_DOUBT in str(client.get(key(item(0).id)))
 
 
 def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Redis) -> None:

@@ -95,7 +95,7 @@ class DoubtChecker:
 
     def _conclude(self, org: str, suspects: Suspects, finding: Finding) -> None:
         """Write what a check found."""
-        args = [new_id(), suspects.ids, finding, suspects.witness_id, CHECK_AFTER_S * 1000]
+        args = [new_id(), finding, suspects.witness_id, CHECK_AFTER_S * 1000, *suspects.ids]
         self.queue.store.call("conclude_check", [keys.key_prefix(org)], args)
 
     def _look(self, org: Org, suspects: Suspects, credentials: Credentials) -> Finding:

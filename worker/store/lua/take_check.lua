@@ -10,7 +10,9 @@
 local again = int(NOW + tonumber(ARGV[1]))
 
 local function suspect(id)
-  local f = read(id)
+  local raw = redis.call('GET', K.job .. id)
+  if raw and newer(raw:match('^%d+')) then return end
+  local f = raw and parse(raw)
   if f and f[FIELD.state] == STATE.dead and f[FIELD.kind] == KIND.in_doubt then
     return {id, f[FIELD.badge], f[FIELD.customer], f[FIELD.finished_at], f[FIELD.absent_since]}
   end
