@@ -1,7 +1,7 @@
 """The library: what a service that produces badges imports. ``from worker import BadgeQueue``.
 
 It needs neither Celery nor anything of the command line, and importing it loads none of that. How items
-become jobs is the work of ``producer.py``, how runs are read back that of ``runs.py``.
+become jobs is the work of ``enqueue.py``, how runs are read back that of ``runs.py``.
 """
 
 from __future__ import annotations

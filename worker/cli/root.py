@@ -1,7 +1,7 @@
 """The command ``badges``. Each command is thin: it opens what it needs, calls the story, and shows it.
 
-Exit status: 0 done, 1 failed, 2 usage or configuration. ``import`` is in ``cli_import.py``, what is
-about jobs in ``cli_jobs.py``, about dead letters in ``cli_dead.py``; what serves HTTP in ``cli_serve.py``.
+Exit status: 0 done, 1 failed, 2 usage or configuration. ``import`` is in ``imports.py``, what is
+about jobs in ``jobs.py``, about dead letters in ``dead.py``; what serves HTTP in ``serve.py``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from worker import tracing
-from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
@@ -23,7 +23,16 @@ from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, Verb, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import (
+    TOOK_MS,
+    Verb,
+    gate_config,
+    job_of,
+    missing_badges,
+    replay_of,
+    settlement_of,
+    ttl_ms,
+)
 from worker.store.record import Answer, Field
 from worker.store.scripts import Store
 
@@ -153,12 +162,12 @@ class Queue:
         }
         return self._settle(org, batch, share, jobs=back, missing=[], **what)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
-        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+        """Queue dead letters again, or as new jobs; up to 1,000.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
-        args = [call, run, items, ttl_ms(org)]
+        args = [call, run, [replay_of(item) for item in items], ttl_ms(org)]
         answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
