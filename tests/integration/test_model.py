@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from support import OTHER_BADGE, configured, item
 
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
     def _replay_all(self) -> None:
         dead = sorted(self.model.in_state("d"))
         sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
-        done = self.queue.replay(ORG, run="again", items=[(job_id, None) for job_id in dead], call=new_id())
+        done = self.queue.replay(ORG, run="again", items=[Replay(job_id) for job_id in dead], call=new_id())
         assert done == {"replayed": len(sendable), "duplicates": 0, "skipped": len(dead) - len(sendable)}
         for job_id in sendable:
             self.model.move(self.model.jobs[job_id], "q")

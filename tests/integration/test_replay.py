@@ -12,7 +12,7 @@ import redis
 from support import BADGE, OTHER_BADGE, Probe, badge, configured, item
 
 from worker.domain.actor import Actor, Via
-from worker.domain.batch import Batch, Item, Wait
+from worker.domain.batch import Batch, Item, Replay, Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.errors import NotFound
@@ -44,17 +44,15 @@ def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0) ->
     return [it.id for it in items]
 
 
-def replay(
-    queue: Queue, *items: str | tuple[str, Item], call: str = "call", run: str = "mended"
-) -> dict[str, int]:
+def replay(queue: Queue, *items: Replay | str, call: str = "call", run: str = "mended") -> dict[str, int]:
     """Replay; answers the numbers."""
-    pairs = [(it, None) if isinstance(it, str) else it for it in items]
-    return queue.replay(ORG, run=run, items=pairs, call=call)
+    given = [Replay(it) if isinstance(it, str) else it for it in items]
+    return queue.replay(ORG, run=run, items=given, call=call)
 
 
-def mended(job_id: str, n: int, *, badge_id: str = OTHER_BADGE) -> tuple[str, Item]:
+def mended(job_id: str, n: int, *, badge_id: str = OTHER_BADGE) -> Replay:
     """Return what replays a dead letter as a new job."""
-    return job_id, item(n, badge_id=badge_id)
+    return Replay(job_id, item(n, badge_id=badge_id))
 
 
 def record(client: redis.Redis, job_id: str) -> dict[str, str]:
@@ -373,6 +371,32 @@ def test_one_that_can_not_be_mended_holds_up_no_other(queue: Queue) -> None:
     )
     assert (done.replayed, done.skipped) == (1, 1)
     assert "before" in str(done.problem)
+
+
+# Urgency
+
+
+@pytest.mark.parametrize("was_urgent", [True, False])
+@pytest.mark.parametrize("is_urgent", [True, False])
+@pytest.mark.parametrize("as_new", [True, False])
+def test_what_is_urgent_overtakes_the_bulk_again(
+    queue: Queue, client: redis.Redis, *, was_urgent: bool, is_urgent: bool, as_new: bool
+) -> None:
+    """Replayed or mended, an urgent dead letter is urgent; a mended one also if its import is."""
+    bulk, dead_one = item(1), item(0)
+    queue.enqueue(ORG, run=RUN, items=[bulk], call=new_id())
+    letter = Item(dead_one.id, "7", dead_one.fields, kind="rejected")
+    queue.enqueue(ORG, run=RUN, items=[letter], call=new_id(), urgent=was_urgent)
+    new = Replay(dead_one.id, item(0, badge_id=OTHER_BADGE)._replace(row="9"), is_urgent)
+    assert replay(queue, new if as_new else dead_one.id)["replayed"] == 1
+    (in_bulk, *_), batch = queued(client), queue.claim(configured(batch_size=1), new_id())
+    assert in_bulk == bulk.id
+    assert isinstance(batch, Batch)
+    overtakes = was_urgent or (is_urgent and as_new)
+    assert (batch.jobs[0].id == bulk.id) != overtakes
+    if as_new and new.new:
+        kept = record(client, new.new.id)
+        assert (kept["row"], kept.get("urgent")) == ("9", "1" if overtakes else None)
 
 
 # Following and cancelling a replay

@@ -1,6 +1,6 @@
 """The badge as the vendor takes it: validation of what comes from outside, and what is the same badge.
 
-Row by row reading of files lives in ``rows.py``; what becomes of a valid badge in ``job.py``.
+Reading files row by row is in ``files/reader.py``; what becomes of a valid badge in ``job.py``.
 """
 
 from __future__ import annotations

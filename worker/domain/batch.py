@@ -27,6 +27,14 @@ class Item(NamedTuple):
     fault: str = ""
 
 
+class Replay(NamedTuple):
+    """A dead letter to queue again; with a ``new`` job that takes its place, which is urgent if that was."""
+
+    id: str
+    new: Item | None = None
+    urgent: bool = False
+
+
 class Died(NamedTuple):
     """A job that became a dead letter."""
 

@@ -2,7 +2,7 @@
 
 Each may be gzip-compressed. A row that can't be read becomes a row with a problem, and the others go on;
 memory stays flat. Whether an item is a valid badge is for ``badge.py`` to say; bytes, encodings and line
-ends live in ``textlines.py``.
+ends live in ``text.py``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from worker.domain.badge import Badge, Invalid, parse_item
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
@@ -30,7 +30,6 @@ from worker.store.queue import CHUNK, Queue, new_id
 from worker.store.reading import PAGE
 from worker.store.record import Field, badge_fields, badge_of, state_of
 
-_Replayed = tuple[str, Item | None]  # a dead letter, and the job that takes its place
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
 
@@ -164,7 +163,7 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, job_id, action=action)
-    return queue.replay(org, run=action, items=[(job_id, None)], call=new_id())["replayed"] == 1
+    return queue.replay(org, run=action, items=[Replay(job_id)], call=new_id())["replayed"] == 1
 
 
 def cancel(
@@ -241,12 +240,12 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: JobReader) -> Callable[[Org, list[_Replayed]], Mapping[str, int]]:
+def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str, int]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 
-    def would_replay(org: Org, items: list[_Replayed]) -> Mapping[str, int]:
-        new = [job for _, job in items if job]
+    def would_replay(org: Org, items: list[Replay]) -> Mapping[str, int]:
+        new = [item.new for item in items if item.new]
         duplicates = 0
         for job, there in zip(new, reading.known(reports.client, org.name, new), strict=True):
             duplicates += there or (org.name, job.id) in taken
@@ -256,7 +255,7 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[_Replayed]], Mapping[s
     return would_replay
 
 
-def _ask(queue: Queue, replay: str, org: Org, items: list[_Replayed]) -> Mapping[str, int]:
+def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, int]:
     return queue.replay(org, run=replay, items=items, call=new_id())
 
 
@@ -272,11 +271,11 @@ def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> 
 
 def _items(
     org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
-) -> tuple[list[_Replayed], list[str]]:
+) -> tuple[list[Replay], list[str]]:
     """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
     if not changes:
-        return [(it.id, None) for it in chunk], []
-    items: list[_Replayed] = []
+        return [Replay(it.id) for it in chunk], []
+    items: list[Replay] = []
     problems = []
     for it in chunk:
         item = badge_of(it.record).body("as_given") | dict(changes)
@@ -284,7 +283,7 @@ def _items(
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            items.append((it.id, _changed(it, changed.badge, org)))
+            items.append(Replay(it.id, _changed(it, changed.badge, org)))
     return items, problems
 
 

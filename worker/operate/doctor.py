@@ -2,7 +2,7 @@
 
 It changes nothing but this: a call to the vendor takes a slot of the org's limit, like every other one,
 and a token that was fetched is kept for all. No check ends another; what can't be told is a warning.
-How Redis is looked at is in ``redischeck.py``, how an org and its vendor in ``orgcheck.py``.
+How Redis is looked at is in ``server/health.py``, how an org and its vendor in ``orgcheck.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Importing a file: its rows go to the producer, and what is wrong with them comes back by row.
 
-Finding rows is the work of ``rows.py``, accepting them that of ``producer.py``, and what a report of ours
-imported again does is in ``mending.py``.
+Finding rows is the work of ``files/reader.py``, accepting them that of ``enqueue.py``; what a report
+that is imported again does is in ``mending.py``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from itertools import count, islice
 from typing import Any, Final
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.item import Source
 from worker.domain.job import DeadKind, State, content_hash
 from worker.domain.org import Org
@@ -70,8 +70,8 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     accepted = 0
     if mended:
-        items, call = [(one.letter, one.job) for one in mended], f"{options.call}.m"
-        done = queue.replay(org, run=options.run, items=items, call=call, urgent=options.urgent)
+        items = [Replay(one.letter, one.job, options.urgent) for one in mended]
+        done = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")
         accepted = done["replayed"]
     invalid = sum(note.kind == "invalid" for note in noted)
     duplicates = len(rows) - accepted - invalid

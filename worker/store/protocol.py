@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.domain.badge import short_hash
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.job import Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued
@@ -90,8 +90,9 @@ def new_record(item: Item, fields: Mapping[str, str]) -> str:
     return record.accepted({**fields, **row, **item.fields})
 
 
-def replay_of(job_id: str, new: Item | None, *, run: str, urgent: bool) -> tuple[str, str, str, str]:
+def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
     """Write a replay as ``replay.lua`` takes it: id; id of the new job, how that is made, its record."""
+    job_id, new, urgent = replay
     if new is None:
         return job_id, "", "", ""
     fields: dict[str, str] = {Field.RUN: run, Field.REPLAY_OF: job_id, Field.URGENT: "1" if urgent else ""}

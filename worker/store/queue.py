@@ -16,7 +16,7 @@ import redis
 
 from worker import tracing
 from worker.domain.badge import short_hash
-from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
@@ -32,7 +32,7 @@ from worker.store.protocol import (
     gate_config,
     job_arguments,
     missing_badges,
-    replay_of,
+    replay_arguments,
     settlement_of,
     ttl_ms,
 )
@@ -169,14 +169,12 @@ class Queue:
         }
         return self._settle(org, batch, share, back, missing=[], **what)
 
-    def replay(
-        self, org: Org, *, run: str, items: Sequence[tuple[str, Item | None]], call: str, urgent: bool = False
-    ) -> dict[str, int]:
-        """Queue dead letters again, or let a new job take the place of each that comes with one.
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+        """Queue up to 1,000 dead letters again, or let new jobs take their places.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
-        flat = [part for job_id, new in items for part in replay_of(job_id, new, run=run, urgent=urgent)]
+        flat = chain(*(replay_arguments(item, run=run) for item in items))
         args = [call, run, ttl_ms(org), *flat]
         answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)

@@ -2,7 +2,7 @@
 
 Whether any byte of the request left decides between "certainly not applied" and "in doubt"; it is
 taken from the transport itself, not guessed from the exception. What the answer means is decided in
-``response.py``.
+``verdict.py``.
 """
 
 from __future__ import annotations

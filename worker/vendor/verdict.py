@@ -3,7 +3,7 @@
 The body is read before the status, since the vendor puts codes inside a 200 or 201 as well. Whatever
 comes back, every job gets exactly one outcome, and ``Issued``, ``Rejected`` and ``Deferred`` are only
 given on evidence; everything else is ``Unknown``: the badge may or may not have been issued.
-What is done about an outcome is decided in ``policy.py``.
+What is done about an outcome is decided in ``domain/settlement.py``.
 """
 
 from __future__ import annotations
