@@ -17,15 +17,16 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import OTHER_BADGE, configured, item
+from support import OTHER_BADGE, Probe, configured, item
 
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
-from worker.store import keys
+from worker.store import keys, reading
 from worker.store.protocol import ttl_ms
 from worker.store.queue import Queue, new_id
+from worker.store.record import carried_by, read
 
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
@@ -86,6 +87,7 @@ class Model:
     runs: set[str] = field(default_factory=set)
     paused: bool = False
     twice: int = 0
+    cancelled: set[str] = field(default_factory=set)  # runs
 
     def in_state(self, state: str) -> set[str]:
         """Return the ids of the jobs in a state."""
@@ -98,6 +100,14 @@ class Model:
     def move(self, job: ModelJob, state: str) -> None:
         """Give a job that is no dead letter its state."""
         job.state, job.kind, job.indexed, job.due = state, "", False, False
+
+    def waits_again(self, job: ModelJob, state: str) -> bool:
+        """Let a job wait, unless its run was cancelled; answers whether it waits."""
+        if job.run in self.cancelled:
+            self.bury(job, "cancelled")
+            return False
+        self.move(job, state)
+        return True
 
     def sweep(self) -> None:
         """Do what every claim does first: give up overdue leases, put back due retries."""
@@ -129,12 +139,14 @@ class Model:
             ours = job.batch == batch_id
             given_up = ours and job.state == "d" and job.kind == "in_doubt" and job.indexed
             if (ours and job.state == "s") or (given_up and outcome != "in_doubt"):
-                count[verb] += 1
                 if verb == "d":
                     self.bury(job, outcome)
-                else:
-                    self.move(job, "q" if verb == "z" else verb)
-                    job.earned = f"{batch_id}.{job_id}" if verb == "i" else ""
+                elif verb == "i":
+                    self.move(job, "i")
+                    job.earned = f"{batch_id}.{job_id}"
+                elif not self.waits_again(job, "q" if verb == "z" else verb):
+                    verb = "d"
+                count[verb] += 1
             elif verb != "i":
                 count["late"] += 1
             elif job.state != "i":
@@ -181,6 +193,7 @@ class Machine(RuleBasedStateMachine):
             job = self.model.jobs.get(it.id)
             if job is None:
                 self.model.jobs[it.id] = ModelJob(run, "q")
+                self.model.waits_again(self.model.jobs[it.id], "q")
             expected += job.letter(run) if job else "a"
         items = [item(n) for n in numbers]
         answers = self.queue.enqueue(ORG, run=run, items=items, call=new_id(), urgent=urgent)
@@ -191,7 +204,7 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5), run=st.sampled_from(RUNS))
     def enqueue_invalid(self, number: int, run: str) -> None:
         """Accept a row that could not be read."""
-        bad = Item(f"bad-{number}", str(number), ["o", "row"], kind="invalid")
+        bad = Item(f"bad-{number}", str(number), {"code": "row"}, kind="invalid")
         job = self.model.jobs.get(bad.id)
         expected = job.letter(run) if job else "i"
         if job is None:
@@ -343,6 +356,7 @@ class Machine(RuleBasedStateMachine):
         done = self.queue.replay(ORG, run="again", items=[Replay(job_id) for job_id in dead], call=new_id())
         assert done == {"replayed": len(sendable), "duplicates": 0, "skipped": len(dead) - len(sendable)}
         for job_id in sendable:
+            self.model.cancelled.discard(self.model.jobs[job_id].run)
             self.model.move(self.model.jobs[job_id], "q")
 
     @rule(data=st.data(), n=st.integers(0, 20))
@@ -352,13 +366,14 @@ class Machine(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.model.in_state("d"))))
         job, new = self.model.jobs[job_id], item(n, badge_id=OTHER_BADGE)
         as_new = data.draw(st.booleans())
-        wire = [job_id, new.id, *new.fields] if as_new else [job_id]
+        wire = Replay(job_id, new) if as_new else Replay(job_id)
         run = "mended" if as_new else "again"  # no replay is both
         done = self.queue.replay(ORG, run=run, items=[wire], call=new_id())
         if not job.indexed or (job.kind == "invalid" and not as_new):
             assert done["skipped"] == 1
         elif not as_new:
             assert done["replayed"] == 1
+            self.model.cancelled.discard(job.run)
             self.model.move(job, "q")
         elif new.id in self.model.jobs:
             assert done["duplicates"] == 1
@@ -367,6 +382,18 @@ class Machine(RuleBasedStateMachine):
             job.indexed, job.replaced = False, True
             self.model.jobs[new.id] = ModelJob("mended", "q")
             self.model.runs.add("mended")
+
+    @rule(run=st.sampled_from(RUNS), whole=st.booleans())
+    def cancel(self, run: str, *, whole: bool) -> None:
+        """Cancel what waits of a run; if as a whole, also what of it would wait again."""
+        mine = sorted(job_id for job_id, job in self.model.jobs.items() if job.run == run)
+        waiting = [job_id for job_id in mine if self.model.jobs[job_id].state in "qr"]
+        of_run = run if whole else ""
+        assert self.queue.cancel("default", mine, call=new_id(), run=of_run) == len(waiting)
+        for job_id in waiting:
+            self.model.bury(self.model.jobs[job_id], "cancelled")
+        if whole and run in self.model.runs:
+            self.model.cancelled.add(run)
 
     @rule(data=st.data(), verb=st.sampled_from(("issued", "discard")))
     @precondition(lambda self: self.model.in_state("d"))
@@ -418,11 +445,11 @@ class Machine(RuleBasedStateMachine):
                 job.kind,
                 job.run,
             ), job_id
-            assert (record.get("batch", ""), record.get("earned_badge_id", "")) == (job.batch, job.earned), (
-                job_id
-            )
-            assert record.get("second_earned", "") == job.second, job_id
-            assert ("f" in record) == (job.state in "id"), job_id
+            if job.state == "s":
+                assert record["batch"] == job.batch, job_id
+            earned = record.get("earned_badge_id", ""), record.get("second_earned", "")
+            assert earned == (job.earned, job.second), job_id
+            assert ("finished_at" in record) == (job.state in "id"), job_id
         assert int(held.stats.get("issued_twice", 0)) == self.model.twice
 
     def _ids(self, held: _Held) -> None:
@@ -432,11 +459,14 @@ class Machine(RuleBasedStateMachine):
         }
         assert self.model.in_state("r") <= set(held.retry)
         assert held.batches.keys() == set(held.leases) == set(held.inflight) == self.model.open_batches()
-        for job_id in self.model.in_state("s"):
-            assert job_id in held.batches[self.model.jobs[job_id].batch][2:]
+        carried = {job_id: batch for batch, its in held.batches.items() for job_id in its[2::2]}
+        assert held.sending.items() <= carried.items(), "the inverse says more than the lists"
+        assert {i: self.model.jobs[i].batch for i in self.model.in_state("s")}.items() <= held.sending.items()
         for kind in DeadKind:
             of_kind = {i for i, job in self.model.jobs.items() if job.indexed and job.kind == kind}
-            assert set(held.dead[kind]) == of_kind
+            assert set(Probe(self.client).listed(kind)) == of_kind
+        groups = reading.groups(self.client, "default")
+        assert all(reading.extents(self.client, "default", groups)), "an empty group stays"
 
     def _runs(self, held: _Held) -> None:
         """The counters of each run are the sum of its records, and it is finished when nothing is open."""
@@ -465,7 +495,7 @@ class _Held:
     batches: dict[str, list[str]]
     runs: dict[str, dict[str, str]]
     ids: dict[str, list[str]]
-    dead: dict[str, list[str]]
+    sending: dict[str, str]
     queue: list[str]
     urgent: list[str]
     isolate: list[str]
@@ -480,23 +510,23 @@ class _Held:
         found = [str(key) for key in client.scan_iter(match=f"{keys.key_prefix('default')}*", count=10_000)]
         pipe = client.pipeline(transaction=False)
         sections: list[tuple[str, list[str]]] = []
-        for name, read in (("job", "hgetall"), ("batch", "lrange"), ("run", "hgetall"), ("jobs", "lrange")):
+        for name, how in (("job", "get"), ("batch", "lrange"), ("run", "hgetall"), ("jobs", "lrange")):
             prefix = keys.key("default", name)
             of_name = [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
             sections.append((name, of_name))
             for one in of_name:
-                getattr(pipe, read)(prefix + one, *((0, -1) if read == "lrange" else ()))
-        for kind in DeadKind:
-            pipe.zrange(keys.key("default", "dead", kind), 0, -1)
+                getattr(pipe, how)(prefix + one, *((0, -1) if how == "lrange" else ()))
+        pipe.hgetall(keys.key("default", "sending"))
         for name in ("queue", "urgent", "isolate"):
             pipe.lrange(keys.key("default", name), 0, -1)
         for name in ("retry", "leases", "inflight"):
             pipe.zrange(keys.key("default", name), 0, -1)
         pipe.hgetall(keys.key("default", "stats"))
         answers = iter(pipe.execute())
-        named = [{one: next(answers) for one in of_name} for _, of_name in sections]
-        dead = {str(kind): next(answers) for kind in DeadKind}
-        return cls(*named, dead, *answers)
+        stored, *named = [{one: next(answers) for one in of_name} for _, of_name in sections]
+        sending = next(answers)
+        jobs = {one: dict(carried_by(read(text), sending.get(one))) for one, text in stored.items()}
+        return cls(jobs, *named, sending, *answers)
 
 
 def _settlement(earned: str, outcome: str) -> Settlement:
