@@ -20,7 +20,7 @@ import redis
 from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item, Wait
-from worker.domain.job import content_hash
+from worker.domain.identity import content_id
 from worker.domain.org import Org
 from worker.store import keys, reading
 from worker.store.record import FIELDS, SEPARATOR, Field, badge_fields
@@ -45,7 +45,7 @@ def issue(n: int = 0) -> BadgeIssue:
 def item(n: int = 0, *, org: str = "default", badge_id: str = BADGE) -> Item:
     """Return the n-th of many different jobs, as the queue takes it."""
     it = badge(n, badge_id=badge_id)
-    return Item(content_hash(org, it), str(n), badge_fields(it))
+    return Item(content_id(org, it), str(n), badge_fields(it))
 
 
 class Probe:

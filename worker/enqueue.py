@@ -22,8 +22,9 @@ from typing import Any
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.domain.batch import Item
+from worker.domain.identity import content_id
 from worker.domain.item import Source
-from worker.domain.job import DeadKind, content_hash
+from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
@@ -246,11 +247,12 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> tuple[Item, In
     if isinstance(issue, Invalid):
         return _invalid(source, issue, org), issue
     badge = issue.badge
-    content = content_hash(org.name, badge)
+    content = content_id(org.name, badge)
     if issue.job_id:
         return Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None
-    job_id = short_hash(content, options.run, source.row) if options.allow_duplicates else content
-    return Item(job_id, source.row, badge_fields(badge)), None
+    if options.allow_duplicates:
+        content = content_id(org.name, badge, options.run, source.row)
+    return Item(content, source.row, badge_fields(badge)), None
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:

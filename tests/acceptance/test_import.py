@@ -31,7 +31,6 @@ from support import (
 )
 
 from worker.domain.batch import Item, Replay
-from worker.domain.job import content_hash
 from worker.files.reader import read_rows
 from worker.operate.importing import check_rows
 from worker.sandbox.server import SandboxServer

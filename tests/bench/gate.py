@@ -29,7 +29,7 @@ from stage import books, environment, program, server, vendor, wait_until_ready
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.batch import Item
-from worker.domain.job import content_hash
+from worker.domain.identity import content_id
 from worker.domain.org import Org, parse_limits
 from worker.store.protocol import GUARD
 from worker.store.queue import Queue, new_id
@@ -193,9 +193,7 @@ def _fill(queue: Queue, org: Org, scenario: Scenario) -> None:
     jobs = int((per_s * scenario.seconds * 1.1 + longest) * scenario.batch_size)
     rows = [BadgeIssue.model_validate(item(n)).badge for n in range(jobs)]
     for first in range(0, jobs, 1000):
-        items = [
-            Item(content_hash("default", it), str(first), badge_fields(it)) for it in rows[first:][:1000]
-        ]
+        items = [Item(content_id("default", it), str(first), badge_fields(it)) for it in rows[first:][:1000]]
         queue.enqueue(org, run="gate", items=items, call=new_id())
 
 

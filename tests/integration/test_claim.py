@@ -13,7 +13,7 @@ import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, badge, configured, item, wait_for
 
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
-from worker.domain.job import content_hash
+from worker.domain.identity import content_id
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, PutBack
@@ -593,7 +593,7 @@ def _batch(answer: Batch | Wait) -> Batch | None:
 def of_customer(customer: int, n: int) -> Item:
     """Return the n-th of many jobs of one customer."""
     it = badge(customer, badge_id=f"badge{n}")
-    return Item(content_hash("default", it), f"{customer}.{n}", badge_fields(it))
+    return Item(content_id("default", it), f"{customer}.{n}", badge_fields(it))
 
 
 def customers(batch: Batch) -> list[int]:

@@ -12,7 +12,7 @@ import redis
 from support import Probe, badge, configured, item
 
 from worker.domain.batch import Item, Replay
-from worker.domain.job import content_hash
+from worker.domain.identity import content_id
 from worker.errors import StoreError
 from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
@@ -42,7 +42,7 @@ def queued(client: redis.Redis) -> list[str]:
 def owned(job_id: str, n: int, *, row: str = "") -> Item:
     """Return a job with its producer's own id."""
     it = badge(n)
-    return Item(job_id, row or str(n), badge_fields(it), fingerprint=content_hash("default", it))
+    return Item(job_id, row or str(n), badge_fields(it), fingerprint=content_id("default", it))
 
 
 def invalid(n: int) -> Item:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from worker.domain.badge import Badge, BadgeIssue, EpochUnit, Invalid, parse_item, short_hash
-from worker.domain.job import content_hash
+from worker.domain.identity import content_id
 from worker.domain.text import plain
 from worker.store.record import badge_fields, badge_of
 
@@ -444,7 +444,7 @@ def test_one_instant_is_one_content_however_written(at: datetime, here: timezone
         {"earnEventDate": seconds * 1000, "earnEventDateISO": at.astimezone(there).isoformat()},
     ]
     assert len({good(**way).badge.content() for way in ways}) == 1
-    assert len({content_hash("default", good(**way).badge) for way in ways}) == 1
+    assert len({content_id("default", good(**way).badge) for way in ways}) == 1
     expiries = [{name.replace("EventDate", "ExpiresOn"): v for name, v in way.items()} for way in ways]
     assert len({good(**way).badge.content() for way in expiries}) == 1
     assert good(**ways[0]).badge.content() != good(**expiries[0]).badge.content()
@@ -472,7 +472,7 @@ def test_another_instant_is_another_badge(at: datetime, later_s: int) -> None:
 def test_another_badge_customer_or_date_is_another_content(change: dict[str, Any]) -> None:
     """What differs in badge, customer, any date or the org is never taken for a duplicate."""
     assert good(**change).badge.content() != good().badge.content()
-    assert content_hash("default", good().badge) != content_hash("other", good().badge)
+    assert content_id("default", good().badge) != content_id("other", good().badge)
 
 
 def test_an_objectids_case_makes_no_other_badge() -> None:
@@ -566,4 +566,4 @@ def test_a_jobs_id_is_what_it_always_was() -> None:
     """The same for its content, which has both ways of writing dates."""
     dates = {"earnEventDate": 1674292011, "earnExpiresOnISO": "2025-09-10T15:00:00+05:30"}
     badge = good(ITEM | {"customerId": 98662653} | dates).badge
-    assert content_hash("default", badge) == "pzgffdr45eaijdscfqqi"
+    assert content_id("default", badge) == "pzgffdr45eaijdscfqqi"

@@ -1,6 +1,7 @@
-"""The job: one badge to issue, its states, and what stands for its content.
+"""The job: one badge to issue, and its states.
 
-How a job is kept is in ``store/record.py``, what is shown of it in ``operate/report.py``.
+What its id is made of is in ``identity.py``, how it is kept in ``store/record.py``, what is shown of it in
+``operate/report.py``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from worker.domain.badge import Badge, short_hash
+from worker.domain.badge import Badge
 
 
 class State(StrEnum):
@@ -44,8 +45,3 @@ class Job(NamedTuple):
     traceparent: str = ""
     run: str = ""
     stored: str = ""  # its record, as ``store/record.py`` reads it
-
-
-def content_hash(org: str, badge: Badge) -> str:
-    """Return what stands for this content within this org."""
-    return short_hash(org, badge.content())

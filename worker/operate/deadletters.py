@@ -17,7 +17,8 @@ from typing import Any
 
 from worker.domain.badge import Badge, Invalid, parse_item
 from worker.domain.batch import Item, Replay
-from worker.domain.job import TERMINAL, DeadKind, State, content_hash
+from worker.domain.identity import content_id
+from worker.domain.job import TERMINAL, DeadKind, State
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
 from worker.operate import deadlist
@@ -289,4 +290,4 @@ def _items(
 
 def _changed(letter: Letter, badge: Badge, org: Org) -> Item:
     """Return the job that takes a letter's place, of the same row."""
-    return Item(content_hash(org.name, badge), letter.record.get(Field.ROW, ""), badge_fields(badge))
+    return Item(content_id(org.name, badge), letter.record.get(Field.ROW, ""), badge_fields(badge))

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, Final
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.badge import BadgeIssue, Invalid, parse_item
 from worker.domain.batch import Item, Replay
+from worker.domain.identity import content_id
 from worker.domain.item import Source
-from worker.domain.job import DeadKind, State, content_hash
+from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
 from worker.domain.text import cell
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, note
@@ -140,13 +141,13 @@ def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> _Mended
     Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
     twice has two jobs, also when both are mended.
     """
-    letter, content = _text(row, "job_id"), content_hash(org.name, issue.badge)
+    letter, content = _text(row, "job_id"), content_id(org.name, issue.badge)
     fields = badge_fields(issue.badge)
     if issue.job_id:
         return _Mended(letter, Item(issue.job_id, row.row, fields, fingerprint=content))
     new_id = content
-    if record[Field.KIND] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
-        new_id = short_hash(letter, content)
+    if record[Field.KIND] != DeadKind.INVALID and letter != content_id(org.name, badge_of(record)):
+        new_id = content_id(org.name, issue.badge, letter)
     return _Mended(letter, Item(new_id, row.row, fields))
 
 

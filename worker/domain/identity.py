@@ -1,0 +1,39 @@
+"""What a job's id is made of. It is a format for ever, because ids are remembered for good.
+
+The first ten letters stand for org, badge and customer, the last ten for the whole content: so jobs of one
+badge and customer are found by a prefix, and two jobs have one id only if all of it is the same. Where a
+producer gives an id of its own, this one is kept beside it, as its fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import product
+
+from worker.domain.badge import Badge, one_case
+
+FORMAT = "1"
+PAIR_LETTERS = 10
+_BASE32_PAIRS = [a + b for a, b in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
+
+
+def content_id(org: str, badge: Badge, *repeated: str) -> str:
+    """Return what stands for this content within this org: 20 letters and digits.
+
+    ``repeated`` makes it another one: the run and the row of a badge that is meant to be issued once more
+    (``--allow-duplicates``), or the dead letter whose place it takes.
+    """
+    pair = pair_letters(org, badge.badge_meta_id, badge.customer_id)
+    return pair + _letters(org, badge.content(), *repeated)
+
+
+def pair_letters(org: str, badge_id: str, customer: int) -> str:
+    """Return what all ids of one badge of one customer begin with."""
+    return _letters(org, one_case(badge_id), str(customer))
+
+
+def _letters(*parts: str) -> str:
+    """Return ten letters and digits (50 bits) that stand for ``parts``."""
+    text = "\x00".join((FORMAT, *parts)).encode("utf-8", "surrogatepass")
+    bits = int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) >> 6
+    return "".join([_BASE32_PAIRS[bits >> shift & 1023] for shift in (40, 30, 20, 10, 0)])
