@@ -28,7 +28,7 @@ from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import FAULT_BYTES, RAW_BYTES, Answer, Field, badge_fields, bounded
+from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, bounded
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
@@ -262,9 +262,7 @@ def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
         Field.MESSAGE: bounded(problem.reason),
         Field.RAW_ROW if source.problem else Field.RAW_ITEM: raw[:RAW_BYTES],
     }
-    # A field may be wrong in several ways; the value that a reason quotes is the row's own.
-    fault = bounded(problem.reason.partition("“")[0], FAULT_BYTES)
-    return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind=DeadKind.INVALID, fault=fault)
+    return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind=DeadKind.INVALID)
 
 
 def as_text(item: object) -> str:

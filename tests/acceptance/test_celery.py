@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+from support import BADGE, Probe, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
+from worker.store import keys
 
 DATABASE = 7  # of the session's server: these tests disturb no others
 
@@ -80,7 +81,7 @@ def test_celerys_own_command_works_as_well(broker: Broker, tmp_path: Path, optio
         send(broker, items(500, first=5001), run="late")
         wait_for(lambda: broker.count("late", "issued") == 500)
         # When idle, since Celery's own children may wait 30 s for a parent that reads no more results.
-        wait_for(lambda: not broker.client.zcount("{badges}:wake", 0, (time.time() + 10) * 1000))
+        wait_for(lambda: not broker.client.zcount("{badges}/wake", 0, (time.time() + 10) * 1000))
         running.terminate()
         assert running.wait(45) == 0, (tmp_path / "celery.log").read_text()
     ledger = broker.vendor.vendor.ledger()
@@ -171,8 +172,9 @@ def test_a_unix_socket_needs_no_second_url(broker: Broker, tmp_path: Path) -> No
 def test_a_record_that_was_spoilt_is_nobody_elses_problem(broker: Broker, tmp_path: Path) -> None:
     """A customer that is no number, as an older producer let in: that job dies, and all others are issued."""
     badges("import", "-", "--run", "early", env=broker.env, stdin=rows(10))
-    spoilt, *_ = (key for key in broker.client.keys("*:j:*") if broker.client.hget(key, "c") == "7")
-    broker.client.hset(spoilt, "c", "abc")
+    probe, ids = Probe(broker.client), broker.client.lrange(keys.key("default", "queue"), 0, -1)
+    (spoilt,) = (str(job_id) for job_id in ids if probe.record(str(job_id))["customer"] == "7")
+    probe.change(spoilt, customer="abc")
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
         wait_for(lambda: (broker.count("early", "issued"), broker.count("early", "dead")) == (9, 1))
     (dead,) = badges("dead", "list", "--json", env=broker.env).stdout.splitlines()

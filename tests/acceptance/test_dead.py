@@ -14,14 +14,24 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, process, wait_for
+from support import (
+    BADGE,
+    OTHER_BADGE,
+    Probe,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    item,
+    process,
+    wait_for,
+)
 
 from worker.domain.batch import Batch, Item, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.server.connection import Connection
-from worker.store import keys
 from worker.store.queue import Queue, new_id
 
 DATABASE = 14  # of the session's server: these tests disturb no others
@@ -266,7 +276,7 @@ def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None
 def test_lineage(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:
     """The old one says what took its place, the new one whose it took; else id and history stay."""
     old, plain = bury(queue, 2)
-    client.hset(keys.key("default", "job", plain), mapping={"H": 1, "h0": "1700000000000 b1 200 812"})
+    Probe(client).change(plain, history="1700000000000 b1 200 812")
     new_badge = f"badgeMetaId={OTHER_BADGE}"
     said = badges_json("dead", "replay", "--job", old, "--set", new_badge, env=env)
     gone = badges_json("job", "show", old, env=env)

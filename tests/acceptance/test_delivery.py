@@ -390,7 +390,7 @@ def test_an_idle_worker_costs_next_to_nothing(floor: Floor) -> None:
     floor.bring("oauth", 100)
     open_orgs = [org for org in VENDORS if org != "oauth"]
     wait_for(lambda: not any(floor.client.llen(f"{{badges:{org}}}:queue") for org in open_orgs))
-    wait_for(lambda: not floor.client.zcount("{badges}:wake", 0, (time.time() + 10) * 1000))
+    wait_for(lambda: not floor.client.zcount("{badges}/wake", 0, (time.time() + 10) * 1000))
     with redis.Redis(connection_pool=floor.client.connection_pool) as client, client.monitor() as monitor:
         cpu_s, until = cpu_seconds(floor.pid), time.monotonic() + 5
         commands = []

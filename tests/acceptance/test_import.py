@@ -31,6 +31,7 @@ from support import (
 )
 
 from worker.domain.batch import Item, Replay
+from worker.domain.identity import content_id
 from worker.files.reader import read_rows
 from worker.operate.importing import check_rows
 from worker.sandbox.server import SandboxServer
@@ -267,7 +268,7 @@ def test_dead_letters_met_again_say_what_helps(here: Here) -> None:
     kinds = {"j1": "rejected", "$(id)": "in_doubt", "j3": "rejected"}
     for n, (job_id, kind) in enumerate(kinds.items()):
         it = badge(n)
-        letter = Item(job_id, "2", {**badge_fields(it), "fingerprint": content_hash}, kind=kind)
+        letter = Item(job_id, "2", {**badge_fields(it), "fingerprint": content_id("default", it)}, kind=kind)
         Queue(here.client).enqueue(configured(), run="r", items=[letter], call=f"c{n}")
     Queue(here.client).replay(
         configured(), run="m", items=[Replay("j3", Item("new", "3", badge_fields(badge(9))))], call="m"

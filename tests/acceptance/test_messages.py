@@ -315,8 +315,8 @@ def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
     """Ids of a producer's own making are told apart by the whole of them."""
     for part in (1, 2):
         place.send(items(14_000, 14_002), task_id=f"nightly-2026-11-23-part-{part}")
-    wait_for(lambda: len(place.client.keys("*:run:task-*")) == 2)
-    runs = [place.client.hgetall(key) for key in place.client.keys("*:run:task-*")]
+    wait_for(lambda: len(place.client.keys("*/run/task-*")) == 2)
+    runs = [place.client.hgetall(key) for key in place.client.keys("*/run/task-*")]
     assert sorted((run.get("total", "0"), run.get("duplicates", "0")) for run in runs) == [
         ("0", "2"),
         ("2", "0"),

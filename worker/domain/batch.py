@@ -16,7 +16,7 @@ class Item(NamedTuple):
     """A job to accept: its id, where it came from, and its record's fields.
 
     ``fingerprint`` stands for its content where the id is the producer's own. ``kind`` makes it a dead letter
-    at once; an invalid row has the ``fault`` by which such are counted: the class of what is wrong with it.
+    at once.
     """
 
     id: str
@@ -24,7 +24,6 @@ class Item(NamedTuple):
     fields: Mapping[str, str]
     fingerprint: str = ""
     kind: str = ""
-    fault: str = ""
 
 
 class Replay(NamedTuple):

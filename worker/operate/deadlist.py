@@ -16,7 +16,7 @@ from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.store import keys, reading
 from worker.store.reading import Extent, StoredGroup
-from worker.store.record import Field, Record, state_of
+from worker.store.record import Field, Record, fault_of, state_of
 
 # A badge that may have been issued is sent again only if somebody says so by name.
 REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
@@ -202,8 +202,7 @@ def _counted(reports: JobReader, which: Filter, *, replayable: bool, mixed: bool
 
 def _grouped_by(letter: Letter) -> tuple[str, str, str]:
     """Return kind, code and badge; of an invalid row what is wrong, without the value that is quoted."""
-    message = letter.record.get(Field.MESSAGE, "")
-    fault = message.partition("“")[0] if letter.kind is DeadKind.INVALID else ""
+    fault = fault_of(letter.record) if letter.kind is DeadKind.INVALID else ""
     return letter.kind.value, letter.record.get(Field.CODE, ""), letter.record.get(Field.BADGE_META_ID, fault)
 
 

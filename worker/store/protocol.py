@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.domain.badge import short_hash
 from worker.domain.batch import Item, Replay
-from worker.domain.job import Job, State
+from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
@@ -78,7 +78,7 @@ def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent:
 def how_made(item: Item) -> str:
     """Say what a job's id is made of, as ``enqueue.lua`` asks."""
     if item.kind:
-        return f"dead:{item.fault}"
+        return f"dead:{record.fault_of(item.fields) if item.kind == DeadKind.INVALID else ''}"
     return f"own:{short_hash(item.id)}{item.fingerprint}" if item.fingerprint else ""
 
 

@@ -212,6 +212,11 @@ def raw_of(record: Record) -> str | None:
     return record.get(Field.RAW_ROW, record.get(Field.RAW_ITEM))
 
 
+def fault_of(record: Record) -> str:
+    """Return what is wrong with an invalid row: its reason, without the value that this quotes."""
+    return bounded(record.get(Field.MESSAGE, "").partition("“")[0], FAULT_BYTES)
+
+
 def failed_calls(record: Record) -> Iterator[FailedCall]:
     """Yield the last calls that issued nothing, oldest first."""
     for line in record.get(Field.HISTORY, "").split(LINE):
