@@ -10,7 +10,7 @@ import structlog
 from structlog.types import EventDict, Processor
 
 from worker.config import Settings
-from worker.domain.badge import plain
+from worker.domain.text import plain
 
 # They say per request and per task what our own line per batch says better.
 QUIET = ("httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")

@@ -212,5 +212,5 @@ def _error(record: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _warnings(record: Mapping[str, str]) -> list[str]:
-    ours = badge_of(record).date_warnings() if "b" in record and "c" in record else []
+    ours = badge_of(record).warnings() if "b" in record and "c" in record else []
     return ours + ([theirs] if (theirs := text_of(record, "v")) else [])

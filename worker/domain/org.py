@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from worker.domain.badge import EpochUnit
+from worker.domain.dates import EpochUnit
 
 DEFAULT_ORG = "default"
 

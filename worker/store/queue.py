@@ -13,12 +13,12 @@ from typing import Any
 import redis
 
 from worker import tracing
-from worker.domain.badge import plain
 from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
 from worker.domain.settlement import Settlement
+from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
@@ -96,6 +96,15 @@ class Queue:
             )
         self.hint(org.name, answer["at"])
         return str(answer["answers"])
+
+    def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
+        """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""
+        key = keys.key(org.name, "run", run)
+        with reaching("a run"):
+            if why is None:
+                self.client.hdel(key, "incomplete")
+            elif self.client.exists(key):
+                self.client.hset(key, "incomplete", plain(why, 400))
 
     def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.

@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 import redis
 
-from worker.domain.badge import Invalid, plain, short_hash
-from worker.domain.batch import Item
+from worker.domain.badge import Invalid, short_hash
 from worker.domain.item import Source
 from worker.domain.org import Org
-from worker.enqueue import EnqueueOptions, item_of, note
+from worker.domain.text import plain
+from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
@@ -103,20 +103,17 @@ def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
     return short_hash(org.name, str(handed.idempotency_key), bound)
 
 
-_Prepared = list[tuple[Item, Invalid | None]]
-
-
 def _sources(items: list[Any], call: str) -> Iterator[Source]:
     for n, item in enumerate(items):
         problem = Invalid(plain(item.twice, 64), "is given twice") if isinstance(item, _Ambiguous) else None
         yield Source(f"{call[:12]}.{n}", item, problem=problem)
 
 
-def _enqueue(queue: Queue, org: Org, prepared: _Prepared, options: EnqueueOptions) -> str:
+def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueOptions) -> str:
     """Enqueue in chunks, and answer one letter an item."""
     letters = ""
     for number, start in enumerate(range(0, len(prepared), CHUNK)):
-        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{options.call}.{number}"
+        chunk, call = [it.item for it in prepared[start : start + CHUNK]], f"{options.call}.{number}"
         try:
             letters += queue.enqueue(org, run=options.run, items=chunk, call=call, urgent=options.urgent)
         except NoRoom as error:
@@ -124,16 +121,18 @@ def _enqueue(queue: Queue, org: Org, prepared: _Prepared, options: EnqueueOption
     return letters
 
 
-def _taken_in(prepared: _Prepared, letters: str, options: EnqueueOptions) -> TakenIn:
-    rows = (_row(n, *each, letter) for n, (each, letter) in enumerate(zip(prepared, letters, strict=True)))
+def _taken_in(prepared: list[Prepared], letters: str, options: EnqueueOptions) -> TakenIn:
+    rows = (_row(n, each, letter) for n, (each, letter) in enumerate(zip(prepared, letters, strict=True)))
     return TakenIn(options.run, tuple(rows))
 
 
-def _row(n: int, item: Item, problem: Invalid | None, letter: str) -> dict[str, Any]:
+def _row(n: int, prepared: Prepared, letter: str) -> dict[str, Any]:
+    item, problem, warnings = prepared
     letter = "i" if problem else letter  # an item that is no badge is that, however often it comes
     row: dict[str, Any] = {"row": n, "status": _STATUSES[letter], "job_id": item.id}
     noted = note(item, problem, letter)
-    return row | ({"field": noted.field, "reason": noted.reason} if noted else {})
+    row |= {"field": noted.field, "reason": noted.reason} if noted else {}
+    return row | ({"warnings": list(warnings)} if warnings else {})
 
 
 class _Ambiguous(dict[str, Any]):
