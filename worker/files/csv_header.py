@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Final, Self
 
+from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
 from worker.files.sample import missing_dates, proposed, unmapped_dates
-from worker.files.text import printable
 
 _COMPLAINTS: Final = 5
 _COLUMNS_SHOWN: Final = 30
@@ -48,12 +48,12 @@ class Header:
         while columns and not columns[-1].strip():  # a spreadsheet pads its rows
             columns.pop()
         if absent := names.absent(columns):
-            there = ", ".join(f"“{printable(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
+            there = ", ".join(f"“{escaped(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
             raise FileError(
                 f"{file} has no column “{absent[0]}” that could be mapped; its columns are {there}."
             )
         if not any(names.field(column) in FIELDS for column in columns):
-            begin = printable(line, 60)
+            begin = escaped(line, 60)
             raise FileError(f"{file}: the first line must name the columns, but reads “{begin}”. {_ALLOWED}.")
         ours = names.signs_of_a_report(columns)
         if ours and not names.unknown(columns) and (problem := lacking(columns, ours)):
@@ -99,7 +99,7 @@ class Header:
             mapped[column] = None if found[field] else field
         kept = set(map(folded, dates))
         mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
-        pairs = (printable(f"{column}={field or ''}", 200) for column, field in mapped.items())
+        pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
         return f". To be completed: badges import {quote(self.file)}{maps}" if mapped else "."
 

@@ -12,11 +12,12 @@ from typing import Final, Self, cast
 
 from worker.domain.item import Source
 from worker.domain.numbers import INVISIBLE
+from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import RAW_LIMIT, Names, refused, unguarded
 from worker.files.csv_header import Header
 from worker.files.sample import Sample
-from worker.files.text import MAX_RECORD, Unended, damage_of, printable
+from worker.files.text import MAX_RECORD, Unended, damage_of
 
 _LINES_IN_A_RECORD: Final = 1_000
 _AS_TEXT: Final = re.compile(r'="([^"]*)"\s*')  # how a number is written so that spreadsheets keep its digits
@@ -98,7 +99,7 @@ def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Sour
             continue
         item, others = found
         if item:
-            raw = printable("\n".join(taken), RAW_LIMIT)
+            raw = escaped("\n".join(taken), RAW_LIMIT)
             yield Source(str(number), item, raw, others=others, warning=warning)
         number += len(taken) - 1
 

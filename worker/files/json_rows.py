@@ -13,9 +13,10 @@ from typing import Any, Final, NoReturn
 
 from worker.domain.item import Source
 from worker.domain.numbers import NumberText, kind_of
+from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import RAW_LIMIT, Names, lacking, refused, with_hint
-from worker.files.text import MAX_RECORD, Unended, Window, damage_of, printable
+from worker.files.text import MAX_RECORD, Unended, Window, damage_of
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -41,7 +42,7 @@ class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the deco
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) != len(pairs):
-        name = printable(Counter(name for name, _ in pairs).most_common(1)[0][0], 60)
+        name = escaped(Counter(name for name, _ in pairs).most_common(1)[0][0], 60)
         raise _Refusal(f"“{name}” is given twice", field=name)
     return item
 
@@ -52,7 +53,7 @@ def _constant(text: str) -> NoReturn:
 
 def _as_written(text: str) -> NumberText:
     if math.isinf(float(text)):
-        raise _Refusal(f"the number {printable(text, 60)} is too large")
+        raise _Refusal(f"the number {escaped(text, 60)} is too large")
     return NumberText(text)
 
 
@@ -105,9 +106,7 @@ def _item_of(value: Any, text: str, names: Names) -> tuple[dict[str, Any], Mappi
         return value, _NOTHING
     if unknown := names.unknown(value):
         others = {name: value[name] for name in unknown}
-        raise _Refusal(
-            f"unknown field {with_hint(unknown[0])}", field=printable(unknown[0], 60), others=others
-        )
+        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=escaped(unknown[0], 60), others=others)
     ours = names.signs_of_a_report(value)
     if ours and (problem := lacking(value, ours)):
         raise _Refusal(problem)
@@ -139,7 +138,7 @@ def _json_row(number: int, line: str, names: Names) -> Source:
         if end != len(line) and not line[end:].isspace():
             raise _Refusal("there is more after the object", at=end)  # noqa: TRY301
         item, others = _item_of(value, line, names)
-        row = Source(str(number), item, printable(line, RAW_LIMIT), others=others)
+        row = Source(str(number), item, escaped(line, RAW_LIMIT), others=others)
     except _Refusal as refusal:
         place = "" if refusal.at is None else f" (column {refusal.at + 1})"
         row = refused(number, line, refusal.problem + place, refusal.field)._replace(others=refusal.others)
@@ -196,7 +195,7 @@ def _element(
             if problem := damage_of(raw) or (None if separated else "no comma before this element"):
                 raise _Refusal(problem)  # noqa: TRY301 - one way out
             item, others = _item_of(value, raw, names)
-            return Source(str(number), item, printable(raw, RAW_LIMIT), others=others), end
+            return Source(str(number), item, escaped(raw, RAW_LIMIT), others=others), end
         except _Refusal as refusal:
             end = _end_of(window.text, window.pos)
             if end is None and window.fill():

@@ -16,8 +16,8 @@ from typing import Any, Final, Self
 from worker.domain.dates import ISO, HourText, looks_like_a_date
 from worker.domain.item import Source
 from worker.domain.spellings import compact_date
+from worker.domain.text import escaped
 from worker.errors import FileError
-from worker.files.text import printable
 
 ROWS: Final = 1_000
 _SHARE: Final = 0.8
@@ -79,9 +79,9 @@ def proposed(column: str, suffix: str, missing: Sequence[str]) -> str | None:
 
 def unmapped_dates(file: str, columns: Mapping[str, str], missing: Sequence[str]) -> str:
     """Say that a file has dates that nobody mapped, while some are missing, and what to do."""
-    shown = ", ".join(f"“{printable(column, 60)}”" for column in list(columns)[:_SHOWN])
+    shown = ", ".join(f"“{escaped(column, 60)}”" for column in list(columns)[:_SHOWN])
     maps = "".join(
-        f" --map {quote(f'{printable(column, 60)}={proposed(column, suffix, missing)}')}"
+        f" --map {quote(f'{escaped(column, 60)}={proposed(column, suffix, missing)}')}"
         for column, suffix in list(columns.items())[:1]
     )
     return (
