@@ -21,8 +21,9 @@ import pytest
 from worker.cli import main as badges_main
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.job import content_hash
 from worker.domain.org import Org
+from worker.store.record import badge_fields
 
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
