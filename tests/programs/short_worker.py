@@ -1,6 +1,7 @@
 """A worker that holds for stuck within seconds what takes minutes; its first argument is a fault to have.
 
-``pool``: calls of the vendor never end. ``wake-up``: that thread dies. ``consumer``: its loop hangs. Or ``none``.
+``pool``: calls of the vendor never end. ``wake-up``: that thread dies. ``consumer``: its loop hangs.
+``none``: it has none.
 """
 
 from __future__ import annotations
