@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.job import content_hash
 from worker.domain.org import Org
+from worker.store.record import badge_fields
 
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
+PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
+NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
 
 
 def badge(n: int = 0, *, badge_id: str = BADGE, **values: Any) -> Badge:
@@ -47,6 +53,23 @@ def wait_for(condition: Callable[[], Any], *, within_s: float = 20, what: str = 
             return value
         time.sleep(0.02)
     raise AssertionError(f"not within {within_s} s: {what or condition}")
+
+
+def needs(name: str) -> Path:
+    """Return where a program, or a package of npm's, of another project is; skip the test if it isn't.
+
+    Under ``BADGES_CI_NEIGHBOURS`` its absence is a failure: there nothing is skipped for want of a package.
+    """
+    modules = NEIGHBOURS / "node_modules"
+    path = os.pathsep.join([str(modules / ".bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    if found := shutil.which(name, path=path):
+        return Path(found)
+    if (modules / name).is_dir():
+        return modules / name
+    missing = f"{name} isn't here: tests/neighbours/debian.txt and package.json name what to install"
+    if os.environ.get("BADGES_CI_NEIGHBOURS"):
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
 
 
 def environment(**settings: object) -> dict[str, str]:

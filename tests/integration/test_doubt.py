@@ -14,7 +14,7 @@ from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, con
 from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge
 from worker.domain.batch import Item
-from worker.domain.job import Job, badge_of
+from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.operate.runs import JobReader
 from worker.sandbox.issued import Exchange, Fault, SandboxSettings
@@ -23,6 +23,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_of
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import OPEN_FENCE, VendorClient
 from worker.vendor.doubt import DoubtChecker

@@ -21,7 +21,7 @@ from worker.operate.deadlist import Filter
 from worker.operate.report import option
 from worker.store import audit
 
-dead_cli = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is_help=True)
+dead_cli = typer.Typer(name="dead", help="Dead letters: jobs that need a person.", no_args_is_help=True)
 
 LISTED = 50
 

@@ -22,8 +22,10 @@ from worker.operate.runs import RunProgress, follow
 from worker.store import audit
 
 jobs_cli = typer.Typer()
-run_cli = typer.Typer(help="Runs: the jobs that came in together, with their progress.", no_args_is_help=True)
-job_cli = typer.Typer(help="Single jobs.", no_args_is_help=True)
+run_cli = typer.Typer(
+    name="run", help="Runs: the jobs that came in together, with their progress.", no_args_is_help=True
+)
+job_cli = typer.Typer(name="job", help="Single jobs.", no_args_is_help=True)
 
 LISTED = 50
 MOVED_EVERY = 500  # rows

@@ -16,7 +16,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from worker.domain.badge import Invalid, parse_item
-from worker.domain.job import BADGE_LETTERS, TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
 from worker.operate import deadlist
@@ -25,6 +25,7 @@ from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.record import BADGE_FIELDS, Field, badge_fields, badge_of, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -104,10 +105,10 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
         which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     )
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    letters = BADGE_LETTERS if changes else ""
+    fields = BADGE_FIELDS if changes else ()
     ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
     begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):
+    for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
         looked_at += seen
         rest = page
         while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
@@ -221,10 +222,10 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
             if state is None:
                 ended["gone"] += 1
             elif state in TERMINAL:
-                ended[State(state).word] += 1
+                ended[state] += 1
                 kinds.update([kind] if kind else [])
             else:
-                open_[State(state).word] += 1
+                open_[state] += 1
                 still.append((org, job_id))
         waiting = still
         held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
@@ -237,13 +238,14 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
 
 def _states(
     reports: JobReader, jobs: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, str | None, str | None]]:
+) -> Iterator[tuple[str, str, State | None, str | None]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
         ids = [job_id for _, job_id in of_org]
         for at in range(0, len(ids), PAGE):
             page = ids[at : at + PAGE]
-            for job_id, (state, kind) in zip(page, deadlist.columns(reports, org, page, "sk"), strict=True):
-                yield org, job_id, state, kind
+            columns = deadlist.columns(reports, org, page, (Field.STATE, Field.KIND))
+            for job_id, (state, kind) in zip(page, columns, strict=True):
+                yield org, job_id, state_of({Field.STATE: state or ""}), kind
 
 
 def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
@@ -258,7 +260,9 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[s
     def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
         new = [item[1] for item in items if len(item) > 1]
         duplicates = 0
-        for job_id, (state,) in zip(new, deadlist.columns(reports, org.name, new, "s"), strict=True):
+        for job_id, (state,) in zip(
+            new, deadlist.columns(reports, org.name, new, (Field.STATE,)), strict=True
+        ):
             duplicates += state is not None or (org.name, job_id) in taken
             taken.add((org.name, job_id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}
