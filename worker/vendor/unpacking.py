@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from worker.domain.badge import plain
+from worker.domain.text import plain
 
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
 GZIP_BEGINS = b"\x1f"  # which no text does
