@@ -16,7 +16,7 @@ from worker import tracing
 from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
-from worker.domain.outcome import Verdict
+from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
 from worker.errors import NoRoom
@@ -134,6 +134,22 @@ class Queue:
             elapsed_ms=sent.elapsed_ms,
             took=next((most for most in TOOK_MS if sent.elapsed_ms <= most), 0),
             missing=missing_badges(batch.jobs, settled),
+        )
+
+    def hear(self, org: Org, signal: Signal, *, reason: str, retry_after_s: float | None = None) -> Settled:
+        """Let the gate act on what a call without jobs was answered: for a token, or a read."""
+        return self._settle(
+            org,
+            new_id(),
+            jobs=[],
+            sent=False,
+            signal=signal.value,
+            reason=reason[:200],
+            wait_ms=int((retry_after_s or 0) * 1000),
+            status="-",
+            elapsed_ms=0,
+            took=0,
+            missing=[],
         )
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
