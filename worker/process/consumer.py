@@ -7,6 +7,7 @@ of many of them, and gives some back to the queue first, so that the next worker
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,8 @@ from redis.exceptions import DataError, RedisError
 log = structlog.get_logger()
 
 EVENTS_EVERY_S = 0.1
+# They log a traceback for whatever somebody publishes that they can't read.
+TALKATIVE = ("kombu.pidbox", "kombu.transport.redis", "celery.worker.pidbox")
 
 
 class Consumer(consumer.Consumer):
@@ -39,6 +42,8 @@ class Consumer(consumer.Consumer):
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
         self._events_leave_at = 0.0
+        for name in TALKATIVE:
+            logging.getLogger(name).addFilter(_without_traceback)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the connection; the blueprint is started again by whoever calls this."""
@@ -97,6 +102,12 @@ class Consumer(consumer.Consumer):
         said = {name: str(headers[name])[:100] for name in ("task", "id", "origin") if headers.get(name)}
         log.error("message.refused", reason=reason[:300], bytes=len(message.body or ""), **said)
         message.reject_log_error(log, self.connection_errors)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Keep one line of what came from outside."""
+    record.exc_info = record.exc_text = None
+    return True
 
 
 def fault_of(message: Message) -> str | None:
@@ -186,8 +197,15 @@ def _tamed(channel: Any) -> Any:
             return self._its_client
 
         def _brpop_read(self, **options: Any) -> Any:
+            return self._read(lambda: super(Tamed, self)._brpop_read(**options))
+
+        def _receive_one(self, c: Any) -> Any:
+            """Read what came on a channel that every worker hears: anybody may publish anything there."""
+            return self._read(lambda: super(Tamed, self)._receive_one(c))
+
+        def _read(self, read: Callable[[], Any]) -> Any:
             try:
-                return super()._brpop_read(**options)
+                return read()
             except DataError as error:
                 self._refuse(error)
             except (RedisError, OSError, Empty):

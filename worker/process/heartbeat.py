@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from redis.retry import Retry
 from worker.config import Settings
 from worker.delivery import INSIST_S
 from worker.errors import ConfigError, StoreError
+from worker.process.threads import NeededThread
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ TASK_STUCK_S = 3600.0  # as long as the broker waits before it gives a message t
 DELIVERIES = ("badges.deliver", "badges.check")
 
 
-class Heartbeat(threading.Thread):
+class Heartbeat(NeededThread):
     """Gives a sign of life every few seconds unless something is stuck, until the process ends.
 
     It begins when the worker has connected for the first time, and goes on while the worker drains.
@@ -63,7 +63,7 @@ class Heartbeat(threading.Thread):
         if loops and not self.is_alive():
             self.start()
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Beat; say once what is stuck, and once that it goes on."""
         while True:
             self.look()

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from worker.app import connection, deliver_queue, services, settings
 from worker.errors import StoreError
 from worker.process.heartbeat import BEAT_S, Heartbeat
+from worker.process.threads import NeededThread
 from worker.server.health import check_servers
 from worker.store import keys
 from worker.store.queue import Queue
@@ -40,7 +41,7 @@ def send_due(queue: Queue, deliver: Task[..., Any]) -> float | None:
     return wait_s
 
 
-class WakeUp(threading.Thread):
+class WakeUp(NeededThread):
     """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
 
     def __init__(
@@ -52,7 +53,7 @@ class WakeUp(threading.Thread):
         self._stopping = threading.Event()
         self.turned_at = time.monotonic()  # for the heartbeat
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
         next_sweep = 0.0
         self._warn()
