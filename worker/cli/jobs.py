@@ -80,7 +80,7 @@ def run_cancel(run: RunName, org: ItsOrg = None, note: Note = "", as_json: AsJso
     with session() as here:
         progress = here.reports.run(run, org)
         action, ids = audit.action_id("cancel"), here.reports.ids(progress.org, run)
-        audit.begin(here.queue, progress.org, action, by=audit.os_user(), note=note, which={"run": run})
+        here.operator(note).begin(progress.org, action, {"run": run})
         with progress_bar("cancelling", progress.total, unit="jobs") as move:
             cancelled = deadletters.cancel(here.queue, progress.org, ids, action=action, on_progress=move)
     if as_json:

@@ -81,7 +81,7 @@ def pause(
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
     with session() as here:
-        paused = audit.pause(here.queue, here.settings.org(org), by=audit.os_user(), reason=reason)
+        paused = here.operator(reason).pause(here.settings.org(org).name)
     tables.out.print(f"{org} is paused" if paused else f"{org} was paused already")
 
 
@@ -89,7 +89,7 @@ def pause(
 def resume(org: OneOrg = DEFAULT_ORG, note: Note = "") -> None:
     """Let batches of an org start again, with credentials read anew."""
     with session() as here:
-        was = audit.resume(here.queue, here.settings.org(org), by=audit.os_user(), note=note)
+        was = here.operator(note).resume(here.settings.org(org).name)
     one = "; one job is tried now" if was else ""
     tables.out.print(f"{org} goes on" if was == "paused" else f"{org} was not paused{one}")
 

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from worker.app import connection, deliver_queue, services, settings
 from worker.errors import StoreError
+from worker.process.consumer import refused
 from worker.process.heartbeat import BEAT_S, Heartbeat
 from worker.process.threads import NeededThread
 from worker.server.health import check_servers
@@ -63,6 +64,7 @@ class WakeUp(NeededThread):
                 queue = services().queue
                 if time.monotonic() >= next_sweep:
                     self._offer()
+                    _count_refused(queue)
                     queue.store.refuse_newer()
                     next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
@@ -100,6 +102,13 @@ class WakeUp(NeededThread):
         orgs = services().settings.orgs()
         for name in orgs.keys() & {str(org) for org in queue.client.smembers(keys.ORGS)}:
             queue.hint(name, queue.look(orgs[name]).look_at_ms)
+
+
+def _count_refused(queue: Queue) -> None:
+    """Write down how many messages were refused; while Redis is away they stay for the next time."""
+    for kind, number in [(kind, number) for kind, number in refused.items() if number]:
+        queue.count_refused(kind, number)
+        refused[kind] -= number
 
 
 def install(app: Celery, deliver: Task[..., Any]) -> None:
