@@ -16,7 +16,7 @@ from worker import tracing
 from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
-from worker.domain.outcome import Verdict
+from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
 from worker.errors import NoRoom
@@ -157,6 +157,23 @@ class Queue:
             missing=missing_badges(batch.jobs, settled),
         )
 
+    def hear(self, org: Org, signal: Signal, *, reason: str, retry_after_s: float | None = None) -> Settled:
+        """Let the gate act on what a call without jobs was answered: for a token, or a read."""
+        return self._settle(
+            org,
+            new_id(),
+            None,
+            jobs=[],
+            sent=False,
+            signal=signal.value,
+            reason=reason[:200],
+            wait_ms=int((retry_after_s or 0) * 1000),
+            status="-",
+            elapsed_ms=0,
+            took=0,
+            missing=[],
+        )
+
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
         back = [[job.id, Verb.PUT_BACK, ""] for job in jobs]
@@ -218,6 +235,13 @@ class Queue:
         was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was
+
+    # -- messages
+
+    def count_refused(self, kind: str, number: int = 1) -> None:
+        """Count messages that were refused; ``kind`` is ``message`` or ``enqueue``."""
+        with reaching("a counter"):
+            self.client.hincrby(keys.REFUSED, kind, number)
 
     # -- waking up
 

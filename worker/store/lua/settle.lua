@@ -118,6 +118,7 @@ local function close(for_ms, why)
   if reopens > (gate.closed_until or 0) then
     set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
   end
+  if not gate.paused then set_gate(gate, 'reason', s.reason) end
 end
 
 local function pause(why)
