@@ -22,9 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -249,8 +247,6 @@ def _latencies(states: Sequence[OrgState]) -> Metric:
 
 def create_app(client: redis.Redis, settings: Settings) -> Starlette:
     """Serve ``/metrics``, and ``/healthz``, which says whether Redis answers."""
-    # A scraper would rather hear soon that Redis is away; the scrape after this one tries again.
-    client.set_retry(Retry(ConstantBackoff(0.1), 1))
     registry = CollectorRegistry()
     registry.register(BadgesCollector(client, settings.orgs))
 
