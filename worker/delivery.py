@@ -88,6 +88,7 @@ class Delivery:
         if not isinstance(credentials, AuthFailed):
             return credentials
         log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
+        self.queue.note_trouble(org.name, "token", credentials.reason)
         if credentials.lasting:
             if self.queue.pause(org.name, why="auth", reason=credentials.reason):
                 _log_paused(org, "auth", credentials.reason)
@@ -101,6 +102,7 @@ class Delivery:
             return self.queue.claim(org, batch_id)
         except StoreError as error:
             log.warning("claim.failed", batch=batch_id, reason=str(error))
+            self.queue.note_trouble(org.name, "claims", str(error))
         return _insist(lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store"))
 
     def _send(
