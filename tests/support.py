@@ -16,14 +16,17 @@ from typing import Any
 
 import pytest
 
+from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge, BadgeIssue
-from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.batch import Item, Wait
+from worker.domain.job import content_hash
 from worker.domain.org import Org
+from worker.store.record import badge_fields
 
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
+PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
 NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
 
 
@@ -127,3 +130,9 @@ def worker_command(*options: object) -> list[object]:
 def configured(**settings: Any) -> Org:
     """Return an org that is fast enough not to hold a test up."""
     return Org(**{"rate_limit": "1000/second", "batch_linger_s": 0, "max_in_flight": 100} | settings)
+
+
+def deliver_one(delivery: Delivery, org: Org) -> Delivered | Wait:
+    """Claim one batch, send it and settle it."""
+    claimed = delivery.claim(org)
+    return claimed if isinstance(claimed, Wait) else delivery.send(org, claimed)

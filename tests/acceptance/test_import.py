@@ -31,12 +31,13 @@ from support import (
 )
 
 from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.job import content_hash
 from worker.files.reader import read_rows
 from worker.operate.importing import check_rows
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue
+from worker.store.record import badge_fields
 
 DATABASE = 5  # of the session's server: these tests disturb no others
 

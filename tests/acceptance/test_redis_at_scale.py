@@ -268,7 +268,7 @@ def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], n
                     if not own.execute_command("CLUSTER COUNTKEYSINSLOT", slot):
                         own.execute_command("CLUSTER SETSLOT", slot, "NODE", new_home)
             with node.client() as own:
-                assert queue.enqueue(org, run="r", items=[item(1), item(2)], call="c") == "aa"
+                assert queue.enqueue(org, run="r", items=[item(1), item(2)], call="c") == list("aa")
                 assert queue.claim(org, "b").jobs  # type: ignore[union-attr]
                 assert own.execute_command("CLUSTER COUNTKEYSINSLOT", slot)
                 own.flushall()

@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 import redis
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, configured, environment, item
+from support import (
+    BADGE,
+    FIRST_CUSTOMER,
+    OTHER_BADGE,
+    badges,
+    badges_json,
+    configured,
+    deliver_one,
+    environment,
+    item,
+)
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge
 from worker.domain.batch import Item
-from worker.domain.job import Job, badge_of
+from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.operate.runs import JobReader
 from worker.sandbox.issued import Exchange, Fault, SandboxSettings
@@ -23,6 +33,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_of
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import OPEN_FENCE, VendorClient
 from worker.vendor.doubt import DoubtChecker
@@ -50,9 +61,8 @@ class Bench:
             self.client.hdel(self.key("gate"), field)
         for job in self.client.zrange(self.key("retry"), 0, -1):
             self.client.zadd(self.key("retry"), {job: 1})
-        done = Delivery(queue=self.queue, client=self.http, auth=self.auth).deliver(
-            self.org, go_on=lambda _: None
-        )
+        delivery = Delivery(queue=self.queue, client=self.http, auth=self.auth)
+        done = deliver_one(delivery, self.org)
         assert isinstance(done, Delivered), done
         return done
 

@@ -21,7 +21,7 @@ from worker.operate.deadlist import Filter
 from worker.operate.report import option
 from worker.store import audit
 
-dead_cli = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is_help=True)
+dead_cli = typer.Typer(name="dead", help="Dead letters: jobs that need a person.", no_args_is_help=True)
 
 LISTED = 50
 
@@ -95,12 +95,8 @@ def dead_replay(
         replay = audit.action_id("replay")
         with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
-                here.queue,
-                here.reports,
-                here.settings.orgs(),
+                here.operator(note),
                 which,
-                by=audit.os_user(),
-                note=note,
                 changes=changes,
                 limit=limit,
                 replay=replay,
@@ -128,7 +124,7 @@ def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> N
     action, cancelled = audit.action_id("cancel"), 0
     with session() as here:
         for org, ids in deadletters.replayed_ids(here.reports, replay).items():
-            audit.begin(here.queue, org, action, by=audit.os_user(), note=note, which={"replay": replay})
+            here.operator(note).begin(org, action, {"replay": replay})
             with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
                 cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
     if as_json:
@@ -154,15 +150,8 @@ def dead_resolve(
         raise typer.BadParameter("say --issued or --not-issued")
     with session() as here:
         job = here.reports.job(job_id, org)
-        done = deadletters.resolve(
-            here.queue,
-            here.reports,
-            here.settings.org(job["org"]),
-            job_id,
-            issued=issued,
-            by=audit.os_user(),
-            note=note,
-        )
+        its_org = here.settings.org(job["org"])
+        done = deadletters.resolve(here.operator(note), its_org, job_id, issued=issued)
     if not done:
         raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
     tables.out.print(f"{tables.safe(job_id)} is {'issued' if issued else 'queued again'}")
@@ -179,15 +168,7 @@ def dead_discard(
     if which == Filter(which.org):
         raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
     with session() as here, progress_bar("discarding", None, unit="looked at") as move:
-        count = deadletters.discard_all(
-            here.queue,
-            here.reports,
-            here.settings.orgs(),
-            which,
-            by=audit.os_user(),
-            note=note,
-            on_progress=move,
-        )
+        count = deadletters.discard_all(here.operator(note), which, on_progress=move)
     if as_json:
         tables.say_json({"discarded": count})
     else:
@@ -233,12 +214,10 @@ def _breaking_off(replay: str) -> Iterator[None]:
 def _say_dry_run(
     here: Session, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
 ) -> None:
-    orgs = here.settings.orgs()
     with progress_bar("looking", None, unit="looked at") as move:
         done = deadletters.replay_all(
-            here.queue, here.reports, orgs, which, by="", changes=changes, limit=limit, dry_run=True,
-            on_progress=move,
-        )  # fmt: skip
+            here.operator(), which, changes=changes, limit=limit, dry_run=True, on_progress=move
+        )
     if as_json:
         tables.say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
         return

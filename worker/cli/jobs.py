@@ -22,8 +22,10 @@ from worker.operate.runs import RunProgress, follow
 from worker.store import audit
 
 jobs_cli = typer.Typer()
-run_cli = typer.Typer(help="Runs: the jobs that came in together, with their progress.", no_args_is_help=True)
-job_cli = typer.Typer(help="Single jobs.", no_args_is_help=True)
+run_cli = typer.Typer(
+    name="run", help="Runs: the jobs that came in together, with their progress.", no_args_is_help=True
+)
+job_cli = typer.Typer(name="job", help="Single jobs.", no_args_is_help=True)
 
 LISTED = 50
 MOVED_EVERY = 500  # rows
@@ -78,7 +80,7 @@ def run_cancel(run: RunName, org: ItsOrg = None, note: Note = "", as_json: AsJso
     with session() as here:
         progress = here.reports.run(run, org)
         action, ids = audit.action_id("cancel"), here.reports.ids(progress.org, run)
-        audit.begin(here.queue, progress.org, action, by=audit.os_user(), note=note, which={"run": run})
+        here.operator(note).begin(progress.org, action, {"run": run})
         with progress_bar("cancelling", progress.total, unit="jobs") as move:
             cancelled = deadletters.cancel(here.queue, progress.org, ids, action=action, on_progress=move)
     if as_json:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from worker.domain.text import printable
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
 from worker.operate.report import argument
@@ -45,7 +46,7 @@ def say_json(value: Any) -> None:
 
 def safe(text: object) -> str:
     """Make foreign text safe to show: no terminal escapes, no markup."""
-    return escape("".join(letter if letter.isprintable() else " " for letter in str(text)))
+    return escape(printable(str(text)))
 
 
 def table(

@@ -16,15 +16,17 @@ from itertools import groupby, islice
 from typing import Any
 
 from worker.domain.badge import Invalid, parse_item
-from worker.domain.job import BADGE_LETTERS, TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
+from worker.operate.operator import Operator
 from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.record import BADGE_FIELDS, Field, badge_fields, badge_of, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -77,14 +79,10 @@ class Following:
         return self.queued + self.sending + self.retrying
 
 
-def replay_all(  # noqa: PLR0913 - what, how, who and why
-    queue: Queue,
-    reports: JobReader,
-    orgs: Mapping[str, Org],
+def replay_all(  # noqa: PLR0913 - what, and how
+    operator: Operator,
     which: Filter,
     *,
-    by: str,
-    note: str = "",
     changes: Mapping[str, str] | None = None,
     limit: int | None = None,
     dry_run: bool = False,
@@ -99,25 +97,24 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
     wants to know it beforehand.
     """
     name = replay or audit.action_id("replay")
-    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
-    asked = (
-        which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
-    )
+    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(operator.reports, which))
+    reports = operator.reports
+    said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    letters = BADGE_LETTERS if changes else ""
-    ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
+    fields = BADGE_FIELDS if changes else ()
+    ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
     begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):
+    for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
         looked_at += seen
         rest = page
         while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
             chunk, rest = rest[:room], rest[room:]
-            org = orgs.get(chunk[0].org)
+            org = operator.orgs.get(chunk[0].org)
             if org is None:
                 done = _left(done, chunk)
                 continue
             if not dry_run and org.name not in begun:
-                audit.begin(queue, org.name, name, by=by, note=note, which=asked)
+                operator.begin(org.name, name, said)
                 begun.add(org.name)
             items, problems = _items(org, chunk, changes)
             done = _counted(done, ask(org, items), problems)
@@ -128,22 +125,15 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
     return done
 
 
-def discard_all(  # noqa: PLR0913 - what, who and why
-    queue: Queue,
-    reports: JobReader,
-    orgs: Mapping[str, Org],
-    which: Filter,
-    *,
-    by: str,
-    note: str = "",
-    on_progress: Move = lambda _looked_at, _total: None,
+def discard_all(
+    operator: Operator, which: Filter, *, on_progress: Move = lambda _looked_at, _total: None
 ) -> int:
     """Take the dead letters that fit off the list for good, and return how many.
 
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
     an org that isn't configured any more, as long as those of the default one.
     """
-    action = audit.action_id("discard")
+    action, reports, orgs = audit.action_id("discard"), operator.reports, operator.orgs
     discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which):
@@ -151,27 +141,25 @@ def discard_all(  # noqa: PLR0913 - what, who and why
         for at in range(0, len(page), CHUNK):
             org, ids = page[0].org, [it.id for it in page[at : at + CHUNK]]
             if org not in begun:
-                audit.begin(queue, org, action, by=by, note=note, which=which.as_json())
+                operator.begin(org, action, which.as_json())
                 begun.add(org)
             keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
-            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
+            discarded += operator.queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
         on_progress(looked_at, total)
     on_progress(total, total)
     return discarded
 
 
-def resolve(  # noqa: PLR0913 - what, who and why
-    queue: Queue, reports: JobReader, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
-) -> bool:
+def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
 
     Answers whether it was in doubt.
     """
-    action = audit.action_id("resolve")
-    if deadlist.died_at_ms(reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
+    action, queue = audit.action_id("resolve"), operator.queue
+    if deadlist.died_at_ms(operator.reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
         return False
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
-    audit.begin(queue, org.name, action, by=by, note=note, which=which)
+    operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, job_id, action=action)
     return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1
@@ -221,10 +209,10 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
             if state is None:
                 ended["gone"] += 1
             elif state in TERMINAL:
-                ended[State(state).word] += 1
+                ended[state] += 1
                 kinds.update([kind] if kind else [])
             else:
-                open_[State(state).word] += 1
+                open_[state] += 1
                 still.append((org, job_id))
         waiting = still
         held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
@@ -237,13 +225,14 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
 
 def _states(
     reports: JobReader, jobs: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, str | None, str | None]]:
+) -> Iterator[tuple[str, str, State | None, str | None]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
         ids = [job_id for _, job_id in of_org]
         for at in range(0, len(ids), PAGE):
             page = ids[at : at + PAGE]
-            for job_id, (state, kind) in zip(page, deadlist.columns(reports, org, page, "sk"), strict=True):
-                yield org, job_id, state, kind
+            columns = deadlist.columns(reports, org, page, (Field.STATE, Field.KIND))
+            for job_id, (state, kind) in zip(page, columns, strict=True):
+                yield org, job_id, state_of({Field.STATE: state or ""}), kind
 
 
 def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
@@ -258,7 +247,9 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[s
     def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
         new = [item[1] for item in items if len(item) > 1]
         duplicates = 0
-        for job_id, (state,) in zip(new, deadlist.columns(reports, org.name, new, "s"), strict=True):
+        for job_id, (state,) in zip(
+            new, deadlist.columns(reports, org.name, new, (Field.STATE,)), strict=True
+        ):
             duplicates += state is not None or (org.name, job_id) in taken
             taken.add((org.name, job_id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}

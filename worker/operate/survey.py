@@ -16,8 +16,9 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
-from worker.domain.job import DeadKind, iso_time
+from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.domain.text import iso_time
 from worker.errors import ScriptError, StoreError
 from worker.operate.standstill import Circumstances, Gate, Trouble, standstill
 from worker.operate.status import OrgState, Pace
@@ -27,6 +28,7 @@ from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.protocol import gate_config
 from worker.store.queue import Queue
+from worker.store.record import Field
 
 GATE = 9  # its place among an org's replies
 TROUBLE_MS = 60_000
@@ -142,7 +144,7 @@ class Survey:
         pipe = self._client.pipeline(transaction=False)
         asked = [(name, head) for name, its in heads.items() for head in its if isinstance(head, str)]
         for name, head in asked:
-            pipe.hmget(keys.key(name, "job", head), "g", "t")
+            pipe.hmget(keys.key(name, "job", head), Field.READY_SINCE, Field.ENQUEUED_AT)
         with reaching("status"):
             found = pipe.execute()
         oldest: dict[str, float | None] = dict.fromkeys(heads)
@@ -205,7 +207,7 @@ def _trouble(gate: Any, now_ms: float) -> Trouble | None:
 
 
 def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
-    # The gate goes by a clock of its own, see ``scripts/_gate.lua``.
+    # The gate goes by a clock of its own, see ``lua/_gate.lua``.
     closed_until = int(gate.get("closed_until", 0)) - int(gate.get("offset", 0)) // 1000
     tripped = int(gate.get("probing", 0)) > 0
     closed, paused = closed_until > now_ms, "paused" in gate

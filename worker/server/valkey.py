@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -60,6 +61,21 @@ def spawn(path: Path, data_dir: Path, *, lock: int, log: IO[bytes]) -> None:
         pass_fds=(lock,),
         start_new_session=True,
         env=ALLOCATOR | os.environ,
+        umask=0o077,
+        check=True,
+    )
+
+
+def spawn_watcher(data_dir: Path) -> None:
+    """Start what ends the server where its last user is killed (``watcher.py``)."""
+    program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py")), str(data_dir)]
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "sh", *program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
         umask=0o077,
         check=True,
     )

@@ -1,7 +1,7 @@
-"""The queue in Redis: one method per transition of a job, each one atomic script (``scripts/*.lua``).
+"""The queue in Redis: one method per transition of a job, each one atomic script (``lua/*.lua``).
 
-How the scripts are called is in ``store.py``, what the keys are in ``keys.py``, what the records hold in
-``job.py``.
+How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py``, what the records hold in
+``record.py``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import redis
 from redis.exceptions import RedisError
 
 from worker import tracing
-from worker.domain.badge import plain
 from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
 from worker.domain.settlement import Settlement
+from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import TOOK_MS, Verb, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.record import Answer, Field
 from worker.store.scripts import Store
 
 CHUNK = 1000  # jobs a script takes at most
@@ -65,13 +66,11 @@ class Queue:
         call: str,
         urgent: bool = False,
         duplicates: int = 0,
-    ) -> str:
-        """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
+    ) -> list[Answer]:
+        """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
-        ``a`` accepted, ``A`` accepted by this run and row before, ``i`` accepted as invalid, ``c`` conflict,
-        ``d`` duplicate; of a dead letter ``D``, of one in doubt ``Q``, of one that another job replaced
-        ``R``. Urgent jobs overtake the others of their org. Under the same ``call`` the answer is the
-        same, however often it is made. The run counts ``duplicates`` that were found before as well.
+        Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
+        however often it is made. The run counts ``duplicates`` that were found before as well.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -88,7 +87,7 @@ class Queue:
         with tracing.span(
             "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
         ) as span:
-            traced = ("T", span.traceparent) if span.traceparent else ()
+            traced = (Field.TRACEPARENT, span.traceparent) if span.traceparent else ()
             wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
             args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
             answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], args)
@@ -98,25 +97,27 @@ class Queue:
                 f"and its MAX_QUEUED is {org.max_queued:,}"
             )
         self.hint(org.name, answer["at"])
-        return str(answer["answers"])
+        return [Answer(letter) for letter in answer["answers"]]
 
-    def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
+    def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
 
-        The same ``batch`` again is the same claim; without ``durably``, only to release it.
+        The same ``batch`` again is the same claim; without ``durably``, only to release it. ``share`` bounds
+        how many batches of the org are in flight at once, where that is less than its ``max_in_flight``.
 
         Raises:
             NotDurable: the claim may have been made, but it isn't known to be on disk: don't send.
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
-        cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
+        times = {"call_ms": int(call_s * 1000), "lease_ms": int((call_s + LEASE_GRACE_S) * 1000)}
+        cfg = self._gate(org, share, **times)
         answer = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
         if "jobs" not in answer:
             return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
-        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer))
+        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
@@ -129,6 +130,7 @@ class Queue:
         return self._settle(
             org,
             batch.id,
+            batch.share,
             jobs=[settlement_of(job, s) for job, s in zip(batch.jobs, settled, strict=True)],
             sent=True,
             signal=verdict.signal.value,
@@ -140,9 +142,9 @@ class Queue:
             missing=missing_badges(batch.jobs, settled),
         )
 
-    def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
+    def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
-        back = [[job.id, "q", ""] for job in jobs]
+        back = [[job.id, Verb.PUT_BACK, ""] for job in jobs]
         what = {
             "sent": False,
             "signal": "none",
@@ -152,7 +154,7 @@ class Queue:
             "elapsed_ms": 0,
             "took": 0,
         }
-        return self._settle(org, batch, jobs=back, missing=[], **what)
+        return self._settle(org, batch, share, jobs=back, missing=[], **what)
 
     def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
         """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
@@ -235,7 +237,9 @@ class Queue:
         """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
         return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
 
-    def _gate(self, org: Org, **more: int) -> dict[str, Any]:
+    def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
+        if share is not None:
+            more["max_in_flight"] = min(share, org.max_in_flight)
         return gate_config(org, **more) | self._clocks.expected(org.name)
 
     def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
@@ -245,8 +249,8 @@ class Queue:
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer
 
-    def _settle(self, org: Org, batch: str, **what: Any) -> Settled:
-        what |= {"cfg": self._gate(org), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
+    def _settle(self, org: Org, batch: str, share: int | None, **what: Any) -> Settled:
+        what |= {"cfg": self._gate(org, share), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
         answer = self._timed(self.store.call, "settle", org, [batch, what])
         del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))
