@@ -62,12 +62,13 @@ def needs(name: str) -> Path:
     Under ``BADGES_CI_NEIGHBOURS`` its absence is a failure: there nothing is skipped for want of a package.
     """
     modules = NEIGHBOURS / "node_modules"
-    path = os.pathsep.join([str(modules / ".bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    theirs = ("/usr/sbin", "/sbin", str(NEIGHBOURS / ".venv/bin"))
+    path = os.pathsep.join([str(modules / ".bin"), os.environ.get("PATH", ""), *theirs])
     if found := shutil.which(name, path=path):
         return Path(found)
     if (modules / name).is_dir():
         return modules / name
-    missing = f"{name} isn't here: tests/neighbours/debian.txt and package.json name what to install"
+    missing = f"{name} isn't here: debian.txt, package.json and requirements.txt in tests/neighbours name it"
     if os.environ.get("BADGES_CI_NEIGHBOURS"):
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)

@@ -23,7 +23,6 @@ from worker.web.document import operation_id
 
 KEY = "acme-key-7f3a-marker"
 OFFLINE = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
-GENERATOR = NEIGHBOURS / ".venv/bin/openapi-python-client"
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +134,14 @@ def test_the_pages_files_are_swagger_uis_own(name: str) -> None:
     assert folder.joinpath("LICENSE").read_text() == (theirs / "LICENSE").read_text()
 
 
-@pytest.mark.skipif(not GENERATOR.exists(), reason="tests/neighbours/requirements.txt isn't installed")
+@pytest.mark.neighbour("openapi-python-client")
 def test_a_generated_client_reads_well_and_works(intake: str, document: Path, tmp_path: Path) -> None:
     """What is generated has names that a person would give, and does what they say."""
-    run([GENERATOR, "generate", "--path", document, "--meta", "none", "--output-path",
+    generator = needs("openapi-python-client")
+    run([generator, "generate", "--path", document, "--meta", "none", "--output-path",
          tmp_path / "badge_intake_client"], tmp_path)  # fmt: skip
     names = {file.stem for file in (tmp_path / "badge_intake_client/models").glob("*.py")}
     assert {"badge_issue", "accepted", "item_row", "run_progress", "failure", "token_request"} <= names
-    command = [GENERATOR.with_name("python"), NEIGHBOURS / "programs/use_generated_client.py"]
+    command = [generator.with_name("python"), NEIGHBOURS / "programs/use_generated_client.py"]
     done = run([*command, intake, KEY, BADGE], tmp_path)
     assert (done.returncode, done.stdout) == (0, "1 1 404\n"), done.stdout + done.stderr

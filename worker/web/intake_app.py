@@ -18,6 +18,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
+from worker import tracing
 from worker.config import Settings
 from worker.domain.org import Org
 from worker.operate.report import ResultForm, result_lines
@@ -138,7 +139,8 @@ def import_badges(
     ] = None,
 ) -> Response:
     """Accept badges, each once. What is wrong with an item is said in its row, and never stops the rest."""
-    taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key))
+    with tracing.continued(request.headers.get("traceparent")):
+        taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key))
     if isinstance(taken, Refusal):
         return failure(taken.status, taken.reason)
     counts = taken.counts()
