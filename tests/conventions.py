@@ -16,8 +16,9 @@ def headers(path: Path) -> dict[str, Any]:
     lines = path.read_text().splitlines()[1:]
     head = "\n".join(line[2:] for line in _while_comment(lines))
     said: dict[str, Any] = {
-        kind: {int(n) for n in re.findall(rf"\b{kind}\[(\d+)\]", head)} for kind in ("KEYS", "ARGV")
+        kind: {int(n) for n in re.findall(rf"\b{kind}\[(\d+)\](?!…)", head)} for kind in ("KEYS", "ARGV")
     }
+    said["rest"] = bool(re.search(r"\bARGV\[\d+\]…", head))  # as many as there are
     _, _, rest = head.partition("\n Returns")
     said["Returns"], _, said["Repeated"] = (part.strip() for part in rest.partition("\n Repeated:"))
     return said

@@ -2,7 +2,7 @@
 
 What the record says now counts, not what the report says of then. A mended dead letter is replayed as a new
 job, as by ``badges dead replay --set``, so that doing it twice issues nothing twice. How a report is written
-is in ``report.py``, how it is recognised in ``row.py``.
+is in ``report.py``, how its columns are read in ``files/columns.py``.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  {JSON, id, record, id, record, ...} with JSON = {send_in_us, more, at, clock} or, without jobs,
---          {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether a job in doubt is due
---          to be checked with the vendor; clock: the org's own, us; both with died,
---          {{id, run, kind, code}, ...}, where any did
+-- Returns  JSON: {send_in_us, more, at, clock[, died]} or, without jobs, {why, at, check, clock[, died]};
+--          behind the former id, record, id, record, ...
+--          at: when to look again, ms, -1 never; check: whether a job in doubt is due to be checked with the
+--          vendor; clock: the org's own, us; died: of each that did its id, run, kind and code
 -- Repeated: the same batch id gets those of its jobs that are still its own, at the same slot; once it is
 --          settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])

@@ -4,7 +4,7 @@
 -- Uses     clock record gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  JSON: cfg of the gate
--- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, per_minute}
+-- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent[, per_minute]}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
 --          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the last
 --          window of each limit}; per_minute: sends in the last minute, left out where they weren't counted

@@ -9,8 +9,8 @@
 --          missing_ttl_ms
 -- ARGV[3]… five for each job: id, VERB, argument (retry: delay, ms; isolate: "group width"; else ""), run,
 --          and its new record from "enqueued_at" on ("": it stays as it is)
--- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, died = {{id, run, kind, code}},
---          paused (why, where this answer paused the org), more, at, clock}
+-- Returns  JSON: {issued, dead, retrying, queued, late, more, at, clock[, twice, died, paused]}
+--          twice: ids; died: of each that did its id, run, kind and code; paused: why this answer paused the org
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
