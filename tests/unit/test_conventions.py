@@ -22,7 +22,6 @@ REACH_FOR_REDIS = {
     "cli/root.py",
     "operate/deadlist.py",
     "operate/doctor.py",
-    "operate/mending.py",
     "operate/orgcheck.py",
     "operate/runs.py",
     "operate/survey.py",

@@ -56,7 +56,7 @@ Version 1 of this program had other names for all of these: ``{badges}:orgs`` te
 from __future__ import annotations
 
 _PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate", "memory")
-_SHORT = {"job": "j", "memory": "m"}  # there are millions of them
+_MANY = ("job", "memory")  # of which there are millions: one letter is enough
 _PLAIN = (
     "queue",
     "urgent",
@@ -116,7 +116,7 @@ def lua_table() -> str:
 
 def _suffix(name: str) -> str:
     if name in _PREFIXED:
-        return f"/{_SHORT.get(name, name)}/"
+        return f"/{name[0] if name in _MANY else name}/"
     if name in _PLAIN:
         return f"/{name}"
     raise KeyError(name)
