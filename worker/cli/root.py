@@ -21,12 +21,13 @@ import typer
 import typer.core
 
 from worker import logs
-from worker.cli import tables
+from worker.cli import start, tables
 from worker.cli.dead import dead_cli
 from worker.cli.imports import import_cli
 from worker.cli.jobs import job_cli, jobs_cli, run_cli
+from worker.cli.output import AsJson, say_json
 from worker.cli.serve import serve_cli
-from worker.cli.session import AnyOrg, AsJson, Note, OneOrg, session
+from worker.cli.session import AnyOrg, Note, OneOrg, session
 from worker.config import Settings, unknown_settings
 from worker.domain.org import DEFAULT_ORG
 from worker.errors import BadgesError, ConfigError
@@ -88,6 +89,7 @@ def main() -> NoReturn:
     odd = [given for given in sys.argv if any("\ud800" <= sign <= "\udfff" for sign in given)]
     if odd:
         sys.exit(_fail(f"this argument is no text in UTF-8: {odd[0]!a}", 2))
+    start.take_over_interrupts()
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)  # a terminal that closes is as Ctrl-C
     try:
@@ -207,7 +209,7 @@ def status(
         if as_json:
             with suppress(KeyboardInterrupt):
                 for snapshot in snapshots:
-                    tables.say_json(snapshot)
+                    say_json(snapshot)
         elif watch:
             tables.watch_status(snapshots)
         else:
@@ -237,7 +239,7 @@ def doctor(org: AnyOrg = None, as_json: AsJson = False) -> None:
     with tables.err.status("looking at everything"):
         findings = list(examine(settings, os.environ, org))
     if as_json:
-        tables.say_json([found.as_json() for found in findings])
+        say_json([found.as_json() for found in findings])
     else:
         tables.show_findings(findings)
     if any(found.result == "fail" for found in findings):
@@ -282,7 +284,7 @@ def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
         )
     if as_json:
         for entry in entries:
-            tables.say_json(entry)
+            say_json(entry)
     else:
         tables.show_audit(entries)
 

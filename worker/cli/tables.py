@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from worker.cli.output import stdout
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
 from worker.operate.report import argument
@@ -21,7 +19,7 @@ from worker.operate.runs import COUNTED, RunProgress
 from worker.server.health import Finding
 from worker.store.audit import Entry
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(file=cast(TextIO, stdout), highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 AUDIT_SHOWN = 50
@@ -37,15 +35,14 @@ _NAMED = {"run": "run", "row": "row", "customer": "customerId"}
 _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
 
 
-def say_json(value: Any) -> None:
-    """Print one JSON value, dataclasses in it as objects, on one line of standard output."""
-    sys.stdout.write(json.dumps(value, default=asdict) + "\n")
-    sys.stdout.flush()
-
-
 def safe(text: object) -> str:
     """Make foreign text safe to show: no terminal escapes, no markup."""
     return escape("".join(letter if letter.isprintable() else " " for letter in str(text)))
+
+
+def counted(number: int, what: str, plural: str = "") -> str:
+    """Write a number with its noun: ``1 badge``, ``1,200 badges``."""
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
 def table(

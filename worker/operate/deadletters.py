@@ -76,6 +76,15 @@ class Following:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges dead follow --json`` prints it."""
+        return asdict(self)
+
 
 def replay_all(  # noqa: PLR0913 - what, how, who and why
     queue: Queue,
@@ -205,6 +214,12 @@ def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
     if not any(found.values()):
         raise NotFound(f"there is no replay {replay!r} that queued anything; see: badges audit")
     return {org: ids for org, ids in found.items() if ids}
+
+
+def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:
+    """Count the jobs that still wait, and that ``cancel`` would take."""
+    jobs = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
+    return sum(state in (State.QUEUED, State.RETRYING) for _, _, state, _ in _states(reports, jobs))
 
 
 def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:

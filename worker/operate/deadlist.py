@@ -6,11 +6,13 @@ in the index, so that a hundred thousand letters are looked through without thei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from worker.domain.job import DeadKind, State, iso_time, text_of
+from worker.domain.org import DEFAULT_ORG
 from worker.operate.report import report_row
 from worker.operate.runs import PAGE, JobReader
 from worker.store import keys
@@ -21,7 +23,10 @@ REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant; ``None`` means any."""
+    """Which dead letters are meant; ``None`` means any.
+
+    ``until_ms`` leaves out what died after it: what a person was told of, and no more.
+    """
 
     org: str | None = None
     kind: DeadKind | None = None
@@ -31,6 +36,7 @@ class Filter:
     customer: int | None = None
     job: str | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
 
     @property
     def fields(self) -> dict[str, str]:
@@ -50,6 +56,7 @@ class Filter:
     def as_json(self) -> dict[str, Any]:
         """Return what is said, by the names of the options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
+        said.pop("until_ms", None)
         if since_ms := said.pop("since_ms", None):
             said["since"] = iso_time(since_ms)
         return said
@@ -92,6 +99,19 @@ def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     )
 
 
+def now_ms(reports: JobReader) -> int:
+    """Return the time by the clock that tells when a job died, for ``Filter.until_ms``."""
+    return reports.store.now_ms(keys.key_prefix(DEFAULT_ORG))
+
+
+def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dict[str, int]:
+    """Count by kind the dead letters that fit."""
+    counts: Counter[str] = Counter()
+    for _, page in pages(reports, which, replayable=replayable):
+        counts.update(it.kind.value for it in page)
+    return dict(counts)
+
+
 def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
     """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
     kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
@@ -110,7 +130,8 @@ def pages(
     wanted = which.fields
     letters = "".join(dict.fromkeys([*wanted, *letters]))
     for org in reports.org_names(which.org):
-        until_ms = reports.store.now_ms(keys.key_prefix(org))
+        now_ms = reports.store.now_ms(keys.key_prefix(org))
+        until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
         for kind in which.kinds(replayable=replayable):
             for found in _ids(reports, org, kind, which, until_ms):
                 ids = [job_id for job_id, _ in found]

@@ -11,14 +11,17 @@ import redis
 
 from worker.domain.job import DeadKind, State, iso_time, readable
 from worker.domain.org import DEFAULT_ORG, Org
-from worker.errors import ConfigError, NotFound
+from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
 from worker.operate.status import OrgState, Survey
+from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue
 
 PAGE = 500
+LAST = "last"  # means the newest run, unless one has that name
+CANDIDATES = 20  # that are named where a beginning fits several
 AHEAD = 100  # runs before one that are looked at to say when it is done
 COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 
@@ -27,8 +30,8 @@ COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 class RunProgress:
     """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
 
-    ``handled`` are those of the dead that need nobody any more: mended or replayed as another job, or
-    discarded. ``held`` says why nothing of it is sent, and what to do about that.
+    Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
+    as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that.
     """
 
     run: str
@@ -47,11 +50,17 @@ class RunProgress:
     eta_s: int | None = None
     handled: int = 0
     held: str | None = None
+    unhandled: int = 0
 
     @property
     def open(self) -> int:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
 
     def states(self) -> list[int]:
         """How many jobs are in each state, in the order of ``COUNTED``."""
@@ -110,6 +119,55 @@ class JobReader:
                 return found[0]
         raise NotFound(f"there is no run {run!r}; see: badges run list")
 
+    def run_meant(self, text: str, org: str | None = None) -> RunProgress:
+        """Return the run that a person means: by its name, a beginning of it, or ``last``.
+
+        Raises:
+            NotFound: there is no such run.
+            Ambiguous: several begin so, or several orgs have one of that name.
+        """
+        its_org, run = self._one(text, self._meant(text, org))
+        return self.run(run, its_org)
+
+    def run_named(self, text: str, org: str | None = None) -> str:
+        """Return the name of the run that a person means, whichever orgs have one of that name.
+
+        Raises:
+            NotFound: there is no such run.
+            Ambiguous: several of different names begin so.
+        """
+        found = self._meant(text, org)
+        return found[0][1] if len({run for _, run in found}) == 1 else self._one(text, found)[1]
+
+    def _meant(self, text: str, org: str | None) -> list[tuple[str, str]]:
+        """Return those that can be meant; a whole name goes before a beginning, and before ``last``."""
+        if exact := self._known([(name, text) for name in self.org_names(org)]):
+            return exact
+        began = [(name, run) for _, name, run in self._began(org)]
+        if text != LAST:
+            return self._known([one for one in began if one[1].startswith(text)])
+        return next(filter(None, (self._known([one]) for one in reversed(began))), [])
+
+    def _known(self, runs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those runs, each an org and a name, that aren't forgotten."""
+        pipe = self.client.pipeline(transaction=False)
+        for org, run in runs:
+            pipe.exists(keys.key(org, "run", run))
+        return [one for one, there in zip(runs, pipe.execute(), strict=True) if there]
+
+    @staticmethod
+    def _one(text: str, found: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        if not found:
+            raise NotFound(f"there is no run {text!r}; see: badges run list")
+        if len(found) == 1:
+            return found[0]
+        names = [f"{run} (org {org})" for org, run in found[-CANDIDATES:]]
+        more = f", and {len(found) - len(names):,} more" if len(found) > len(names) else ""
+        raise Ambiguous(
+            f"{text!r} can mean {len(found):,} runs: {', '.join(names)}{more}; write more of its name, "
+            "or say --org"
+        )
+
     def job(self, job_id: str, org: str | None = None) -> dict[str, Any]:
         """Return the whole record of a job, with the history of its attempts.
 
@@ -149,6 +207,14 @@ class JobReader:
         while page := self.client.lrange(key, at, at + PAGE - 1):
             yield from (str(job_id) for job_id in page)
             at += PAGE
+
+    def known(self, org: str, ids: Sequence[str]) -> list[bool]:
+        """Say of each id whether a job has it."""
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.exists(keys.key(org, "job", job_id))
+        with reaching("the org's jobs"):
+            return [bool(there) for there in pipe.execute()]
 
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
@@ -228,6 +294,7 @@ class JobReader:
 
 def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
     counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
+    unhandled = int(record.get("unhandled", counted["dead"]))
     return RunProgress(
         run=run,
         org=org,
@@ -236,8 +303,9 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         started_at=iso_time(record.get("started_at")),
         finished_at=iso_time(record.get("finished_at")),
         eta_s=0,
-        handled=counted["dead"] - int(record.get("unhandled", counted["dead"])),
+        handled=counted["dead"] - unhandled,
         held=None,
+        unhandled=unhandled,
     )
 
 
