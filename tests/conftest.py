@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
+from support import needs
 
 from worker.config import Settings
 from worker.sandbox.server import SandboxServer
@@ -19,6 +20,13 @@ settings.register_profile(
     "badges", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("badges")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold back a test whose neighbours aren't installed, before its fixtures begin."""
+    for mark in item.iter_markers("neighbour"):
+        for name in mark.args:
+            needs(name)
 
 
 @pytest.fixture(scope="session")

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
+from typer.testing import CliRunner
+
+from worker.cli.root import cli, explain
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.job import content_hash
 from worker.domain.org import Org
+from worker.store.record import badge_fields
 
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
+PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
+NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
+
+
+class Outcome(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Return the one JSON value that it wrote to standard output."""
+        return json.loads(self.out)
 
 
 def badge(n: int = 0, *, badge_id: str = BADGE, **values: Any) -> Badge:
@@ -47,6 +68,23 @@ def wait_for(condition: Callable[[], Any], *, within_s: float = 20, what: str = 
             return value
         time.sleep(0.02)
     raise AssertionError(f"not within {within_s} s: {what or condition}")
+
+
+def needs(name: str) -> Path:
+    """Return where a program, or a package of npm's, of another project is; skip the test if it isn't.
+
+    Under ``BADGES_CI_NEIGHBOURS`` its absence is a failure: there nothing is skipped for want of a package.
+    """
+    modules = NEIGHBOURS / "node_modules"
+    path = os.pathsep.join([str(modules / ".bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    if found := shutil.which(name, path=path):
+        return Path(found)
+    if (modules / name).is_dir():
+        return modules / name
+    missing = f"{name} isn't here: tests/neighbours/debian.txt and package.json name what to install"
+    if os.environ.get("BADGES_CI_NEIGHBOURS"):
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -108,3 +146,16 @@ def worker_command(*options: object) -> list[object]:
 def configured(**settings: Any) -> Org:
     """Return an org that is fast enough not to hold a test up."""
     return Org(**{"rate_limit": "1000/second", "batch_linger_s": 0, "max_in_flight": 100} | settings)
+
+
+def in_process(*arguments: object, env: dict[str, str], stdin: str = "") -> Outcome:
+    """Run a command in this process, without a terminal, and return what it wrote and its exit status."""
+    told = io.StringIO()
+    with redirect_stderr(told):
+        done = CliRunner().invoke(cli, [str(one) for one in arguments], env=env, input=stdin)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            status = explain(done.exception) if isinstance(done.exception, Exception) else None
+            if status is None:
+                raise done.exception
+            return Outcome(status, done.stdout, done.stderr + told.getvalue())
+    return Outcome(done.exit_code, done.stdout, done.stderr + told.getvalue())

@@ -1,8 +1,8 @@
 """Delivery: claim a batch, send it, read the answer, settle every job. This is the way of a job.
 
-What may start when is decided in ``scripts/claim.lua``, what an answer means in ``response.py``, what
-is done about it in ``policy.py``. A process that dies anywhere in here leaves an overdue lease, which
-the next claim gives up as in doubt.
+What may start when is decided in ``lua/claim.lua``, what an answer means in ``vendor/verdict.py``, what
+is done about it in ``domain/settlement.py``. A process that dies anywhere in here leaves an overdue lease,
+which the next claim gives up as in doubt.
 """
 
 from __future__ import annotations

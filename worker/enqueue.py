@@ -10,7 +10,7 @@ import json
 import reprlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -23,14 +23,16 @@ from typing import Any
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.domain.batch import Item
 from worker.domain.item import Source
-from worker.domain.job import RAW_BYTES, badge_fields, content_hash, text_fields
+from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, text_fields
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
+_KNOWN_BEFORE = (Answer.DUPLICATE, Answer.DEAD, Answer.IN_DOUBT, Answer.REPLACED, Answer.CONFLICT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +163,16 @@ class _Chunk:
         call = f"{options.call}.{self.number}"
         return {"run": options.run, "items": self.items, "call": call, "urgent": options.urgent}
 
-    def outcome(self, options: EnqueueOptions, answers: str) -> Enqueued:
+    def outcome(self, options: EnqueueOptions, answers: Sequence[Answer]) -> Enqueued:
         """Say what became of it."""
         counts = Counter(answers)
         notes = map(note, self.items, self.problems, answers)
         return Enqueued(
             options.run,
-            accepted=counts["a"] + counts["A"],
-            repeated=counts["A"],
-            duplicates=sum(counts[letter] for letter in "dDQRc"),
-            invalid=counts["i"],
+            accepted=counts[Answer.ACCEPTED] + counts[Answer.REPEATED],
+            repeated=counts[Answer.REPEATED],
+            duplicates=sum(counts[answer] for answer in _KNOWN_BEFORE),
+            invalid=counts[Answer.INVALID],
             noted=tuple(noted for noted in notes if noted),
         )
 
@@ -186,9 +188,9 @@ def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Ite
 
 
 def _answers(
-    sent: Future[str], send: Callable[[], Future[str]], options: EnqueueOptions
-) -> Generator[Enqueued, None, str]:
-    """Return the letters of a chunk that was sent; if that is wanted, wait for room in growing pauses."""
+    sent: Future[list[Answer]], send: Callable[[], Future[list[Answer]]], options: EnqueueOptions
+) -> Generator[Enqueued, None, list[Answer]]:
+    """Return the answers for a chunk that was sent; if that is wanted, wait for room in growing pauses."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
@@ -253,8 +255,9 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> tuple[Item, In
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     raw = (source.problem and source.raw) or as_text(source.item)
-    letter = "W" if source.problem else "w"
-    fields = ["o", problem.field or "row", *text_fields("m", problem.reason), letter, raw[:RAW_BYTES]]
+    as_it_came = (Field.RAW_ROW if source.problem else Field.RAW_ITEM, raw[:RAW_BYTES])
+    message = text_fields(Field.MESSAGE, problem.reason)
+    fields = [Field.CODE, problem.field or "row", *message, *as_it_came]
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
 
 
@@ -266,22 +269,22 @@ def as_text(item: object) -> str:
     return f"({type(item).__name__} that can't be written)"
 
 
-def note(item: Item, problem: Invalid | None, answer: str) -> Noted | None:
-    """Say why an item was not simply accepted; ``answer`` is its letter (``Queue.enqueue``)."""
-    if answer in "aAd":
+def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
+    """Say why an item was not simply accepted."""
+    if answer in (Answer.ACCEPTED, Answer.REPEATED, Answer.DUPLICATE):
         return None
     field, job = problem.field if problem else None, quote(item.id)
     match answer:
-        case "i" if problem:
+        case Answer.INVALID if problem:
             kind, reason = "invalid", problem.reason
-        case "D" if problem:
+        case Answer.DEAD if problem:
             kind, reason = "dead", f"as wrong as before, and not mended: {problem.reason}"
-        case "D":
+        case Answer.DEAD:
             kind, reason = "dead", f"already a dead letter; replay it with: badges dead replay --job={job}"
-        case "Q":
+        case Answer.IN_DOUBT:
             resolve = f"badges dead resolve {job} --issued or --not-issued"
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
-        case "R":
+        case Answer.REPLACED:
             kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
         case _:
             kind, field, reason = "conflict", "job_id", "this id was used before for another badge"

@@ -14,7 +14,7 @@
     ├── NotFound             no job, run or org of that name
     └── DeliveryFailed       a batch in which nothing was issued because the call failed
 
-What the vendor answers is never an exception: it is an outcome (``response.py``).
+What the vendor answers is never an exception: it is an outcome (``vendor/verdict.py``).
 """
 
 

@@ -2,7 +2,7 @@
 
 It is set up by OpenTelemetry's own environment (``OTEL_EXPORTER_OTLP_ENDPOINT`` and so on), or by the
 program that we are a part of, whose provider is then used. Otherwise it is off, and nothing of it is
-imported. A job's record keeps the context of its enqueueing (``job.FIELDS``, T), to which its batch links.
+imported. A job's record keeps the context of its enqueueing (``store/record.py``), to which its batch links.
 """
 
 from __future__ import annotations

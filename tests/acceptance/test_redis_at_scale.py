@@ -217,7 +217,7 @@ def test_a_cluster_is_the_store(
     assert len(badges("results", env=env).stdout.splitlines()) == 120 * len(ORGS) + 3
     badges("dead", "replay", "--run", "bad", "--set", f"badgeMetaId={BADGE}", "--yes", env=env)
     badges("pause", "--org", "north", env=env)
-    did = badges("audit", "--json", env=env).stdout.splitlines()
+    did = badges("audit", "--jsonl", env=env).stdout.splitlines()
     found_in = {(entry["org"], entry["action"], entry.get("count")) for entry in map(json.loads, did)}
     assert found_in == {("east", "replay", 3), ("north", "pause", None)}
     assert not [one for one in found if one["result"] == "fail"]
@@ -268,7 +268,7 @@ def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], n
                     if not own.execute_command("CLUSTER COUNTKEYSINSLOT", slot):
                         own.execute_command("CLUSTER SETSLOT", slot, "NODE", new_home)
             with node.client() as own:
-                assert queue.enqueue(org, run="r", items=[item(1), item(2)], call="c") == "aa"
+                assert queue.enqueue(org, run="r", items=[item(1), item(2)], call="c") == list("aa")
                 assert queue.claim(org, "b").jobs  # type: ignore[union-attr]
                 assert own.execute_command("CLUSTER COUNTKEYSINSLOT", slot)
                 own.flushall()

@@ -15,13 +15,13 @@ from support import BADGE, OTHER_BADGE, badges, configured, environment, process
 
 from worker import tracing
 from worker.delivery import Delivered, Delivery
-from worker.domain.job import VALUE_BYTES
 from worker.domain.org import Org
 from worker.enqueue import EnqueueOptions, accept, sources
 from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.store import keys
 from worker.store.queue import Queue
+from worker.store.record import VALUE_BYTES
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 

@@ -184,7 +184,7 @@ class Machine(RuleBasedStateMachine):
             expected += job.letter(run) if job else "a"
         items = [item(n) for n in numbers]
         answers = self.queue.enqueue(ORG, run=run, items=items, call=new_id(), urgent=urgent)
-        assert answers == expected
+        assert answers == list(expected)
         self.model.duplicates[run] += len(numbers) - expected.lower().count("a")
         self.model.runs.add(run)
 
@@ -196,7 +196,7 @@ class Machine(RuleBasedStateMachine):
         expected = job.letter(run) if job else "i"
         if job is None:
             self.model.jobs[bad.id] = ModelJob(run, "d", "invalid", indexed=True)
-        assert self.queue.enqueue(ORG, run=run, items=[bad], call=new_id()) == expected
+        assert self.queue.enqueue(ORG, run=run, items=[bad], call=new_id()) == [expected]
         self.model.duplicates[run] += expected != "i"
         self.model.runs.add(run)
 

@@ -160,7 +160,7 @@ def test_every_script_is_among_them() -> None:
 def test_a_script_that_the_server_forgot_is_loaded_again(queue: Queue, client: redis.Redis) -> None:
     """After a restart or a failover the next call works as ever, and is made once."""
     client.script_flush()
-    assert queue.enqueue(ORG, run="r", items=[item(1)], call="c") == "a"
+    assert queue.enqueue(ORG, run="r", items=[item(1)], call="c") == list("a")
     client.script_flush()
     assert isinstance(queue.claim(ORG, "b1"), Batch)
     assert client.hget(keys.key("default", "gate"), "n") == "1"
@@ -263,7 +263,7 @@ def test_lost_replies_neither_lose_nor_repeat_anything(
         return answer
 
     items = [item(n) for n in range(7)]
-    assert cut(lambda: far_queue.enqueue(ORG, run="r", items=items, call="c")) == "a" * 7
+    assert cut(lambda: far_queue.enqueue(ORG, run="r", items=items, call="c")) == list("a" * 7)
     batch = cut(lambda: far_queue.claim(ORG, "b1"))
     assert [job.id for job in batch.jobs] == [it.id for it in items[:5]]
     assert client.hget(keys.key("default", "gate"), "n") == "1"

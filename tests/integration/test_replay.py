@@ -11,7 +11,7 @@ import redis
 from support import BADGE, OTHER_BADGE, badge, configured, item
 
 from worker.domain.batch import Batch, Item, Wait
-from worker.domain.job import DeadKind, badge_fields
+from worker.domain.job import DeadKind
 from worker.errors import NotFound
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
@@ -19,6 +19,7 @@ from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_fields
 
 ORG = configured(batch_size=10)
 RUN = "spring"
@@ -144,7 +145,7 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     assert progress(client, "mended").states() == [1, 0, 0, 0, 0]
     assert progress(client, "mended").started_at is not None
     assert client.lrange(keys.key("default", "jobs", "mended"), 0, -1) == [new]
-    assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == "R"
+    assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == list("R")
 
 
 def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redis.Redis) -> None:

@@ -9,13 +9,14 @@ import redis
 from support import BADGE, OTHER_BADGE, configured, item
 
 from worker.domain.batch import Batch, Item, Sent, Settled, Wait
-from worker.domain.job import DeadKind, Job, text_of
+from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
 from worker.operate.runs import JobReader, RunProgress
 from worker.store import keys
 from worker.store.queue import Queue, new_id
+from worker.store.record import text_of
 
 ORG = configured(batch_size=10, http_timeout_s=30)
 RUN = "spring"

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.domain.badge import Badge, BadgeIssue, EpochUnit, Invalid, parse_item, plain, short_hash
-from worker.domain.job import badge_fields, badge_of, content_hash
+from worker.domain.badge import Badge, BadgeIssue, EpochUnit, Invalid, parse_item, short_hash
+from worker.domain.job import content_hash
+from worker.domain.text import plain
+from worker.store.record import badge_fields, badge_of
 
 ITEM: dict[str, Any] = {"badgeMetaId": "696f0fd40772ad476ecf74ac", "customerId": 555567088}
 NOON_S, NOON_MS, NOON_ISO = 1757498400, 1757498400000, "2025-09-10T15:30:00+05:30"

@@ -17,6 +17,7 @@ from worker.cli.progress import progress_bar
 from worker.config import Settings
 from worker.domain.item import Source
 from worker.domain.org import Org
+from worker.domain.text import counted
 from worker.errors import EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
@@ -38,7 +39,7 @@ def reading(file: str, names: Names, what: str) -> Iterator[tuple[Iterator[Sourc
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
-                bar(stream.tell() if size else 0, what=f"{doing}, {tables.counted(count, 'row')}")
+                bar(stream.tell() if size else 0, what=f"{doing}, {counted(count, 'row')}")
 
             yield rows, move
 
@@ -122,6 +123,6 @@ def _show(checked: Checked) -> None:
     tables.out.print(f"Of the good ones, {same} of the file, and {before}; those aren't sent again.")
     if near := checked.near_duplicates:
         tables.out.print(
-            f"{tables.counted(near, 'row')} {'has' if near == 1 else 'have'} the badge and customer of an "
+            f"{counted(near, 'row')} {'has' if near == 1 else 'have'} the badge and customer of an "
             "earlier row, but other dates: they are sent."
         )

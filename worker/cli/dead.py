@@ -17,6 +17,7 @@ from worker.cli.progress import progress_bar, watch
 from worker.cli.session import ItsOrg, Note, Session, filtered, session
 from worker.domain.badge import BadgeIssue
 from worker.domain.job import DeadKind
+from worker.domain.text import counted
 from worker.errors import BadgesError
 from worker.operate import deadletters, deadlist
 from worker.operate.deadletters import Following, Replayed
@@ -119,6 +120,7 @@ def dead_replay(
                 note=note,
                 changes=changes,
                 limit=limit,
+                may_issue_twice=True,
                 replay=replay,
                 on_progress=move,
             )
@@ -165,9 +167,7 @@ def dead_cancel(
         by_org = deadletters.replayed_ids(here.reports, replay)
         waiting = deadletters.waiting(here.reports, by_org)
         if not dry_run:
-            act = (
-                f"{tables.counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"
-            )
+            act = f"{counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"
             ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
         cancelled = waiting if dry_run else _cancel(here, replay, by_org, note)
     if as_json:
@@ -267,7 +267,7 @@ def _resolve(here: Session, job: Mapping[str, Any], *, issued: bool, note: str, 
 def _dead_letters(kinds: Mapping[str, int]) -> str:
     """Say how many dead letters, and of which kinds."""
     parts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
-    return f"{tables.counted(sum(kinds.values()), 'dead letter')}{f' ({parts})' if parts else ''}"
+    return f"{counted(sum(kinds.values()), 'dead letter')}{f' ({parts})' if parts else ''}"
 
 
 def _changes(given: list[str]) -> dict[str, str]:
@@ -286,12 +286,8 @@ def _ask_about_doubt(
 ) -> Filter:
     """Return the filter for what a person was told of and allowed."""
     which = replace(which, until_ms=deadlist.now_ms(here.reports))
-    found = sum(deadlist.count(here.reports, which).values())
-    count = found if limit is None else min(limit, found)
-    act = (
-        f"{tables.counted(count, 'job')} in doubt would be sent again: the vendor may have issued "
-        "these badges, and would then issue them a second time"
-    )
+    count = deadletters.doubtful(here.reports, which, limit)
+    act = deadletters.doubt_words(count)
     if allowed and count:
         tables.err.print(f"[yellow]{act}[/]")
     ask(act, count, flag="--may-issue-twice", allowed=allowed, as_json=as_json)
@@ -365,14 +361,14 @@ def _refuse_what_stays(done: Replayed) -> None:
         BadgesError: there is something.
     """
     stays = [
-        f"org {org} isn't configured, so its {tables.counted(count, 'dead letter')} "
+        f"org {org} isn't configured, so its {counted(count, 'dead letter')} "
         f"{'stays as it is' if count == 1 else 'stay as they are'}: put its table back into "
         "BADGES_ORGS_FILE, or discard them"
         for org, count in done.unconfigured.items()
     ]
     if done.problem:
         stays.append(
-            f"with --set {tables.counted(done.skipped, 'job')} would be invalid and "
+            f"with --set {counted(done.skipped, 'job')} would be invalid and "
             f"{'stays as it is' if done.skipped == 1 else 'stay as they are'}: {done.problem}"
         )
     if stays:

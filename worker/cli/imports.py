@@ -20,6 +20,7 @@ from worker.cli.jobs import follow_run
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Note, OneOrg, load_settings, session
 from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
 from worker.errors import BadgesError
 from worker.files.columns import Names
@@ -117,7 +118,7 @@ def _ask_about_duplicates(org: Org, file: str, names: Names, *, allowed: bool, a
     if allowed:
         return
     good = None if file == "-" else count_good(org, file, names)
-    rows = "all rows of standard input" if good is None else tables.counted(good, "good row")
+    rows = "all rows of standard input" if good is None else counted(good, "good row")
     act = (
         f"--allow-duplicates: {rows} would go in as new jobs, also those that equal another or were accepted "
         "before: customers may get a badge a second time"
@@ -173,7 +174,7 @@ def _counted(done: Enqueued) -> str:
     if done.repeated:
         new, before = done.accepted - done.repeated, done.repeated
         accepted = f"[green]{new:,} newly accepted[/], {before:,} in this run already (not sent again)"
-    return f"{accepted}, {done.duplicates:,} duplicates, {done.invalid:,} invalid"
+    return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid"
 
 
 def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_json: bool) -> None:
@@ -181,15 +182,15 @@ def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_js
     _show_noted(notes, run, console)
     if not as_json:
         name = tables.safe(done.run)
-        console.print(f"run [bold]{name}[/]: {_counted(done)}: {tables.counted(_rows(done), 'row')} read")
+        console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(_rows(done), 'row')} read")
         if done.accepted > done.repeated:
             console.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
         elif not _rows(done):
             console.print("  nothing new: the file has no rows")
         else:
             console.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
-    if run and run.held:
-        console.print(f"  [yellow]what is accepted waits:[/] {tables.safe(run.held)}")
+    if run and run.held and done.accepted > done.repeated:
+        tables.err.print(f"  [yellow]what is accepted waits:[/] {tables.safe(run.held)}")
 
 
 def _show_noted(notes: _Notes, run: RunProgress | None, console: Console) -> None:

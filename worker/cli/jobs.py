@@ -30,6 +30,7 @@ from worker.cli.output import (
 from worker.cli.progress import progress_bar, watch
 from worker.cli.session import AnyOrg, ItsOrg, Note, RunOption, Session, session
 from worker.domain.job import DeadKind, State
+from worker.domain.text import counted
 from worker.errors import FileError
 from worker.operate import deadletters, deadlist
 from worker.operate.report import ResultForm, argument, option, result_lines
@@ -109,7 +110,7 @@ def run_cancel(
         progress = here.reports.run_meant(run, org)
         name, waiting = progress.run, progress.waiting
         if not dry_run:
-            jobs = tables.counted(waiting, "job")
+            jobs = counted(waiting, "job")
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
             ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
         cancelled = waiting if dry_run else _cancel(here, progress, note)
@@ -227,7 +228,7 @@ def results(
         count = _write_out(islice(rows, limit), written, output, whole)
         more = sum(1 for _ in rows) if limit and count == limit else 0
     if output:
-        tables.err.print(f"{tables.counted(count, 'row')} written to {tables.safe(output)}")
+        tables.err.print(f"{counted(count, 'row')} written to {tables.safe(output)}")
     if more:
         tables.err.print(f"… {more:,} more: --limit N writes more, no --limit all of them")
 

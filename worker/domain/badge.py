@@ -17,6 +17,8 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.alias_generators import to_camel
 
+from worker.domain.text import plain
+
 EpochUnit = Literal["s", "ms", "as_given"]
 
 # Told apart by size: as seconds, 10^11 is the year 5138; as milliseconds, March 1973.
@@ -240,14 +242,6 @@ def short_hash(*parts: str) -> str:
     bits = int.from_bytes(digest) >> 4
     # As base64.b32encode would write it, in a third of its time: every job has such an id.
     return "".join([_BASE32_PAIRS[bits >> shift & 1023] for shift in range(90, -1, -10)])
-
-
-def plain(text: str, size: int) -> str:
-    """Keep what can be shown on a terminal and in a report, within ``size`` bytes; blanks for the rest."""
-    if len(text) <= size and text.isascii() and text.isprintable():
-        return text
-    shown = "".join(letter if letter.isprintable() else " " for letter in text[:size])
-    return shown.encode()[:size].decode("utf-8", "ignore")
 
 
 def _invalid(error: ValidationError) -> Invalid:

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from worker.domain.badge import BadgeIssue, Invalid
 from worker.domain.item import Source
-from worker.files.text import printable
+from worker.domain.text import escaped
 
 FIELDS: Final = tuple(str(field.alias) for field in BadgeIssue.model_fields.values())
 """The names that an item may have."""
@@ -45,7 +45,7 @@ RAW_LIMIT: Final = 2_000
 
 def refused(number: int, raw: str, problem: str, field: str | None = None) -> Source:
     """Return a row that can't be an item, and why."""
-    return Source(str(number), None, printable(raw, RAW_LIMIT), Invalid(field, problem))
+    return Source(str(number), None, escaped(raw, RAW_LIMIT), Invalid(field, problem))
 
 
 def folded(name: str) -> str:
@@ -167,4 +167,4 @@ def nearest(name: str) -> str | None:
 def with_hint(name: str) -> str:
     """Quote a name nobody knows, with the one that was probably meant."""
     hint = f" (did you mean {near}?)" if (near := nearest(name)) else ""
-    return f"“{printable(name.strip(), 60)}”{hint}"
+    return f"“{escaped(name.strip(), 60)}”{hint}"

@@ -11,6 +11,7 @@ from shlex import quote
 from typing import Final, Self
 
 from worker.domain.item import Source
+from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import (
     FIELDS,
@@ -23,7 +24,7 @@ from worker.files.columns import (
     unguarded,
     with_hint,
 )
-from worker.files.text import MAX_RECORD, damage_of, printable
+from worker.files.text import MAX_RECORD, damage_of
 
 _COMPLAINTS: Final = 5
 _COLUMNS_SHOWN: Final = 30
@@ -66,7 +67,7 @@ def _table_of(header: str, name: str, names: Names) -> _Table:
     width = len(columns)
     while columns and not columns[-1].strip():  # a spreadsheet pads its rows
         columns.pop()
-    _check_header(columns, name, names, printable(header, 60))
+    _check_header(columns, name, names, escaped(header, 60))
     ours = names.signs_of_a_report(columns)
     if ours and (problem := lacking(columns, ours)):
         raise FileError(f"{name}: {problem}")
@@ -83,7 +84,7 @@ def _check_header(columns: list[str], name: str, names: Names, begin: str) -> No
         "ignored with --map COLUMN="
     )
     if absent := names.absent(columns):
-        there = ", ".join(f"“{printable(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
+        there = ", ".join(f"“{escaped(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
         raise FileError(f"{name} has no column “{absent[0]}” that could be mapped; its columns are {there}.")
     if not any(found[field] for field in FIELDS):
         raise FileError(f"{name}: the first line must name the columns, but reads “{begin}”. {allowed}.")
@@ -96,7 +97,7 @@ def _check_header(columns: list[str], name: str, names: Names, begin: str) -> No
     if complaints:
         meant = {column: nearest(column) for column in unknown[:_COLUMNS_SHOWN] if column}
         mapped = names.said | {column: None if found[field] else field for column, field in meant.items()}
-        pairs = (printable(f"{column}={field or ''}", 200) for column, field in mapped.items())
+        pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
         command = f". To be completed: badges import {quote(name)}{maps}" if mapped else "."
         raise FileError(f"{name} has {'; '.join(complaints)}. {allowed}{command}")
@@ -133,7 +134,7 @@ def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Sour
             yield refused(number, line, found)
             continue
         if found:
-            yield Source(str(number), found, printable("\n".join(taken), RAW_LIMIT))
+            yield Source(str(number), found, escaped("\n".join(taken), RAW_LIMIT))
         number += len(taken) - 1
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from worker.domain.item import Source
+from worker.domain.text import escaped
 from worker.files.columns import RAW_LIMIT, Names, lacking, refused, with_hint
-from worker.files.text import MAX_RECORD, Window, damage_of, printable
+from worker.files.text import MAX_RECORD, Window, damage_of
 
 
 class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the decoder's hooks
@@ -28,7 +29,7 @@ class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the deco
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) != len(pairs):
-        name = printable(Counter(name for name, _ in pairs).most_common(1)[0][0], 60)
+        name = escaped(Counter(name for name, _ in pairs).most_common(1)[0][0], 60)
         raise _Refusal(f"“{name}” is given twice", field=name)
     return item
 
@@ -40,7 +41,7 @@ def _constant(text: str) -> NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise _Refusal(f"the number {printable(text, 60)} is too large")
+        raise _Refusal(f"the number {escaped(text, 60)} is too large")
     return number
 
 
@@ -73,7 +74,7 @@ def _item_of(value: Any, text: str, names: Names) -> dict[str, Any]:
     if names.proper.issuperset(value):
         return value
     if unknown := names.unknown(value):
-        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=printable(unknown[0], 60))
+        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=escaped(unknown[0], 60))
     ours = names.signs_of_a_report(value)
     if ours and (problem := lacking(value, ours)):
         raise _Refusal(problem)
@@ -103,7 +104,7 @@ def _json_row(number: int, line: str, names: Names) -> Source:
         value, end = _decode(line, len(line) - len(line.lstrip()))
         if end != len(line) and not line[end:].isspace():
             raise _Refusal("there is more after the object", at=end)  # noqa: TRY301
-        return Source(str(number), _item_of(value, line, names), printable(line, RAW_LIMIT))
+        return Source(str(number), _item_of(value, line, names), escaped(line, RAW_LIMIT))
     except _Refusal as refusal:
         place = "" if refusal.at is None else f" (column {refusal.at + 1})"
         return refused(number, line, refusal.problem + place, refusal.field)
@@ -143,7 +144,7 @@ def _element(window: Window, number: int, names: Names, *, separated: bool) -> t
             if problem := damage_of(raw) or (None if separated else "no comma before this element"):
                 raise _Refusal(problem)  # noqa: TRY301 - one way out
             item = _item_of(value, raw, names)
-            return Source(str(number), item, printable(raw, RAW_LIMIT)), end
+            return Source(str(number), item, escaped(raw, RAW_LIMIT)), end
         except _Refusal as refusal:
             end = _end_of(window.text, window.pos)
             if end is None and window.fill():

@@ -14,11 +14,12 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from worker.domain.item import Source
+from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import AS_THEY_ARE, Names
 from worker.files.csv_rows import open_csv
 from worker.files.json_rows import array_rows, json_rows
-from worker.files.text import Window, printable, read_lines, read_text
+from worker.files.text import Window, read_lines, read_text
 
 
 def read_rows(stream: BinaryIO, *, name: str, names: Names = AS_THEY_ARE) -> Iterator[Source]:
@@ -66,6 +67,6 @@ def _format_of(text: str, name: str) -> str:
         )
     if suffix == ".json" and text[0] != "{":
         raise FileError(
-            f"{name} begins with {printable(text, 20)!r}: neither a JSON array nor an object a line"
+            f"{name} begins with {escaped(text, 20)!r}: neither a JSON array nor an object a line"
         )
     return "lines" if text[0] == "{" else "csv"

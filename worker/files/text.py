@@ -176,17 +176,6 @@ def damage_of(text: str) -> str | None:
     return f"byte 0x{ord(lone[0]) & 0xFF:02X} at offset {offset} is not UTF-8 (Windows-1252?): {hint}"
 
 
-def printable(text: str, limit: int) -> str:
-    r"""Cut the text at the limit and write bytes that are no text as ``\xE9``, to be stored and shown."""
-    cut = text if len(text) <= limit else text[:limit] + "…"
-    return cut if cut.isascii() else _LONE.sub(_escaped, cut)
-
-
-def _escaped(lone: re.Match[str]) -> str:
-    code = ord(lone[0])
-    return f"\\x{code & 0xFF:02X}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04X}"
-
-
 def _headed(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Take enough of the first chunks to tell what they are; return that, and what is left."""
     head = b""

@@ -16,15 +16,17 @@ from itertools import groupby, islice
 from typing import Any
 
 from worker.domain.badge import Invalid, parse_item
-from worker.domain.job import BADGE_LETTERS, TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
-from worker.errors import NotFound
+from worker.domain.text import counted
+from worker.errors import NotAllowed, NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
 from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.record import BADGE_FIELDS, Field, badge_fields, badge_of, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -97,26 +99,32 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
     changes: Mapping[str, str] | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    may_issue_twice: bool = False,
     replay: str = "",
     on_progress: Move = lambda _looked_at, _total: None,
 ) -> Replayed:
     """Queue the dead letters that fit again, oldest first: the same ids, or with ``changes`` as new jobs.
 
-    Never an invalid one, and one in doubt only if ``which`` names that kind: it may have been issued. At
-    most ``limit`` are replayed. A new job whose content was accepted before is a duplicate, and its dead
-    letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
-    wants to know it beforehand.
+    Never an invalid one, and one in doubt only if ``which`` names that kind and ``may_issue_twice`` is said:
+    it may have been issued. At most ``limit`` are replayed. A new job whose content was accepted before is a
+    duplicate, and its dead letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is
+    its id, if the caller wants to know it beforehand.
+
+    Raises:
+        NotAllowed: there are jobs in doubt to be replayed, and it wasn't said that they may be.
     """
+    if which.kind is DeadKind.IN_DOUBT and not (may_issue_twice or dry_run):
+        refuse_doubt(reports, which, limit)
     name = replay or audit.action_id("replay")
     done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
     asked = (
         which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     )
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    letters = BADGE_LETTERS if changes else ""
+    fields = BADGE_FIELDS if changes else ()
     ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
     begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):
+    for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
         looked_at += seen
         rest = page
         while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
@@ -135,6 +143,30 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
             break
     on_progress(total, total)
     return done
+
+
+def refuse_doubt(reports: JobReader, which: Filter, limit: int | None) -> None:
+    """Refuse to replay what is in doubt, if there is any.
+
+    Raises:
+        NotAllowed: there is.
+    """
+    if count := doubtful(reports, which, limit):
+        raise NotAllowed(f"{doubt_words(count)}; to allow it, say may_issue_twice")
+
+
+def doubtful(reports: JobReader, which: Filter, limit: int | None) -> int:
+    """Count the jobs in doubt that a replay would send again."""
+    found = sum(deadlist.count(reports, which).values())
+    return found if limit is None else min(limit, found)
+
+
+def doubt_words(count: int) -> str:
+    """Say what replaying jobs in doubt may do."""
+    return (
+        f"{counted(count, 'job')} in doubt would be sent again: the vendor may have issued these badges, "
+        "and would then issue them a second time"
+    )
 
 
 def discard_all(  # noqa: PLR0913 - what, who and why
@@ -236,10 +268,10 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
             if state is None:
                 ended["gone"] += 1
             elif state in TERMINAL:
-                ended[State(state).word] += 1
+                ended[state] += 1
                 kinds.update([kind] if kind else [])
             else:
-                open_[State(state).word] += 1
+                open_[state] += 1
                 still.append((org, job_id))
         waiting = still
         held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
@@ -252,13 +284,14 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
 
 def _states(
     reports: JobReader, jobs: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, str | None, str | None]]:
+) -> Iterator[tuple[str, str, State | None, str | None]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
         ids = [job_id for _, job_id in of_org]
         for at in range(0, len(ids), PAGE):
             page = ids[at : at + PAGE]
-            for job_id, (state, kind) in zip(page, deadlist.columns(reports, org, page, "sk"), strict=True):
-                yield org, job_id, state, kind
+            columns = deadlist.columns(reports, org, page, (Field.STATE, Field.KIND))
+            for job_id, (state, kind) in zip(page, columns, strict=True):
+                yield org, job_id, state_of({Field.STATE: state or ""}), kind
 
 
 def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
@@ -273,7 +306,9 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[s
     def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
         new = [item[1] for item in items if len(item) > 1]
         duplicates = 0
-        for job_id, (state,) in zip(new, deadlist.columns(reports, org.name, new, "s"), strict=True):
+        for job_id, (state,) in zip(
+            new, deadlist.columns(reports, org.name, new, (Field.STATE,)), strict=True
+        ):
             duplicates += state is not None or (org.name, job_id) in taken
             taken.add((org.name, job_id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}

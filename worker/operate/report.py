@@ -12,13 +12,29 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NoReturn
 
-from worker.domain.job import DeadKind, State, result_row, text_of
+from worker.domain.job import DeadKind, State
+from worker.domain.text import cell, iso_time
 from worker.files.columns import FIELDS, guarded
+from worker.store.record import (
+    Field,
+    Record,
+    badge_of,
+    is_newer,
+    number_of,
+    raw_of,
+    state_of,
+    text_of,
+)
 
-_INPUT: Final = {"e": "earnEventDate", "E": "earnEventDateISO", "x": "earnExpiresOn", "X": "earnExpiresOnISO"}
-
-
+_DATES: Final = {
+    "earnEventDate": Field.EARN_EVENT_DATE,
+    "earnEventDateISO": Field.EARN_EVENT_DATE_ISO,
+    "earnExpiresOn": Field.EARN_EXPIRES_ON,
+    "earnExpiresOnISO": Field.EARN_EXPIRES_ON_ISO,
+}
+_EPOCHS: Final = (Field.EARN_EVENT_DATE, Field.EARN_EXPIRES_ON)
 _ERROR = ("kind", "code", "message")
+NEWER = "newer"  # what is shown instead of a state, where we can't read the record
 
 ResultForm = Literal["jsonl", "csv"]
 
@@ -40,7 +56,7 @@ def result_lines(rows: Iterable[Mapping[str, Any]], *, form: ResultForm) -> Iter
         yield from (json.dumps(row) + "\n" for row in rows)
         return
     writer: Any = csv.writer(_Echo())
-    yield writer.writerow(_flat(report_row("", "", {"s": State.QUEUED})))
+    yield writer.writerow(_flat(report_row("", "", {})))
     for row in rows:
         yield writer.writerow([guarded(cell(value)) for value in _flat(row).values()])
 
@@ -56,47 +72,83 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return flat | {"warnings": "; ".join(row["warnings"])}
 
 
-def report_row(org: str, job_id: str, record: Mapping[str, str]) -> dict[str, Any]:
+def result_row(org: str, job_id: str, record: Record) -> dict[str, Any]:
+    """Return the job as ``badges results`` shows it; names and order are the contract's."""
+    expires_on = record.get(Field.EXPIRES_ON)
+    return {
+        "job_id": job_id,
+        "run": record.get(Field.RUN),
+        "org": org,
+        "badgeMetaId": record.get(Field.BADGE_META_ID),
+        "customerId": number_of(record.get(Field.CUSTOMER_ID)),
+        "state": NEWER if is_newer(record) else state_of(record),
+        "attempts": int(record.get(Field.ATTEMPTS, 0)),
+        "earnedBadgeId": record.get(Field.EARNED_BADGE_ID),
+        "issuedId": record.get(Field.ISSUED_ID),
+        "requestId": record.get(Field.REQUEST_ID),
+        "expiresOn": None if expires_on is None else float(expires_on),
+        "expiresOnISO": record.get(Field.EXPIRES_ON_ISO),
+        "warnings": _warnings(record),
+        "error": _error(record),
+        "enqueued_at": iso_time(record.get(Field.ENQUEUED_AT)),
+        "finished_at": iso_time(record.get(Field.FINISHED_AT)),
+    }
+
+
+def _error(record: Record) -> dict[str, Any] | None:
+    if Field.CODE not in record or state_of(record) is State.ISSUED:
+        return None
+    message = text_of(record, Field.MESSAGE)
+    return {"kind": record.get(Field.KIND), "code": record[Field.CODE], "message": message}
+
+
+def _warnings(record: Record) -> list[str]:
+    has_badge = Field.BADGE_META_ID in record and Field.CUSTOMER_ID in record
+    ours = badge_of(record).date_warnings() if has_badge else []
+    return ours + ([theirs] if (theirs := text_of(record, Field.WARNINGS)) else [])
+
+
+def report_row(org: str, job_id: str, record: Record) -> dict[str, Any]:
     """Return a job as ``badges results`` writes it; an invalid one with its fields as they came in.
 
     ``raw`` is what was written, where it could not be told apart into fields.
     """
     row = result_row(org, job_id, record)
-    came_from = record.get("n", "")
+    came_from = record.get(Field.ROW, "")
     row |= {"row": int(came_from) if came_from.isdecimal() else None, "reason": reason(job_id, record)}
-    row |= {name: _value(letter, record) for letter, name in _INPUT.items()}
+    row |= {name: _value(field, record) for name, field in _DATES.items()}
     row["raw"] = None
-    if record.get("k") == DeadKind.INVALID:
+    if record.get(Field.KIND) == DeadKind.INVALID:
         item = invalid_item(record)
         row |= {name: value for name, value in (item or {}).items() if name != "job_id"}
-        row["raw"] = record.get("W", record.get("w")) if item is None else None
+        row["raw"] = raw_of(record) if item is None else None
     return row
 
 
-def invalid_item(record: Mapping[str, str]) -> dict[str, Any] | None:
+def invalid_item(record: Record) -> dict[str, Any] | None:
     """Return the fields of an invalid row as they came in; ``None`` if they fit into no columns."""
     try:
-        item = json.loads(record["w"], parse_constant=_refuse)
+        item = json.loads(record[Field.RAW_ITEM], parse_constant=_refuse)
         json.dumps(item, ensure_ascii=False).encode()
     except (KeyError, ValueError):
         return None
     return item if isinstance(item, dict) and set(FIELDS).issuperset(item) else None
 
 
-def reason(job_id: str, record: Mapping[str, str]) -> str | None:
+def reason(job_id: str, record: Record) -> str | None:
     """Say in words why a job isn't issued, and what can be done about it."""
-    code, message = record.get("o", ""), text_of(record, "m") or ""
+    code, message = record.get(Field.CODE, ""), text_of(record, Field.MESSAGE) or ""
     what = f"{message} ({code})" if message else code
-    match record.get("s"):
+    match state_of(record):
         case State.RETRYING:
             return f"waits for its next attempt: {what}"
-        case State.DEAD if "R" in record:
-            return f"job {record['R']} took its place"
-        case State.DEAD if record["k"] == DeadKind.INVALID:
+        case State.DEAD if Field.REPLAYED_AS in record:
+            return f"job {record[Field.REPLAYED_AS]} took its place"
+        case State.DEAD if record[Field.KIND] == DeadKind.INVALID:
             mend = "fill in the cells from raw" if invalid_item(record) is None else "mend the cell"
             return f"{message if code == 'row' else f'{code}: {message}'}; {mend} and import this file again"
         case State.DEAD:
-            return f"{what}; {_cure(record['k'], job_id)}"
+            return f"{what}; {_cure(record[Field.KIND], job_id)}"
     return None
 
 
@@ -120,16 +172,8 @@ def _cure(kind: str, job_id: str) -> str:
     return f"to send it again: {replay}"
 
 
-def cell(value: object) -> str:
-    """Write a value as one cell of text, on one line; nothing for what isn't there."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
-
-
-def _value(letter: str, record: Mapping[str, str]) -> int | str | None:
-    return int(record[letter]) if letter in "ex" and letter in record else record.get(letter)
+def _value(field: Field, record: Record) -> int | str | None:
+    return int(record[field]) if field in _EPOCHS and field in record else record.get(field)
 
 
 def _refuse(constant: str) -> NoReturn:

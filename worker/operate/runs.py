@@ -9,8 +9,9 @@ from typing import Any
 
 import redis
 
-from worker.domain.job import DeadKind, State, iso_time, readable
+from worker.domain.job import DeadKind, State
 from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.text import iso_time
 from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
 from worker.operate.status import OrgState, Survey
@@ -18,6 +19,7 @@ from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue
+from worker.store.record import Field, Record, failed_calls, raw_of, readable, state_of
 
 PAGE = 500
 LAST = "last"  # means the newest run, unless one has that name
@@ -195,10 +197,10 @@ class JobReader:
             runs = [(self.run(run, org).org, run)]
         else:
             runs = [(its_org, its_run) for _, its_org, its_run in self._began(org)]
-        wanted = {"s": state, "o": code}
         for its_org, its_run in runs:
             for job_id, record in self.records(its_org, self.ids(its_org, its_run)):
-                if all(value is None or record.get(letter) == value for letter, value in wanted.items()):
+                fits_state = state is None or state_of(record) is state
+                if fits_state and (code is None or record.get(Field.CODE) == code):
                     yield report_row(its_org, job_id, record)
 
     def ids(self, org: str, run: str) -> Iterator[str]:
@@ -216,7 +218,7 @@ class JobReader:
         with reaching("the org's jobs"):
             return [bool(there) for there in pipe.execute()]
 
-    def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
         page: list[str] = []
         for job_id in ids:
@@ -226,7 +228,7 @@ class JobReader:
                 page = []
         yield from self._fetch(org, page)
 
-    def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Record]]:
         pipe = self.client.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(keys.key(org, "job", job_id))
@@ -319,19 +321,18 @@ def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: flo
         time.sleep(every_s)
 
 
-def _details(record: Mapping[str, str]) -> dict[str, Any]:
+def _details(record: Record) -> dict[str, Any]:
     """Return what a job's record says beyond its row in the results."""
-    attempts = []
-    for letter in sorted(record):
-        if letter[0] == "h" and letter[1:].isdigit():
-            at_ms, batch, status, code = record[letter].split(" ", 3)
-            attempts.append({"at": iso_time(at_ms), "batch": batch, "status": status, "code": code})
+    attempts = [
+        {"at": iso_time(call.at_ms), "batch": call.batch, "status": call.status, "code": call.code}
+        for call in failed_calls(record)
+    ]
     return {
-        "row": record.get("n"),
-        "batch": record.get("B"),
-        "raw": record.get("W", record.get("w")),
-        "replayed_as": record.get("R"),
-        "replay_of": record.get("O"),
-        "second_earnedBadgeId": record.get("j"),
+        "row": record.get(Field.ROW),
+        "batch": record.get(Field.BATCH),
+        "raw": raw_of(record),
+        "replayed_as": record.get(Field.REPLAYED_AS),
+        "replay_of": record.get(Field.REPLAY_OF),
+        "second_earnedBadgeId": record.get(Field.SECOND_EARNED_BADGE_ID),
         "history": sorted(attempts, key=lambda attempt: str(attempt["at"])),
     }

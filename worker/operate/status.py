@@ -1,7 +1,7 @@
 """What orgs are doing right now: their queues, dead letters, gate and pace; for status and metrics.
 
 Every number is read from where it is kept, in two pipelines for all orgs together; no key is searched for.
-How fast an org may go, only ``scripts/gauge.lua`` can say: the one brain is asked, not copied.
+How fast an org may go, only ``lua/gauge.lua`` can say: the one brain is asked, not copied.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from worker.domain.job import DeadKind, iso_time
+from worker.domain.job import DeadKind
 from worker.domain.org import Limit, Org
+from worker.domain.text import iso_time
 from worker.errors import ScriptError, StoreError
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.protocol import gate_config
+from worker.store.record import Field
 from worker.store.scripts import Store
 
 CALLS_THAT_TELL = 10
@@ -184,7 +186,7 @@ class Survey:
         pipe = self._client.pipeline(transaction=False)
         asked = [(name, head) for name, its in heads.items() for head in its if isinstance(head, str)]
         for name, head in asked:
-            pipe.hmget(keys.key(name, "job", head), "g", "t")
+            pipe.hmget(keys.key(name, "job", head), Field.READY_SINCE, Field.ENQUEUED_AT)
         with reaching("status"):
             found = pipe.execute()
         oldest: dict[str, float | None] = dict.fromkeys(heads)
@@ -237,7 +239,7 @@ def _pace(settings: Org | None, gauged: Any) -> Pace | None:
 
 
 def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
-    # The gate goes by a clock of its own, see ``scripts/_gate.lua``.
+    # The gate goes by a clock of its own, see ``lua/_gate.lua``.
     closed_until = int(gate.get("closed_until", 0)) - int(gate.get("offset", 0)) // 1000
     tripped = int(gate.get("probing", 0)) > 0
     closed, paused = closed_until > now_ms, "paused" in gate

@@ -67,6 +67,7 @@ class ReplayArguments(BaseModel):
     changes: dict[str, str] | None = Field(default=None, alias="set")
     limit: PositiveInt | None = None
     dry_run: bool = False
+    may_issue_twice: bool = False
     note: str | None = None
 
     @classmethod

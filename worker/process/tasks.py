@@ -14,10 +14,11 @@ from structlog.contextvars import bound_contextvars
 
 from worker.app import Services, app, deliver_queue, services
 from worker.delivery import Delivered
-from worker.domain.badge import plain, short_hash
+from worker.domain.badge import short_hash
 from worker.domain.batch import Batch, Due, Settled, Wait
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal
+from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, accept, as_text, sources, total
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
 from worker.operate import deadletters
@@ -168,6 +169,7 @@ def replay(self: Task[..., Any], **arguments: Any) -> dict[str, Any]:
         changes=asked.changes,
         limit=asked.limit,
         dry_run=asked.dry_run,
+        may_issue_twice=asked.may_issue_twice,
         replay=_action("replay", self),
     )
     shown = {"dry_run": True} if asked.dry_run else {}

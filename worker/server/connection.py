@@ -84,7 +84,7 @@ class Connection:
         """Make a client, which repeats a call whose reply was lost.
 
         It connects at its first use; to a Cluster at once. That client has the same commands, but its
-        ``pipeline`` takes none without a key: ``store.py`` says more.
+        ``pipeline`` takes none without a key: ``store/scripts.py`` says more.
 
         Raises:
             StoreError: no node of the Cluster can be reached.

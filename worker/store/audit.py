@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import redis
 
-from worker.domain.job import iso_time
 from worker.domain.org import Org
+from worker.domain.text import iso_time
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 

@@ -4,7 +4,7 @@ All keys of an org share the hash slot ``{badges:<org>}``, so that one script ma
 Redis Cluster as well. A few stand outside, in a slot of their own: they belong to no org.
 
     per org
-    j:<id>        hash   the record: the only truth about a job (``job.FIELDS``)
+    j:<id>        hash   the record: the only truth about a job (``record.py``)
     queue         list   ids that are ready, oldest first
     urgent        list   the same for urgent jobs, which overtake the queue
     isolate       list   "tag width id" of jobs whose batch was refused as a whole

@@ -1,7 +1,7 @@
-"""The queue in Redis: one method per transition of a job, each one atomic script (``scripts/*.lua``).
+"""The queue in Redis: one method per transition of a job, each one atomic script (``lua/*.lua``).
 
-How the scripts are called is in ``store.py``, what the keys are in ``keys.py``, what the records hold in
-``job.py``.
+How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py``, what the records hold in
+``record.py``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import Any
 import redis
 
 from worker import tracing
-from worker.domain.badge import plain
 from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
 from worker.domain.settlement import Settlement
+from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import TOOK_MS, Verb, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.record import Answer, Field
 from worker.store.scripts import Store
 
 CHUNK = 1000  # jobs a script takes at most
@@ -62,13 +63,11 @@ class Queue:
         call: str,
         urgent: bool = False,
         duplicates: int = 0,
-    ) -> str:
-        """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
+    ) -> list[Answer]:
+        """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
-        ``a`` accepted, ``A`` accepted by this run and row before, ``i`` accepted as invalid, ``c`` conflict,
-        ``d`` duplicate; of a dead letter ``D``, of one in doubt ``Q``, of one that another job replaced
-        ``R``. Urgent jobs overtake the others of their org. Under the same ``call`` the answer is the
-        same, however often it is made. The run counts ``duplicates`` that were found before as well.
+        Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
+        however often it is made. The run counts ``duplicates`` that were found before as well.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -85,7 +84,7 @@ class Queue:
         with tracing.span(
             "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
         ) as span:
-            traced = ("T", span.traceparent) if span.traceparent else ()
+            traced = (Field.TRACEPARENT, span.traceparent) if span.traceparent else ()
             wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
             args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
             answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], args)
@@ -95,7 +94,7 @@ class Queue:
                 f"and its MAX_QUEUED is {org.max_queued:,}"
             )
         self.hint(org.name, answer["at"])
-        return str(answer["answers"])
+        return [Answer(letter) for letter in answer["answers"]]
 
     def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
@@ -139,7 +138,7 @@ class Queue:
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
-        back = [[job.id, "q", ""] for job in jobs]
+        back = [[job.id, Verb.PUT_BACK, ""] for job in jobs]
         what = {
             "sent": False,
             "signal": "none",

@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 import httpx
 
 from worker import tracing
-from worker.domain.badge import plain
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
+from worker.domain.text import plain
 from worker.store.clock import steady_s
 
 T = TypeVar("T")

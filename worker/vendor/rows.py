@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from worker.domain.badge import one_case, plain
+from worker.domain.badge import one_case
 from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Unknown
+from worker.domain.text import plain
 from worker.vendor.codes import failed
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from worker.domain.badge import plain
 from worker.domain.job import Job
 from worker.domain.outcome import Deferred, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
+from worker.domain.text import plain
 from worker.vendor.codes import REQUEST_CODES, STATUSES, error_signal, failed, status_signal
 from worker.vendor.matching import match
 from worker.vendor.rows import Row, error_in, rows_of

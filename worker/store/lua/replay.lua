@@ -16,31 +16,31 @@ local queued_again, new_ids, badges = {}, {}, {}
 
 local function again(id, its_run, kind)
   exhume(id, its_run, kind)
-  redis.call('HSET', K.job .. id, 's', 'q', 'a', 0, 'g', int(NOW))
+  redis.call('HSET', K.job .. id, F.state, S.queued, F.attempts, 0, F.ready_since, int(NOW))
   redis.call('RPUSH', lane(id), id)
-  moved(its_run, 'd', 'q')
+  moved(its_run, S.dead, S.queued)
   queued_again[#queued_again + 1] = id
 end
 
 -- The old record stays as it is, as long as a result, so that importing it again can't issue it.
 local function as_new(id, its_run, kind, new_id, ...)
-  if redis.call('HSETNX', K.job .. new_id, 's', 'q') == 0 then return false end
-  redis.call('HSET', K.job .. new_id, 'r', run, 'n', id, 't', int(NOW), 'O', id, ...)
-  redis.call('HSET', K.job .. id, 'R', new_id)
+  if redis.call('HSETNX', K.job .. new_id, F.state, S.queued) == 0 then return false end
+  redis.call('HSET', K.job .. new_id, F.run, run, F.row, id, F.enqueued_at, int(NOW), F.replay_of, id, ...)
+  redis.call('HSET', K.job .. id, F.replayed_as, new_id)
   redis.call('PEXPIRE', K.job .. id, ARGV[4])
   unlist(id, its_run, kind)
   new_ids[#new_ids + 1] = new_id
-  moved(run, nil, 'q')
+  moved(run, nil, S.queued)
   count(run, 'total', 1)
   return true
 end
 
 for _, item in ipairs(items) do
   local id = item[1]
-  local f = redis.call('HMGET', K.job .. id, 's', 'r', 'k', 'b', 'V')
+  local f = redis.call('HMGET', K.job .. id, F.state, F.run, F.kind, F.badge_meta_id, F.version)
   local state, its_run, kind, badge = unpack(f)
   local unsendable = kind == 'invalid' and not item[2] -- it holds no badge
-  if newer(f[5]) or state ~= 'd' or unsendable or not redis.call('ZSCORE', K.dead .. kind, id) then
+  if newer(f[5]) or state ~= S.dead or unsendable or not redis.call('ZSCORE', K.dead .. kind, id) then
     done.skipped = done.skipped + 1
   elseif not item[2] then
     again(id, its_run, kind)
