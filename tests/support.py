@@ -19,8 +19,9 @@ import pytest
 from typer.testing import CliRunner
 
 from worker.cli.root import cli, explain
+from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge, BadgeIssue
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Wait
 from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.store.record import badge_fields
@@ -159,3 +160,9 @@ def in_process(*arguments: object, env: dict[str, str], stdin: str = "") -> Outc
                 raise done.exception
             return Outcome(status, done.stdout, done.stderr + told.getvalue())
     return Outcome(done.exit_code, done.stdout, done.stderr + told.getvalue())
+
+
+def deliver_one(delivery: Delivery, org: Org) -> Delivered | Wait:
+    """Claim one batch, send it and settle it."""
+    claimed = delivery.claim(org)
+    return claimed if isinstance(claimed, Wait) else delivery.send(org, claimed)

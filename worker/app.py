@@ -125,7 +125,7 @@ def _celery_settings() -> dict[str, Any]:
     }
 
 
-app = Celery("badges", include=["worker.process.tasks"])
+app = Celery("badges", include=["worker.process.tasks", "worker.process.operator_tasks"])
 app.add_defaults(_celery_settings)
 
 
@@ -151,7 +151,7 @@ def _switch_often(**_: Any) -> None:
 @worker_process_init.connect  # a child isn't told when its worker is to end
 @worker_shutting_down.connect
 def _end_turns(**_: Any) -> None:
-    app.conf.turn_s = 0.0
+    app.conf.draining = True
 
 
 @worker_process_shutdown.connect

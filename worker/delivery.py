@@ -41,6 +41,15 @@ INSIST_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """A batch that is to be sent, with which credentials, and when its claim began, by ``steady_s()``."""
+
+    batch: Batch
+    credentials: Credentials
+    began_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """A batch that was sent and settled."""
 
@@ -53,34 +62,34 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Makes at most one PUT per call of ``deliver``; one per process, safe to share between threads."""
+    """Makes at most one PUT per claim; one per process, safe to share between threads."""
 
     queue: Queue
     client: VendorClient
     auth: Authenticator
 
-    def deliver(self, org: Org, *, go_on: Callable[[Batch | Settled], None]) -> Delivered | Wait:
-        """Send one batch and settle it, or say what there is to wait for.
+    def claim(self, org: Org, *, share: int | None = None) -> Claimed | Wait:
+        """Take one batch to ``send``, or say what there is to wait for.
 
-        ``go_on`` is called after the claim and after the settlement, to start another delivery if there
-        is ``more`` to send now, or to have the org looked at again at ``look_at_ms``.
+        The org has at most ``share`` batches in flight at once, and never more than its own maximum.
         """
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
-        asked_at = steady_s()  # before the claim: whatever delays us from here on counts
-        batch = self._claim(org)
+        began_at = steady_s()  # before the claim: whatever delays us from here on counts
+        batch = self._claim(org, share)
         _log_dead(batch.died)
-        if isinstance(batch, Wait):
-            return batch
-        go_on(batch)
+        return batch if isinstance(batch, Wait) else Claimed(batch, credentials, began_at)
+
+    def send(self, org: Org, claimed: Claimed) -> Delivered | Wait:
+        """Send a batch and settle every job of it; it must be sent soon after its claim."""
+        batch = claimed.batch
         with bound_contextvars(batch=batch.id), _traced(org, batch) as span:
-            answer = self._send(org, batch, credentials, asked_at)
+            answer = self._send(org, claimed)
             if isinstance(answer, Wait):
                 return answer
-            delivered = self._settle(org, batch, credentials, *answer)
+            delivered = self._settle(org, claimed, *answer)
             _note(span, delivered)
-        go_on(delivered.settled)
         return delivered
 
     def _credentials(self, org: Org) -> Credentials | Wait:
@@ -94,28 +103,30 @@ class Delivery:
             return Wait("paused", -1)
         return Wait("no token", int((time.time() + org.retry_base_s) * 1000))
 
-    def _claim(self, org: Org) -> Batch | Wait:
+    def _claim(self, org: Org, share: int | None) -> Batch | Wait:
         """Claim; a claim that may have been made, but can't be relied on, is given back."""
         batch_id = new_id()
         try:
-            return self.queue.claim(org, batch_id)
+            return self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
             log.warning("claim.failed", batch=batch_id, reason=str(error))
-        return _insist(lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store"))
+        return _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
 
-    def _send(
-        self, org: Org, batch: Batch, credentials: Credentials, asked_at: float
-    ) -> tuple[Reply | NoReply, Sent] | Wait:
+    def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
+        return self.queue.claim(org, batch_id, share=share, durably=False)
+
+    def _send(self, org: Org, claimed: Claimed) -> tuple[Reply | NoReply, Sent] | Wait:
         """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
+        batch = claimed.batch
         fence = Fence(
             slot=batch.slot_from,
             slack_s=guard_s(org) / 2,  # the other half is for the way to the socket
-            send_by=max(asked_at, batch.slot_from) + SEND_WINDOW_S,
+            send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
         )
         time.sleep(max(0.0, batch.send_at - steady_s()))
         started = time.monotonic()
-        answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
+        answer = self.client.put(org, batch.jobs, claimed.credentials.headers, fence=fence)
         elapsed_ms = round((time.monotonic() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
@@ -130,11 +141,10 @@ class Delivery:
         except StoreError:
             return False
 
-    def _settle(
-        self, org: Org, batch: Batch, credentials: Credentials, answer: Reply | NoReply, sent: Sent
-    ) -> Delivered:
+    def _settle(self, org: Org, claimed: Claimed, answer: Reply | NoReply, sent: Sent) -> Delivered:
+        batch = claimed.batch
         verdict = read_answer(batch.jobs, answer)
-        if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, credentials):
+        if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, claimed.credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
         decided = settlements(batch.jobs, verdict, org=org, random=random.random)
         settled = _insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
@@ -144,7 +154,7 @@ class Delivery:
     def _release(self, org: Org, batch: Batch | Wait, why: str) -> Wait:
         if isinstance(batch, Wait):
             return batch
-        settled = self.queue.release(org, batch.id, batch.jobs)
+        settled = self.queue.release(org, batch.id, batch.jobs, share=batch.share)
         return Wait(why, settled.look_at_ms)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import badge, configured, item, wait_for
+from support import badge, configured, deliver_one, item, wait_for
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.batch import Wait
@@ -447,10 +447,10 @@ def test_a_token_that_ended_early_costs_one_call(
     got(delivery.auth, org)
     end_all_tokens(sandbox)
     age(client, by_s=100)
-    refused = delivery.deliver(org, go_on=lambda _: None)
+    refused = deliver_one(delivery, org)
     assert isinstance(refused, Delivered)
     assert (refused.verdict.signal, refused.settled.queued) == (Signal.STALE_TOKEN, 3)
-    done = delivery.deliver(org, go_on=lambda _: None)
+    done = deliver_one(delivery, org)
     assert isinstance(done, Delivered)
     assert done.settled.issued == 3
     assert sandbox.vendor.ledger().issued_more_than_once == {}
@@ -465,11 +465,11 @@ def test_refused_credentials_pause_the_org_and_keep_the_jobs(
         oauth_org(sandbox, oauth_key="wrong"),
         configured(auth="basic", basic_token="wrong", api_base_url=sandbox.url),
     ):
-        delivery.deliver(wrong, go_on=lambda _: None)
+        deliver_one(delivery, wrong)
         assert client.hget(keys.key("default", "gate"), "paused") == "auth"
         assert JobReader(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0]
         assert queue.resume(wrong)
-    done = delivery.deliver(oauth_org(sandbox), go_on=lambda _: None)
+    done = deliver_one(delivery, oauth_org(sandbox))
     assert isinstance(done, Delivered)
     assert done.settled.issued == 3
 
@@ -482,7 +482,7 @@ def test_no_secret_is_in_the_records_of_a_failure(
     org = oauth_org(sandbox, http_timeout_s=0.3)
     token = got(delivery.auth, org).headers[TOKEN_HEADER]
     sandbox.vendor.add_fault(Fault(fault="delay", seconds=1))
-    failed = delivery.deliver(org, go_on=lambda _: None)
+    failed = deliver_one(delivery, org)
     assert isinstance(failed, Delivered)
     assert failed.verdict.signal is Signal.IN_DOUBT
     kept = [str(client.hgetall(key)) for key in client.scan_iter(_type="hash")]

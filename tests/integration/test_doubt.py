@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 import redis
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, configured, environment, item
+from support import (
+    BADGE,
+    FIRST_CUSTOMER,
+    OTHER_BADGE,
+    badges,
+    badges_json,
+    configured,
+    deliver_one,
+    environment,
+    item,
+)
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge
@@ -50,9 +60,8 @@ class Bench:
             self.client.hdel(self.key("gate"), field)
         for job in self.client.zrange(self.key("retry"), 0, -1):
             self.client.zadd(self.key("retry"), {job: 1})
-        done = Delivery(queue=self.queue, client=self.http, auth=self.auth).deliver(
-            self.org, go_on=lambda _: None
-        )
+        delivery = Delivery(queue=self.queue, client=self.http, auth=self.auth)
+        done = deliver_one(delivery, self.org)
         assert isinstance(done, Delivered), done
         return done
 

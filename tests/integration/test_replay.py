@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Barrier
@@ -10,11 +11,14 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badge, configured, item
 
+from worker.domain.actor import Actor, Via
 from worker.domain.batch import Batch, Item, Wait
 from worker.domain.job import DeadKind
+from worker.domain.org import Org
 from worker.errors import NotFound
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
+from worker.operate.operator import Operator
 from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import audit, keys
@@ -228,6 +232,11 @@ def reports(queue: Queue) -> JobReader:
     return JobReader(client=queue.client, orgs=ORGS)
 
 
+def operator(queue: Queue, *, orgs: Mapping[str, Org] = ORGS, note: str = "") -> Operator:
+    """Return somebody who acts."""
+    return Operator(queue, reports(queue), orgs, Actor(Via.USER, "me"), note)
+
+
 @pytest.mark.parametrize("same_ms", [False, True])
 def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Redis, *, same_ms: bool) -> None:
     """Not even if, at every step, all that was replayed has died again, of whatever kind."""
@@ -243,7 +252,7 @@ def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Red
             pipe.zrem(keys.key("default", "dead", "cancelled"), job_id)
         pipe.delete(keys.key("default", "queue")).execute()
 
-    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me", on_progress=die_again)
+    done = deadletters.replay_all(operator(queue), Filter(), on_progress=die_again)
     assert (done.replayed, done.skipped) == (MANY, 0)
     assert sorted(reports(queue).ids("default", done.replay)) == sorted(ids)
 
@@ -254,7 +263,7 @@ def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, sa
     ids = bury_many(queue, same_ms=same_ms)
     client.config_resetstat()
     which = Filter(kind=DeadKind.REJECTED)
-    assert deadletters.discard_all(queue, reports(queue), ORGS, which, by="me") == MANY
+    assert deadletters.discard_all(operator(queue), which) == MANY
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < MANY / 100
     assert dead(client) == []
     assert all(client.pttl(keys.key("default", "job", job_id)) > 0 for job_id in ids)
@@ -275,7 +284,7 @@ def test_kind_and_time_alone_need_no_records(queue: Queue, client: redis.Redis) 
     bury_many(queue)
     client.config_resetstat()
     which = Filter(kind=DeadKind.REJECTED, since_ms=1)
-    deadletters.discard_all(queue, reports(queue), ORGS, which, by="me")
+    deadletters.discard_all(operator(queue), which)
     commands = client.info("commandstats")
     assert "cmdstat_hgetall" not in commands
     assert commands["cmdstat_hmget"]["calls"] < MANY + 100  # the script's own look at each
@@ -317,11 +326,11 @@ def test_an_org_that_nobody_configures_holds_up_no_other(queue: Queue, client: r
     lost = Item(item(7).id, "1", item(7).fields, kind="rejected")
     for org in (ORG, gone, ORGS["eu"]):
         queue.enqueue(org, run=RUN, items=[lost], call=new_id())
-    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me")
+    done = deadletters.replay_all(operator(queue), Filter())
     assert (done.replayed, done.unconfigured) == (2, {"gone": 1})
     assert client.llen(keys.key("gone", "queue")) == 0
     assert list(audit.entries(client, "gone")) == []
-    assert deadletters.discard_all(queue, reports(queue), ORGS, Filter(org="gone"), by="me") == 1
+    assert deadletters.discard_all(operator(queue), Filter(org="gone")) == 1
 
 
 def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
@@ -331,13 +340,13 @@ def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
     queue.enqueue(ORG, run="other", items=known, call="other")
     rehearsed, done = (
         deadletters.replay_all(
-            queue, reports(queue), ORGS, Filter(), by="me", limit=2, dry_run=dry_run,
+ operator(queue), Filter(), limit=2, dry_run=dry_run,
             changes={"badgeMetaId": OTHER_BADGE},
         )
         for dry_run in (True, False)
     )  # fmt: skip
     assert (done.replayed, done.duplicates) == (rehearsed.replayed, rehearsed.duplicates) == (2, 2)
-    again = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me", limit=1)
+    again = deadletters.replay_all(operator(queue), Filter(), limit=1)
     assert again.replayed == 1
 
 
@@ -349,7 +358,7 @@ def test_two_that_would_become_one_job(queue: Queue, client: redis.Redis) -> Non
     before = client.dbsize()
     for dry_run in (True, False):
         done = deadletters.replay_all(
-            queue, reports(queue), ORGS, Filter(), by="me", dry_run=dry_run,
+ operator(queue), Filter(), dry_run=dry_run,
             changes={"badgeMetaId": OTHER_BADGE},
         )  # fmt: skip
         assert (done.replayed, done.duplicates) == (1, 1)
@@ -363,7 +372,7 @@ def test_one_that_can_not_be_mended_holds_up_no_other(queue: Queue) -> None:
         queue.enqueue(ORG, run=RUN, items=[Item(f"late{n}", str(n), late, kind="rejected")], call=new_id())
     strict = {"default": configured(strict_dates=True)}
     done = deadletters.replay_all(
-        queue, reports(queue), strict, Filter(), by="me", changes={"earnEventDate": "1900000000"}
+        operator(queue, orgs=strict), Filter(), changes={"earnEventDate": "1900000000"}
     )
     assert (done.replayed, done.skipped) == (1, 1)
     assert "before" in str(done.problem)
@@ -376,7 +385,7 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
     """Its own progress, though its jobs stay in their runs; whatever became of them is counted."""
     bury(queue, 4)
     bury(queue, 1, kind="exhausted", first=9)
-    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(kind=DeadKind.REJECTED), by="me")
+    done = deadletters.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED))
     snapshots = deadletters.follow(reports(queue), done.replay, every_s=0)
     first = next(snapshots)
     assert (first.total, first.queued, first.open) == (4, 4, 4)
@@ -413,7 +422,7 @@ def test_whatever_breaks_off_the_trail_counts_what_was_done(queue: Queue, client
 
     with pytest.raises(KeyboardInterrupt):
         deadletters.replay_all(
-            queue, reports(queue), ORGS, Filter(run=RUN), by="me", note="fixed", replay="replay-1",
+ operator(queue, note="fixed"), Filter(run=RUN), replay="replay-1",
             on_progress=break_off,
         )  # fmt: skip
     (entry,) = audit.entries(client, "default")

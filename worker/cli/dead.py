@@ -112,12 +112,8 @@ def dead_replay(
         replay = audit.action_id("replay")
         with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
-                here.queue,
-                here.reports,
-                here.settings.orgs(),
+                here.operator(note),
                 which,
-                by=audit.os_user(),
-                note=note,
                 changes=changes,
                 limit=limit,
                 may_issue_twice=True,
@@ -181,7 +177,7 @@ def dead_cancel(
 def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: str) -> int:
     action, cancelled = audit.action_id("cancel"), 0
     for org, ids in by_org.items():
-        audit.begin(here.queue, org, action, by=audit.os_user(), note=note, which={"replay": replay})
+        here.operator(note).begin(org, action, {"replay": replay})
         with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
             cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
     return cancelled
@@ -211,15 +207,7 @@ def dead_discard(
 
 def _discard(here: Session, which: Filter, note: str) -> int:
     with progress_bar("discarding", None, unit="looked at") as move:
-        return deadletters.discard_all(
-            here.queue,
-            here.reports,
-            here.settings.orgs(),
-            which,
-            by=audit.os_user(),
-            note=note,
-            on_progress=move,
-        )
+        return deadletters.discard_all(here.operator(note), which, on_progress=move)
 
 
 @dead_cli.command("resolve")
@@ -257,8 +245,7 @@ def _resolve(here: Session, job: Mapping[str, Any], *, issued: bool, note: str, 
     org, job_id = here.settings.org(job["org"]), job["job_id"]
     if dry_run:
         return deadlist.died_at_ms(here.reports, org.name, DeadKind.IN_DOUBT, job_id) is not None
-    by = audit.os_user()
-    return deadletters.resolve(here.queue, here.reports, org, job_id, issued=issued, by=by, note=note)
+    return deadletters.resolve(here.operator(note), org, job_id, issued=issued)
 
 
 # -- what is said of them
@@ -310,12 +297,10 @@ def _breaking_off(replay: str) -> Iterator[None]:
 def _say_dry_run(
     here: Session, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
 ) -> None:
-    orgs = here.settings.orgs()
     with progress_bar("looking", None, unit="looked at") as move:
         done = deadletters.replay_all(
-            here.queue, here.reports, orgs, which, by="", changes=changes, limit=limit, dry_run=True,
-            on_progress=move,
-        )  # fmt: skip
+            here.operator(), which, changes=changes, limit=limit, dry_run=True, on_progress=move
+        )
     if as_json:
         say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
         return

@@ -95,10 +95,7 @@ def import_(
             _ask_about_duplicates(target, file, names, allowed=yes, as_json=as_json)
         if allow_duplicates or note:
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
-            audit.begin(
-                here.queue, target.name, audit.action_id("import"), by=audit.os_user(), note=note,
-                which=which, counts=False,
-            )  # fmt: skip
+            here.operator(note).begin(target.name, audit.action_id("import"), which, counts=False)
         notes = _Notes()
         with reading(file, names, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)

@@ -68,13 +68,13 @@ def run_list(
 
 
 def _show_runs(runs: Sequence[RunProgress]) -> None:
-    columns = ("run", "org", "total", "waiting", "issued", "dead", "handled", "started, UTC", "finished")
+    columns = ("run", "org", "total", "waiting", "issued", "dead", "started, UTC", "finished")
     tables.table("", columns, [_run_line(run) for run in runs])
 
 
 def _run_line(run: RunProgress) -> list[object]:
     times = map(tables.to_the_second, (run.started_at, run.finished_at))
-    return [run.run, run.org, run.total, run.open, run.issued, run.unhandled, run.handled, *times]
+    return [run.run, run.org, run.total, run.open, run.issued, run.unhandled, *times]
 
 
 @run_cli.command("show")
@@ -127,7 +127,7 @@ def run_cancel(
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
     action, ids = audit.action_id("cancel"), here.reports.ids(run.org, run.run)
-    audit.begin(here.queue, run.org, action, by=audit.os_user(), note=note, which={"run": run.run})
+    here.operator(note).begin(run.org, action, {"run": run.run})
     with progress_bar("cancelling", run.total, unit="jobs") as move:
         return deadletters.cancel(here.queue, run.org, ids, action=action, on_progress=move)
 

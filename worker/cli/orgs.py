@@ -93,7 +93,7 @@ def pause(
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
     with session() as here:
-        was_open = audit.pause(here.queue, here.settings.org(org), by=audit.os_user(), reason=reason)
+        was_open = here.operator(reason).pause(here.settings.org(org).name)
     if as_json:
         say_json({"org": org, "now": "paused", "was": "open" if was_open else "paused"})
     else:
@@ -104,7 +104,7 @@ def pause(
 def resume(org: OneOrg = DEFAULT_ORG, note: Note = "", as_json: AsJson = False) -> None:
     """Let batches of an org start again, with credentials read anew."""
     with session() as here:
-        was = audit.resume(here.queue, here.settings.org(org), by=audit.os_user(), note=note)
+        was = here.operator(note).resume(here.settings.org(org).name)
     if as_json:
         say_json({"org": org, "now": "open", "was": was or "open"})
         return

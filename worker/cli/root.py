@@ -181,10 +181,9 @@ def main() -> NoReturn:
 
 def _tell_unwritten(end: SystemExit) -> None:
     """End with 1 where standard output could not be written; what it should say went to standard error."""
-    from worker.cli.output import stdout  # noqa: PLC0415 - only now, as above
-
-    if stdout.failure:
-        why = stdout.failure.strerror
+    output = sys.modules.get("worker.cli.output")  # a command that writes has loaded it
+    if output and output.stdout.failure:
+        why = output.stdout.failure.strerror
         end.code = _fail(
             f"standard output can't be written ({why}); what it should say is above", exits.FAILED
         )
@@ -201,7 +200,18 @@ def explain(error: Exception) -> int | None:
     if not isinstance(error, BadgesError | redis.RedisError | OSError):
         return None
     away = isinstance(error.__cause__ or error, redis.ConnectionError | redis.TimeoutError)
+    if away and (said := _embedded_servers_words()):
+        return _fail(f"{error}. The embedded server said: {said}", exits.FAILED)
     return _fail(f"{error}; is Redis running? see: badges doctor" if away else str(error), exits.FAILED)
+
+
+def _embedded_servers_words() -> str | None:
+    """Return what the embedded server complained of, where that is used."""
+    from worker.config import Settings  # noqa: PLC0415 - the command that failed has loaded them
+    from worker.server import valkey  # noqa: PLC0415
+
+    settings = Settings.load()
+    return None if settings.redis_url else valkey.last_words(settings.data_dir)
 
 
 def _fail(message: str, code: int) -> int:

@@ -16,6 +16,7 @@ from worker.cli import tables
 from worker.config import Settings, unknown_settings
 from worker.domain.job import DeadKind
 from worker.operate.deadlist import Filter
+from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader
 from worker.process.arguments import since_ms
 from worker.server.connection import Connection
@@ -49,6 +50,10 @@ class Session:
         if which.run is None:
             return which
         return replace(which, run=self.reports.run_named(which.run, which.org))
+
+    def operator(self, note: str = "") -> Operator:
+        """Return the user of this command, at work."""
+        return Operator(self.queue, self.reports, self.settings.orgs(), this_user(), note)
 
 
 def load_settings() -> Settings:

@@ -22,6 +22,7 @@ from worker.domain.text import counted
 from worker.errors import NotAllowed, NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
+from worker.operate.operator import Operator
 from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
@@ -88,14 +89,10 @@ class Following:
         return asdict(self)
 
 
-def replay_all(  # noqa: PLR0913 - what, how, who and why
-    queue: Queue,
-    reports: JobReader,
-    orgs: Mapping[str, Org],
+def replay_all(  # noqa: PLR0913 - what, and how
+    operator: Operator,
     which: Filter,
     *,
-    by: str,
-    note: str = "",
     changes: Mapping[str, str] | None = None,
     limit: int | None = None,
     dry_run: bool = False,
@@ -114,27 +111,26 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
         NotAllowed: there are jobs in doubt to be replayed, and it wasn't said that they may be.
     """
     if which.kind is DeadKind.IN_DOUBT and not (may_issue_twice or dry_run):
-        refuse_doubt(reports, which, limit)
+        refuse_doubt(operator.reports, which, limit)
     name = replay or audit.action_id("replay")
-    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
-    asked = (
-        which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
-    )
+    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(operator.reports, which))
+    reports = operator.reports
+    said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
     fields = BADGE_FIELDS if changes else ()
-    ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
+    ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
         looked_at += seen
         rest = page
         while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
             chunk, rest = rest[:room], rest[room:]
-            org = orgs.get(chunk[0].org)
+            org = operator.orgs.get(chunk[0].org)
             if org is None:
                 done = _left(done, chunk)
                 continue
             if not dry_run and org.name not in begun:
-                audit.begin(queue, org.name, name, by=by, note=note, which=asked)
+                operator.begin(org.name, name, said)
                 begun.add(org.name)
             items, problems = _items(org, chunk, changes)
             done = _counted(done, ask(org, items), problems)
@@ -169,22 +165,15 @@ def doubt_words(count: int) -> str:
     )
 
 
-def discard_all(  # noqa: PLR0913 - what, who and why
-    queue: Queue,
-    reports: JobReader,
-    orgs: Mapping[str, Org],
-    which: Filter,
-    *,
-    by: str,
-    note: str = "",
-    on_progress: Move = lambda _looked_at, _total: None,
+def discard_all(
+    operator: Operator, which: Filter, *, on_progress: Move = lambda _looked_at, _total: None
 ) -> int:
     """Take the dead letters that fit off the list for good, and return how many.
 
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
     an org that isn't configured any more, as long as those of the default one.
     """
-    action = audit.action_id("discard")
+    action, reports, orgs = audit.action_id("discard"), operator.reports, operator.orgs
     discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which):
@@ -192,27 +181,25 @@ def discard_all(  # noqa: PLR0913 - what, who and why
         for at in range(0, len(page), CHUNK):
             org, ids = page[0].org, [it.id for it in page[at : at + CHUNK]]
             if org not in begun:
-                audit.begin(queue, org, action, by=by, note=note, which=which.as_json())
+                operator.begin(org, action, which.as_json())
                 begun.add(org)
             keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
-            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
+            discarded += operator.queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
         on_progress(looked_at, total)
     on_progress(total, total)
     return discarded
 
 
-def resolve(  # noqa: PLR0913 - what, who and why
-    queue: Queue, reports: JobReader, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
-) -> bool:
+def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
 
     Answers whether it was in doubt.
     """
-    action = audit.action_id("resolve")
-    if deadlist.died_at_ms(reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
+    action, queue = audit.action_id("resolve"), operator.queue
+    if deadlist.died_at_ms(operator.reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
         return False
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
-    audit.begin(queue, org.name, action, by=by, note=note, which=which)
+    operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, job_id, action=action)
     return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1

@@ -7,15 +7,12 @@ script. So whatever breaks off half-way, nothing is done without an entry, and t
 from __future__ import annotations
 
 import json
-import os
-import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import redis
 
-from worker.domain.org import Org
 from worker.domain.text import iso_time
 from worker.store import keys
 from worker.store.queue import Queue, new_id
@@ -39,14 +36,6 @@ class Entry:
     which: dict[str, Any]
     count: int | None
     note: str
-
-
-def os_user() -> str:
-    """Return the name of the user this process runs as; its number if the system knows no name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def action_id(action: Action) -> str:
@@ -74,18 +63,6 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
         fields += ["which", json.dumps(which), *(("count", "0") if counts else ())]
     queue.store.refuse_newer()
     queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, KEPT])
-
-
-def pause(queue: Queue, org: Org, *, by: str, reason: str, action: str = "") -> bool:
-    """Let no further batch of an org start, and keep who did it; answers whether any could start till now."""
-    begin(queue, org.name, action or action_id("pause"), by=by, note=reason)
-    return queue.pause(org.name, why="operator", reason=reason)
-
-
-def resume(queue: Queue, org: Org, *, by: str, note: str = "", action: str = "") -> str:
-    """Let batches of an org start again, and keep who did it; answers how its gate was, if not open."""
-    begin(queue, org.name, action or action_id("resume"), by=by, note=note)
-    return queue.resume(org)
 
 
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:

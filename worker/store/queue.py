@@ -96,23 +96,25 @@ class Queue:
         self.hint(org.name, answer["at"])
         return [Answer(letter) for letter in answer["answers"]]
 
-    def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
+    def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
 
-        The same ``batch`` again is the same claim; without ``durably``, only to release it.
+        The same ``batch`` again is the same claim; without ``durably``, only to release it. ``share`` bounds
+        how many batches of the org are in flight at once, where that is less than its ``max_in_flight``.
 
         Raises:
             NotDurable: the claim may have been made, but it isn't known to be on disk: don't send.
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
-        cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
+        times = {"call_ms": int(call_s * 1000), "lease_ms": int((call_s + LEASE_GRACE_S) * 1000)}
+        cfg = self._gate(org, share, **times)
         answer = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
         if "jobs" not in answer:
             return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
-        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer))
+        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
@@ -125,6 +127,7 @@ class Queue:
         return self._settle(
             org,
             batch.id,
+            batch.share,
             jobs=[settlement_of(job, s) for job, s in zip(batch.jobs, settled, strict=True)],
             sent=True,
             signal=verdict.signal.value,
@@ -136,7 +139,7 @@ class Queue:
             missing=missing_badges(batch.jobs, settled),
         )
 
-    def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
+    def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
         back = [[job.id, Verb.PUT_BACK, ""] for job in jobs]
         what = {
@@ -148,7 +151,7 @@ class Queue:
             "elapsed_ms": 0,
             "took": 0,
         }
-        return self._settle(org, batch, jobs=back, missing=[], **what)
+        return self._settle(org, batch, share, jobs=back, missing=[], **what)
 
     def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
         """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
@@ -221,7 +224,9 @@ class Queue:
         """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
         return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
 
-    def _gate(self, org: Org, **more: int) -> dict[str, Any]:
+    def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
+        if share is not None:
+            more["max_in_flight"] = min(share, org.max_in_flight)
         return gate_config(org, **more) | self._clocks.expected(org.name)
 
     def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
@@ -231,8 +236,8 @@ class Queue:
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer
 
-    def _settle(self, org: Org, batch: str, **what: Any) -> Settled:
-        what |= {"cfg": self._gate(org), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
+    def _settle(self, org: Org, batch: str, share: int | None, **what: Any) -> Settled:
+        what |= {"cfg": self._gate(org, share), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
         answer = self._timed(self.store.call, "settle", org, [batch, what])
         del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))
