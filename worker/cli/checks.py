@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -26,16 +27,27 @@ from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 
 
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file of badges, and how it is read."""
+
+    file: str
+    names: Names
+    without_dates: bool = False
+
+
 @contextmanager
-def reading(file: str, names: Names, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
+def reading(given: Input, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
     """Open the file; while the block lasts, show how much of it is read, and how many rows that were.
 
     Raises:
         FileError: it isn't there, or can't be read as a whole.
+        ConfigError: it has dates that nobody mapped, and ``without_dates`` isn't said.
     """
-    with _open(file) as stream:
+    with _open(given.file) as stream:
         size = os.fstat(stream.fileno()).st_size or None
-        rows = read_rows(stream, name=file, names=names)  # first, so that a refused file leaves no bar behind
+        # First, so that a refused file leaves no bar behind.
+        rows = read_rows(stream, name=given.file, names=given.names, without_dates=given.without_dates)
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
@@ -57,18 +69,16 @@ def _open(file: str) -> AbstractContextManager[BinaryIO]:
     return path.open("rb")
 
 
-def count_good(org: Org, file: str, names: Names) -> int:
+def count_good(org: Org, given: Input) -> int:
     """Count the rows of a file that are valid.
 
     Raises:
         FileError: it isn't there, or can't be read.
     """
-    return _checked(org, file, names, None).good
+    return _checked(org, given, None).good
 
 
-def check_file(  # noqa: PLR0913 - the command's options
-    settings: Settings, org: str, file: str, names: Names, *, fail_on: FailOn, as_json: bool
-) -> None:
+def check_file(settings: Settings, org: str, given: Input, *, fail_on: FailOn, as_json: bool) -> None:
     """Check every row of a file, say what is wrong, and accept none; end with 3 as ``fail_on`` says.
 
     Raises:
@@ -76,7 +86,7 @@ def check_file(  # noqa: PLR0913 - the command's options
     """
     target = settings.org(org)
     with _jobs_there_are(settings, target) as known:
-        checked = _checked(target, file, names, known)
+        checked = _checked(target, given, known)
     if as_json:
         say_json(checked.as_json())
     else:
@@ -84,9 +94,9 @@ def check_file(  # noqa: PLR0913 - the command's options
     exits.end(fail_on, dead=checked.invalid, invalid=checked.invalid)
 
 
-def _checked(org: Org, file: str, names: Names, known: Known | None) -> Checked:
+def _checked(org: Org, given: Input, known: Known | None) -> Checked:
     checked = Checked()
-    with reading(file, names, "checking") as (rows, move):
+    with reading(given, "checking") as (rows, move):
         for checked in check_rows(org, rows, known):
             move(checked.rows)
     return checked
@@ -111,7 +121,7 @@ def _jobs_there_are(settings: Settings, org: Org) -> Iterator[Known | None]:
 def _show(checked: Checked) -> None:
     for group in (*checked.of_kind("invalid"), *checked.of_kind("warning")):
         what = f"{group.field}: {group.reason}" if group.field else group.reason
-        warning = " (a warning; STRICT_DATES refuses it)" if group.kind == "warning" else ""
+        warning = " (a warning)" if group.kind == "warning" else ""
         tables.out.print(f"{group.count:>11,} {tables.safe(what)}, such as row {group.rows[0]}{warning}")
     good = "1 row is good" if checked.good == 1 else f"{checked.good:,} rows are good"
     others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from worker.cli import exits, tables
 from worker.cli.asking import ask
-from worker.cli.checks import check_file, count_good, reading
+from worker.cli.checks import Input, check_file, count_good, reading
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.output import AsJson, say_json
@@ -56,6 +56,9 @@ def import_(
             help="Read a column or key as that field; COLUMN= ignores it. May be repeated.",
         ),
     ] = None,
+    without_dates: Annotated[
+        bool, typer.Option("--without-dates", help="Leave a column of dates out, though a date is missing.")
+    ] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
     ] = False,
@@ -73,7 +76,7 @@ def import_(
     Importing a file again, or after a crash half-way, issues nothing twice. Exit status: 3 if rows are
     invalid or, with --follow, if the run has dead letters at its end.
     """
-    if not file:
+    if not file.strip():
         raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
     try:
         names = Names.parse(mappings or ())
@@ -83,8 +86,9 @@ def import_(
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
+    given = Input(file, names, without_dates)
     if dry_run:
-        check_file(load_settings(), org, file, names, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
+        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
         return
     with session() as here:
         target, name = here.settings.org(org), run or run_name(file)
@@ -92,12 +96,12 @@ def import_(
             name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
         )
         if allow_duplicates:
-            _ask_about_duplicates(target, file, names, allowed=yes, as_json=as_json)
+            _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
         if allow_duplicates or note:
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
             here.operator(note).begin(target.name, audit.action_id("import"), which, counts=False)
         notes = _Notes()
-        with reading(file, names, "importing") as (rows, move):
+        with reading(given, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         last = here.reports.run(name, org) if _rows(done) else None
         _say_import(done, notes, last, as_json=as_json)
@@ -105,16 +109,17 @@ def import_(
             last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:
         counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
-        say_json({"run": name} | counts | ({"followed": last} if follow_it else {}))
+        said = {"run": name} | counts | {"warnings": done.warnings}
+        say_json(said | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
 
 
-def _ask_about_duplicates(org: Org, file: str, names: Names, *, allowed: bool, as_json: bool) -> None:
+def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: bool) -> None:
     """Ask whether rows may go in that equal others, or what was issued before."""
     if allowed:
         return
-    good = None if file == "-" else count_good(org, file, names)
+    good = None if given.file == "-" else count_good(org, given)
     rows = "all rows of standard input" if good is None else counted(good, "good row")
     act = (
         f"--allow-duplicates: {rows} would go in as new jobs, also those that equal another or were accepted "
@@ -177,6 +182,9 @@ def _counted(done: Enqueued) -> str:
 def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_json: bool) -> None:
     console = tables.err if as_json else tables.out
     _show_noted(notes, run, console)
+    for odd in done.warnings:
+        where = f"{odd.count:,} of the rows, such as row {odd.rows[0]}"
+        console.print(f"  [yellow]warning[/] {tables.safe(f'{odd.reason}: {where}')}")
     if not as_json:
         name = tables.safe(done.run)
         console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(_rows(done), 'row')} read")

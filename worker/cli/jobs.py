@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,7 @@ from worker.cli.session import AnyOrg, ItsOrg, Note, RunOption, Session, session
 from worker.domain.job import DeadKind, State
 from worker.domain.text import counted
 from worker.errors import FileError
-from worker.operate import deadletters, deadlist
+from worker.operate import deadletters, deadlist, othercolumns
 from worker.operate.report import ResultForm, argument, option, result_lines
 from worker.operate.runs import RunProgress, follow
 from worker.store import audit
@@ -45,6 +46,8 @@ job_cli = typer.Typer(name="job", help="Single jobs.", no_args_is_help=True)
 
 MOVED_EVERY = 500  # rows
 
+Rows = Iterator[Mapping[str, Any]]
+Lines = Callable[[Rows], Iterator[str]]  # writes rows down
 Written = Literal["json", "jsonl", "csv"]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last; see: badges run list.")
@@ -218,14 +221,20 @@ def results(
     with session() as here:
         found = here.reports.run_meant(run, org) if run else None
         org, run = (found.org, found.run) if found else (org, None)
+        columns: Sequence[str] = ()
         if kind or state == "dead":
             which = deadlist.Filter(org=org, kind=kind, run=run, code=code)
             rows, whole = deadlist.rows(here.reports, which), None
+            if written == "csv":
+                columns = othercolumns.of_dead_letters(here.reports, which)
         else:
             its_state = State[state.upper()] if state else None
             rows = here.reports.results(org=org, run=run, state=its_state, code=code)
             whole = getattr(found, state or "total") if found else None
-        count = _write_out(islice(rows, limit), written, output, whole)
+            if written == "csv":
+                columns = othercolumns.of_jobs(here.reports, org, run)
+        lines = partial(result_lines, form="csv" if written == "csv" else "jsonl", columns=columns)
+        count = _write_out(islice(rows, limit), lines, written, output, whole)
         more = sum(1 for _ in rows) if limit and count == limit else 0
     if output:
         tables.err.print(f"{counted(count, 'row')} written to {tables.safe(output)}")
@@ -247,33 +256,35 @@ def _form(form: ResultForm | None, *, as_json: bool, as_lines: bool) -> Written:
     return said
 
 
-def _write_out(
-    rows: Iterator[Mapping[str, Any]], form: Written, output: Path | None, whole: int | None
-) -> int:
+def _write_out(rows: Rows, lines: Lines, form: Written, output: Path | None, whole: int | None) -> int:
     """Write results to a file, or to standard output in UTF-8 whatever the locale says; return how many."""
     if output is None:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        return _write(rows, form=form, to=sys.stdout, move=lambda _: None)
+        return _write(rows, lines, form=form, to=sys.stdout, move=lambda _: None)
     with _report_file(output, form) as to, progress_bar("writing", whole, unit="rows") as move:
-        return _write(rows, form=form, to=to, move=move)
+        return _write(rows, lines, form=form, to=to, move=move)
 
 
 def _write(
-    rows: Iterable[Mapping[str, Any]], *, form: Written, to: TextIO, move: Callable[[int], None]
+    rows: Rows,
+    lines: Lines,
+    *,
+    form: Written,
+    to: TextIO,
+    move: Callable[[int], None],
 ) -> int:
     """Write results row by row and return how many; ``move`` is told of it, the last time of all."""
     count = 0
 
-    def counted() -> Iterator[Mapping[str, Any]]:
+    def told() -> Iterator[Mapping[str, Any]]:
         nonlocal count
         for count, row in enumerate(rows, 1):
             yield row
             if not count % MOVED_EVERY:
                 move(count)
 
-    lines = result_lines(counted(), form="csv" if form == "csv" else "jsonl")
-    to.writelines(as_array(lines) if form == "json" else lines)
+    to.writelines(as_array(lines(told())) if form == "json" else lines(told()))
     to.flush()
     move(count)
     return count

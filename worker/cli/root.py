@@ -63,6 +63,7 @@ OVERVIEW = {
         "orgs.orgs_cli",
         "Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.",
     ),
+    "schema": _Entry("schemas.schemas_cli", "Print the JSON Schema of what a command prints with --json."),
     "up": _Entry(
         "workers.workers_cli",
         "Run all that one machine needs, in the foreground: server (if none is configured) and worker.",

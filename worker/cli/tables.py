@@ -15,7 +15,7 @@ from worker.cli.output import stdout
 from worker.domain.text import counted, printable
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
-from worker.operate.report import argument
+from worker.operate.report import argument, option
 from worker.operate.runs import COUNTED, RunProgress
 from worker.server.health import Finding
 from worker.store.audit import Entry
@@ -70,6 +70,9 @@ def show_run(run: RunProgress) -> None:
             "row beside them was a duplicate" if run.duplicates == 1 else "rows beside them were duplicates"
         )
         out.print(f"  {run.duplicates:>11,} {rows}, {again}")
+    if run.incomplete:
+        again = f"to go on: badges import FILE {option('run', run.run)}, with the whole file"
+        out.print(f"  [yellow]incomplete:[/] {safe(run.incomplete)}; {safe(again)}")
     if run.finished_at:
         out.print(f"  finished {run.finished_at}")
     elif run.held:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item
+from worker.domain.badge import BadgeIssue, Invalid, parse_item, warnings_of
 from worker.domain.item import Source
 from worker.domain.job import content_hash
 from worker.domain.org import Org
@@ -109,15 +109,21 @@ class Checked:
 
     def check(self, row: Source, org: Org) -> str | None:
         """Validate one row and count it; return its job's id if it is good and the first of that id here."""
-        item = {name: value for name, value in (row.item or {}).items() if name in FIELDS}
-        issue = row.problem or parse_item(item, strict_dates=org.strict_dates)
+        item = row.item
+        if is_reported(row):  # which tells its job's state and org beside the badge
+            item = {name: value for name, value in row.item.items() if name in FIELDS}
+        issue = row.problem or parse_item(item, org=org.name, strict_dates=org.strict_dates)
+        warnings = [row.warning] if row.warning else []
+        if not isinstance(issue, Invalid):
+            warnings += warnings_of(item, issue)
+        for warning in warnings:
+            self._note("warning", Invalid(None, warning), int(row.row))
         if isinstance(issue, Invalid):
             self.invalid += 1
-            self._note("invalid", issue, int(row.row))
+            for fault in issue.faults:
+                self._note("invalid", fault, int(row.row))
             return None
         self.good += 1
-        for warning in issue.badge.date_warnings():
-            self._note("warning", Invalid(None, warning), int(row.row))
         badge = issue.badge_meta_id
         self.badges[badge if badge in self.badges or len(self.badges) < _MOST_BADGES else None] += 1
         return self._first_of(issue, row, org)

@@ -27,7 +27,7 @@ from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import BADGE_FIELDS, Field, badge_fields, badge_of, state_of
+from worker.store.record import BADGE_FIELDS, OTHER_NAMES, Field, badge_fields, badge_of, carried, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -117,7 +117,7 @@ def replay_all(  # noqa: PLR0913 - what, and how
     reports = operator.reports
     said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    fields = BADGE_FIELDS if changes else ()
+    fields = (*BADGE_FIELDS, Field.ROW, *OTHER_NAMES) if changes else ()
     ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
@@ -330,5 +330,7 @@ def _items(
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            items.append([it.id, content_hash(org.name, changed.badge), *badge_fields(changed.badge)])
+            came_from = (Field.ROW, it.record[Field.ROW]) if Field.ROW in it.record else ()
+            handed_on = (*badge_fields(changed.badge), *came_from, *carried(it.record))
+            items.append([it.id, content_hash(org.name, changed.badge), *handed_on])
     return items, problems

@@ -128,7 +128,7 @@ def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
 
 
 def pages(
-    reports: JobReader, which: Filter, *, fields: Sequence[Field] = (), replayable: bool = False
+    reports: JobReader, which: Filter, *, fields: Sequence[str] = (), replayable: bool = False
 ) -> Iterator[tuple[int, list[Letter]]]:
     """Yield how many were looked at, and those of them that fit, in pages; all of a page are of one org.
 
@@ -190,7 +190,7 @@ def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> li
 
 
 def columns(
-    reports: JobReader, org: str, ids: Sequence[str], fields: Sequence[Field]
+    reports: JobReader, org: str, ids: Sequence[str], fields: Sequence[str]
 ) -> list[list[str | None]]:
     """Return these fields of these jobs' records."""
     pipe = reports.client.pipeline(transaction=False)
@@ -234,7 +234,7 @@ def _ids(
             limit *= 2  # so many died in the same millisecond
 
 
-def _given(fields: Sequence[Field], values: list[str | None]) -> dict[str, str]:
+def _given(fields: Sequence[str], values: list[str | None]) -> dict[str, str]:
     return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.enqueue import Enqueued, EnqueueOptions, accept, new_run
+from worker.errors import FileError
 from worker.operate.mending import is_reported, mend
 from worker.store.queue import Queue
 
@@ -35,9 +36,15 @@ def import_rows(
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
     Raises:
-        FileError: the file turns out to be damaged half-way; what was yielded is accepted.
+        FileError: the file turns out to be cut off or damaged; what was yielded is accepted, and the run says
+            that it is incomplete, until a file was read to its end under its name.
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
-    for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
-        part = replace(options, call=f"{options.call}.{number}")
-        yield from (mend if reported else accept)(queue, org, stretch, part)
+    try:
+        for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
+            part = replace(options, call=f"{options.call}.{number}")
+            yield from (mend if reported else accept)(queue, org, stretch, part)
+    except FileError as error:
+        queue.note_incomplete(org, options.run, str(error))
+        raise
+    queue.note_incomplete(org, options.run, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import redis
@@ -33,7 +34,8 @@ class RunProgress:
     """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
 
     Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
-    as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that.
+    as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
+    ``incomplete`` why its file wasn't read to its end.
     """
 
     run: str
@@ -52,6 +54,7 @@ class RunProgress:
     eta_s: int | None = None
     handled: int = 0
     held: str | None = None
+    incomplete: str | None = None
     unhandled: int = 0
 
     @property
@@ -178,7 +181,8 @@ class JobReader:
         """
         for name in self.org_names(org):
             for _, record in self.records(name, [job_id]):
-                return report_row(name, job_id, record) | _details(record)
+                discarded = job_id in self._discarded(name, [(job_id, record)])
+                return report_row(name, job_id, record, discarded=discarded) | _details(record)
         raise NotFound(f"there is no job {job_id!r}, or its result has expired")
 
     def results(
@@ -193,15 +197,36 @@ class JobReader:
 
         It reads every job; those that are dead letters are found faster by ``deadlist.rows``.
         """
+        for its_org, its_run in self.run_names(org, run):
+            remaining = self.records(its_org, self.ids(its_org, its_run))
+            while page := list(islice(remaining, PAGE)):
+                discarded = self._discarded(its_org, page)
+                for job_id, record in page:
+                    fits_state = state is None or state_of(record) is state
+                    if fits_state and (code is None or record.get(Field.CODE) == code):
+                        yield report_row(its_org, job_id, record, discarded=job_id in discarded)
+
+    def run_names(self, org: str | None = None, run: str | None = None) -> list[tuple[str, str]]:
+        """Return the runs there are, or the one that is named, each with its org, in the order they began.
+
+        Raises:
+            NotFound: no org has such a run.
+        """
         if run:
-            runs = [(self.run(run, org).org, run)]
-        else:
-            runs = [(its_org, its_run) for _, its_org, its_run in self._began(org)]
-        for its_org, its_run in runs:
-            for job_id, record in self.records(its_org, self.ids(its_org, its_run)):
-                fits_state = state is None or state_of(record) is state
-                if fits_state and (code is None or record.get(Field.CODE) == code):
-                    yield report_row(its_org, job_id, record)
+            return [(self.run(run, org).org, run)]
+        return [(its_org, its_run) for _, its_org, its_run in self._began(org)]
+
+    def _discarded(self, org: str, jobs: Sequence[tuple[str, Record]]) -> set[str]:
+        """Return the ids of dead jobs that were taken off the list without another taking their place."""
+        dead = [
+            (job_id, record[Field.KIND])
+            for job_id, record in jobs
+            if state_of(record) is State.DEAD and Field.REPLAYED_AS not in record
+        ]
+        pipe = self.client.pipeline(transaction=False)
+        for job_id, kind in dead:
+            pipe.zscore(keys.key(org, "dead", kind), job_id)
+        return {job_id for (job_id, _), at_ms in zip(dead, pipe.execute(), strict=True) if at_ms is None}
 
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""
@@ -307,6 +332,7 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         eta_s=0,
         handled=counted["dead"] - unhandled,
         held=None,
+        incomplete=record.get("incomplete"),
         unhandled=unhandled,
     )
 
@@ -328,7 +354,7 @@ def _details(record: Record) -> dict[str, Any]:
         for call in failed_calls(record)
     ]
     return {
-        "row": record.get(Field.ROW),
+        "came_from": record.get(Field.ROW),
         "batch": record.get(Field.BATCH),
         "raw": raw_of(record),
         "replayed_as": record.get(Field.REPLAYED_AS),

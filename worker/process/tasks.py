@@ -110,6 +110,7 @@ def enqueue(
         "duplicates": done.duplicates,
         "invalid": done.invalid,
         "noted": [f"{note.row}: {note.field or 'item'}: {note.reason}" for note in done.noted[:20]],
+        "warnings": [f"{odd.count}: {odd.reason}; {', '.join(odd.rows)}" for odd in done.warnings],
     }
 
 
