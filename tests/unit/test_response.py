@@ -714,7 +714,7 @@ ok_statuses = st.sampled_from([200, 201, 207, 500])
 
 
 @given(honest(), st.data(), ok_statuses)
-@settings(max_examples=600)
+@settings(max_examples=200)
 def test_an_honest_answer_never_misleads(
     case: tuple[list[Job], list[bool], list[dict[str, Any]]], data: st.DataObject, status: int
 ) -> None:
@@ -734,7 +734,7 @@ def test_an_honest_answer_never_misleads(
 
 
 @given(honest(), st.data())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_strangers_and_garbage_among_honest_rows_do_not_mislead(
     case: tuple[list[Job], list[bool], list[dict[str, Any]]], data: st.DataObject
 ) -> None:
@@ -752,7 +752,7 @@ def test_strangers_and_garbage_among_honest_rows_do_not_mislead(
 
 
 @given(honest(), st.integers(-2, 2), ok_statuses)
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_numbers_that_mean_something_else_do_not_mislead(
     case: tuple[list[Job], list[bool], list[dict[str, Any]]], shift: int, status: int
 ) -> None:
