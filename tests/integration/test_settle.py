@@ -8,7 +8,7 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, configured, item
 
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
@@ -99,7 +99,7 @@ def lose(queue: Queue, client: redis.Redis, batch: Batch) -> None:
 
 def replay(queue: Queue, *job_ids: str) -> None:
     """Queue dead letters again."""
-    done = queue.replay(ORG, run="replayed", items=[[job_id] for job_id in job_ids], call=new_id())
+    done = queue.replay(ORG, run="replayed", items=[Replay(job_id) for job_id in job_ids], call=new_id())
     assert done["replayed"] == len(job_ids)
 
 
@@ -400,7 +400,7 @@ def test_late_after_another_job_took_its_place_it_is_not_queued(queue: Queue, cl
     batch = claim(queue, 3)
     lose(queue, client, batch)
     new = [item(n, badge_id=OTHER_BADGE) for n in range(3)]
-    replayed = [[job_id, it.id, *it.fields] for job_id, it in zip(ids(batch), new, strict=True)]
+    replayed = [Replay(job_id, it.id, it.fields) for job_id, it in zip(ids(batch), new, strict=True)]
     queue.replay(ORG, run="mended", items=replayed, call="call")
     done = settle(queue, batch, BACK, LATER, issued("E1"))
     assert (done.issued, done.late) == (1, 2)

@@ -40,6 +40,7 @@ class Gate:
     closed_until: str | None = None
     tripped: bool = False  # the breaker: one batch of one job at a time, until one succeeds
     batch_size: int | None = None  # what the vendor taught, where it is less than what is configured
+    last_reason: str | None = None  # of the last trouble, also when that is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +251,12 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
     return Gate(
         state="paused" if paused else "closed" if closed else "probing" if tripped else "open",
         why=gate.get("paused") or (gate.get("why") if closed or tripped else None),
-        reason=gate.get("reason") if paused else None,
+        reason=gate.get("reason") if paused or closed or tripped else None,
         since=iso_time(gate.get("since")) if paused or closed or tripped else None,
         closed_until=iso_time(closed_until) if closed else None,
         tripped=tripped,
         batch_size=int(gate["batch_size"]) if taught else None,
+        last_reason=gate.get("reason"),
     )
 
 

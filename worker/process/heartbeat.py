@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from redis.retry import Retry
 
 from worker.config import Settings
 from worker.errors import ConfigError, StoreError
+from worker.process.threads import NeededThread
 from worker.process.timing import USUAL, Timing
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 DELIVERIES = ("badges.deliver", "badges.check")
 
 
-class Heartbeat(threading.Thread):
+class Heartbeat(NeededThread):
     """Gives a sign of life every few seconds unless something is stuck, until the process ends.
 
     It begins when the worker has connected for the first time, and goes on while the worker drains.
@@ -78,7 +78,7 @@ class Heartbeat(threading.Thread):
         if loops and not self.is_alive():
             self.start()
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Beat; say once what is stuck, and once that it goes on."""
         while True:
             self.look()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -101,6 +102,8 @@ def enqueue(
     except ConfigError as error:
         reason = str(error)[:500]
         log.error("enqueue.refused", id=self.request.id, sender=origin(self), reason=reason)  # noqa: TRY400
+        with suppress(StoreError):
+            here.queue.count_refused("enqueue")
         raise
     except NoRoom as error:
         raise _given_back("enqueue.no_room", error, NO_ROOM_PAUSE_S) from error
@@ -112,6 +115,7 @@ def enqueue(
         "duplicates": done.duplicates,
         "invalid": done.invalid,
         "noted": [f"{note.row}: {note.field or 'item'}: {note.reason}" for note in done.noted[:20]],
+        "warnings": [f"{odd.count}: {odd.reason}; {', '.join(odd.rows)}" for odd in done.warnings],
     }
 
 

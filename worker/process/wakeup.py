@@ -21,7 +21,9 @@ from redis.exceptions import RedisError
 
 from worker.app import Services, connection, deliver_queue, services, settings
 from worker.errors import StoreError
+from worker.process.consumer import refused
 from worker.process.heartbeat import Heartbeat
+from worker.process.threads import NeededThread
 from worker.process.timing import USUAL, Timing, timing_of
 from worker.server.health import check_servers
 from worker.store import keys
@@ -38,7 +40,7 @@ def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float |
     return wait_s
 
 
-class WakeUp(threading.Thread):
+class WakeUp(NeededThread):
     """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
 
     def __init__(  # noqa: PLR0913 - what it works with, and for whom
@@ -57,7 +59,7 @@ class WakeUp(threading.Thread):
         self._stopping = threading.Event()
         self.turned_at = time.monotonic()  # for the heartbeat
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
         next_sweep = 0.0
         self._warn()
@@ -67,6 +69,7 @@ class WakeUp(threading.Thread):
                 queue = self._here().queue
                 if time.monotonic() >= next_sweep:
                     self._offer()
+                    _count_refused(queue)
                     queue.store.refuse_newer()
                     next_sweep = time.monotonic() + self._timing.sweep_s * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
@@ -107,6 +110,13 @@ class WakeUp(threading.Thread):
         orgs = self._here().settings.orgs()
         for name in orgs.keys() & {str(org) for org in queue.client.smembers(keys.ORGS)}:
             queue.hint(name, queue.look(orgs[name]).look_at_ms)
+
+
+def _count_refused(queue: Queue) -> None:
+    """Write down how many messages were refused; while Redis is away they stay for the next time."""
+    for kind, number in [(kind, number) for kind, number in refused.items() if number]:
+        queue.count_refused(kind, number)
+        refused[kind] -= number
 
 
 def install(app: Celery, deliver: Task[..., Any]) -> None:
