@@ -27,7 +27,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import audit, keys
 
-pytest.importorskip("flower")
 UP = (sys.executable, "-m", "worker.cli", "up", "--flower")
 
 
