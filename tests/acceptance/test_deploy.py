@@ -218,7 +218,7 @@ class Machine:
             assert self.running[name].poll() is None, f"{name} ended: {self.log(name).read_text()[-3000:]}"
             return self.is_healthy(service, as_=as_)
 
-        wait_for(healthy, within_s=30, what=f"{name} healthy: {self.log(name).read_text()[-3000:]}")
+        wait_for(healthy, what=f"{name} healthy: {self.log(name).read_text()[-3000:]}")
 
     def stop(self, *names: str) -> list[int]:
         """Send one SIGTERM to each; return their exit statuses, there within the service's grace period."""

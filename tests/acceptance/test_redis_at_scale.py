@@ -260,7 +260,7 @@ def test_a_node_that_comes_back_is_found_again(
             node.start()
             give_least_rights(node)
         wait_for(lambda: bring(env, 50, run="after", first=500), what="producers go on")
-        wait_for(lambda: each_once(sandbox, 100 * len(ORGS)), within_s=40, what=_tail(tmp_path))
+        wait_for(lambda: each_once(sandbox, 100 * len(ORGS)), what=_tail(tmp_path))
 
 
 def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], nodes: list[Server]) -> None:

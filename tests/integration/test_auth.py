@@ -149,7 +149,7 @@ def test_threads_that_race_fetch_one_token(
 ) -> None:
     """One asks the vendor, the others wait for it; nobody waits asleep."""
     assert client.dbsize() == 0
-    sandbox.vendor.add_fault(Fault(fault="delay", on="token", seconds=0.3))
+    sandbox.vendor.add_fault(Fault(fault="delay", on="token", seconds=2))
     together = Barrier(8)
 
     def fetch(_: int) -> tuple[str, float]:
@@ -167,7 +167,7 @@ def test_threads_that_race_fetch_one_token(
         answers = list(pool.map(fetch, range(8)))
     assert len({token_id for token_id, _ in answers}) == 1
     assert tokens_fetched(sandbox) == 1
-    assert sum(took >= 0.3 for _, took in answers) == 1
+    assert sum(took >= 2 for _, took in answers) == 1
 
 
 def test_processes_that_race_fetch_one_token(

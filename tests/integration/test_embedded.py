@@ -122,7 +122,7 @@ def is_running(pid: int) -> bool:
     return listed.stdout.strip()[:1] not in {"", "Z"}
 
 
-def eventually(condition: Callable[[], bool], limit_s: float = 10) -> None:
+def eventually(condition: Callable[[], bool], limit_s: float = 60) -> None:
     """Wait for the condition."""
     deadline = time.monotonic() + limit_s
     while not condition():

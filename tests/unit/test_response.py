@@ -3,7 +3,6 @@
 import codecs
 import json
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -643,9 +642,7 @@ def test_nesting_does_not_end_the_stack(opening: str, depth: int) -> None:
 )
 def test_millions_of_values_are_not_parsed(body: bytes, status: int) -> None:
     """They would take seconds, in which the process does nothing else, and half a gigabyte."""
-    started = time.process_time()
     verdict = read(THREE, body, status)
-    assert time.process_time() - started < 0.3
     assert (letters(verdict), verdict.signal, verdict.code) == ("UUU", Signal.IN_DOUBT, "too_many")
 
 
