@@ -65,10 +65,11 @@ def needs(name: str) -> Path:
     Under ``BADGES_CI_NEIGHBOURS`` its absence is a failure: there nothing is skipped for want of a package.
     """
     modules = NEIGHBOURS / "node_modules"
-    path = os.pathsep.join([str(modules / ".bin"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    theirs = ("/usr/sbin", "/sbin", str(NEIGHBOURS / ".venv/bin"))
+    path = os.pathsep.join([str(modules / ".bin"), os.environ.get("PATH", ""), *theirs])
     found = shutil.which(name, path=path)
     if not (found or (modules / name).is_dir()):
-        absent(f"{name} isn't here: tests/neighbours/debian.txt and package.json name what to install")
+        absent(f"{name} isn't here: debian.txt, package.json, requirements.txt in tests/neighbours name it")
     return Path(found or modules / name)
 
 

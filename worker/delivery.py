@@ -98,6 +98,7 @@ class Delivery:
         if not isinstance(credentials, AuthFailed):
             return credentials
         log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
+        self.queue.note_trouble(org.name, "token", credentials.reason)
         if credentials.lasting:
             why = "auth" if credentials.signal is Signal.UNAUTHORIZED else "config"
             if self.queue.pause(org.name, why=why, reason=credentials.reason):
@@ -115,6 +116,7 @@ class Delivery:
             return self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
             log.warning("claim.failed", batch=batch_id, reason=str(error))
+            self.queue.note_trouble(org.name, "claims", str(error))
         return _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
 
     def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:

@@ -17,7 +17,7 @@ from rich.console import Console
 from worker.cli import tables
 from worker.cli.jobs import follow_run
 from worker.cli.progress import progress_bar
-from worker.cli.session import AsJson, OneOrg, load_settings, session
+from worker.cli.session import AsJson, OneOrg, Session, load_settings, session
 from worker.domain.item import Source
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
@@ -92,6 +92,7 @@ def import_(
         with _reading(file, read, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         _say_import(done, notes, as_json=as_json)
+        _say_held(here, org, tables.err if as_json else tables.out)
         if follow_it and _rows(done):
             follow_run(here, name, org, as_json=False)
 
@@ -215,6 +216,12 @@ def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
         tables.out.print("  nothing new: the file has no rows")
     else:
         tables.out.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
+
+
+def _say_held(here: Session, org: str, console: Console) -> None:
+    """Say why nothing of it will be sent now, where that is so: silence would be taken for a promise."""
+    if held := here.reports.held(org):
+        console.print(f"  [yellow]nothing moves:[/] {tables.safe(held)}")
 
 
 def _show_noted(notes: _Notes, run: str, console: Console) -> None:

@@ -14,7 +14,7 @@ from worker.cli import tables
 from worker.cli.session import AnyOrg, AsJson, Note, OneOrg, session
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
-from worker.operate.status import Survey
+from worker.operate.survey import Survey
 from worker.server.health import is_full
 from worker.store import audit
 
@@ -39,8 +39,12 @@ def status(
         elif watch:
             tables.watch_status(snapshots)
         else:
-            tables.out.print(tables.status_table(next(snapshots)))
-            if is_full(here.queue.client):
+            snapshot = next(snapshots)
+            tables.out.print(tables.status_table(snapshot))
+            held = tables.standstills(snapshot)
+            for line in held:
+                tables.out.print(f"[bold red]{tables.safe(line)}[/]")
+            if not held and is_full(here.queue.client):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
 

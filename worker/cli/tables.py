@@ -187,6 +187,11 @@ def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
     return grid
 
 
+def standstills(orgs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each org in which nothing moves why, a line each."""
+    return [f"{org['org']}: {org['standstill']['sentence']}" for org in orgs if org["standstill"]]
+
+
 def _gate_words(org: Mapping[str, Any]) -> str:
     """Say what state the gate is in, why, and what was learned."""
     if not org["configured"]:
