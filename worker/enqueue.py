@@ -28,7 +28,7 @@ from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, bounded
+from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, bounded, others_field
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
@@ -266,11 +266,12 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
         return Prepared(_invalid(source, issue, org), issue, odd)
     badge, odd = issue.badge, odd + warnings_of(source.item, issue)
     content = content_id(org.name, badge)
+    fields = badge_fields(badge) | others_field(source.others)
     if issue.job_id:
-        return Prepared(Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None, odd)
+        return Prepared(Item(issue.job_id, source.row, fields, fingerprint=content), None, odd)
     if options.allow_duplicates:
         content = content_id(org.name, badge, options.run, source.row)
-    return Prepared(Item(content, source.row, badge_fields(badge)), None, odd)
+    return Prepared(Item(content, source.row, fields), None, odd)
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
@@ -280,6 +281,7 @@ def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
         Field.MESSAGE: bounded(problem.words),
         Field.RAW_ROW if source.problem else Field.RAW_ITEM: raw[:RAW_BYTES],
     }
+    fields |= others_field(source.others)
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind=DeadKind.INVALID)
 
 

@@ -33,7 +33,7 @@ class Broker(NamedTuple):
 
     def count(self, run: str, counter: str) -> int:
         """Read one of a run's counters, at no cost."""
-        return int(self.client.hget(f"{{badges:default}}:run:{run}", counter) or 0)
+        return int(self.client.hget(f"{{badges:default}}/run/{run}", counter) or 0)
 
     def states(self, run: str) -> list[str]:
         """Return the states of a run's jobs, as ``results`` tells them."""
@@ -177,7 +177,7 @@ def test_a_record_that_was_spoilt_is_nobody_elses_problem(broker: Broker, tmp_pa
     probe.change(spoilt, customer="abc")
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
         wait_for(lambda: (broker.count("early", "issued"), broker.count("early", "dead")) == (9, 1))
-    (dead,) = badges("dead", "list", "--json", env=broker.env).stdout.splitlines()
+    (dead,) = badges("dead", "list", "--jsonl", env=broker.env).stdout.splitlines()
     assert (json.loads(dead)["customerId"], json.loads(dead)["error"]["code"]) == ("abc", "812")
 
 

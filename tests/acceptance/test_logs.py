@@ -73,7 +73,7 @@ class Place:
 
     def count(self, org: str, run: str, counter: str) -> int:
         """Read one of a run's counters, at no cost."""
-        return int(self.client.hget(f"{{badges:{org}}}:run:{run}", counter) or 0)
+        return int(self.client.hget(f"{{badges:{org}}}/run/{run}", counter) or 0)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_no_secret_is_anywhere(place: Place) -> None:
             lambda: place.count("default", "one", "issued") + place.count("default", "one", "dead") == 151
         )
         wait_for(lambda: place.count("tokens", "two", "issued") == 150)
-        wait_for(lambda: place.client.hget("{badges:wrong}:gate", "paused"))
+        wait_for(lambda: place.client.hget("{badges:wrong}/gate", "paused"))
         command_line = Path(f"/proc/{running.pid}/cmdline").read_bytes()
     for command in ("results", "status", "run list", "dead list", "dead groups"):
         done = badges(*command.split(), env=place.env)

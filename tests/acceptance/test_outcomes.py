@@ -327,11 +327,11 @@ class Floor:
         """Count an org's jobs by how they ended, or where they are."""
         return Counter(map(_end, self.rows(org)))
 
-    def wait_for(self, org: str, ends: Mapping[str, int], *, within_s: float = 30) -> None:
+    def wait_for(self, org: str, ends: Mapping[str, int], *, within_s: float = 60) -> None:
         """Wait until an org's jobs are where they should be."""
         self.wait(org, lambda: self.ends(org) == Counter(ends), within_s=within_s)
 
-    def wait(self, org: str, condition: Callable[[], Any], *, within_s: float = 30) -> None:
+    def wait(self, org: str, condition: Callable[[], Any], *, within_s: float = 60) -> None:
         """Wait for a condition; say where the org's jobs are instead."""
         try:
             wait_for(condition, within_s=within_s)
@@ -472,7 +472,7 @@ def test_nothing_listens(floor: Floor) -> None:
 @pytest.mark.parametrize("org", ["unknown-host", "no-host", "tls"])
 def test_a_wrong_base_url(floor: Floor, org: str) -> None:
     """No address, no possible name, no TLS: the jobs wait, status says so, and once mended they go out."""
-    floor.wait(org, lambda: floor.client.hget(f"{{badges:{org}}}:gate", "probing"))
+    floor.wait(org, lambda: floor.client.hget(f"{{badges:{org}}}/gate", "probing"))
     (status,) = badges_json("status", "--org", org, env=floor.env)
     assert status["gate"]["state"] in ("closed", "probing")
     assert status["dead"] == {}
@@ -526,7 +526,7 @@ def test_what_came_back(floor: Floor, name: str) -> None:
     assert {row["attempts"] for row in ended} == {1}
     assert all(row["error"]["message"] for row in ended if row["state"] == "dead")
     floor.check(name, lost=case.lost)
-    assert floor.client.hget(f"{{badges:{name}}}:gate", "why") == case.why
+    assert floor.client.hget(f"{{badges:{name}}}/gate", "why") == case.why
     first, second = way.requests[0].arrived_s, way.requests[1].arrived_s
     assert second - first >= case.closed_s
     assert floor.gate(name)["state"] == "open"

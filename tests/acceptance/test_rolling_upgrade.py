@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import BADGE, badges, environment, process, wait_for, worker_command
+from support import BADGE, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -17,9 +17,9 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
+from worker.store.record import FIELDS, SEPARATOR, Field
 
-NEWER_CODE = "from worker.store import record; record.RECORD_VERSION = 2; from worker.cli import main; main()"
-NEWER = [sys.executable, "-c", NEWER_CODE]
+NEWER = [sys.executable, PROGRAMS / "newer.py"]
 ROW = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
 
 
@@ -49,7 +49,7 @@ def test_old_and_new_workers_side_by_side(
         queue.enqueue([{"badgeMetaId": BADGE, "customerId": n + 1} for n in range(10)], run="r")
     left = client.lindex(keys.key("default", "queue"), 4)
     record = keys.key("default", "job", str(left))
-    client.hset(record, "V", "2")
+    Probe(client).change(str(left), version=3)
 
     ledger = sandbox.vendor.ledger
     with process(worker_command(), env=env, log=tmp_path / "old.log"):
@@ -65,7 +65,7 @@ def test_old_and_new_workers_side_by_side(
                 return len(ledger().issues) == 10
 
             wait_for(is_sent, what="the newer worker sends it")
-    assert client.hget(record, "s") == "i"
+    assert str(client.get(record)).split(SEPARATOR)[FIELDS.index(Field.STATE)] == "i"
     assert not ledger().issued_more_than_once
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support import (
     BADGE,
     OTHER_BADGE,
@@ -31,14 +35,9 @@ from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.store import keys
 from worker.store.queue import Queue
-from worker.store.record import VALUE_BYTES
+from worker.store.record import read
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
-
-trace = pytest.importorskip("opentelemetry.trace")
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +123,7 @@ def test_a_batch_that_failed_is_an_error(
     enqueue(queue, org, range(1, 3))
     (record,) = queue.client.keys(keys.key("default", "job", "*"))[:1]
     assert queue.client.object("encoding", record) == "listpack"
-    assert len(queue.client.hget(record, "T") or "") == 55 <= VALUE_BYTES
+    assert len(read(str(queue.client.get(record)))["traceparent"]) == 55
     deliver(queue, org)
     _, put, batch = spans.get_finished_spans()
     assert batch.status.status_code is trace.StatusCode.ERROR

@@ -46,7 +46,7 @@ class Place:
 def issued(server: Server, run: str) -> int:
     """Return how many badges of a run are issued."""
     with server.client() as client:
-        return int(client.hget(f"{{badges:default}}:run:{run}", "issued") or 0)
+        return int(client.hget(f"{{badges:default}}/run/{run}", "issued") or 0)
 
 
 class _Collector(BaseHTTPRequestHandler):

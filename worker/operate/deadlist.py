@@ -6,11 +6,13 @@ and time stand in the groups, so that a million letters are counted without thei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from worker.domain.job import DeadKind, State
+from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import iso_time
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
@@ -24,7 +26,10 @@ REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant; ``None`` means any."""
+    """Which dead letters are meant; ``None`` means any.
+
+    ``until_ms`` leaves out what died after it: what a person was told of, and no more.
+    """
 
     org: str | None = None
     kind: DeadKind | None = None
@@ -34,6 +39,7 @@ class Filter:
     customer: int | None = None
     job: str | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
 
     @property
     def fields(self) -> dict[Field, str]:
@@ -69,6 +75,7 @@ class Filter:
     def as_json(self) -> dict[str, Any]:
         """Return what is said, by the names of the options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
+        said.pop("until_ms", None)
         if since_ms := said.pop("since_ms", None):
             said["since"] = iso_time(since_ms)
         return said
@@ -112,17 +119,30 @@ def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     )
 
 
+def now_ms(reports: JobReader) -> int:
+    """Return the time by the clock that tells when a job died, for ``Filter.until_ms``."""
+    return reports.store.now_ms(keys.key_prefix(DEFAULT_ORG))
+
+
+def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dict[str, int]:
+    """Count by kind the dead letters that fit; records are read only where the groups can't tell."""
+    counts: Counter[str] = Counter()
+    if which.job is None and not which.read_fields and not _mixed(reports, which):
+        for org in reports.org_names(which.org):
+            groups = _groups(reports, org, which, replayable=replayable)
+            for group, extent in zip(groups, _extents(reports, org, which, groups), strict=True):
+                counts[group.kind] += extent.size if extent else 0
+    else:
+        for _, page in pages(reports, which, replayable=replayable):
+            counts.update(it.kind.value for it in page)
+    return {kind: number for kind, number in counts.items() if number}
+
+
 def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
     """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
-    kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
-    return {kind.value: n for kind in kinds if (n := count(reports, replace(which, kind=kind)))}
-
-
-def count(reports: JobReader, which: Filter) -> int:
-    """Count the dead letters that fit."""
-    if which.job is None and not which.read_fields and not _mixed(reports, which):
-        return size(reports, which)
-    return sum(len(page) for _, page in pages(reports, which))
+    if which.kind:
+        return {}
+    return {kind: n for kind, n in count(reports, which).items() if kind not in REPLAYED_UNASKED}
 
 
 def pages(
@@ -137,7 +157,8 @@ def pages(
         if which.job is not None:
             yield from _one(reports, org, which, replayable=replayable)
             continue
-        until_ms = reports.store.now_ms(keys.key_prefix(org))
+        now_ms = reports.store.now_ms(keys.key_prefix(org))
+        until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
         for group in _groups(reports, org, which, replayable=replayable):
             wanted = which.fields if group.is_mixed else which.read_fields
             for found in reading.letters(
@@ -233,7 +254,8 @@ def _groups(reports: JobReader, org: str, which: Filter, *, replayable: bool) ->
 def _extents(
     reports: JobReader, org: str, which: Filter, groups: Sequence[StoredGroup]
 ) -> list[Extent | None]:
-    return reading.extents(reports.client, org, groups, since_ms=which.since_ms or 0)
+    until = "+inf" if which.until_ms is None else which.until_ms
+    return reading.extents(reports.client, org, groups, since_ms=which.since_ms or 0, until_ms=until)
 
 
 def _mixed(reports: JobReader, which: Filter) -> bool:

@@ -25,7 +25,16 @@ from worker.operate.report import invalid_item, option
 from worker.server.cluster import reaching
 from worker.store import reading
 from worker.store.queue import CHUNK, Queue
-from worker.store.record import Answer, Field, Record, badge_fields, badge_of, is_newer, state_of
+from worker.store.record import (
+    Answer,
+    Field,
+    Record,
+    badge_fields,
+    badge_of,
+    handed_on,
+    is_newer,
+    state_of,
+)
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
@@ -142,7 +151,7 @@ def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> _Mended
     twice has two jobs, also when both are mended.
     """
     letter, content = _text(row, "job_id"), content_id(org.name, issue.badge)
-    fields = badge_fields(issue.badge)
+    fields = badge_fields(issue.badge) | handed_on(record)
     if issue.job_id:
         return _Mended(letter, Item(issue.job_id, row.row, fields, fingerprint=content))
     new_id = content

@@ -82,15 +82,20 @@ def groups(client: redis.Redis, org: str) -> list[StoredGroup]:
 
 
 def extents(
-    client: redis.Redis, org: str, of: Sequence[StoredGroup], *, since_ms: int = 0
+    client: redis.Redis,
+    org: str,
+    of: Sequence[StoredGroup],
+    *,
+    since_ms: int = 0,
+    until_ms: int | str = "+inf",
 ) -> list[Extent | None]:
-    """Return what groups hold since a time; ``None`` for one that holds nothing."""
+    """Return what groups hold of a time; ``None`` for one that holds nothing."""
     pipe = client.pipeline(transaction=False)
     for group in of:
         key = keys.key(org, "dead", group.number)
-        pipe.zcount(key, since_ms, "+inf")
-        pipe.zrangebyscore(key, since_ms, "+inf", start=0, num=1, withscores=True)
-        pipe.zrange(key, -1, -1, withscores=True)
+        pipe.zcount(key, since_ms, until_ms)
+        pipe.zrangebyscore(key, since_ms, until_ms, start=0, num=1, withscores=True)
+        pipe.zrevrangebyscore(key, until_ms, since_ms, start=0, num=1, withscores=True)
     answers = iter(pipe.execute())
     told: list[Extent | None] = []
     for _ in of:

@@ -8,12 +8,14 @@ its states are in ``domain/job.py``, what is shown of it in ``operate/report.py`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from worker.domain.badge import Badge
 from worker.domain.job import DeadKind, Job, State
+from worker.domain.text import cell, printable
 
 # The version of the records and structures that this program writes, and the newest that it reads.
 VERSION = 2
@@ -23,6 +25,7 @@ ISSUE = "i"  # the kind of a job whose call issues a badge
 BUCKET_LETTERS, MANY = (3, 4), 3_000_000
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
 TEXT_BYTES, CODE_BYTES, FAULT_BYTES, RAW_BYTES = 240, 64, 100, 2000
+OTHERS_BYTES, OTHER_LENGTH = 960, 200  # of all cells of a row that stand for no field, and signs of one
 
 
 class Field(StrEnum):
@@ -68,6 +71,7 @@ class Field(StrEnum):
     TRACEPARENT = "traceparent"  # the context of the enqueueing, only where it was traced
     RAW_ITEM = "raw_item"  # the item as it came in, as JSON, where it was invalid; RAW_BYTES at most
     RAW_ROW = "raw_row"  # the row as it was written, where no item could be read from it; RAW_BYTES at most
+    OTHERS = "others"  # the cells of columns that stand for no field, as JSON; OTHERS_BYTES at most
 
 
 class Answer(StrEnum):
@@ -222,6 +226,38 @@ def failed_calls(record: Record) -> Iterator[FailedCall]:
     for line in record.get(Field.HISTORY, "").split(LINE):
         if line:
             yield FailedCall(*line.split(" ", 3))
+
+
+def others_field(others: Mapping[str, Any]) -> dict[str, str]:
+    """Return the record's field for the cells of columns that stand for no field; empty cells are left out.
+
+    They are bounded: a long cell is cut, and one that doesn't fit any more is only marked by an ellipsis.
+    """
+    kept: dict[str, str] = {}
+    for name, value in others.items():
+        if text := cell(value):
+            cut = text if len(text) <= OTHER_LENGTH else f"{text[:OTHER_LENGTH]}…"
+            column = printable(name)
+            kept |= next((one for one in ({column: cut}, {column: "…"}) if _fits(kept | one)), {})
+    return {Field.OTHERS: _compact(kept)} if kept else {}
+
+
+def _fits(others: Mapping[str, str]) -> bool:
+    return len(_compact(others).encode()) <= OTHERS_BYTES
+
+
+def _compact(others: Mapping[str, str]) -> str:
+    return json.dumps(others, ensure_ascii=False, separators=(",", ":"))
+
+
+def others_of(record: Record) -> dict[str, str]:
+    """Return the cells of columns that stand for no field, by column."""
+    return dict(json.loads(record.get(Field.OTHERS, "{}")))
+
+
+def handed_on(record: Record) -> dict[str, str]:
+    """Return the fields that a job hands on to the one that takes its place: the other cells of its row."""
+    return {Field.OTHERS: record[Field.OTHERS]} if Field.OTHERS in record else {}
 
 
 def is_newer(record: Record) -> bool:
