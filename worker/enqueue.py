@@ -1,7 +1,7 @@
 """Getting jobs in: however items come in, here they are validated, get their ids, and are handed over.
 
 The job id is the idempotency key: the producer's own ``job_id``, or else a hash of org and content.
-Finding rows in files is the work of ``rows.py``, taking in a body of HTTP that of ``intake.py``.
+Finding rows in files is the work of ``files/reader.py``, taking in a body of HTTP that of ``web/intake.py``.
 """
 
 from __future__ import annotations

@@ -105,15 +105,16 @@ def test_what_holds_a_run_is_said(client: redis.Redis) -> None:
     bring(client, "spring", 0, 10)
     seats, eu = Seats(queue=Queue(client)), configured(name="eu")
     reports = JobReader(client=client, orgs={"default": ORG, "eu": eu})
-    assert "start one: badges up" in str(reports.run("spring").held)
+    assert "no worker is alive; start one: badges worker" in str(reports.run("spring").held)
     seats.offer_own("eu")
-    assert "start one: badges up" in str(reports.run("spring").held)
+    assert "no worker is alive; start one: badges worker" in str(reports.run("spring").held)
     seats.offer("worker", 1)
     assert reports.run("spring").held is None
     Queue(client).pause("default", why="operator", reason="")
     Queue(client).pause("eu", why="auth", reason="")
     assert reports.run("spring").held == "paused (operator); go on: badges resume"
-    assert reports.held("eu") == "paused (auth); go on: badges resume --org eu"
+    said = "paused (auth); badges doctor --org eu says what to mend; go on: badges resume --org eu"
+    assert reports.held("eu") == said
     assert "isn't configured" in str(JobReader(client=client, orgs={}).run("spring").held)
 
 

@@ -15,7 +15,7 @@ from worker.cli.output import AsJson, AsJsonLines, Limit, form_of, say_json, say
 from worker.cli.session import AnyOrg, Note, OneOrg, session
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
-from worker.operate.status import Survey
+from worker.operate.survey import Survey
 from worker.server.health import is_full
 from worker.store import audit
 
@@ -51,7 +51,7 @@ def status(
         else:
             now = next(snapshots)
             say_listing(now, form=form, limit=len(now), show=tables.show_status, count=lambda: len(now))
-            if form == "words" and is_full(here.queue.client):
+            if form == "words" and not tables.standstills(now) and is_full(here.queue.client):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
 

@@ -173,7 +173,7 @@ def main() -> NoReturn:
         _tell_unwritten(end)
         raise
     except Exception as error:
-        status = explain(error)
+        status = _explain(error)
         if status is None:
             raise
         sys.exit(status)
@@ -190,7 +190,7 @@ def _tell_unwritten(end: SystemExit) -> None:
         )
 
 
-def explain(error: Exception) -> int | None:
+def _explain(error: Exception) -> int | None:
     """Say what went wrong and return the exit status; ``None`` is for what nobody expects."""
     import redis  # noqa: PLC0415 - the command that failed has loaded it
 

@@ -28,7 +28,7 @@ def metrics(
     """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
-    with session() as here:
+    with session(hurried=True) as here:
         logs.configure(here.settings)
         serve(
             here.queue.client,
@@ -60,7 +60,7 @@ def intake(
         ) from None
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
-    with session() as here:
+    with session(hurried=True) as here:
         logs.configure(here.settings)
         serve(
             here.queue.client,

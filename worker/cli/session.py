@@ -68,10 +68,13 @@ def load_settings() -> Settings:
 
 
 @contextmanager
-def session() -> Iterator[Session]:
-    """Open the configured Redis, or the embedded server, for as long as the block lasts."""
+def session(*, hurried: bool = False) -> Iterator[Session]:
+    """Open the configured Redis, or the embedded server, for as long as the block lasts.
+
+    ``hurried`` for a server whose callers wait; see ``Connection.client``.
+    """
     settings = load_settings()
-    with Connection.open(settings) as connection, connection.client() as client:
+    with Connection.open(settings) as connection, connection.client(hurried=hurried) as client:
         queue = Queue(client, replicas=settings.replicas)
         yield Session(settings, queue, JobReader(client=client, orgs=settings.orgs()))
 

@@ -157,8 +157,10 @@ def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
 
 
 def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
-    """Print what each org is doing."""
+    """Print what each org is doing, and why not where nothing moves."""
     out.print(status_table(orgs))
+    for line in standstills(orgs):
+        out.print(f"[bold red]{safe(line)}[/]")
 
 
 def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
@@ -183,6 +185,11 @@ def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
             f"[{color}]{safe(_gate_words(org))}[/]",
         )
     return grid
+
+
+def standstills(orgs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each org in which nothing moves why, a line each."""
+    return [f"{org['org']}: {org['standstill']['sentence']}" for org in orgs if org["standstill"]]
 
 
 def _gate_words(org: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import os
 import warnings
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import structlog
 import typer
@@ -103,9 +103,11 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     # Celery's words about running as root; ``up`` has its own.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
-        app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+        status: Any = app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
     except Abort:  # Ctrl-C before Celery listens to it
         raise KeyboardInterrupt from None
+    if status:  # what can't be recovered from must not look like an orderly end
+        raise typer.Exit(int(status))
 
 
 def _check_orgs(settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import redis
 
 from worker.domain.job import DeadKind, State
-from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.org import Org
 from worker.domain.text import iso_time
 from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
-from worker.operate.status import OrgState, Survey
+from worker.operate.status import OrgState
+from worker.operate.survey import Survey
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.pool import Seats
 from worker.store.queue import Queue
 from worker.store.record import Field, Record, failed_calls, raw_of, readable, state_of
 
@@ -82,7 +82,7 @@ class JobReader:
     def __init__(self, *, client: redis.Redis, orgs: Mapping[str, Org]) -> None:
         queue = Queue(client)
         self.client, self.store = client, queue.store
-        self._orgs, self._survey, self._seats = orgs, Survey(client), Seats(queue=queue)
+        self._orgs, self._survey = orgs, Survey(client)
 
     def org_names(self, only: str | None = None) -> list[str]:
         """Return the orgs there are: configured, or with jobs from when they were.
@@ -272,7 +272,6 @@ class JobReader:
     def _with_eta(self, runs: Sequence[RunProgress]) -> list[RunProgress]:
         """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
         states = {state.org: state for state in self._states(*(run.org for run in runs if run.open))}
-        held = self._held(states.values())
         ahead: dict[str, int] = {}
         told = []
         for run in runs:
@@ -284,29 +283,17 @@ class JobReader:
                 ahead[run.org] = self._ahead(run)
             before = min(ahead[run.org], max(0, state.queued + state.isolated + state.retrying - waiting))
             eta_s = state.seconds_for(before + run.open)
-            told.append(replace(run, eta_s=eta_s, held=held.get(run.org)))
+            told.append(replace(run, eta_s=eta_s, held=_sentence(state)))
             ahead[run.org] += run.open
         return told
 
     def held(self, org: str) -> str | None:
         """Say why nothing of an org is sent, and what to do about it; ``None`` if nothing holds it."""
-        return self._held(self._states(org)).get(org)
+        (state,) = self._states(org)
+        return _sentence(state)
 
     def _states(self, *orgs: str) -> list[OrgState]:
         return self._survey.states({org: self._orgs.get(org) for org in orgs})
-
-    def _held(self, states: Collection[OrgState]) -> dict[str, str]:
-        own, any_other = self._seats.served() if states else (set(), False)
-        held = {}
-        for state in states:
-            if state.settings is None:
-                held[state.org] = "its org isn't configured; see: badges status"
-            elif state.gate.state == "paused":
-                its = "" if state.org == DEFAULT_ORG else f" --org {state.org}"
-                held[state.org] = f"paused ({state.gate.why}); go on: badges resume{its}"
-            elif state.org not in own and not any_other:
-                held[state.org] = "no worker is heard of; start one: badges up"
-        return held
 
     def _ahead(self, progress: RunProgress) -> int:
         """Count the open jobs of the last so many runs that began before this one: they are sent first."""
@@ -317,6 +304,10 @@ class JobReader:
         for run in earlier:
             pipe.hmget(keys.key(progress.org, "run", str(run)), "queued", "sending", "retrying")
         return sum(int(count or 0) for counts in pipe.execute() for count in counts)
+
+
+def _sentence(state: OrgState) -> str | None:
+    return state.standstill.sentence if state.standstill else None
 
 
 def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:

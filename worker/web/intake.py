@@ -1,6 +1,6 @@
 """Taking in what a service hands in by HTTP: each item of a body becomes a job, and gets a row in the answer.
 
-Paths, headers and the server live in ``intake_http.py``, who may call in ``callers.py``.
+Paths, headers and the server live in ``intake_app.py``, who may call in ``callers.py``.
 """
 
 from __future__ import annotations
