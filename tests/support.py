@@ -61,7 +61,7 @@ def item(n: int = 0, *, org: str = "default", badge_id: str = BADGE) -> Item:
     return Item(content_hash(org, it), str(n), badge_fields(it))
 
 
-def wait_for(condition: Callable[[], Any], *, within_s: float = 20, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], *, within_s: float = 60, what: str = "") -> Any:
     """Poll until the condition holds and return its value; fail with ``what`` after ``within_s``."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
