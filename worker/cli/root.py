@@ -40,7 +40,7 @@ OVERVIEW = {
     ),
     "run": _Entry("jobs.run_cli", "Runs: the jobs that came in together, with their progress."),
     "results": _Entry(
-        "jobs.jobs_cli",
+        "results.results_cli",
         "Write one line a job: what became of it, why, and what can be done; with the input as it came in.",
     ),
     "dead": _Entry("dead.dead_cli", "Dead letters: jobs that need a person."),
