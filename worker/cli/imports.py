@@ -85,7 +85,8 @@ def import_(
         with _reading(file, names, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         _say_import(done, notes, as_json=as_json)
-        _say_held(here, org, tables.err if as_json else tables.out)
+        if done.accepted > done.repeated:
+            _say_held(here, org, tables.err if as_json else tables.out)
         if follow_it and _rows(done):
             follow_run(here, name, org, as_json=False)
 

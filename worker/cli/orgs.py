@@ -40,11 +40,8 @@ def status(
             tables.watch_status(snapshots)
         else:
             snapshot = next(snapshots)
-            tables.out.print(tables.status_table(snapshot))
-            held = tables.standstills(snapshot)
-            for line in held:
-                tables.out.print(f"[bold red]{tables.safe(line)}[/]")
-            if not held and is_full(here.queue.client):
+            tables.out.print(tables.status_view(snapshot))
+            if is_full(here.queue.client) and not any(org["standstill"] for org in snapshot):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
 
