@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import structlog
 import typer
@@ -96,9 +96,11 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
     try:
-        app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+        status: Any = app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
     except Abort:  # Ctrl-C before Celery listens to it
         raise KeyboardInterrupt from None
+    if status:  # what can't be recovered from must not look like an orderly end
+        raise typer.Exit(int(status))
 
 
 def _check_orgs(settings: Settings) -> None:

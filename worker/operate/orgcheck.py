@@ -24,6 +24,7 @@ from worker.server.health import Finding
 from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator, AuthFailed, wait_for_slot
 from worker.vendor.client import VendorClient
+from worker.vendor.codes import meanings_of, own_meanings, taken_on_trust
 from worker.vendor.verdict import read_answer
 
 # doc: reads what a customer earned; nobody has this number, and an answer of any kind will do.
@@ -92,6 +93,37 @@ def check_settings(org: Org, *, alone: bool) -> Iterator[Finding]:
         yield Finding("settings", "warn", detail, cure, org.name)
     if not found:
         yield Finding("settings", "ok", f"{org.api_method} {org.api_base_url}{org.api_path}", org=org.name)
+    yield from _answers(org)
+
+
+def _answers(org: Org) -> Iterator[Finding]:
+    """Say what the settings make of answers, and what of it rests on somebody's word."""
+    if not (own := own_meanings(org)):
+        return
+    detail = f"read otherwise than built in: {', '.join(own)}"
+    if trusted := taken_on_trust(org):
+        detail += f"; on your word alone, nothing was applied when the vendor says so: {', '.join(trusted)}"
+        cure = "be sure of it: a badge that was issued all the same is issued twice"
+        yield Finding("answers", "warn", detail, cure, org.name)
+    else:
+        yield Finding("answers", "ok", detail, org=org.name)
+
+
+def _limiter(state: OrgState, org: Org) -> Finding | None:
+    """Recognise nginx's limiter, which by default answers a bare 503 to what comes too fast."""
+    refused = state.stats.get("status:503", 0)
+    taken = sum(state.stats.get(f"status:{status}", 0) for status in (200, 201))
+    if "503 by nginx" not in (state.gate.last_reason or "") or not refused or not taken:
+        return None
+    if dict(org.statuses).get(503) == Signal.THROTTLED:
+        return None
+    detail = (
+        f"{refused:,} calls were answered a bare 503 by nginx, between {taken:,} that were taken: so answers "
+        "its limiter (limit_req) when calls come too fast, and then nothing was applied"
+    )
+    status = "STATUS_503=throttled" if org.name == DEFAULT_ORG else '503 = "throttled" in statuses'
+    cure = f"ask the vendor; if it is so, set {_name(org, status)}, and a lower {_name(org, 'RATE_LIMIT')}"
+    return Finding("limiter", "warn", detail, cure, org.name)
 
 
 def _name(org: Org, *settings: str) -> str:
@@ -128,6 +160,8 @@ def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Ite
         found.append(Finding("vendor", "warn", f"not asked: {error}", "see Redis", state.org))
     yield _gate(state, state.settings, opened=opened)
     yield _rate(state, state.settings)
+    if limiter := _limiter(state, state.settings):
+        yield limiter
     yield from found
 
 
@@ -225,7 +259,7 @@ def _judge(org: Org, answer: Reply | NoReply) -> Finding:
     if isinstance(answer, NoReply):
         cure = _reach_cure(org, unreachable(answer.reason))
         return Finding("vendor", "fail", f"no answer: {answer.reason}", cure, org.name)
-    verdict, status = read_answer((), answer), answer.status
+    verdict, status = read_answer((), answer, meanings_of(org)), answer.status
     what = f"answers {status}" + (f" ({verdict.code})" if verdict.code not in ("", str(status)) else "")
     match verdict.signal:
         case Signal.UNAUTHORIZED:

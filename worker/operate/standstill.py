@@ -65,6 +65,7 @@ class Gate:
     closed_until: str | None = None
     tripped: bool = False  # the breaker: one batch of one job at a time, until one succeeds
     batch_size: int | None = None  # what the vendor taught, where it is less than what is configured
+    last_reason: str | None = None  # of the last trouble, also when that is over
 
 
 @dataclass(frozen=True, slots=True)

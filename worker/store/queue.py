@@ -16,17 +16,26 @@ import redis
 from redis.exceptions import RedisError
 
 from worker import tracing
-from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
-from worker.domain.outcome import Verdict
+from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, Verb, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import (
+    TOOK_MS,
+    Verb,
+    gate_config,
+    job_of,
+    missing_badges,
+    replay_of,
+    settlement_of,
+    ttl_ms,
+)
 from worker.store.record import Answer, Field
 from worker.store.scripts import Store
 
@@ -99,6 +108,15 @@ class Queue:
         self.hint(org.name, answer["at"])
         return [Answer(letter) for letter in answer["answers"]]
 
+    def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
+        """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""
+        key = keys.key(org.name, "run", run)
+        with reaching("a run"):
+            if why is None:
+                self.client.hdel(key, "incomplete")
+            elif self.client.exists(key):
+                self.client.hset(key, "incomplete", plain(why, 400))
+
     def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
 
@@ -142,6 +160,23 @@ class Queue:
             missing=missing_badges(batch.jobs, settled),
         )
 
+    def hear(self, org: Org, signal: Signal, *, reason: str, retry_after_s: float | None = None) -> Settled:
+        """Let the gate act on what a call without jobs was answered: for a token, or a read."""
+        return self._settle(
+            org,
+            new_id(),
+            None,
+            jobs=[],
+            sent=False,
+            signal=signal.value,
+            reason=reason[:200],
+            wait_ms=int((retry_after_s or 0) * 1000),
+            status="-",
+            elapsed_ms=0,
+            took=0,
+            missing=[],
+        )
+
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
         back = [[job.id, Verb.PUT_BACK, ""] for job in jobs]
@@ -156,12 +191,12 @@ class Queue:
         }
         return self._settle(org, batch, share, jobs=back, missing=[], **what)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
-        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+        """Queue dead letters again, or as new jobs; up to 1,000.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
-        args = [call, run, items, ttl_ms(org)]
+        args = [call, run, [replay_of(item) for item in items], ttl_ms(org)]
         answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
@@ -213,6 +248,13 @@ class Queue:
         was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was
+
+    # -- messages
+
+    def count_refused(self, kind: str, number: int = 1) -> None:
+        """Count messages that were refused; ``kind`` is ``message`` or ``enqueue``."""
+        with reaching("a counter"):
+            self.client.hincrby(keys.REFUSED, kind, number)
 
     # -- waking up
 

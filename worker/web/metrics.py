@@ -196,11 +196,17 @@ class BadgesCollector(Collector):
         now_ms = int(time.time() * 1000)
         pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
         pipe.zcount(keys.OWN, now_ms, "+inf")
-        known, due, pool, own = pipe.execute()
+        pipe.hgetall(keys.REFUSED)
+        known, due, pool, own, refused = pipe.execute()
         memory = self._client.info("memory")  # a Cluster's pipeline takes only what has a key
         orgs = self._orgs()
         states = self._survey.states({str(org): orgs.get(org) for org in sorted({*known, *orgs})})
         yield from _server(memory, due, pool, own)
+        words = "Messages that were refused, by kind; see enqueue.refused and message.refused in the logs."
+        counted = CounterMetricFamily(PREFIX + "messages_refused", words, labels=("kind",))
+        for kind in ("enqueue", "message"):
+            counted.add_metric((kind,), float(refused.get(kind, 0)))
+        yield counted
         for families, metric in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
             for family in families:
                 yield _family(family, metric, states)
