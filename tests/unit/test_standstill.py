@@ -90,6 +90,7 @@ def test_the_first_that_holds_is_the_reason() -> None:
     ("words", "reason"),
     [
         ("ConnectError: Name or service not known", Reason.DNS),
+        ("no whole answer within 3 s: it was looking up the vendor's address", Reason.DNS),
         ("ProxyError: the proxy answered 403", Reason.PROXY),
         ("ConnectError: All connection attempts failed", Reason.UNREACHABLE),
         (UNKNOWN_CA, Reason.TLS),

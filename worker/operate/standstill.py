@@ -151,7 +151,7 @@ def _not_yet(of: Circumstances) -> Standstill | None:
 _CAUSES = (
     (Reason.TLS, ("ssl", "certificate", "tls")),
     (Reason.PROXY, ("proxy",)),
-    (Reason.DNS, ("name or service", "name resolution", "getaddrinfo", "no address", "nodename")),
+    (Reason.DNS, ("name or service", "name resolution", "no address", "looking up", "nodename")),
 )
 
 
