@@ -367,7 +367,7 @@ def test_the_file_system_is_read_only(machine: Machine) -> None:
     assert not any(map(writes, of_root))
 
 
-@pytest.mark.skipif(not WITH_PROMETHEUS, reason="there is no Prometheus on this machine")
+@pytest.mark.neighbour("prometheus")
 def test_prometheus_scrapes_and_knows_the_rules(machine: Machine) -> None:
     """What the profile ``observability`` adds reads the metrics, and every rule of ours."""
 
@@ -638,7 +638,7 @@ def test_systemd_unit_keeps_the_rules(unit: Path) -> None:
     assert set(re.findall(r"%d/(\w+)", text)) == handed
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd on this machine")
+@pytest.mark.neighbour("systemd-analyze")
 def test_systemd_reads_the_units(tmp_path: Path) -> None:
     """There is nothing that systemd objects to, with the program where the units say it is."""
     for unit in sorted((DEPLOY / "systemd").glob("*.service")):
