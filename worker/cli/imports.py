@@ -105,7 +105,8 @@ def import_(
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         last = here.reports.run(name, org) if _rows(done) else None
         _say_import(done, notes, last, as_json=as_json)
-        _say_held(here, org, tables.err if as_json else tables.out)
+        if done.accepted > done.repeated:
+            _say_held(here, org, tables.err if as_json else tables.out)
         if follow_it and last:
             last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:

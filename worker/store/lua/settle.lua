@@ -116,7 +116,7 @@ end
 local function close(for_ms, why)
   local reopens = T + for_ms
   if reopens > (gate.closed_until or 0) then
-    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'reason', s.reason, 'since', int(gate.since or NOW))
+    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
   end
   if not gate.paused then set_gate(gate, 'reason', s.reason) end
 end
