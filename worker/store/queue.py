@@ -46,11 +46,11 @@ def new_id() -> str:
 class Queue:
     """All orgs' jobs in one Redis."""
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    def __init__(self, client: redis.Redis, *, replicas: int = 0, clocks: OrgClocks | None = None) -> None:
         self.client = client
         self.store = Store(client, replicas=replicas)
         self._known: set[str] = set()
-        self._clocks = OrgClocks()
+        self._clocks = clocks or OrgClocks()
 
     # -- the way of a job
 
@@ -200,6 +200,10 @@ class Queue:
         was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was
+
+    def probed(self, org: str) -> bool:
+        """Count a good call without jobs as the probe of an idle org; answers whether it was probing."""
+        return bool(self.store.call("probed", [keys.key_prefix(org)], []))
 
     # -- waking up
 
