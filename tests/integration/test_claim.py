@@ -492,7 +492,10 @@ def test_several_limits_hold_at_once(connection: Connection, queue: Queue, clien
     answer = waits(queue, org)
     assert answer.why == "rate"
     first_leaves_us = given[0] + int(60_000_000 * (1 + GUARD))
-    assert answer.look_at_ms == -(-(first_leaves_us - HORIZON_US) // 1000)
+    expected_ms = -(-(first_leaves_us - HORIZON_US) // 1000)
+    assert (
+        expected_ms <= answer.look_at_ms <= expected_ms + 1
+    )  # its clock may differ from Redis's by a part of one
     assert gate(client)["n"] == "12"
 
 
@@ -507,12 +510,12 @@ def test_a_slot_is_given_out_only_a_little_ahead(queue: Queue) -> None:
 
 def test_a_call_without_jobs_is_paid_from_the_same_limit(queue: Queue, client: redis.Redis) -> None:
     """It gets the next slot, once: the same call again gets the same one."""
-    org = configured(rate_limit="10/second", batch_size=1)
+    org = configured(rate_limit="10/minute", batch_size=1)
     fill(queue, org, 2)
     batch = claimed(queue, org)
     assert isinstance(queue.pay(org, "token"), float)
     paid = int(gate(client)["last"])
-    assert paid - slot_us(client, batch.id) >= 100_000 * (1 + GUARD) - 1
+    assert paid - slot_us(client, batch.id) >= 6_000_000 * (1 + GUARD) - 1
     assert isinstance(queue.pay(org, "token"), float)
     assert (int(gate(client)["last"]), gate(client)["n"]) == (paid, "2")
     assert waits(queue, org).look_at_ms >= paid // 1000

@@ -40,7 +40,7 @@ REACH_FOR_REDIS = {
 # One letter that is no code of the record: a type's name, a unit, a mode of open(), a separator in a date.
 OTHER_LETTERS = {"s", "m", "h", "d", "w", "T", "Z"}
 MAY_HOLD_OTHERS = {
-    "async_badge_queue.py",
+    "async_badge_queue.py", "cli/output.py", "cli/results.py", "cli/start.py",
     "badge_queue.py", "cli/jobs.py", "cli/demo.py", "cli/tables.py", "delivery.py", "domain/badge.py",
     "domain/dates.py",
     "domain/text.py", "domain/org.py", "process/arguments.py", "sandbox/issued.py", "server/valkey.py",

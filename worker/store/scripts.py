@@ -71,8 +71,8 @@ class Store:
             NewerStore: a newer program has changed them, or those of version 1 are there.
         """
         with reaching("the structures' version"):
-            there = int(self.client.get(keys.STRUCTURES) or record.VERSION)
-            of_version_1 = self.client.exists(keys.VERSION_1)
+            said, of_version_1 = self.client.get(keys.STRUCTURES), self.client.exists(keys.VERSION_1)
+        there = int(said or record.VERSION)
         if there > record.VERSION:
             raise NewerStore(
                 f"what is in Redis was changed by a newer version of this program (schema {there}, and this "
@@ -83,8 +83,9 @@ class Store:
                 "this Redis holds data of version 1 of this program: finish them with that version, then "
                 "give this one another database (BADGES_REDIS_URL)"
             )
-        with reaching("the structures' version"):
-            self.client.set(keys.STRUCTURES, record.VERSION, nx=True)
+        if said is None:
+            with reaching("the structures' version"):
+                self.client.set(keys.STRUCTURES, record.VERSION, nx=True)
 
     def now_ms(self, key: str) -> int:
         """Return the time of the server that has this key, by which scripts go."""

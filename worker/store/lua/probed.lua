@@ -1,16 +1,20 @@
 #!lua flags=allow-oom
--- Take a call without jobs that went well for the probe of an org that has nothing to send. Without it the
--- gate of an idle org would say "probing" until the next job comes, however long the vendor has been well.
--- Uses     clock
+-- A call that carries no jobs went well: where the org is idle and closed or probing after trouble, that was the
+-- probe. Without it its gate would say "probing" until the next job comes, however long the vendor has been well.
+-- Where jobs wait, one of them is the probe; what a person paused or Retry-After closed stays so.
+-- Uses     clock record gate
 -- KEYS[1]  what all keys of the org begin with
--- Returns  1 if the gate was closed or probing after trouble and is open now; 0 if it was open, is paused, the
---          vendor throttles, or jobs wait: their own call tells
+-- Returns  1 if it was closed or probing after trouble and is no longer, else 0
 -- Repeated: answers 0 and changes nothing.
-local gate = redis.call('HMGET', K.gate, 'paused', 'closed_until', 'probing', 'offset', 'why')
-local closed = (tonumber(gate[2]) or 0) > NOW + (tonumber(gate[4]) or 0) / 1000
-local probing = (tonumber(gate[3]) or 0) > 0
+local gate = read_gate({})
+local closed, throttled = (gate.closed_until or 0) > T, gate.why == 'throttled'
+if not ((gate.probing or 0) > 0 or (closed and not throttled)) then return 0 end
+redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
 local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
-  + redis.call('ZCARD', K.retry) + redis.call('ZCARD', K.leases)
-if gate[1] or waiting > 0 or not (closed or probing) or (closed and gate[5] == 'throttled') then return 0 end
-redis.call('HDEL', K.gate, 'probing', 'failures', 'closed_until', 'since', 'reason')
+if waiting + redis.call('ZCARD', K.retry) + redis.call('ZCARD', K.leases) > 0 then return 0 end
+redis.call('HDEL', K.gate, 'probing', 'failures')
+if not (closed and throttled) then
+  redis.call('HDEL', K.gate, 'closed_until', 'why')
+  if not gate.paused then redis.call('HDEL', K.gate, 'since', 'reason') end
+end
 return 1
