@@ -213,7 +213,7 @@ def test_a_file_that_cannot_be_written(env: dict[str, str], tmp_path: Path) -> N
 def test_foreign_text_is_safe_to_show(env: dict[str, str]) -> None:
     """Neither terminal escapes nor markup in a file's cells reach the screen as such."""
     rows = f"badgeMetaId,customerId\n{BADGE},\x1b[31mred[bold]\n\x1b]0;title\x07[/],7\n"
-    done = badges("import", "-", "--run", "[red]r[/]", env=env, stdin=rows.encode())
+    done = badges("import", "-", "--run", "[red]r[/]", env=env, stdin=rows.encode(), expect=3)
     shown = done.stdout + badges("dead", "list", env=env).stdout + badges("run", "list", env=env).stdout
     assert b"\x1b" not in shown
     assert b"\x07" not in shown

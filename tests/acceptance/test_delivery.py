@@ -256,7 +256,9 @@ def test_runs_and_groups_are_listed(floor: Floor, reported: str) -> None:
     (status,) = badges_json("status", "--org", "default", env=floor.env)
     assert status["gate"]["state"] == "open"
     assert status["dead"]["rejected"] == 2
-    followed = badges("run", "follow", reported, "--json", env=floor.env).stdout.splitlines()
+    followed = badges(
+        "run", "follow", reported, "--jsonl", "--fail-on", "never", env=floor.env
+    ).stdout.splitlines()
     assert json.loads(followed[-1])["issued"] == 3
 
 

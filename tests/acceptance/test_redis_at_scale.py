@@ -226,7 +226,7 @@ def test_a_cluster_is_the_store(
     assert len(badges("results", env=env).stdout.splitlines()) == 120 * len(ORGS) + 3
     badges("dead", "replay", "--run", "bad", "--set", f"badgeMetaId={BADGE}", "--yes", env=env)
     badges("pause", "--org", "north", env=env)
-    did = badges("audit", "--json", env=env).stdout.splitlines()
+    did = badges("audit", "--jsonl", env=env).stdout.splitlines()
     found_in = {(entry["org"], entry["action"], entry.get("count")) for entry in map(json.loads, did)}
     assert found_in == {("east", "replay", 3), ("north", "pause", None)}
     assert not [one for one in found if one["result"] == "fail"]
