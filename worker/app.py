@@ -30,6 +30,7 @@ from worker.config import Settings
 from worker.delivery import Delivery
 from worker.errors import ConfigError, NewerStore, StoreError
 from worker.server.connection import NO_BROKER, Connection
+from worker.server.health import refuse_unusable
 from worker.store.pool import Seats
 from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator
@@ -143,7 +144,9 @@ def refuse_to_start(error: ConfigError) -> NoReturn:
 @worker_init.connect
 def _begin(sender: Any, **_: Any) -> None:
     try:
+        refuse_unusable(services().queue.client)
         services().queue.store.refuse_newer()
+        services().queue.workers.say(sender.hostname, settings().orgs())
         services().seats.clear(sender.hostname)
     except ConfigError as error:
         refuse_to_start(error)

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
@@ -22,7 +22,7 @@ from worker.domain.batch import Batch, Died, Sent, Settled, Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
-from worker.errors import StoreError
+from worker.errors import LogLost, StoreError
 from worker.store.clock import steady_s
 from worker.store.protocol import guard_s
 from worker.store.queue import SEND_WINDOW_S, Queue, new_id
@@ -39,6 +39,8 @@ T = TypeVar("T")
 # nobody else touches the jobs; after that they are in doubt, and certain knowledge still wins.
 INSIST_S = 600.0
 INSIST_EVERY_S = 1.0
+# Between claims that fail one after the other, growing from the first to the second.
+PAUSE_S, PAUSE_MAX_S = 0.25, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,23 @@ class Delivered:
     settled: Settled
 
 
+@dataclass(slots=True)
+class Trouble:
+    """How many claims have failed one after the other."""
+
+    times: int = 0
+
+    def tells(self) -> bool:
+        """Count one more; answers whether the log should say so: at first, then ever more seldom."""
+        self.times += 1
+        return self.times & (self.times - 1) == 0
+
+    @property
+    def pause_s(self) -> float:
+        """How long to leave the server alone."""
+        return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.times, 10))
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """Makes at most one PUT per claim; one per process, safe to share between threads."""
@@ -68,6 +87,7 @@ class Delivery:
     queue: Queue
     client: VendorClient
     auth: Authenticator
+    trouble: Trouble = field(default_factory=Trouble)
 
     def claim(self, org: Org, *, share: int | None = None) -> Claimed | Wait:
         """Take one batch to ``send``, or say what there is to wait for.
@@ -109,13 +129,29 @@ class Delivery:
         return Wait("no token", said.look_at_ms)
 
     def _claim(self, org: Org, share: int | None) -> Batch | Wait:
-        """Claim; a claim that may have been made, but can't be relied on, is given back."""
+        """Claim; a claim that may have been made, but can't be relied on, is given back.
+
+        Nothing is claimed from a server that has stopped writing its log, until it writes it again.
+        """
         batch_id = new_id()
         try:
-            return self.queue.claim(org, batch_id, share=share)
+            self.queue.store.see_to_log()
+        except LogLost:
+            return self._later("store", -1)
+        try:
+            claimed = self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
-            log.warning("claim.failed", batch=batch_id, reason=str(error))
-        return _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
+            if self.trouble.tells():
+                log.warning("claim.failed", batch=batch_id, reason=str(error), times=self.trouble.times)
+        else:
+            self.trouble.times = 0
+            return claimed
+        back = _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
+        return self._later(back.why, back.look_at_ms)
+
+    def _later(self, why: str, at_ms: int) -> Wait:
+        """Wait longer each time that claims fail one after the other: each try costs the server something."""
+        return Wait(why, max(at_ms, int((time.time() + self.trouble.pause_s) * 1000)))
 
     def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
         return self.queue.claim(org, batch_id, share=share, durably=False)
@@ -125,7 +161,8 @@ class Delivery:
         batch = claimed.batch
         fence = Fence(
             slot=batch.slot_from,
-            slack_s=guard_s(org) / 2,  # the other half is for the way to the socket
+            slack_s=guard_s(self.queue.workers.strict(org))
+            / 2,  # the other half is for the way to the socket
             send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
             send_at=batch.send_at,  # the connection is made in the meantime

@@ -30,7 +30,7 @@ from support import (
     worker_command,
 )
 
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.job import content_hash
 from worker.files.reader import read_rows
 from worker.operate.importing import check_rows
@@ -270,7 +270,9 @@ def test_dead_letters_met_again_say_what_helps(here: Here) -> None:
         it = badge(n)
         letter = Item(job_id, "2", [*badge_fields(it), "p", content_hash("default", it)], kind=kind)
         Queue(here.client).enqueue(configured(), run="r", items=[letter], call=f"c{n}")
-    Queue(here.client).replay(configured(), run="m", items=[["j3", "new", *badge_fields(badge(9))]], call="m")
+    Queue(here.client).replay(
+        configured(), run="m", items=[Replay("j3", "new", badge_fields(badge(9)))], call="m"
+    )
     rows = "".join(f"{BADGE},{badge(n).customer_id},1674292011,{job_id}\n" for n, job_id in enumerate(kinds))
     said = badges("import", "-", env=here.env, stdin=(header + rows).encode()).stdout.decode()
     assert "row 2: already a dead letter; replay it with: badges dead replay --job=j1\n" in said

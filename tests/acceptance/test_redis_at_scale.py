@@ -29,7 +29,17 @@ from support import (
     wait_for,
     worker_command,
 )
-from topology import APPEND_ONLY, SERVICE, Certificates, Server, behind_tls, cluster, replicated, servers
+from topology import (
+    APPEND_ONLY,
+    SERVICE,
+    Certificates,
+    Server,
+    behind_tls,
+    cluster,
+    move_slot,
+    replicated,
+    servers,
+)
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -261,12 +271,7 @@ def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], n
         assert queue.take_due(ahead_ms=1)
         slot = key_slot(keys.key_prefix("mover").encode())
         for node in nodes:
-            with node.client() as own:
-                new_home = own.execute_command("CLUSTER MYID")
-            for each in nodes:
-                with each.client() as own:
-                    if not own.execute_command("CLUSTER COUNTKEYSINSLOT", slot):
-                        own.execute_command("CLUSTER SETSLOT", slot, "NODE", new_home)
+            move_slot(nodes, slot, node)
             with node.client() as own:
                 assert queue.enqueue(org, run="r", items=[item(1), item(2)], call="c") == list("aa")
                 assert queue.claim(org, "b").jobs  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badge, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -328,7 +328,7 @@ def test_an_urgent_job_stays_urgent(queue: Queue, client: redis.Redis) -> None:
     batch = claimed(queue, org)
     client.zadd(leases(), {batch.id: 1})
     assert ids(claimed(queue, org)) == bulk[:1]
-    queue.replay(org, run="again", items=[[urgent]], call="again")
+    queue.replay(org, run="again", items=[Replay(urgent)], call="again")
     assert ids(claimed(queue, org)) == [urgent]
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from support import badge, configured, item
 
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.job import content_hash
 from worker.errors import StoreError
 from worker.operate.runs import JobReader, RunProgress
@@ -93,7 +93,7 @@ def test_the_duplicate_of_a_dead_letter_says_so(queue: Queue, client: redis.Redi
     kinds = ("rejected", "in_doubt", "invalid", "rejected", "rejected")
     dead = [Item(f"dead-{n}", str(n), badge_fields(badge(n)), kind=kind) for n, kind in enumerate(kinds)]
     enqueue(queue, *dead, run="before", call="before")
-    queue.replay(ORG, run="mended", items=[["dead-3", "new", *badge_fields(badge(9))]], call="mended")
+    queue.replay(ORG, run="mended", items=[Replay("dead-3", "new", badge_fields(badge(9)))], call="mended")
     queue.discard("default", ["dead-4"], keep_ms=60_000, call="discarded")
     assert enqueue(queue, *(Item(it.id, "9", it.fields) for it in dead)) == list("DQDRd")
     assert queued(client) == ["new"]

@@ -8,7 +8,7 @@ import pytest
 import redis
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Sent
+from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -111,11 +111,11 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
 
     match acts:
         case "replay":
-            queue.replay(ORG, run="", items=[[item(1).id]], call=new_id())
+            queue.replay(ORG, run="", items=[Replay(item(1).id)], call=new_id())
             deliver(queue, *issued(1))
         case "as new":
             new = item(2, badge_id=OTHER_BADGE)
-            queue.replay(ORG, run="mended", items=[[item(1).id, new.id, *new.fields]], call=new_id())
+            queue.replay(ORG, run="mended", items=[Replay(item(1).id, new.id, new.fields)], call=new_id())
             deliver(queue, *issued(1))
         case "discard":
             queue.discard("default", [item(1).id], keep_ms=int(TTL_S * 1000), call=new_id())

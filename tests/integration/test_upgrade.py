@@ -6,7 +6,7 @@ import pytest
 import redis
 from support import BADGE, configured, item
 
-from worker.domain.batch import Batch, Item, Sent, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Wait
 from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -134,7 +134,7 @@ def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Re
     assert queue.cancel("default", [item(2).id], call="c3") == 0
     assert queue.discard("default", ["doubt"], keep_ms=1000, call="c5") == 0
     assert not queue.resolve(ORG, "doubt")
-    assert queue.replay(ORG, run="again", items=[["doubt"]], call="c6")["skipped"] == 1
+    assert queue.replay(ORG, run="again", items=[Replay("doubt")], call="c6")["skipped"] == 1
     client.zadd(keys.key("default", "checks"), {"doubt": 1})
     slot = [keys.key_prefix("default")]
     assert not queue.store.call("take_check", slot, [600_000]).get("jobs")

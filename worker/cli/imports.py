@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -25,6 +26,7 @@ from worker.files.columns import Names
 from worker.files.reader import read_rows
 from worker.operate.importing import Checked, check_rows, import_rows, run_name
 from worker.operate.report import argument, option
+from worker.server.health import refuse_unusable
 from worker.store.queue import new_id
 
 import_cli = typer.Typer()
@@ -53,6 +55,9 @@ def import_(
             help="Read a column or key as that field; COLUMN= ignores it. May be repeated.",
         ),
     ] = None,
+    without_dates: Annotated[
+        bool, typer.Option("--without-dates", help="Leave a column of dates out, though a date is missing.")
+    ] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
     ] = False,
@@ -70,31 +75,38 @@ def import_(
         names = Names.parse(mappings or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from None
+    if not file.strip():
+        raise typer.BadParameter("no file is named", param_hint="FILE")
     if allow_duplicates and not run:
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
+    read = partial(read_rows, name=file, names=names, without_dates=without_dates)
     if dry_run:
-        _check(load_settings().org(org), file, names, as_json=as_json)
+        _check(load_settings().org(org), file, read, as_json=as_json)
         return
     with session() as here:
+        refuse_unusable(here.queue.client)
         target, name, notes = here.settings.org(org), run or run_name(file), _Notes()
         options = EnqueueOptions(
             name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
         )
-        with _reading(file, names, "importing") as (rows, move):
+        with _reading(file, read, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         _say_import(done, notes, as_json=as_json)
         if follow_it and _rows(done):
             follow_run(here, name, org, as_json=False)
 
 
+_Read = Callable[[BinaryIO], Iterator[Source]]
+
+
 @contextmanager
-def _reading(file: str, names: Names, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
+def _reading(file: str, read: _Read, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
     """Open the file; while the block lasts, show how much of it is read, and how many rows that were."""
     with _open(file) as stream:
         size = os.fstat(stream.fileno()).st_size or None
-        rows = read_rows(stream, name=file, names=names)  # first, so that a refused file leaves no bar behind
+        rows = read(stream)  # first, so that a refused file leaves no bar behind
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
@@ -117,9 +129,9 @@ def _open(file: str) -> AbstractContextManager[BinaryIO]:
 # -- a dry run
 
 
-def _check(org: Org, file: str, names: Names, *, as_json: bool) -> None:
+def _check(org: Org, file: str, read: _Read, *, as_json: bool) -> None:
     checked = Checked()
-    with _reading(file, names, "checking") as (rows, move):
+    with _reading(file, read, "checking") as (rows, move):
         for checked in check_rows(org, rows):
             move(checked.valid + checked.invalid)
     groups = sorted(checked.groups.values(), key=lambda group: (group.kind, -group.count))
@@ -128,7 +140,7 @@ def _check(org: Org, file: str, names: Names, *, as_json: bool) -> None:
         return
     for group in groups:
         what = f"{group.field}: {group.reason}" if group.field else group.reason
-        warning = " (a warning; STRICT_DATES refuses it)" if group.kind == "warning" else ""
+        warning = " (a warning)" if group.kind == "warning" else ""
         tables.out.print(f"{group.count:>11,} {tables.safe(what)}, such as row {group.row}{warning}")
     good = "1 row is good" if checked.valid == 1 else f"{checked.valid:,} rows are good"
     others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"
@@ -189,9 +201,14 @@ def _counted(done: Enqueued) -> str:
 
 def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
     _show_noted(notes, done.run, tables.err if as_json else tables.out)
+    for odd in done.warnings:
+        where = f"such as row {odd.rows[0]}"
+        (tables.err if as_json else tables.out).print(
+            f"  [yellow]warning[/] {tables.safe(odd.reason)}: {odd.count:,} of the rows, {where}"
+        )
     if as_json:
         counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
-        tables.say_json({"run": done.run} | counts)
+        tables.say_json({"run": done.run} | counts | {"warnings": done.warnings})
         return
     tables.out.print(f"run [bold]{tables.safe(done.run)}[/]: {_counted(done)}: {_rows(done):,} rows read")
     if done.accepted > done.repeated:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,8 +15,9 @@ from worker.cli.session import AnyOrg, AsJson, Note, OneOrg, session
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
 from worker.operate.status import Survey
-from worker.server.health import is_full
+from worker.server.health import faults, is_full
 from worker.store import audit
+from worker.store.queue import Queue
 
 orgs_cli = typer.Typer()
 
@@ -31,18 +32,41 @@ def status(
     with session() as here:
         survey, orgs = Survey(here.queue.client), here.settings.orgs()
         chosen = {name: orgs.get(name) for name in here.reports.org_names(org)}
-        snapshots = ([state.as_json() for state in survey.states(chosen)] for _ in _seconds(endless=watch))
+        queue = here.queue
+
+        def snapshot() -> list[dict[str, Any]]:
+            more, server = _differences(queue), faults(queue.client)
+            return [
+                state.as_json() | {"differs": more.get(state.org, []), "server": server}
+                for state in survey.states(chosen)
+            ]
+
+        snapshots = (snapshot() for _ in _seconds(endless=watch))
         if as_json:
             with suppress(KeyboardInterrupt):
-                for snapshot in snapshots:
-                    tables.say_json(snapshot)
+                for shown in snapshots:
+                    tables.say_json(shown)
         elif watch:
             tables.watch_status(snapshots)
         else:
-            tables.out.print(tables.status_table(next(snapshots)))
+            shown = next(snapshots)
+            tables.out.print(tables.status_table(shown))
+            for org_shown in shown:
+                for line in org_shown["differs"]:
+                    tables.out.print(f"[yellow]workers differ for {org_shown['org']}[/]: {tables.safe(line)}")
+            for line in shown[0]["server"] if shown else ():
+                tables.out.print(f"[bold red]{tables.safe(line)}[/]")
             if is_full(here.queue.client):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
+
+
+def _differences(queue: Queue) -> dict[str, list[str]]:
+    """Return, by org, in which settings its workers differ; the strictest limit holds meanwhile."""
+    found: dict[str, list[str]] = {}
+    for one in queue.workers.differences():
+        found.setdefault(one.org, []).append(str(one))
+    return found
 
 
 def _seconds(*, endless: bool) -> Iterator[None]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from worker.domain.text import printable
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
-from worker.operate.report import argument
+from worker.operate.report import argument, option
 from worker.operate.runs import COUNTED, RunProgress
 from worker.server.health import Finding
 from worker.store.audit import Entry
@@ -75,6 +75,9 @@ def show_run(run: RunProgress) -> None:
     if run.duplicates:
         again = "not sent again (a file imported again counts its own again)"
         out.print(f"  {run.duplicates:>11,} rows beside them were duplicates, {again}")
+    if run.incomplete:
+        again = f"to go on: badges import FILE {option('run', run.run)}, with the whole file"
+        out.print(f"  [yellow]incomplete:[/] {safe(run.incomplete)}; {safe(again)}")
     if run.finished_at:
         out.print(f"  finished {run.finished_at}")
     elif run.held:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from worker.domain.badge import EpochUnit
+from worker.domain.dates import EpochUnit
 from worker.domain.names import DEFAULT_ORG as DEFAULT_ORG  # noqa: PLC0414 - whose name of it this is
 
 _LIMIT = re.compile(r"(?:(items):\s*)?(\d{1,9})\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE | re.ASCII)

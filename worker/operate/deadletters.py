@@ -16,6 +16,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from worker.domain.badge import Invalid, parse_item
+from worker.domain.batch import Replay
 from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import NotFound
@@ -162,7 +163,7 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, job_id, action=action)
-    return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1
+    return queue.replay(org, run=action, items=[Replay(job_id)], call=new_id())["replayed"] == 1
 
 
 def cancel(
@@ -240,12 +241,12 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
+def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str, int]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 
-    def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
-        new = [item[1] for item in items if len(item) > 1]
+    def would_replay(org: Org, items: list[Replay]) -> Mapping[str, int]:
+        new = [item.new_id for item in items if item.new_id]
         duplicates = 0
         for job_id, (state,) in zip(
             new, deadlist.columns(reports, org.name, new, (Field.STATE,)), strict=True
@@ -257,7 +258,7 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[s
     return would_replay
 
 
-def _ask(queue: Queue, replay: str, org: Org, items: list[list[str]]) -> Mapping[str, int]:
+def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, int]:
     return queue.replay(org, run=replay, items=items, call=new_id())
 
 
@@ -273,10 +274,10 @@ def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> 
 
 def _items(
     org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
-) -> tuple[list[list[str]], list[str]]:
+) -> tuple[list[Replay], list[str]]:
     """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
     if not changes:
-        return [[it.id] for it in chunk], []
+        return [Replay(it.id) for it in chunk], []
     items, problems = [], []
     for it in chunk:
         item = badge_of(it.record).body("as_given") | dict(changes)
@@ -284,5 +285,5 @@ def _items(
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            items.append([it.id, content_hash(org.name, changed.badge), *badge_fields(changed.badge)])
+            items.append(Replay(it.id, content_hash(org.name, changed.badge), badge_fields(changed.badge)))
     return items, problems

@@ -1,7 +1,7 @@
 """Importing a file: its rows go to the producer, and what is wrong with them comes back by row.
 
-Finding rows is the work of ``rows.py``, accepting them that of ``producer.py``, and what a report of ours
-imported again does is in ``mending.py``.
+Finding rows is the work of ``files/reader.py``, accepting them that of ``enqueue.py``; what a report
+that is imported again does is in ``mending.py``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
-from worker.domain.badge import Invalid, parse_item
+from worker.domain.badge import Invalid, parse_item, warnings_of
 from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.enqueue import Enqueued, EnqueueOptions, accept, new_run
+from worker.errors import FileError
 from worker.files.columns import FIELDS
 from worker.operate.mending import is_reported, mend
 from worker.store.queue import CHUNK, Queue
@@ -39,12 +40,18 @@ def import_rows(
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
     Raises:
-        FileError: the file turns out to be damaged half-way; what was yielded is accepted.
+        FileError: the file turns out to be cut off or damaged; what was yielded is accepted, and the run says
+            that it is incomplete, until a file was read to its end under its name.
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
-    for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
-        part = replace(options, call=f"{options.call}.{number}")
-        yield from (mend if reported else accept)(queue, org, stretch, part)
+    try:
+        for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
+            part = replace(options, call=f"{options.call}.{number}")
+            yield from (mend if reported else accept)(queue, org, stretch, part)
+    except FileError as error:
+        queue.note_incomplete(org, options.run, str(error))
+        raise
+    queue.note_incomplete(org, options.run, None)
 
 
 @dataclass(slots=True)
@@ -75,16 +82,21 @@ class Checked:
             key, problem = kind, Invalid(None, f"something else, at first: {problem}")
         self.groups.setdefault(key, Group(kind, problem.field, problem.reason, row)).count += 1
 
-    def check(self, row: Source, *, strict_dates: bool) -> None:
+    def check(self, row: Source, org: Org) -> None:
         """Validate one row and count it."""
-        item = {name: value for name, value in (row.item or {}).items() if name in FIELDS}
-        issue = row.problem or parse_item(item, strict_dates=strict_dates)
+        item = row.item
+        if is_reported(row):  # which tells its job's state and org beside the badge
+            item = {name: value for name, value in row.item.items() if name in FIELDS}
+        issue = row.problem or parse_item(item, org=org.name, strict_dates=org.strict_dates)
+        warnings = [row.warning] if row.warning else []
         if isinstance(issue, Invalid):
             self.invalid += 1
-            self._add("invalid", issue, int(row.row))
-            return
-        self.valid += 1
-        for warning in issue.badge.date_warnings():
+            for fault in issue.faults:
+                self._add("invalid", fault, int(row.row))
+        else:
+            self.valid += 1
+            warnings += warnings_of(item, issue)
+        for warning in warnings:
             self._add("warning", Invalid(None, warning), int(row.row))
 
 
@@ -98,5 +110,5 @@ def check_rows(org: Org, rows: Iterable[Source]) -> Iterator[Checked]:
     for number, row in enumerate(rows):
         if number % CHUNK == 0:
             yield checked
-        checked.check(row, strict_dates=org.strict_dates)
+        checked.check(row, org)
     yield checked

@@ -2,7 +2,7 @@
 
 What the record says now counts, not what the report says of then. A mended dead letter is replayed as a new
 job, as by ``badges dead replay --set``, so that doing it twice issues nothing twice. How a report is written
-is in ``report.py``, how it is recognised in ``row.py``.
+is in ``report.py``, how it is recognised in ``files/columns.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import count, islice
 from typing import Any, Final, Literal
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.item import Source
 from worker.domain.job import DeadKind, State, content_hash
 from worker.domain.org import Org
@@ -70,8 +70,7 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     accepted = 0
     if mended:
-        urgent = (Field.URGENT, "1") if options.urgent else ()
-        items = [[one.letter, one.id, *one.fields, Field.ROW, one.row, *urgent] for one in mended]
+        items = [Replay(one.letter, one.id, one.fields, one.row, options.urgent) for one in mended]
         accepted = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")["replayed"]
     invalid = sum(note.kind == "invalid" for note in noted)
     duplicates = len(rows) - accepted - invalid

@@ -104,7 +104,7 @@ def _error(record: Record) -> dict[str, Any] | None:
 
 def _warnings(record: Record) -> list[str]:
     has_badge = Field.BADGE_META_ID in record and Field.CUSTOMER_ID in record
-    ours = badge_of(record).date_warnings() if has_badge else []
+    ours = badge_of(record).warnings() if has_badge else []
     return ours + ([theirs] if (theirs := text_of(record, Field.WARNINGS)) else [])
 
 

@@ -30,7 +30,8 @@ class RunProgress:
     """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
 
     ``handled`` are those of the dead that need nobody any more: mended or replayed as another job, or
-    discarded. ``held`` says why nothing of it is sent, and what to do about that.
+    discarded. ``held`` says why nothing of it is sent, and what to do about that; ``incomplete`` why its file
+    wasn't read to its end.
     """
 
     run: str
@@ -49,6 +50,7 @@ class RunProgress:
     eta_s: int | None = None
     handled: int = 0
     held: str | None = None
+    incomplete: str | None = None
 
     @property
     def open(self) -> int:
@@ -240,6 +242,7 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         eta_s=0,
         handled=counted["dead"] - int(record.get("unhandled", counted["dead"])),
         held=None,
+        incomplete=record.get("incomplete"),
     )
 
 

@@ -24,6 +24,7 @@ from worker.domain.outcome import Signal
 from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, accept, as_text, sources, total
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
+from worker.process.timing import timing_of
 from worker.process.turns import DRAINING, Lasting, Turns
 from worker.process.wakeup import install, send_due
 from worker.store.queue import Queue
@@ -50,6 +51,7 @@ def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
         here,
         worker=str(self.request.hostname),
         alone=alone,
+        timing=timing_of(app),
         lasting=lambda: DRAINING if app.conf.get("draining") else Lasting(),
         check=lambda due: check.apply_async((due,), queue=queue),
     )
@@ -113,6 +115,7 @@ def enqueue(
         "duplicates": done.duplicates,
         "invalid": done.invalid,
         "noted": [f"{note.row}: {note.field or 'item'}: {note.reason}" for note in done.noted[:20]],
+        "warnings": [f"{odd.count}: {odd.reason}; {', '.join(odd.rows)}" for odd in done.warnings],
     }
 
 
@@ -131,7 +134,7 @@ def origin(task: Task[..., Any]) -> str:
 def _hand_on(queue: Queue) -> None:
     """Leave the place to the org that stands first in line."""
     try:
-        send_due(queue, deliver)
+        send_due(queue, deliver, ahead_ms=timing_of(app).ahead_ms)
     except Exception as error:  # noqa: BLE001 - the broker's errors are many
         log.warning("delivery.not_handed_on", reason=str(error))
 

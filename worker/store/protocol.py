@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from worker.domain.batch import Replay
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
@@ -66,6 +67,13 @@ def job_of(entry: Sequence[Any]) -> Job:
         field: value for field, value in zip(BADGE_FIELDS, values, strict=True) if value
     }
     return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), traceparent or "")
+
+
+def replay_of(item: Replay) -> list[str]:
+    """Write what ``replay.lua`` takes: the id alone, or also new id, row, whether urgent, fields."""
+    if not item.new_id:
+        return [item.id]
+    return [item.id, item.new_id, item.row or item.id, str(int(item.urgent)), *item.fields]
 
 
 def settlement_of(job: Job, settlement: Settlement) -> list[str | int]:

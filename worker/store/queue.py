@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from worker import tracing
-from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Signal, Verdict
@@ -23,9 +23,19 @@ from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import OrgClocks, steady_s
-from worker.store.protocol import TOOK_MS, Verb, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import (
+    TOOK_MS,
+    Verb,
+    gate_config,
+    job_of,
+    missing_badges,
+    replay_of,
+    settlement_of,
+    ttl_ms,
+)
 from worker.store.record import Answer, Field
 from worker.store.scripts import Store
+from worker.store.workers import Workers
 
 CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -51,6 +61,7 @@ class Queue:
         self.store = Store(client, replicas=replicas)
         self._known: set[str] = set()
         self._clocks = OrgClocks()
+        self.workers = Workers(client)
 
     # -- the way of a job
 
@@ -95,6 +106,15 @@ class Queue:
             )
         self.hint(org.name, answer["at"])
         return [Answer(letter) for letter in answer["answers"]]
+
+    def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
+        """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""
+        key = keys.key(org.name, "run", run)
+        with reaching("a run"):
+            if why is None:
+                self.client.hdel(key, "incomplete")
+            elif self.client.exists(key):
+                self.client.hset(key, "incomplete", plain(why, 400))
 
     def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
@@ -170,12 +190,12 @@ class Queue:
         }
         return self._settle(org, batch, share, jobs=back, missing=[], **what)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
-        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+        """Queue dead letters again, or as new jobs; up to 1,000.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
-        args = [call, run, items, ttl_ms(org)]
+        args = [call, run, [replay_of(item) for item in items], ttl_ms(org)]
         answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
@@ -249,6 +269,7 @@ class Queue:
         return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
 
     def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
+        org = self.workers.strict(org)
         if share is not None:
             more["max_in_flight"] = min(share, org.max_in_flight)
         return gate_config(org, **more) | self._clocks.expected(org.name)

@@ -65,7 +65,9 @@ class Store:
 
     def _keeps_none_now(self) -> bool:
         with reaching("info"):
-            return not all(server.info("persistence").get("aof_enabled") for server in servers(self.client).values())
+            return not all(
+                server.info("persistence").get("aof_enabled") for server in servers(self.client).values()
+            )
 
     def call(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script; an argument that is a list or a dict goes as JSON, JSON in the answer is read.

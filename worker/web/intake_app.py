@@ -1,7 +1,7 @@
 """The HTTP intake (``badges intake``): at the vendor's own path, so that a caller changes its base URL alone.
 
 What becomes of a body is decided in ``intake.py``, who may call in ``callers.py``, and what answers look like
-in ``intake_answers.py``. Needs the extra ``intake``.
+in ``schema.py``. Needs the extra ``intake``.
 """
 
 import asyncio

@@ -36,6 +36,9 @@ class ItemRow(BaseModel):
     job_id: str
     field: str | None = None
     reason: str | None = None
+    warnings: list[str] | None = Field(
+        default=None, description="What is odd about it, if anything; it is taken all the same."
+    )
 
 
 class Accepted(BaseModel):

@@ -3,11 +3,13 @@
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id, made by the caller
--- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X[, T]}, ...} (false: absent), send_in_us, width,
---          more, at, clock} or {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether
---          a job in doubt is due to be checked with the vendor; clock: the org's own, us; both with died,
---          {{id, run, kind, code}, ...}, where any did
+-- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts,
+--          badge (the fields of a badge), check_after_ms (absent: jobs in doubt wait for a person)
+-- Returns  JSON: {jobs, send_in_us, more, at, clock[, died]} or {why, at, check, clock[, died]}
+--          jobs: {id, attempts, busy, traceparent, the fields of cfg.badge} each (false or null: absent)
+--          send_in_us: until the slot    more: whether another batch may start now
+--          at: when to look again, ms, -1 never    check: whether a job in doubt is due to be checked with
+--          the vendor    clock: the org's own, us    died: {{id, run, kind, code}, ...}, where any did
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP, LEAVE_FOR_MS = 1000, 60000

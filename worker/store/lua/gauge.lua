@@ -3,10 +3,10 @@
 -- it only ever takes away.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  JSON: cfg of the gate
--- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent = {one per limit}, per_minute}
+-- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, per_minute}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
---          may carry now; spacing_us: between two sends now, learned or configured; sent: in the last
---          window of each limit; per_minute: sends in the last minute
+--          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the
+--          last window of each limit}; per_minute: sends in the last minute
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg = cjson.decode(ARGV[1])
 local gate = read_gate(cfg)

@@ -4,11 +4,13 @@
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate, and jobs = {{id, verb, argument, field, value, ...}, ...}, sent (whether
---          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, ttl_ms,
---          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
+--          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, took (the bound of
+--          TOOK_MS that it counts under, 0: longer), ttl_ms, missing = {badgeMetaId, ...} that the vendor
+--          doesn't know, missing_ttl_ms
 --          verbs and their arguments: see Verb in protocol.py
--- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, died = {{id, run, kind, code}},
---          paused (why, where this answer paused the org), more, at, clock}
+-- Returns  JSON: {issued, dead, retrying, queued, late, more, at, clock[, twice][, died][, paused]}
+--          twice: {ids} that the vendor issued a second time    died: {{id, run, kind, code}, ...}
+--          paused: why, where this answer paused the org
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is

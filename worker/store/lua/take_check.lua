@@ -3,7 +3,9 @@
 -- customer and badge: what the vendor shows can't tell them apart.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  ms after which they come up again, should the checker die or learn nothing
--- Returns  JSON: {jobs = {{id, badge, customer, finished at, absent since}, ...} (false: absent), witness = {id, issued at, badge, customer}}, or {}
+-- Returns  JSON: {jobs[, witness]} or {}
+--          jobs: {id, badge, customer, finished at, absent since} each (false: absent)
+--          witness: {id, issued at, badge, customer}
 -- Repeated: what was taken a moment ago isn't due; it comes up again by itself.
 local again = int(NOW + tonumber(ARGV[1]))
 
