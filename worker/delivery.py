@@ -23,6 +23,7 @@ from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
 from worker.errors import LogLost, StoreError
+from worker.logs import Seldom
 from worker.store.clock import steady_s
 from worker.store.protocol import guard_s
 from worker.store.queue import SEND_WINDOW_S, Queue, new_id
@@ -41,6 +42,7 @@ INSIST_S = 600.0
 INSIST_EVERY_S = 1.0
 # Between claims that fail one after the other, growing from the first to the second.
 PAUSE_S, PAUSE_MAX_S = 0.25, 5.0
+CLAIM = "claim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,6 @@ class Delivered:
     settled: Settled
 
 
-@dataclass(slots=True)
-class Trouble:
-    """How many claims have failed one after the other."""
-
-    times: int = 0
-
-    def tells(self) -> bool:
-        """Count one more; answers whether the log should say so: at first, then ever more seldom."""
-        self.times += 1
-        return self.times & (self.times - 1) == 0
-
-    @property
-    def pause_s(self) -> float:
-        """How long to leave the server alone."""
-        return min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.times, 10))
-
-
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """Makes at most one PUT per claim; one per process, safe to share between threads."""
@@ -87,7 +72,7 @@ class Delivery:
     queue: Queue
     client: VendorClient
     auth: Authenticator
-    trouble: Trouble = field(default_factory=Trouble)
+    failed: Seldom = field(default_factory=Seldom)  # claims, one after the other
 
     def claim(self, org: Org, *, share: int | None = None) -> Claimed | Wait:
         """Take one batch to ``send``, or say what there is to wait for.
@@ -141,17 +126,19 @@ class Delivery:
         try:
             claimed = self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
-            if self.trouble.tells():
-                log.warning("claim.failed", batch=batch_id, reason=str(error), times=self.trouble.times)
+            if self.failed.tells(CLAIM):
+                times = self.failed.times[CLAIM]
+                log.warning("claim.failed", batch=batch_id, reason=str(error), times=times)
         else:
-            self.trouble.times = 0
+            self.failed.over()
             return claimed
         back = _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
         return self._later(back.why, back.look_at_ms)
 
     def _later(self, why: str, at_ms: int) -> Wait:
         """Wait longer each time that claims fail one after the other: each try costs the server something."""
-        return Wait(why, max(at_ms, int((time.time() + self.trouble.pause_s) * 1000)))
+        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.failed.times[CLAIM], 10))
+        return Wait(why, max(at_ms, int((time.time() + pause_s) * 1000)))
 
     def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
         return self.queue.claim(org, batch_id, share=share, durably=False)

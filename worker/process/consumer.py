@@ -53,6 +53,7 @@ class Consumer(consumer.Consumer):
         self._events_leave_at = 0.0
         for name in TALKATIVE:
             logging.getLogger(name).addFilter(_without_traceback)
+        logging.getLogger("celery.app.trace").addFilter(_unless_given_back)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the connection; the blueprint is started again by whoever calls this."""
@@ -137,6 +138,11 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """Keep one line of what came from outside."""
     record.exc_info = record.exc_text = None
     return True
+
+
+def _unless_given_back(record: logging.LogRecord) -> bool:
+    """Drop what Celery says of a message that goes back into its queue: the task has said why, and seldom."""
+    return not (isinstance(record.args, dict) and str(record.args.get("description")).startswith("reject"))
 
 
 def fault_of(message: Message) -> str | None:
