@@ -97,8 +97,12 @@ def _broker(connection: Connection) -> str:
 
 
 def _celery_settings() -> dict[str, Any]:
+    try:
+        broker_url = _broker(connection())
+    except ConfigError as error:
+        refuse_to_start(error)
     return {
-        "broker_url": _broker(connection()),
+        "broker_url": broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a worker that gave up would be gone for good
         "broker_channel_error_retry": True,  # one that refuses a command, being full, is lost for a while

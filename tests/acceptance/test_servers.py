@@ -63,8 +63,7 @@ class Place:
 
     def bring(self, first: int, number: int = 3) -> None:
         """Enqueue badges."""
-        items = [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
-        BadgeQueue(settings=Settings(), connection=self.connection).enqueue(items, run="run")
+        BadgeQueue(settings=Settings(), connection=self.connection).enqueue(_items(first, number), run="run")
 
     def issued(self) -> int:
         """Count what the vendor issued."""
@@ -74,6 +73,10 @@ class Place:
         """Return the default org's status."""
         (found,) = badges_json("status", env=self.env)
         return dict(found)
+
+
+def _items(first: int, number: int = 3) -> list[dict[str, Any]]:
+    return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def test_no_proxy_with_a_network_is_no_obstacle(place: Place) -> None:
     """Loopback goes around a proxy that isn't there, and what other programs take in NO_PROXY is taken."""
     with place.worker(NO_PROXY="localhost,::1/128", HTTP_PROXY="http://127.0.0.1:9"):
         place.bring(1)
-        wait_for(lambda: place.issued() == 3)
+        wait_for(lambda: place.issued() == 3, within_s=60)
 
 
 def test_the_doctor_names_what_no_worker_starts_with(place: Place) -> None:
@@ -159,7 +162,15 @@ def _answers(client: redis.Redis) -> bool:
 def test_a_server_that_is_too_old_is_refused(old_redis: Server, command: list[str]) -> None:
     """By everything that writes, or watches; before anything is written, with the version that it has."""
     env = environment(redis_url=f"redis://{old_redis.address}/0", **DOWN)
-    done = badges(*command, env=env, stdin=b"badgeMetaId,customerId\na,1\n", expect=2)
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.cli", *command],
+        env=env,
+        input=b"badgeMetaId,customerId\na,1\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
     assert b"version 7.0" in done.stderr
     assert b"7.2" in done.stderr.splitlines()[-1]
     with old_redis.client() as client:
@@ -172,11 +183,12 @@ def test_a_server_that_is_too_old_is_refused(old_redis: Server, command: list[st
 def test_a_server_that_stops_writing_its_log(place: Place) -> None:
     """Nothing is sent, no slot is used up, status says why, the log says so seldom; mended, all goes on."""
     with place.worker():
-        place.bring(1)
-        wait_for(lambda: place.issued() == 3)
+        producer = BadgeQueue(settings=Settings(), connection=place.connection)
+        producer.enqueue(_items(1), run="run")
+        wait_for(lambda: place.issued() == 3, within_s=40)
         place.client.config_set("appendonly", "no")
         with pytest.raises(NotDurable, match="append-only file"):
-            place.bring(10)
+            producer.enqueue(_items(10), run="run")
         wait_for(lambda: "claim.failed" in place.log())
         wait_for(lambda: any("append-only file" in line for line in place.status()["server"]))
         slots = place.client.hget("{badges:default}:gate", "n")
@@ -198,7 +210,7 @@ def test_why_a_vendor_cant_be_reached_is_in_status(place: Place) -> None:
         place.worker(BADGES_API_BASE_URL=f"https://{server.address}"),
     ):
         place.bring(1)
-        gate = wait_for(lambda: _with_reason(place.status()["gate"]))
+        gate = wait_for(lambda: _with_reason(place.status()["gate"]), within_s=60)
     assert gate["why"] == "vendor unavailable"
     assert "TLS" in gate["reason"]
     assert len(gate["reason"]) < 120
@@ -240,7 +252,7 @@ def test_the_doctor_knows_nginxs_limiter(place: Place) -> None:
         env = place.env | {"BADGES_API_BASE_URL": proxy.url}
         with place.worker(BADGES_API_BASE_URL=proxy.url):
             place.bring(1)
-            wait_for(lambda: place.issued() == 3)
+            wait_for(lambda: place.issued() == 3, within_s=60)
             place.bring(10)
             wait_for(lambda: len(met) == 2)
             wait_for(lambda: place.status()["dead"])

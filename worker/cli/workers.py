@@ -81,6 +81,7 @@ def worker(
 
 
 def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
+    from celery.bin.celery import celery  # noqa: PLC0415 - as below
     from click import Abort  # noqa: PLC0415 - Celery's
 
     from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
@@ -96,7 +97,9 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
     try:
-        status: Any = app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+        # What worker_main does, but that it drops the exit status.
+        command = ["-A", "worker.app", "--quiet", "worker", *options, "--without-gossip", "--without-mingle"]
+        status: Any = celery.main(args=command, standalone_mode=False)
     except Abort:  # Ctrl-C before Celery listens to it
         raise KeyboardInterrupt from None
     if status:  # what can't be recovered from must not look like an orderly end

@@ -1,6 +1,6 @@
 """Celery's consumer, taught to survive a broker that is killed or full, and messages that make no sense.
 
-Anybody may put anything into the queue: what isn't a message of ours is refused, with the reason in the log
+Anybody may put anything into the queue: what isn't one of our messages is refused, with the reason in the log
 (but never its contents, which may be a customer's), and the next one is read. Left to itself, Celery 5.7 dies
 of many of them, and gives some back to the queue first, so that the next worker dies as well.
 """
@@ -56,7 +56,7 @@ class Consumer(consumer.Consumer):
         logging.getLogger("celery.app.trace").addFilter(_unless_given_back)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Drop the connection; the blueprint is started again by whoever calls this."""
+        """Drop the connection; the caller starts the blueprint again."""
         try:
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next connection is a new one

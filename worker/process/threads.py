@@ -12,7 +12,7 @@ from celery.worker import state
 
 log = structlog.get_logger()
 
-FAILED = 1  # the worker's exit status then; whoever watches it starts it again
+FAILED = 1  # the worker's exit status then; its supervisor starts it again
 
 
 class NeededThread(threading.Thread):
