@@ -103,6 +103,7 @@ class Delivery:
         if not isinstance(credentials, AuthFailed):
             return credentials
         log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
+        self.queue.note_trouble(org.name, "token", credentials.reason)
         if credentials.lasting:
             why = "auth" if credentials.signal is Signal.UNAUTHORIZED else "config"
             if self.queue.pause(org.name, why=why, reason=credentials.reason):
@@ -121,7 +122,8 @@ class Delivery:
         batch_id = new_id()
         try:
             self.queue.store.see_to_log()
-        except LogLost:
+        except LogLost as error:
+            self.queue.note_trouble(org.name, "claims", str(error))
             return self._later("store", -1)
         try:
             claimed = self.queue.claim(org, batch_id, share=share)
@@ -129,6 +131,7 @@ class Delivery:
             if self.failed.tells(CLAIM):
                 times = self.failed.times[CLAIM]
                 log.warning("claim.failed", batch=batch_id, reason=str(error), times=times)
+            self.queue.note_trouble(org.name, "claims", str(error))
         else:
             self.failed.over()
             return claimed

@@ -22,7 +22,7 @@ from worker.config import Settings, unknown_settings
 from worker.domain.org import Org
 from worker.errors import BadgesError, ConfigError
 from worker.operate.orgcheck import check_org, check_settings, is_local, skew
-from worker.operate.status import Survey
+from worker.operate.survey import Survey
 from worker.server.connection import NO_BROKER, Connection, is_cluster
 from worker.server.health import Finding, check_servers
 from worker.store import keys

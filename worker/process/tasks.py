@@ -15,7 +15,7 @@ from celery import Task
 from celery.exceptions import Reject
 from structlog.contextvars import bound_contextvars
 
-from worker import logs
+from worker import logs, tracing
 from worker.app import app, deliver_queue, services
 from worker.delivery import Delivered
 from worker.domain.badge import short_hash
@@ -100,7 +100,8 @@ def enqueue(
         options = EnqueueOptions(run or f"task-{call[:8]}", call, urgent=urgent)
         mine = here.settings.org(str(org))  # which in a message may be anything
         chunks = accept(here.queue, mine, sources(items, call), options)
-        done = total(options.run, chunks)
+        with tracing.continued(self.request.get("traceparent")):
+            done = total(options.run, chunks)
     except ConfigError as error:
         reason = str(error)[:500]
         log.error("enqueue.refused", id=self.request.id, sender=origin(self), reason=reason)  # noqa: TRY400

@@ -14,7 +14,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
     busy          hash   customerId -> the batch in flight that carries its jobs
-    gate          hash   paused, closed_until, why, since, probing, what was learned, its clock
+    gate          hash   paused, closed_until, why, since, probing, what was learned, its clock;
+                  trouble: when, ms, and why a worker couldn't begin to send, until one can
     ring          string of the last sends: when, us, and how many items before it, sixteen digits each
     dead:<kind>   zset   id -> died at, ms
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms

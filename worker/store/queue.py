@@ -7,10 +7,13 @@ How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py`
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
+from redis.exceptions import RedisError
 
 from worker import tracing
 from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
@@ -231,6 +234,16 @@ class Queue:
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""
         return bool(self.store.call("pause", [keys.key_prefix(org)], [why, plain(reason, 200)]))
+
+    def probed(self, org: str) -> bool:
+        """Open an idle org's gate after trouble, since a call went well; answers whether that opened it."""
+        return bool(self.store.call("probed", [keys.key_prefix(org)], []))
+
+    def note_trouble(self, org: str, why: str, reason: str) -> None:
+        """Note why nothing could be sent, until something is; lost where Redis can't take it."""
+        with suppress(RedisError):
+            noted = f"{int(time.time() * 1000)} {why} {plain(reason, 200)}"
+            self.client.hset(keys.key(org, "gate"), "trouble", noted)
 
     def resume(self, org: Org) -> str:
         """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""

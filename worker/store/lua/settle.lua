@@ -116,7 +116,7 @@ end
 local function close(for_ms, why)
   local reopens = T + for_ms
   if reopens > (gate.closed_until or 0) then
-    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
+    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'reason', s.reason, 'since', int(gate.since or NOW))
   end
   if not gate.paused then set_gate(gate, 'reason', s.reason) end
 end
@@ -196,6 +196,7 @@ free(batch, customers)
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_counts()
 if s.sent then
+  if gate.trouble then redis.call('HDEL', K.gate, 'trouble') end
   stat('requests', 1)
   stat('items', #s.jobs)
   stat('status:' .. s.status, 1)
