@@ -280,6 +280,20 @@ FOREIGN = {
 }
 
 
+def test_foreign_wake_ups_are_refused(place: Place) -> None:
+    """Anybody may put messages for a delivery into the queue, too: a line each, and no traceback."""
+    wrong = [{}, {"org": 5}, {"org": ["default"]}, {"org": "default", "seen": {}}, {"org": None}, {"x": 1}]
+    logged = len(place.logged("message.refused"))
+    for kwargs in wrong:
+        raw = message(**kwargs)
+        raw["headers"]["task"] = "badges.deliver"
+        place.push(json.dumps(raw).encode())
+    wait_for(lambda: len(place.logged("message.refused")) == logged + len(wrong))
+    place.send(items(3400, 3401), run="after-wake-ups")
+    wait_for(lambda: place.count("after-wake-ups", "issued") == 1)
+    assert "Traceback" not in place.log.read_text()
+
+
 @pytest.mark.parametrize("exchange", ["celery.pidbox"])
 def test_what_anybody_publishes_harms_nobody(place: Place, exchange: str) -> None:
     """On the channel that every worker hears: one line in the log at most, and everything goes on."""

@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 EVENTS_EVERY_S = 0.1
 ENQUEUE = "badges.enqueue"
+WAKE_UPS = ("badges.deliver", "badges.check")  # sent by workers alone, but anybody may
 REFUSED = "message.refused"
 # How many messages were refused, by kind, since the wake-up thread wrote it down last.
 refused: Counter[str] = Counter()
@@ -177,9 +178,11 @@ def fault_of_arguments(message: Message, tasks: Mapping[str, Any]) -> str | None
         names = ", ".join(takes.parameters)
         return f"got an unexpected keyword argument {plain(', '.join(unknown), 100)}; it takes {names}"
     try:
-        takes.bind(*args, **kwargs)
+        given = takes.bind(*args, **kwargs).arguments
     except TypeError as error:
         return f"{error}; it takes {', '.join(takes.parameters)}"
+    if task.name in WAKE_UPS and not all(isinstance(value, str) for value in given.values()):
+        return f"{', '.join(takes.parameters)} must be texts"
     return None
 
 

@@ -22,17 +22,19 @@ from redis.exceptions import RedisError
 from worker.app import Services, connection, deliver_queue, services, settings
 from worker.domain.badge import short_hash
 from worker.domain.org import Org
-from worker.errors import StoreError
+from worker.errors import ConfigError, StoreError
 from worker.process.consumer import refused
 from worker.process.heartbeat import Heartbeat
-from worker.process.threads import NeededThread
+from worker.process.threads import NeededThread, end_worker
 from worker.process.timing import USUAL, Timing, timing_of
-from worker.server.health import check_servers
+from worker.server.health import check_servers, refuse_unusable
 from worker.store import audit, keys
 from worker.store.queue import Queue
 from worker.vendor.codes import own_meanings
 
 log = structlog.get_logger()
+
+UNUSABLE = 2  # the exit status, as at start
 
 
 def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float | None:
@@ -90,7 +92,13 @@ class WakeUp(NeededThread):
         self._stopping.set()
 
     def _warn(self) -> None:
+        """Look at the server at each new connection: it may be another one than before."""
         with suppress(RedisError, StoreError):
+            try:
+                refuse_unusable(self._here().queue.client)
+            except ConfigError as error:
+                log.critical("redis.unusable", reason=str(error))
+                end_worker(UNUSABLE)
             for found in check_servers(self._here().queue.client):
                 if found.result != "ok":
                     log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
