@@ -38,6 +38,7 @@ from worker.store.protocol import (
 )
 from worker.store.record import Answer, Field
 from worker.store.scripts import Store
+from worker.store.workers import Workers
 
 CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -63,6 +64,7 @@ class Queue:
         self.store = Store(client, replicas=replicas)
         self._known: set[str] = set()
         self._clocks = clocks or OrgClocks()
+        self.workers = Workers(client)
 
     # -- the way of a job
 
@@ -280,6 +282,7 @@ class Queue:
         return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
 
     def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
+        org = self.workers.strict(org)
         if share is not None:
             more["max_in_flight"] = min(share, org.max_in_flight)
         return gate_config(org, **more) | self._clocks.expected(org.name)

@@ -19,8 +19,8 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, NoScriptError
 
-from worker.errors import NewerStore, NotDurable, StoreError
-from worker.server.cluster import Cluster, plain_errors, reaching
+from worker.errors import LogLost, NewerStore, NotDurable, StoreError
+from worker.server.cluster import Cluster, plain_errors, reaching, servers
 from worker.store import keys, record
 
 DURABLE_WITHIN_MS = 2000
@@ -36,6 +36,7 @@ class Store:
     def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
         self.client = client
         self._replicas = replicas
+        self.log_is_lost = False
         self._scripts = {name: _source(name) for name in _script_names()}
         self._shas = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -47,6 +48,26 @@ class Store:
         """Whether the server writes an append-only file: only then can a claim be made durable."""
         with reaching("info"):
             return bool(self.client.info("persistence").get("aof_enabled"))
+
+    def see_to_log(self) -> None:
+        """See that a server that kept an append-only file, and then none, keeps one again.
+
+        Raises:
+            LogLost: it still keeps none.
+        """
+        if self.log_is_lost:
+            self.log_is_lost = self._keeps_none_now()
+        if self.log_is_lost:
+            raise LogLost(
+                "Redis has stopped writing its append-only file: its crash would lose or repeat jobs, and "
+                "nothing is sent until it writes it again (CONFIG SET appendonly yes)"
+            )
+
+    def _keeps_none_now(self) -> bool:
+        with reaching("info"):
+            return not all(
+                server.info("persistence").get("aof_enabled") for server in servers(self.client).values()
+            )
 
     def call(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script; an argument that is a list or a dict goes as JSON, JSON in the answer is read.
@@ -95,6 +116,8 @@ class Store:
         answer = _answer(name, replies[0])
         kept = replies[1:]
         if self.keeps_a_log and not _at_least(1, kept.pop(0)):
+            self.log_is_lost = self._keeps_none_now()
+            self.see_to_log()
             raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
         if kept and not _at_least(self._replicas, kept[0]):
             wanted = f"{self._replicas} of BADGES_REPLICAS"
