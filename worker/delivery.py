@@ -8,7 +8,6 @@ the next claim gives up as in doubt.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,9 +22,8 @@ from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
 from worker.errors import StoreError
-from worker.store.clock import steady_s
 from worker.store.protocol import guard_s
-from worker.store.queue import SEND_WINDOW_S, Queue, new_id
+from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
@@ -58,6 +56,7 @@ class Delivery:
     queue: Queue
     client: VendorClient
     auth: Authenticator
+    random: Callable[[], float] = random.random  # for the jitter of retries
 
     def deliver(self, org: Org, *, go_on: Callable[[Batch | Settled], None]) -> Delivered | Wait:
         """Send one batch and settle it, or say what there is to wait for.
@@ -68,7 +67,7 @@ class Delivery:
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
-        asked_at = steady_s()  # before the claim: whatever delays us from here on counts
+        asked_at = self.queue.clock.steady_s()  # before the claim: whatever delays us from here on counts
         batch = self._claim(org)
         _log_dead(batch.died)
         if isinstance(batch, Wait):
@@ -92,16 +91,18 @@ class Delivery:
             if self.queue.pause(org.name, why="auth", reason=credentials.reason):
                 _log_paused(org, "auth", credentials.reason)
             return Wait("paused", -1)
-        return Wait("no token", int((time.time() + org.retry_base_s) * 1000))
+        return Wait("no token", int((self.queue.clock.wall_s() + org.retry_base_s) * 1000))
 
     def _claim(self, org: Org) -> Batch | Wait:
         """Claim; a claim that may have been made, but can't be relied on, is given back."""
-        batch_id = new_id()
+        batch_id = self.queue.new_id()
         try:
             return self.queue.claim(org, batch_id)
         except StoreError as error:
             log.warning("claim.failed", batch=batch_id, reason=str(error))
-        return _insist(lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store"))
+        return self._insist(
+            lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store")
+        )
 
     def _send(
         self, org: Org, batch: Batch, credentials: Credentials, asked_at: float
@@ -113,15 +114,16 @@ class Delivery:
             send_by=max(asked_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
         )
-        time.sleep(max(0.0, batch.send_at - steady_s()))
-        started = time.monotonic()
+        clock = self.queue.clock
+        clock.sleep(batch.send_at - clock.steady_s())
+        started = clock.monotonic_s()
         answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
-        elapsed_ms = round((time.monotonic() - started) * 1000)
+        elapsed_ms = round((clock.monotonic_s() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
         if answer.code == TOO_LATE:
             log.warning("batch.too_late")
-            return _insist(lambda: self._release(org, batch, TOO_LATE))
+            return self._insist(lambda: self._release(org, batch, TOO_LATE))
         return answer, Sent(answer.code, elapsed_ms)
 
     def _retime(self, org: Org, batch: Batch) -> bool:
@@ -136,8 +138,8 @@ class Delivery:
         verdict = read_answer(batch.jobs, answer)
         if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
-        decided = settlements(batch.jobs, verdict, org=org, random=random.random)
-        settled = _insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
+        decided = settlements(batch.jobs, verdict, org=org, random=self.random)
+        settled = self._insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
         _log(org, batch, verdict, sent, settled)
         return Delivered(org.name, batch, verdict, sent, settled)
 
@@ -147,18 +149,18 @@ class Delivery:
         settled = self.queue.release(org, batch.id, batch.jobs)
         return Wait(why, settled.look_at_ms)
 
-
-def _insist(call: Callable[[], T]) -> T:
-    """Call until Redis takes it: what is known of a batch must not be lost because Redis is away."""
-    end = time.monotonic() + INSIST_S
-    while True:
-        try:
-            return call()
-        except StoreError as error:
-            if time.monotonic() > end:
-                raise
-            log.warning("store.unavailable", reason=str(error), trying_again_in_s=INSIST_EVERY_S)
-            time.sleep(INSIST_EVERY_S)
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Call until Redis takes it: what is known of a batch must not be lost because Redis is away."""
+        clock = self.queue.clock
+        end = clock.monotonic_s() + INSIST_S
+        while True:
+            try:
+                return call()
+            except StoreError as error:
+                if clock.monotonic_s() > end:
+                    raise
+                log.warning("store.unavailable", reason=str(error), trying_again_in_s=INSIST_EVERY_S)
+                clock.sleep(INSIST_EVERY_S)
 
 
 def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:

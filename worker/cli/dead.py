@@ -92,7 +92,7 @@ def dead_replay(
             return
         if which.kind is DeadKind.IN_DOUBT:
             _warn_of_doubt(here, which, ask=sys.stdin.isatty() and not (yes or as_json))
-        replay = audit.action_id("replay")
+        replay = audit.action_id(here.queue, "replay")
         with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
                 here.queue,
@@ -125,8 +125,9 @@ def dead_follow(replay: ReplayId, as_json: AsJson = False) -> None:
 @dead_cli.command("cancel")
 def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> None:
     """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
-    action, cancelled = audit.action_id("cancel"), 0
+    cancelled = 0
     with session() as here:
+        action = audit.action_id(here.queue, "cancel")
         for org, ids in deadletters.replayed_ids(here.reports, replay).items():
             audit.begin(here.queue, org, action, by=audit.os_user(), note=note, which={"replay": replay})
             with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:

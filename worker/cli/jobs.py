@@ -77,7 +77,7 @@ def run_cancel(run: RunName, org: ItsOrg = None, note: Note = "", as_json: AsJso
     """Cancel what still waits of a run; what is being sent is settled, and a replay takes it back."""
     with session() as here:
         progress = here.reports.run(run, org)
-        action, ids = audit.action_id("cancel"), here.reports.ids(progress.org, run)
+        action, ids = audit.action_id(here.queue, "cancel"), here.reports.ids(progress.org, run)
         audit.begin(here.queue, progress.org, action, by=audit.os_user(), note=note, which={"run": run})
         with progress_bar("cancelling", progress.total, unit="jobs") as move:
             cancelled = deadletters.cancel(here.queue, progress.org, ids, action=action, on_progress=move)

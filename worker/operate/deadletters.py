@@ -24,7 +24,7 @@ from worker.operate.deadlist import Filter, Letter
 from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
-from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.queue import CHUNK, Queue
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -98,7 +98,7 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
     letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
     wants to know it beforehand.
     """
-    name = replay or audit.action_id("replay")
+    name = replay or audit.action_id(queue, "replay")
     done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
     asked = (
         which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
@@ -143,7 +143,7 @@ def discard_all(  # noqa: PLR0913 - what, who and why
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
     an org that isn't configured any more, as long as those of the default one.
     """
-    action = audit.action_id("discard")
+    action = audit.action_id(queue, "discard")
     discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which):
@@ -154,7 +154,7 @@ def discard_all(  # noqa: PLR0913 - what, who and why
                 audit.begin(queue, org, action, by=by, note=note, which=which.as_json())
                 begun.add(org)
             keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
-            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
+            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=queue.new_id(), action=action)
         on_progress(looked_at, total)
     on_progress(total, total)
     return discarded
@@ -167,14 +167,14 @@ def resolve(  # noqa: PLR0913 - what, who and why
 
     Answers whether it was in doubt.
     """
-    action = audit.action_id("resolve")
+    action = audit.action_id(queue, "resolve")
     if deadlist.died_at_ms(reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
         return False
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
     audit.begin(queue, org.name, action, by=by, note=note, which=which)
     if issued:
         return queue.resolve(org, job_id, action=action)
-    return queue.replay(org, run=action, items=[[job_id]], call=new_id())["replayed"] == 1
+    return queue.replay(org, run=action, items=[[job_id]], call=queue.new_id())["replayed"] == 1
 
 
 def cancel(
@@ -186,12 +186,12 @@ def cancel(
     """
     cancelled, seen, remaining = 0, 0, iter(ids)
     while chunk := list(islice(remaining, CHUNK)):
-        cancelled += queue.cancel(org, chunk, call=new_id(), action=action)
+        cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action)
         seen += len(chunk)
         on_progress(seen)
     # Of a run that came last no id could be taken off the queue's end before its last job was cancelled.
     for _ in range(0, seen, CHUNK):
-        queue.cancel(org, [], call=new_id(), action=action)
+        queue.cancel(org, [], call=queue.new_id(), action=action)
     return cancelled
 
 
@@ -267,7 +267,7 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[s
 
 
 def _ask(queue: Queue, replay: str, org: Org, items: list[list[str]]) -> Mapping[str, int]:
-    return queue.replay(org, run=replay, items=items, call=new_id())
+    return queue.replay(org, run=replay, items=items, call=queue.new_id())
 
 
 def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> Replayed:

@@ -18,7 +18,7 @@ import redis
 from worker.domain.job import iso_time
 from worker.domain.org import Org
 from worker.store import keys
-from worker.store.queue import Queue, new_id
+from worker.store.queue import Queue
 
 KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
@@ -49,9 +49,9 @@ def os_user() -> str:
         return str(os.getuid())
 
 
-def action_id(action: Action) -> str:
+def action_id(queue: Queue, action: Action) -> str:
     """Return an id for what is about to be done, such as ``replay-1f2e3d4c``."""
-    return f"{action}-{new_id()[:8]}"
+    return f"{action}-{queue.new_id()[:8]}"
 
 
 def begin(  # noqa: PLR0913 - all that the trail keeps
@@ -76,13 +76,13 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
 
 def pause(queue: Queue, org: Org, *, by: str, reason: str, action: str = "") -> bool:
     """Let no further batch of an org start, and keep who did it; answers whether any could start till now."""
-    begin(queue, org.name, action or action_id("pause"), by=by, note=reason)
+    begin(queue, org.name, action or action_id(queue, "pause"), by=by, note=reason)
     return queue.pause(org.name, why="operator", reason=reason)
 
 
 def resume(queue: Queue, org: Org, *, by: str, note: str = "", action: str = "") -> str:
     """Let batches of an org start again, and keep who did it; answers how its gate was, if not open."""
-    begin(queue, org.name, action or action_id("resume"), by=by, note=note)
+    begin(queue, org.name, action or action_id(queue, "resume"), by=by, note=note)
     return queue.resume(org)
 
 

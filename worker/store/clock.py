@@ -25,6 +25,26 @@ def steady_s() -> float:
     return time.clock_gettime(_STEADY)
 
 
+class Clock:
+    """The time as a process sees it, and its sleep; the simulation hands in one of its own."""
+
+    def steady_s(self) -> float:
+        """Return seconds as ``steady_s()`` does."""
+        return steady_s()
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that nobody sets, but that a suspended machine stops."""
+        return time.monotonic()
+
+    def wall_s(self) -> float:
+        """Return the seconds since the epoch, by a clock that somebody may set."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; not at all if there is nothing left to wait for."""
+        time.sleep(max(0.0, seconds))
+
+
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """What a call told of an org's clock; it was read between ``asked_at`` and ``replied_at``."""
@@ -37,19 +57,20 @@ class _Heard:
 class OrgClocks:
     """What the orgs' clocks showed to the last calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._heard: dict[str, deque[_Heard]] = defaultdict(partial(deque, maxlen=KEPT))
 
     def heard(self, org: str, clock_us: int, *, asked_at: float) -> None:
         """Note what an org's clock showed to a call made at ``asked_at``, by ``steady_s()``."""
-        self._heard[org].append(_Heard(clock_us / 1e6, asked_at, steady_s()))
+        self._heard[org].append(_Heard(clock_us / 1e6, asked_at, self._clock.steady_s()))
 
     def expected(self, org: str) -> dict[str, tuple[int, int]]:
         """Return ``cfg.clock`` for the gate: what the clock shows by now, by how much it may show more."""
         if not self._heard[org]:
             return {}
         last = self._heard[org][-1]
-        since_s = steady_s() - last.asked_at
+        since_s = self._clock.steady_s() - last.asked_at
         return {"clock": (round((last.clock_s + since_s) * 1e6), round(SLACK_US + since_s * DRIFT * 1e6))}
 
     def when(self, org: str, clock_us: int) -> tuple[float, float]:

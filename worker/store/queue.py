@@ -22,9 +22,9 @@ from worker.domain.settlement import Settlement
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.clock import OrgClocks, steady_s
+from worker.store.clock import Clock, OrgClocks
 from worker.store.protocol import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
-from worker.store.scripts import Store
+from worker.store.scripts import Scripts, Store
 
 CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -43,13 +43,26 @@ def new_id() -> str:
 
 
 class Queue:
-    """All orgs' jobs in one Redis."""
+    """All orgs' jobs in one Redis.
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    The clock, the ids of its calls and batches, and the scripts are handed in where time is simulated.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        replicas: int = 0,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] = new_id,
+        scripts: Scripts | None = None,
+    ) -> None:
         self.client = client
-        self.store = Store(client, replicas=replicas)
+        self.store = Store(client, replicas=replicas, scripts=scripts)
+        self.clock = clock or Clock()
+        self.new_id = new_id
         self._known: set[str] = set()
-        self._clocks = OrgClocks()
+        self._clocks = OrgClocks(self.clock)
 
     # -- the way of a job
 
@@ -220,14 +233,14 @@ class Queue:
 
     def begin(self, org: str, *, seen: str) -> bool:
         """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
-        return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
+        return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + self.new_id()], [org, seen]))
 
     def _gate(self, org: Org, **more: int) -> dict[str, Any]:
         return gate_config(org, **more) | self._clocks.expected(org.name)
 
     def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
         """Call a script that answers with the org's clock, and note what it shows."""
-        asked_at = steady_s()
+        asked_at = self.clock.steady_s()
         answer = ask(name, [keys.key_prefix(org.name)], args)
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer
