@@ -10,7 +10,7 @@ from typing import Any
 from greenlet import getcurrent
 from redis.exceptions import RedisError
 from simulation.hub import SECOND, Process
-from simulation.knowledge import Knowledge, Pair
+from simulation.knowledge import Broken, Knowledge, Pair
 from simulation.line import Line
 from simulation.plan import Act, Producer
 from simulation.world import World
@@ -19,7 +19,7 @@ from worker.delivery import Delivery
 from worker.domain.badge import Badge
 from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.item import Source
-from worker.domain.job import DeadKind, content_hash
+from worker.domain.job import DeadKind, Job, content_hash
 from worker.domain.org import Org
 from worker.domain.outcome import Verdict
 from worker.domain.settlement import Complete, Settlement
@@ -32,7 +32,7 @@ from worker.operate.runs import JobReader
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
 from worker.store.pool import Seats
-from worker.store.queue import Queue
+from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker
 
@@ -78,7 +78,12 @@ class OnlookersQueue(Queue):
         getcurrent().batch, known = batch, self._world.known[org.name]
         if known.leapt and org.name not in self._heard:
             self._world.excuse(known)
+        began_s, was_paused = self.clock.steady_s(), known.paused
         found = super().claim(org, batch, durably=durably)
+        if isinstance(found, Batch):
+            getcurrent().send_by = max(began_s, found.slot_from) + SEND_WINDOW_S
+            if was_paused and known.paused:
+                raise Broken(f"{batch} was claimed while {org.name} was paused")
         known.leapt = known.leapt and org.name not in self._heard
         self._heard.add(org.name)
         return found
@@ -89,9 +94,16 @@ class OnlookersQueue(Queue):
         """Note which badges were written down."""
         known = self._world.known[org.name]
         done = super().settle(org, batch, settled, verdict=verdict, sent=sent)
+        known.settled.add(batch.id)
         for job, settlement in zip(batch.jobs, settled, strict=True):
             if isinstance(settlement, Complete):
                 known.answered[settlement.issued.earned_badge_id] = job.id
+        return done
+
+    def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
+        """Note which batch is over."""
+        done = super().release(org, batch, jobs)
+        self._world.known[org.name].settled.add(batch)
         return done
 
     def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
@@ -108,11 +120,26 @@ class OnlookersQueue(Queue):
         """Note what may be issued again, where that was asked for."""
         known, asked = self._world.known[org.name], self._world.hub.process.notes.get("may_issue_again")
         if asked:
-            known.may_issue_again(item[0] for item in items if len(item) == 1)
-        done = super().replay(org, run=run, items=items, call=call)
-        if asked:
-            known.may_issue_again(item[0] for item in items if len(item) == 1)
-        return done
+            again = [item[0] for item in items if len(item) == 1]
+            # As it is when the server first does it, and never again for that call.
+            self._world.hub.process.notes["then"] = lambda: known.may_issue_again(again)
+        return super().replay(org, run=run, items=items, call=call)
+
+    def pause(self, org: str, *, why: str, reason: str) -> bool:
+        """Note that nothing may be claimed from now on."""
+        known = self._world.known[org]
+        was_open = super().pause(org, why=why, reason=reason)
+        known.paused = known.resuming == 0
+        return was_open
+
+    def resume(self, org: Org) -> str:
+        """Note that what is paused may be claimed again, from before that is asked."""
+        known = self._world.known[org.name]
+        known.paused, known.resuming = False, known.resuming + 1
+        try:
+            return super().resume(org)
+        finally:
+            known.resuming -= 1
 
     def discard(self, org: str, ids: Sequence[str], **more: Any) -> int:
         """Note what must never be sent again."""

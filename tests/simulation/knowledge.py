@@ -47,6 +47,7 @@ class Knowledge:
     doubtful: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
     answered: dict[str, str] = field(default_factory=dict)  # earnedBadgeIds of settlements that were taken
+    settled: set[str] = field(default_factory=set)  # batches that are over
     duplicates: Counter[str] = field(default_factory=Counter)
     uncounted: bool = False  # a call's answer was never heard, so that duplicates can't be counted
     open_until: list[int] = field(default_factory=list)
@@ -54,6 +55,8 @@ class Knowledge:
     calls: int = 0
     items: int = 0
     unsure_until_us: int = 0  # the limit isn't held against what the store forgot, or couldn't know
+    paused: bool = False  # for certain
+    resuming: int = 0
     leapt: bool = False  # the server's clock, and nobody who had heard it before has claimed since
 
     def met(self, job: str, pair: Pair) -> None:
@@ -134,6 +137,8 @@ class Knowledge:
     def _batches(self, held: Held) -> None:
         carrying: dict[str, str] = {}
         for batch, ids in held.batches.items():
+            if batch in self.settled:
+                raise Broken(f"{batch} is over, and lives again: nobody would send what it holds")
             for job in ids:
                 if job in carrying:
                     raise Broken(f"{job} is in two live batches: {carrying[job]} and {batch}")

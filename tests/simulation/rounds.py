@@ -21,8 +21,26 @@ from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.vendor import Vendor
 from worker.store.scripts import Scripts
 
-DISTURBED_S, CALM_S = 20_000, 20_000  # of virtual time, at most
-CERTAIN = {"clock_back", "rows_shuffled", "not_connected", "throttled", "unavailable"}
+DISTURBED_S, CALM_S = 20_000, 3_000  # of virtual time, at most
+# After these nothing may be in doubt.
+CERTAIN = frozenset(
+    [
+        "clock_back",
+        "rows_shuffled",
+        "not_connected",
+        "throttled",
+        "unavailable",
+        "busy",
+        "refused",
+        "too_large",
+        "unauthorized",
+        "forbidden",
+        "reply_lost",
+        "unreachable",
+        "given_up",
+        "unconfirmed",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +94,9 @@ class Stage:
 
 def _play(world: World) -> None:
     settings = SandboxSettings(
-        seed=world.plan.seed, unknown_badges=frozenset({MISSING} if world.plan.missing else ())
+        seed=world.plan.seed,
+        unknown_badges=frozenset({MISSING} if world.plan.missing else ()),
+        read_delay_s=world.plan.read_delay_s,
     )
     vendor = Vendor(settings=settings, clock=world.time)
     cast = Cast(world, vendor)

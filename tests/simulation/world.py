@@ -87,11 +87,13 @@ class World:
         self.trace: list[str] = []
         self.digest = 0
         self.met: Counter[tuple[str, str]] = Counter()
-        self.steps: Counter[str] = Counter()
         self.ahead_us = 0  # of the server's clock
-        self._faults = {(fault.step, fault.nth): fault.kind for fault in plan.faults}
+        self._faults: dict[str, list[list[Any]]] = {}
+        for fault in plan.faults:
+            self._faults.setdefault(fault.step, []).append([fault, 0])
         self._names = {sha: name for name, sha in scripts.shas.items()}
         self._swept_ms = 0
+        self._for_s = 0.0
         self._rings: dict[str, int] = {}
         self._since_check = 0
         self.looks = 0
@@ -138,12 +140,16 @@ class World:
         """Return which fault strikes at this step, if any."""
         if self.calm:
             return ""
-        self.steps[step] += 1
-        fault = self._faults.get((step, self.steps[step]), "")
-        if fault:
-            self.met[fault, step] += 1
-            self.tell(f"FAULT {fault} at {step} {self.steps[step]}")
-        return fault
+        struck = ""
+        for waiting in self._faults.get(step, ()):
+            fault = waiting[0]
+            waiting[1] += self.hub.now_us >= fault.since_s * SECOND
+            if waiting[1] == fault.nth and not struck:
+                waiting[1] += 1
+                struck, self._for_s = fault.kind, fault.for_s
+                self.met[struck, step] += 1
+                self.tell(f"FAULT {fault}")
+        return struck
 
     def before(self, fault: str) -> None:
         """Let a fault strike that comes before what is done."""
@@ -170,7 +176,10 @@ class World:
                 self.hub.pause(self.held_up_us())
 
     def held_up_us(self) -> int:
-        """Draw how long somebody is held up."""
+        """Return how long somebody is held up; drawn, if it isn't said."""
+        for_s, self._for_s = self._for_s, 0.0
+        if for_s:
+            return int(for_s * SECOND)
         return int(self.random.choice(HELD_UP_S) * self.random.uniform(0.7, 1.3) * SECOND)
 
     def tell(self, what: str) -> None:
@@ -194,6 +203,8 @@ class World:
         if fault == "unreachable":
             self.hub.pause(self.random.choice((10_000, 3 * SECOND)))
             raise redis.ConnectionError("unreachable")
+        if then := self.hub.process.notes.pop("then", None):
+            then()
         replies = self._execute(step, commands, confirmed=fault != "unconfirmed")
         match fault:
             case "reply_lost":
@@ -232,6 +243,8 @@ class World:
 
     def _echo(self, step: str, commands: list[Command]) -> None:
         self.tell(f"{step} arrives once more")
+        for known in self.known.values():
+            known.paused = known.paused and step != "resume"
         self._execute(step, commands)
 
     def _execute(self, step: str, commands: list[Command], *, confirmed: bool = True) -> list[Any]:
@@ -286,6 +299,8 @@ class World:
             self.excuse(known)
             known.uncounted = True
             known.answered.clear()
+            known.settled.clear()
+            known.paused = False
             if not self.plan.replicas:
                 after = self.probe.held(name).jobs
                 known.doubtful |= {job for job in before[name] if _is_forgotten(job, before[name], after)}
