@@ -1,44 +1,28 @@
 """The library: what a service that produces badges imports. ``from worker import BadgeQueue``.
 
-It needs neither Celery nor anything of the command line, and importing it loads none of that. How items
-become jobs is the work of ``producer.py``, how runs are read back that of ``runs.py``.
+It needs neither Celery nor anything of the command line. Redis' client and Pydantic are loaded by the first
+``BadgeQueue``, which is why methods import here: importing this module costs a service nothing. How items
+become jobs is the work of ``enqueue.py``, how runs are read back that of ``operate/runs.py``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from worker.config import Settings
-from worker.domain.badge import BadgeIssue
-from worker.domain.org import DEFAULT_ORG
-from worker.enqueue import (
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    Enqueued,
-    EnqueueOptions,
-    accept,
-    as_many,
-    new_run,
-    sources,
-    total,
-)
-from worker.errors import NoRoom
-from worker.operate.runs import JobReader, RunProgress
-from worker.server.cluster import reaching
-from worker.server.connection import Connection
-from worker.store.queue import CHUNK, Queue, new_id
+from worker.domain.names import DEFAULT_ORG
 
-Given = BadgeIssue | Mapping[str, Any]
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from worker.config import Settings
+    from worker.domain.badge import BadgeIssue
+    from worker.enqueue import Enqueued, EnqueueOptions
+    from worker.operate.runs import RunProgress
+    from worker.server.connection import Connection
+
+Given: TypeAlias = "BadgeIssue | Mapping[str, Any]"
 
 LOOK_EVERY_S = 0.5
 
@@ -52,6 +36,8 @@ class BadgeQueue:
     """
 
     def __init__(self, *, settings: Settings, connection: Connection) -> None:
+        from worker.store.queue import Queue  # noqa: PLC0415
+
         self._settings = settings
         self._connection = connection
         self._queue = Queue(connection.client(), replicas=settings.replicas)
@@ -66,6 +52,9 @@ class BadgeQueue:
             ConfigError: a setting is wrong; the text names it.
             EmbeddedServerError: there is no embedded server to be had here; the text says what to do.
         """
+        from worker.config import Settings  # noqa: PLC0415
+        from worker.server.connection import Connection  # noqa: PLC0415
+
         settings = Settings.load()
         return cls(settings=settings, connection=Connection.open(settings))
 
@@ -91,14 +80,18 @@ class BadgeQueue:
             StoreError: Redis can't be reached or can't take it. Some may have been accepted; calling again
                 with the same items is safe.
         """
-        return self.take(
-            items, EnqueueOptions(run or new_run("call"), new_id(), urgent=urgent, wait=wait), org=org
-        )
+        from worker.enqueue import EnqueueOptions, new_run  # noqa: PLC0415
+        from worker.store.queue import new_id  # noqa: PLC0415
+
+        options = EnqueueOptions(run or new_run("call"), new_id(), urgent=urgent, wait=wait)
+        return self.take(items, options, org=org)
 
     def take(
         self, items: Given | Iterable[Given], options: EnqueueOptions, *, org: str, first: int = 0
     ) -> Enqueued:
         """Accept items as part of a call; the first of these is its item number ``first``."""
+        from worker.enqueue import accept, sources, total  # noqa: PLC0415
+
         chunks = accept(
             self._queue, self._settings.org(org), sources(items, options.call, first=first), options
         )
@@ -115,6 +108,9 @@ class BadgeQueue:
             NotFound: nothing was ever handed in under this name, or it has expired.
             StoreError: Redis can't be reached.
         """
+        from worker.operate.runs import JobReader  # noqa: PLC0415
+        from worker.server.cluster import reaching  # noqa: PLC0415
+
         reports = JobReader(client=self._queue.client, orgs=self._settings.orgs())
         with reaching("a run's progress"):
             return reports.run(run, org)
@@ -150,160 +146,20 @@ class Run:
             TimeoutError: some haven't within ``timeout_s`` seconds; they go on all the same.
             NotFound, StoreError: as in ``BadgeQueue.progress``.
         """
-        deadline = _deadline(timeout_s)
+        end = deadline(timeout_s)
         while (now := self.progress()).open:
-            time.sleep(_pause(now, deadline, every_s))
+            time.sleep(pause_s(now, end, every_s))
         return now
 
 
-class AsyncBadgeQueue:
-    """The same for asyncio, and the same code: a ``BadgeQueue`` in one thread of its own.
-
-    The event loop is never blocked. Calls may overlap, and take turns by chunks of 1,000 items. Whoever is
-    cancelled leaves behind whole chunks: each is accepted or not, and handing in the same again is safe.
-    It belongs to one event loop, and not to a child that was forked.
-    """
-
-    def __init__(self, *, settings: Settings) -> None:
-        self._settings = settings
-        self._opened: BadgeQueue | None = None
-        # One, so that what is opened at the first use is opened once.
-        self._thread = ThreadPoolExecutor(1, "badges")
-
-    @classmethod
-    def from_env(cls) -> Self:
-        """Read ``BADGES_*``; the first use connects, or starts the embedded server.
-
-        Raises:
-            ConfigError: a setting is wrong; the text names it.
-        """
-        return cls(settings=Settings.load())
-
-    async def enqueue(
-        self,
-        items: Given | Iterable[Given] | AsyncIterable[Given],
-        *,
-        org: str = DEFAULT_ORG,
-        run: str | None = None,
-        urgent: bool = False,
-        wait: bool = False,
-    ) -> Enqueued:
-        """Accept badges as ``BadgeQueue.enqueue`` does; the items may come asynchronously.
-
-        A plain iterable is read on the event loop, 1,000 items at a time: one that has to wait for its items
-        should be asynchronous.
-
-        Raises:
-            ConfigError, NoRoom, StoreError: as in ``BadgeQueue.enqueue``.
-            EmbeddedServerError: there is no embedded server to be had here; the text says what to do.
-        """
-        call, done = new_id(), Enqueued(run or new_run("call"))
-        first = 0
-        async for chunk in _chunks(items):
-            options = EnqueueOptions(done.run, f"{call}.{first}", urgent=urgent)
-            taken = await self._take(chunk, options, org=org, first=first, wait=wait, before=done)
-            done = total(done.run, (done, taken))
-            first += len(chunk)
-        return done
-
-    def run(self, run: str, *, org: str = DEFAULT_ORG) -> AsyncRun:
-        """Return a run, to watch it; ``Enqueued.run`` is its name."""
-        return AsyncRun(self, run, org)
-
-    async def progress(self, run: str, *, org: str = DEFAULT_ORG) -> RunProgress:
-        """Say where a run is; errors as in ``BadgeQueue.progress``."""
-        return await self._do(lambda queue: queue.progress(run, org=org))
-
-    async def close(self) -> None:
-        """Let what is under way end, and leave Redis; an embedded server that nobody else uses ends."""
-        await asyncio.to_thread(self._close)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _take(  # noqa: PLR0913 - what, and how
-        self,
-        chunk: list[Given],
-        options: EnqueueOptions,
-        *,
-        org: str,
-        first: int,
-        wait: bool,
-        before: Enqueued,
-    ) -> Enqueued:
-        """Accept a chunk; waits for room on the event loop, so that other calls go on meanwhile."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._do(lambda queue: queue.take(chunk, options, org=org, first=first))
-            except NoRoom as error:
-                if not wait:
-                    raise NoRoom(error.reason, accepted=before.accepted) from error
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-    async def _do(self, what: Callable[[BadgeQueue], T]) -> T:
-        # In the caller's context: its trace goes on in the other thread.
-        call = partial(copy_context().run, lambda: what(self._sync()))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    def _sync(self) -> BadgeQueue:
-        if self._opened is None:
-            self._opened = BadgeQueue(settings=self._settings, connection=Connection.open(self._settings))
-        return self._opened
-
-    def _close(self) -> None:
-        self._thread.shutdown(cancel_futures=True)
-        if self._opened:
-            self._opened.close()
-
-
-@dataclass(frozen=True, slots=True)
-class AsyncRun:
-    """A run in the queue that it was handed in to."""
-
-    queue: AsyncBadgeQueue
-    name: str
-    org: str = DEFAULT_ORG
-
-    async def progress(self) -> RunProgress:
-        """Say where it is; errors as in ``BadgeQueue.progress``."""
-        return await self.queue.progress(self.name, org=self.org)
-
-    async def wait(self, timeout_s: float | None = None, *, every_s: float = LOOK_EVERY_S) -> RunProgress:
-        """Return once every job has ended, as ``Run.wait`` does."""
-        deadline = _deadline(timeout_s)
-        while (now := await self.progress()).open:  # noqa: ASYNC110 - the run is elsewhere: no event tells
-            await asyncio.sleep(_pause(now, deadline, every_s))
-        return now
-
-
-async def _chunks(items: Given | Iterable[Given] | AsyncIterable[Given]) -> AsyncIterator[list[Any]]:
-    if not isinstance(items, AsyncIterable):
-        remaining = iter(as_many(items))
-        while taken := list(islice(remaining, CHUNK)):
-            yield taken
-        return
-    chunk: list[Any] = []
-    async for item in items:
-        chunk.append(item)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _deadline(timeout_s: float | None) -> float:
+def deadline(timeout_s: float | None) -> float:
+    """Return when the monotonic clock says that ``timeout_s`` have passed; never for ``None``."""
     return time.monotonic() + timeout_s if timeout_s is not None else math.inf
 
 
-def _pause(now: RunProgress, deadline: float, every_s: float) -> float:
+def pause_s(now: RunProgress, end: float, every_s: float) -> float:
     """Return how long to wait for what hasn't ended yet, in seconds; raise where there is no time left."""
-    left_s = deadline - time.monotonic()
+    left_s = end - time.monotonic()
     if left_s <= 0:
         raise TimeoutError(f"run {now.run}: {now.open:,} of {now.total:,} jobs have not ended yet")
     return min(every_s, left_s)

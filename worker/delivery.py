@@ -1,8 +1,8 @@
 """Delivery: claim a batch, send it, read the answer, settle every job. This is the way of a job.
 
-What may start when is decided in ``scripts/claim.lua``, what an answer means in ``response.py``, what
-is done about it in ``policy.py``. A process that dies anywhere in here leaves an overdue lease, which
-the next claim gives up as in doubt.
+What may start when is decided in ``lua/claim.lua``, what an answer means in ``vendor/verdict.py``, what
+is done about it in ``domain/settlement.py``. A process that dies anywhere in here leaves an overdue lease,
+which the next claim gives up as in doubt.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
+from worker.vendor.codes import meanings_of
 from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
@@ -36,6 +37,15 @@ T = TypeVar("T")
 # nobody else touches the jobs; after that they are in doubt, and certain knowledge still wins.
 INSIST_S = 600.0
 INSIST_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A batch that is to be sent, with which credentials, and when its claim began, by ``steady_s()``."""
+
+    batch: Batch
+    credentials: Credentials
+    began_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,35 +61,35 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Makes at most one PUT per call of ``deliver``; one per process, safe to share between threads."""
+    """Makes at most one PUT per claim; one per process, safe to share between threads."""
 
     queue: Queue
     client: VendorClient
     auth: Authenticator
     random: Callable[[], float] = random.random  # for the jitter of retries
 
-    def deliver(self, org: Org, *, go_on: Callable[[Batch | Settled], None]) -> Delivered | Wait:
-        """Send one batch and settle it, or say what there is to wait for.
+    def claim(self, org: Org, *, share: int | None = None) -> Claimed | Wait:
+        """Take one batch to ``send``, or say what there is to wait for.
 
-        ``go_on`` is called after the claim and after the settlement, to start another delivery if there
-        is ``more`` to send now, or to have the org looked at again at ``look_at_ms``.
+        The org has at most ``share`` batches in flight at once, and never more than its own maximum.
         """
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
-        asked_at = self.queue.clock.steady_s()  # before the claim: whatever delays us from here on counts
-        batch = self._claim(org)
+        began_at = self.queue.clock.steady_s()  # before the claim: whatever delays us from here on counts
+        batch = self._claim(org, share)
         _log_dead(batch.died)
-        if isinstance(batch, Wait):
-            return batch
-        go_on(batch)
+        return batch if isinstance(batch, Wait) else Claimed(batch, credentials, began_at)
+
+    def send(self, org: Org, claimed: Claimed) -> Delivered | Wait:
+        """Send a batch and settle every job of it; it must be sent soon after its claim."""
+        batch = claimed.batch
         with bound_contextvars(batch=batch.id), _traced(org, batch) as span:
-            answer = self._send(org, batch, credentials, asked_at)
+            answer = self._send(org, claimed)
             if isinstance(answer, Wait):
                 return answer
-            delivered = self._settle(org, batch, credentials, *answer)
+            delivered = self._settle(org, claimed, *answer)
             _note(span, delivered)
-        go_on(delivered.settled)
         return delivered
 
     def _credentials(self, org: Org) -> Credentials | Wait:
@@ -87,38 +97,44 @@ class Delivery:
         if not isinstance(credentials, AuthFailed):
             return credentials
         log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
+        self.queue.note_trouble(org.name, "token", credentials.reason)
         if credentials.lasting:
-            if self.queue.pause(org.name, why="auth", reason=credentials.reason):
-                _log_paused(org, "auth", credentials.reason)
+            why = "auth" if credentials.signal is Signal.UNAUTHORIZED else "config"
+            if self.queue.pause(org.name, why=why, reason=credentials.reason):
+                _log_paused(org, why, credentials.reason)
             return Wait("paused", -1)
-        return Wait("no token", int((self.queue.clock.wall_s() + org.retry_base_s) * 1000))
+        said = self.queue.hear(
+            org, credentials.signal, reason=credentials.reason, retry_after_s=credentials.retry_after_s
+        )
+        return Wait("no token", said.look_at_ms)
 
-    def _claim(self, org: Org) -> Batch | Wait:
+    def _claim(self, org: Org, share: int | None) -> Batch | Wait:
         """Claim; a claim that may have been made, but can't be relied on, is given back."""
         batch_id = self.queue.new_id()
         try:
-            return self.queue.claim(org, batch_id)
+            return self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
             log.warning("claim.failed", batch=batch_id, reason=str(error))
-        return self._insist(
-            lambda: self._release(org, self.queue.claim(org, batch_id, durably=False), "store")
-        )
+            self.queue.note_trouble(org.name, "claims", str(error))
+        return self._insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
 
-    def _send(
-        self, org: Org, batch: Batch, credentials: Credentials, asked_at: float
-    ) -> tuple[Reply | NoReply, Sent] | Wait:
+    def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
+        return self.queue.claim(org, batch_id, share=share, durably=False)
+
+    def _send(self, org: Org, claimed: Claimed) -> tuple[Reply | NoReply, Sent] | Wait:
         """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
+        batch = claimed.batch
         fence = Fence(
             slot=batch.slot_from,
             slack_s=guard_s(org) / 2,  # the other half is for the way to the socket
-            send_by=max(asked_at, batch.slot_from) + SEND_WINDOW_S,
+            send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
+            send_at=batch.send_at,  # the connection is made in the meantime
         )
         clock = self.queue.clock
-        clock.sleep(batch.send_at - clock.steady_s())
-        started = clock.monotonic_s()
-        answer = self.client.put(org, batch.jobs, credentials.headers, fence=fence)
-        elapsed_ms = round((clock.monotonic_s() - started) * 1000)
+        started = max(batch.send_at, clock.steady_s())
+        answer = self.client.put(org, batch.jobs, claimed.credentials.headers, fence=fence)
+        elapsed_ms = round(max(0.0, clock.steady_s() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
         if answer.code == TOO_LATE:
@@ -132,11 +148,10 @@ class Delivery:
         except StoreError:
             return False
 
-    def _settle(
-        self, org: Org, batch: Batch, credentials: Credentials, answer: Reply | NoReply, sent: Sent
-    ) -> Delivered:
-        verdict = read_answer(batch.jobs, answer)
-        if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, credentials):
+    def _settle(self, org: Org, claimed: Claimed, answer: Reply | NoReply, sent: Sent) -> Delivered:
+        batch = claimed.batch
+        verdict = read_answer(batch.jobs, answer, meanings_of(org))
+        if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, claimed.credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
         decided = settlements(batch.jobs, verdict, org=org, random=self.random)
         settled = self._insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
@@ -146,7 +161,7 @@ class Delivery:
     def _release(self, org: Org, batch: Batch | Wait, why: str) -> Wait:
         if isinstance(batch, Wait):
             return batch
-        settled = self.queue.release(org, batch.id, batch.jobs)
+        settled = self.queue.release(org, batch.id, batch.jobs, share=batch.share)
         return Wait(why, settled.look_at_ms)
 
     def _insist(self, call: Callable[[], T]) -> T:

@@ -1,7 +1,7 @@
 """Getting jobs in: however items come in, here they are validated, get their ids, and are handed over.
 
 The job id is the idempotency key: the producer's own ``job_id``, or else a hash of org and content.
-Finding rows in files is the work of ``rows.py``, taking in a body of HTTP that of ``intake.py``.
+Finding rows in files is the work of ``files/reader.py``, taking in a body of HTTP that of ``web/intake.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import reprlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -18,19 +18,21 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash, warnings_of
 from worker.domain.batch import Item
-from worker.domain.item import Source
-from worker.domain.job import RAW_BYTES, badge_fields, content_hash, text_fields
+from worker.domain.item import Source, Warned, add_up
+from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, other_fields, text_fields
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
+_KNOWN_BEFORE = (Answer.DUPLICATE, Answer.DEAD, Answer.IN_DOUBT, Answer.REPLACED, Answer.CONFLICT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Enqueued:
 
     Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again. ``noted``
     says why not, item by item, for the first 1,000 that were not simply accepted. All that are invalid are
-    dead letters as well.
+    dead letters as well. ``warnings`` says what is odd about items that are badges all the same.
     """
 
     run: str
@@ -66,6 +68,7 @@ class Enqueued:
     invalid: int = 0
     noted: tuple[Noted, ...] = ()
     repeated: int = 0
+    warnings: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +158,25 @@ class _Chunk:
     number: int
     items: list[Item]
     problems: list[Invalid | None]
+    warnings: tuple[Warned, ...]
 
     def as_arguments(self, options: EnqueueOptions) -> dict[str, Any]:
         """Return how ``Queue.enqueue`` takes it."""
         call = f"{options.call}.{self.number}"
         return {"run": options.run, "items": self.items, "call": call, "urgent": options.urgent}
 
-    def outcome(self, options: EnqueueOptions, answers: str) -> Enqueued:
+    def outcome(self, options: EnqueueOptions, answers: Sequence[Answer]) -> Enqueued:
         """Say what became of it."""
         counts = Counter(answers)
         notes = map(note, self.items, self.problems, answers)
         return Enqueued(
             options.run,
-            accepted=counts["a"] + counts["A"],
-            repeated=counts["A"],
-            duplicates=sum(counts[letter] for letter in "dDQRc"),
-            invalid=counts["i"],
+            accepted=counts[Answer.ACCEPTED] + counts[Answer.REPEATED],
+            repeated=counts[Answer.REPEATED],
+            duplicates=sum(counts[answer] for answer in _KNOWN_BEFORE),
+            invalid=counts[Answer.INVALID],
             noted=tuple(noted for noted in notes if noted),
+            warnings=self.warnings,
         )
 
 
@@ -182,13 +187,17 @@ def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Ite
         if not taken:
             return
         prepared = [item_of(source, org, options) for source in taken]
-        yield _Chunk(number, [item for item, _ in prepared], [problem for _, problem in prepared])
+        items, problems, odd = map(list, zip(*prepared, strict=True))
+        warned = (
+            Warned(why, 1, (item.row,)) for item, reasons in zip(items, odd, strict=True) for why in reasons
+        )
+        yield _Chunk(number, items, problems, add_up(warned))
 
 
 def _answers(
-    sent: Future[str], send: Callable[[], Future[str]], options: EnqueueOptions
-) -> Generator[Enqueued, None, str]:
-    """Return the letters of a chunk that was sent; if that is wanted, wait for room in growing pauses."""
+    sent: Future[list[Answer]], send: Callable[[], Future[list[Answer]]], options: EnqueueOptions
+) -> Generator[Enqueued, None, list[Answer]]:
+    """Return the answers for a chunk that was sent; if that is wanted, wait for room in growing pauses."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
@@ -229,32 +238,46 @@ def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
     """Add up what became of each chunk; of the notes the first are kept, so that memory stays flat."""
     accepted = duplicates = invalid = repeated = 0
     noted: list[Noted] = []
+    warnings: tuple[Warned, ...] = ()
     for chunk in chunks:
         accepted += chunk.accepted
         duplicates += chunk.duplicates
         invalid += chunk.invalid
         repeated += chunk.repeated
         noted += chunk.noted[: NOTED_KEPT - len(noted)]
-    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated)
+        warnings = add_up((*warnings, *chunk.warnings))
+    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated, warnings)
 
 
-def item_of(source: Source, org: Org, options: EnqueueOptions) -> tuple[Item, Invalid | None]:
-    """Return what came in as the queue takes it, and what is wrong with it."""
-    issue = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
+class Prepared(NamedTuple):
+    """What came in as the queue takes it, what is wrong with it, and what is odd about it."""
+
+    item: Item
+    problem: Invalid | None
+    warnings: Sequence[str]
+
+
+def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
+    """Check what came in and make a job of it, an invalid one included."""
+    issue = source.problem or parse_item(source.item, org=org.name, strict_dates=org.strict_dates)
+    odd = [source.warning] if source.warning else []
     if isinstance(issue, Invalid):
-        return _invalid(source, issue, org), issue
-    badge = issue.badge
-    content = content_hash(org.name, badge)
+        return Prepared(_invalid(source, issue, org), issue, odd)
+    badge, odd = issue.badge, odd + warnings_of(source.item, issue)
+    content, fields = content_hash(org.name, badge), badge_fields(badge)
+    if source.others:
+        fields += other_fields(source.others)
     if issue.job_id:
-        return Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None
+        return Prepared(Item(issue.job_id, source.row, fields, fingerprint=content), None, odd)
     job_id = short_hash(content, options.run, source.row) if options.allow_duplicates else content
-    return Item(job_id, source.row, badge_fields(badge)), None
+    return Prepared(Item(job_id, source.row, fields), None, odd)
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     raw = (source.problem and source.raw) or as_text(source.item)
-    letter = "W" if source.problem else "w"
-    fields = ["o", problem.field or "row", *text_fields("m", problem.reason), letter, raw[:RAW_BYTES]]
+    as_it_came = (Field.RAW_ROW if source.problem else Field.RAW_ITEM, raw[:RAW_BYTES])
+    message = text_fields(Field.MESSAGE, problem.words)
+    fields = [Field.CODE, problem.field or "row", *message, *as_it_came, *other_fields(source.others)]
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
 
 
@@ -266,22 +289,22 @@ def as_text(item: object) -> str:
     return f"({type(item).__name__} that can't be written)"
 
 
-def note(item: Item, problem: Invalid | None, answer: str) -> Noted | None:
-    """Say why an item was not simply accepted; ``answer`` is its letter (``Queue.enqueue``)."""
-    if answer in "aAd":
+def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
+    """Say why an item was not simply accepted."""
+    if answer in (Answer.ACCEPTED, Answer.REPEATED, Answer.DUPLICATE):
         return None
     field, job = problem.field if problem else None, quote(item.id)
     match answer:
-        case "i" if problem:
-            kind, reason = "invalid", problem.reason
-        case "D" if problem:
-            kind, reason = "dead", f"as wrong as before, and not mended: {problem.reason}"
-        case "D":
+        case Answer.INVALID if problem:
+            kind, reason = "invalid", problem.words
+        case Answer.DEAD if problem:
+            kind, reason = "dead", f"as wrong as before, and not mended: {problem.words}"
+        case Answer.DEAD:
             kind, reason = "dead", f"already a dead letter; replay it with: badges dead replay --job={job}"
-        case "Q":
+        case Answer.IN_DOUBT:
             resolve = f"badges dead resolve {job} --issued or --not-issued"
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
-        case "R":
+        case Answer.REPLACED:
             kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
         case _:
             kind, field, reason = "conflict", "job_id", "this id was used before for another badge"

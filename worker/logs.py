@@ -10,7 +10,7 @@ import structlog
 from structlog.types import EventDict, Processor
 
 from worker.config import Settings
-from worker.domain.badge import plain
+from worker.domain.text import plain, plain_lines
 
 # They say per request and per task what our own line per batch says better.
 QUIET = ("httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
@@ -73,7 +73,7 @@ def _cleaned(_: object, __: str, event: EventDict) -> EventDict:
     """Take out what would steer a terminal: words of anybody's get into a line. JSON escapes them itself."""
     for name, value in event.items():
         if name in ("exception", "stack"):  # of many lines, none of which must look like one of ours
-            event[name] = "\n".join(f"  {plain(line, LINE_BYTES)}" for line in str(value).splitlines())
+            event[name] = plain_lines(str(value), LINE_BYTES)
         elif isinstance(value, str):
             event[name] = plain(value, LINE_BYTES)
     return event

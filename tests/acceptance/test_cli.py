@@ -69,7 +69,7 @@ def helped() -> dict[str, str]:
     script = f"""
 import json
 from typer.testing import CliRunner
-from worker.cli import cli
+from worker.cli.root import cli
 runner = CliRunner(env={{"COLUMNS": "200", "TERM": "dumb"}})
 said = {{name: runner.invoke(cli, [*name.split(), "--help"]) for name in {["", *COMMANDS]!r}}}
 assert all(one.exit_code == 0 for one in said.values())
@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_written(env: dict[str, str], tmp_path: Path) -> N
 def test_foreign_text_is_safe_to_show(env: dict[str, str]) -> None:
     """Neither terminal escapes nor markup in a file's cells reach the screen as such."""
     rows = f"badgeMetaId,customerId\n{BADGE},\x1b[31mred[bold]\n\x1b]0;title\x07[/],7\n"
-    done = badges("import", "-", "--run", "[red]r[/]", env=env, stdin=rows.encode())
+    done = badges("import", "-", "--run", "[red]r[/]", env=env, stdin=rows.encode(), expect=3)
     shown = done.stdout + badges("dead", "list", env=env).stdout + badges("run", "list", env=env).stdout
     assert b"\x1b" not in shown
     assert b"\x07" not in shown

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -256,7 +256,9 @@ def test_runs_and_groups_are_listed(floor: Floor, reported: str) -> None:
     (status,) = badges_json("status", "--org", "default", env=floor.env)
     assert status["gate"]["state"] == "open"
     assert status["dead"]["rejected"] == 2
-    followed = badges("run", "follow", reported, "--json", env=floor.env).stdout.splitlines()
+    followed = badges(
+        "run", "follow", reported, "--jsonl", "--fail-on", "never", env=floor.env
+    ).stdout.splitlines()
     assert json.loads(followed[-1])["issued"] == 3
 
 
@@ -264,7 +266,11 @@ def test_runs_and_groups_are_listed(floor: Floor, reported: str) -> None:
 
 
 def test_under_load_batches_are_full_and_the_limit_holds(floor: Floor) -> None:
-    """Every batch but the last is full, none is larger, and no second holds more calls than are allowed."""
+    """Every batch but the last is full, none is larger, and they leave at the limit's pace, not in a burst.
+
+    To the letter the limit is held to in ``test_gate.py``, where they leave; how much of it is used, in
+    virtual time, in ``test_pace.py``: on its way here a busy machine may hold up one call or the other.
+    """
     floor.deliver("twenty", 705)
     calls = floor.calls("twenty")
     sizes = [call.items or 0 for call in calls]
@@ -272,14 +278,8 @@ def test_under_load_batches_are_full_and_the_limit_holds(floor: Floor) -> None:
     assert sum(sizes) / (10 * len(sizes)) >= 0.95
     assert Counter(call.status for call in calls) == {200: len(calls)}
     arrived = sorted(call.arrived_s for call in calls)
-    spans = sorted(last - first for first, last in zip(arrived, arrived[20:], strict=False))
-    # Where they leave, which is what is promised of every window, is in test_gate.py; on its way here a busy
-    # machine may hold up one call or the other.
-    assert spans[len(spans) // 10] >= 0.95, f"21 calls within {spans[:5]} s"
-    gaps = sorted(later - earlier for earlier, later in pairwise(arrived))
-    assert gaps[len(gaps) // 2] == pytest.approx(0.05, abs=0.01)  # spaced, not spent in a burst
-    used = (len(arrived) - 1) / (arrived[-1] - arrived[0]) / 20
-    assert used >= 0.85, f"only {used:.1%} of the limit was used"
+    lasted_s = arrived[-1] - arrived[0]
+    assert lasted_s > 0.8 * (len(arrived) - 1) / 20, f"{len(arrived)} calls arrived within {lasted_s:.2f} s"
 
 
 def test_a_slow_vendor_is_asked_by_many_calls_at_once(floor: Floor) -> None:

@@ -269,7 +269,7 @@ def test_what_is_not_durable_is_not_accepted(place: Place) -> None:
     with pytest.raises(NotDurable, match="on disk"):
         place.queue.enqueue(place.org, **ask)
     place.client.config_set("appendfsync", "always")
-    assert place.queue.enqueue(place.org, **ask) == "a"
+    assert place.queue.enqueue(place.org, **ask) == list("a")
     assert place.states() == {"queued": 1}
 
 

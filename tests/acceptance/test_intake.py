@@ -239,7 +239,7 @@ def test_each_item_has_its_own_row(place: Place) -> None:
         repeated = hand_in()
         assert [row["status"] for row in repeated[1:-3]] == ["invalid"] * len(wrong), "as wrong as before"
         assert [row["reason"] for row in repeated[1:-3]] == [row["reason"] for row in middle]
-    badges("run", "cancel", named_run(place, first["job_id"]), "--org", "acme", env=place.env)
+    badges("run", "cancel", named_run(place, first["job_id"]), "--yes", "--org", "acme", env=place.env)
     with place.http() as http:
         dead = http.put(PATH, json=[good]).json()["rows"][0]
     assert dead["status"] == "duplicate_of_dead"
@@ -292,7 +292,7 @@ def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place
         assert statuses(http.put(PATH, json=items(1), headers=headers)) == ["queued"]
     (memory,) = place.client.scan_iter(keys.key("acme", "intake", "*"))
     assert 86_000 < place.client.ttl(memory) <= 86_400
-    badges("run", "cancel", answer["run"], "--org", "acme", env=place.env)
+    badges("run", "cancel", answer["run"], "--yes", "--org", "acme", env=place.env)
     for key in place.client.scan_iter(keys.key("acme", "call", "*")):
         place.client.delete(key)  # as time does, sooner than it forgets the key
     again = json.loads(call(0)[1])

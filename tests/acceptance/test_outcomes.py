@@ -23,7 +23,7 @@ from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.operate.runs import JobReader
-from worker.operate.status import Survey
+from worker.operate.survey import Survey
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection

@@ -30,7 +30,7 @@ from support import (
 )
 
 from worker.domain.batch import Item
-from worker.domain.job import DeadKind, State
+from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.enqueue import EnqueueOptions, total
 from worker.errors import FileError
@@ -316,7 +316,7 @@ def test_the_real_commands(here: Here, tmp_path: Path) -> None:
     rest = badges("results", "--run", "first", "--state", "dead", env=here.env).stdout.splitlines()
     assert [json.loads(line)["row"] for line in rest] == [4, 3]  # what was mended is done with
     shown = badges("run", "show", "first", env=here.env).stdout.decode()
-    assert "1 of the dead were mended" in shown
+    assert "1 of the dead was mended" in shown
     assert "why: badges dead groups --run first" in shown
 
 
@@ -347,7 +347,7 @@ def test_a_report_in_a_file(here: Here, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["in_doubt", "rejected", "exhausted"])
 def test_a_command_to_copy_is_safe(job_id: str, kind: str) -> None:
     """Whatever a producer's id holds, a shell hands it on as it is, and it is taken for nothing else."""
-    said = reason(job_id, {"s": State.DEAD, "k": kind, "o": "x"})
+    said = reason(job_id, {"s": "d", "k": kind, "o": "x"})
     command = str(said).rpartition("badges dead ")[2].removesuffix(" (or --not-issued)")
     shell = ["sh", "-c", f"printf '%s\\n' {command}"]
     verb, *words = subprocess.run(shell, capture_output=True, check=True).stdout.decode().splitlines()

@@ -18,7 +18,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
 
-NEWER_CODE = "from worker.domain import job; job.RECORD_VERSION = 2; from worker.cli import main; main()"
+NEWER_CODE = "from worker.store import record; record.RECORD_VERSION = 2; from worker.cli import main; main()"
 NEWER = [sys.executable, "-c", NEWER_CODE]
 ROW = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
 

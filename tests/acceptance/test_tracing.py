@@ -11,17 +11,27 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from support import BADGE, OTHER_BADGE, badges, configured, environment, process, wait_for, worker_command
+from support import (
+    BADGE,
+    OTHER_BADGE,
+    badges,
+    configured,
+    deliver_one,
+    environment,
+    process,
+    wait_for,
+    worker_command,
+)
 
 from worker import tracing
 from worker.delivery import Delivered, Delivery
-from worker.domain.job import VALUE_BYTES
 from worker.domain.org import Org
 from worker.enqueue import EnqueueOptions, accept, sources
 from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.store import keys
 from worker.store.queue import Queue
+from worker.store.record import VALUE_BYTES
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 
@@ -62,7 +72,7 @@ def deliver(queue: Queue, org: Org) -> Delivered:
     client = VendorClient()
     try:
         delivery = Delivery(queue=queue, client=client, auth=Authenticator(queue=queue, client=client))
-        done = delivery.deliver(org, go_on=lambda _: None)
+        done = deliver_one(delivery, org)
     finally:
         client.close()
     assert isinstance(done, Delivered)

@@ -29,10 +29,11 @@ from stage import books, environment, program, server, vendor, wait_until_ready
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.job import content_hash
 from worker.domain.org import Org, parse_limits
 from worker.store.protocol import GUARD
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_fields
 
 ANSWERS_MS = (20.0, 400.0)
 PROBED = Path(__file__).parent / "contenders" / "probed_worker.py"

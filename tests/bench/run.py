@@ -24,6 +24,7 @@ import goals
 import limits
 import measure
 import payload
+import start
 import table
 from rivals import CONTENDERS, Contender, NotHereError, interpreter
 from stage import Performance, perform
@@ -57,6 +58,8 @@ def main() -> int:
         reached.append(goals.of_enqueueing(*map(median, zip(*turns, strict=True))))
     if asked.cost:
         reached += cost.goals(folder, scale=asked.scale, say=_say)
+        _say("cost: beginning")
+        reached += start.goals()
     requests_per_second = limits.blast_vendor()
     parts.append(
         f"The vendor answers {requests_per_second:,.0f} requests of {payload.BATCH} a second "

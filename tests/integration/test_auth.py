@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import badge, configured, item, wait_for
+from support import badge, configured, deliver_one, item, wait_for
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.batch import Wait
@@ -387,6 +387,49 @@ def test_a_token_that_cant_be_had_now_may_be_had_later(
     assert isinstance(auth.credentials(org), Credentials)
 
 
+VENDORS = '{"data": null, "errors": [{"code": %d, "message": "not now"}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        *((503, 4001), (200, 4001), (429, 429), (429, 1), (500, 500), (500, 999), (200, 500), (200, 503)),
+        *((502, 7), (408, 408), (409, 7), (521, 521), (504, 320), (501, 9)),
+    ],
+)
+def test_a_passing_answer_in_the_vendors_own_form_passes(
+    auth: Authenticator, sandbox: SandboxServer, org: Org, status: int, code: int
+) -> None:
+    """What is about the moment pauses nobody, whatever form it has."""
+    sandbox.vendor.add_fault(Fault(fault="status", on="token", status=status, body=VENDORS % code))
+    failed = auth.credentials(org)
+    assert isinstance(failed, AuthFailed)
+    assert not failed.lasting
+    assert str(code) in failed.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(200, 320001), (400, 320001), (401, 320001), (500, 320001), (401, 7), (403, 4000)]
+)
+def test_refused_credentials_need_a_person(
+    auth: Authenticator, sandbox: SandboxServer, org: Org, status: int, code: int
+) -> None:
+    """What is about the credentials doesn't pass."""
+    sandbox.vendor.add_fault(Fault(fault="status", on="token", status=status, body=VENDORS % code))
+    failed = auth.credentials(org)
+    assert isinstance(failed, AuthFailed)
+    assert failed.lasting
+
+
+def test_a_status_told_anew_holds_for_the_token_too(auth: Authenticator, sandbox: SandboxServer) -> None:
+    """There is one table for every call."""
+    sandbox.vendor.configure(OAUTH)
+    sandbox.vendor.add_fault(Fault(fault="status", on="token", status=403, headers={"Retry-After": "7"}))
+    failed = auth.credentials(oauth_org(sandbox, statuses={"403": "throttled"}))
+    assert isinstance(failed, AuthFailed)
+    assert (failed.signal, failed.retry_after_s) == (Signal.THROTTLED, 7)
+
+
 def test_a_vendor_that_is_down_may_come_back(auth: Authenticator, sandbox: SandboxServer, org: Org) -> None:
     """Nobody listens: not lasting either."""
     failed = auth.credentials(oauth_org(sandbox, api_base_url="http://127.0.0.1:9"))
@@ -447,13 +490,42 @@ def test_a_token_that_ended_early_costs_one_call(
     got(delivery.auth, org)
     end_all_tokens(sandbox)
     age(client, by_s=100)
-    refused = delivery.deliver(org, go_on=lambda _: None)
+    refused = deliver_one(delivery, org)
     assert isinstance(refused, Delivered)
     assert (refused.verdict.signal, refused.settled.queued) == (Signal.STALE_TOKEN, 3)
-    done = delivery.deliver(org, go_on=lambda _: None)
+    done = deliver_one(delivery, org)
     assert isinstance(done, Delivered)
     assert done.settled.issued == 3
     assert sandbox.vendor.ledger().issued_more_than_once == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "closed_s", "why"),
+    [(429, {"Retry-After": "7"}, 7, "throttled"), (503, {}, 1, "vendor unavailable")],
+)
+def test_a_passing_failure_closes_the_gate_for_a_while(  # noqa: PLR0917
+    delivery: Delivery,
+    client: redis.Redis,
+    sandbox: SandboxServer,
+    status: int,
+    headers: dict[str, str],
+    closed_s: int,
+    why: str,
+) -> None:
+    """As long as the vendor says, or a second at first, however slowly jobs are retried; then all goes on."""
+    org = oauth_org(sandbox, retry_base_s=3600)
+    sandbox.vendor.configure(OAUTH)
+    sandbox.vendor.add_fault(Fault(fault="status", on="token", status=status, headers=headers, times=1))
+    seconds, micros = client.time()
+    waits = deliver_one(delivery, org)
+    assert isinstance(waits, Wait)
+    assert closed_s * 1000 <= waits.look_at_ms - seconds * 1000 - micros / 1000 < closed_s * 1000 + 900
+    gate = client.hgetall(keys.key("default", "gate"))
+    assert (gate["why"], "paused" in gate) == (why, False)
+    client.hdel(keys.key("default", "gate"), "closed_until")  # the time goes by
+    done = deliver_one(delivery, org)
+    assert isinstance(done, Delivered)
+    assert done.settled.issued == 3
 
 
 def test_refused_credentials_pause_the_org_and_keep_the_jobs(
@@ -465,11 +537,11 @@ def test_refused_credentials_pause_the_org_and_keep_the_jobs(
         oauth_org(sandbox, oauth_key="wrong"),
         configured(auth="basic", basic_token="wrong", api_base_url=sandbox.url),
     ):
-        delivery.deliver(wrong, go_on=lambda _: None)
+        deliver_one(delivery, wrong)
         assert client.hget(keys.key("default", "gate"), "paused") == "auth"
         assert JobReader(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0]
         assert queue.resume(wrong)
-    done = delivery.deliver(oauth_org(sandbox), go_on=lambda _: None)
+    done = deliver_one(delivery, oauth_org(sandbox))
     assert isinstance(done, Delivered)
     assert done.settled.issued == 3
 
@@ -482,7 +554,7 @@ def test_no_secret_is_in_the_records_of_a_failure(
     org = oauth_org(sandbox, http_timeout_s=0.3)
     token = got(delivery.auth, org).headers[TOKEN_HEADER]
     sandbox.vendor.add_fault(Fault(fault="delay", seconds=1))
-    failed = delivery.deliver(org, go_on=lambda _: None)
+    failed = deliver_one(delivery, org)
     assert isinstance(failed, Delivered)
     assert failed.verdict.signal is Signal.IN_DOUBT
     kept = [str(client.hgetall(key)) for key in client.scan_iter(_type="hash")]

@@ -22,6 +22,7 @@ from worker.errors import NoRoom
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
+from worker.store.record import Answer
 
 MOST = 1000
 ORG = configured(max_queued=MOST, batch_size=100)
@@ -38,7 +39,7 @@ def queued(client: redis.Redis) -> list[str]:
     return [str(job_id) for job_id in client.lrange(keys.key("default", "queue"), 0, -1)]
 
 
-def enqueue(queue: Queue, first: int, past: int, *, org: Org = ORG, urgent: bool = False) -> str:
+def enqueue(queue: Queue, first: int, past: int, *, org: Org = ORG, urgent: bool = False) -> list[Answer]:
     """Enqueue jobs by their numbers; the call is named after them."""
     items = [item(n) for n in range(first, past)]
     return queue.enqueue(org, run=f"r{first}", items=items, call=f"{first}-{past}", urgent=urgent)
@@ -68,7 +69,7 @@ def test_a_full_queue_takes_nothing_of_a_call_and_says_why(queue: Queue, client:
     with pytest.raises(NoRoom, match=r"queue of org default is full: 997 jobs wait .* MAX_QUEUED is 1,000"):
         enqueue(queue, MOST, MOST + 4)
     assert sorted(map(str, client.scan_iter())) == before
-    assert enqueue(queue, MOST, MOST + 3) == "aaa"
+    assert enqueue(queue, MOST, MOST + 3) == list("aaa")
     assert len(queued(client)) == MOST
 
 
@@ -79,8 +80,8 @@ def test_the_same_call_is_accepted_once_there_is_room(queue: Queue, client: redi
         with pytest.raises(NoRoom):
             enqueue(queue, MOST, MOST + 100)
     claim(queue)
-    assert enqueue(queue, MOST, MOST + 100) == "a" * 100
-    assert enqueue(queue, MOST, MOST + 100) == "a" * 100
+    assert enqueue(queue, MOST, MOST + 100) == list("a" * 100)
+    assert enqueue(queue, MOST, MOST + 100) == list("a" * 100)
     assert len(queued(client)) == MOST
 
 
@@ -88,7 +89,7 @@ def test_what_is_known_or_invalid_needs_no_room(queue: Queue) -> None:
     """A file that was imported before passes through a full queue, and so do rows that are never queued."""
     enqueue(queue, 0, MOST)
     again = [*(item(n) for n in range(MOST - 1)), invalid(1)]
-    assert queue.enqueue(ORG, run="again", items=again, call="again") == "d" * (MOST - 1) + "i"
+    assert queue.enqueue(ORG, run="again", items=again, call="again") == list("d" * (MOST - 1) + "i")
     with pytest.raises(NoRoom):
         queue.enqueue(ORG, run="again", items=[*again[1:], item(MOST)], call="one is new")
 
@@ -98,7 +99,7 @@ def test_a_bound_that_was_lowered_lets_known_jobs_pass(queue: Queue) -> None:
     wide = configured(max_queued=2 * MOST)
     enqueue(queue, 0, MOST, org=wide)
     enqueue(queue, MOST, MOST + 500, org=wide)
-    assert queue.enqueue(ORG, run="again", items=[item(0), invalid(1)], call="again") == "di"
+    assert queue.enqueue(ORG, run="again", items=[item(0), invalid(1)], call="again") == list("di")
     with pytest.raises(NoRoom, match="1,500 jobs wait"):
         enqueue(queue, 2 * MOST, 2 * MOST + 1)
 
@@ -122,7 +123,7 @@ def test_every_place_where_jobs_wait_counts(queue: Queue, place: str) -> None:
 def test_each_org_has_a_bound_of_its_own(queue: Queue) -> None:
     """One org's full queue holds no other org up."""
     enqueue(queue, 0, MOST)
-    assert enqueue(queue, 0, MOST, org=configured(name="other", max_queued=MOST)) == "a" * MOST
+    assert enqueue(queue, 0, MOST, org=configured(name="other", max_queued=MOST)) == list("a" * MOST)
 
 
 # -- those who hand in more than one call takes
@@ -214,4 +215,4 @@ def test_a_redis_that_fills_up_half_way(queue: Queue, client: redis.Redis) -> No
 def test_items_that_repeat_themselves_never_wait_for_ever(queue: Queue) -> None:
     """A chunk of one badge a thousand times fits into an empty queue, whatever it is counted as."""
     same = [Item(item(1).id, str(n), item(1).fields) for n in range(MOST)]
-    assert queue.enqueue(ORG, run="r", items=same, call="c") == "a" + "d" * (MOST - 1)
+    assert queue.enqueue(ORG, run="r", items=same, call="c") == list("a" + "d" * (MOST - 1))

@@ -7,7 +7,7 @@ from itertools import count
 import redis
 from support import configured, item
 
-from worker.domain.batch import Batch, Sent, Wait
+from worker.domain.batch import Batch, Replay, Sent, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, Retry
@@ -63,7 +63,7 @@ def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -
     queue.enqueue(ORG, run="r", items=[item(0), item(1)], call="c")
     reports = JobReader(client=client, orgs={"default": ORG})
     cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=lambda _: None)
-    queue.replay(ORG, run="", items=[[item(0).id], [item(1).id]], call="again")
+    queue.replay(ORG, run="", items=[Replay(item(0).id), Replay(item(1).id)], call="again")
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)
     assert {job.id for job in batch.jobs} == {item(0).id, item(1).id}

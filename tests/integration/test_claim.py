@@ -12,8 +12,8 @@ import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badge, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
+from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, PutBack
@@ -23,6 +23,7 @@ from worker.store import keys
 from worker.store.clock import steady_s
 from worker.store.protocol import GUARD, HORIZON_US
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_fields
 
 RUN = "spring"
 BUSY = 8  # threads that claim at once
@@ -327,7 +328,7 @@ def test_an_urgent_job_stays_urgent(queue: Queue, client: redis.Redis) -> None:
     batch = claimed(queue, org)
     client.zadd(leases(), {batch.id: 1})
     assert ids(claimed(queue, org)) == bulk[:1]
-    queue.replay(org, run="again", items=[[urgent]], call="again")
+    queue.replay(org, run="again", items=[Replay(urgent)], call="again")
     assert ids(claimed(queue, org)) == [urgent]
 
 

@@ -143,7 +143,7 @@ def test_nothing_is_durable_without_its_replicas(
     queue, alone = Queue(client, replicas=1), Queue(client)
     with pytest.raises(NotDurable, match="1 of BADGES_REPLICAS"):
         queue.enqueue(org, run="r", items=[item(0)], call="c")
-    assert alone.enqueue(org, run="r", items=[item(0)], call="c") == "a"
+    assert alone.enqueue(org, run="r", items=[item(0)], call="c") == list("a")
     with pytest.raises(NotDurable):
         queue.claim(org, "b")
     claimed = alone.claim(org, "b")

@@ -267,6 +267,24 @@ def test_a_killed_user_leaves_its_server_to_the_next(home: Path, new_user: Calla
     eventually(lambda: not is_running(pid))
 
 
+@pytest.mark.parametrize("users", [1, 3])
+def test_a_server_ends_by_itself_after_its_last_user_was_killed(
+    home: Path, new_user: Callable[[], User], users: int
+) -> None:
+    """Within seconds, though nobody comes by again; all data is kept, and nothing else goes on."""
+    killed = [new_user() for _ in range(users)]
+    (pid,) = {int(user.do("start")) for user in killed}
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "kept", "yes")
+    for user in killed:
+        assert is_running(pid)
+        user.kill()
+    eventually(lambda: not is_running(pid))
+    eventually(lambda: not is_locked(home / "watcher.lock"))
+    with EmbeddedServer(data_dir=home) as server:
+        assert do(server.url, "GET", "kept") == "yes"
+
+
 def test_users_may_be_killed_at_any_moment(home: Path, new_user: Callable[[], User]) -> None:
     """Whatever a user was killed in the middle of, the next one has a server and the data."""
     seed = new_seed()

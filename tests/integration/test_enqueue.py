@@ -10,20 +10,21 @@ import pytest
 import redis
 from support import badge, configured, item
 
-from worker.domain.batch import Item
-from worker.domain.job import badge_fields, content_hash
+from worker.domain.batch import Item, Replay
+from worker.domain.job import content_hash
 from worker.errors import StoreError
 from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import CHUNK, Queue
+from worker.store.record import Answer, badge_fields
 
 ORG = configured()
 RUN = "spring"
 
 
-def enqueue(queue: Queue, *items: Item, run: str = RUN, call: str = "call") -> str:
-    """Enqueue and return the letters."""
+def enqueue(queue: Queue, *items: Item, run: str = RUN, call: str = "call") -> list[Answer]:
+    """Enqueue and return the answers."""
     return queue.enqueue(ORG, run=run, items=items, call=call)
 
 
@@ -51,7 +52,7 @@ def invalid(n: int) -> Item:
 def test_a_new_job_is_a_record_a_place_in_the_queue_and_a_count(queue: Queue, client: redis.Redis) -> None:
     """What is accepted is there: its record says what was given, and its run counts it."""
     new = item(7)
-    assert enqueue(queue, new) == "a"
+    assert enqueue(queue, new) == list("a")
     record = client.hgetall(keys.key("default", "job", new.id))
     its_fields = dict(zip(new.fields[::2], new.fields[1::2], strict=True))
     assert record == its_fields | {"s": "q", "r": RUN, "n": "7", "t": record["t"]}
@@ -73,7 +74,7 @@ def test_the_order_of_the_queue_is_the_order_of_acceptance(queue: Queue, client:
 def test_what_is_known_is_a_duplicate_and_is_never_queued_again(queue: Queue, client: redis.Redis) -> None:
     """An id that is known is reported and counted in the run that brought it again, and that is all."""
     enqueue(queue, item(1))
-    assert enqueue(queue, item(1), item(2), run="again", call="other") == "da"
+    assert enqueue(queue, item(1), item(2), run="again", call="other") == list("da")
     assert queued(client) == [item(1).id, item(2).id]
     run = progress(client, "again")
     assert (run.total, run.duplicates, run.queued) == (1, 1, 1)
@@ -83,7 +84,7 @@ def test_what_is_known_is_a_duplicate_and_is_never_queued_again(queue: Queue, cl
 def test_the_same_badge_twice_in_one_call_is_one_job(queue: Queue, client: redis.Redis) -> None:
     """Two rows with the same content are one badge: the second is a duplicate."""
     twice = Item(item(1).id, "2", item(1).fields)
-    assert enqueue(queue, item(1), twice) == "ad"
+    assert enqueue(queue, item(1), twice) == list("ad")
     assert queued(client) == [item(1).id]
 
 
@@ -92,24 +93,24 @@ def test_the_duplicate_of_a_dead_letter_says_so(queue: Queue, client: redis.Redi
     kinds = ("rejected", "in_doubt", "invalid", "rejected", "rejected")
     dead = [Item(f"dead-{n}", str(n), badge_fields(badge(n)), kind=kind) for n, kind in enumerate(kinds)]
     enqueue(queue, *dead, run="before", call="before")
-    queue.replay(ORG, run="mended", items=[["dead-3", "new", *badge_fields(badge(9))]], call="mended")
+    queue.replay(ORG, run="mended", items=[Replay("dead-3", "new", badge_fields(badge(9)))], call="mended")
     queue.discard("default", ["dead-4"], keep_ms=60_000, call="discarded")
-    assert enqueue(queue, *(Item(it.id, "9", it.fields) for it in dead)) == "DQDRd"
+    assert enqueue(queue, *(Item(it.id, "9", it.fields) for it in dead)) == list("DQDRd")
     assert queued(client) == ["new"]
 
 
 def test_one_producer_id_for_two_badges_is_a_conflict(queue: Queue, client: redis.Redis) -> None:
     """The same id with the same content is a duplicate, with other content a conflict: the first stays."""
-    assert enqueue(queue, owned("mine", 1)) == "a"
-    assert enqueue(queue, owned("mine", 1, row="5"), call="same") == "d"
-    assert enqueue(queue, owned("mine", 2, row="6"), call="other") == "c"
-    assert enqueue(queue, owned("mine", 2, row="1"), call="same row") == "c"
+    assert enqueue(queue, owned("mine", 1)) == list("a")
+    assert enqueue(queue, owned("mine", 1, row="5"), call="same") == list("d")
+    assert enqueue(queue, owned("mine", 2, row="6"), call="other") == list("c")
+    assert enqueue(queue, owned("mine", 2, row="1"), call="same row") == list("c")
     assert client.hget(keys.key("default", "job", "mine"), "c") == str(badge(1).customer_id)
 
 
 def test_an_invalid_row_is_a_dead_letter_at_once(queue: Queue, client: redis.Redis) -> None:
     """It is counted in total, in invalid and in dead, stands in the index, and stops nobody else."""
-    assert enqueue(queue, invalid(1), item(2)) == "ia"
+    assert enqueue(queue, invalid(1), item(2)) == list("ia")
     assert queued(client) == [item(2).id]
     assert client.zrange(keys.key("default", "dead", "invalid"), 0, -1) == ["invalid-1"]
     run = progress(client)
@@ -132,7 +133,7 @@ def test_the_same_call_gets_the_same_answer(queue: Queue, client: redis.Redis) -
     first = enqueue(queue, *items)
     client.hset(keys.key("default", "job", item(1).id), "s", "i")
     before = progress(client)
-    assert enqueue(queue, *items) == first == "adi"
+    assert enqueue(queue, *items) == first == list("adi")
     assert progress(client) == before
 
 
@@ -140,7 +141,7 @@ def test_the_same_row_of_the_same_run_is_the_same_acceptance(queue: Queue, clien
     """A file imported again after a crash half-way is accepted as a whole, and counted once."""
     enqueue(queue, item(1), invalid(2), owned("mine", 3), call="crashed")
     answers = enqueue(queue, item(1), invalid(2), owned("mine", 3), item(4), call="again")
-    assert answers == "AiAa"
+    assert answers == list("AiAa")
     assert queued(client) == [item(1).id, "mine", item(4).id]
     run = progress(client)
     assert (run.total, run.invalid, run.duplicates, run.queued) == (4, 1, 0, 3)
@@ -151,7 +152,7 @@ def test_producers_that_race_make_each_job_once(connection: Connection, client: 
     items = [item(n) for n in range(200)]
     together = Barrier(6)
 
-    def produce(n: int) -> list[str]:
+    def produce(n: int) -> list[list[Answer]]:
         with connection.client() as own:
             queue = Queue(own)
             together.wait()
@@ -172,7 +173,7 @@ def test_producers_that_race_make_each_job_once(connection: Connection, client: 
 
 def test_a_whole_chunk_is_one_call(queue: Queue, client: redis.Redis) -> None:
     """A thousand jobs are accepted in one script."""
-    assert enqueue(queue, *(item(n) for n in range(CHUNK))) == "a" * CHUNK
+    assert enqueue(queue, *(item(n) for n in range(CHUNK))) == list("a" * CHUNK)
     assert client.llen(keys.key("default", "queue")) == CHUNK
     assert progress(client).states() == [CHUNK, 0, 0, 0, 0]
 
@@ -201,7 +202,7 @@ def test_duplicates_alone_wake_nobody(queue: Queue, client: redis.Redis) -> None
     """Where nothing was queued there is nothing to look at."""
     enqueue(queue, item(1))
     client.delete(keys.WAKE, keys.BELL)
-    assert enqueue(queue, item(1), invalid(2), run="again", call="again") == "di"
+    assert enqueue(queue, item(1), invalid(2), run="again", call="again") == list("di")
     assert client.zcard(keys.WAKE) == client.llen(keys.BELL) == 0
 
 
@@ -215,4 +216,4 @@ def test_a_full_server_refuses_as_a_whole(queue: Queue, client: redis.Redis) -> 
     finally:
         client.config_set("maxmemory", "0")
     assert queued(client) == [item(0).id]
-    assert enqueue(queue, item(1), item(2), call="full") == "aa"
+    assert enqueue(queue, item(1), item(2), call="full") == list("aa")

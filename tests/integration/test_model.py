@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from support import OTHER_BADGE, configured, item
 
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
@@ -184,7 +184,7 @@ class Machine(RuleBasedStateMachine):
             expected += job.letter(run) if job else "a"
         items = [item(n) for n in numbers]
         answers = self.queue.enqueue(ORG, run=run, items=items, call=new_id(), urgent=urgent)
-        assert answers == expected
+        assert answers == list(expected)
         self.model.duplicates[run] += len(numbers) - expected.lower().count("a")
         self.model.runs.add(run)
 
@@ -196,7 +196,7 @@ class Machine(RuleBasedStateMachine):
         expected = job.letter(run) if job else "i"
         if job is None:
             self.model.jobs[bad.id] = ModelJob(run, "d", "invalid", indexed=True)
-        assert self.queue.enqueue(ORG, run=run, items=[bad], call=new_id()) == expected
+        assert self.queue.enqueue(ORG, run=run, items=[bad], call=new_id()) == [expected]
         self.model.duplicates[run] += expected != "i"
         self.model.runs.add(run)
 
@@ -340,7 +340,7 @@ class Machine(RuleBasedStateMachine):
     def _replay_all(self) -> None:
         dead = sorted(self.model.in_state("d"))
         sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
-        done = self.queue.replay(ORG, run="again", items=[[job_id] for job_id in dead], call=new_id())
+        done = self.queue.replay(ORG, run="again", items=[Replay(job_id) for job_id in dead], call=new_id())
         assert done == {"replayed": len(sendable), "duplicates": 0, "skipped": len(dead) - len(sendable)}
         for job_id in sendable:
             self.model.move(self.model.jobs[job_id], "q")
@@ -352,7 +352,7 @@ class Machine(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.model.in_state("d"))))
         job, new = self.model.jobs[job_id], item(n, badge_id=OTHER_BADGE)
         as_new = data.draw(st.booleans())
-        wire = [job_id, new.id, *new.fields] if as_new else [job_id]
+        wire = Replay(job_id, new.id, new.fields) if as_new else Replay(job_id)
         run = "mended" if as_new else "again"  # no replay is both
         done = self.queue.replay(ORG, run=run, items=[wire], call=new_id())
         if not job.indexed or (job.kind == "invalid" and not as_new):

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Sent
+from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack
@@ -88,7 +88,7 @@ def settle(queue: Queue, batch: Batch) -> Any:
     return queue.settle(ORG, batch, SETTLEMENTS, verdict=THROTTLED, sent=Sent("429", 3))
 
 
-MENDED = ["dead2", "mended", *item(60, badge_id=OTHER_BADGE).fields]
+MENDED = Replay("dead2", "mended", item(60, badge_id=OTHER_BADGE).fields)
 CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "enqueue": lambda q, _: q.enqueue(
         ORG, run="r", items=[item(1), item(20), dead("new", 1, "invalid")], call="c"
@@ -98,7 +98,9 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "claim: settled": lambda q, b: (q.release(ORG, b.id, b.jobs), q.claim(ORG, b.id)),
     "settle": settle,
     "settle: release": lambda q, b: q.release(ORG, b.id, b.jobs),
-    "replay": lambda q, _: q.replay(ORG, run="noted", items=[["dead"], MENDED, ["none"]], call="c"),
+    "replay": lambda q, _: q.replay(
+        ORG, run="noted", items=[Replay("dead"), MENDED, Replay("none")], call="c"
+    ),
     "resolve": lambda q, _: _unsaid(q.resolve(ORG, "doubt", action="noted")),
     "discard": lambda q, _: q.discard(
         "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
@@ -160,7 +162,7 @@ def test_every_script_is_among_them() -> None:
 def test_a_script_that_the_server_forgot_is_loaded_again(queue: Queue, client: redis.Redis) -> None:
     """After a restart or a failover the next call works as ever, and is made once."""
     client.script_flush()
-    assert queue.enqueue(ORG, run="r", items=[item(1)], call="c") == "a"
+    assert queue.enqueue(ORG, run="r", items=[item(1)], call="c") == list("a")
     client.script_flush()
     assert isinstance(queue.claim(ORG, "b1"), Batch)
     assert client.hget(keys.key("default", "gate"), "n") == "1"
@@ -263,7 +265,7 @@ def test_lost_replies_neither_lose_nor_repeat_anything(
         return answer
 
     items = [item(n) for n in range(7)]
-    assert cut(lambda: far_queue.enqueue(ORG, run="r", items=items, call="c")) == "a" * 7
+    assert cut(lambda: far_queue.enqueue(ORG, run="r", items=items, call="c")) == list("a" * 7)
     batch = cut(lambda: far_queue.claim(ORG, "b1"))
     assert [job.id for job in batch.jobs] == [it.id for it in items[:5]]
     assert client.hget(keys.key("default", "gate"), "n") == "1"
@@ -271,7 +273,7 @@ def test_lost_replies_neither_lose_nor_repeat_anything(
     assert (done.issued, done.dead, done.retrying, done.queued) == (1, 1, 1, 2)
     assert client.lrange(keys.key("default", "queue"), 0, -1) == [items[3].id, items[5].id, items[6].id]
     assert client.llen(keys.key("default", "isolate")) == 1
-    replayed = cut(lambda: far_queue.replay(ORG, run="m", items=[[items[1].id]], call="c2"))
+    replayed = cut(lambda: far_queue.replay(ORG, run="m", items=[Replay(items[1].id)], call="c2"))
     assert replayed == {"replayed": 1, "duplicates": 0, "skipped": 0}
     counted = client.hgetall(keys.key("default", "run", "r"))
     kept = {"total": "7", "queued": "5", "sending": "0", "retrying": "1", "issued": "1", "dead": "0"}

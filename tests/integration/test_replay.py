@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Barrier
@@ -10,15 +11,19 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, badge, configured, item
 
-from worker.domain.batch import Batch, Item, Wait
-from worker.domain.job import DeadKind, badge_fields
+from worker.domain.actor import Actor, Via
+from worker.domain.batch import Batch, Item, Replay, Wait
+from worker.domain.job import DeadKind
+from worker.domain.org import Org
 from worker.errors import NotFound
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
+from worker.operate.operator import Operator
 from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_fields
 
 ORG = configured(batch_size=10)
 RUN = "spring"
@@ -34,15 +39,16 @@ def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0) ->
     return [it.id for it in items]
 
 
-def replay(queue: Queue, *items: list[str], call: str = "call", run: str = "mended") -> dict[str, int]:
-    """Replay; answers the numbers."""
-    return queue.replay(ORG, run=run, items=items, call=call)
+def replay(queue: Queue, *items: Replay | str, call: str = "call", run: str = "mended") -> dict[str, int]:
+    """Replay, an id alone as it is; answers the numbers."""
+    given = [Replay(it) if isinstance(it, str) else it for it in items]
+    return queue.replay(ORG, run=run, items=given, call=call)
 
 
-def mended(job_id: str, n: int, *, badge_id: str = OTHER_BADGE) -> list[str]:
+def mended(job_id: str, n: int, *, badge_id: str = OTHER_BADGE) -> Replay:
     """Return what replays a dead letter as a new job."""
     new = item(n, badge_id=badge_id)
-    return [job_id, new.id, *new.fields]
+    return Replay(job_id, new.id, new.fields)
 
 
 def record(client: redis.Redis, job_id: str) -> dict[str, str]:
@@ -69,7 +75,7 @@ def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.R
     """It is queued with no attempt spent and no reason of death, ready as of now; its run is open again."""
     one, two = bury(queue, 2)
     born_ms = int(record(client, one)["t"])
-    assert replay(queue, [one]) == {"replayed": 1, "duplicates": 0, "skipped": 0}
+    assert replay(queue, one) == {"replayed": 1, "duplicates": 0, "skipped": 0}
     kept = record(client, one)
     assert {k: kept.get(k) for k in "sakomf"} == {
         "s": "q",
@@ -91,28 +97,28 @@ def test_it_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
     """What is queued again is looked at without anybody else's doing."""
     bury(queue, 1)
     assert client.zcard(keys.WAKE) == 0
-    replay(queue, [item(0).id])
+    replay(queue, item(0).id)
     assert client.zscore(keys.WAKE, "default") is not None
 
 
 def test_a_call_repeated_gets_the_same_answer(queue: Queue, client: redis.Redis) -> None:
     """Also when the job has died again in the meantime: it isn't replayed twice by one wish."""
     (one,) = bury(queue, 1)
-    first = replay(queue, [one])
+    first = replay(queue, one)
     batch = queue.claim(ORG, "b1")
     assert isinstance(batch, Batch)
     client.zadd(keys.key("default", "leases"), {"b1": 1})
     assert isinstance(queue.claim(ORG, "b2"), Wait)
-    assert replay(queue, [one]) == first
+    assert replay(queue, one) == first
     assert (dead(client, "in_doubt"), queued(client)) == ([one], [])
 
 
 def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> None:
     """A job that is queued, issued or gone isn't queued by a replay that comes too late."""
     (one, two) = bury(queue, 2)
-    replay(queue, [one])
+    replay(queue, one)
     client.hset(keys.key("default", "job", two), "s", "i")
-    answer = replay(queue, [one], [two], ["no such job"], call="late")
+    answer = replay(queue, one, two, "no such job", call="late")
     assert answer == {"replayed": 0, "duplicates": 0, "skipped": 3}
     assert queued(client) == [one]
 
@@ -120,14 +126,14 @@ def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> N
 def test_the_same_job_twice_in_one_call_is_replayed_once(queue: Queue, client: redis.Redis) -> None:
     """The second is no dead letter any more."""
     (one,) = bury(queue, 1)
-    assert replay(queue, [one], [one]) == {"replayed": 1, "duplicates": 0, "skipped": 1}
+    assert replay(queue, one, one) == {"replayed": 1, "duplicates": 0, "skipped": 1}
     assert queued(client) == [one]
 
 
 def test_an_invalid_row_is_never_queued_as_it_is(queue: Queue, client: redis.Redis) -> None:
     """It holds no badge: whoever asks for it, it is skipped, and claiming goes on undisturbed."""
     queue.enqueue(ORG, run=RUN, items=[Item("bad", "1", ["o", "row", "w", "{"], kind="invalid")], call="c")
-    assert replay(queue, ["bad"])["skipped"] == 1
+    assert replay(queue, "bad")["skipped"] == 1
     assert dead(client, "invalid") == ["bad"]
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
 
@@ -144,7 +150,7 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     assert progress(client, "mended").states() == [1, 0, 0, 0, 0]
     assert progress(client, "mended").started_at is not None
     assert client.lrange(keys.key("default", "jobs", "mended"), 0, -1) == [new]
-    assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == "R"
+    assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == list("R")
 
 
 def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redis.Redis) -> None:
@@ -160,7 +166,7 @@ def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client
     """Neither as it is nor corrected once more."""
     (one,) = bury(queue, 1)
     replay(queue, mended(one, 0))
-    answer = replay(queue, [one], mended(one, 5), call="again")
+    answer = replay(queue, one, mended(one, 5), call="again")
     assert answer == {"replayed": 0, "duplicates": 0, "skipped": 2}
     assert len(queued(client)) == 1
 
@@ -169,7 +175,7 @@ def test_a_replay_asks_the_vendor_about_the_badge_again(queue: Queue, client: re
     """Whoever replays believes the badge to exist now: it is no longer known to be missing."""
     (one,) = bury(queue, 1)
     client.zadd(keys.key("default", "missing"), {BADGE: 4e12})
-    replay(queue, [one])
+    replay(queue, one)
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)
     assert [job.badge for job in batch.jobs] == [badge(0)]
@@ -185,7 +191,7 @@ def test_two_operators_replay_each_letter_once(connection: Connection, client: r
         with connection.client() as mine:
             together.wait()
             return sum(
-                replay(Queue(mine), *([i] for i in ids[at : at + 30]), call=f"{call}{at}")["replayed"]
+                replay(Queue(mine), *ids[at : at + 30], call=f"{call}{at}")["replayed"]
                 for at in range(0, 300, 30)
             )
 
@@ -198,7 +204,7 @@ def test_two_operators_replay_each_letter_once(connection: Connection, client: r
 def test_a_thousand_are_one_call(queue: Queue, client: redis.Redis) -> None:
     """As many as were accepted in one."""
     ids = bury(queue, 1000, kind="exhausted")
-    assert replay(queue, *([job_id] for job_id in ids))["replayed"] == 1000
+    assert replay(queue, *ids)["replayed"] == 1000
     assert queued(client) == ids
     assert badge_fields(badge(0)) == list(item(0).fields)
 
@@ -227,6 +233,11 @@ def reports(queue: Queue) -> JobReader:
     return JobReader(client=queue.client, orgs=ORGS)
 
 
+def operator(queue: Queue, *, orgs: Mapping[str, Org] = ORGS, note: str = "") -> Operator:
+    """Return somebody who acts."""
+    return Operator(queue, reports(queue), orgs, Actor(Via.USER, "me"), note)
+
+
 @pytest.mark.parametrize("same_ms", [False, True])
 def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Redis, *, same_ms: bool) -> None:
     """Not even if, at every step, all that was replayed has died again, of whatever kind."""
@@ -242,7 +253,7 @@ def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Red
             pipe.zrem(keys.key("default", "dead", "cancelled"), job_id)
         pipe.delete(keys.key("default", "queue")).execute()
 
-    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me", on_progress=die_again)
+    done = deadletters.replay_all(operator(queue), Filter(), on_progress=die_again)
     assert (done.replayed, done.skipped) == (MANY, 0)
     assert sorted(reports(queue).ids("default", done.replay)) == sorted(ids)
 
@@ -253,7 +264,7 @@ def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, sa
     ids = bury_many(queue, same_ms=same_ms)
     client.config_resetstat()
     which = Filter(kind=DeadKind.REJECTED)
-    assert deadletters.discard_all(queue, reports(queue), ORGS, which, by="me") == MANY
+    assert deadletters.discard_all(operator(queue), which) == MANY
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < MANY / 100
     assert dead(client) == []
     assert all(client.pttl(keys.key("default", "job", job_id)) > 0 for job_id in ids)
@@ -274,7 +285,7 @@ def test_kind_and_time_alone_need_no_records(queue: Queue, client: redis.Redis) 
     bury_many(queue)
     client.config_resetstat()
     which = Filter(kind=DeadKind.REJECTED, since_ms=1)
-    deadletters.discard_all(queue, reports(queue), ORGS, which, by="me")
+    deadletters.discard_all(operator(queue), which)
     commands = client.info("commandstats")
     assert "cmdstat_hgetall" not in commands
     assert commands["cmdstat_hmget"]["calls"] < MANY + 100  # the script's own look at each
@@ -316,11 +327,11 @@ def test_an_org_that_nobody_configures_holds_up_no_other(queue: Queue, client: r
     lost = Item(item(7).id, "1", item(7).fields, kind="rejected")
     for org in (ORG, gone, ORGS["eu"]):
         queue.enqueue(org, run=RUN, items=[lost], call=new_id())
-    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me")
+    done = deadletters.replay_all(operator(queue), Filter())
     assert (done.replayed, done.unconfigured) == (2, {"gone": 1})
     assert client.llen(keys.key("gone", "queue")) == 0
     assert list(audit.entries(client, "gone")) == []
-    assert deadletters.discard_all(queue, reports(queue), ORGS, Filter(org="gone"), by="me") == 1
+    assert deadletters.discard_all(operator(queue), Filter(org="gone")) == 1
 
 
 def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
@@ -330,13 +341,13 @@ def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
     queue.enqueue(ORG, run="other", items=known, call="other")
     rehearsed, done = (
         deadletters.replay_all(
-            queue, reports(queue), ORGS, Filter(), by="me", limit=2, dry_run=dry_run,
+ operator(queue), Filter(), limit=2, dry_run=dry_run,
             changes={"badgeMetaId": OTHER_BADGE},
         )
         for dry_run in (True, False)
     )  # fmt: skip
     assert (done.replayed, done.duplicates) == (rehearsed.replayed, rehearsed.duplicates) == (2, 2)
-    again = deadletters.replay_all(queue, reports(queue), ORGS, Filter(), by="me", limit=1)
+    again = deadletters.replay_all(operator(queue), Filter(), limit=1)
     assert again.replayed == 1
 
 
@@ -348,7 +359,7 @@ def test_two_that_would_become_one_job(queue: Queue, client: redis.Redis) -> Non
     before = client.dbsize()
     for dry_run in (True, False):
         done = deadletters.replay_all(
-            queue, reports(queue), ORGS, Filter(), by="me", dry_run=dry_run,
+ operator(queue), Filter(), dry_run=dry_run,
             changes={"badgeMetaId": OTHER_BADGE},
         )  # fmt: skip
         assert (done.replayed, done.duplicates) == (1, 1)
@@ -362,10 +373,36 @@ def test_one_that_can_not_be_mended_holds_up_no_other(queue: Queue) -> None:
         queue.enqueue(ORG, run=RUN, items=[Item(f"late{n}", str(n), late, kind="rejected")], call=new_id())
     strict = {"default": configured(strict_dates=True)}
     done = deadletters.replay_all(
-        queue, reports(queue), strict, Filter(), by="me", changes={"earnEventDate": "1900000000"}
+        operator(queue, orgs=strict), Filter(), changes={"earnEventDate": "1900000000"}
     )
     assert (done.replayed, done.skipped) == (1, 1)
     assert "before" in str(done.problem)
+
+
+# Urgency
+
+
+@pytest.mark.parametrize("was_urgent", [True, False])
+@pytest.mark.parametrize("is_urgent", [True, False])
+@pytest.mark.parametrize("as_new", [True, False])
+def test_what_is_urgent_overtakes_the_bulk_again(
+    queue: Queue, client: redis.Redis, *, was_urgent: bool, is_urgent: bool, as_new: bool
+) -> None:
+    """Replayed or mended, an urgent dead letter is urgent; a mended one also if its import is."""
+    bulk, dead_one = item(1), item(0)
+    queue.enqueue(ORG, run=RUN, items=[bulk], call=new_id())
+    letter = Item(dead_one.id, "7", dead_one.fields, kind="rejected")
+    queue.enqueue(ORG, run=RUN, items=[letter], call=new_id(), urgent=was_urgent)
+    new = mended(dead_one.id, 0)._replace(urgent=is_urgent, row="9")
+    assert replay(queue, new if as_new else dead_one.id)["replayed"] == 1
+    (in_bulk, *_), batch = queued(client), queue.claim(configured(batch_size=1), new_id())
+    assert in_bulk == bulk.id
+    assert isinstance(batch, Batch)
+    overtakes = was_urgent or (is_urgent and as_new)
+    assert (batch.jobs[0].id == bulk.id) != overtakes
+    if as_new:
+        kept = record(client, new.new_id)
+        assert (kept["n"], kept.get("U")) == ("9", "1" if overtakes else None)
 
 
 # Following and cancelling a replay
@@ -375,7 +412,7 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
     """Its own progress, though its jobs stay in their runs; whatever became of them is counted."""
     bury(queue, 4)
     bury(queue, 1, kind="exhausted", first=9)
-    done = deadletters.replay_all(queue, reports(queue), ORGS, Filter(kind=DeadKind.REJECTED), by="me")
+    done = deadletters.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED))
     snapshots = deadletters.follow(reports(queue), done.replay, every_s=0)
     first = next(snapshots)
     assert (first.total, first.queued, first.open) == (4, 4, 4)
@@ -412,7 +449,7 @@ def test_whatever_breaks_off_the_trail_counts_what_was_done(queue: Queue, client
 
     with pytest.raises(KeyboardInterrupt):
         deadletters.replay_all(
-            queue, reports(queue), ORGS, Filter(run=RUN), by="me", note="fixed", replay="replay-1",
+ operator(queue, note="fixed"), Filter(run=RUN), replay="replay-1",
             on_progress=break_off,
         )  # fmt: skip
     (entry,) = audit.entries(client, "default")

@@ -8,7 +8,7 @@ import pytest
 import redis
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Sent
+from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -17,13 +17,14 @@ from worker.errors import NotFound
 from worker.operate.runs import JobReader
 from worker.store import keys
 from worker.store.queue import Queue, new_id
+from worker.store.record import Answer
 
 TTL_S = 1.0
 ORG = configured(batch_size=10, result_ttl_days=TTL_S / 86_400)
 REJECTED = DeadLetter(DeadKind.REJECTED, "1054", "no such badge")
 
 
-def bring(queue: Queue, *numbers: int, run: str = "spring", org: Org = ORG) -> str:
+def bring(queue: Queue, *numbers: int, run: str = "spring", org: Org = ORG) -> list[Answer]:
     """Enqueue; answers the letters."""
     return queue.enqueue(org, run=run, items=[item(n) for n in numbers], call=new_id())
 
@@ -57,7 +58,7 @@ def test_a_run_goes_with_its_last_result(queue: Queue, client: redis.Redis) -> N
     bring(queue, 0, 1)
     deliver(queue, *issued(2))
     began = time.monotonic()
-    while bring(queue, 0, run="again") == "d" and time.monotonic() - began < TTL_S / 4:
+    while bring(queue, 0, run="again") == ["d"] and time.monotonic() - began < TTL_S / 4:
         assert [row["state"] for row in reports(client).results(run="spring")] == ["issued"] * 2
         assert [run.run for run in reports(client).runs()] == ["spring", "again"]
     assert time.monotonic() - began >= TTL_S / 4  # no result was forgotten before its time
@@ -66,7 +67,7 @@ def test_a_run_goes_with_its_last_result(queue: Queue, client: redis.Redis) -> N
     assert list(reports(client).results()) == []
     with pytest.raises(NotFound):
         reports(client).run("spring")
-    assert bring(queue, 0, run="anew") == "a"
+    assert bring(queue, 0, run="anew") == ["a"]
     assert client.zrange(keys.key("default", "runs"), 0, -1) == ["anew"]
     assert client.zcard(keys.key("default", "ended")) == 0
 
@@ -106,15 +107,15 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
     (row,) = reports(client).results(run="spring")
     assert (row["state"], row["error"]["kind"]) == ("dead", kind)
     assert reports(client).run("spring").dead_kinds == {kind: 1}
-    assert bring(queue, 1, run="again") == ("Q" if kind == "in_doubt" else "D")
+    assert bring(queue, 1, run="again") == ["Q" if kind == "in_doubt" else "D"]
 
     match acts:
         case "replay":
-            queue.replay(ORG, run="", items=[[item(1).id]], call=new_id())
+            queue.replay(ORG, run="", items=[Replay(item(1).id)], call=new_id())
             deliver(queue, *issued(1))
         case "as new":
             new = item(2, badge_id=OTHER_BADGE)
-            queue.replay(ORG, run="mended", items=[[item(1).id, new.id, *new.fields]], call=new_id())
+            queue.replay(ORG, run="mended", items=[Replay(item(1).id, new.id, new.fields)], call=new_id())
             deliver(queue, *issued(1))
         case "discard":
             queue.discard("default", [item(1).id], keep_ms=int(TTL_S * 1000), call=new_id())

@@ -8,14 +8,15 @@ import pytest
 import redis
 from support import BADGE, OTHER_BADGE, configured, item
 
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
-from worker.domain.job import DeadKind, Job, text_of
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
+from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
 from worker.operate.runs import JobReader, RunProgress
 from worker.store import keys
 from worker.store.queue import Queue, new_id
+from worker.store.record import text_of
 
 ORG = configured(batch_size=10, http_timeout_s=30)
 RUN = "spring"
@@ -98,7 +99,7 @@ def lose(queue: Queue, client: redis.Redis, batch: Batch) -> None:
 
 def replay(queue: Queue, *job_ids: str) -> None:
     """Queue dead letters again."""
-    done = queue.replay(ORG, run="replayed", items=[[job_id] for job_id in job_ids], call=new_id())
+    done = queue.replay(ORG, run="replayed", items=[Replay(job_id) for job_id in job_ids], call=new_id())
     assert done["replayed"] == len(job_ids)
 
 
@@ -245,9 +246,12 @@ def test_a_settlement_says_when_to_look_again(queue: Queue, client: redis.Redis)
     """At once if something is ripe, never if nothing is left, else when the next retry is due."""
     batch = claim(queue, 1)
     assert settle(queue, batch, issued()).look_at_ms == -1
-    seconds, _ = client.time()
-    assert settle(queue, claim(queue, 1, first=1), BACK).look_at_ms <= (seconds + 1) * 1000
-    assert settle(queue, claimed(queue), LATER).look_at_ms >= (seconds + 3599) * 1000
+    before, _ = client.time()
+    again = settle(queue, claim(queue, 1, first=1), BACK).look_at_ms
+    later = settle(queue, claimed(queue), LATER).look_at_ms
+    after, _ = client.time()
+    assert again <= (after + 1) * 1000
+    assert later >= (before + 3599) * 1000
 
 
 # -- release
@@ -396,7 +400,7 @@ def test_late_after_another_job_took_its_place_it_is_not_queued(queue: Queue, cl
     batch = claim(queue, 3)
     lose(queue, client, batch)
     new = [item(n, badge_id=OTHER_BADGE) for n in range(3)]
-    replayed = [[job_id, it.id, *it.fields] for job_id, it in zip(ids(batch), new, strict=True)]
+    replayed = [Replay(job_id, it.id, it.fields) for job_id, it in zip(ids(batch), new, strict=True)]
     queue.replay(ORG, run="mended", items=replayed, call="call")
     done = settle(queue, batch, BACK, LATER, issued("E1"))
     assert (done.issued, done.late) == (1, 2)

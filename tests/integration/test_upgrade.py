@@ -6,15 +6,14 @@ import pytest
 import redis
 from support import BADGE, configured, item
 
-from worker.domain import job
-from worker.domain.batch import Batch, Item, Sent, Wait
-from worker.domain.job import DeadKind, State
+from worker.domain.batch import Batch, Item, Replay, Sent, Wait
+from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.errors import NewerStore
 from worker.operate.runs import JobReader
-from worker.store import keys
+from worker.store import keys, record
 from worker.store import scripts as store
 from worker.store.queue import Queue
 
@@ -41,7 +40,7 @@ def claim(queue: Queue, batch: str = "b", org: Org = ORG) -> list[str]:
 
 def settle(queue: Queue, batch: str, ids: list[str]) -> None:
     """Settle a batch as issued."""
-    jobs = tuple(job.Job(job_id, job.badge_of({})) for job_id in ids)
+    jobs = tuple(Job(job_id, record.badge_of({})) for job_id in ids)
     its = Batch(batch, jobs, 0, more=False, look_at_ms=-1)
     queue.settle(ORG, its, [Complete(Issued(f"E{i}")) for i in ids], verdict=OK, sent=Sent("200", 1))
 
@@ -57,7 +56,7 @@ def bring_forward(client: redis.Redis, index: str) -> None:
 def newer(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
     """The same queue, as a newer program has it."""
     with monkeypatch.context() as patch:
-        patch.setattr(job, "RECORD_VERSION", 2)
+        patch.setattr(record, "RECORD_VERSION", 2)
         return Queue(client)
 
 
@@ -135,7 +134,7 @@ def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Re
     assert queue.cancel("default", [item(2).id], call="c3") == 0
     assert queue.discard("default", ["doubt"], keep_ms=1000, call="c5") == 0
     assert not queue.resolve(ORG, "doubt")
-    assert queue.replay(ORG, run="again", items=[["doubt"]], call="c6")["skipped"] == 1
+    assert queue.replay(ORG, run="again", items=[Replay("doubt")], call="c6")["skipped"] == 1
     client.zadd(keys.key("default", "checks"), {"doubt": 1})
     slot = [keys.key_prefix("default")]
     assert not queue.store.call("take_check", slot, [600_000]).get("jobs")
@@ -152,7 +151,7 @@ def test_what_cannot_be_read_is_shown_as_such(queue: Queue, client: redis.Redis)
     first, second = reports.results(run="r")
     assert (first["job_id"], first["run"], first["state"]) == (item(0).id, "r", "newer")
     assert first["customerId"] is None
-    assert second["state"] == State.QUEUED.word
+    assert second["state"] == State.QUEUED
     assert reports.job(item(0).id)["state"] == "newer"
 
 
@@ -165,4 +164,4 @@ def test_structures_of_a_newer_program_are_refused(
         queue.enqueue(ORG, run="r", items=[item(0)], call="c")
     assert client.keys() == [keys.STRUCTURES]
     monkeypatch.setattr(store, "STRUCTURES_VERSION", 2)
-    assert queue.enqueue(ORG, run="r", items=[item(0)], call="c") == "a"
+    assert queue.enqueue(ORG, run="r", items=[item(0)], call="c") == list("a")

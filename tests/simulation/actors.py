@@ -15,9 +15,10 @@ from simulation.line import Line
 from simulation.plan import Act, Producer
 from simulation.world import World
 
-from worker.delivery import Delivery
+from worker.delivery import Delivered, Delivery
+from worker.domain.actor import Actor, Via
 from worker.domain.badge import Badge
-from worker.domain.batch import Batch, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.item import Source
 from worker.domain.job import DeadKind, Job, content_hash
 from worker.domain.org import Org
@@ -28,11 +29,13 @@ from worker.errors import StoreError
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.mending import mend
+from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
 from worker.store.pool import Seats
 from worker.store.queue import SEND_WINDOW_S, Queue
+from worker.store.record import Answer
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker
 
@@ -44,7 +47,7 @@ AHEAD_MS = 2000
 SWEEP_S = 120.0  # how long a worker sleeps at most: hints are lost only by faults
 OFFER_S = 15.0
 RESTART_S = (0.5, 20.0)
-BY = "simulation"
+ACCEPTED = {Answer.ACCEPTED, Answer.REPEATED, Answer.INVALID}
 
 
 class OnlookersQueue(Queue):
@@ -61,7 +64,7 @@ class OnlookersQueue(Queue):
         self._world = world
         self._heard: set[str] = set()  # orgs whose clock was heard
 
-    def enqueue(self, org: Org, *, items: Sequence[Item], run: str, **more: Any) -> str:
+    def enqueue(self, org: Org, *, items: Sequence[Item], run: str, **more: Any) -> list[Answer]:
         """Note what was accepted."""
         known = self._world.known[org.name]
         try:
@@ -69,17 +72,17 @@ class OnlookersQueue(Queue):
         except BaseException:
             known.uncounted = True
             raise
-        known.accepted |= {it.id for it, answer in zip(items, answers, strict=True) if answer in "aAi"}
-        known.duplicates[run] += sum(answer not in "aAi" for answer in answers) + more.get("duplicates", 0)
+        known.accepted |= {it.id for it, answer in zip(items, answers, strict=True) if answer in ACCEPTED}
+        known.duplicates[run] += sum(answer not in ACCEPTED for answer in answers) + more.get("duplicates", 0)
         return answers
 
-    def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
+    def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Note which batch the caller is about; and whether it could know that the clock leapt ahead."""
         getcurrent().batch, known = batch, self._world.known[org.name]
         if known.leapt and org.name not in self._heard:
             self._world.excuse(known)
         began_s, was_paused = self.clock.steady_s(), known.paused
-        found = super().claim(org, batch, durably=durably)
+        found = super().claim(org, batch, share=share, durably=durably)
         if isinstance(found, Batch):
             getcurrent().send_by = max(began_s, found.slot_from) + SEND_WINDOW_S
             if was_paused and known.paused:
@@ -100,9 +103,9 @@ class OnlookersQueue(Queue):
                 known.answered[settlement.issued.earned_badge_id] = job.id
         return done
 
-    def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
+    def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Note which batch is over."""
-        done = super().release(org, batch, jobs)
+        done = super().release(org, batch, jobs, share=share)
         self._world.known[org.name].settled.add(batch)
         return done
 
@@ -116,11 +119,11 @@ class OnlookersQueue(Queue):
         self._world.known[org.name].calls += 1
         return super().pay(org, call, though_closed=though_closed)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
         """Note what may be issued again, where that was asked for."""
         known, asked = self._world.known[org.name], self._world.hub.process.notes.get("may_issue_again")
         if asked:
-            again = [item[0] for item in items if len(item) == 1]
+            again = [item.id for item in items if not item.new_id]
             # As it is when the server first does it, and never again for that call.
             self._world.hub.process.notes["then"] = lambda: known.may_issue_again(again)
         return super().replay(org, run=run, items=items, call=call)
@@ -225,7 +228,7 @@ class Cast:
     def _start_operator(self, name: str, act: Act) -> None:
         def run() -> None:
             with suppress(StoreError, RedisError):
-                Operator(self.world).do(act)
+                Person(self.world).do(act)
 
         def after(_: bool) -> None:  # noqa: FBT001
             self.busy -= 1
@@ -236,10 +239,10 @@ class Cast:
         """Let an operator look after what is paused, from now on."""
 
         def run() -> None:
-            operator = Operator(self.world)
+            person = Person(self.world)
             while True:
-                for known in self.world.known.values():
-                    audit.resume(operator.queue, known.org, by=BY)
+                for name in self.world.known:
+                    person.operator.resume(name)
                 self.world.hub.pause(300 * SECOND)
 
         self._start("caretaker", [run], at_s=0, after=lambda _: None)
@@ -284,7 +287,7 @@ class Worker:
             ring(org.name, self._world.server_us // 1000 if step.more else step.look_at_ms)
 
         while True:
-            last = self._delivery.deliver(org, go_on=go_on)
+            last = self._deliver(org, go_on)
             if isinstance(last, Wait):
                 ring(org.name, last.look_at_ms)
                 if last.check:
@@ -292,6 +295,19 @@ class Worker:
                 return
             if not last.settled.more:
                 return
+
+    def _deliver(
+        self, org: Org, go_on: Callable[[Batch | Settled], None], *, share: int | None = None
+    ) -> Delivered | Wait:
+        """Claim a batch and send it, and say after both what there is to do besides."""
+        claimed = self._delivery.claim(org, share=share)
+        if isinstance(claimed, Wait):
+            return claimed
+        go_on(claimed.batch)
+        last = self._delivery.send(org, claimed)
+        if isinstance(last, Delivered):
+            go_on(last.settled)
+        return last
 
     # -- in the pool that the orgs share
 
@@ -317,10 +333,10 @@ class Worker:
         look_at_ms = self._world.server_us // 1000 + 200
         with self._seats.take(org, self._name, alone=False) as share:
             if share:
-                look_at_ms = self._deliver(org.model_copy(update={"max_in_flight": share}), look_at_ms)
+                look_at_ms = self._turn_in_pool(org, share, look_at_ms)
         self.queue.hint(org.name, look_at_ms, seen=seen)
 
-    def _deliver(self, org: Org, look_at_ms: int) -> int:
+    def _turn_in_pool(self, org: Org, share: int, look_at_ms: int) -> int:
         def go_on(step: Batch | Settled) -> None:
             nonlocal look_at_ms
             look_at_ms = step.look_at_ms
@@ -328,7 +344,7 @@ class Worker:
                 self.queue.hint(org.name, step.look_at_ms)
 
         for _ in range(4):
-            last = self._delivery.deliver(org, go_on=go_on)
+            last = self._deliver(org, go_on, share=share)
             if isinstance(last, Wait):
                 if last.check:
                     self._checker.check(org)
@@ -377,40 +393,38 @@ def _meet_changed(known: Knowledge, pair: Pair) -> None:
     known.met(content_hash(known.org.name, changed), Pair.of(changed))
 
 
-class Operator:
-    """A person with the command line."""
+class Person:
+    """An operator with the command line."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.queue = OnlookersQueue(world)
-        self._orgs = {name: known.org for name, known in world.known.items()}
+        orgs = {name: known.org for name, known in world.known.items()}
+        self._reader = JobReader(client=world.client, orgs=orgs)
+        self.operator = Operator(self.queue, self._reader, orgs, Actor(Via.USER, "simulation"), "lunch")
         self._random = Random(f"operator {world.plan.seed} {world.hub.now_us}")
 
     def do(self, act: Act) -> None:
         """Do one thing."""
         if act.what != "wait":
-            getattr(self, f"_{act.what}")(self._orgs[act.org])
-
-    @property
-    def _reader(self) -> JobReader:
-        return JobReader(client=self._world.client, orgs=self._orgs)
+            getattr(self, f"_{act.what}")(self.operator.orgs[act.org])
 
     def _pause(self, org: Org) -> None:
-        audit.pause(self.queue, org, by=BY, reason="lunch")
+        self.operator.pause(org.name)
 
     def _resume(self, org: Org) -> None:
-        audit.resume(self.queue, org, by=BY)
+        self.operator.resume(org.name)
 
     def _cancel(self, org: Org) -> None:
         action = audit.action_id(self.queue, "cancel")
         run = self._random.choice(("spring", "summer"))
-        audit.begin(self.queue, org.name, action, by=BY, which={"run": run})
+        self.operator.begin(org.name, action, {"run": run})
         ids = list(self._reader.ids(org.name, run))
         deadletters.cancel(self.queue, org.name, ids, action=action, on_progress=lambda _: None)
 
     def _replay(self, org: Org, kind: DeadKind | None = None, **more: Any) -> None:
         which = Filter(org=org.name, kind=kind)
-        deadletters.replay_all(self.queue, self._reader, self._orgs, which, by=BY, **more)
+        deadletters.replay_all(self.operator, which, may_issue_twice=kind is DeadKind.IN_DOUBT, **more)
 
     def _replay_in_doubt(self, org: Org) -> None:
         self._world.hub.process.notes["may_issue_again"] = True
@@ -425,7 +439,7 @@ class Operator:
     def _discard(self, org: Org) -> None:
         kind = self._random.choice((None, DeadKind.CANCELLED, DeadKind.IN_DOUBT, DeadKind.REJECTED))
         which = Filter(org=org.name, kind=kind)
-        deadletters.discard_all(self.queue, self._reader, self._orgs, which, by=BY)
+        deadletters.discard_all(self.operator, which)
 
     def _resolve_issued(self, org: Org) -> None:
         self._resolve(org, issued=True)
@@ -435,10 +449,9 @@ class Operator:
         self._resolve(org, issued=False)
 
     def _resolve(self, org: Org, *, issued: bool) -> None:
-        reader = self._reader
-        letters = list(deadlist.rows(reader, Filter(org=org.name, kind=DeadKind.IN_DOUBT)))
+        letters = list(deadlist.rows(self._reader, Filter(org=org.name, kind=DeadKind.IN_DOUBT)))
         for letter in letters[:2]:
-            deadletters.resolve(self.queue, reader, org, letter["job_id"], issued=issued, by=BY)
+            deadletters.resolve(self.operator, org, letter["job_id"], issued=issued)
 
     def _mend(self, org: Org) -> None:
         known = self._world.known[org.name]

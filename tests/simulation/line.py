@@ -1,7 +1,7 @@
 """The way to the vendor: what ``VendorClient`` promises, against the sandbox's vendor, in virtual time.
 
-The fence is kept as ``Fence`` says. A request that has left arrives, or doesn't, whatever becomes of its
-process.
+The way past the fence is the program's own. A request that has left arrives, or doesn't, whatever becomes of
+its process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
 from worker.sandbox.issued import Answer, Exchange, Fault, failure
 from worker.sandbox.vendor import Vendor
-from worker.vendor.client import TOO_LATE, Fence
+from worker.vendor.client import TOO_LATE, Fence, Passage, TooLateError
 
 # What the sandbox does for a fault of the plan.
 ANSWERS: dict[str, Fault] = {
@@ -74,8 +74,12 @@ class Line:
         if fault == "not_connected":
             known.tried(len(jobs))
             return NoReply(sent=False, code="ConnectError", reason="refused")
-        late_from = self._pass(fence)
-        if late_from is None:
+        passage = Passage(fence, world.time)
+        passage.wait()
+        looked_s = world.time.steady_s()
+        try:
+            passage.enter()
+        except TooLateError:
             return NoReply(sent=False, code=TOO_LATE, reason="the time to send had passed")
         self._look(org, jobs)
         if self._world.time.steady_s() > getattr(getcurrent(), "send_by", math.inf):
@@ -94,8 +98,10 @@ class Line:
                 timeout_us + 5 * SECOND if fault == "applied_late" else world.random.randint(500, 40_000)
             )
             world.hub.later(transit_us, lambda: self._arrive(known, call, body, pairs, fault))
-        if self._world.time.steady_s() > late_from:
-            self._left_late(known, fence)
+        if world.time.steady_s() - looked_s > fence.slack_s:  # on its way through the fence it was held up:
+            world.excuse(known)  # who claimed in the meantime counted it too early, as README.md says
+        passage.has_left()
+        passage.is_over()
         answer = self._await(call, fault, timeout_us)
         known.call_is_over(until_us)
         world.after(fault)
@@ -117,26 +123,6 @@ class Line:
         world.tell(f"GET {customer} {badge} -> {answer.body}")
         world.after(fault)
         return _reply(answer)
-
-    def _pass(self, fence: Fence) -> float | None:
-        """Look at the fence, last before the first byte; return from when on that leaves late."""
-        time, late_from = self._world.time, fence.slot + fence.slack_s
-        now = time.steady_s()
-        if fence.send_by >= now > late_from:
-            if not fence.retime():
-                return None
-            late_from = now + fence.slack_s
-        return late_from if time.steady_s() <= fence.send_by else None
-
-    def _left_late(self, known: Knowledge, fence: Fence) -> None:
-        """Move the slot of a call that was held up on its way through the fence, once it has left.
-
-        Who claimed in between counted it too early; README.md states that.
-        """
-        known.unsure_until_us = self._world.hub.now_us + 2 * SECOND * max(
-            n.window_s for n in known.org.limits
-        )
-        fence.retime()
 
     def _look(self, org: Org, jobs: Sequence[Job]) -> None:
         """Hold what leaves against what the store holds: a live batch, and its own jobs."""

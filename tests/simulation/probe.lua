@@ -1,7 +1,7 @@
-#!lua
--- What an org holds, in plain words, as JSON. ARGV[1]: its key prefix.
-local P = ARGV[1]
-local STATES = {q = 'queued', s = 'sending', r = 'retrying', i = 'issued', d = 'dead'}
+-- What an org holds, in plain words, as JSON. KEYS[1]: its key prefix.
+local P = KEYS[1]
+local STATES = {}
+for name, letter in pairs(S) do STATES[letter] = name end
 local out = {jobs = {}, batches = {}, dead = {}, runs = {}, run_ids = {}, waiting = {}, busy = {}, stats = {}}
 
 local function pairs_of(flat)
@@ -13,7 +13,8 @@ end
 for _, key in ipairs(redis.call('KEYS', P .. ':*')) do
   local name, of = key:sub(#P + 2):match('^(%a+):?(.*)$')
   if name == 'j' then
-    local f = redis.call('HMGET', key, 's', 'r', 'k', 'B', 'i', 'j', 'R')
+    local f = redis.call('HMGET', key, F.state, F.run, F.kind, F.batch,
+      F.earned_badge_id, F.second_earned_badge_id, F.replayed_as)
     out.jobs[of] = {STATES[f[1]], f[2], f[3] or '', f[4] or '', f[5] or '', f[6] or '', f[7] or ''}
   elseif name == 'batch' then
     out.batches[of] = redis.call('LRANGE', key, 2, -1)

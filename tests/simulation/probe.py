@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from simulation.server import Server
 
-from worker.store import keys
+from worker.store import keys, record
+
+HERE = Path(__file__).parent
+SCRIPTS = ("probe.lua", "probe_batch.lua")
 
 
 class Record(NamedTuple):
@@ -48,10 +52,12 @@ class Probe:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        names = f"#!lua\n{keys.lua_table()}\n{record.lua_tables()}"
+        self._all, self._batch = (f"{names}\n{(HERE / name).read_text()}" for name in SCRIPTS)
 
     def held(self, org: str) -> Held:
         """Read all that an org holds."""
-        found = json.loads(self._server.evaluate("probe", keys.key_prefix(org)))
+        found = json.loads(self._server.evaluate(self._all, [keys.key_prefix(org)]))
         runs = found["runs"] or {}
         return Held(
             jobs={job: Record(*values) for job, values in (found["jobs"] or {}).items()},
@@ -71,5 +77,5 @@ class Probe:
 
     def batch(self, org: str, batch: str) -> dict[str, str]:
         """Return how the jobs of a live batch stand: ``sending``, ``issued`` or ``not its own``."""
-        found = json.loads(self._server.evaluate("probe_batch", keys.key_prefix(org), batch))
+        found = json.loads(self._server.evaluate(self._batch, [keys.key_prefix(org)], batch))
         return dict(found or {})

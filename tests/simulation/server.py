@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,10 @@ class Server:
     def __init__(self, path: Path) -> None:
         self.wire = Wire(path)
         self._loaded: set[str] = set()
-        self._sweep, self._copy = self._load("sweep"), self._load("copy")
+        self._known: dict[str, str] = {}
+        self._sweep, self._copy = (
+            self._load((HERE / name).read_text()) for name in ("sweep.lua", "copy.lua")
+        )
 
     def begin(self, scripts: Scripts) -> None:
         """Empty it, and see to it that it knows these scripts."""
@@ -72,23 +75,20 @@ class Server:
         """Lose all that was written since the last snapshot."""
         self.wire.ask([("FLUSHDB",), ("SELECT", 1), ("EVALSHA", self._copy, 0, 0), ("SELECT", 0)])
 
-    def evaluate(self, name: str, *args: Any) -> Any:
-        """Run a script of the simulation's own, which lies beside this file."""
-        (reply,) = self.wire.ask([("EVALSHA", self._load(name), 0, *args)])
+    def evaluate(self, text: str, its_keys: Sequence[str], *args: Any) -> Any:
+        """Run a script of the simulation's own."""
+        sha = self._known.get(text) or self._load(text)
+        (reply,) = self.wire.ask([("EVALSHA", sha, len(its_keys), *its_keys, *args)])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    def _load(self, name: str) -> str:
-        return _load(self, name)
-
-
-@cache
-def _load(server: Server, name: str) -> str:
-    (sha,) = server.wire.ask([("SCRIPT", "LOAD", (HERE / f"{name}.lua").read_text())])
-    if isinstance(sha, Exception):
-        raise sha
-    return str(sha)
+    def _load(self, text: str) -> str:
+        (sha,) = self.wire.ask([("SCRIPT", "LOAD", text)])
+        if isinstance(sha, Exception):
+            raise sha
+        self._known[text] = str(sha)
+        return self._known[text]
 
 
 @contextmanager

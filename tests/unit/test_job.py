@@ -7,7 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.domain.badge import Badge
-from worker.domain.job import VALUE_BYTES, State, content_hash, iso_time, result_row, text_fields, text_of
+from worker.domain.job import State, content_hash
+from worker.domain.text import iso_time
+from worker.operate.report import result_row
+from worker.store.record import STATE_LETTERS, VALUE_BYTES, Field, text_fields, text_of
 
 CONTRACT = (
     "job_id, run, org, badgeMetaId, customerId, state, attempts, earnedBadgeId, issuedId, requestId, "
@@ -126,9 +129,14 @@ def test_a_row_has_the_contracts_names_in_its_order() -> None:
 def test_a_row_tells_the_error_of_what_is_not_issued(state: State) -> None:
     """A dead letter, or a job on its way, shows what happened last, the long message in one piece."""
     message = "no whole answer " * 10
-    record = {"s": state.value, "k": "in_doubt", "o": "timeout", **pairs(text_fields("m", message))}
+    record = {
+        Field.STATE: STATE_LETTERS[state],
+        "k": "in_doubt",
+        "o": "timeout",
+        **pairs(text_fields("m", message)),
+    }
     row = result_row("default", "id1", record)
-    assert row["state"] == state.word
+    assert row["state"] == state
     assert row["error"] == {"kind": "in_doubt", "code": "timeout", "message": message}
 
 

@@ -13,6 +13,7 @@ from worker import BadgeIssue, ConfigError, Enqueued, NoRoom, Noted
 from worker.domain.batch import Item
 from worker.enqueue import NOTED_KEPT, EnqueueOptions, accept, as_many, check_run_name, sources, total
 from worker.store.queue import CHUNK
+from worker.store.record import Answer
 
 ORG = configured()
 
@@ -25,14 +26,14 @@ class Recorder:
         self.taken = 0
         self.full = full
 
-    def enqueue(self, _: Any, *, run: str, items: list[Item], call: str, urgent: bool) -> str:  # noqa: ARG002
+    def enqueue(self, _: Any, *, run: str, items: list[Item], call: str, urgent: bool) -> list[Answer]:  # noqa: ARG002
         """Accept a chunk."""
         if self.full:
             self.full -= 1
             raise NoRoom("it is full")
         self.calls.append(call)
         self.taken += len(items)
-        return "".join("i" if item.kind else "a" for item in items)
+        return [Answer.INVALID if item.kind else Answer.ACCEPTED for item in items]
 
 
 def take_all(queue: Any, items: Any, **more: Any) -> Enqueued:

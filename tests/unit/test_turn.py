@@ -2,55 +2,75 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support import configured
 
-from worker.delivery import Delivered
+from worker.delivery import Claimed, Delivered
 from worker.domain.batch import Batch, Due, Sent, Settled, Wait
+from worker.domain.org import Org
 from worker.domain.outcome import Signal, Verdict
 from worker.errors import DeliveryFailed
-from worker.process import tasks
+from worker.process.tasks import counts_of
+from worker.process.timing import USUAL
+from worker.process.turns import ASK_AGAIN_S, DRAINING, Lasting, Turns
+from worker.vendor.auth import Credentials
 
 ORG = configured()
 SEEN = "1700000002000"
 
 
+class Clock:
+    """A clock that goes on by ``step_s`` whenever somebody looks."""
+
+    def __init__(self, step_s: float = 0.0) -> None:
+        self.now_s, self.step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        """Return the time, and let some go by."""
+        self.now_s += self.step_s
+        return self.now_s
+
+
 class Bench:
     """A turn with a scripted delivery; what it asks of the queue."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.looks: list[int] = []
-        monkeypatch.setattr(tasks, "app", SimpleNamespace(conf={}))
 
-    def hint(self, org: str, at_ms: int) -> None:
-        """Be told when to look again."""
+    def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
+        """Be told when to look again; at the end of a turn, too."""
         assert org == ORG.name
-        self.looks.append(at_ms)
+        if not seen and at_ms >= 0:
+            self.looks.append(at_ms)
 
-    def turn(self, *steps: Batch | Settled, seen: str = SEEN) -> Delivered | Wait:
+    def turn(
+        self, *steps: Batch | Settled, seen: Any = SEEN, step_s: float = 0.0, most_s: float = 1e9
+    ) -> Delivered | Wait:
         """Claim and settle a batch for each two steps, then find nothing more."""
         remaining = iter(steps)
 
-        def deliver(_: Any, *, go_on: Callable[[Batch | Settled], None]) -> Delivered | Wait:
-            return self._deliver(remaining, go_on)
+        def claim(org: Org, *, share: int) -> Claimed | Wait:
+            assert (org, share) == (ORG, 3)
+            batch: Any = next(remaining, None)
+            return Claimed(batch, Credentials({}), 0.0) if batch else Wait("idle", -1)
 
-        here: Any = SimpleNamespace(queue=self, delivery=SimpleNamespace(deliver=deliver))
-        return tasks._turn(here, ORG, [], alone=True, seen=seen)  # noqa: SLF001 - what is tested
+        def send(_: Org, claimed: Claimed) -> Delivered:
+            step: Any = next(remaining)
+            return Delivered(ORG.name, claimed.batch, Verdict((), Signal.OK), Sent("201", 1), step)
 
-    @staticmethod
-    def _deliver(steps: Iterator[Batch | Settled], go_on: Callable[[Batch | Settled], None]) -> Any:
-        batch = next(steps, None)
-        if batch is None:
-            return Wait("idle", -1)
-        go_on(batch)
-        settled = next(steps)
-        go_on(settled)
-        return Delivered(ORG.name, batch, Verdict((), Signal.OK), Sent("201", 1), settled)  # type: ignore[arg-type]
+        here: Any = SimpleNamespace(
+            queue=self,
+            delivery=SimpleNamespace(claim=claim, send=send),
+            settings=SimpleNamespace(orgs=lambda: {ORG.name: ORG}),
+            seats=SimpleNamespace(take=lambda *_, **__: nullcontext(3)),
+        )
+        lasting = Lasting(most_s, most_s)
+        turns = Turns(here, worker="w", alone=True, lasting=lambda: lasting, clock=Clock(step_s))
+        return turns.turn(Due(ORG.name, seen))
 
 
 def claimed(*, more: bool, look_at_ms: int = -1) -> Batch:
@@ -64,9 +84,9 @@ def settled(*, more: bool = True, look_at_ms: int = -1) -> Settled:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench() -> Bench:
     """A turn whose queue only listens."""
-    return Bench(monkeypatch)
+    return Bench()
 
 
 def test_a_turn_asks_for_another_delivery_beside_it_once(bench: Bench) -> None:
@@ -75,13 +95,16 @@ def test_a_turn_asks_for_another_delivery_beside_it_once(bench: Bench) -> None:
     assert bench.looks == [17]
 
 
-def test_a_turn_asks_again_after_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_asks_again_after_a_while(bench: Bench) -> None:
     """What it asked for may be over by then."""
-    began = time.monotonic()
-    clock = (began + n * tasks.ASK_AGAIN_S / 4 for n in range(100))
-    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    bench.turn(*[claimed(more=True), settled()] * 5)
+    bench.turn(*[claimed(more=True, look_at_ms=17), settled()] * 5, step_s=ASK_AGAIN_S / 4)
     assert 1 < len(bench.looks) < 5
+
+
+def test_a_turn_that_is_over_has_the_org_looked_at(bench: Bench) -> None:
+    """Another delivery goes on where this one stopped."""
+    bench.turn(*[claimed(more=False, look_at_ms=int(SEEN)), settled(look_at_ms=9)] * 5, step_s=1, most_s=3)
+    assert bench.looks == [9]
 
 
 def test_a_claimed_batch_notes_a_look_only_if_nobody_looks_by_then(bench: Bench) -> None:
@@ -111,51 +134,36 @@ def test_a_message_that_says_nonsense_ends_no_turn(bench: Bench, seen: Any) -> N
 # -- the line
 
 
-class Line:
+class Line(Turns):
     """Orgs that stand in line, each with what its turn ends in; what a delivery asks of the queue."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *turns: tuple[str, Delivered | Wait], orgs: int = 2
+        self,
+        *ends: tuple[str, Delivered | Wait],
+        lasting: Lasting = Lasting(1e9, 1e9),  # noqa: B008 - frozen
+        step_s: float = 0.0,
+        alone: bool = False,
     ) -> None:
-        self.turns = dict(turns)
-        self.waiting = [org for org, _ in turns][1:]
-        self.handed_on = 0
-        settings = SimpleNamespace(orgs=lambda: dict.fromkeys(range(orgs)))
-        here = SimpleNamespace(queue=self, settings=settings)
-        self.conf: dict[str, Any] = {}
-        monkeypatch.setattr(tasks, "app", SimpleNamespace(conf=self.conf))
-        monkeypatch.setattr(tasks, "services", lambda: here)
-        monkeypatch.setattr(tasks, "_serve", self._serve)
-        monkeypatch.setattr(tasks, "send_due", self._send_due)
-
-    def begin(self, org: str, *, seen: str) -> bool:
-        """Say that no other delivery began."""
-        return bool(org and seen)
+        here: Any = SimpleNamespace(queue=self)
+        super().__init__(here, worker="w", alone=alone, lasting=lambda: lasting, clock=Clock(step_s))
+        self.ends = dict(ends)
+        self.waiting = [org for org, _ in ends][1:]
 
     def take_next(self, *, ahead_ms: int) -> Due | None:
-        """Give whoever stands first."""
-        assert ahead_ms == tasks.AHEAD_MS
+        """Give the org that stands first."""
+        assert ahead_ms == USUAL.ahead_ms
         return Due(self.waiting.pop(0), SEEN) if self.waiting else None
 
-    def deliver(self) -> dict[str, Any]:
+    def begin(self) -> tuple[Delivered | Wait, Due | None]:
         """Begin with the first."""
-        counts: dict[str, Any] = tasks.deliver(next(iter(self.turns)), seen=SEEN)
-        return counts
+        return self.go(Due(next(iter(self.ends)), SEEN))
 
-    def _serve(
-        self, _: Any, due: Due, sent: list[Delivered], worker: str, *, alone: bool
-    ) -> Delivered | Wait:
-        assert worker
-        assert not alone or len(self.turns) == 1
-        last = self.turns[due.org]
+    def turn(self, due: Due) -> Delivered | Wait:
+        """End as the script says."""
+        last = self.ends[due.org]
         if isinstance(last, Delivered):
-            sent.append(last)
+            self.sent.append(last)
         return last
-
-    def _send_due(self, queue: Any, task: Any) -> None:
-        assert queue is self
-        assert task is tasks.deliver
-        self.handed_on += 1
 
 
 def delivered(org: str, signal: Signal = Signal.OK) -> tuple[str, Delivered]:
@@ -164,43 +172,43 @@ def delivered(org: str, signal: Signal = Signal.OK) -> tuple[str, Delivered]:
     return org, Delivered(org, batch, Verdict((), signal, reason="no answer"), Sent("201", 1), settled())
 
 
-def test_a_delivery_goes_on_with_those_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delivery_goes_on_with_those_in_line() -> None:
     """Whether it could send for the one before or not; its counts are all together."""
-    line = Line(monkeypatch, delivered("a"), ("b", Wait("rate", 1)), delivered("c"))
-    counts = line.deliver()
+    line = Line(delivered("a"), ("b", Wait("rate", 1)), delivered("c"))
+    _, following = line.begin()
+    counts = counts_of(line.sent)
     assert (counts["issued"], counts["batches"], counts["orgs"]) == (2, 2, "a, c")
-    assert line.handed_on == 0, "nobody stood in line"
+    assert following is None, "nobody stands in line"
 
 
-def test_a_delivery_ends_with_a_call_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delivery_ends_with_a_call_that_failed() -> None:
     """As a failed task that says of which org; its place is for the next in line."""
-    line = Line(monkeypatch, delivered("a"), delivered("b", Signal.IN_DOUBT), delivered("c"))
+    line = Line(delivered("a"), delivered("b", Signal.IN_DOUBT), delivered("c"))
+    _, following = line.begin()
     with pytest.raises(DeliveryFailed, match=r"^b: in_doubt: no answer .*'orgs': 'a, b'"):
-        line.deliver()
-    assert (line.waiting, line.handed_on) == (["c"], 1)
+        counts_of(line.sent)
+    assert line.waiting == ["c"]
+    assert following is not None
 
 
-def test_a_delivery_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other messages wait for its place, and whoever stands in line is sent one."""
-    clock = (n * tasks.DELIVERY_S / 2 for n in range(10))
-    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    line = Line(monkeypatch, *(delivered(org) for org in "abcd"))
-    assert line.deliver()["orgs"] == "a, b"
-    assert (line.waiting, line.handed_on) == (["c", "d"], 1)
+def test_a_delivery_ends_after_its_time() -> None:
+    """Other messages wait for its place, and the org that stands first in line is sent one."""
+    line = Line(*(delivered(org) for org in "abcd"), lasting=Lasting(2, 1), step_s=1)
+    _, following = line.begin()
+    assert counts_of(line.sent)["orgs"] == "a, b"
+    assert (line.waiting, bool(following)) == (["c", "d"], True)
 
 
-def test_a_delivery_of_a_worker_that_is_to_end_takes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delivery_of_a_worker_that_is_to_end_takes_nobody() -> None:
     """It drains."""
-    line = Line(monkeypatch, delivered("a"), delivered("b"))
-    line.conf["turn_s"] = 0.0
-    line.deliver()
-    assert (line.waiting, line.handed_on) == (["b"], 1)
+    line = Line(delivered("a"), delivered("b"), lasting=DRAINING)
+    _, following = line.begin()
+    assert (line.waiting, bool(following)) == (["b"], True)
 
 
-@pytest.mark.parametrize(("orgs", "own"), [(1, None), (2, "a")])
-def test_an_org_alone_has_no_line(monkeypatch: pytest.MonkeyPatch, orgs: int, own: str | None) -> None:
+def test_an_org_alone_has_no_line() -> None:
     """Neither where there is no other, nor in a worker of its own."""
-    line = Line(monkeypatch, delivered("a"), orgs=orgs)
-    line.waiting, line.conf["own_org"] = ["b"], own
-    assert line.deliver()["jobs"] == 0
-    assert (line.waiting, line.handed_on) == (["b"], 0)
+    line = Line(delivered("a"), alone=True)
+    line.waiting = ["b"]
+    line.begin()
+    assert (len(line.sent), line.waiting) == (1, ["b"])

@@ -25,11 +25,12 @@ from worker.files.reader import read_rows
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
+from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader, RunProgress, follow
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
-from worker.store import audit, keys
+from worker.store import keys
 from worker.store.queue import Queue, new_id
 
 RATE_PER_SECOND = 20
@@ -93,8 +94,10 @@ def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
     )
     which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
     changes = {"badgeMetaId": GOOD_BADGES[0]}
-    done = deadletters.replay_all(queue, reports, settings.orgs(), which, changes=changes, by=audit.os_user())
-    if done.run and (last := follow_jobs(follow(reports, done.run, every_s=0.1))):
+    operator = Operator(queue, reports, settings.orgs(), this_user())
+    done = deadletters.replay_all(operator, which, changes=changes)
+    if done.run:
+        last = follow_jobs(follow(reports, done.run, every_s=0.1))
         tables.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
 
 
@@ -110,9 +113,7 @@ def _while_running(
         yield snapshot
 
 
-def _summary(queue: Queue, progress: RunProgress | None) -> None:
-    if progress is None:
-        return
+def _summary(queue: Queue, progress: RunProgress) -> None:
     tables.out.print()
     tables.show_run(progress)
     stats = queue.client.hgetall(keys.key(DEFAULT_ORG, "stats"))

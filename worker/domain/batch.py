@@ -22,6 +22,20 @@ class Item(NamedTuple):
     kind: str = ""
 
 
+class Replay(NamedTuple):
+    """A dead letter to queue again; with a ``new_id``, as a new job with a record of these ``fields``.
+
+    A new job comes from where its dead letter did not: from ``row``, or else from the letter itself. It is
+    urgent if that was, or if ``urgent`` says so.
+    """
+
+    id: str
+    new_id: str = ""
+    fields: Sequence[str] = ()
+    row: str = ""
+    urgent: bool = False
+
+
 class Died(NamedTuple):
     """A job that became a dead letter."""
 
@@ -53,6 +67,9 @@ class Batch:
     look_at_ms: int
     slot_from: float = 0.0
     died: tuple[Died, ...] = ()  # on the way to it: given up as in doubt, or of a badge known as missing
+    share: int | None = (
+        None  # of its org's batches that may be in flight, where that is less than its maximum
+    )
 
 
 @dataclass(frozen=True, slots=True)

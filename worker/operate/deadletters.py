@@ -16,15 +16,19 @@ from itertools import groupby, islice
 from typing import Any
 
 from worker.domain.badge import Invalid, parse_item
-from worker.domain.job import BADGE_LETTERS, TERMINAL, DeadKind, State, badge_fields, badge_of, content_hash
+from worker.domain.batch import Replay
+from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
-from worker.errors import NotFound
+from worker.domain.text import counted
+from worker.errors import NotAllowed, NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
+from worker.operate.operator import Operator
 from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue
+from worker.store.record import BADGE_FIELDS, OTHER_NAMES, Field, badge_fields, badge_of, carried, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -76,48 +80,58 @@ class Following:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
 
-def replay_all(  # noqa: PLR0913 - what, how, who and why
-    queue: Queue,
-    reports: JobReader,
-    orgs: Mapping[str, Org],
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges dead follow --json`` prints it."""
+        return asdict(self)
+
+
+def replay_all(  # noqa: PLR0913 - what, and how
+    operator: Operator,
     which: Filter,
     *,
-    by: str,
-    note: str = "",
     changes: Mapping[str, str] | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    may_issue_twice: bool = False,
     replay: str = "",
     on_progress: Move = lambda _looked_at, _total: None,
 ) -> Replayed:
     """Queue the dead letters that fit again, oldest first: the same ids, or with ``changes`` as new jobs.
 
-    Never an invalid one, and one in doubt only if ``which`` names that kind: it may have been issued. At
-    most ``limit`` are replayed. A new job whose content was accepted before is a duplicate, and its dead
-    letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
-    wants to know it beforehand.
+    Never an invalid one, and one in doubt only if ``which`` names that kind and ``may_issue_twice`` is said:
+    it may have been issued. At most ``limit`` are replayed. A new job whose content was accepted before is a
+    duplicate, and its dead letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is
+    its id, if the caller wants to know it beforehand.
+
+    Raises:
+        NotAllowed: there are jobs in doubt to be replayed, and it wasn't said that they may be.
     """
-    name = replay or audit.action_id(queue, "replay")
-    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(reports, which))
-    asked = (
-        which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
-    )
+    if which.kind is DeadKind.IN_DOUBT and not (may_issue_twice or dry_run):
+        refuse_doubt(operator.reports, which, limit)
+    name = replay or audit.action_id(operator.queue, "replay")
+    done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(operator.reports, which))
+    reports = operator.reports
+    said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    letters = BADGE_LETTERS if changes else ""
-    ask = _rehearsal(reports) if dry_run else partial(_ask, queue, name)
+    fields = (*BADGE_FIELDS, Field.ROW, *OTHER_NAMES) if changes else ()
+    ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
     begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which, letters=letters, replayable=True):
+    for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
         looked_at += seen
         rest = page
         while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
             chunk, rest = rest[:room], rest[room:]
-            org = orgs.get(chunk[0].org)
+            org = operator.orgs.get(chunk[0].org)
             if org is None:
                 done = _left(done, chunk)
                 continue
             if not dry_run and org.name not in begun:
-                audit.begin(queue, org.name, name, by=by, note=note, which=asked)
+                operator.begin(org.name, name, said)
                 begun.add(org.name)
             items, problems = _items(org, chunk, changes)
             done = _counted(done, ask(org, items), problems)
@@ -128,22 +142,39 @@ def replay_all(  # noqa: PLR0913 - what, how, who and why
     return done
 
 
-def discard_all(  # noqa: PLR0913 - what, who and why
-    queue: Queue,
-    reports: JobReader,
-    orgs: Mapping[str, Org],
-    which: Filter,
-    *,
-    by: str,
-    note: str = "",
-    on_progress: Move = lambda _looked_at, _total: None,
+def refuse_doubt(reports: JobReader, which: Filter, limit: int | None) -> None:
+    """Refuse to replay what is in doubt, if there is any.
+
+    Raises:
+        NotAllowed: there is.
+    """
+    if count := doubtful(reports, which, limit):
+        raise NotAllowed(f"{doubt_words(count)}; to allow it, say may_issue_twice")
+
+
+def doubtful(reports: JobReader, which: Filter, limit: int | None) -> int:
+    """Count the jobs in doubt that a replay would send again."""
+    found = sum(deadlist.count(reports, which).values())
+    return found if limit is None else min(limit, found)
+
+
+def doubt_words(count: int) -> str:
+    """Say what replaying jobs in doubt may do."""
+    return (
+        f"{counted(count, 'job')} in doubt would be sent again: the vendor may have issued these badges, "
+        "and would then issue them a second time"
+    )
+
+
+def discard_all(
+    operator: Operator, which: Filter, *, on_progress: Move = lambda _looked_at, _total: None
 ) -> int:
     """Take the dead letters that fit off the list for good, and return how many.
 
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
     an org that isn't configured any more, as long as those of the default one.
     """
-    action = audit.action_id(queue, "discard")
+    action, reports, orgs = audit.action_id(operator.queue, "discard"), operator.reports, operator.orgs
     discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which):
@@ -151,30 +182,29 @@ def discard_all(  # noqa: PLR0913 - what, who and why
         for at in range(0, len(page), CHUNK):
             org, ids = page[0].org, [it.id for it in page[at : at + CHUNK]]
             if org not in begun:
-                audit.begin(queue, org, action, by=by, note=note, which=which.as_json())
+                operator.begin(org, action, which.as_json())
                 begun.add(org)
             keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
-            discarded += queue.discard(org, ids, keep_ms=keep_ms, call=queue.new_id(), action=action)
+            call = operator.queue.new_id()
+            discarded += operator.queue.discard(org, ids, keep_ms=keep_ms, call=call, action=action)
         on_progress(looked_at, total)
     on_progress(total, total)
     return discarded
 
 
-def resolve(  # noqa: PLR0913 - what, who and why
-    queue: Queue, reports: JobReader, org: Org, job_id: str, *, issued: bool, by: str, note: str = ""
-) -> bool:
+def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
 
     Answers whether it was in doubt.
     """
-    action = audit.action_id(queue, "resolve")
-    if deadlist.died_at_ms(reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
+    action, queue = audit.action_id(operator.queue, "resolve"), operator.queue
+    if deadlist.died_at_ms(operator.reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
         return False
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
-    audit.begin(queue, org.name, action, by=by, note=note, which=which)
+    operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, job_id, action=action)
-    return queue.replay(org, run=action, items=[[job_id]], call=queue.new_id())["replayed"] == 1
+    return queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())["replayed"] == 1
 
 
 def cancel(
@@ -207,6 +237,12 @@ def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
     return {org: ids for org, ids in found.items() if ids}
 
 
+def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:
+    """Count the jobs that still wait, and that ``cancel`` would take."""
+    jobs = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
+    return sum(state in (State.QUEUED, State.RETRYING) for _, _, state, _ in _states(reports, jobs))
+
+
 def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:
     """Yield the progress of a replay until every job of it has ended again.
 
@@ -221,10 +257,10 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
             if state is None:
                 ended["gone"] += 1
             elif state in TERMINAL:
-                ended[State(state).word] += 1
+                ended[state] += 1
                 kinds.update([kind] if kind else [])
             else:
-                open_[State(state).word] += 1
+                open_[state] += 1
                 still.append((org, job_id))
         waiting = still
         held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
@@ -237,13 +273,14 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
 
 def _states(
     reports: JobReader, jobs: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, str | None, str | None]]:
+) -> Iterator[tuple[str, str, State | None, str | None]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
         ids = [job_id for _, job_id in of_org]
         for at in range(0, len(ids), PAGE):
             page = ids[at : at + PAGE]
-            for job_id, (state, kind) in zip(page, deadlist.columns(reports, org, page, "sk"), strict=True):
-                yield org, job_id, state, kind
+            columns = deadlist.columns(reports, org, page, (Field.STATE, Field.KIND))
+            for job_id, (state, kind) in zip(page, columns, strict=True):
+                yield org, job_id, state_of({Field.STATE: state or ""}), kind
 
 
 def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
@@ -251,14 +288,16 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[str, int]]:
+def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str, int]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 
-    def would_replay(org: Org, items: list[list[str]]) -> Mapping[str, int]:
-        new = [item[1] for item in items if len(item) > 1]
+    def would_replay(org: Org, items: list[Replay]) -> Mapping[str, int]:
+        new = [item.new_id for item in items if item.new_id]
         duplicates = 0
-        for job_id, (state,) in zip(new, deadlist.columns(reports, org.name, new, "s"), strict=True):
+        for job_id, (state,) in zip(
+            new, deadlist.columns(reports, org.name, new, (Field.STATE,)), strict=True
+        ):
             duplicates += state is not None or (org.name, job_id) in taken
             taken.add((org.name, job_id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}
@@ -266,7 +305,7 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[list[str]]], Mapping[s
     return would_replay
 
 
-def _ask(queue: Queue, replay: str, org: Org, items: list[list[str]]) -> Mapping[str, int]:
+def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, int]:
     return queue.replay(org, run=replay, items=items, call=queue.new_id())
 
 
@@ -282,10 +321,10 @@ def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> 
 
 def _items(
     org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
-) -> tuple[list[list[str]], list[str]]:
+) -> tuple[list[Replay], list[str]]:
     """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
     if not changes:
-        return [[it.id] for it in chunk], []
+        return [Replay(it.id) for it in chunk], []
     items, problems = [], []
     for it in chunk:
         item = badge_of(it.record).body("as_given") | dict(changes)
@@ -293,5 +332,7 @@ def _items(
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            items.append([it.id, content_hash(org.name, changed.badge), *badge_fields(changed.badge)])
+            handed_on = (*badge_fields(changed.badge), *carried(it.record))
+            row = it.record.get(Field.ROW, "")
+            items.append(Replay(it.id, content_hash(org.name, changed.badge), handed_on, row))
     return items, problems

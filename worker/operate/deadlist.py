@@ -6,22 +6,30 @@ in the index, so that a hundred thousand letters are looked through without thei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from worker.domain.job import DeadKind, State, iso_time, text_of
+from worker.domain.job import DeadKind, State
+from worker.domain.org import DEFAULT_ORG
+from worker.domain.text import iso_time
 from worker.operate.report import report_row
 from worker.operate.runs import PAGE, JobReader
 from worker.store import keys
+from worker.store.record import Field, state_of, text_of
 
 # A badge that may have been issued is sent again only if somebody says so by name.
 REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
+_GROUPED_BY = (Field.CODE, Field.BADGE_META_ID, Field.MESSAGE)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant; ``None`` means any."""
+    """Which dead letters are meant; ``None`` means any.
+
+    ``until_ms`` leaves out what died after it: what a person was told of, and no more.
+    """
 
     org: str | None = None
     kind: DeadKind | None = None
@@ -31,13 +39,19 @@ class Filter:
     customer: int | None = None
     job: str | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
 
     @property
-    def fields(self) -> dict[str, str]:
-        """What a record must hold, by letter."""
+    def fields(self) -> dict[Field, str]:
+        """What a record must hold."""
         customer = None if self.customer is None else str(self.customer)
-        wanted = {"r": self.run, "o": self.code, "b": self.badge, "c": customer}
-        return {letter: value for letter, value in wanted.items() if value is not None}
+        wanted = {
+            Field.RUN: self.run,
+            Field.CODE: self.code,
+            Field.BADGE_META_ID: self.badge,
+            Field.CUSTOMER_ID: customer,
+        }
+        return {field: value for field, value in wanted.items() if value is not None}
 
     def kinds(self, *, replayable: bool = False) -> tuple[DeadKind, ...]:
         """Return the kinds that are meant; ``replayable`` leaves out what may not be sent as it is."""
@@ -50,13 +64,14 @@ class Filter:
     def as_json(self) -> dict[str, Any]:
         """Return what is said, by the names of the options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
+        said.pop("until_ms", None)
         if since_ms := said.pop("since_ms", None):
             said["since"] = iso_time(since_ms)
         return said
 
 
 class Letter(NamedTuple):
-    """A dead letter, and of its record the letters that were asked for."""
+    """A dead letter, and of its record the fields that were read."""
 
     org: str
     kind: DeadKind
@@ -92,6 +107,19 @@ def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     )
 
 
+def now_ms(reports: JobReader) -> int:
+    """Return the time by the clock that tells when a job died, for ``Filter.until_ms``."""
+    return reports.store.now_ms(keys.key_prefix(DEFAULT_ORG))
+
+
+def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dict[str, int]:
+    """Count by kind the dead letters that fit."""
+    counts: Counter[str] = Counter()
+    for _, page in pages(reports, which, replayable=replayable):
+        counts.update(it.kind.value for it in page)
+    return dict(counts)
+
+
 def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
     """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
     kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
@@ -100,7 +128,7 @@ def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
 
 
 def pages(
-    reports: JobReader, which: Filter, *, letters: str = "", replayable: bool = False
+    reports: JobReader, which: Filter, *, fields: Sequence[str] = (), replayable: bool = False
 ) -> Iterator[tuple[int, list[Letter]]]:
     """Yield how many were looked at, and those of them that fit, in pages; all of a page are of one org.
 
@@ -108,15 +136,16 @@ def pages(
     skip none, and what dies after its beginning isn't found.
     """
     wanted = which.fields
-    letters = "".join(dict.fromkeys([*wanted, *letters]))
+    fields = tuple(dict.fromkeys([*wanted, *fields]))
     for org in reports.org_names(which.org):
-        until_ms = reports.store.now_ms(keys.key_prefix(org))
+        now_ms = reports.store.now_ms(keys.key_prefix(org))
+        until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
         for kind in which.kinds(replayable=replayable):
             for found in _ids(reports, org, kind, which, until_ms):
                 ids = [job_id for job_id, _ in found]
-                records = columns(reports, org, ids, letters) if letters else [[]] * len(ids)
+                records = columns(reports, org, ids, fields) if fields else [[]] * len(ids)
                 page = [
-                    Letter(org, kind, job_id, at_ms, _given(letters, values))
+                    Letter(org, kind, job_id, at_ms, _given(fields, values))
                     for (job_id, at_ms), values in zip(found, records, strict=True)
                 ]
                 yield len(page), [it for it in page if all(it.record.get(f) == v for f, v in wanted.items())]
@@ -129,18 +158,24 @@ def rows(reports: JobReader, which: Filter) -> Iterator[dict[str, Any]]:
     """
     for _, page in pages(reports, which):
         for job_id, record in reports.records(page[0].org, [it.id for it in page]) if page else ():
-            if record.get("s") == State.DEAD:
+            if state_of(record) is State.DEAD:
                 yield report_row(page[0].org, job_id, record)
 
 
 def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> list[Group]:
     """Count the dead letters that fit by kind, code and badge, largest group first."""
     found: dict[tuple[str, ...], list[Any]] = {}
-    for _, page in pages(reports, which, letters="obm", replayable=replayable):
+    for _, page in pages(reports, which, fields=_GROUPED_BY, replayable=replayable):
         for it in page:
             # One field of a row may be wrong in several ways; the value that a reason quotes is its own.
-            why = it.record.get("m", "").partition("“")[0] if it.kind is DeadKind.INVALID else ""
-            key = (it.org, it.kind.value, it.record.get("o", ""), it.record.get("b", ""), why)
+            why = it.record.get(Field.MESSAGE, "").partition("“")[0] if it.kind is DeadKind.INVALID else ""
+            key = (
+                it.org,
+                it.kind.value,
+                it.record.get(Field.CODE, ""),
+                it.record.get(Field.BADGE_META_ID, ""),
+                why,
+            )
             group = found.setdefault(key, [0, it, it.at_ms])
             group[0] += 1
             group[2] = it.at_ms
@@ -154,11 +189,13 @@ def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> li
     ]
 
 
-def columns(reports: JobReader, org: str, ids: Sequence[str], letters: str) -> list[list[str | None]]:
+def columns(
+    reports: JobReader, org: str, ids: Sequence[str], fields: Sequence[str]
+) -> list[list[str | None]]:
     """Return these fields of these jobs' records."""
     pipe = reports.client.pipeline(transaction=False)
     for job_id in ids:
-        pipe.hmget(keys.key(org, "job", job_id), list(letters))
+        pipe.hmget(keys.key(org, "job", job_id), list(fields))
     found: list[list[str | None]] = pipe.execute()
     return found
 
@@ -197,9 +234,10 @@ def _ids(
             limit *= 2  # so many died in the same millisecond
 
 
-def _given(letters: str, values: list[str | None]) -> dict[str, str]:
-    return {letter: value for letter, value in zip(letters, values, strict=True) if value is not None}
+def _given(fields: Sequence[str], values: list[str | None]) -> dict[str, str]:
+    return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
 
 
 def _message(reports: JobReader, letter: Letter) -> str:
-    return next((text_of(record, "m") or "" for _, record in reports.records(letter.org, [letter.id])), "")
+    found = reports.records(letter.org, [letter.id])
+    return next((text_of(record, Field.MESSAGE) or "" for _, record in found), "")

@@ -2,7 +2,7 @@
 
 What the record says now counts, not what the report says of then. A mended dead letter is replayed as a new
 job, as by ``badges dead replay --set``, so that doing it twice issues nothing twice. How a report is written
-is in ``report.py``, how it is recognised in ``row.py``.
+is in ``report.py``, how it is recognised in ``files/columns.py``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from itertools import count, islice
 from typing import Any, Final, Literal
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.item import Source
-from worker.domain.job import DeadKind, State, badge_fields, badge_of, content_hash, is_newer
+from worker.domain.job import DeadKind, State, content_hash
 from worker.domain.org import Org
+from worker.domain.text import cell
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, note
 from worker.files.columns import FIELDS
-from worker.operate.report import cell, invalid_item, option
+from worker.operate.report import invalid_item, option
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import CHUNK, Queue
+from worker.store.record import Answer, Field, badge_fields, badge_of, carried, is_newer, state_of
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
@@ -68,8 +70,7 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     accepted = 0
     if mended:
-        urgent = ("U", "1") if options.urgent else ()
-        items = [[one.letter, one.id, *one.fields, "n", one.row, *urgent] for one in mended]
+        items = [Replay(one.letter, one.id, one.fields, one.row, options.urgent) for one in mended]
         accepted = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")["replayed"]
     invalid = sum(note.kind == "invalid" for note in noted)
     duplicates = len(rows) - accepted - invalid
@@ -100,11 +101,12 @@ def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | N
         return Noted(where, "job_id", reason, "conflict")
     issue = parse_item(_item(row, record), strict_dates=org.strict_dates)
     changed = _changed(row, issue, record)
-    if record["s"] == State.DEAD and _text(row, "state").lower() == State.DEAD.word:
+    state = state_of(record)
+    if state is State.DEAD and _text(row, "state").lower() == State.DEAD:
         new = issue if isinstance(issue, Invalid) else _mended(row, record, issue, org)
         return _judge_letter(row, record, new, changed=changed)
-    told, word = _text(row, "state"), State(record["s"]).word
-    reason = f"only dead jobs can be mended; it is {word}, and its cell state is “{told}”"
+    told = _text(row, "state")
+    reason = f"only dead jobs can be mended; it is {state}, and its cell state is “{told}”"
     return Noted(where, None, reason, "conflict") if changed else None
 
 
@@ -112,26 +114,28 @@ def _judge_letter(
     row: Source, record: Mapping[str, str], new: _Mended | Invalid, *, changed: bool
 ) -> _Mended | Noted | None:
     where = row.row
-    if "R" in record:
-        done_before = isinstance(new, _Mended) and new.id == record["R"]
-        reason = f"job {record['R']} took its place already: mend that one"
+    if Field.REPLAYED_AS in record:
+        done_before = isinstance(new, _Mended) and new.id == record[Field.REPLAYED_AS]
+        reason = f"job {record[Field.REPLAYED_AS]} took its place already: mend that one"
         return Noted(where, None, reason, "conflict") if changed and not done_before else None
-    problem, in_doubt = new if isinstance(new, Invalid) else None, record["k"] == DeadKind.IN_DOUBT
+    problem, in_doubt = new if isinstance(new, Invalid) else None, record[Field.KIND] == DeadKind.IN_DOUBT
     if in_doubt or not changed:
-        return note(Item(_text(row, "job_id"), where, ()), problem, "Q" if in_doubt else "D")
+        return note(
+            Item(_text(row, "job_id"), where, ()), problem, Answer.IN_DOUBT if in_doubt else Answer.DEAD
+        )
     return Noted(where, new.field, new.reason, "invalid") if isinstance(new, Invalid) else new
 
 
 def _item(row: Source, record: Mapping[str, str]) -> dict[str, Any]:
     """Return the badge as the report has it; of an invalid row also the id that the producer gave it."""
     item = {name: value for name in _INPUT if (value := (row.item or {}).get(name)) is not None}
-    own = (invalid_item(record) or {}).get("job_id") if record.get("k") == DeadKind.INVALID else None
+    own = (invalid_item(record) or {}).get("job_id") if record.get(Field.KIND) == DeadKind.INVALID else None
     return item | ({} if own is None else {"job_id": own})
 
 
 def _changed(row: Source, issue: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:
     """Say whether a row's input is another than that of its record."""
-    if record.get("k") != DeadKind.INVALID:
+    if record.get(Field.KIND) != DeadKind.INVALID:
         return isinstance(issue, Invalid) or issue.badge.content() != badge_of(record).content()
     before = invalid_item(record) or {}
     return any(_text(row, name) != cell(before.get(name)).strip() for name in _INPUT)
@@ -146,10 +150,10 @@ def _mended(row: Source, record: Mapping[str, str], issue: BadgeIssue, org: Org)
     letter, content = _text(row, "job_id"), content_hash(org.name, issue.badge)
     new_id, fields = content, badge_fields(issue.badge)
     if issue.job_id:
-        new_id, fields = issue.job_id, [*fields, "p", content]
-    elif record["k"] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
+        new_id, fields = issue.job_id, [*fields, Field.FINGERPRINT, content]
+    elif record[Field.KIND] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
         new_id = short_hash(letter, content)
-    return _Mended(row.row, letter, new_id, tuple(fields))
+    return _Mended(row.row, letter, new_id, (*fields, *carried(record)))
 
 
 def _known(mended: _Mended) -> Noted:

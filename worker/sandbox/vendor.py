@@ -1,4 +1,4 @@
-"""The vendor as a ledger: what its badge API does with a call, without any HTTP (that is in `sandbox.py`).
+"""The vendor as a ledger: what its badge API does with a call, without any HTTP (that is in ``server.py``).
 
 What the vendor's document says is marked "doc"; the rest is chosen here, where it is silent, and much of
 that can be set. The fact to keep in mind (doc): an import is **not idempotent**. Two identical items are two

@@ -11,8 +11,10 @@ What lies in the data directory besides the data:
   "locked" means "alive", whatever zombies and reused pids may feign. Contains the socket's path.
 * ``server.pid``: written by the server; believed only while ``server.lock`` is held.
 * ``server.log``: the server's own words.
+* ``watcher.lock``: held by the one process that ends the server where its users were killed (``watcher.py``).
 
-The kernel drops the locks of a dead process: ``kill -9`` of anybody, at any time, leaves nothing to mend.
+The kernel drops the locks of a dead process: ``kill -9`` of anybody, at any time,
+leaves nothing to mend, and no server for more than a few seconds.
 How the server's process is started, asked and shut down is in ``valkey.py``.
 """
 
@@ -157,6 +159,7 @@ class EmbeddedServer:
             os.write(lock, os.fsencode(path))
             with os.fdopen(_open(self._dir / "server.log", os.O_APPEND), "ab") as log:
                 valkey.spawn(path, self._dir, lock=lock, log=log)
+                valkey.spawn_watcher(self._dir)
         finally:
             os.close(lock)  # not LOCK_UN: from now on the lock is the server's
         self._await_ready(path)

@@ -1,13 +1,15 @@
-"""The process of the program's own Valkey server: its program, its private socket, its beginning and its end.
+"""The process of the program's own Valkey server: its program, its private socket, how it begins and ends.
 
 Who may use it, and who ends it, is the business of ``embedded.py``.
 """
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import IO
 from worker.errors import EmbeddedServerError
 
 ANSWER_LIMIT_S = 5.0
+LOG_LINES, COMPLAINTS = 200, 3  # of its log: how many lines are looked at, and how many complaints are told
+LITTLE_ROOM = 1024 * 1024  # bytes
 SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
 # The wheel's server allocates by the C library, not by jemalloc as packaged ones do. A script's many small
 # pieces, kept for the next one instead of being joined and split again, cost it a fifth less time.
@@ -60,6 +64,21 @@ def spawn(path: Path, data_dir: Path, *, lock: int, log: IO[bytes]) -> None:
         pass_fds=(lock,),
         start_new_session=True,
         env=ALLOCATOR | os.environ,
+        umask=0o077,
+        check=True,
+    )
+
+
+def spawn_watcher(data_dir: Path) -> None:
+    """Start what ends the server where its last user is killed (``watcher.py``)."""
+    program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py")), str(data_dir)]
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "sh", *program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
         umask=0o077,
         check=True,
     )
@@ -127,3 +146,24 @@ def ask(path: Path, command: str) -> str:
         connection.sendall(f"{command}\r\n".encode())
         return os.fsdecode(connection.recv(65536))
     return ""
+
+
+def last_words(data_dir: Path) -> str | None:
+    """Return what the server of a directory complained of since its last start; ``None`` if of nothing."""
+    log = data_dir / "server.log"
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return None
+    complaints: list[str] = []
+    for line in lines:
+        _, _, said = line.partition(" # ")  # its log marks complaints so, and all else by another sign
+        if "Ready to accept connections" in line or "ready to exit" in line:  # started, or ended as it should
+            complaints = []
+        elif said:
+            complaints.append(said.strip())
+    if not complaints:
+        return None
+    free = shutil.disk_usage(data_dir).free
+    full = f"; the disk has {free // 1024:,} KiB left" if free < LITTLE_ROOM else ""
+    return f"{' '.join(complaints[-COMPLAINTS:])}{full} (in {log.resolve()})"

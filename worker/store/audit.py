@@ -7,16 +7,13 @@ script. So whatever breaks off half-way, nothing is done without an entry, and t
 from __future__ import annotations
 
 import json
-import os
-import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import redis
 
-from worker.domain.job import iso_time
-from worker.domain.org import Org
+from worker.domain.text import iso_time
 from worker.store import keys
 from worker.store.queue import Queue
 
@@ -24,7 +21,7 @@ KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
 PAGE = 500
 
-Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume"]
+Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +38,6 @@ class Entry:
     note: str
 
 
-def os_user() -> str:
-    """Return the name of the user this process runs as; its number if the system knows no name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
 def action_id(queue: Queue, action: Action) -> str:
     """Return an id for what is about to be done, such as ``replay-1f2e3d4c``."""
     return f"{action}-{queue.new_id()[:8]}"
@@ -62,28 +51,18 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
     by: str,
     note: str = "",
     which: Mapping[str, Any] | None = None,
+    counts: bool = True,
 ) -> None:
     """Write, durably, what is about to be done under this id; the same id again changes nothing.
 
-    ``which`` says what it is done to; without it, the action is none about jobs, and counts nothing.
+    ``which`` says what it is done to; without it, the action is none about jobs, and counts nothing. Nor does
+    one where ``counts`` is false, since what it does isn't counted here.
     """
     fields = ["by", by, "action", action.partition("-")[0], "note", note[:NOTE_LENGTH]]
     if which is not None:
-        fields += ["which", json.dumps(which), "count", "0"]
+        fields += ["which", json.dumps(which), *(("count", "0") if counts else ())]
     queue.store.refuse_newer()
     queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, KEPT])
-
-
-def pause(queue: Queue, org: Org, *, by: str, reason: str, action: str = "") -> bool:
-    """Let no further batch of an org start, and keep who did it; answers whether any could start till now."""
-    begin(queue, org.name, action or action_id(queue, "pause"), by=by, note=reason)
-    return queue.pause(org.name, why="operator", reason=reason)
-
-
-def resume(queue: Queue, org: Org, *, by: str, note: str = "", action: str = "") -> str:
-    """Let batches of an org start again, and keep who did it; answers how its gate was, if not open."""
-    begin(queue, org.name, action or action_id(queue, "resume"), by=by, note=note)
-    return queue.resume(org)
 
 
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:

@@ -1,7 +1,7 @@
 """Clocks: one that a suspended machine doesn't stop, and what a process knows of each org's own.
 
 The gate goes by Redis's clock, which somebody may set. A process that has heard from an org's clock before
-knows what it must show by now, and says so with its next call: ``read_gate`` in ``scripts/_gate.lua``
+knows what it must show by now, and says so with its next call: ``read_gate`` in ``lua/_gate.lua``
 believes that rather than a clock that leapt ahead.
 """
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
-from worker.domain.job import BADGE_LETTERS, Job, badge_of, text_fields
+from worker.domain.batch import Replay
+from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+from worker.store.record import BADGE_FIELDS, Field, badge_of, text_fields
 
 HORIZON_US = 100_000  # how far ahead of its time a slot is given out
 GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
@@ -15,6 +18,16 @@ CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor,
 # The upper bounds, ms, that calls are counted by, beside "longer".
 TOOK_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000)
 MISSING_CODES = frozenset({"1054"})
+
+
+class Verb(StrEnum):
+    """What ``settle.lua`` does with a job."""
+
+    ISSUED = "issued"
+    DEAD = "dead"  # argument: the kind
+    RETRY = "retry"  # argument: the delay, ms
+    PUT_BACK = "put_back"
+    ISOLATE = "isolate"  # argument: "group width"
 
 
 def guard_s(org: Org) -> float:
@@ -41,7 +54,7 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
         "horizon_us": HORIZON_US,
         "in_doubt": org.in_doubt,
         "max_attempts": org.max_attempts,
-        "badge": list(BADGE_LETTERS),
+        "badge": list(BADGE_FIELDS),
         **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
         **more,
     }
@@ -50,37 +63,50 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
 def job_of(entry: Sequence[Any]) -> Job:
     """Read a job as ``claim.lua`` gives it."""
     job_id, attempts, busy, traceparent, *values = entry
-    record = {letter: value for letter, value in zip(BADGE_LETTERS, values, strict=True) if value}
+    record: dict[str, str] = {
+        field: value for field, value in zip(BADGE_FIELDS, values, strict=True) if value
+    }
     return Job(job_id, badge_of(record), int(attempts or 0), int(busy or 0), traceparent or "")
+
+
+def replay_of(item: Replay) -> list[str]:
+    """Write what ``replay.lua`` takes: the id alone, or also new id, row, whether urgent, fields."""
+    if not item.new_id:
+        return [item.id]
+    return [item.id, item.new_id, item.row or item.id, str(int(item.urgent)), *item.fields]
 
 
 def settlement_of(job: Job, settlement: Settlement) -> list[str | int]:
     """Write a settlement as ``settle.lua`` takes it: id, verb, argument, fields."""
-    tried = ("a", str(job.attempts + 1))
+    tried = (Field.ATTEMPTS, str(job.attempts + 1))
     match settlement:
         case Complete(issued):
-            return [job.id, "i", "", *tried, *_issued_fields(issued)]
+            return [job.id, Verb.ISSUED, "", *tried, *_issued_fields(issued)]
         case DeadLetter(kind, code, message):
-            return [job.id, "d", kind.value, *tried, "o", code, *text_fields("m", message)]
+            return [job.id, Verb.DEAD, kind.value, *tried, *_why(code, message)]
         case Retry(delay_s, code, message, spends_attempt):
-            spent = tried if spends_attempt else ("u", str(job.busy + 1))
-            return [job.id, "r", int(delay_s * 1000), *spent, "o", code, *text_fields("m", message)]
+            spent = tried if spends_attempt else (Field.BUSY, str(job.busy + 1))
+            return [job.id, Verb.RETRY, int(delay_s * 1000), *spent, *_why(code, message)]
         case PutBack(code, message):
-            return [job.id, "q", "", "o", code, *text_fields("m", message)]
+            return [job.id, Verb.PUT_BACK, "", *_why(code, message)]
         case Isolate(group, width, code, message):
-            return [job.id, "z", f"{group} {width}", "o", code, *text_fields("m", message)]
+            return [job.id, Verb.ISOLATE, f"{group} {width}", *_why(code, message)]
+
+
+def _why(code: str, message: str) -> list[str]:
+    return [Field.CODE, code, *text_fields(Field.MESSAGE, message)]
 
 
 def _issued_fields(issued: Any) -> list[str]:
-    values: Mapping[str, Any] = {
-        "i": issued.earned_badge_id,
-        "I": issued.issued_id,
-        "q": issued.request_id,
-        "y": f"{issued.expires_on:.15g}" if issued.expires_on is not None else None,
-        "Y": issued.expires_on_iso,
+    values: Mapping[Field, Any] = {
+        Field.EARNED_BADGE_ID: issued.earned_badge_id,
+        Field.ISSUED_ID: issued.issued_id,
+        Field.REQUEST_ID: issued.request_id,
+        Field.EXPIRES_ON: f"{issued.expires_on:.15g}" if issued.expires_on is not None else None,
+        Field.EXPIRES_ON_ISO: issued.expires_on_iso,
     }
-    fields = [part for letter, value in values.items() if value is not None for part in (letter, value)]
-    return fields + (text_fields("v", issued.warnings) if issued.warnings else [])
+    fields = [part for field, value in values.items() if value is not None for part in (field, value)]
+    return fields + (text_fields(Field.WARNINGS, issued.warnings) if issued.warnings else [])
 
 
 def missing_badges(jobs: Sequence[Job], settled: Sequence[Settlement]) -> list[str]:

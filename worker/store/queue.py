@@ -1,29 +1,41 @@
-"""The queue in Redis: one method per transition of a job, each one atomic script (``scripts/*.lua``).
+"""The queue in Redis: one method per transition of a job, each one atomic script (``lua/*.lua``).
 
-How the scripts are called is in ``store.py``, what the keys are in ``keys.py``, what the records hold in
-``job.py``.
+How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py``, what the records hold in
+``record.py``.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
+from redis.exceptions import RedisError
 
 from worker import tracing
-from worker.domain.badge import plain
-from worker.domain.batch import Batch, Died, Due, Item, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
-from worker.domain.outcome import Verdict
+from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Settlement
+from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.clock import Clock, OrgClocks
-from worker.store.protocol import TOOK_MS, gate_config, job_of, missing_badges, settlement_of, ttl_ms
+from worker.store.protocol import (
+    TOOK_MS,
+    Verb,
+    gate_config,
+    job_of,
+    missing_badges,
+    replay_of,
+    settlement_of,
+    ttl_ms,
+)
+from worker.store.record import Answer, Field
 from worker.store.scripts import Scripts, Store
 
 CHUNK = 1000  # jobs a script takes at most
@@ -75,13 +87,11 @@ class Queue:
         call: str,
         urgent: bool = False,
         duplicates: int = 0,
-    ) -> str:
-        """Accept up to 1,000 jobs and answer one letter for each, once they are durable.
+    ) -> list[Answer]:
+        """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
-        ``a`` accepted, ``A`` accepted by this run and row before, ``i`` accepted as invalid, ``c`` conflict,
-        ``d`` duplicate; of a dead letter ``D``, of one in doubt ``Q``, of one that another job replaced
-        ``R``. Urgent jobs overtake the others of their org. Under the same ``call`` the answer is the
-        same, however often it is made. The run counts ``duplicates`` that were found before as well.
+        Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
+        however often it is made. The run counts ``duplicates`` that were found before as well.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -98,7 +108,7 @@ class Queue:
         with tracing.span(
             "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
         ) as span:
-            traced = ("T", span.traceparent) if span.traceparent else ()
+            traced = (Field.TRACEPARENT, span.traceparent) if span.traceparent else ()
             wire = [[i.id, i.row, i.fingerprint, i.kind, *i.fields, *traced] for i in items]
             args = [call, run, wire, cfg, int(urgent), org.max_queued, duplicates]
             answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], args)
@@ -108,25 +118,36 @@ class Queue:
                 f"and its MAX_QUEUED is {org.max_queued:,}"
             )
         self.hint(org.name, answer["at"])
-        return str(answer["answers"])
+        return [Answer(letter) for letter in answer["answers"]]
 
-    def claim(self, org: Org, batch: str, *, durably: bool = True) -> Batch | Wait:
+    def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
+        """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""
+        key = keys.key(org.name, "run", run)
+        with reaching("a run"):
+            if why is None:
+                self.client.hdel(key, "incomplete")
+            elif self.client.exists(key):
+                self.client.hset(key, "incomplete", plain(why, 400))
+
+    def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
 
-        The same ``batch`` again is the same claim; without ``durably``, only to release it.
+        The same ``batch`` again is the same claim; without ``durably``, only to release it. ``share`` bounds
+        how many batches of the org are in flight at once, where that is less than its ``max_in_flight``.
 
         Raises:
             NotDurable: the claim may have been made, but it isn't known to be on disk: don't send.
         """
         call_s = SEND_WINDOW_S + org.http_timeout_s
-        cfg = self._gate(org, call_ms=int(call_s * 1000), lease_ms=int((call_s + LEASE_GRACE_S) * 1000))
+        times = {"call_ms": int(call_s * 1000), "lease_ms": int((call_s + LEASE_GRACE_S) * 1000)}
+        cfg = self._gate(org, share, **times)
         answer = self._timed(self.store.durably if durably else self.store.call, "claim", org, [batch, cfg])
         if "jobs" not in answer:
             return Wait(answer["why"], answer["at"], answer["check"], _died(answer))
         jobs = tuple(job_of(entry) for entry in answer["jobs"])
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
-        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer))
+        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
@@ -139,6 +160,7 @@ class Queue:
         return self._settle(
             org,
             batch.id,
+            batch.share,
             jobs=[settlement_of(job, s) for job, s in zip(batch.jobs, settled, strict=True)],
             sent=True,
             signal=verdict.signal.value,
@@ -150,9 +172,26 @@ class Queue:
             missing=missing_badges(batch.jobs, settled),
         )
 
-    def release(self, org: Org, batch: str, jobs: Sequence[Job]) -> Settled:
+    def hear(self, org: Org, signal: Signal, *, reason: str, retry_after_s: float | None = None) -> Settled:
+        """Let the gate act on what a call without jobs was answered: for a token, or a read."""
+        return self._settle(
+            org,
+            self.new_id(),
+            None,
+            jobs=[],
+            sent=False,
+            signal=signal.value,
+            reason=reason[:200],
+            wait_ms=int((retry_after_s or 0) * 1000),
+            status="-",
+            elapsed_ms=0,
+            took=0,
+            missing=[],
+        )
+
+    def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
-        back = [[job.id, "q", ""] for job in jobs]
+        back = [[job.id, Verb.PUT_BACK, ""] for job in jobs]
         what = {
             "sent": False,
             "signal": "none",
@@ -162,14 +201,14 @@ class Queue:
             "elapsed_ms": 0,
             "took": 0,
         }
-        return self._settle(org, batch, jobs=back, missing=[], **what)
+        return self._settle(org, batch, share, jobs=back, missing=[], **what)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Sequence[str]], call: str) -> dict[str, int]:
-        """Queue dead letters again (``[id]``), or as new jobs (``[id, new id, field, value, …]``).
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+        """Queue dead letters again, or as new jobs; up to 1,000.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
-        args = [call, run, items, ttl_ms(org)]
+        args = [call, run, [replay_of(item) for item in items], ttl_ms(org)]
         answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
@@ -206,11 +245,28 @@ class Queue:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""
         return bool(self.store.call("pause", [keys.key_prefix(org)], [why, plain(reason, 200)]))
 
+    def probed(self, org: str) -> bool:
+        """Open an idle org's gate after trouble, since a call went well; answers whether that opened it."""
+        return bool(self.store.call("probed", [keys.key_prefix(org)], []))
+
+    def note_trouble(self, org: str, why: str, reason: str) -> None:
+        """Note why nothing could be sent, until something is; lost where Redis can't take it."""
+        with suppress(RedisError):
+            noted = f"{int(self.clock.wall_s() * 1000)} {why} {plain(reason, 200)}"
+            self.client.hset(keys.key(org, "gate"), "trouble", noted)
+
     def resume(self, org: Org) -> str:
         """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""
         was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was
+
+    # -- messages
+
+    def count_refused(self, kind: str, number: int = 1) -> None:
+        """Count messages that were refused; ``kind`` is ``message`` or ``enqueue``."""
+        with reaching("a counter"):
+            self.client.hincrby(keys.REFUSED, kind, number)
 
     # -- waking up
 
@@ -235,7 +291,9 @@ class Queue:
         """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
         return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + self.new_id()], [org, seen]))
 
-    def _gate(self, org: Org, **more: int) -> dict[str, Any]:
+    def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
+        if share is not None:
+            more["max_in_flight"] = min(share, org.max_in_flight)
         return gate_config(org, **more) | self._clocks.expected(org.name)
 
     def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
@@ -245,8 +303,8 @@ class Queue:
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer
 
-    def _settle(self, org: Org, batch: str, **what: Any) -> Settled:
-        what |= {"cfg": self._gate(org), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
+    def _settle(self, org: Org, batch: str, share: int | None, **what: Any) -> Settled:
+        what |= {"cfg": self._gate(org, share), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
         answer = self._timed(self.store.call, "settle", org, [batch, what])
         del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))

@@ -1,4 +1,4 @@
-"""The store: calls the scripts (``scripts/*.lua``) in Redis, and makes what they write durable.
+"""The store: calls the scripts (``lua/*.lua``) in Redis, and makes what they write durable.
 
 Every call may be repeated by the client library when a reply was lost; each script's header says what
 the repetition answers. What the scripts are for is said in ``queue.py``.
@@ -20,10 +20,9 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, NoScriptError
 
-from worker.domain import job
 from worker.errors import NewerStore, NotDurable, StoreError
 from worker.server.cluster import Cluster, plain_errors, reaching
-from worker.store import keys
+from worker.store import keys, record
 
 DURABLE_WITHIN_MS = 2000
 STRUCTURES_VERSION = 1  # who changes one raises keys.STRUCTURES first, and so keeps older programs out
@@ -189,8 +188,9 @@ def _script_names() -> list[str]:
 
 
 def _source(name: str) -> str:
-    """Compose a script: its own first line (the flags), the keys, what all share, then its own text."""
+    """Compose a script: its own first line (the flags), keys, names, what all share, then its own text."""
     folder = resources.files("worker.store").joinpath("lua")
     flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
     shared = [folder.joinpath(file).read_text() for file in _SHARED]
-    return "\n".join([flags, keys.lua_table(), f"local RECORD_VERSION = {job.RECORD_VERSION}", *shared, body])
+    version = f"local RECORD_VERSION = {record.RECORD_VERSION}"
+    return "\n".join([flags, keys.lua_table(), record.lua_tables(), version, *shared, body])

@@ -1,6 +1,6 @@
 """Taking in what a service hands in by HTTP: each item of a body becomes a job, and gets a row in the answer.
 
-Paths, headers and the server live in ``intake_http.py``, who may call in ``callers.py``.
+Paths, headers and the server live in ``intake_app.py``, who may call in ``callers.py``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any, NoReturn
 
 import redis
 
-from worker.domain.badge import Invalid, plain, short_hash
-from worker.domain.batch import Item
+from worker.domain.badge import Invalid, short_hash
 from worker.domain.item import Source
 from worker.domain.org import Org
-from worker.enqueue import EnqueueOptions, item_of, note
+from worker.domain.text import plain
+from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.record import Answer
 
 MAX_ITEMS = 50_000
 BOUND_S = 86_400
@@ -31,8 +32,16 @@ _MOST_COMMAS = 8 * MAX_ITEMS
 _LONGEST_NUMBER = 40
 
 _DEAD = "duplicate_of_dead"
-_STATUSES = {"a": "queued", "A": "queued", "i": "invalid", "c": "conflict"}
-_STATUSES |= {"d": "duplicate", "R": "duplicate", "D": _DEAD, "Q": _DEAD}
+_STATUSES = {
+    Answer.ACCEPTED: "queued",
+    Answer.REPEATED: "queued",
+    Answer.INVALID: "invalid",
+    Answer.CONFLICT: "conflict",
+    Answer.DUPLICATE: "duplicate",
+    Answer.REPLACED: "duplicate",
+    Answer.DEAD: _DEAD,
+    Answer.IN_DOUBT: _DEAD,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,37 +112,38 @@ def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
     return short_hash(org.name, str(handed.idempotency_key), bound)
 
 
-_Prepared = list[tuple[Item, Invalid | None]]
-
-
 def _sources(items: list[Any], call: str) -> Iterator[Source]:
     for n, item in enumerate(items):
         problem = Invalid(plain(item.twice, 64), "is given twice") if isinstance(item, _Ambiguous) else None
         yield Source(f"{call[:12]}.{n}", item, problem=problem)
 
 
-def _enqueue(queue: Queue, org: Org, prepared: _Prepared, options: EnqueueOptions) -> str:
-    """Enqueue in chunks, and answer one letter an item."""
-    letters = ""
+def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueOptions) -> list[Answer]:
+    """Enqueue in chunks, and answer for each item."""
+    answers: list[Answer] = []
     for number, start in enumerate(range(0, len(prepared), CHUNK)):
-        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{options.call}.{number}"
+        chunk, call = [it.item for it in prepared[start : start + CHUNK]], f"{options.call}.{number}"
         try:
-            letters += queue.enqueue(org, run=options.run, items=chunk, call=call, urgent=options.urgent)
+            answers += queue.enqueue(org, run=options.run, items=chunk, call=call, urgent=options.urgent)
         except NoRoom as error:
-            raise NoRoom(error.reason, accepted=letters.lower().count("a")) from error
-    return letters
+            accepted = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers)
+            raise NoRoom(error.reason, accepted=accepted) from error
+    return answers
 
 
-def _taken_in(prepared: _Prepared, letters: str, options: EnqueueOptions) -> TakenIn:
-    rows = (_row(n, *each, letter) for n, (each, letter) in enumerate(zip(prepared, letters, strict=True)))
+def _taken_in(prepared: list[Prepared], answers: list[Answer], options: EnqueueOptions) -> TakenIn:
+    rows = (_row(n, each, answer) for n, (each, answer) in enumerate(zip(prepared, answers, strict=True)))
     return TakenIn(options.run, tuple(rows))
 
 
-def _row(n: int, item: Item, problem: Invalid | None, letter: str) -> dict[str, Any]:
-    letter = "i" if problem else letter  # an item that is no badge is that, however often it comes
-    row: dict[str, Any] = {"row": n, "status": _STATUSES[letter], "job_id": item.id}
-    noted = note(item, problem, letter)
-    return row | ({"field": noted.field, "reason": noted.reason} if noted else {})
+def _row(n: int, prepared: Prepared, answer: Answer) -> dict[str, Any]:
+    item, problem, warnings = prepared
+    if problem:  # an item that is no badge is that, however often it comes
+        answer = Answer.INVALID
+    row: dict[str, Any] = {"row": n, "status": _STATUSES[answer], "job_id": item.id}
+    noted = note(item, problem, answer)
+    row |= {"field": noted.field, "reason": noted.reason} if noted else {}
+    return row | ({"warnings": list(warnings)} if warnings else {})
 
 
 class _Ambiguous(dict[str, Any]):

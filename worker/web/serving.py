@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from worker.domain.badge import plain
+from worker.domain.text import plain
 
 log = structlog.get_logger()
 

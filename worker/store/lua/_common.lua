@@ -1,12 +1,12 @@
--- Shared by every script, behind the table K of keys: the clock, the counters of runs, dying.
--- Job states: q queued, s sending, r retrying, i issued, d dead. Fields: see job.py.
+-- Shared by every script: the clock, the counters of runs, dying.
+-- Before it stand the tables K of keys (keys.py) and F of fields, S of states, A of answers (record.py).
 local time = redis.call('TIME')
 local NOW_US = time[1] * 1000000 + time[2]
 local NOW = math.floor(NOW_US / 1000)
 local NEVER = math.huge
 local CALL_TTL_S = 900 -- longer than any client repeats a call whose reply was lost
 
--- A record that only a newer program can read says so in "V" (job.py). It is left as it is, whoever asks.
+-- A record that only a newer program can read says so in its field "version". It is left as it is, whoever asks.
 local function newer(version) return (tonumber(version or nil) or 1) > RECORD_VERSION end
 
 -- tostring() loses digits of large numbers.
@@ -16,7 +16,8 @@ local function int(n) return string.format('%.0f', n) end
 local function instant(at) return at == NEVER and -1 or at end
 
 -- What a run holds in each state, collected while a script goes on and written once at its end.
-local COUNTER = {q = 'queued', s = 'sending', r = 'retrying', i = 'issued', d = 'dead'}
+local COUNTER = {}
+for name, letter in pairs(S) do COUNTER[letter] = name end
 local tally = {}
 
 local function count(run, counter, by)
@@ -88,12 +89,12 @@ local died = {}
 
 -- A job becomes a dead letter of a kind; from is its state till now, nil for one that is just born.
 local function bury(id, run, from, kind, ...)
-  redis.call('HSET', K.job .. id, 's', 'd', 'k', kind, 'f', int(NOW), ...)
+  redis.call('HSET', K.job .. id, F.state, S.dead, F.kind, kind, F.finished_at, int(NOW), ...)
   redis.call('ZADD', K.dead .. kind, int(NOW), id)
-  moved(run, from, 'd')
+  moved(run, from, S.dead)
   count(run, 'dead:' .. kind, 1)
   count(run, 'unhandled', 1)
-  local code = redis.call('HGET', K.job .. id, 'o') or 'none'
+  local code = redis.call('HGET', K.job .. id, F.code) or 'none'
   stat_dead(kind, code)
   died[#died + 1] = {id, run or '', kind, code}
   if kind == 'in_doubt' and check_after_ms then redis.call('ZADD', K.checks, int(NOW + check_after_ms), id) end
@@ -107,15 +108,21 @@ local function unlist(id, run, kind)
   return true
 end
 
+local function forget_message(id)
+  local m = F.message -- and the fields that a longer one goes on in
+  redis.call('HDEL', K.job .. id, m, m .. 1, m .. 2, m .. 3)
+end
+
 -- A dead letter is one no longer: it is queued again, or turned out to be issued.
 local function exhume(id, run, kind)
   unlist(id, run, kind)
-  redis.call('HDEL', K.job .. id, 'k', 'o', 'm', 'm1', 'm2', 'm3', 'f', 'z')
+  redis.call('HDEL', K.job .. id, F.kind, F.code, F.finished_at, F.absent_since)
+  forget_message(id)
   count(run, 'dead:' .. kind, -1)
 end
 
 -- A job that is ready waits in its lane; an urgent one overtakes the bulk.
-local function lane(id) return redis.call('HEXISTS', K.job .. id, 'U') == 1 and K.urgent or K.queue end
+local function lane(id) return redis.call('HEXISTS', K.job .. id, F.urgent) == 1 and K.urgent or K.queue end
 
 -- Count what an action did in its entry of the audit trail, in one with the doing; '' has none.
 local function audited(action, by)

@@ -191,8 +191,8 @@ local function ready_since(list, place, pop)
   for _ = 1, 1000 do
     local id = redis.call('LINDEX', list, place)
     if not id then return NEVER end
-    local record = redis.call('HMGET', K.job .. id, 's', 'g', 't', 'V')
-    if record[1] == 'q' then return tonumber(record[2] or record[3]) end
+    local record = redis.call('HMGET', K.job .. id, F.state, F.ready_since, F.enqueued_at, F.version)
+    if record[1] == S.queued then return tonumber(record[2] or record[3]) end
     if newer(record[4]) then return 0 end -- claim takes it out of the way
     redis.call(pop, list)
   end

@@ -12,11 +12,11 @@ local before = said(call)
 if before then return tonumber(before) end
 local cancelled = 0
 for _, id in ipairs(ids) do
-  local f = redis.call('HMGET', K.job .. id, 's', 'r', 'V')
-  if (f[1] == 'q' or f[1] == 'r') and not newer(f[3]) then
+  local f = redis.call('HMGET', K.job .. id, F.state, F.run, F.version)
+  if (f[1] == S.queued or f[1] == S.retrying) and not newer(f[3]) then
     -- Its id may stay in the middle of a lane: whoever pops it looks at the record.
     redis.call('ZREM', K.retry, id)
-    bury(id, f[2], f[1], 'cancelled', 'o', 'cancelled', 'm', 'it was cancelled before it was sent')
+    bury(id, f[2], f[1], 'cancelled', F.code, 'cancelled', F.message, 'it was cancelled before it was sent')
     cancelled = cancelled + 1
   end
 end

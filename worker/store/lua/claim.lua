@@ -3,18 +3,21 @@
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id, made by the caller
--- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  JSON: {jobs = {{id, a, u, b, c, e, E, x, X[, T]}, ...} (false: absent), send_in_us, width,
---          more, at, clock} or {why, at, check, clock}; at: when to look again, ms, -1 never; check: whether
---          a job in doubt is due to be checked with the vendor; clock: the org's own, us; both with died,
---          {{id, run, kind, code}, ...}, where any did
+-- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts,
+--          badge (the fields of a badge), check_after_ms (absent: jobs in doubt wait for a person)
+-- Returns  JSON: {jobs, send_in_us, more, at, clock[, died]} or {why, at, check, clock[, died]}
+--          jobs: {id, attempts, busy, traceparent, the fields of cfg.badge} each (false or null: absent)
+--          send_in_us: until the slot    more: whether another batch may start now
+--          at: when to look again, ms, -1 never    check: whether a job in doubt is due to be checked with
+--          the vendor    clock: the org's own, us    died: {{id, run, kind, code}, ...}, where any did
 -- Repeated: the same batch id gets the same jobs and the same slot; once it is settled or released, none.
 local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
 local SWEEP, LEAVE_FOR_MS = 1000, 60000
 check_after_ms = cfg.check_after_ms
 
 local function fields_of(id)
-  return redis.call('HMGET', K.job .. id, 's', 'r', 'V', 'a', 'u', 'T', unpack(cfg.badge))
+  return redis.call('HMGET', K.job .. id, F.state, F.run, F.version, F.attempts, F.busy, F.traceparent,
+    unpack(cfg.badge))
 end
 
 local function wire(id, f) return {id, f[4], f[5], f[6], unpack(f, 7)} end
@@ -25,20 +28,21 @@ local function leave(id) redis.call('ZADD', K.retry, int(T + LEAVE_FOR_MS), id) 
 -- A holder that disappeared may have sent its batch: nobody can know.
 local function doubt(id, run)
   -- Sent again it spends an attempt, so that a batch that kills its workers doesn't do so for ever.
-  if cfg.in_doubt == 'resend' and redis.call('HINCRBY', K.job .. id, 'a', 1) < cfg.max_attempts then
-    redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
+  if cfg.in_doubt == 'resend' and redis.call('HINCRBY', K.job .. id, F.attempts, 1) < cfg.max_attempts then
+    redis.call('HSET', K.job .. id, F.state, S.queued, F.ready_since, int(NOW))
     redis.call('RPUSH', lane(id), id)
-    moved(run, 's', 'q')
+    moved(run, S.sending, S.queued)
   else
-    bury(id, run, 's', 'in_doubt', 'o', 'lease_expired', 'm', 'its worker disappeared during the call')
+    bury(id, run, S.sending, 'in_doubt', F.code, 'lease_expired',
+      F.message, 'its worker disappeared during the call')
   end
 end
 
 local function give_up(lost, ids)
   local customers = {}
   for _, id in ipairs(ids) do
-    local record = redis.call('HMGET', K.job .. id, 's', 'B', 'r', 'c')
-    if record[1] == 's' and record[2] == lost then doubt(id, record[3]) end
+    local record = redis.call('HMGET', K.job .. id, F.state, F.batch, F.run, F.customer_id)
+    if record[1] == S.sending and record[2] == lost then doubt(id, record[3]) end
     customers[#customers + 1] = record[4] or nil
   end
   free(lost, customers)
@@ -49,7 +53,7 @@ end
 
 local function holds_newer(ids)
   for _, id in ipairs(ids) do
-    if newer(redis.call('HGET', K.job .. id, 'V')) then return true end
+    if newer(redis.call('HGET', K.job .. id, F.version)) then return true end
   end
 end
 
@@ -71,15 +75,15 @@ local function put_back_due_retries()
   local due = redis.call('ZRANGEBYSCORE', K.retry, '-inf', int(T), 'LIMIT', 0, SWEEP)
   for _, id in ipairs(due) do
     redis.call('ZREM', K.retry, id)
-    local record = redis.call('HMGET', K.job .. id, 's', 'r', 'V')
+    local record = redis.call('HMGET', K.job .. id, F.state, F.run, F.version)
     if newer(record[3]) then
       leave(id)
-    elseif record[1] == 'q' then -- an older program left it
+    elseif record[1] == S.queued then -- an older program left it
       redis.call('RPUSH', lane(id), id)
-    elseif record[1] == 'r' then
-      redis.call('HSET', K.job .. id, 's', 'q', 'g', int(NOW))
+    elseif record[1] == S.retrying then
+      redis.call('HSET', K.job .. id, F.state, S.queued, F.ready_since, int(NOW))
       redis.call('RPUSH', lane(id), id)
-      moved(record[2], 'r', 'q')
+      moved(record[2], S.retrying, S.queued)
     end
   end
 end
@@ -106,13 +110,13 @@ local missing = {}
 local function take(id, jobs, most_behind)
   local f = fields_of(id)
   if newer(f[3]) then return leave(id) end
-  if f[1] ~= 'q' then return end
+  if f[1] ~= S.queued then return end
   local badge, customer, run = f[7], f[8], f[2]
   if missing[badge] == nil then
     missing[badge] = (tonumber(redis.call('ZSCORE', K.missing, badge) or nil) or 0) > NOW
   end
   if missing[badge] then
-    bury(id, run, 'q', 'rejected', 'o', '1054', 'm', 'the vendor does not know this badge')
+    bury(id, run, S.queued, 'rejected', F.code, '1054', F.message, 'the vendor does not know this badge')
     return
   end
   if most_behind > 0 and redis.call('HEXISTS', K.busy, customer) == 1 then
@@ -120,8 +124,8 @@ local function take(id, jobs, most_behind)
     if #behind > most_behind then take(table.remove(behind, 1), jobs, 0) end
     return
   end
-  redis.call('HSET', K.job .. id, 's', 's', 'B', batch)
-  moved(run, 'q', 's')
+  redis.call('HSET', K.job .. id, F.state, S.sending, F.batch, batch)
+  moved(run, S.queued, S.sending)
   jobs[#jobs + 1] = wire(id, f)
 end
 

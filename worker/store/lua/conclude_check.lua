@@ -15,23 +15,23 @@ if before then return tonumber(before) end
 local done = 0
 for _, id in ipairs(ids) do
   local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
-  local in_doubt = f[1] == 'd' and f[2] == 'in_doubt' and not newer(f[4])
+  local f = redis.call('HMGET', key, F.state, F.kind, F.run, F.version)
+  local in_doubt = f[1] == S.dead and f[2] == 'in_doubt' and not newer(f[4])
   -- Not if it was discarded or replaced during the check: it is in no index then.
   if in_doubt and redis.call('ZSCORE', K.dead .. f[2], id) then
     done = done + 1
     if verdict == 'absent' then
-      if redis.call('HEXISTS', key, 'z') == 0 then redis.call('HSET', key, 'z', int(NOW) .. ' ' .. ARGV[4]) end
+      redis.call('HSETNX', key, F.absent_since, int(NOW) .. ' ' .. ARGV[4])
       redis.call('ZADD', K.checks, int(NOW + tonumber(ARGV[5])), id)
     elseif verdict == 'seen' then
       redis.call('ZREM', K.checks, id)
-      redis.call('HDEL', key, 'm1', 'm2', 'm3')
-      redis.call('HSET', key, 'm', 'the vendor shows such a badge; it may be this one or an older')
+      forget_message(id)
+      redis.call('HSET', key, F.message, 'the vendor shows such a badge; it may be this one or an older')
     else
       exhume(id, f[3], 'in_doubt')
-      redis.call('HSET', key, 's', 'q', 'g', int(NOW))
+      redis.call('HSET', key, F.state, S.queued, F.ready_since, int(NOW))
       redis.call('RPUSH', lane(id), id)
-      moved(f[3], 'd', 'q')
+      moved(f[3], S.dead, S.queued)
     end
   end
 end

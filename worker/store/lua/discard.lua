@@ -14,8 +14,8 @@ if before then return tonumber(before) end
 local discarded = 0
 for _, id in ipairs(ids) do
   local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
-  if f[1] == 'd' and not newer(f[4]) and unlist(id, f[3], f[2]) then
+  local f = redis.call('HMGET', key, F.state, F.kind, F.run, F.version)
+  if f[1] == S.dead and not newer(f[4]) and unlist(id, f[3], f[2]) then
     redis.call('PEXPIRE', key, ttl)
     discarded = discarded + 1
   end

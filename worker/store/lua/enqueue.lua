@@ -9,13 +9,10 @@
 -- ARGV[5]  1 if they are urgent: they overtake the bulk of their org
 -- ARGV[6]  how many jobs may wait
 -- ARGV[7]  how many duplicates there were beside them
--- Returns  JSON: {answers, at}: one letter per item, and when to look at the org (ms, -1 never)
---          a accepted, A accepted by this run and row before, i accepted as invalid (by them before, too),
---          d duplicate (of a job that was discarded, too), D of a dead letter, Q of one in doubt,
---          R of a dead letter whose place another job took, c conflict;
+-- Returns  JSON: {answers, at}: a letter of A per item, and when to look at the org (ms, -1 never)
 --          or {full}: how many jobs wait, and there is no room for what is new here: nothing was accepted
 -- Repeated: the same call id gets the same answer, unless that was full. Under another call id, what this
---          run and row brought in before is A or i, and is counted once.
+--          run and row brought in before is repeated or invalid, and is counted once.
 local call, run, items, cfg = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local urgent = ARGV[5] == '1'
 local before = said(call)
@@ -39,16 +36,17 @@ local answers, ready, born = {}, {}, {}
 local duplicates, invalid = tonumber(ARGV[7]), 0
 
 local function known(id, row, fingerprint)
-  local record = redis.call('HMGET', K.job .. id, 's', 'r', 'n', 'p', 'k', 'R')
+  local record = redis.call('HMGET', K.job .. id,
+    F.state, F.run, F.row, F.fingerprint, F.kind, F.replayed_as)
   if record[2] == run and record[3] == row and (record[4] or '') == fingerprint then
-    return record[5] == 'invalid' and 'i' or 'A'
+    return record[5] == 'invalid' and A.invalid or A.repeated
   end
   duplicates = duplicates + 1
-  if fingerprint ~= '' and record[4] ~= fingerprint then return 'c' end
-  if record[1] ~= 'd' then return 'd' end
-  if record[6] then return 'R' end
-  if not redis.call('ZSCORE', K.dead .. (record[5] or ''), id) then return 'd' end
-  return record[5] == 'in_doubt' and 'Q' or 'D'
+  if fingerprint ~= '' and record[4] ~= fingerprint then return A.conflict end
+  if record[1] ~= S.dead then return A.duplicate end
+  if record[6] then return A.replaced end
+  if not redis.call('ZSCORE', K.dead .. (record[5] or ''), id) then return A.duplicate end
+  return record[5] == 'in_doubt' and A.in_doubt or A.dead
 end
 
 local now = int(NOW)
@@ -58,17 +56,17 @@ for n, item in ipairs(items) do
   if redis.call('EXISTS', key) == 1 then
     answers[n] = known(id, row, fingerprint)
   else
-    redis.call('HSET', key, 's', 'q', 'r', run, 'n', row, 't', now, unpack(item, 5))
-    if fingerprint ~= '' then redis.call('HSET', key, 'p', fingerprint) end
-    if urgent then redis.call('HSET', key, 'U', 1) end
+    redis.call('HSET', key, F.state, S.queued, F.run, run, F.row, row, F.enqueued_at, now, unpack(item, 5))
+    if fingerprint ~= '' then redis.call('HSET', key, F.fingerprint, fingerprint) end
+    if urgent then redis.call('HSET', key, F.urgent, 1) end
     born[#born + 1] = id
     if kind == '' then
       ready[#ready + 1] = id
-      answers[n] = 'a'
+      answers[n] = A.accepted
     else
       bury(id, run, nil, kind)
       invalid = invalid + 1
-      answers[n] = 'i'
+      answers[n] = A.invalid
     end
   end
 end

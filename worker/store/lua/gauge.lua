@@ -3,21 +3,18 @@
 -- it only ever takes away.
 -- KEYS[1]  the org's slot
 -- ARGV[1]  JSON: cfg of the gate
--- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent = {one per limit}, per_minute}
+-- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, per_minute}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
---          may carry now; spacing_us: between two sends now, learned or configured; sent: in the last
---          window of each limit; per_minute: sends in the last minute
+--          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the last
+--          window of each limit}; per_minute: sends in the last minute, left out where they weren't counted
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg = cjson.decode(ARGV[1])
 local gate = read_gate(cfg)
 
--- A ring that is full of the last minute's sends has forgotten the earlier ones: then its pace counts.
+-- A ring that is full of the last minute's sends has forgotten the earlier ones: then nobody knows.
 local function per_minute()
-  local minute = 60000000
-  local sends = used_within(gate, minute)
-  if sends < gate.size or sends == 0 then return sends end
-  local remembered_us = math.max(1, T_US - sent_at(gate, gate.n - sends))
-  return math.floor(sends * math.max(1, minute / remembered_us) + 0.5)
+  local sends = used_within(gate, 60000000)
+  if sends < gate.size or sends == gate.n then return sends end
 end
 
 local sent = {}

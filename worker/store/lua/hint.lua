@@ -5,6 +5,7 @@
 -- ARGV[2]  at, ms; -1: there is nothing to wait for
 -- ARGV[3]  the time that take_due left there for the caller, or "": if nobody changed it since, the
 --          caller may also move it later or take it away; else a hint only ever moves ahead
+-- Returns  1
 -- Repeated: changes nothing.
 local org, at, seen = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local current = tonumber(redis.call('ZSCORE', KEYS[1], org) or nil)

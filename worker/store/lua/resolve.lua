@@ -8,12 +8,12 @@
 -- Repeated: answers 0 and changes nothing.
 local id, ttl, action = ARGV[1], ARGV[2], ARGV[3]
 local key = K.job .. id
-local f = redis.call('HMGET', key, 's', 'k', 'r', 'V')
-if newer(f[4]) or f[1] ~= 'd' or f[2] ~= 'in_doubt' then return 0 end
+local f = redis.call('HMGET', key, F.state, F.kind, F.run, F.version)
+if newer(f[4]) or f[1] ~= S.dead or f[2] ~= 'in_doubt' then return 0 end
 if not redis.call('ZSCORE', K.dead .. f[2], id) then return 0 end
 exhume(id, f[3], f[2])
-redis.call('HSET', key, 's', 'i', 'f', int(NOW))
-moved(f[3], 'd', 'i')
+redis.call('HSET', key, F.state, S.issued, F.finished_at, int(NOW))
+moved(f[3], S.dead, S.issued)
 write_counts()
 redis.call('PEXPIRE', key, ttl)
 audited(action, 1)

@@ -4,15 +4,17 @@
 -- KEYS[1]  the org's slot
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate, and jobs = {{id, verb, argument, field, value, ...}, ...}, sent (whether
---          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, ttl_ms,
---          missing = {badgeMetaId, ...} that the vendor doesn't know, missing_ttl_ms
---          verbs: i issued; d dead (kind); r retry (delay, ms); q put back; z isolate ("group width")
--- Returns  JSON: {issued, dead, retrying, queued, late, twice = {ids}, died = {{id, run, kind, code}},
---          paused (why, where this answer paused the org), more, at, clock}
+--          the PUT was made), signal, reason, wait_ms (0: not said), status, elapsed_ms, took (the bound of
+--          TOOK_MS that it counts under, 0: longer), ttl_ms, missing = {badgeMetaId, ...} that the vendor
+--          doesn't know, missing_ttl_ms
+--          verbs and their arguments: see Verb in protocol.py
+-- Returns  JSON: {issued, dead, retrying, queued, late, more, at, clock[, twice][, died][, paused]}
+--          twice: {ids} that the vendor issued a second time    died: {{id, run, kind, code}, ...}
+--          paused: why, where this answer paused the org
 -- Repeated: the same batch gets the same answer.
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
---          issued whatever that call brings: a second earnedBadgeId is kept in "j", the id returned in twice.
+--          issued whatever that call brings: a second earnedBadgeId is kept in the record, the id returned in twice.
 local batch, s = ARGV[1], cjson.decode(ARGV[2])
 check_after_ms = s.cfg.check_after_ms
 local before = said('settle:' .. batch)
@@ -26,43 +28,43 @@ local last_issued
 local customers = {}
 
 local function remember(key, entry)
-  local n = redis.call('HINCRBY', key, 'H', 1)
+  local n = redis.call('HINCRBY', key, F.failures, 1)
   local line = int(NOW) .. ' ' .. batch .. ' ' .. s.status .. ' ' .. entry
-  redis.call('HSET', key, 'h' .. (n % 10), line:sub(1, 64))
+  redis.call('HSET', key, F.failure .. (n % 10), line:sub(1, 64))
 end
 
 local apply = {
-  i = function(id, key, run, from, _, ...)
-    redis.call('HSET', key, 's', 'i', 'f', int(NOW), ...)
+  issued = function(id, key, run, from, _, ...)
+    redis.call('HSET', key, F.state, S.issued, F.finished_at, int(NOW), ...)
     redis.call('PEXPIRE', key, int(s.ttl_ms))
-    moved(run, from, 'i')
+    moved(run, from, S.issued)
     done.issued = done.issued + 1
     last_issued = id
   end,
-  d = function(id, key, run, from, kind, ...)
+  dead = function(id, key, run, from, kind, ...)
     bury(id, run, from, kind, ...)
     done.dead = done.dead + 1
   end,
-  r = function(id, key, run, from, delay_ms, ...)
-    redis.call('HSET', key, 's', 'r', ...)
+  retry = function(id, key, run, from, delay_ms, ...)
+    redis.call('HSET', key, F.state, S.retrying, ...)
     redis.call('ZADD', K.retry, int(T + delay_ms), id)
-    moved(run, from, 'r')
+    moved(run, from, S.retrying)
     done.retrying = done.retrying + 1
   end,
-  q = function(id, key, run, from, _, ...)
-    redis.call('HSET', key, 's', 'q', ...)
+  put_back = function(id, key, run, from, _, ...)
+    redis.call('HSET', key, F.state, S.queued, ...)
     put_back[#put_back + 1] = id
-    moved(run, from, 'q')
+    moved(run, from, S.queued)
     done.queued = done.queued + 1
   end,
-  z = function(id, key, run, from, group_and_width, ...)
-    redis.call('HSET', key, 's', 'q', ...)
+  isolate = function(id, key, run, from, group_and_width, ...)
+    redis.call('HSET', key, F.state, S.queued, ...)
     if not isolated[group_and_width] then
       isolated[group_and_width] = {}
       groups[#groups + 1] = group_and_width
     end
     table.insert(isolated[group_and_width], batch .. '.' .. group_and_width .. ' ' .. id)
-    moved(run, from, 'q')
+    moved(run, from, S.queued)
     done.queued = done.queued + 1
   end,
 }
@@ -76,7 +78,8 @@ end
 local function settle(job)
   local id, verb, argument = job[1], job[2], job[3]
   local key = K.job .. id
-  local f = redis.call('HMGET', key, 's', 'B', 'r', 'k', 'i', 'c', 'V')
+  local f = redis.call('HMGET', key,
+    F.state, F.batch, F.run, F.kind, F.earned_badge_id, F.customer_id, F.version)
   local state, holder, run, kind, earned, customer = unpack(f)
   if not state then return end
   customers[#customers + 1] = customer
@@ -85,27 +88,27 @@ local function settle(job)
     return
   end
   local ours = holder == batch
-  local certain = not (verb == 'd' and argument == 'in_doubt')
+  local certain = not (verb == 'dead' and argument == 'in_doubt')
   -- One that was discarded, or whose place another job took, is in no index: it must not be queued again.
-  local in_doubt_since = ours and state == 'd' and kind == 'in_doubt'
+  local in_doubt_since = ours and state == S.dead and kind == 'in_doubt'
     and redis.call('ZSCORE', K.dead .. kind, id)
-  if (ours and state == 's') or (in_doubt_since and certain) then
+  if (ours and state == S.sending) or (in_doubt_since and certain) then
     if in_doubt_since then exhume(id, run, kind) end
-    if verb ~= 'i' and s.sent then remember(key, field(job, 'o') or '-') end
+    if verb ~= 'issued' and s.sent then remember(key, field(job, F.code) or '-') end
     apply[verb](id, key, run, state, argument, unpack(job, 4))
-  elseif verb ~= 'i' then
+  elseif verb ~= 'issued' then
     done.late = done.late + 1
-  elseif state == 'i' then
+  elseif state == S.issued then
     if not earned then -- a person knew it before
       redis.call('HSET', key, unpack(job, 4))
-    elseif earned ~= field(job, 'i') then
-      redis.call('HSET', key, 'j', field(job, 'i'))
+    elseif earned ~= field(job, F.earned_badge_id) then
+      redis.call('HSET', key, F.second_earned_badge_id, field(job, F.earned_badge_id))
       twice[#twice + 1] = id
     end
   else
     -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
-    if state == 'd' then exhume(id, run, kind) end
-    apply.i(id, key, run, state, argument, unpack(job, 4))
+    if state == S.dead then exhume(id, run, kind) end
+    apply.issued(id, key, run, state, argument, unpack(job, 4))
   end
 end
 
@@ -113,8 +116,9 @@ end
 local function close(for_ms, why)
   local reopens = T + for_ms
   if reopens > (gate.closed_until or 0) then
-    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
+    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'reason', s.reason, 'since', int(gate.since or NOW))
   end
+  if not gate.paused then set_gate(gate, 'reason', s.reason) end
 end
 
 local function pause(why)
@@ -191,6 +195,7 @@ free(batch, customers)
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_counts()
 if s.sent then
+  if gate.trouble then redis.call('HDEL', K.gate, 'trouble') end
   stat('requests', 1)
   stat('items', #s.jobs)
   stat('status:' .. s.status, 1)

@@ -11,8 +11,9 @@
 -- KEYS[4]  the pool    KEYS[5]  the seats, see take_seat.lua
 -- ARGV[1]  how far ahead at first, ms
 -- ARGV[2]  how soon to look again while somebody stands in line, ms
--- Returns  JSON: {due = {{org, moved to, whether it has workers of its own}, ...}, wait_ms}: how long until the
---          next look, -1 if there is none
+-- Returns  JSON: {wait_ms[, due]}
+--          wait_ms: how long until the next look, -1 if there is none
+--          due: {org, moved to, whether it has workers of its own} each
 -- Repeated: what was taken a moment ago isn't taken again; it comes up again by itself.
 local step, line_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local longest = 4 * step

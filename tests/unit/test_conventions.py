@@ -1,0 +1,144 @@
+"""What keeps the tree readable: names, headers and the files that are named are true."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conventions import headers, log_events
+
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "worker"
+MODULES = sorted(WORKER.rglob("*.py"))
+LUA = sorted((WORKER / "store/lua").glob("*.lua"))
+SCRIPTS = [path for path in LUA if not path.name.startswith("_")]
+
+# Where a file outside store and server still reaches for Redis or a key. It only ever shrinks.
+REACH_FOR_REDIS = {
+    "cli/demo.py",
+    "cli/root.py",
+    "operate/deadlist.py",
+    "operate/doctor.py",
+    "operate/mending.py",
+    "operate/orgcheck.py",
+    "operate/runs.py",
+    "operate/status.py",
+    "process/consumer.py",
+    "process/heartbeat.py",
+    "process/operator_tasks.py",
+    "process/wakeup.py",
+    "vendor/auth.py",
+    "vendor/doubt.py",
+    "web/callers.py",
+    "web/intake.py",
+    "web/intake_app.py",
+    "web/metrics.py",
+    "web/schema.py",
+}
+# One letter that is no code of the record: a type's name, a unit, a mode of open(), a separator in a date.
+OTHER_LETTERS = {"s", "m", "h", "d", "w", "T", "Z"}
+MAY_HOLD_OTHERS = {
+    "async_badge_queue.py",
+    "badge_queue.py", "cli/jobs.py", "cli/demo.py", "cli/tables.py", "delivery.py", "domain/badge.py",
+    "domain/dates.py",
+    "domain/text.py", "domain/org.py", "process/arguments.py", "sandbox/issued.py", "server/valkey.py",
+    "vendor/client.py", "web/metrics.py",
+}  # fmt: skip
+
+
+def within(path: Path) -> str:
+    """Return a module's path below ``worker``."""
+    return path.relative_to(WORKER).as_posix()
+
+
+def literals(tree: ast.AST) -> Iterator[str]:
+    """Yield the strings of a module, but for how numbers are formatted."""
+    formats = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FormattedValue) and node.format_spec
+        for part in ast.walk(node.format_spec)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in formats:
+            yield node.value
+
+
+def test_no_letter_of_the_record_stands_outside_it() -> None:
+    """A field, a state or an answer has a name (``store/record.py``), and is written by it everywhere."""
+    found = []
+    for path in MODULES:
+        if within(path) == "store/record.py":
+            continue
+        letters = {one for one in literals(ast.parse(path.read_text())) if re.fullmatch("[A-Za-z]", one)}
+        if within(path) in MAY_HOLD_OTHERS:
+            letters -= OTHER_LETTERS
+        found += [f"{within(path)}: {letter}" for letter in sorted(letters)]
+    assert not found
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_no_letter_of_the_record_stands_in_a_script(path: Path) -> None:
+    """The tables F, S and A have the names there."""
+    code = re.sub(r"--.*", "", path.read_text())
+    letters = set(re.findall(r"'[A-Za-z]'", code))
+    assert letters <= ({"'n'"} if path.stem == "_gate" else set())  # the gate's number of sends
+
+
+def test_redis_and_its_keys_are_of_store_and_server_alone() -> None:
+    """Every other wing asks them by method."""
+    reach = set()
+    for path in MODULES:
+        if within(path).startswith(("store/", "server/")):
+            continue
+        text = path.read_text()
+        if re.search(r"^\s*(import redis|from redis)\b", text, re.MULTILINE) or re.search(
+            r"\bkeys\.[A-Za-z]+", text
+        ):
+            reach.add(within(path))
+    assert reach <= REACH_FOR_REDIS, "these are new"
+    assert reach == REACH_FOR_REDIS, "take these off the list"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_scripts_header_names_its_keys_and_arguments(path: Path) -> None:
+    """Each that it uses, and none that it doesn't; and what it returns, and what a repetition does."""
+    said = headers(path)
+    body = re.sub(r"^--.*", "", path.read_text(), flags=re.MULTILINE)
+    shared = {1} if re.search(r"\bK\.|read_gate", body) else set()
+    for kind in ("KEYS", "ARGV"):
+        used = {int(n) for n in re.findall(rf"\b{kind}\[(\d+)\]", body)}
+        used |= shared if kind == "KEYS" else set()
+        assert said[kind] == used, kind
+    assert said["Returns"], "it must say what it returns"
+    assert said["Repeated"], "it must say what a repetition does"
+
+
+def test_every_file_that_is_named_exists() -> None:
+    """In docstrings, comments and the README: a name that leads nowhere costs more than none."""
+    there = {path.name for folder in (WORKER, ROOT / "tests", ROOT / "deploy") for path in folder.rglob("*")}
+    there |= {path.name for path in ROOT.iterdir()}
+    lost = []
+    for path in [*MODULES, *LUA, ROOT / "README.md"]:
+        for name in re.findall(r"(?<![\w./-])([\w-][\w/-]*\.(?:py|lua))\b", path.read_text()):
+            relative = [WORKER / name, ROOT / name, path.parent / name, WORKER / "store" / name]
+            if not (any(one.exists() for one in relative) or ("/" not in name and name in there)):
+                lost.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not lost
+
+
+def test_log_events_are_dotted_and_known() -> None:
+    """The catalogue is made from the code, so that it can't drift (``conventions.log_events``)."""
+    events = log_events(MODULES)
+    assert {"batch.settled", "job.dead", "org.paused"} <= set(events)
+    assert not [event for event in events if not re.fullmatch(r"[a-z]+\.[a-z_]+", event)]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy/docs").glob("**/*.md")) or [None])
+def test_lines_of_the_docs_fit_a_screen(path: Path | None) -> None:
+    """120 characters at most."""
+    lines = path.read_text().splitlines() if path else []
+    assert not [n for n, line in enumerate(lines, 1) if len(line) > 120]

@@ -1,0 +1,120 @@
+"""The commands that run a worker: alone, with all that one machine needs, or in the demonstration."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any, Literal
+
+import structlog
+import typer
+
+from worker import logs
+from worker.cli import tables
+from worker.config import Settings, unknown_settings
+from worker.domain.org import DEFAULT_ORG
+from worker.errors import ConfigError
+
+log = structlog.get_logger()
+
+workers_cli = typer.Typer()
+
+Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Batches at once in this worker.")]
+Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or threads.")]
+
+
+@workers_cli.command()
+def demo(items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 10_000) -> None:
+    """Show the whole on this machine: server, vendor and worker, a file with bad rows, a replay."""
+    from worker.cli.demo import run  # noqa: PLC0415 - a web server is loaded only where it is needed
+
+    run(items)
+
+
+@workers_cli.command()
+def up(
+    concurrency: Concurrency = 4,
+    pool: Pool = "threads",
+    flower: Annotated[bool, typer.Option("--flower", help="Flower too, on http://127.0.0.1:5555.")] = False,
+) -> None:
+    """Run all that one machine needs, in the foreground: server (if none is configured) and worker.
+
+    Ctrl-C drains: what is being sent is finished and settled; what waits is delivered next time. Flower takes
+    its own settings, FLOWER_PORT or FLOWER_BASIC_AUTH; without the latter it has a new password each time.
+    """
+    settings = Settings.load()
+    _check_orgs(settings)
+    from celery.signals import worker_ready  # noqa: PLC0415 - Celery is loaded only where it is needed
+
+    worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
+    if not flower:
+        _work(concurrency, pool)
+        return
+    from worker.process.flower import beside  # noqa: PLC0415
+
+    with beside(on_start=tables.out.print):
+        _work(concurrency, pool)
+
+
+def _say_ready(settings: Settings) -> None:
+    """Say on standard output, beside the log, that jobs can come in now, and by which command."""
+    to = "; ".join(f"{org.api_base_url}, {org.rate_limit}" for org in settings.orgs().values())
+    where = "" if settings.redis_url else f"cd {quote(str(Path.cwd()))} && "
+    data = "" if settings.redis_url else f"; data in {settings.data_dir.resolve()}"
+    tables.out.print(f"[green]ready[/]: sends to {tables.safe(f'{to}{data}')}")
+    tables.out.print(f"now import, in another terminal: {tables.safe(where)}badges import FILE --follow")
+    if os.geteuid() == 0:
+        tables.out.print("this runs as root, and need not: a user of its own is safer")
+
+
+@workers_cli.command()
+def worker(
+    concurrency: Concurrency = 4,
+    pool: Pool = "threads",
+    org: Annotated[
+        str | None, typer.Option("--org", help="Serve this org alone; the other workers then leave it.")
+    ] = None,
+) -> None:
+    """Run a worker in the foreground; start as many as you like, on any machine with the same Redis.
+
+    Ctrl-C or SIGTERM drains: what is being sent is finished and settled, within the HTTP time-out.
+    """
+    _work(concurrency, pool, own_org=org)
+
+
+def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
+    from celery.exceptions import SecurityWarning  # noqa: PLC0415 - Celery only where it is needed
+    from click import Abort  # noqa: PLC0415 - Celery's
+
+    from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
+
+    settings = Settings.load()
+    logs.configure(settings)
+    for warning in unknown_settings(os.environ):
+        log.warning("settings.unknown", reason=warning)
+    _check_orgs(settings)
+    if own_org:
+        app.conf.own_org = settings.org(own_org).name
+    options = ["--queues", f"{DEFAULT_QUEUE},{deliver_queue(own_org)}"]
+    options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
+    options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
+    # Celery's words about running as root; ``up`` has its own.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    try:
+        status: Any = app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+    except Abort:  # Ctrl-C before Celery listens to it
+        raise KeyboardInterrupt from None
+    if status:  # what can't be recovered from must not look like an orderly end
+        raise typer.Exit(int(status))
+
+
+def _check_orgs(settings: Settings) -> None:
+    orgs = settings.orgs()
+    missing = [name for name, org in orgs.items() if not org.api_base_url]
+    if missing and not (missing == [DEFAULT_ORG] and len(orgs) > 1):
+        raise ConfigError(
+            f"BADGES_API_BASE_URL is missing (org {', '.join(missing)}): the vendor's host, such as "
+            "https://eu.api.capillarytech.com; for trying things out, start: badges sandbox"
+        )

@@ -1,0 +1,121 @@
+"""What an operator asks for by message, through Flower's API too: pause, resume, replay.
+
+What each does is in ``operate/``; how the arguments of a replay are read, in ``arguments.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import structlog
+from celery import Task
+from celery.exceptions import Ignore
+
+from worker.app import app, services
+from worker.domain.actor import Actor, Via
+from worker.domain.org import DEFAULT_ORG
+from worker.domain.text import plain
+from worker.errors import BadgesError
+from worker.operate import deadletters
+from worker.operate.operator import Operator
+from worker.operate.runs import JobReader
+from worker.process.arguments import ReplayArguments
+from worker.process.tasks import origin
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.queue import new_id
+
+log = structlog.get_logger()
+
+NAME_BYTES = 100
+TAKEN_ONCE_S = 86_400  # longer than any broker delivers a message again
+
+# ``typing=False``: Flower answers a wrong argument with a bare 500 if the check is on its side; so the worker
+# finds it, and the task's failure says what is wrong.
+_operator_task = partial(app.task, bind=True, typing=False, throws=(BadgesError, TypeError))
+
+
+@_operator_task(name="badges.pause")
+def pause(
+    self: Task[..., Any], org: str = DEFAULT_ORG, reason: str = "", by: str | None = None
+) -> dict[str, Any]:
+    """Let no further batch of an org start, as ``badges pause`` does. Delivered twice, it acts once."""
+    was_open = _operator(self, org, note=reason, by=by).pause(org, action=_action("pause", self))
+    return {"org": org, "now": "paused", "was": "open" if was_open else "paused"}
+
+
+@_operator_task(name="badges.resume")
+def resume(
+    self: Task[..., Any], org: str = DEFAULT_ORG, note: str = "", by: str | None = None
+) -> dict[str, Any]:
+    """Let batches of an org start again, as ``badges resume`` does. Delivered twice, it acts once."""
+    was = _operator(self, org, note=note, by=by).resume(org, action=_action("resume", self))
+    return {"org": org, "now": "open", "was": was or "open"}
+
+
+@_operator_task(name="badges.replay")
+def replay(self: Task[..., Any], **arguments: Any) -> dict[str, Any]:
+    """Queue dead letters again, as ``badges dead replay`` does; with the arguments of ``ReplayArguments``.
+
+    Returns the counts, and the id by which ``badges dead follow`` and ``cancel`` know it. Delivered twice, it
+    acts once: a badge in doubt, and in doubt again, is not sent a third time. If its worker dies half-way,
+    what is left stays a dead letter: ask again.
+    """
+    given = ReplayArguments.read(arguments)
+    done = deadletters.replay_all(
+        _operator(self, note=given.note or "", by=given.by),
+        given.which,
+        changes=given.changes,
+        limit=given.limit,
+        dry_run=given.dry_run,
+        may_issue_twice=given.may_issue_twice,
+        replay=_action("replay", self),
+    )
+    shown = {"dry_run": True} if given.dry_run else {}
+    return shown | {name: value for name, value in done.as_json().items() if value not in (None, {})}
+
+
+def _action(name: str, task: Task[..., Any]) -> str:
+    return f"{name}-{str(task.request.id)[:8]}"
+
+
+def _operator(
+    task: Task[..., Any], org: str | None = None, *, note: str = "", by: str | None = None
+) -> Operator:
+    """Return who sent a message, as far as it says, at work; end the task if it was delivered before.
+
+    Raises:
+        ConfigError: ``org`` isn't configured.
+    """
+    here, orgs = services(), services().settings.orgs()
+    if org is not None:
+        here.settings.org(org)
+    _take_once(task)
+    reports = JobReader(client=here.queue.client, orgs=orgs)
+    return Operator(here.queue, reports, orgs, Actor(Via.TASK, sender(origin(task), by)), note)
+
+
+def sender(origin: str, by: str | None = None) -> str:
+    """Say who sent a message in words: Celery's origin names a process and its machine, as gen123@host does.
+
+    ``by`` is who the message says is behind it; nothing proves that.
+    """
+    program, _, machine = origin.partition("@")
+    told = re.fullmatch(r"gen(\d+)", program)
+    words = f"{program} on {machine}" if machine else origin
+    if told and machine:
+        words = f"a program on {machine} (process {told[1]})"
+    return f"{plain(by, NAME_BYTES)}, by {words}" if by else words
+
+
+def _take_once(task: Task[..., Any]) -> None:
+    queue, me = services().queue, new_id()
+    with reaching("call"):
+        key = keys.key(DEFAULT_ORG, "call", f"task-{task.request.id}")
+        # The key holds our own id if the client had to repeat this, its reply being lost.
+        taken_by = queue.client.set(key, me, nx=True, get=True, ex=TAKEN_ONCE_S)
+    if taken_by not in (None, me):
+        log.warning("task.repeated", task=task.name, id=task.request.id)
+        raise Ignore
