@@ -14,6 +14,7 @@ from typing import Any
 
 from simulation.server import virtual
 
+from worker.store.clock import OrgClocks
 from worker.store.scripts import Scripts, Store
 from worker.vendor import client
 from worker.vendor.doubt import DoubtChecker
@@ -47,24 +48,34 @@ def _one_look(_: Callable[..., Any]) -> Callable[..., Any]:
     return look
 
 
-def _no_time_to_send_by(init: Callable[..., Any]) -> Callable[..., Any]:
-    def made(fence: Any, slot: float, slack_s: float, send_by: float, retime: Any) -> None:  # noqa: ARG001
-        init(fence, slot, slack_s, math.inf, retime)
+def _without(bound: str) -> Callable[[Any], Any]:
+    """Return what makes fences that lack a bound."""
 
-    return made
+    def patch(init: Callable[..., Any]) -> Callable[..., Any]:
+        def made(fence: Any, **bounds: Any) -> None:
+            init(fence, **bounds | {bound: math.inf})
+
+        return made
+
+    return patch
 
 
-def _no_slot(init: Callable[..., Any]) -> Callable[..., Any]:
-    def made(fence: Any, slot: float, slack_s: float, send_by: float, retime: Any) -> None:  # noqa: ARG001
-        init(fence, math.inf, slack_s, send_by, retime)
+def _eager(expected: Callable[..., Any]) -> Callable[..., Any]:
+    def called(clocks: Any, org: str) -> Any:
+        found = expected(clocks, org)
+        if found:
+            last, (shows_us, more_us) = clocks._heard[org][-1], found["clock"]  # noqa: SLF001
+            unsure_us = round((last.replied_at - last.asked_at) * 1e6)
+            found = {"clock": (shows_us + unsure_us, more_us - unsure_us)}
+        return found
 
-    return made
+    return called
 
 
 MUTATIONS = (
     Mutation("fence: send_by", "at most so many calls at once; none for a batch that others gave up",
-        python=(client.Fence, "__init__", _no_time_to_send_by)),
-    Mutation("fence: slot", "no window over its limit", python=(client.Fence, "__init__", _no_slot)),
+        python=(client.Fence, "__init__", _without("send_by"))),
+    Mutation("fence: slot", "no window over its limit", python=(client.Fence, "__init__", _without("slot"))),
     Mutation("durable claim", "nothing is issued twice", python=(Store, "durably", _plain_claim)),
     Mutation("two looks at doubt", "nothing is issued twice", python=(DoubtChecker, "_look", _one_look)),
     Mutation("fencing of settle", "a batch settles its own jobs alone",
@@ -105,6 +116,8 @@ MUTATIONS = (
         lua=(("*", "T_US = math.max(NOW_US + (gate.offset or 0), known)", "T_US = NOW_US"),)),
     Mutation("the clock that leapt ahead", "no window over its limit",
         lua=(("*", "if cfg.clock and T_US > cfg.clock[1] + cfg.clock[2] then", "if false then"),)),
+    Mutation("after a leap, no more than is certain", "no window over its limit",
+        python=(OrgClocks, "expected", _eager)),
     Mutation("the cap of calls at once", "at most so many calls at once",
         lua=(("*", "if room(cfg, gate) <= 0 then wait", "if false then wait"),)),
     Mutation("seats expire", "everything ends",

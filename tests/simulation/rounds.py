@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 from simulation.actors import MISSING, Cast
-from simulation.hub import SECOND
-from simulation.knowledge import Pair
+from simulation.hub import SECOND, Stuck
+from simulation.knowledge import Broken, Pair
 from simulation.plan import Plan, smaller
 from simulation.server import Server
 from simulation.wire import Client
@@ -53,6 +53,17 @@ class Played:
     met: Counter[tuple[str, str]]
     failure: Exception | None = None
 
+    @property
+    def broke(self) -> str:
+        """The promise that broke, in words; nothing if none did.
+
+        Raises:
+            Exception: the round didn't end, but no promise broke: there is a fault in the simulation.
+        """
+        if self.failure is None or isinstance(self.failure, Broken | Stuck):
+            return str(self.failure or "")
+        raise self.failure
+
 
 class Stage:
     """Where rounds are played: a server, and the scripts it runs."""
@@ -73,23 +84,21 @@ class Stage:
             world.hub.end()
         return Played(plan, f"{world.digest:08x}", tuple(world.trace), world.met, failure)
 
-    def shrink(self, plan: Plan, *, tries: int = 400) -> Played:
-        """Look for a smaller plan that fails in the same way, and watch it after each step."""
-        best = self.play(replace(plan, watched=True))
-        if best.failure is None:
-            return self.play(plan)
-        tried, goes_on = 0, True
-        while goes_on and tried < tries:
+    def shrink(self, plan: Plan, *, tries: int = 200) -> Played:
+        """Look for a smaller plan that fails in the same way, and play that, held after each step."""
+        best, tried, goes_on = self.play(replace(plan, watched=False)), 0, True
+        while best.failure and goes_on:
             goes_on = False
             for candidate in smaller(best.plan):
                 tried += 1
                 played = self.play(candidate)
-                if played.failure is not None and type(played.failure) is type(best.failure):
-                    best, goes_on = played, True
+                if type(played.failure) is type(best.failure):
+                    best, goes_on = played, tried < tries
                     break
                 if tried >= tries:
                     break
-        return best
+        watched = self.play(replace(best.plan, watched=True))
+        return watched if watched.failure else best
 
 
 def _play(world: World) -> None:

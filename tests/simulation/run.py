@@ -68,9 +68,8 @@ def show(seed: int, *, shrink: bool) -> int:
     """Play one round, looked at after each step, and print all of it."""
     with running() as server, quiet():
         stage = Stage(server, virtual())
-        played = stage.play(replace(plan_of(seed), watched=True))
-        if shrink and played.failure:
-            played = stage.shrink(played.plan)
+        plan = plan_of(seed)
+        played = stage.shrink(plan) if shrink else stage.play(replace(plan, watched=True))
     print(played.plan, *played.trace, f"trace {played.digest}", sep="\n")
     if played.failure:
         print(f"{type(played.failure).__name__}: {played.failure}")
@@ -134,8 +133,8 @@ def find(job: tuple[str, int]) -> tuple[int | None, str]:
     with running() as server, quiet(), without(mutation) as scripts:
         stage = Stage(server, scripts)
         for seed in (*mutation.seeds, *range(within)):
-            if failure := stage.play(plan_of(seed)).failure:
-                return seed, str(failure)
+            if broke := stage.play(plan_of(seed)).broke:
+                return seed, broke
     return None, ""
 
 

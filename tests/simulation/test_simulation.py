@@ -48,7 +48,7 @@ def test_a_guard_that_is_taken_out_is_missed(server: Server, mutation: Mutation)
     """Without a guard its promise breaks: the simulation would notice."""
     with without(mutation) as scripts:
         stage = Stage(server, scripts)
-        assert any(stage.play(plan_of(seed)).failure for seed in mutation.seeds)
+        assert any(stage.play(plan_of(seed)).broke for seed in mutation.seeds)
 
 
 def test_a_failure_is_shrunk(server: Server) -> None:

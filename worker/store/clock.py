@@ -66,12 +66,17 @@ class OrgClocks:
         self._heard[org].append(_Heard(clock_us / 1e6, asked_at, self._clock.steady_s()))
 
     def expected(self, org: str) -> dict[str, tuple[int, int]]:
-        """Return ``cfg.clock`` for the gate: what the clock shows by now, by how much it may show more."""
+        """Return ``cfg.clock`` for the gate: what the clock shows at least, by how much it may show more.
+
+        At least: a gate whose clock leapt ahead goes on from there, and must not run ahead of the truth.
+        """
         if not self._heard[org]:
             return {}
         last = self._heard[org][-1]
-        since_s = self._clock.steady_s() - last.asked_at
-        return {"clock": (round((last.clock_s + since_s) * 1e6), round(SLACK_US + since_s * DRIFT * 1e6))}
+        since_s = self._clock.steady_s() - last.replied_at
+        unsure_s = last.replied_at - last.asked_at
+        most_us = SLACK_US + (unsure_s + since_s * DRIFT) * 1e6
+        return {"clock": (round((last.clock_s + since_s) * 1e6), round(most_us))}
 
     def when(self, org: str, clock_us: int) -> tuple[float, float]:
         """Return between which two times, by ``steady_s()``, the org's clock will show that.
