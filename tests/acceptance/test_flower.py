@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, badges, environment, process, wait_for
+from support import BADGE, OTHER_BADGE, PROGRAMS, badges, environment, process, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
@@ -27,7 +27,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import audit, keys
 
-pytest.importorskip("flower")
 UP = (sys.executable, "-m", "worker.cli", "up", "--flower")
 
 
@@ -301,8 +300,7 @@ def test_what_is_in_the_way_is_said(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         said = badges("up", "--flower", env=env | {"FLOWER_PORT": port}, expect=2).stderr.decode()
     assert f"Flower can't listen on 127.0.0.1, port {port}: Address already in use; set FLOWER_PORT" in said
-    without = "sys.modules['flower'] = None; sys.argv[1:] = ['up', '--flower']; worker.cli.main()"
-    command = [sys.executable, "-c", f"import sys, worker.cli; {without}"]
+    command = [sys.executable, PROGRAMS / "without.py", "flower", "up", "--flower"]
     done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode().strip() == (

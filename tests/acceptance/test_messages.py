@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import socket
 import subprocess
 import uuid
@@ -118,7 +117,7 @@ def test_the_documented_message_does_what_the_page_says(place: Place) -> None:
     assert {issue.customer_id for issue in place.vendor.vendor.ledger().issues} == {555567088}
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="no Node here")
+@pytest.mark.neighbour("node")
 def test_the_example_for_node(place: Place) -> None:
     """It runs as it stands."""
     subprocess.run(

@@ -38,6 +38,11 @@ def test_a_usage_error_loads_the_command_line_alone() -> None:
     assert not loaded("worker.cli", "statsu", expect=2) & {"redis", "celery", "worker.config"}
 
 
+def test_a_worker_loads_no_web_server() -> None:
+    """FastAPI is an extra, and the intake's alone."""
+    assert not loaded("worker.app") & {"fastapi", "starlette", "uvicorn"}
+
+
 def test_the_library_loads_nothing_before_it_is_used() -> None:
     """``from worker import BadgeQueue``: neither Celery nor Typer, nor even Redis' client and Pydantic."""
     modules = loaded("worker.badge_queue")

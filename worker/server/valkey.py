@@ -124,24 +124,24 @@ def refuse_foreign(directory: Path, *, barred: int, cure: str) -> None:
         )
 
 
-def served_directory(path: Path) -> str:
+def served_directory(path: Path, *, within_s: float = ANSWER_LIMIT_S) -> str:
     """Return the data directory of the server on the socket; nothing if that is deleted, or none answers."""
-    return ask(path, "CONFIG GET dir").removesuffix("\r\n").rpartition("\r\n")[2]
+    return ask(path, "CONFIG GET dir", within_s=within_s).removesuffix("\r\n").rpartition("\r\n")[2]
 
 
-def shut_down(path: Path, *, keep_directory: bool = False) -> None:
-    """End whatever server answers on the socket, wait up to 5 s for its end, and remove the socket."""
-    ask(path, "SHUTDOWN")
+def shut_down(path: Path, *, keep_directory: bool = False, within_s: float = ANSWER_LIMIT_S) -> None:
+    """End whatever server answers on the socket, wait that long for its end, and remove the socket."""
+    ask(path, "SHUTDOWN", within_s=within_s)
     with suppress(OSError):
         path.unlink(missing_ok=True)
         if not keep_directory:
             path.parent.rmdir()
 
 
-def ask(path: Path, command: str) -> str:
-    """Return the server's answer as it was sent, or nothing if none came within 5 s."""
+def ask(path: Path, command: str, *, within_s: float = ANSWER_LIMIT_S) -> str:
+    """Return the server's answer as it was sent, or nothing if none came in time."""
     with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
-        connection.settimeout(ANSWER_LIMIT_S)
+        connection.settimeout(within_s)
         connection.connect(str(path))
         connection.sendall(f"{command}\r\n".encode())
         return os.fsdecode(connection.recv(65536))

@@ -60,12 +60,13 @@ class Queue:
     The clock, the ids of its calls and batches, and the scripts are handed in where time is simulated.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a test or a simulation replaces
         self,
         client: redis.Redis,
         *,
         replicas: int = 0,
         clock: Clock | None = None,
+        clocks: OrgClocks | None = None,
         new_id: Callable[[], str] = new_id,
         scripts: Scripts | None = None,
     ) -> None:
@@ -74,7 +75,7 @@ class Queue:
         self.clock = clock or Clock()
         self.new_id = new_id
         self._known: set[str] = set()
-        self._clocks = OrgClocks(self.clock)
+        self._clocks = clocks or OrgClocks(self.clock.steady_s)
 
     # -- the way of a job
 
