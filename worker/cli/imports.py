@@ -101,7 +101,7 @@ def import_(
             _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
         if allow_duplicates or note:
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
-            here.operator(note).begin(target.name, audit.action_id("import"), which, counts=False)
+            here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
         notes = _Notes()
         with reading(given, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
