@@ -61,6 +61,7 @@ OVERVIEW = {
         "orgs.orgs_cli",
         "Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.",
     ),
+    "help": _Entry("help.help_cli", "Read the documentation: print a page, or list the topics there are."),
     "up": _Entry(
         "workers.workers_cli",
         "Run all that one machine needs, in the foreground: server (if none is configured) and worker.",
