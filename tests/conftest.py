@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,32 @@ settings.register_profile(
     "badges", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("badges")
+
+
+def pytest_configure() -> None:
+    """Let what the tests start hear SIGINT and SIGHUP, as if started from a terminal.
+
+    A process inherits that a signal is ignored, and under ``nohup``, in the background of a script and in
+    many CI systems one of them is; a handler, even of nothing, is not inherited.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests of each folder took, and their slowest file, with xdist as well."""
+    folders: dict[str, Counter[str]] = defaultdict(Counter)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                file = Path(report.nodeid.partition("::")[0])
+                folders[str(file.parent)][file.name] += report.duration
+    if folders:
+        terminalreporter.section("seconds per folder, all processes together")
+    for folder, files in sorted(folders.items()):
+        ((slowest, its_s),) = files.most_common(1)
+        terminalreporter.line(f"{folder:<20} {files.total():7.1f}   most in {slowest}: {its_s:.1f}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

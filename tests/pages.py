@@ -14,9 +14,12 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 from conventions import LogEvent, log_events
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
-from worker.cli import cli
+from worker.cli import shapes
+from worker.cli.root import cli
 from worker.config import PREFIX, SECRETS, Settings
 from worker.domain.org import Org
 from worker.vendor import codes
@@ -29,6 +32,8 @@ LINE = 120
 UNKNOWN = "?"
 MADE = "<!-- Made from the code by tests/pages.py, which overwrites changes. -->"
 
+# Settings of which there are many, each a variable of its own.
+SPELLED = {"statuses": "STATUS_<status>", "codes": "CODE_<code>"}
 SIGNALS = {
     "throttled": "back into the queue; the gate closes until Retry-After, and the learned rate falls",
     "unauthorized": "the token is refreshed once; if that doesn't help, the org pauses: `auth`",
@@ -97,7 +102,8 @@ def _setting(name: str, field: FieldInfo) -> tuple[str, str]:
         "secret" if name in SECRETS else "",
     ]
     notes = "; ".join(filter(None, said))
-    return f"`{name.upper()}`{f' ({notes})' if notes else ''}", f"{field.description or UNKNOWN}."
+    shown = SPELLED.get(name, name.upper())
+    return f"`{shown}`{f' ({notes})' if notes else ''}", f"{field.description or UNKNOWN}."
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
@@ -198,8 +204,6 @@ def _text_of(file: Path) -> str:
 
 def answer_codes_page() -> str:
     """Return what statuses and codes mean."""
-    of_request = {code: signal.value for code, signal in codes.REQUEST_CODES.items()}
-    rows = {**of_request, **dict.fromkeys(codes.BUSY_CODES, "busy"), "503": "deferred"}
     return page(
         "Answer codes",
         """What the vendor's statuses and error codes mean for the org and for its jobs. The body is read
@@ -208,11 +212,76 @@ def answer_codes_page() -> str:
         items((f"`{name}`", text) for name, text in SIGNALS.items()),
         "## HTTP statuses",
         "A status of 300 to 399 is `misconfigured`, and any that isn't listed here `in_doubt`.",
-        items((f"{status}", f"`{signal.value}`") for status, signal in sorted(codes.STATUSES.items())),
+        items((str(status), f"`{meaning}`") for status, meaning in sorted(codes.STATUSES.items())),
         "## Error codes",
         "The error of one item that isn't listed here is `rejected`.",
-        items((code, f"`{word}`") for code, word in sorted(rows.items(), key=lambda row: int(row[0]))),
+        items((code, f"`{codes.CODES[code]}`") for code in sorted(codes.CODES, key=int)),
     )
+
+
+def json_shapes_page() -> str:
+    """Return what each command prints with ``--json``, key by key."""
+    parts = []
+    for command in shapes.SHAPES:
+        schema = TypeAdapter(shapes.SHAPES[command]).json_schema(schema_generator=_Printed)
+        parts += [f"## badges {command}", "\n".join(_keys(schema, schema.get("$defs", {}), 0))]
+    return page(
+        "JSON shapes",
+        """What commands print with `--json`: one JSON value; `--jsonl` prints an array's items, one a
+        line. `badges schema COMMAND` prints the JSON Schema. Keys may be added in later versions; none is
+        removed, renamed or given another type. A key marked "optional" may be missing.""",
+        *parts,
+    )
+
+
+class _Printed(GenerateJsonSchema):
+    """Of a dataclass every key is printed, also one that has a default."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:  # noqa: FBT001 - Pydantic's way
+        return field["type"] == "dataclass-field" or super().field_is_required(field, total)
+
+
+def _keys(schema: Mapping[str, Any], defs: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """Yield a line for each key of an object, or of an array's items; below it those of its value."""
+    shape = _resolved(schema, defs)
+    if depth == 0 and shape.get("type") == "array":
+        yield "An array of:"
+        yield ""
+    shape = _innermost(shape, defs)
+    required = shape.get("required", ())
+    for name, value in shape.get("properties", {}).items():
+        optional = "" if name in required else ", optional"
+        yield f"{'  ' * depth}- `{name}`: {_type(value, defs)}{optional}"
+        yield from _keys(value, defs, depth + 1)
+
+
+def _innermost(shape: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object that an array holds, or that may also be null."""
+    for held in (shape.get("items"), *shape.get("anyOf", ())):
+        if held and (found := _innermost(_resolved(held, defs), defs)).get("properties"):
+            return found
+    return shape
+
+
+def _resolved(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    ref = schema.get("$ref")
+    found: Mapping[str, Any] = defs[ref.rpartition("/")[2]] if ref else schema
+    return found
+
+
+def _type(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    shape = _resolved(schema, defs)
+    if "anyOf" in shape:
+        return " or ".join(_type(one, defs) for one in shape["anyOf"])
+    if "enum" in shape:
+        return " or ".join(f"`{one}`" for one in shape["enum"])
+    kind = str(shape.get("type", "any"))
+    if kind == "array":
+        return f"array of {_type(shape.get('items', {}), defs)}"
+    values = shape.get("additionalProperties")
+    if kind == "object" and isinstance(values, Mapping):
+        return f"object of {_type(values, defs)}"
+    return kind
 
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -221,6 +290,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "metrics": metrics_page,
     "log-events": log_events_page,
     "answer-codes": answer_codes_page,
+    "json-shapes": json_shapes_page,
 }
 
 

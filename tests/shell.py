@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from worker.cli import cli
+from worker.cli.root import cli
 
 RUN = "<!-- run -->"
 

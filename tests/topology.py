@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
@@ -129,6 +130,34 @@ def cluster(folder: Path) -> Iterator[list[Server]]:
 def _is_whole(node: Server) -> bool:
     with node.client() as client:
         return dict(client.execute_command("CLUSTER INFO"))["cluster_state"] == "ok"
+
+
+def move_slot(nodes: Sequence[Server], slot: int, home: Server) -> None:
+    """Give an empty slot to a node; returns when all of them know it.
+
+    The new owner's word gets the highest epoch, so that what its predecessor said of the slot just before,
+    and is still on its way, is believed by nobody.
+    """
+    with home.client() as client:
+        home_id = client.execute_command("CLUSTER MYID")
+        client.execute_command("CLUSTER SETSLOT", slot, "NODE", home_id)
+        client.execute_command("CLUSTER BUMPEPOCH")
+    for node in nodes:
+        with node.client() as client:
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", home_id)
+    for node in nodes:
+        wait_for(lambda: _owner(node, slot) == home_id, what="all know the slot's new home")  # noqa: B023
+        wait_for(lambda: _is_whole(node), what="a whole cluster")  # noqa: B023 - called at once
+
+
+def _owner(node: Server, slot: int) -> str | None:
+    with node.client() as client:
+        known: dict[str, Any] = client.execute_command("CLUSTER NODES")
+    for one in known.values():
+        for first, *last in one["slots"]:
+            if int(first) <= slot <= int(last[0] if last else first):
+                return str(one["node_id"])
+    return None
 
 
 @dataclass(frozen=True)

@@ -61,4 +61,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             found = globals()[name] = getattr(import_module(module), name)
             return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}: it is the badge import worker's. A service with a "
+        "worker.py of its own hands badges in by Celery message or HTTP (deploy/docs/producers.md)"
+    )

@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery
 from celery.signals import (
@@ -99,6 +99,7 @@ def _celery_settings() -> dict[str, Any]:
     return {
         "broker_url": _broker(connection()),
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a worker that gave up would be gone for good
         "broker_channel_error_retry": True,  # one that refuses a command, being full, is lost for a while
         "worker_consumer": "worker.process.consumer:Consumer",
         "broker_transport_options": {
@@ -129,11 +130,23 @@ app = Celery("badges", include=["worker.process.tasks", "worker.process.operator
 app.add_defaults(_celery_settings)
 
 
+def refuse_to_start(error: ConfigError) -> NoReturn:
+    """End the process before it serves, as every other command does whose settings are wrong.
+
+    Raises:
+        SystemExit: with status 2, and the reason as the last line of the log.
+    """
+    print(f"badges: {error}", file=sys.stderr)  # noqa: T201 - where a command says it
+    raise SystemExit(2) from None
+
+
 @worker_init.connect
 def _begin(sender: Any, **_: Any) -> None:
     try:
         services().queue.store.refuse_newer()
         services().seats.clear(sender.hostname)
+    except ConfigError as error:
+        refuse_to_start(error)
     except NewerStore as error:
         raise SystemExit(f"badges: {error}") from None
     except StoreError:
@@ -143,7 +156,7 @@ def _begin(sender: Any, **_: Any) -> None:
 @worker_init.connect
 @worker_process_init.connect
 def _switch_often(**_: Any) -> None:
-    # A call's event loop needs the interpreter's lock a dozen times, each time from threads that read and
+    # A call needs the interpreter's lock at every step of its wire, each time from threads that read and
     # write batches: at Python's 5 ms a call of 53 ms took 80, and a tenth fewer were made.
     sys.setswitchinterval(0.0005)
 

@@ -35,7 +35,9 @@ SECRETS = (
 )
 
 # Settings that an error's own words name: as variables in the environment, in lower case in a table.
-_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+)\b")
+_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+|STATUS_\d+|CODE_[\w.-]+)\b")
+# What answers mean, each in a variable of its own.
+_MEANINGS = {"statuses": re.compile(r"STATUS_(\d{3})"), "codes": re.compile(r"CODE_([!-~]{1,32})")}
 
 
 class Settings(Org, BaseSettings):
@@ -95,7 +97,7 @@ class Settings(Org, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read what was passed, then the environment, then the files that ``BADGES_*_FILE`` name."""
-        return init_settings, env_settings, _SecretFiles(settings_cls)
+        return init_settings, env_settings, _SecretFiles(settings_cls), _Meanings(settings_cls)
 
     @classmethod
     def load(cls, **values: Any) -> Settings:
@@ -139,6 +141,21 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         return _secret_files()
+
+
+class _Meanings(PydanticBaseSettingsSource):
+    """``BADGES_STATUS_503`` and ``BADGES_CODE_9001``: what answers mean."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, dict[str, str]] = {}
+        for name, value in os.environ.items():
+            for field, form in _MEANINGS.items():
+                if value and (its := form.fullmatch(name.removeprefix(PREFIX))) and name.startswith(PREFIX):
+                    found.setdefault(field, {})[its[1]] = value
+        return found
 
 
 class _Orgs:
@@ -192,6 +209,7 @@ def unknown_settings(environ: Mapping[str, str]) -> list[str]:
     known = {name.upper() for name in Settings.model_fields if name != "name"}
     known |= {f"{name.upper()}_FILE" for name in SECRETS}
     names = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    names = [name for name in names if not any(form.fullmatch(name) for form in _MEANINGS.values())]
     return [f"{PREFIX}{n} is no setting{_meant(n, known, PREFIX)}" for n in names if n not in known]
 
 

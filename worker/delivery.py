@@ -29,6 +29,7 @@ from worker.store.queue import SEND_WINDOW_S, Queue, new_id
 from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
+from worker.vendor.codes import meanings_of
 from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
@@ -97,11 +98,16 @@ class Delivery:
         if not isinstance(credentials, AuthFailed):
             return credentials
         log.error("auth.failed", reason=credentials.reason, pauses=credentials.lasting)
+        self.queue.note_trouble(org.name, "token", credentials.reason)
         if credentials.lasting:
-            if self.queue.pause(org.name, why="auth", reason=credentials.reason):
-                _log_paused(org, "auth", credentials.reason)
+            why = "auth" if credentials.signal is Signal.UNAUTHORIZED else "config"
+            if self.queue.pause(org.name, why=why, reason=credentials.reason):
+                _log_paused(org, why, credentials.reason)
             return Wait("paused", -1)
-        return Wait("no token", int((time.time() + org.retry_base_s) * 1000))
+        said = self.queue.hear(
+            org, credentials.signal, reason=credentials.reason, retry_after_s=credentials.retry_after_s
+        )
+        return Wait("no token", said.look_at_ms)
 
     def _claim(self, org: Org, share: int | None) -> Batch | Wait:
         """Claim; a claim that may have been made, but can't be relied on, is given back."""
@@ -110,6 +116,7 @@ class Delivery:
             return self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
             log.warning("claim.failed", batch=batch_id, reason=str(error))
+            self.queue.note_trouble(org.name, "claims", str(error))
         return _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
 
     def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
@@ -123,11 +130,11 @@ class Delivery:
             slack_s=guard_s(org) / 2,  # the other half is for the way to the socket
             send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
+            send_at=batch.send_at,  # the connection is made in the meantime
         )
-        time.sleep(max(0.0, batch.send_at - steady_s()))
-        started = time.monotonic()
+        started = max(batch.send_at, steady_s())
         answer = self.client.put(org, batch.jobs, claimed.credentials.headers, fence=fence)
-        elapsed_ms = round((time.monotonic() - started) * 1000)
+        elapsed_ms = round(max(0.0, steady_s() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
         if answer.code == TOO_LATE:
@@ -143,7 +150,7 @@ class Delivery:
 
     def _settle(self, org: Org, claimed: Claimed, answer: Reply | NoReply, sent: Sent) -> Delivered:
         batch = claimed.batch
-        verdict = read_answer(batch.jobs, answer)
+        verdict = read_answer(batch.jobs, answer, meanings_of(org))
         if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, claimed.credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
         decided = settlements(batch.jobs, verdict, org=org, random=random.random)

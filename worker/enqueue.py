@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash, warnings_of
 from worker.domain.batch import Item
-from worker.domain.item import Source
+from worker.domain.item import Source, Warned, add_up
 from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, text_fields
+from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, other_fields, text_fields
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
@@ -59,7 +59,7 @@ class Enqueued:
 
     Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again. ``noted``
     says why not, item by item, for the first 1,000 that were not simply accepted. All that are invalid are
-    dead letters as well.
+    dead letters as well. ``warnings`` says what is odd about items that are badges all the same.
     """
 
     run: str
@@ -68,6 +68,7 @@ class Enqueued:
     invalid: int = 0
     noted: tuple[Noted, ...] = ()
     repeated: int = 0
+    warnings: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class _Chunk:
     number: int
     items: list[Item]
     problems: list[Invalid | None]
+    warnings: tuple[Warned, ...]
 
     def as_arguments(self, options: EnqueueOptions) -> dict[str, Any]:
         """Return how ``Queue.enqueue`` takes it."""
@@ -174,6 +176,7 @@ class _Chunk:
             duplicates=sum(counts[answer] for answer in _KNOWN_BEFORE),
             invalid=counts[Answer.INVALID],
             noted=tuple(noted for noted in notes if noted),
+            warnings=self.warnings,
         )
 
 
@@ -184,7 +187,11 @@ def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Ite
         if not taken:
             return
         prepared = [item_of(source, org, options) for source in taken]
-        yield _Chunk(number, [item for item, _ in prepared], [problem for _, problem in prepared])
+        items, problems, odd = map(list, zip(*prepared, strict=True))
+        warned = (
+            Warned(why, 1, (item.row,)) for item, reasons in zip(items, odd, strict=True) for why in reasons
+        )
+        yield _Chunk(number, items, problems, add_up(warned))
 
 
 def _answers(
@@ -231,33 +238,46 @@ def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
     """Add up what became of each chunk; of the notes the first are kept, so that memory stays flat."""
     accepted = duplicates = invalid = repeated = 0
     noted: list[Noted] = []
+    warnings: tuple[Warned, ...] = ()
     for chunk in chunks:
         accepted += chunk.accepted
         duplicates += chunk.duplicates
         invalid += chunk.invalid
         repeated += chunk.repeated
         noted += chunk.noted[: NOTED_KEPT - len(noted)]
-    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated)
+        warnings = add_up((*warnings, *chunk.warnings))
+    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated, warnings)
 
 
-def item_of(source: Source, org: Org, options: EnqueueOptions) -> tuple[Item, Invalid | None]:
-    """Return what came in as the queue takes it, and what is wrong with it."""
-    issue = source.problem or parse_item(source.item, strict_dates=org.strict_dates)
+class Prepared(NamedTuple):
+    """What came in as the queue takes it, what is wrong with it, and what is odd about it."""
+
+    item: Item
+    problem: Invalid | None
+    warnings: Sequence[str]
+
+
+def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
+    """Check what came in and make a job of it, an invalid one included."""
+    issue = source.problem or parse_item(source.item, org=org.name, strict_dates=org.strict_dates)
+    odd = [source.warning] if source.warning else []
     if isinstance(issue, Invalid):
-        return _invalid(source, issue, org), issue
-    badge = issue.badge
-    content = content_hash(org.name, badge)
+        return Prepared(_invalid(source, issue, org), issue, odd)
+    badge, odd = issue.badge, odd + warnings_of(source.item, issue)
+    content, fields = content_hash(org.name, badge), badge_fields(badge)
+    if source.others:
+        fields += other_fields(source.others)
     if issue.job_id:
-        return Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None
+        return Prepared(Item(issue.job_id, source.row, fields, fingerprint=content), None, odd)
     job_id = short_hash(content, options.run, source.row) if options.allow_duplicates else content
-    return Item(job_id, source.row, badge_fields(badge)), None
+    return Prepared(Item(job_id, source.row, fields), None, odd)
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     raw = (source.problem and source.raw) or as_text(source.item)
     as_it_came = (Field.RAW_ROW if source.problem else Field.RAW_ITEM, raw[:RAW_BYTES])
-    message = text_fields(Field.MESSAGE, problem.reason)
-    fields = [Field.CODE, problem.field or "row", *message, *as_it_came]
+    message = text_fields(Field.MESSAGE, problem.words)
+    fields = [Field.CODE, problem.field or "row", *message, *as_it_came, *other_fields(source.others)]
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
 
 
@@ -276,9 +296,9 @@ def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
     field, job = problem.field if problem else None, quote(item.id)
     match answer:
         case Answer.INVALID if problem:
-            kind, reason = "invalid", problem.reason
+            kind, reason = "invalid", problem.words
         case Answer.DEAD if problem:
-            kind, reason = "dead", f"as wrong as before, and not mended: {problem.reason}"
+            kind, reason = "dead", f"as wrong as before, and not mended: {problem.words}"
         case Answer.DEAD:
             kind, reason = "dead", f"already a dead letter; replay it with: badges dead replay --job={job}"
         case Answer.IN_DOUBT:

@@ -8,6 +8,7 @@ imported. A job's record keeps the context of its enqueueing (``store/record.py`
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from functools import cache
 from typing import Any, Literal
 
 SERVICE = "badges"
+_TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 Kind = Literal["producer", "consumer", "client"]
 
 
@@ -69,10 +71,32 @@ def span(name: str, *, kind: Kind, links: Iterable[str] = (), **attributes: str 
         yield recorded
 
 
+@contextmanager
+def continued(traceparent: object) -> Iterator[None]:
+    """Make the spans of the block part of a caller's trace; what is no traceparent is ignored.
+
+    It comes with a message or a request, as W3C's Trace Context has it, from whoever sends one.
+    """
+    if not isinstance(traceparent, str) or not _TRACEPARENT.fullmatch(traceparent) or tracer() is None:
+        yield
+        return
+    from opentelemetry import context, trace  # noqa: PLC0415
+
+    remote = trace.NonRecordingSpan(_context(traceparent))
+    if not remote.get_span_context().is_valid:  # all zeros
+        yield
+        return
+    before = context.attach(trace.set_span_in_context(remote))
+    try:
+        yield
+    finally:
+        context.detach(before)
+
+
 def _context(traceparent: str) -> Any:
     from opentelemetry.trace import SpanContext, TraceFlags  # noqa: PLC0415
 
-    _, trace_id, span_id, flags = traceparent.split("-")
+    _, trace_id, span_id, flags = traceparent.split("-", 3)
     return SpanContext(
         int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
     )

@@ -176,7 +176,7 @@ def test_an_outage_is_looked_at_but_nobody_who_throttles(env: dict[str, str]) ->
         client.zadd(keys.key("default", "dead", "in_doubt"), {"a": 1, "b": 2})
         client.hset(gate, mapping={**closed, "why": "answer in doubt"})
         asked = examined(env, expect=0)
-        client.hset(gate, "why", "throttled")
+        client.hset(gate, mapping={**closed, "why": "throttled"})
         left_alone = examined(env, expect=0)
     assert "credentials are good" in asked["vendor", "default"]["detail"]
     assert "waiting for: throttled" in left_alone["vendor", "default"]["detail"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import socket
 import subprocess
 import uuid
@@ -118,7 +117,7 @@ def test_the_documented_message_does_what_the_page_says(place: Place) -> None:
     assert {issue.customer_id for issue in place.vendor.vendor.ledger().issues} == {555567088}
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="no Node here")
+@pytest.mark.neighbour("node")
 def test_the_example_for_node(place: Place) -> None:
     """It runs as it stands."""
     subprocess.run(
@@ -284,7 +283,7 @@ def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
         [*items(4001, 4004), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}], run="mixed"
     )
     wait_for(lambda: place.count("alone", "issued") == 1 and place.count("mixed", "issued") == 3)
-    listed = badges("dead", "list", "--run", "mixed", "--json", env=place.env).stdout.splitlines()
+    listed = badges("dead", "list", "--run", "mixed", "--jsonl", env=place.env).stdout.splitlines()
     errors = [json.loads(line)["error"] for line in listed]
     assert [error["kind"] for error in errors] == ["invalid"] * 3
     assert {"code": "customerId", "kind": "invalid", "message": "is missing"} in errors

@@ -23,7 +23,7 @@ from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.operate.runs import JobReader
-from worker.operate.status import Survey
+from worker.operate.survey import Survey
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -129,7 +129,6 @@ def in_doubt(
         ONE_BY_ONE,
         lost,
         why="answer in doubt",
-        closed_s=1,
         org=org,
     )
 
@@ -327,11 +326,11 @@ class Floor:
         """Count an org's jobs by how they ended, or where they are."""
         return Counter(map(_end, self.rows(org)))
 
-    def wait_for(self, org: str, ends: Mapping[str, int], *, within_s: float = 30) -> None:
+    def wait_for(self, org: str, ends: Mapping[str, int], *, within_s: float = 60) -> None:
         """Wait until an org's jobs are where they should be."""
         self.wait(org, lambda: self.ends(org) == Counter(ends), within_s=within_s)
 
-    def wait(self, org: str, condition: Callable[[], Any], *, within_s: float = 30) -> None:
+    def wait(self, org: str, condition: Callable[[], Any], *, within_s: float = 60) -> None:
         """Wait for a condition; say where the org's jobs are instead."""
         try:
             wait_for(condition, within_s=within_s)

@@ -10,14 +10,15 @@ from typing import cast
 
 import pytest
 import redis
-from celery.worker import state
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.config import Settings
-from worker.process.heartbeat import LOOP_STUCK_S, TASK_STUCK_S, Heartbeat
+from worker.process.heartbeat import Heartbeat
+from worker.process.timing import USUAL
 
 PLACES = 2
 LONGEST_S = 2 * 30 + 600 + 120
+LOOP_STUCK_S, TASK_STUCK_S = USUAL.loop_stuck_s, USUAL.task_stuck_s
 
 
 class Redis:
@@ -37,12 +38,16 @@ class Redis:
 class Life:
     """A heartbeat, and its clock in our hands."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now, self.redis = 1000.0, Redis()
         self.running: list[SimpleNamespace] = []
-        monkeypatch.setattr("worker.process.heartbeat.time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(state, "active_requests", self.running)
-        self.heart = Heartbeat(Settings(), lambda: cast(redis.Redis, self.redis), places=PLACES)
+        self.heart = Heartbeat(
+            Settings(),
+            lambda: cast(redis.Redis, self.redis),
+            places=PLACES,
+            running=self.running,
+            clock=lambda: self.now,
+        )
         self.heart.start = lambda: None  # type: ignore[method-assign]
 
     def after(self, seconds: float = 0) -> list[str]:
@@ -60,9 +65,9 @@ class Life:
 
 
 @pytest.fixture
-def life(monkeypatch: pytest.MonkeyPatch) -> Life:
+def life() -> Life:
     """A heartbeat that has looked once."""
-    made = Life(monkeypatch)
+    made = Life()
     made.after(0.1)
     return made
 

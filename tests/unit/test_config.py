@@ -111,6 +111,47 @@ def orgs_refusal(tmp_path: Path, text: str) -> str:
     return str(caught.value)
 
 
+# -- what answers mean
+
+
+def test_what_answers_mean_is_told_by_one_variable_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status or a code in the variable's name, a word in any case as its value; each is a known setting."""
+    said = {"STATUS_503": "Throttled", "STATUS_408": "unavailable"}
+    org = load(monkeypatch, **said, **{"CODE_9001": "busy", "CODE_X.1": "rejected"}).org("default")
+    assert org.statuses == ((408, "unavailable"), (503, "throttled"))
+    assert org.codes == (("9001", "busy"), ("X.1", "rejected"))
+    assert unknown_settings(dict(os.environ)) == []
+
+
+def test_what_answers_mean_in_a_table(tmp_path: Path) -> None:
+    """Each org has its own, and inherits none."""
+    orgs = orgs_of(tmp_path, '[a]\n[a.statuses]\n503 = "throttled"\n[a.codes]\n9001 = "deferred"\n[b]\n')
+    assert (orgs["a"].statuses, orgs["a"].codes) == (((503, "throttled"),), (("9001", "deferred"),))
+    assert orgs["b"].statuses == orgs["b"].codes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("STATUS_503", "slow", "BADGES_STATUS_503 must be one of throttled, unavailable"),
+        ("STATUS_503", "busy", "BADGES_STATUS_503 must be one of"),
+        ("STATUS_200", "throttled", "BADGES_STATUS_200 has no meaning that could be changed"),
+        ("CODE_1", "issued", "BADGES_CODE_1 must be one of rejected, busy, deferred"),
+    ],
+)
+def test_a_meaning_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, words: str
+) -> None:
+    """By the variable's name, or the table's entry."""
+    with pytest.raises(ConfigError, match=words):
+        load(monkeypatch, **{name: value})
+    monkeypatch.delenv(f"BADGES_{name}")
+    what, _, key = name.partition("_")
+    table = "statuses" if what == "STATUS" else "codes"
+    expected = words.replace("BADGES_", "").replace(name, name.lower())
+    assert expected in orgs_refusal(tmp_path, f'[a]\n[a.{table}]\n{key} = "{value}"\n')
+
+
 # -- the environment
 
 

@@ -15,8 +15,8 @@ from worker.domain.org import Org
 from worker.domain.outcome import Signal, Verdict
 from worker.errors import DeliveryFailed
 from worker.process.tasks import counts_of
+from worker.process.timing import USUAL
 from worker.process.turns import ASK_AGAIN_S, DRAINING, Lasting, Turns
-from worker.process.wakeup import AHEAD_MS
 from worker.vendor.auth import Credentials
 
 ORG = configured()
@@ -151,7 +151,7 @@ class Line(Turns):
 
     def take_next(self, *, ahead_ms: int) -> Due | None:
         """Give the org that stands first."""
-        assert ahead_ms == AHEAD_MS
+        assert ahead_ms == USUAL.ahead_ms
         return Due(self.waiting.pop(0), SEEN) if self.waiting else None
 
     def begin(self) -> tuple[Delivered | Wait, Due | None]:

@@ -12,6 +12,7 @@ from worker import logs
 from worker.cli import tables
 from worker.cli.session import Host, Port, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
+from worker.domain.text import counted
 from worker.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
@@ -27,7 +28,7 @@ def metrics(
     """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
-    with session() as here:
+    with session(hurried=True) as here:
         logs.configure(here.settings)
         serve(
             here.queue.client,
@@ -59,7 +60,7 @@ def intake(
         ) from None
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
-    with session() as here:
+    with session(hurried=True) as here:
         logs.configure(here.settings)
         serve(
             here.queue.client,
@@ -110,5 +111,6 @@ def sandbox(
         seen = server.vendor.ledger()
     twice = len(seen.issued_more_than_once)
     tables.out.print(
-        f"{len(seen.exchanges):,} requests, {len(seen.issues):,} badges issued, {twice:,} of them twice"
+        f"{counted(len(seen.exchanges), 'request')}, {counted(len(seen.issues), 'badge')} issued, "
+        f"{twice:,} of them twice"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
@@ -13,13 +14,19 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from worker.domain.badge import EpochUnit
+from worker.domain.dates import EpochUnit
 from worker.domain.names import DEFAULT_ORG as DEFAULT_ORG  # noqa: PLC0414 - whose name of it this is
 
 _LIMIT = re.compile(r"(?:(items):\s*)?(\d{1,9})\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE | re.ASCII)
 _WINDOW_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _ORG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TOKEN = re.compile(r"[!-~]+")
+# What an operator may say that an answer means: of the whole call, and of a code in an item's row as well.
+CALL_MEANINGS = (
+    *("throttled", "unavailable", "unauthorized", "misconfigured"),
+    *("too_large", "refused", "in_doubt"),
+)
+CODE_MEANINGS = ("rejected", "busy", "deferred", *CALL_MEANINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,26 @@ class Org(BaseModel):
     strict_dates: bool = Field(
         default=False, description="Refuse missing or contradicting dates instead of warning of them"
     )
+    statuses: tuple[tuple[int, str], ...] = Field(
+        default=(),
+        description="What an HTTP status means, beside the built-in table: `BADGES_STATUS_503=throttled`; in "
+        'a table `statuses = { 503 = "throttled" }`',
+    )
+    codes: tuple[tuple[str, str], ...] = Field(
+        default=(),
+        description="What an error code of the vendor means: `BADGES_CODE_9001=busy`; in a table "
+        '`codes = { 9001 = "busy" }`',
+    )
+
+    @field_validator("statuses", mode="before")
+    @classmethod
+    def _statuses_are_known(cls, said: object) -> object:
+        return tuple(_meanings(said, "STATUS", r"[3-9]\d\d", CALL_MEANINGS))
+
+    @field_validator("codes", mode="before")
+    @classmethod
+    def _codes_are_known(cls, said: object) -> object:
+        return tuple(_meanings(said, "CODE", r"[!-~]{1,32}", CODE_MEANINGS))
 
     @field_validator("name")
     @classmethod
@@ -191,6 +218,21 @@ class Org(BaseModel):
         digest = hashlib.md5(password.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
         pair = f"{self.basic_username}:{digest}"
         return "Basic " + b64encode(pair.encode(errors="surrogateescape")).decode()
+
+
+def _meanings(said: object, what: str, form: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Read what answers mean, in the order of their names: a table's, or the pairs that one was read to."""
+    pairs = said.items() if isinstance(said, Mapping) else said
+    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
+        raise ValueError(  # noqa: TRY004 - which pydantic takes for a fault of the value
+            f"must be a table, such as 503 = {words[0]!r}"
+        )
+    for name, word in sorted((str(name), str(word).strip().lower()) for name, word in pairs):
+        if not re.fullmatch(form, name, re.ASCII):
+            raise ValueError(f"{what}_{name} has no meaning that could be changed")
+        if word not in words:
+            raise ValueError(f"{what}_{name} must be one of {', '.join(words)}")
+        yield name, word
 
 
 def _checked_url(url: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from worker.domain.badge import BadgeIssue, Invalid
 from worker.domain.item import Source
+from worker.domain.numbers import INVISIBLE
 from worker.domain.text import escaped
 
 FIELDS: Final = tuple(str(field.alias) for field in BadgeIssue.model_fields.values())
@@ -22,7 +23,6 @@ _REPORT: Final = (  # what our own reports add: a person mends a report and impo
         "reason",
         "raw",
         "run",
-        "org",
         "state",
         "attempts",
         "earnedBadgeId",
@@ -34,7 +34,8 @@ _REPORT: Final = (  # what our own reports add: a person mends a report and impo
 # The vendor's answer: ignored as well, but only beside other columns of a report. In a person's own file they
 # are earnExpiresOn misnamed, and to ignore them there would issue badges that never expire.
 _ANSWER_ONLY: Final = ("expiresOn", "expiresOnISO")
-_TOLD: Final = ("state", "org")  # by a report's row of its job, beside the fields; they stand in its item
+ORG: Final = "org"  # of every row, where it has one: a row that belongs elsewhere is never taken for ours
+_TOLD: Final = "state"  # by a report's row of its job, beside the fields
 # What a spreadsheet takes for a formula (also in full width), or for a number or date, and writes otherwise.
 _CHANGED: Final = re.compile(
     r"'*([=+\-@\uff1d\uff0b\uff0d\uff20\t\r].*|0\d+|\d{16,}|\d+[eE]\d+|\d{1,4}([-/.:]\d{1,4}){1,2})",
@@ -48,14 +49,18 @@ def refused(number: int, raw: str, problem: str, field: str | None = None) -> So
     return Source(str(number), None, escaped(raw, RAW_LIMIT), Invalid(field, problem))
 
 
+_NO_PART_OF_A_NAME: Final = re.compile(rf"[\s_-]|{INVISIBLE.pattern}")
+
+
 def folded(name: str) -> str:
-    """Return what is left of a name without case, blanks, dashes and underscores."""
-    return re.sub(r"[\s_-]", "", name).casefold()
+    """Return what is left of a name without case, blanks, dashes, underscores and what can't be seen."""
+    return _NO_PART_OF_A_NAME.sub("", name).casefold()
 
 
 BY_FOLDED_NAME: Final[dict[str, str | None]] = {
     **{folded(name): None for name in (*_REPORT, *_ANSWER_ONLY)},
     **{folded(name): name for name in FIELDS},
+    ORG: ORG,
 }
 _ANSWER_NAMES: Final = frozenset(map(folded, _ANSWER_ONLY))
 _SIGNS: Final = tuple(map(folded, ("reason", "error_kind", "error_code", "earnedBadgeId", "requestId")))
@@ -94,6 +99,7 @@ class Names:
         self.said: Final = dict(said or {})
         self._said: Final = frozenset(map(folded, self.said))
         self._field: Final = BY_FOLDED_NAME | {folded(column): field for column, field in self.said.items()}
+        self._field[ORG] = self._field[ORG] or ORG  # another field, if a person says so, but never ignored
         self.proper: Final = frozenset(name for name in FIELDS if self._field[folded(name)] == name)
         """The names that are written as the field's own, and mean it."""
 
@@ -109,7 +115,7 @@ class Names:
             column, sign, field = (part.strip() for part in text.rpartition("="))
             if not sign or not column:
                 raise ValueError(f"“{text}” is no mapping: write COLUMN=FIELD, or COLUMN= to ignore a column")
-            if field and not BY_FOLDED_NAME.get(folded(field)):
+            if field and BY_FOLDED_NAME.get(folded(field)) not in FIELDS:
                 hint = with_hint(field)
                 raise ValueError(f"“{text}”: there is no field {hint}; the fields are {', '.join(FIELDS)}")
             if folded(column) in map(folded, said):
@@ -121,12 +127,12 @@ class Names:
         return cls(said)
 
     def field(self, name: str) -> str | None:
-        """Return the field that a known name stands for; None if it is to be ignored."""
+        """Return the field, or ``org``, that a known name stands for; None if it is to be ignored."""
         return self._field.get(folded(name))
 
     def field_in_report(self, name: str) -> str | None:
-        """Return the field, or what else a report's row tells of its job: its state and org."""
-        return key if (key := folded(name)) in _TOLD else self.field(name)
+        """Return the field, or what else a report's row tells of its job: its state."""
+        return _TOLD if folded(name) == _TOLD else self.field(name)
 
     def means(self, name: str) -> bool:
         """Say whether a name is that of a field, a report's, or mapped."""
@@ -144,14 +150,14 @@ class Names:
         return [its[sign] for sign in (*both, *_SIGNS) if sign in its]
 
     def unknown(self, names: Collection[str]) -> list[str]:
-        """Return those names that are neither a field's nor a report's, and aren't mapped."""
-        folded_names = {name: folded(name) for name in names}
-        ours = self.signs_of_a_report(names)
-        return [
-            name
-            for name, key in folded_names.items()
-            if key not in self._field or (key in _ANSWER_NAMES - self._said and not ours)
-        ]
+        """Return those names that are neither a field's nor a report's, and aren't mapped.
+
+        A report has the other columns of its file beside its own; all of its own must be there (``lacking``).
+        """
+        if self.signs_of_a_report(names):
+            return [name for name in names if not name.strip()]
+        mistaken = _ANSWER_NAMES - self._said
+        return [name for name in names if (key := folded(name)) not in self._field or key in mistaken]
 
 
 AS_THEY_ARE: Final = Names()

@@ -4,103 +4,66 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from shlex import quote
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final, Self, cast
 
 from worker.domain.item import Source
+from worker.domain.numbers import INVISIBLE
 from worker.domain.text import escaped
 from worker.errors import FileError
-from worker.files.columns import (
-    FIELDS,
-    NEEDED,
-    RAW_LIMIT,
-    Names,
-    lacking,
-    nearest,
-    refused,
-    unguarded,
-    with_hint,
-)
-from worker.files.text import MAX_RECORD, damage_of
+from worker.files.columns import RAW_LIMIT, Names, refused, unguarded
+from worker.files.csv_header import Header
+from worker.files.sample import Sample
+from worker.files.text import MAX_RECORD, Unended, damage_of
 
-_COMPLAINTS: Final = 5
-_COLUMNS_SHOWN: Final = 30
 _LINES_IN_A_RECORD: Final = 1_000
+_AS_TEXT: Final = re.compile(r'="([^"]*)"\s*')  # how a number is written so that spreadsheets keep its digits
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How a CSV file is laid out: a column without a name is ignored, and stands in no item."""
+    """How a CSV file is laid out: which column is which field, and where the others stand with which name."""
 
     delimiter: str
     columns: tuple[str | None, ...]
+    others: tuple[tuple[int, str], ...]
     width: int
     is_report: bool
 
 
-def open_csv(lines: Iterator[str], number: int, name: str, names: Names) -> Iterator[Source]:
+def open_csv(
+    lines: Iterator[str], number: int, name: str, names: Names, *, without_dates: bool = False
+) -> Iterator[Source]:
     """Read the header, the first of ``lines`` (line ``number`` of the file), and give the rows below it.
 
     Raises:
         FileError: the header can't be read, names columns that no badge has, or lacks one that is mapped.
+        ConfigError: a date is missing, and a column of dates is neither mapped nor said to be left out.
     """
     for at, line in enumerate(lines, number):
         if line.strip() and not re.fullmatch("sep=.", line):  # Excel's hint; the header itself tells
             if problem := damage_of(line):
                 raise FileError(f"{name}: the header can't be read: {problem}")
-            return _csv_rows(lines, at, _table_of(line, name, names))
+            header = Header.read(INVISIBLE.sub("", line), name, names)
+            table = _table_of(header)
+            sample = Sample.of(_csv_rows(lines, at, table))
+            header.check({} if table.is_report else sample.date_columns(), without_dates=without_dates)
+            return sample.rows()
     raise FileError(f"{name} is empty")
 
 
-def _table_of(header: str, name: str, names: Names) -> _Table:
-    def split(delimiter: str) -> list[str]:
-        try:
-            return next(csv.reader([header], delimiter=delimiter, strict=True))
-        except csv.Error:
-            return []
-
-    delimiter = max(",;\t|", key=lambda sign: sum(map(names.means, split(sign))))
-    columns = split(delimiter)
-    width = len(columns)
-    while columns and not columns[-1].strip():  # a spreadsheet pads its rows
-        columns.pop()
-    _check_header(columns, name, names, escaped(header, 60))
-    ours = names.signs_of_a_report(columns)
-    if ours and (problem := lacking(columns, ours)):
-        raise FileError(f"{name}: {problem}")
-    fields = map(names.field_in_report if ours else names.field, columns)
-    return _Table(delimiter, tuple(fields), width, bool(ours))
-
-
-def _check_header(columns: list[str], name: str, names: Names, begin: str) -> None:
-    """Refuse a header with a column missing, unknown, without a name, or there twice."""
-    found = Counter(map(names.field, columns))
-    unknown = [column.strip() for column in names.unknown(columns)]
-    allowed = (
-        f"The columns may be {', '.join(FIELDS)}; one of another name is read with --map COLUMN=FIELD, and "
-        "ignored with --map COLUMN="
+def _table_of(header: Header) -> _Table:
+    names, columns = header.names, header.columns
+    is_report = bool(names.signs_of_a_report(columns))
+    fields = tuple(map(names.field_in_report if is_report else names.field, columns))
+    others = tuple(
+        (at, column.strip()) for at, column in enumerate(columns) if not fields[at] and column.strip()
     )
-    if absent := names.absent(columns):
-        there = ", ".join(f"“{escaped(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
-        raise FileError(f"{name} has no column “{absent[0]}” that could be mapped; its columns are {there}.")
-    if not any(found[field] for field in FIELDS):
-        raise FileError(f"{name}: the first line must name the columns, but reads “{begin}”. {allowed}.")
-    complaints = [
-        f"unknown column {with_hint(column)}" if column else "a column without a name"
-        for column in unknown[:_COMPLAINTS]
-    ]
-    complaints += [f"no column {field}" for field in NEEDED if not found[field]]
-    complaints += [f"{found[field]} columns that mean {field}" for field in FIELDS if found[field] > 1]
-    if complaints:
-        meant = {column: nearest(column) for column in unknown[:_COLUMNS_SHOWN] if column}
-        mapped = names.said | {column: None if found[field] else field for column, field in meant.items()}
-        pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
-        maps = "".join(f" --map {quote(pair)}" for pair in pairs)
-        command = f". To be completed: badges import {quote(name)}{maps}" if mapped else "."
-        raise FileError(f"{name} has {'; '.join(complaints)}. {allowed}{command}")
+    return _Table(header.delimiter, fields, () if is_report else others, header.width, is_report)
 
 
 class _Lines:
@@ -129,17 +92,23 @@ def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Sour
             continue
         taken = [line]
         found = _record(taken, source, table)
+        warning = line.warning(number) if isinstance(line := taken[-1], Unended) else ""
         if isinstance(found, str):
             source.give_back(taken[1:])
-            yield refused(number, line, found)
+            yield refused(number, taken[0], found)._replace(warning=warning if len(taken) == 1 else "")
             continue
-        if found:
-            yield Source(str(number), found, escaped("\n".join(taken), RAW_LIMIT))
+        item, others = found
+        if item:
+            raw = escaped("\n".join(taken), RAW_LIMIT)
+            yield Source(str(number), item, raw, others=others, warning=warning)
         number += len(taken) - 1
 
 
-def _record(taken: list[str], source: Iterator[str], table: _Table) -> dict[str, str] | str:
-    """Read the record that begins with the line taken; return its item, or what is wrong.
+_Found = tuple[dict[str, str], Mapping[str, str]]
+
+
+def _record(taken: list[str], source: Iterator[str], table: _Table) -> _Found | str:
+    """Read the record that begins with the line taken; return its item and its other cells, or what is wrong.
 
     While a quote is open more lines are taken, and the caller must give them back if the record is refused.
     """
@@ -147,25 +116,39 @@ def _record(taken: list[str], source: Iterator[str], table: _Table) -> dict[str,
     if len(line) > MAX_RECORD:
         return str(damage_of(line))
     if '"' not in line:
-        return _sound(line, _item_in(line.split(table.delimiter), table))
-    try:
-        cells = next(csv.reader(_feed(taken, source), delimiter=table.delimiter, strict=True))
-    except csv.Error as error:
-        unclosed = len(taken) > 1 or str(error) == "unexpected end of data"
-        problem = (
-            "a quote opens here and is not closed properly" if unclosed else f"the row is not CSV: {error}"
-        )
-        return damage_of(line) or problem
-    item = _item_in(cells, table)
-    return _misquoted(taken, cells, item) or _sound("\n".join(taken), item)
+        cells = line.split(table.delimiter)
+        item = _item_in(cells, table)
+        problem = item if isinstance(item, str) else None
+    else:
+        try:
+            reader = csv.reader(
+                _feed(taken, source), delimiter=table.delimiter, strict=True, skipinitialspace=True
+            )
+            cells = next(reader)
+        except csv.Error as error:
+            return damage_of(line) or _not_csv(str(error), several_lines=len(taken) > 1)
+        item = _item_in(cells, table, one_line=len(taken) == 1)
+        problem = _misquoted(taken, cells, item)
+    if problem := problem or _damage("\n".join(taken), item):
+        return problem
+    others = {name: cells[at] for at, name in table.others if at < len(cells)} if table.others else _NOTHING
+    return cast("dict[str, str]", item), others
 
 
-def _sound(text: str, item: dict[str, str] | str) -> dict[str, str] | str:
-    """Return the item, or the damage to it; bytes that are no text harm nothing in a cell that is ignored."""
+def _not_csv(words: str, *, several_lines: bool) -> str:
+    if several_lines or words == "unexpected end of data":
+        return "a quote opens here and is not closed properly"
+    if words.startswith("field larger"):
+        return f"the row is not CSV: a cell is longer than {csv.field_size_limit():,} characters"
+    return "the row is not CSV: something stands between a closing quote and the next delimiter"
+
+
+def _damage(text: str, item: dict[str, str] | str) -> str | None:
+    """Return the damage to a record; bytes that are no text harm nothing in a cell that is ignored."""
     problem = damage_of(text)
     if problem and isinstance(item, dict) and len(text) <= MAX_RECORD:
-        return problem if any(map(damage_of, item.values())) else item
-    return problem or item
+        return problem if any(map(damage_of, item.values())) else None
+    return problem or (item if isinstance(item, str) else None)
 
 
 def _misquoted(taken: list[str], cells: list[str], item: dict[str, str] | str) -> str | None:
@@ -174,13 +157,20 @@ def _misquoted(taken: list[str], cells: list[str], item: dict[str, str] | str) -
     if len(taken) > 1 and (isinstance(item, str) or any("\n" in cell.strip() for cell in item.values())):
         return "a quote opens here and is closed only on a later line"
     text = "\n".join(taken)
-    if any('"' in cell and '"{}"'.format(cell.replace('"', '""')) not in text for cell in cells):
-        return "a quote stands within a cell that is not quoted"
+    for cell in cells:
+        if (
+            '"' in cell
+            and '"{}"'.format(cell.replace('"', '""')) not in text
+            and not _AS_TEXT.fullmatch(cell)
+        ):
+            return "a quote stands within a cell that is not quoted"
     return None
 
 
-def _item_in(cells: list[str], table: _Table) -> dict[str, str] | str:
-    if len(cells) != table.width:
+def _item_in(cells: list[str], table: _Table, *, one_line: bool = True) -> dict[str, str] | str:
+    # Some programs leave out empty cells at the end. In a report that would be a date that somebody removed.
+    may_be_short = one_line and not table.is_report
+    if len(cells) > table.width or (len(cells) < table.width and not may_be_short):
         return f"the row has {len(cells)} cells, the header {table.width}"
     if table.width > len(table.columns) and any(map(str.strip, cells[len(table.columns) :])):
         return "a cell stands under no column's name"
@@ -190,6 +180,9 @@ def _item_in(cells: list[str], table: _Table) -> dict[str, str] | str:
         if name and cell and not cell.isspace()
     }
     if not table.is_report or not item:
+        for name, cell in item.items():
+            if cell[0] == "=" and (found := _AS_TEXT.fullmatch(cell)):
+                item[name] = found[1]
         return item
     return {"state": ""} | {name: unguarded(cell) for name, cell in item.items()}  # also where it was emptied
 

@@ -7,23 +7,36 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from worker.domain.item import Source
+from worker.domain.numbers import NumberText, kind_of
 from worker.domain.text import escaped
+from worker.errors import FileError
 from worker.files.columns import RAW_LIMIT, Names, lacking, refused, with_hint
-from worker.files.text import MAX_RECORD, Window, damage_of
+from worker.files.text import MAX_RECORD, Unended, Window, damage_of
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the decoder's hooks
     """A JSON value that is no item: the reason, and the field or the offset where it lies."""
 
-    def __init__(self, problem: str, *, field: str | None = None, at: int | None = None) -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        field: str | None = None,
+        at: int | None = None,
+        others: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.field = field
         self.at = at
+        self.others = others or {}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -38,19 +51,37 @@ def _constant(text: str) -> NoReturn:
     raise _Refusal(f"{text} is not a number in JSON")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
+def _as_written(text: str) -> NumberText:
+    if math.isinf(float(text)):
         raise _Refusal(f"the number {escaped(text, 60)} is too large")
-    return number
+    return NumberText(text)
 
 
-_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+_STRICT: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_constant, parse_float=_as_written
+)
 _LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # only tells where a value ends
 _LOOK_AHEAD: Final = 8  # so that "1" is not taken for the whole of "1.5e+3" at a piece's end
 _TOKEN: Final = re.compile(r'"(?:[^"\\{}\n]++|\\[^\n])*+"|["{}\[\]:,]')
 _CLOSER: Final = {"{": "}", "[": "]"}
-_KINDS: Final = {list: "an array", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+_NEVER_CLOSED: Final = "a text is never closed"
+_WORDS: Final = (  # of Python's decoder, and ours
+    ("Expecting value", "a value is missing, or is none that JSON knows"),
+    ("Expecting ',' delimiter", "a comma is missing"),
+    ("Expecting ':' delimiter", "a colon is missing"),
+    ("Expecting property name", "a name in double quotes is missing"),
+    ("Illegal trailing comma", "a comma stands before the end"),
+    ("Unterminated string", _NEVER_CLOSED),
+    ("Invalid control character", "a control character stands in a text"),
+    ("Invalid", "a backslash is followed by what no JSON has"),
+    ("Extra data", "there is more behind the value"),
+    ("Unexpected UTF-8 BOM", "it begins with a byte order mark"),
+)
+
+
+def words_of(error: json.JSONDecodeError) -> str:
+    """Say what is wrong with a text that isn't JSON."""
+    return next((words for begin, words in _WORDS if error.msg.startswith(begin)), "it can't be read")
 
 
 def _decode(text: str, start: int) -> tuple[Any, int]:
@@ -58,28 +89,30 @@ def _decode(text: str, start: int) -> tuple[Any, int]:
     try:
         return _STRICT.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise _Refusal(f"not valid JSON: {error.msg}", at=error.pos) from None
+        raise _Refusal(f"not valid JSON: {words_of(error)}", at=error.pos) from None
     except RecursionError:
         raise _Refusal("the value is nested too deeply") from None
     except ValueError:
         raise _Refusal("a whole number has too many digits") from None
 
 
-def _item_of(value: Any, text: str, names: Names) -> dict[str, Any]:
-    """Return the fields of a value by their proper names; ``text`` is how it was written."""
+def _item_of(value: Any, text: str, names: Names) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return a value's fields by their proper names, and what else it has; ``text`` is how it is written."""
     if not isinstance(value, dict):
-        raise _Refusal(f"an item is an object, and this is {_KINDS.get(type(value), 'null')}")
+        raise _Refusal(f"an item is an object, and this is {kind_of(value)}")
     if "\\u" in text and not _is_text(value.values()):
         raise _Refusal("a text holds half a character (a lone \\u surrogate)")
     if names.proper.issuperset(value):
-        return value
+        return value, _NOTHING
     if unknown := names.unknown(value):
-        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=escaped(unknown[0], 60))
+        others = {name: value[name] for name in unknown}
+        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=escaped(unknown[0], 60), others=others)
     ours = names.signs_of_a_report(value)
     if ours and (problem := lacking(value, ours)):
         raise _Refusal(problem)
     field_of = names.field_in_report if ours else names.field
-    return _unique([(field, value[key]) for key in value if (field := field_of(key))])
+    item = _unique([(field, value[key]) for key in value if (field := field_of(key))])
+    return item, {} if ours else {key: value[key] for key in value if not field_of(key)}
 
 
 def _is_text(values: Iterable[Any]) -> bool:
@@ -104,22 +137,34 @@ def _json_row(number: int, line: str, names: Names) -> Source:
         value, end = _decode(line, len(line) - len(line.lstrip()))
         if end != len(line) and not line[end:].isspace():
             raise _Refusal("there is more after the object", at=end)  # noqa: TRY301
-        return Source(str(number), _item_of(value, line, names), escaped(line, RAW_LIMIT))
+        item, others = _item_of(value, line, names)
+        row = Source(str(number), item, escaped(line, RAW_LIMIT), others=others)
     except _Refusal as refusal:
         place = "" if refusal.at is None else f" (column {refusal.at + 1})"
-        return refused(number, line, refusal.problem + place, refusal.field)
+        row = refused(number, line, refusal.problem + place, refusal.field)._replace(others=refusal.others)
+    return row._replace(warning=line.warning(number)) if isinstance(line, Unended) else row
 
 
-def array_rows(window: Window, names: Names) -> Iterator[Source]:
-    """Give a row for every element, numbered from 1, and one for whatever ends the reading early."""
+def array_rows(window: Window, name: str, names: Names) -> Iterator[Source]:
+    """Give a row for every element, numbered from 1.
+
+    Raises:
+        FileError: it can't be read to its end, since it is cut off, or damaged so that no more is certain.
+    """
     window.peek()
     window.pos += 1  # the bracket that opens the array
     number, separated = 1, True
     while window.peek() != "]" or (number > 1 and separated):
         row, end = _element(window, number, names, separated=separated)
-        yield row
+        if row:
+            yield row
         if end is None:
-            return
+            what = (
+                f"is damaged: nothing after row {number}"
+                if row
+                else f"is cut off: nothing from row {number} on"
+            )
+            raise FileError(f"{name} {what} was read ({window.place(window.pos)})")
         window.pos = end
         number += 1
         separated = window.peek() == ","
@@ -130,10 +175,16 @@ def array_rows(window: Window, names: Names) -> Iterator[Source]:
             f"there is more after the array's end ({window.place(window.pos)}); nothing from here on was read"
         )
         yield refused(number, window.ahead(RAW_LIMIT + 1), problem)
+        raise FileError(f"{name} has more after the array's end: nothing after row {number} was read")
 
 
-def _element(window: Window, number: int, names: Names, *, separated: bool) -> tuple[Source, int | None]:
-    """Return the row of the element at the window's position, and its end, or None if that is in doubt."""
+def _element(
+    window: Window, number: int, names: Names, *, separated: bool
+) -> tuple[Source | None, int | None]:
+    """Return the row of the element at the window's position, and its end, or None if that is in doubt.
+
+    There is no row where the file ends before the element does.
+    """
     while True:
         end: int | None
         try:
@@ -143,20 +194,26 @@ def _element(window: Window, number: int, names: Names, *, separated: bool) -> t
             raw = window.text[window.pos : end]
             if problem := damage_of(raw) or (None if separated else "no comma before this element"):
                 raise _Refusal(problem)  # noqa: TRY301 - one way out
-            item = _item_of(value, raw, names)
-            return Source(str(number), item, escaped(raw, RAW_LIMIT)), end
+            item, others = _item_of(value, raw, names)
+            return Source(str(number), item, escaped(raw, RAW_LIMIT), others=others), end
         except _Refusal as refusal:
             end = _end_of(window.text, window.pos)
             if end is None and window.fill():
                 continue
-            return _refused_element(window, number, refusal, end), end
+            if end is None and _is_cut_off(window, refusal):
+                return None, None
+            return _refused_element(window, number, refusal, end)._replace(others=refusal.others), end
+
+
+def _is_cut_off(window: Window, refusal: _Refusal) -> bool:
+    """Say whether the text simply ends where more was to come."""
+    unclosed = refusal.problem.endswith(_NEVER_CLOSED) and not window.is_full
+    return unclosed or (refusal.at or 0) >= len(window.text.rstrip())
 
 
 def _refused_element(window: Window, number: int, refusal: _Refusal, end: int | None) -> Source:
     problem = refusal.problem
-    if not window.ahead(1):
-        problem = "the file ends before the array does"
-    elif end is None and window.is_full:
+    if end is None and window.is_full:
         problem = f"{problem}, and no end of this element within {MAX_RECORD:,} characters"
     problem += f" ({window.place(window.pos if refusal.at is None else refusal.at)})"
     if end is None:

@@ -99,8 +99,21 @@ def _words(error: zlib.error) -> str:
     return str(error).rpartition(": ")[2]
 
 
+class Unended(str):
+    """The last line of a file, where no line end follows: what is behind it may have been cut off."""
+
+    __slots__ = ()
+
+    def warning(self, row: int) -> str:
+        """Say so, and which row it is."""
+        return f"the file's last line has no end: if the file was cut off, row {row} isn't whole"
+
+
 def read_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Give the lines without their ends; of a line longer than ``MAX_RECORD`` a part that is still longer."""
+    """Give the lines without their ends; of a line longer than ``MAX_RECORD`` a part that is still longer.
+
+    The last is an ``Unended`` if it has no end.
+    """
     rest = ""
     for piece in pieces:
         rest += piece
@@ -108,7 +121,7 @@ def read_lines(pieces: Iterable[str]) -> Iterator[str]:
         rest = rest[: MAX_RECORD + 1]
         yield from lines
     if rest:
-        yield rest
+        yield Unended(rest)
 
 
 class Window:
@@ -190,8 +203,11 @@ def _encoding_of(head: bytes, name: str) -> tuple[str, int]:
         if head.startswith(magic):
             raise FileError(f"{name} {complaint}")
     for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return encoding, len(mark)
+        start = 0
+        while head.startswith(mark, start):  # some programs write it once more
+            start += len(mark)
+        if start:
+            return encoding, start
     even, odd, half = head[::2].count(0), head[1::2].count(0), len(head) // 2
     if odd > half * 0.7 and not even:
         return "utf-16-le", 0

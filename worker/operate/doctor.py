@@ -20,14 +20,15 @@ from redis.retry import Retry
 
 from worker.config import Settings, unknown_settings
 from worker.domain.org import Org
-from worker.errors import BadgesError
+from worker.errors import BadgesError, ConfigError
 from worker.operate.orgcheck import check_org, check_settings, is_local, skew
-from worker.operate.status import Survey
+from worker.operate.survey import Survey
 from worker.server.connection import NO_BROKER, Connection, is_cluster
 from worker.server.health import Finding, check_servers
 from worker.store import keys
 from worker.store.queue import Queue
 from worker.vendor.client import VendorClient
+from worker.vendor.proxies import Routes
 
 PLAIN_TEXT = ("redis", "redis+sentinel", "redis+cluster", "sentinel", "amqp", "pyamqp")
 SKEW_S = 1.0
@@ -45,6 +46,7 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
         yield Finding("settings", "warn", warning, "nobody reads it: rename or remove it")
     for one in orgs.values():
         yield from check_settings(one, alone=len(orgs) == 1)
+    yield _way_out()
     try:
         connection = Connection.open(settings)
     except BadgesError as error:
@@ -68,6 +70,20 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
             yield from _broker(connection)
             yield _workers(client)
             yield from _orgs(client, orgs, everything=org is None)
+
+
+def _way_out() -> Finding:
+    """Look at what the environment says about proxies and certificates, as a worker does at start."""
+    try:
+        VendorClient().close()
+        proxies = Routes.from_environment().proxies
+    except ConfigError as error:
+        variable, _, what = str(error).partition(": ")
+        return Finding(
+            "network", "fail", f"{variable}: {what}", f"correct {variable}: no worker starts with it"
+        )
+    ways = [f"{scheme} by {proxy.url}" for scheme, proxy in proxies.items()]
+    return Finding("network", "ok", f"proxies: {', '.join(ways)}" if ways else "no proxy is set")
 
 
 # -- Redis
@@ -157,7 +173,10 @@ def _orgs(client: redis.Redis, orgs: Mapping[str, Org], *, everything: bool) -> 
     except BadgesError as error:
         yield Finding("orgs", "fail", str(error), "look at the server")
         return
-    vendor = VendorClient()
+    try:
+        vendor = VendorClient()
+    except ConfigError:  # said above
+        return
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
             asked = pool.map(lambda state: list(check_org(state, client, vendor)), states)

@@ -17,12 +17,15 @@ from worker.domain.batch import Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org, is_loopback
 from worker.domain.outcome import NoReply, Reply, Signal
+from worker.domain.text import counted
 from worker.errors import BadgesError
+from worker.operate.standstill import Reason, Standstill, unreachable
 from worker.operate.status import OrgState
 from worker.server.health import Finding
 from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator, AuthFailed, wait_for_slot
 from worker.vendor.client import VendorClient
+from worker.vendor.codes import meanings_of, own_meanings, taken_on_trust
 from worker.vendor.verdict import read_answer
 
 # doc: reads what a customer earned; nobody has this number, and an answer of any kind will do.
@@ -91,6 +94,37 @@ def check_settings(org: Org, *, alone: bool) -> Iterator[Finding]:
         yield Finding("settings", "warn", detail, cure, org.name)
     if not found:
         yield Finding("settings", "ok", f"{org.api_method} {org.api_base_url}{org.api_path}", org=org.name)
+    yield from _answers(org)
+
+
+def _answers(org: Org) -> Iterator[Finding]:
+    """Say what the settings make of answers, and what of it rests on somebody's word."""
+    if not (own := own_meanings(org)):
+        return
+    detail = f"read otherwise than built in: {', '.join(own)}"
+    if trusted := taken_on_trust(org):
+        detail += f"; on your word alone, nothing was applied when the vendor says so: {', '.join(trusted)}"
+        cure = "be sure of it: a badge that was issued all the same is issued twice"
+        yield Finding("answers", "warn", detail, cure, org.name)
+    else:
+        yield Finding("answers", "ok", detail, org=org.name)
+
+
+def _limiter(state: OrgState, org: Org) -> Finding | None:
+    """Recognise nginx's limiter, which by default answers a bare 503 to what comes too fast."""
+    refused = state.stats.get("status:503", 0)
+    taken = sum(state.stats.get(f"status:{status}", 0) for status in (200, 201))
+    if "503 by nginx" not in (state.gate.last_reason or "") or not refused or not taken:
+        return None
+    if dict(org.statuses).get(503) == Signal.THROTTLED:
+        return None
+    detail = (
+        f"{refused:,} calls were answered a bare 503 by nginx, between {taken:,} that were taken: so answers "
+        "its limiter (limit_req) when calls come too fast, and then nothing was applied"
+    )
+    status = "STATUS_503=throttled" if org.name == DEFAULT_ORG else '503 = "throttled" in statuses'
+    cure = f"ask the vendor; if it is so, set {_name(org, status)}, and a lower {_name(org, 'RATE_LIMIT')}"
+    return Finding("limiter", "warn", detail, cure, org.name)
 
 
 def _name(org: Org, *settings: str) -> str:
@@ -100,37 +134,57 @@ def _name(org: Org, *settings: str) -> str:
 
 
 def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
-    """Look at the org's jobs in doubt, its gate and rate, and call its vendor."""
+    """Look at the org's jobs in doubt, its gate and rate, and call its vendor.
+
+    Of an org that has nothing to send, a call that goes well is the probe that opens the gate after trouble.
+    """
     if doubts := state.dead[DeadKind.IN_DOUBT]:
-        detail = f"{doubts:,} jobs in doubt: the vendor may or may not have issued them"
+        detail = f"{counted(doubts, 'job')} in doubt: the vendor may or may not have issued them"
         look_up = f"look each up: badges dead list --org {state.org} --kind in_doubt"
         cure = f"{look_up}; then: badges dead resolve ID --issued, or --not-issued"
         yield Finding("dead letters", "warn", detail, cure, state.org)
     if state.settings is None:
         if waiting := state.queued + state.isolated + state.retrying:
-            detail = f"{waiting:,} jobs wait for an org that isn't configured"
+            wait = "waits" if waiting == 1 else "wait"
+            detail = f"{counted(waiting, 'job')} {wait} for an org that isn't configured"
             yield Finding("gate", "warn", detail, "put it back into BADGES_ORGS_FILE", state.org)
         return
-    yield _gate(state, state.settings)
-    if state.settings.api_base_url:
-        yield _rate(state, state.settings)
-        quick_s = min(state.settings.http_timeout_s, ANSWER_WITHIN_S)
-        try:
-            yield from _vendor(state.settings.model_copy(update={"http_timeout_s": quick_s}), client, vendor)
-        except BadgesError as error:
-            yield Finding("vendor", "warn", f"not asked: {error}", "see Redis", state.org)
+    if not state.settings.api_base_url:
+        yield _gate(state, state.settings, opened=False)
+        return
+    quick_s = min(state.settings.http_timeout_s, ANSWER_WITHIN_S)
+    opened, found = False, []
+    try:
+        found = list(_vendor(state.settings.model_copy(update={"http_timeout_s": quick_s}), client, vendor))
+        well = any(finding.check == "vendor" and finding.result == "ok" for finding in found)
+        opened = well and Queue(client).probed(state.org)
+    except BadgesError as error:
+        found.append(Finding("vendor", "warn", f"not asked: {error}", "see Redis", state.org))
+    yield _gate(state, state.settings, opened=opened)
+    yield _rate(state, state.settings)
+    if limiter := _limiter(state, state.settings):
+        yield limiter
+    yield from found
 
 
-def _gate(state: OrgState, settings: Org) -> Finding:
-    gate, org = state.gate, state.org
+def _gate(state: OrgState, settings: Org, *, opened: bool) -> Finding:
+    gate, org, held = state.gate, state.org, state.standstill
+    if opened:
+        return Finding(
+            "gate", "ok", "open: nothing waits, and this call to the vendor was the probe", org=org
+        )
     if gate.state == "paused":
-        detail = f"paused since {gate.since} ({gate.why}): {gate.reason or 'no reason was given'}"
-        return Finding("gate", "warn", detail, _pause_cure(settings, gate.why), org)
+        detail = held.sentence if held else "paused"
+        return Finding("gate", "warn", f"{detail}; since {gate.since}", _pause_cure(settings, gate.why), org)
+    if held:
+        return Finding("gate", "warn", f"nothing moves: {held.sentence}", _held_cure(settings, held), org)
     if gate.state != "open":
-        detail = f"{gate.state} since {gate.since}: {gate.why or 'the last calls failed'}"
+        detail = f"{gate.state} since {gate.since}: {gate.why or 'the last calls failed'}; nothing waits"
         return Finding("gate", "warn", detail, "opens by itself once the vendor answers", org)
     if state.missing_badges:
-        detail = f"open; {state.missing_badges} badgeMetaIds are unknown to the vendor"
+        many = state.missing_badges
+        badges = "1 badgeMetaId is" if many == 1 else f"{many:,} badgeMetaIds are"
+        detail = f"open; {badges} unknown to the vendor"
         return Finding("gate", "warn", detail, "see: badges dead groups --kind rejected", org)
     return Finding("gate", "ok", "open", org=org)
 
@@ -144,6 +198,17 @@ def _pause_cure(org: Org, why: str | None) -> str:
             what = f"check {_name(org, 'API_BASE_URL', 'API_PATH', 'API_METHOD')}"
             return f"{what}, then: {resume} (that is the test: it pauses again if it is still wrong)"
     return f"go on with: {resume}"
+
+
+def _held_cure(org: Org, held: Standstill) -> str:
+    match held.reason:
+        case Reason.TLS | Reason.PROXY | Reason.DNS | Reason.UNREACHABLE:
+            return _reach_cure(org, held.reason)
+        case Reason.TOKEN:
+            return _credentials_cure(org)
+        case Reason.THROTTLED | Reason.IN_DOUBT | Reason.LIMIT:
+            return "goes on by itself"
+    return "see the other findings"
 
 
 def _rate(state: OrgState, org: Org) -> Finding:
@@ -173,7 +238,11 @@ def _vendor(org: Org, client: redis.Redis, vendor: VendorClient) -> Iterator[Fin
     if isinstance(credentials, Wait):
         yield _not_asked(org, credentials)
     elif isinstance(credentials, AuthFailed):
-        cure = _credentials_cure(org) if credentials.lasting else _reach_cure(org, credentials.reason)
+        cure = (
+            _credentials_cure(org)
+            if credentials.lasting
+            else _reach_cure(org, unreachable(credentials.reason))
+        )
         yield Finding("vendor", "fail", credentials.reason, cure, org.name)
     else:
         if wait := wait_for_slot(queue, org):
@@ -192,9 +261,9 @@ def _not_asked(org: Org, wait: Wait) -> Finding:
 def _judge(org: Org, answer: Reply | NoReply) -> Finding:
     """Say what an answer to the read means; its codes are those of every other answer."""
     if isinstance(answer, NoReply):
-        cure = _reach_cure(org, answer.reason)
+        cure = _reach_cure(org, unreachable(answer.reason))
         return Finding("vendor", "fail", f"no answer: {answer.reason}", cure, org.name)
-    verdict, status = read_answer((), answer), answer.status
+    verdict, status = read_answer((), answer, meanings_of(org)), answer.status
     what = f"answers {status}" + (f" ({verdict.code})" if verdict.code not in ("", str(status)) else "")
     match verdict.signal:
         case Signal.UNAUTHORIZED:
@@ -216,12 +285,14 @@ def _credentials_cure(org: Org) -> str:
     return f"correct {_name(org, *wanted)}, then: badges resume --org {org.name}; {restart}"
 
 
-def _reach_cure(org: Org, reason: str) -> str:
-    words = reason.lower()
-    if "ssl" in words or "certificate" in words:
-        return "TLS fails: check the host, its certificate, SSL_CERT_FILE, and any proxy"
-    if "name" in words or "address" in words:
-        return f"check {_name(org, 'API_BASE_URL')}, and DNS on this machine"
+def _reach_cure(org: Org, cause: Reason) -> str:
+    match cause:
+        case Reason.TLS:
+            return "TLS fails: check the host, its certificate, SSL_CERT_FILE, and any proxy"
+        case Reason.PROXY:
+            return "the proxy refuses or is away: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+        case Reason.DNS:
+            return f"check {_name(org, 'API_BASE_URL')}, and DNS on this machine"
     return f"check {_name(org, 'API_BASE_URL')}, firewall and proxy (HTTPS_PROXY)"
 
 

@@ -7,22 +7,34 @@ of many of them, and gives some back to the queue first, so that the next worker
 
 from __future__ import annotations
 
+import inspect
+import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from queue import Empty
 from typing import Any
 
 import structlog
+from celery.signals import task_revoked
 from celery.utils.time import maybe_iso8601
 from celery.worker import consumer
 from kombu import Connection, Message
 from kombu.transport.redis import Channel
 from redis.exceptions import DataError, RedisError
 
+from worker.domain.text import plain
+
 log = structlog.get_logger()
 
 EVENTS_EVERY_S = 0.1
+ENQUEUE = "badges.enqueue"
+REFUSED = "message.refused"
+# How many messages were refused, by kind, since the wake-up thread wrote it down last.
+refused: Counter[str] = Counter()
+# They log a traceback for whatever somebody publishes that they can't read.
+TALKATIVE = ("kombu.pidbox", "kombu.transport.redis", "celery.worker.pidbox")
 
 
 class Consumer(consumer.Consumer):
@@ -39,6 +51,8 @@ class Consumer(consumer.Consumer):
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
         self._events_leave_at = 0.0
+        for name in TALKATIVE:
+            logging.getLogger(name).addFilter(_without_traceback)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the connection; the blueprint is started again by whoever calls this."""
@@ -72,9 +86,10 @@ class Consumer(consumer.Consumer):
         handle = super().create_task_handler(*arguments, **options)
 
         def look_and_handle(message: Message) -> None:
-            fault = fault_of(message)
-            if fault:
+            if fault := fault_of(message):
                 self._refuse(message, fault)
+            elif fault := fault_of_arguments(message, self.app.tasks):
+                self._refuse(message, fault, _event_of(message))
             else:
                 handle(message)
 
@@ -92,11 +107,36 @@ class Consumer(consumer.Consumer):
         """Refuse a message whose body can't even be unpacked."""
         self._refuse(message, f"its body can't be read: {exc}")
 
-    def _refuse(self, message: Message, reason: str) -> None:
-        headers: Any = message.headers or {}
-        said = {name: str(headers[name])[:100] for name in ("task", "id", "origin") if headers.get(name)}
-        log.error("message.refused", reason=reason[:300], bytes=len(message.body or ""), **said)
+    def _refuse(self, message: Message, reason: str, event: str = REFUSED) -> None:
+        headers: Any = message.headers
+        note_refused(
+            event, reason, headers if isinstance(headers, dict) else {}, bytes=len(message.body or "")
+        )
         message.reject_log_error(log, self.connection_errors)
+
+
+def note_refused(event: str, reason: str, said: Mapping[str, Any], **more: Any) -> None:
+    """Say in one line that a message was refused, and whose it was as far as it says; count it."""
+    named = {name: plain(str(said[name]), 100) for name in ("task", "id", "origin") if said.get(name)}
+    if event != REFUSED:
+        named["sender"] = named.pop("origin", "nobody")
+    log.error(event, reason=reason[:300], **more, **named)
+    refused[event.partition(".")[0]] += 1
+
+
+@task_revoked.connect
+def _note_expired(request: Any = None, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002
+    """Refuse aloud what expired before it was begun: Celery drops it without a word."""
+    if expired:
+        said = {name: getattr(request, name, None) for name in ("task", "id", "origin")}
+        reason = "it expired before a worker came to it: nothing of it was taken in"
+        note_refused("enqueue.refused" if said["task"] == ENQUEUE else REFUSED, reason, said)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Keep one line of what came from outside."""
+    record.exc_info = record.exc_text = None
+    return True
 
 
 def fault_of(message: Message) -> str | None:
@@ -117,6 +157,41 @@ def fault_of(message: Message) -> str | None:
     if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)):
         return "its body must be [[], {keyword arguments}, {}]"
     return _fault_of_parts(headers, embedded or {})
+
+
+def fault_of_arguments(message: Message, tasks: Mapping[str, Any]) -> str | None:
+    """Say which arguments a task doesn't have, or lacks, if it is one that doesn't look at them itself."""
+    task = tasks.get(_named(message))
+    if task is None or not task.typing:
+        return None
+    args, kwargs = _arguments(message)
+    takes = inspect.signature(task.run)
+    unknown = [repr(name) for name in kwargs if name not in takes.parameters]
+    if unknown:
+        names = ", ".join(takes.parameters)
+        return f"got an unexpected keyword argument {plain(', '.join(unknown), 100)}; it takes {names}"
+    try:
+        takes.bind(*args, **kwargs)
+    except TypeError as error:
+        return f"{error}; it takes {', '.join(takes.parameters)}"
+    return None
+
+
+def _event_of(message: Message) -> str:
+    return "enqueue.refused" if _named(message) == ENQUEUE else REFUSED
+
+
+def _named(message: Message) -> str:
+    headers: Any = message.headers
+    named = headers["task"] if "task" in headers else message.payload["task"]
+    return str(named)
+
+
+def _arguments(message: Message) -> tuple[list[Any], dict[str, Any]]:
+    body: Any = message.payload
+    if "task" in message.headers:
+        return body[0], body[1]
+    return body.get("args") or [], body.get("kwargs") or {}
 
 
 def _fault_of_old(headers: dict[str, Any], body: Any) -> str | None:
@@ -186,20 +261,26 @@ def _tamed(channel: Any) -> Any:
             return self._its_client
 
         def _brpop_read(self, **options: Any) -> Any:
-            try:
-                return super()._brpop_read(**options)
-            except DataError as error:
-                self._refuse(error)
-            except (RedisError, OSError, Empty):
-                raise
-            except Exception as error:
-                if self.closed:  # by a lost connection
-                    raise
-                self._refuse(error)
-            return True
+            return _read(lambda: super(Tamed, self)._brpop_read(**options), self)
 
-        def _refuse(self, error: Exception) -> None:
-            reason = f"it is no Celery message: {type(error).__name__}: {error}"
-            log.error("message.refused", reason=reason[:300])
+        def _receive_one(self, c: Any) -> Any:
+            """Read what came on a channel that every worker hears: anybody may publish anything there."""
+            return _read(lambda: super(Tamed, self)._receive_one(c), self)
 
     return Tamed
+
+
+def _read(read: Callable[[], Any], channel: Any) -> Any:
+    """Read a message; refuse what isn't one, of which kombu would have the worker die."""
+    try:
+        return read()
+    except (RedisError, OSError, Empty) as error:
+        if not isinstance(error, DataError):
+            raise
+        fault: Exception = error
+    except Exception as error:
+        if channel.closed:  # by a lost connection
+            raise
+        fault = error
+    note_refused(REFUSED, f"it is no Celery message: {type(fault).__name__}: {fault}", {})
+    return True

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 import redis
 import structlog
@@ -23,27 +23,42 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.config import Settings
-from worker.delivery import INSIST_S
 from worker.errors import ConfigError, StoreError
+from worker.process.threads import NeededThread
+from worker.process.timing import USUAL, Timing
 
 log = structlog.get_logger()
 
-BEAT_S = 2.0
-LOOP_STUCK_S = 120.0  # a call to a Redis that went silent is given up after about a minute
-SPARE_S = 120.0  # for a delivery's calls to Redis, each of which may take as long
-TASK_STUCK_S = 3600.0  # as long as the broker waits before it gives a message to another worker
 DELIVERIES = ("badges.deliver", "badges.check")
 
 
-class Heartbeat(threading.Thread):
+class Heartbeat(NeededThread):
     """Gives a sign of life every few seconds unless something is stuck, until the process ends.
 
     It begins when the worker has connected for the first time, and goes on while the worker drains.
+
+    Args:
+        settings: whose heartbeat file it touches, and whose orgs say how long a call may take.
+        connect: makes the client that it asks whether Redis answers.
+        places: how many tasks the pool can run at once.
+        timing: how often it looks, and what counts as stuck.
+        running: the tasks that run, each with ``id`` and ``name``.
+        clock: seconds that only ever grow.
     """
 
-    def __init__(self, settings: Settings, connect: Callable[[], redis.Redis], *, places: int) -> None:
+    def __init__(  # noqa: PLR0913 - what it watches, and by what
+        self,
+        settings: Settings,
+        connect: Callable[[], redis.Redis],
+        *,
+        places: int,
+        timing: Timing = USUAL,
+        running: Iterable[Any] = state.active_requests,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._settings, self._connect, self._places = settings, connect, places
+        self._timing, self._running, self._clock = timing, running, clock
         self._client: redis.Redis | None = None
         self._loops: Mapping[str, Callable[[], float]] = {}
         self._redis_since: float | None = None
@@ -63,7 +78,7 @@ class Heartbeat(threading.Thread):
         if loops and not self.is_alive():
             self.start()
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Beat; say once what is stuck, and once that it goes on."""
         while True:
             self.look()
@@ -75,34 +90,35 @@ class Heartbeat(threading.Thread):
             self._said = why
             if not why:
                 self.beat()
-            time.sleep(BEAT_S)
+            time.sleep(self._timing.beat_s)
 
     def stuck(self) -> Iterator[str]:
         """Say what is stuck, if anything is."""
         if self._redis_since is None:
             return
         # After an outage everything gets its whole time anew.
-        now, redis_since = time.monotonic(), self._redis_since
+        now, redis_since = self._clock(), self._redis_since
         for name, turned_at in self._loops.items():
-            if now - max(turned_at(), redis_since) > LOOP_STUCK_S:
+            if now - max(turned_at(), redis_since) > self._timing.loop_stuck_s:
                 yield f"the {name} loop"
         ages = {task: now - max(since, redis_since) for task, since in self._running_since.items()}
         for (task_id, name), age_s in ages.items():
             if name in DELIVERIES and age_s > self._longest_delivery_s:
                 yield f"{name} {task_id}"
-        if len(ages) >= self._places and min(ages.values()) > TASK_STUCK_S:
+        if len(ages) >= self._places and min(ages.values()) > self._timing.task_stuck_s:
             yield "every place of the pool"
 
     def look(self) -> None:
         """Note whether Redis answers, what is running, and how long it may."""
-        now = time.monotonic()
+        now = self._clock()
         self._redis_since = (self._redis_since or now) if self._redis_answers() else None
         with suppress(RuntimeError):  # another task began just now; the next look will do
-            running = [(str(one.id), str(one.name)) for one in state.active_requests]
+            running = [(str(one.id), str(one.name)) for one in self._running]
             self._running_since = {one: self._running_since.get(one, now) for one in running}
         with suppress(ConfigError):
             slowest_s = max(org.http_timeout_s for org in self._settings.orgs().values())
-            self._longest_delivery_s = 2 * slowest_s + INSIST_S + SPARE_S  # one call for a token, one PUT
+            # One call for a token, one PUT.
+            self._longest_delivery_s = 2 * slowest_s + self._timing.delivery_spare_s
 
     def _redis_answers(self) -> bool:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from celery import Task
 from celery.exceptions import Reject
 from structlog.contextvars import bound_contextvars
 
+from worker import tracing
 from worker.app import app, deliver_queue, services
 from worker.delivery import Delivered
 from worker.domain.badge import short_hash
@@ -23,6 +25,7 @@ from worker.domain.outcome import Signal
 from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, accept, as_text, sources, total
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
+from worker.process.timing import timing_of
 from worker.process.turns import DRAINING, Lasting, Turns
 from worker.process.wakeup import install, send_due
 from worker.store.queue import Queue
@@ -49,6 +52,7 @@ def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
         here,
         worker=str(self.request.hostname),
         alone=alone,
+        timing=timing_of(app),
         lasting=lambda: DRAINING if app.conf.get("draining") else Lasting(),
         check=lambda due: check.apply_async((due,), queue=queue),
     )
@@ -95,10 +99,13 @@ def enqueue(
         options = EnqueueOptions(run or f"task-{call[:8]}", call, urgent=urgent)
         mine = here.settings.org(str(org))  # which in a message may be anything
         chunks = accept(here.queue, mine, sources(items, call), options)
-        done = total(options.run, chunks)
+        with tracing.continued(self.request.get("traceparent")):
+            done = total(options.run, chunks)
     except ConfigError as error:
         reason = str(error)[:500]
         log.error("enqueue.refused", id=self.request.id, sender=origin(self), reason=reason)  # noqa: TRY400
+        with suppress(StoreError):
+            here.queue.count_refused("enqueue")
         raise
     except NoRoom as error:
         raise _given_back("enqueue.no_room", error, NO_ROOM_PAUSE_S) from error
@@ -110,6 +117,7 @@ def enqueue(
         "duplicates": done.duplicates,
         "invalid": done.invalid,
         "noted": [f"{note.row}: {note.field or 'item'}: {note.reason}" for note in done.noted[:20]],
+        "warnings": [f"{odd.count}: {odd.reason}; {', '.join(odd.rows)}" for odd in done.warnings],
     }
 
 
@@ -128,7 +136,7 @@ def origin(task: Task[..., Any]) -> str:
 def _hand_on(queue: Queue) -> None:
     """Leave the place to the org that stands first in line."""
     try:
-        send_due(queue, deliver)
+        send_due(queue, deliver, ahead_ms=timing_of(app).ahead_ms)
     except Exception as error:  # noqa: BLE001 - the broker's errors are many
         log.warning("delivery.not_handed_on", reason=str(error))
 

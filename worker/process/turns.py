@@ -18,7 +18,7 @@ from worker.domain.batch import Batch, Due, Settled, Wait
 from worker.domain.org import Org
 from worker.domain.outcome import Signal
 from worker.errors import StoreError
-from worker.process.wakeup import AHEAD_MS
+from worker.process.timing import USUAL, Timing
 
 log = structlog.get_logger()
 
@@ -60,6 +60,7 @@ class Turns:
     alone: bool
     lasting: Callable[[], Lasting]
     clock: Clock = time.monotonic
+    timing: Timing = USUAL
     check: Callable[[str], object] = lambda _org: None
     sent: list[Delivered] = field(default_factory=list)
 
@@ -71,7 +72,7 @@ class Turns:
             failed = isinstance(last, Delivered) and last.verdict.signal is not Signal.OK
             if self.alone or failed or self.clock() - began >= self.lasting().delivery_s:
                 return last, due
-            following = self.here.queue.take_next(ahead_ms=AHEAD_MS)
+            following = self.here.queue.take_next(ahead_ms=self.timing.ahead_ms)
             if following is None:
                 return last, None
             due = following

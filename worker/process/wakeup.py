@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,57 +19,64 @@ import structlog
 from celery import Celery, Task, bootsteps
 from redis.exceptions import RedisError
 
-from worker.app import connection, deliver_queue, services, settings
+from worker.app import Services, connection, deliver_queue, services, settings
 from worker.errors import StoreError
-from worker.process.heartbeat import BEAT_S, Heartbeat
+from worker.process.consumer import refused
+from worker.process.heartbeat import Heartbeat
+from worker.process.threads import NeededThread
+from worker.process.timing import USUAL, Timing, timing_of
 from worker.server.health import check_servers
 from worker.store import keys
 from worker.store.queue import Queue
 
 log = structlog.get_logger()
 
-AHEAD_MS = 2000  # how soon an org comes up again whose message got lost, at first
-SWEEP_S = 5.0
-RECOVER_S = 1.0
 
-
-def send_due(queue: Queue, deliver: Task[..., Any]) -> float | None:
+def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float | None:
     """Send ``badges.deliver`` for every org that is due; return in how many seconds to do so again."""
-    due, wait_s = queue.take_due(ahead_ms=AHEAD_MS)
+    due, wait_s = queue.take_due(ahead_ms=ahead_ms)
     for org, seen, has_own in due:
         deliver.apply_async((org,), {"seen": seen}, queue=deliver_queue(org if has_own else None))
     return wait_s
 
 
-class WakeUp(threading.Thread):
+class WakeUp(NeededThread):
     """Sends ``badges.deliver`` for every org that is due, until it is stopped."""
 
-    def __init__(
-        self, deliver: Task[..., Any], *, worker: str = "worker", places: int = 1, own_org: str | None = None
+    def __init__(  # noqa: PLR0913 - what it works with, and for whom
+        self,
+        deliver: Task[..., Any],
+        *,
+        here: Callable[[], Services] = services,
+        worker: str = "worker",
+        places: int = 1,
+        own_org: str | None = None,
+        timing: Timing = USUAL,
     ) -> None:
         super().__init__(name="wake-up", daemon=True)
-        self._deliver = deliver
+        self._deliver, self._here, self._timing = deliver, here, timing
         self._worker, self._places, self._own_org = worker, places, own_org
         self._stopping = threading.Event()
         self.turned_at = time.monotonic()  # for the heartbeat
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
         next_sweep = 0.0
         self._warn()
         while not self._stopping.is_set():
             self.turned_at = time.monotonic()
             try:
-                queue = services().queue
+                queue = self._here().queue
                 if time.monotonic() >= next_sweep:
                     self._offer()
+                    _count_refused(queue)
                     queue.store.refuse_newer()
-                    next_sweep = time.monotonic() + SWEEP_S * random.uniform(0.8, 1.2)  # noqa: S311
+                    next_sweep = time.monotonic() + self._timing.sweep_s * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
-                self._sleep(queue, send_due(queue, self._deliver), next_sweep)
+                self._sleep(queue, self._send_due(queue), next_sweep)
             except Exception as error:  # noqa: BLE001 - whatever fails, a worker must wake up again
                 log.warning("wakeup.failed", reason=str(error))
-                self._stopping.wait(RECOVER_S)
+                self._stopping.wait(self._timing.recover_s)
 
     def stop(self) -> None:
         """Let the thread end; one that sleeps on the bell ends when it wakes."""
@@ -76,15 +84,18 @@ class WakeUp(threading.Thread):
 
     def _warn(self) -> None:
         with suppress(RedisError, StoreError):
-            for found in check_servers(services().queue.client):
+            for found in check_servers(self._here().queue.client):
                 if found.result != "ok":
                     log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
 
     def _offer(self) -> None:
         if self._own_org:
-            services().seats.offer_own(self._own_org)
+            self._here().seats.offer_own(self._own_org)
         else:
-            services().seats.offer(self._worker, self._places)
+            self._here().seats.offer(self._worker, self._places)
+
+    def _send_due(self, queue: Queue) -> float | None:
+        return send_due(queue, self._deliver, ahead_ms=self._timing.ahead_ms)
 
     def _sleep(self, queue: Queue, wait_s: float | None, next_sweep: float) -> None:
         until_sweep = max(0.01, next_sweep - time.monotonic())
@@ -94,11 +105,18 @@ class WakeUp(threading.Thread):
 
     def _sweep(self, queue: Queue) -> None:
         """Look at every org that ever had a job; one worker at a time does it for all."""
-        if not queue.client.set(keys.SWEEP, "1", nx=True, px=int(SWEEP_S * 800)):
+        if not queue.client.set(keys.SWEEP, "1", nx=True, px=int(self._timing.sweep_s * 800)):
             return
-        orgs = services().settings.orgs()
+        orgs = self._here().settings.orgs()
         for name in orgs.keys() & {str(org) for org in queue.client.smembers(keys.ORGS)}:
             queue.hint(name, queue.look(orgs[name]).look_at_ms)
+
+
+def _count_refused(queue: Queue) -> None:
+    """Write down how many messages were refused; while Redis is away they stay for the next time."""
+    for kind, number in [(kind, number) for kind, number in refused.items() if number]:
+        queue.count_refused(kind, number)
+        refused[kind] -= number
 
 
 def install(app: Celery, deliver: Task[..., Any]) -> None:
@@ -114,16 +132,19 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
             super().__init__(parent, **options)
             self.thread: WakeUp | None = None
             self.places = parent.controller.concurrency or 1
-            self.heartbeat = Heartbeat(settings(), connection().client, places=self.places)
+            self.timing = timing_of(app)
+            self.heartbeat = Heartbeat(
+                settings(), connection().client, places=self.places, timing=self.timing
+            )
 
         def start(self, parent: Any) -> None:
             own_org = app.conf.get("own_org")
             self.thread = thread = WakeUp(
-                deliver, worker=parent.hostname, places=self.places, own_org=own_org
+                deliver, worker=parent.hostname, places=self.places, own_org=own_org, timing=self.timing
             )
             self.thread.start()
             self.turned()
-            self.timer = parent.timer.call_repeatedly(BEAT_S, self.turned)
+            self.timer = parent.timer.call_repeatedly(self.timing.beat_s, self.turned)
             loops = {"consumer": lambda: self.turned_at, "wake-up": lambda: thread.turned_at}
             self.heartbeat.watch(loops)
 

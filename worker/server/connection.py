@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
 from pydantic import SecretStr
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import ConstantBackoff, ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import parse_url
 from redis.retry import Retry
@@ -44,6 +44,7 @@ SCHEMES = (
 )
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 SENTINEL_WITHIN_S = 1.0
+HURRIED_S = 3.0  # longer than what is durable may take (``DURABLE_WITHIN_MS``)
 NO_BROKER = (
     "a Redis Cluster can't be Celery's broker as well: set BADGES_BROKER_URL to another, such as "
     "redis://host/0 or amqp://user:password@host"
@@ -80,8 +81,11 @@ class Connection:
             url = server.url
         return cls(url, *_broker(given or url), server)
 
-    def client(self) -> redis.Redis:
+    def client(self, *, hurried: bool = False) -> redis.Redis:
         """Make a client, which repeats a call whose reply was lost.
+
+        A ``hurried`` one is for those who have somebody waiting: it gives up after ``HURRIED_S`` without an
+        answer, and repeats only what a lost connection took, once.
 
         It connects at its first use; to a Cluster at once. That client has the same commands, but its
         ``pipeline`` takes none without a key: ``store/scripts.py`` says more.
@@ -97,6 +101,9 @@ class Connection:
             "health_check_interval": 30,
             "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5),
         }
+        if hurried:
+            again = Retry(ConstantBackoff(0.1), 1, supported_errors=(redis.ConnectionError,))
+            options |= {"socket_timeout": HURRIED_S, "socket_connect_timeout": HURRIED_S, "retry": again}
         match _kind(self.url):
             case "cluster":
                 others = [_node(*host) for host in _hosts(self.url, REDIS_PORT)[1:]]

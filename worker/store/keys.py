@@ -14,7 +14,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
     busy          hash   customerId -> the batch in flight that carries its jobs
-    gate          hash   paused, closed_until, why, since, probing, what was learned, its clock
+    gate          hash   paused, closed_until, why, since, probing, what was learned, its clock;
+                  trouble: when, ms, and why a worker couldn't begin to send, until one can
     ring          string of the last sends: when, us, and how many items before it, sixteen digits each
     dead:<kind>   zset   id -> died at, ms
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
@@ -41,6 +42,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     {badges}:sweep string held by the worker that looks for lost hints, for some seconds
     {badges}:seats zset  "org worker id" of deliveries going on -> until when at the latest, ms
     {badges}:pool  zset  "worker places" -> until when it is believed alive, ms
+    {badges}:refused hash message, enqueue -> how many messages were refused
     {badges}:own   zset  org with a worker of its own -> until when that is believed alive, ms
 """
 
@@ -76,6 +78,7 @@ SWEEP = "{badges}:sweep"
 SEATS = "{badges}:seats"
 POOL = "{badges}:pool"
 OWN = "{badges}:own"
+REFUSED = "{badges}:refused"
 
 
 def key_prefix(org: str) -> str:

@@ -7,16 +7,19 @@ How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py`
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
+from redis.exceptions import RedisError
 
 from worker import tracing
 from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
-from worker.domain.outcome import Verdict
+from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
 from worker.errors import NoRoom
@@ -55,11 +58,11 @@ def new_id() -> str:
 class Queue:
     """All orgs' jobs in one Redis."""
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    def __init__(self, client: redis.Redis, *, replicas: int = 0, clocks: OrgClocks | None = None) -> None:
         self.client = client
         self.store = Store(client, replicas=replicas)
         self._known: set[str] = set()
-        self._clocks = OrgClocks()
+        self._clocks = clocks or OrgClocks()
 
     # -- the way of a job
 
@@ -105,6 +108,15 @@ class Queue:
         self.hint(org.name, answer["at"])
         return [Answer(letter) for letter in answer["answers"]]
 
+    def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
+        """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""
+        key = keys.key(org.name, "run", run)
+        with reaching("a run"):
+            if why is None:
+                self.client.hdel(key, "incomplete")
+            elif self.client.exists(key):
+                self.client.hset(key, "incomplete", plain(why, 400))
+
     def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
 
@@ -146,6 +158,23 @@ class Queue:
             elapsed_ms=sent.elapsed_ms,
             took=next((most for most in TOOK_MS if sent.elapsed_ms <= most), 0),
             missing=missing_badges(batch.jobs, settled),
+        )
+
+    def hear(self, org: Org, signal: Signal, *, reason: str, retry_after_s: float | None = None) -> Settled:
+        """Let the gate act on what a call without jobs was answered: for a token, or a read."""
+        return self._settle(
+            org,
+            new_id(),
+            None,
+            jobs=[],
+            sent=False,
+            signal=signal.value,
+            reason=reason[:200],
+            wait_ms=int((retry_after_s or 0) * 1000),
+            status="-",
+            elapsed_ms=0,
+            took=0,
+            missing=[],
         )
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
@@ -204,11 +233,28 @@ class Queue:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""
         return bool(self.store.call("pause", [keys.key_prefix(org)], [why, plain(reason, 200)]))
 
+    def probed(self, org: str) -> bool:
+        """Open an idle org's gate after trouble, since a call went well; answers whether that opened it."""
+        return bool(self.store.call("probed", [keys.key_prefix(org)], []))
+
+    def note_trouble(self, org: str, why: str, reason: str) -> None:
+        """Note why nothing could be sent, until something is; lost where Redis can't take it."""
+        with suppress(RedisError):
+            noted = f"{int(time.time() * 1000)} {why} {plain(reason, 200)}"
+            self.client.hset(keys.key(org, "gate"), "trouble", noted)
+
     def resume(self, org: Org) -> str:
         """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""
         was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
         self.hint(org.name, self.look(org).look_at_ms)
         return was
+
+    # -- messages
+
+    def count_refused(self, kind: str, number: int = 1) -> None:
+        """Count messages that were refused; ``kind`` is ``message`` or ``enqueue``."""
+        with reaching("a counter"):
+            self.client.hincrby(keys.REFUSED, kind, number)
 
     # -- waking up
 

@@ -17,12 +17,14 @@ from typing import Any
 
 from worker.domain.batch import Wait
 from worker.domain.org import Org
-from worker.domain.outcome import NoReply, Reply
+from worker.domain.outcome import NoReply, Reply, Signal
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 from worker.vendor.client import VendorClient
+from worker.vendor.codes import Meanings, meanings_of
 from worker.vendor.rows import number_in, text_in
+from worker.vendor.verdict import retry_after_s
 
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
 TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
@@ -47,10 +49,16 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class AuthFailed:
-    """The vendor gave no token; ``lasting`` if asking again won't help until somebody mends it."""
+    """The vendor gave no token; ``signal`` says what that means for the org."""
 
     reason: str
-    lasting: bool
+    signal: Signal = Signal.UNAVAILABLE
+    retry_after_s: float | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether asking again won't help until somebody corrects the settings."""
+        return self.signal in (Signal.UNAUTHORIZED, Signal.MISCONFIGURED)
 
 
 class Authenticator:
@@ -125,7 +133,7 @@ class Authenticator:
         assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
         body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
         answer = self._client.post(org, TOKEN_PATH, body)
-        found = _read_token(answer)
+        found = _read_token(answer, meanings_of(org))
         if isinstance(found, AuthFailed):
             return found
         token, ttl = found
@@ -149,10 +157,10 @@ def _token_id(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()[:12]
 
 
-def _read_token(answer: Reply | NoReply) -> tuple[str, float] | AuthFailed:
+def _read_token(answer: Reply | NoReply, meanings: Meanings) -> tuple[str, float] | AuthFailed:
     """Read the token's answer; its body is never quoted, since it may hold a token."""
     if isinstance(answer, NoReply):
-        return AuthFailed(f"no token: {answer.reason}", lasting=False)
+        return AuthFailed(f"no token: {answer.reason}")
     try:
         body = json.loads(answer.body)
         data, errors = body.get("data") or {}, body.get("errors")
@@ -163,8 +171,24 @@ def _read_token(answer: Reply | NoReply) -> tuple[str, float] | AuthFailed:
         return token, min(max(ttl, 1.0), TTL_MAX_S)
     error = errors[0] if isinstance(errors, list) and errors else errors
     code = text_in(error.get("code")) if isinstance(error, dict) else None
-    refused = code is not None or answer.status in (400, 401, 403, 404)
-    what = f"HTTP {answer.status}"
-    if code is not None:  # doc: a number; anything else may be what we sent
-        what = f"code {code}" if code.isdecimal() else "an unknown code"
-    return AuthFailed(f"the vendor gave no token ({what}); check OAUTH_KEY and OAUTH_SECRET", lasting=refused)
+    return _no_token(answer, code, meanings)
+
+
+def _no_token(answer: Reply, code: str | None, meanings: Meanings) -> AuthFailed:
+    """Say what it means that there is none, by the table that holds for every call.
+
+    Nobody can be in doubt of a token: whatever isn't certain, or concerns how fast we ask, passes.
+    """
+    status = answer.status
+    if code is None:
+        signal, what = meanings.of_status(status), f"HTTP {status}"
+    else:
+        signal = meanings.of_error(code, status, shaped=True)
+        what = f"code {code}" if code.isdecimal() else "an unknown code"  # doc: a number; else it may be ours
+    reason = f"the vendor gave no token ({what})"
+    if signal in (Signal.UNAUTHORIZED, Signal.REFUSED):
+        return AuthFailed(f"{reason}; check OAUTH_KEY and OAUTH_SECRET", Signal.UNAUTHORIZED)
+    if signal is Signal.MISCONFIGURED:
+        return AuthFailed(f"{reason}; check API_BASE_URL, OAUTH_KEY and OAUTH_SECRET", signal)
+    passing = Signal.THROTTLED if signal is Signal.THROTTLED else Signal.UNAVAILABLE
+    return AuthFailed(f"{reason} for now", passing, retry_after_s(answer.headers))

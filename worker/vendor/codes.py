@@ -1,23 +1,43 @@
-"""The vendor's error codes and HTTP statuses: what each means, in one table."""
+"""What the vendor's error codes and HTTP statuses mean: one table for every call, import, token and reads.
+
+An org's settings extend it (``STATUS_503=throttled``, ``CODE_9001=busy``); ``deploy/docs/answers.md``
+explains it. How a body is read before its status is in ``verdict.py``.
+"""
 
 from __future__ import annotations
 
-from worker.domain.outcome import Deferred, Rejected, Signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 
-# doc: the vendor's codes for a whole request; inferred for 429.
-REQUEST_CODES = {
+from worker.domain.org import Org
+from worker.domain.outcome import Deferred, Rejected, Signal, Unknown
+
+
+class Item(StrEnum):
+    """What a code says of one item; of the call as a whole a ``Signal`` is said."""
+
+    REJECTED = "rejected"
+    BUSY = "busy"  # passes, and is nobody's fault
+    DEFERRED = "deferred"  # passes, and costs an attempt
+
+
+# doc: the vendor's codes; inferred: 429, and 503 for an item, which mean what the statuses of these numbers
+# mean.
+CODES: Mapping[str, Signal | Item] = {
     "401": Signal.UNAUTHORIZED,
-    "498": Signal.UNAUTHORIZED,
     "429": Signal.THROTTLED,
+    "498": Signal.UNAUTHORIZED,
+    "503": Item.DEFERRED,
+    "521": Item.BUSY,  # doc: "multiple actions running for same customer"
     "1060": Signal.TOO_LARGE,
     "4000": Signal.MISCONFIGURED,
     "4001": Signal.UNAVAILABLE,
+    "320001": Signal.UNAUTHORIZED,  # the token call's: a wrong key
 }
-# doc: 521 as a code is "multiple actions running for same customer"; it passes, and is nobody's fault.
-BUSY_CODES = frozenset({"521"})
-# inferred: the same meanings as the statuses of these numbers; or a whole call's trouble, met half-way.
-DEFERRED_CODES = frozenset({"503", *REQUEST_CODES})
-STATUSES = {
+# Any other status, and any that the body of an answer explains, is in doubt.
+STATUSES: Mapping[int, Signal] = {
     400: Signal.REFUSED,
     401: Signal.UNAUTHORIZED,
     403: Signal.MISCONFIGURED,
@@ -34,28 +54,73 @@ STATUSES = {
 SMALLEST_VENDOR_CODE = 600
 
 
-def failed(code: str, message: str) -> Rejected | Deferred:
-    """Say by the table of codes what an item's error means."""
-    if code in BUSY_CODES:
-        return Deferred(code, message)
-    return Deferred(code, message, True) if code in DEFERRED_CODES else Rejected(code, message)
+@dataclass(frozen=True, slots=True)
+class Meanings:
+    """The table as it holds for one org."""
+
+    statuses: Mapping[int, Signal]
+    codes: Mapping[str, Signal | Item]
+
+    def failed(self, code: str, message: str) -> Rejected | Deferred | Unknown:
+        """Say what an item's error means."""
+        match self.codes.get(code):
+            case None | Item.REJECTED | Signal.REFUSED:
+                return Rejected(code, message)
+            case Item.BUSY:
+                return Deferred(code, message)
+            case Signal.IN_DOUBT:
+                return Unknown(code, message)
+        return Deferred(code, message, True)
+
+    def is_of_request(self, code: str) -> bool:
+        """Say whether a code speaks of a whole request."""
+        return isinstance(self.codes.get(code), Signal)
+
+    def of_status(self, status: int) -> Signal:
+        """Say what an HTTP status means where the body says nothing."""
+        if signal := self.statuses.get(status):
+            return signal
+        return Signal.MISCONFIGURED if 300 <= status < 400 else Signal.IN_DOUBT
+
+    def of_error(self, code: str, status: int, *, shaped: bool) -> Signal:
+        """Say what an error means that stands for all; ``shaped`` as the vendor's are, not a gateway's."""
+        meaning = self.codes.get(code)
+        if isinstance(meaning, Signal):
+            return meaning
+        number = int(code) if code.isascii() and code.isdigit() else None
+        is_vendors = number is not None and number >= SMALLEST_VENDOR_CODE
+        is_vendors = is_vendors or meaning in (Item.BUSY, Item.REJECTED)
+        if status in (200, 201):
+            if is_vendors or (shaped and number is None):
+                return Signal.REFUSED
+            return self.of_status(number or 0)
+        return Signal.REFUSED if status == 404 and is_vendors else self.of_status(status)
 
 
-def status_signal(status: int) -> Signal:
-    """Say what an HTTP status means where the body says nothing."""
-    if 300 <= status < 400:
-        return Signal.MISCONFIGURED
-    return STATUSES.get(status, Signal.IN_DOUBT)
+BUILT_IN = Meanings(STATUSES, CODES)
 
 
-def error_signal(code: str, status: int, *, shaped: bool) -> Signal:
-    """Say what an error means that stands for all; ``shaped`` as the vendor's are, and not a gateway's."""
-    if code in REQUEST_CODES:
-        return REQUEST_CODES[code]
-    number = int(code) if code.isascii() and code.isdigit() else None
-    is_vendors = number is not None and (number >= SMALLEST_VENDOR_CODE or code in BUSY_CODES)
-    if status in (200, 201):
-        if is_vendors or (shaped and number is None):
-            return Signal.REFUSED
-        return status_signal(number or 0)
-    return Signal.REFUSED if status == 404 and is_vendors else status_signal(status)
+def meanings_of(org: Org) -> Meanings:
+    """Return the table that holds for an org."""
+    return _extended(org.statuses, org.codes) if org.statuses or org.codes else BUILT_IN
+
+
+@lru_cache(maxsize=100)
+def _extended(statuses: tuple[tuple[int, str], ...], codes: tuple[tuple[str, str], ...]) -> Meanings:
+    items = {item.value: item for item in Item}
+    return Meanings(
+        {**STATUSES, **{status: Signal(word) for status, word in statuses}},
+        {**CODES, **{code: items.get(word) or Signal(word) for code, word in codes}},
+    )
+
+
+def own_meanings(org: Org) -> list[str]:
+    """Return what an org's settings say beyond the built-in table, as they are written."""
+    statuses = [f"STATUS_{status}={word}" for status, word in org.statuses if STATUSES.get(status) != word]
+    return statuses + [f"CODE_{code}={word}" for code, word in org.codes if CODES.get(code) != word]
+
+
+def taken_on_trust(org: Org) -> list[str]:
+    """Return which of these call certainly not applied, on the operator's word, what would be in doubt."""
+    certain = [(status, word) for status, word in org.statuses if word != Signal.IN_DOUBT]
+    return [f"STATUS_{status}={word}" for status, word in certain if status not in STATUSES and status >= 400]

@@ -17,12 +17,14 @@ from typing import Any, Literal
 import structlog
 
 from worker.domain.org import Org
-from worker.domain.outcome import NoReply, Reply
+from worker.domain.outcome import NoReply, Reply, Signal
 from worker.store import keys
 from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
 from worker.vendor.auth import Authenticator, Credentials, wait_for_slot
 from worker.vendor.client import VendorClient
+from worker.vendor.codes import meanings_of
+from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
 
@@ -121,6 +123,11 @@ class DoubtChecker:
         if wait_for_slot(self.queue, org):
             return None
         answer = self.client.get(org, PATH.format(customer=customer, badge=badge), credentials.headers)
+        verdict = read_answer((), answer, meanings_of(org))
+        if verdict.signal is Signal.THROTTLED:  # the limit is one for all calls
+            self.queue.hear(org, verdict.signal, reason=verdict.reason, retry_after_s=verdict.retry_after_s)
+        elif verdict.signal is Signal.UNAUTHORIZED:
+            self.auth.refused(org, credentials)
         return _count_in(answer)
 
 

@@ -49,12 +49,12 @@ def _match_by_position(
             loose.append(row)
             trusted = trusted and (row.position is None or row.owner not in times)
     borne_out = len(placed) == len(owners) or any(times[owners[at]] == 1 for at in placed)
-    trusted = trusted and borne_out and all(len(claims) == 1 for claims in placed.values())
-    for at, claims in placed.items():
+    trusted = trusted and borne_out and all(len(candidates) == 1 for candidates in placed.values())
+    for at, candidates in placed.items():
         if times[owners[at]] > 1 and not trusted:
-            loose += claims
-        elif len({type(row.outcome) for row in claims}) == 1:
-            outcomes[at] = claims[0].outcome
+            loose += candidates
+        elif len({type(row.outcome) for row in candidates}) == 1:
+            outcomes[at] = candidates[0].outcome
         else:
             outcomes[at] = Unknown("contradiction", "the answer has rows for it that contradict each other")
     return loose

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from worker.domain.badge import one_case
 from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Unknown
 from worker.domain.text import plain
-from worker.vendor.codes import failed
+from worker.vendor.codes import Meanings
 
 
 class Row(NamedTuple):
@@ -29,21 +29,21 @@ class Row(NamedTuple):
         return None
 
 
-def rows_of(body: Any) -> list[Row]:
+def rows_of(body: Any, meanings: Meanings) -> list[Row]:
     """Read the answer's rows; beside real ones, what can't be read is a row too, and tells nothing."""
     if isinstance(body, dict) and isinstance(data := body.get("data"), dict) and data:
         body = [body]
     if not isinstance(body, list) or not any(map(_is_row, body)):
         return []
     unreadable = Row(None, None, Unknown("unreadable", "a row of the answer can't be read"))
-    return [_row(row) if _is_row(row) else unreadable for row in body]
+    return [_row(row, meanings) if _is_row(row) else unreadable for row in body]
 
 
 def _is_row(row: Any) -> bool:
     return isinstance(row, dict) and ("data" in row or "errors" in row)
 
 
-def _row(row: Mapping[str, Any]) -> Row:
+def _row(row: Mapping[str, Any], meanings: Meanings) -> Row:
     data = row.get("data")
     bare = not data
     data = data if isinstance(data, dict) else {}
@@ -53,16 +53,16 @@ def _row(row: Mapping[str, Any]) -> Row:
     _, mark, suffix = request_id.rpartition("_") if isinstance(request_id, str) else ("", "", "")
     numbered = mark and suffix.isascii() and suffix.isdigit() and len(suffix) < 7
     bare = bare or (bool(data) and all(value is None for value in data.values()))
-    return Row(owner, int(suffix) if numbered else None, _row_outcome(row, data), bare)
+    return Row(owner, int(suffix) if numbered else None, _row_outcome(row, data, meanings), bare)
 
 
-def _row_outcome(row: Mapping[str, Any], data: Mapping[str, Any]) -> Outcome:
+def _row_outcome(row: Mapping[str, Any], data: Mapping[str, Any], meanings: Meanings) -> Outcome:
     earned = text_in(data.get("earnedBadgeId"))
     error = error_in(row.get("errors"))
     if error and earned:
         return Unknown("contradiction", f"the row has both an earnedBadgeId and error {error[0]}")
     if error:
-        return failed(*error)
+        return meanings.failed(*error)
     if not earned:
         return Unknown("no_earned_badge_id", "the row has neither an error nor an earnedBadgeId")
     warnings = row.get("warnings")

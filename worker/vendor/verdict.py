@@ -16,7 +16,7 @@ from typing import Any
 from worker.domain.job import Job
 from worker.domain.outcome import Deferred, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
 from worker.domain.text import plain
-from worker.vendor.codes import REQUEST_CODES, STATUSES, error_signal, failed, status_signal
+from worker.vendor.codes import BUILT_IN, Meanings
 from worker.vendor.matching import match
 from worker.vendor.rows import Row, error_in, rows_of
 
@@ -28,59 +28,61 @@ ROWS_TO_SPARE = 100
 ISOLATED = frozenset({Signal.REFUSED, Signal.TOO_LARGE})
 
 
-def read_answer(jobs: Sequence[Job], answer: Reply | NoReply) -> Verdict:
+def read_answer(jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings = BUILT_IN) -> Verdict:
     """Decide one outcome per job, in the order of ``jobs``; never raises, whatever the answer holds."""
     if isinstance(answer, NoReply):
         signal = Signal.IN_DOUBT if answer.sent else Signal.UNAVAILABLE
-        return _whole(jobs, signal, answer.code, answer.reason)
+        return _whole(jobs, meanings, (signal, answer.code, answer.reason))
     is_page = answer.body.lstrip()[:1] == b"<"
     if not is_page and answer.body.count(b",") > COMMAS_A_ROW * (len(jobs) + ROWS_TO_SPARE):
-        return _whole(jobs, Signal.IN_DOUBT, "too_many", "the answer says far more than its items need")
+        failure = (Signal.IN_DOUBT, "too_many", "the answer says far more than its items need")
+        return _whole(jobs, meanings, failure)
     body = _json(answer.body)
-    rows = rows_of(body)
-    if failure := _request_failure(body, rows, answer.status, len(jobs)):
-        signal, code, reason = failure
-        return _whole(jobs, signal, code, reason, _retry_after_s(answer.headers))
+    rows = rows_of(body, meanings)
+    if found := _request_failure(body, rows, answer.status, len(jobs), meanings):
+        return _whole(jobs, meanings, found, retry_after_s(answer.headers))
     if rows:
         outcomes = match(jobs, rows)
         if all(isinstance(outcome, Unknown) for outcome in outcomes):
             reason = "no row of the answer says for certain how an item went"
             return Verdict(outcomes, Signal.IN_DOUBT, str(answer.status), reason)
         return Verdict(outcomes, Signal.OK, str(answer.status))
-    signal = status_signal(answer.status)
-    reason = f"the vendor answered {answer.status} {_excerpt(answer.body)}".rstrip()
-    return _whole(jobs, signal, str(answer.status), reason, _retry_after_s(answer.headers))
+    failure = (meanings.of_status(answer.status), str(answer.status), _said(answer))
+    return _whole(jobs, meanings, failure, retry_after_s(answer.headers))
 
 
 def _whole(
-    jobs: Sequence[Job], signal: Signal, code: str, reason: str, retry_after_s: float | None = None
+    jobs: Sequence[Job], meanings: Meanings, failure: tuple[Signal, str, str], wait_s: float | None = None
 ) -> Verdict:
+    signal, code, reason = failure
     outcome: Outcome = Deferred(code, reason)
     if signal is Signal.IN_DOUBT:
         outcome = Unknown(code, reason)
     elif signal in ISOLATED and len(jobs) == 1:
         # It can't be made smaller: what was said of the request is said of the item.
-        outcome = failed(code, reason) if signal is Signal.REFUSED else Rejected(code, reason)
+        outcome = meanings.failed(code, reason) if signal is Signal.REFUSED else Rejected(code, reason)
         signal = Signal.REFUSED if isinstance(outcome, Rejected) else Signal.OK
-    return Verdict((outcome,) * len(jobs), signal, code, reason, retry_after_s)
+    return Verdict((outcome,) * len(jobs), signal, code, reason, wait_s)
 
 
-def _request_failure(body: Any, rows: list[Row], status: int, asked: int) -> tuple[Signal, str, str] | None:
+def _request_failure(
+    body: Any, rows: list[Row], status: int, asked: int, meanings: Meanings
+) -> tuple[Signal, str, str] | None:
     """Find an error of the vendor's that speaks of the whole request."""
     if isinstance(body, Mapping) and not rows and not body.get("data"):
         found, shaped = error_in(body.get("errors")), True
         if not found:
             found, shaped = error_in(body), False
     else:
-        found, shaped = _error_of_all(rows, status, asked), True
+        found, shaped = _error_of_all(rows, status, asked, meanings), True
     if not found:
         return None
-    signal = error_signal(found[0], status, shaped=shaped)
+    signal = meanings.of_error(found[0], status, shaped=shaped)
     # Rows that the status leaves in doubt may yet be as many as the items, and all errors.
     return None if rows and signal is Signal.IN_DOUBT else (signal, *found)
 
 
-def _error_of_all(rows: list[Row], status: int, asked: int) -> tuple[str, str] | None:
+def _error_of_all(rows: list[Row], status: int, asked: int, meanings: Meanings) -> tuple[str, str] | None:
     """Find the error that stands for all, in rows that are all errors.
 
     One row without data is how the vendor refuses a request: an assumption. Several that are fewer
@@ -92,13 +94,13 @@ def _error_of_all(rows: list[Row], status: int, asked: int) -> tuple[str, str] |
     complete = len(rows) == asked
     if all(row.bare for row in rows):
         apart = complete and len(set(errors)) > 1  # which row is whose isn't said: sent again, it will be
-        return first if len(rows) == 1 or apart or status in STATUSES else None
+        return first if len(rows) == 1 or apart or status in meanings.statuses else None
     # A lone item that is named in its row speaks for itself: it must not hold up all others.
     same_code = asked > 1 and len({error[0] for error in errors if error}) == 1
-    return first if complete and same_code and first[0] in REQUEST_CODES else None
+    return first if complete and same_code and meanings.is_of_request(first[0]) else None
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Read Retry-After, in seconds or as a date relative to the answer's own; capped at an hour."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
@@ -115,6 +117,12 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _said(answer: Reply) -> str:
+    """Quote the beginning; and name an nginx before the vendor, whose limiter answers a bare 503."""
+    by = " by nginx" if answer.headers.get("server", "").lower().startswith("nginx") else ""
+    return f"the vendor answered {answer.status}{by} {_excerpt(answer.body)}".rstrip()
 
 
 def _excerpt(body: bytes) -> str:

@@ -14,11 +14,10 @@ from typing import Any, NoReturn
 import redis
 
 from worker.domain.badge import Invalid, short_hash
-from worker.domain.batch import Item
 from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.domain.text import plain
-from worker.enqueue import EnqueueOptions, item_of, note
+from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
@@ -113,20 +112,17 @@ def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
     return short_hash(org.name, str(handed.idempotency_key), bound)
 
 
-_Prepared = list[tuple[Item, Invalid | None]]
-
-
 def _sources(items: list[Any], call: str) -> Iterator[Source]:
     for n, item in enumerate(items):
         problem = Invalid(plain(item.twice, 64), "is given twice") if isinstance(item, _Ambiguous) else None
         yield Source(f"{call[:12]}.{n}", item, problem=problem)
 
 
-def _enqueue(queue: Queue, org: Org, prepared: _Prepared, options: EnqueueOptions) -> list[Answer]:
+def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueOptions) -> list[Answer]:
     """Enqueue in chunks, and answer for each item."""
     answers: list[Answer] = []
     for number, start in enumerate(range(0, len(prepared), CHUNK)):
-        chunk, call = [item for item, _ in prepared[start : start + CHUNK]], f"{options.call}.{number}"
+        chunk, call = [it.item for it in prepared[start : start + CHUNK]], f"{options.call}.{number}"
         try:
             answers += queue.enqueue(org, run=options.run, items=chunk, call=call, urgent=options.urgent)
         except NoRoom as error:
@@ -135,17 +131,19 @@ def _enqueue(queue: Queue, org: Org, prepared: _Prepared, options: EnqueueOption
     return answers
 
 
-def _taken_in(prepared: _Prepared, answers: list[Answer], options: EnqueueOptions) -> TakenIn:
-    rows = (_row(n, *each, answer) for n, (each, answer) in enumerate(zip(prepared, answers, strict=True)))
+def _taken_in(prepared: list[Prepared], answers: list[Answer], options: EnqueueOptions) -> TakenIn:
+    rows = (_row(n, each, answer) for n, (each, answer) in enumerate(zip(prepared, answers, strict=True)))
     return TakenIn(options.run, tuple(rows))
 
 
-def _row(n: int, item: Item, problem: Invalid | None, answer: Answer) -> dict[str, Any]:
+def _row(n: int, prepared: Prepared, answer: Answer) -> dict[str, Any]:
+    item, problem, warnings = prepared
     if problem:  # an item that is no badge is that, however often it comes
         answer = Answer.INVALID
     row: dict[str, Any] = {"row": n, "status": _STATUSES[answer], "job_id": item.id}
     noted = note(item, problem, answer)
-    return row | ({"field": noted.field, "reason": noted.reason} if noted else {})
+    row |= {"field": noted.field, "reason": noted.reason} if noted else {}
+    return row | ({"warnings": list(warnings)} if warnings else {})
 
 
 class _Ambiguous(dict[str, Any]):

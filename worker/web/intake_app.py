@@ -1,7 +1,7 @@
 """The HTTP intake (``badges intake``): at the vendor's own path, so that a caller changes its base URL alone.
 
-What becomes of a body is decided in ``intake.py``, who may call in ``callers.py``, and what answers look like
-in ``schema.py``. Needs the extra ``intake``.
+What becomes of a body is decided in ``intake.py``, who may call in ``callers.py``, what answers look like in
+``schema.py``, and how all that is described in ``document.py``. Needs the extra ``intake``.
 """
 
 import asyncio
@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import redis
-from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response, Security
+from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from fastapi.security import APIKeyHeader
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
+from pydantic import StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
+from worker import tracing
 from worker.config import Settings
 from worker.domain.org import Org
 from worker.operate.report import ResultForm, result_lines
@@ -26,13 +26,24 @@ from worker.operate.runs import JobReader, RunProgress
 from worker.store.queue import Queue
 from worker.vendor.auth import TOKEN_PATH
 from worker.web.callers import TOKEN_TTL_S, Anyone, Caller, Callers, CallLimit, shown_key
+from worker.web.document import (
+    ACCEPTED_HEADERS,
+    BADGES_BODY,
+    CLIENT_BODY,
+    LINES,
+    OPEN,
+    TAGS,
+    DocumentedApp,
+    add_page,
+    operation_id,
+)
 from worker.web.intake import BOUND_S, HandedIn, Refusal, take_in
+from worker.web.outage import Outage
 from worker.web.schema import (
-    BODY,
-    CLIENT,
+    COME_AGAIN,
     HANDLERS,
     MAX_BODY_BYTES,
-    RESULTS,
+    STORE_AWAY,
     Accepted,
     Token,
     TokenData,
@@ -40,7 +51,7 @@ from worker.web.schema import (
     failures,
     json_response,
 )
-from worker.web.serving import AccessLog, serve_app
+from worker.web.serving import HEAD_WITHIN_S, AccessLog, serve_app
 
 MAX_CLIENT_BYTES = 10_000
 BAD_CLIENT = 320001  # the vendor's code
@@ -57,17 +68,7 @@ class Service:
     reports: JobReader
     callers: Callers
     limit: CallLimit
-
-
-_KEYS = (
-    APIKeyHeader(name="X-API-Key", scheme_name="API key", auto_error=False),
-    APIKeyHeader(
-        name="Authorization",
-        scheme_name="Authorization",
-        description="The API key after Basic or Bearer: what a caller sends the vendor today may be its key.",
-        auto_error=False,
-    ),
-)
+    outage: Outage
 
 
 def _service(request: Request) -> Service:
@@ -76,15 +77,13 @@ def _service(request: Request) -> Service:
 
 
 Here = Annotated[Service, Depends(_service)]
+Absent = SkipJsonSchema[None]  # a parameter that may be left out, which isn't one that may be null
 
 
-def _caller(
-    request: Request,
-    here: Here,
-    _key: Annotated[str | None, Security(_KEYS[0])],
-    _authorization: Annotated[str | None, Security(_KEYS[1])],
-) -> Caller:
-    """Find out who calls, and whether not too often."""
+def _caller(request: Request, here: Here) -> Caller:
+    """Find out who calls, and whether they call too often."""
+    if here.outage.is_known:
+        raise HTTPException(503, STORE_AWAY, COME_AGAIN)
     caller = here.callers.who(shown_key(request.headers))
     if caller is None:
         raise HTTPException(401, "no API key, or a wrong one", {"WWW-Authenticate": "Bearer"})
@@ -126,21 +125,22 @@ def import_badges(
     caller: Known,
     body: Annotated[bytes, Depends(_body)],
     run: Annotated[
-        str | None,
-        Query(pattern="^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$", description="Its name; one is made if none is."),
+        Annotated[str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$")] | Absent,
+        Query(description="The run's name; without one, a name is made."),
     ] = None,
     urgent: Annotated[bool, Query(description="Overtake what waits for this org.")] = False,
     idempotency_key: Annotated[
-        str | None,
+        Annotated[str, StringConstraints(pattern="^[!-~]{1,255}$")] | Absent,
         Header(
-            pattern="^[!-~]{1,255}$",
+            alias="Idempotency-Key",
             description="The same key with the same body is accepted once; with another it is refused, "
             f"for {BOUND_S // 3600} hours.",
         ),
     ] = None,
 ) -> Response:
     """Accept badges, each once. What is wrong with an item is said in its row, and never stops the rest."""
-    taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key))
+    with tracing.continued(request.headers.get("traceparent")):
+        taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key))
     if isinstance(taken, Refusal):
         return failure(taken.status, taken.reason)
     counts = taken.counts()
@@ -179,7 +179,8 @@ def run_results(
     caller: Known,
     run: RunName,
     form: Annotated[
-        ResultForm | None, Query(alias="format", description="By default what Accept asks for.")
+        ResultForm | Absent,
+        Query(alias="format", description="By default what Accept asks for."),
     ] = None,
 ) -> Response:
     """Give one line a job: what became of it, and why. A connection that breaks off has not given all."""
@@ -207,45 +208,93 @@ def _pages(lines: Iterable[str]) -> Iterator[str]:
 
 def create_app(service: Service, orgs: Iterable[Org]) -> FastAPI:
     """Serve the paths that these orgs have at the vendor, and what tells of the runs."""
-    app = FastAPI(
+    app = DocumentedApp(
         title="Badge intake",
         version=version("badge-import-worker"),
         description="Takes badges in place of the vendor, and issues each once, at the vendor's rate.",
+        contact={"name": "Who operates this intake"},
+        license_info={"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
+        openapi_tags=TAGS,
+        servers=[{"url": "/", "description": "Where this document came from."}],
+        docs_url=None,
         redoc_url=None,
         exception_handlers=HANDLERS,
     )
     app.state.service = service
     app.add_middleware(AccessLog)
+    add_page(app)
     for path in sorted({org.api_path for org in orgs}):
-        # PUT is the vendor's, but its own sample sends a POST. One route serves both: so a 405 names both.
-        # Those behind it serve nobody: they are the operations in the schema, which need an id each.
-        app.add_api_route(path, import_badges, methods=["PUT", "POST"], include_in_schema=False)
-        for method in ("PUT", "POST"):
-            app.add_api_route(
-                path,
-                import_badges,
-                methods=[method],
-                operation_id=f"{method.lower()}{path.replace('/', '_')}",
-                status_code=202,
-                response_model=Accepted,
-                responses=failures(400, 401, 408, 413, 415, 422, 429, 503),
-                openapi_extra={"requestBody": BODY},
-            )
+        _add_import(app, path)
+    _add_others(app)
+    return app
+
+
+def _add_import(app: FastAPI, path: str) -> None:
+    """Take badges at a path, by PUT, which is the vendor's, and by POST, which its own sample sends."""
+    # One route serves both, so that a 405 names both. Those behind it serve nobody: they are the
+    # operations in the document, which need an id each.
+    app.add_api_route(path, import_badges, methods=["PUT", "POST"], include_in_schema=False)
+    accepted: dict[int | str, dict[str, Any]] = {202: {"headers": ACCEPTED_HEADERS}}
+    for method in ("PUT", "POST"):
+        app.add_api_route(
+            path,
+            import_badges,
+            methods=[method],
+            operation_id=operation_id(path, method, Org().api_path),
+            summary="Import badges" + (", as the vendor's own sample does" if method == "POST" else ""),
+            tags=["badges"],
+            status_code=202,
+            response_model=Accepted,
+            response_description="Accepted for good; each item has its row.",
+            responses=accepted | failures(400, 401, 408, 413, 415, 422, 429, 503),
+            openapi_extra={"requestBody": BADGES_BODY},
+        )
+
+
+def _add_others(app: FastAPI) -> None:
     app.add_api_route(
         TOKEN_PATH,
         make_token,
         methods=["POST"],
+        operation_id="createToken",
+        summary="Create a token",
+        tags=["token"],
         response_model=Token,
+        response_description="The token.",
         responses=failures(401, 413),
-        openapi_extra={"requestBody": CLIENT},
+        openapi_extra={"requestBody": CLIENT_BODY} | OPEN,
     )
     reading = failures(400, 401, 404, 429, 503)
-    app.add_api_route("/runs/{run}", show_run, response_model=RunProgress, responses=reading)
     app.add_api_route(
-        "/runs/{run}/results", run_results, response_class=StreamingResponse, responses=reading | RESULTS
+        "/runs/{run}",
+        show_run,
+        operation_id="getRun",
+        summary="Show where a run is",
+        tags=["runs"],
+        response_model=RunProgress,
+        response_description="Its jobs by state.",
+        responses=reading,
     )
-    app.add_api_route("/healthz", healthz, response_class=PlainTextResponse, responses=failures(503))
-    return app
+    app.add_api_route(
+        "/runs/{run}/results",
+        run_results,
+        operation_id="getRunResults",
+        summary="Read a run's results",
+        tags=["runs"],
+        response_class=StreamingResponse,
+        responses=reading | LINES,
+    )
+    app.add_api_route(
+        "/healthz",
+        healthz,
+        operation_id="getHealth",
+        summary="Say whether Redis answers",
+        tags=["health"],
+        response_class=PlainTextResponse,
+        response_description="It does.",
+        responses=failures(400, 503),
+        openapi_extra=OPEN,
+    )
 
 
 def serve(
@@ -257,28 +306,28 @@ def serve(
     host: str,
     port: int,
     on_ready: Callable[[str], None],
+    head_within_s: float = HEAD_WITHIN_S,
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, upon which the calls that are going on are finished.
 
     Args:
-        client: of the store.
+        client: of the store, a hurried one: a caller would rather hear soon that it is away.
         settings: whose orgs' keys are asked for.
         alone: ask for no keys: whoever calls stands for this org.
         rate: how often each caller may call, such as ``600/minute``.
         host: the address to listen at; a proxy before it speaks TLS.
         port: 0 takes a free one.
         on_ready: called with the URL once the port is bound.
+        head_within_s: how long a connection may take until the whole head of its next request is there.
 
     Raises:
         ConfigError: there are no keys, or they don't tell the org.
         OSError: the port is taken.
     """
-    # A caller would rather hear soon that Redis is away, and come again.
-    client.set_retry(Retry(ConstantBackoff(0.1), 1))
     orgs = settings.orgs()
     callers = Anyone(settings.org(alone)) if alone else Callers(orgs)
     limit = CallLimit.parse(client, rate)
     queue = Queue(client, replicas=settings.replicas)
-    service = Service(queue, JobReader(client=client, orgs=orgs), callers, limit)
+    service = Service(queue, JobReader(client=client, orgs=orgs), callers, limit, Outage())
     app = create_app(service, orgs.values())
-    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready)
+    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready, head_within_s=head_within_s)

@@ -22,9 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -34,7 +32,8 @@ from worker.config import Settings
 from worker.domain.job import DeadKind
 from worker.domain.org import Limit, Org
 from worker.errors import BadgesError
-from worker.operate.status import OrgState, Survey
+from worker.operate.status import OrgState
+from worker.operate.survey import Survey
 from worker.store import keys
 from worker.store.protocol import TOOK_MS
 from worker.web.serving import serve_app
@@ -100,6 +99,10 @@ def _gate(state: OrgState) -> Sequence[Row]:
     return [((s, (state.gate.why or "") if s == now else ""), float(s == now)) for s in STATES]
 
 
+def _standstill(state: OrgState) -> Sequence[Row]:
+    return [((state.standstill.reason.value if state.standstill else "none",), 1.0)]
+
+
 def _wanted(state: OrgState) -> float:
     most = state.settings.max_in_flight if state.settings else 0
     return min(1 if state.gate.tripped else most, state.in_flight + state.ripe_batches)
@@ -112,6 +115,10 @@ GAUGES = (
     Family("jobs_isolated", "Jobs of batches that were refused as a whole, being sent in smaller ones.",
            lambda s: _one(s.isolated)),
     Family("jobs_retrying", "Jobs that wait for their next attempt.", lambda s: _one(s.retrying)),
+    Family("jobs_waiting", "Jobs that are to be sent: queued, isolated or retrying.",
+           lambda s: _one(s.waiting)),
+    Family("standstill_info", "1; reason says why nothing moves, none where something does or nothing waits.",
+           _standstill, ("reason",)),
     Family("batches_in_flight", "Batches that are being sent.", lambda s: _one(s.in_flight)),
     Family("oldest_job_age_seconds", "How long the first job of the queue has been ready.",
            lambda s: _one(s.oldest_s or 0.0)),
@@ -196,11 +203,17 @@ class BadgesCollector(Collector):
         now_ms = int(time.time() * 1000)
         pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
         pipe.zcount(keys.OWN, now_ms, "+inf")
-        known, due, pool, own = pipe.execute()
+        pipe.hgetall(keys.REFUSED)
+        known, due, pool, own, refused = pipe.execute()
         memory = self._client.info("memory")  # a Cluster's pipeline takes only what has a key
         orgs = self._orgs()
         states = self._survey.states({str(org): orgs.get(org) for org in sorted({*known, *orgs})})
         yield from _server(memory, due, pool, own)
+        words = "Messages that were refused, by kind; see enqueue.refused and message.refused in the logs."
+        counted = CounterMetricFamily(PREFIX + "messages_refused", words, labels=("kind",))
+        for kind in ("enqueue", "message"):
+            counted.add_metric((kind,), float(refused.get(kind, 0)))
+        yield counted
         for families, metric in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
             for family in families:
                 yield _family(family, metric, states)
@@ -262,8 +275,6 @@ def _latencies(states: Sequence[OrgState]) -> Metric:
 
 def create_app(client: redis.Redis, settings: Settings) -> Starlette:
     """Serve ``/metrics``, and ``/healthz``, which says whether Redis answers."""
-    # A scraper would rather hear soon that Redis is away; the scrape after this one tries again.
-    client.set_retry(Retry(ConstantBackoff(0.1), 1))
     registry = CollectorRegistry()
     registry.register(BadgesCollector(client, settings.orgs))
 

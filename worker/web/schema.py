@@ -1,4 +1,7 @@
-"""What the HTTP intake takes, answers and refuses: the forms that its page shows (``/docs``), and words."""
+"""What the HTTP intake answers and refuses: the forms of its answers, and the words of a refusal.
+
+The document that describes them is in ``document.py``.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from worker.domain.badge import BadgeIssue
-from worker.errors import NoRoom, NotFound, StoreError
+from worker.errors import NoRoom, NotDurable, NotFound, StoreError
 from worker.web.intake import MAX_ITEMS
 
 log = structlog.get_logger()
 
 MAX_BODY_BYTES = 16 * 2**20
-RETRY_AFTER_S = 5
+COME_AGAIN = {"Retry-After": "5"}
+STORE_AWAY = "the store can't be reached; handing in the same again is safe: each badge is accepted once"
 
 
 class ItemRow(BaseModel):
@@ -36,6 +39,9 @@ class ItemRow(BaseModel):
     job_id: str
     field: str | None = None
     reason: str | None = None
+    warnings: list[str] | None = Field(
+        default=None, description="What is odd about it, if anything; it is taken all the same."
+    )
 
 
 class Accepted(BaseModel):
@@ -53,6 +59,13 @@ class TokenData(BaseModel):
 
     accessToken: str  # noqa: N815 - the vendor's name
     ttlSeconds: int  # noqa: N815 - likewise
+
+
+class TokenRequest(BaseModel):
+    """What asks for a token, as the vendor wants it; the secret is the API key."""
+
+    key: str = Field(default="", description="Anything: the secret alone tells who asks.")
+    secret: str = Field(description="The API key.")
 
 
 class Token(BaseModel):
@@ -79,39 +92,12 @@ class Failure(BaseModel):
     warnings: None = None
 
 
-BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": MAX_ITEMS,
-                "items": BadgeIssue.model_json_schema(by_alias=True),
-            },
-            "example": [{"badgeMetaId": "696f0fd40772ad476ecf74ac", "customerId": 555567088}],
-        }
-    },
+_RETRY_AFTER: dict[str, Any] = {
+    "Retry-After": {
+        "description": "After how many seconds to come again.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
 }
-CLIENT: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "key": {"type": "string"},
-                    "secret": {"type": "string", "description": "The API key."},
-                },
-                "required": ["secret"],
-            }
-        }
-    },
-}
-RESULTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/jsonl": {}, "text/csv": {}}, "description": "One line a job."}
-}
-
 _REASONS = {
     400: "The request, or its body as a whole, can't be read.",
     401: "No API key, or a wrong one.",
@@ -128,7 +114,9 @@ _REASONS = {
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return how these statuses are answered, as FastAPI documents it."""
     found: dict[int | str, dict[str, Any]] = {
-        status: {"model": Failure, "description": _REASONS[status]} for status in statuses
+        status: {"model": Failure, "description": _REASONS[status]}
+        | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
+        for status in statuses
     }
     return found | {"default": {"model": Failure, "description": "Any other error."}}
 
@@ -164,14 +152,15 @@ async def _no_room(_: Request, error: NoRoom) -> Response:
     log.warning("intake.no_room", reason=error.reason)
     so_far = f"{error.accepted:,} items were accepted before that; " if error.accepted else ""
     reason = f"no room for more jobs at present; {so_far}handing in the same again later is safe"
-    return failure(429, reason, {"Retry-After": str(RETRY_AFTER_S)})
+    return failure(429, reason, COME_AGAIN)
 
 
-async def _store_away(_: Request, error: Exception) -> Response:
+async def _store_away(request: Request, error: Exception) -> Response:
+    if not isinstance(error, NotDurable):
+        request.app.state.service.outage.note()
     # Where Redis is is nobody's business but our own log's.
     log.warning("intake.store_unavailable", reason=str(error))
-    reason = "the store can't be reached; handing in the same again is safe: each badge is accepted once"
-    return failure(503, reason, {"Retry-After": str(RETRY_AFTER_S)})
+    return failure(503, STORE_AWAY, COME_AGAIN)
 
 
 async def _gone(_: Request, _error: ClientDisconnect) -> Response:

@@ -6,22 +6,13 @@
 -- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, per_minute}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
 --          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the
---          last window of each limit}; per_minute: sends in the last minute
+--          last window of each limit}; per_minute: sends in the last minute; both counted, not estimated
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg = cjson.decode(ARGV[1])
 local gate = read_gate(cfg)
 
--- A ring that is full of the last minute's sends has forgotten the earlier ones: then its pace counts.
-local function per_minute()
-  local minute = 60000000
-  local sends = used_within(gate, minute)
-  if sends < gate.size or sends == 0 then return sends end
-  local remembered_us = math.max(1, T_US - sent_at(gate, gate.n - sends))
-  return math.floor(sends * math.max(1, minute / remembered_us) + 0.5)
-end
-
 local sent = {}
-for n, limit in ipairs(cfg.limits) do sent[n] = used_within(gate, limit[2], limit[4]) end
+for n, limit in ipairs(cfg.limits) do sent[n] = sent_between(gate, T_US - limit[2], T_US, limit[4]) end
 local at, why = when(cfg, gate)
 return cjson.encode({
   at = next_look(at),
@@ -31,5 +22,5 @@ return cjson.encode({
   spacing_us = spacing_us(cfg, gate),
   configured_us = spacing_us(cfg, {}),
   sent = sent,
-  per_minute = per_minute(),
+  per_minute = sent_between(gate, T_US - MINUTE_US, T_US),
 })

@@ -1,0 +1,157 @@
+"""Why nothing moves: whoever asks, and wherever, reads the same sentence; and an idle org holds nobody up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from support import (
+    BADGE,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    item,
+    process,
+    wait_for,
+    worker_command,
+)
+from topology import APPEND_ONLY, Server, servers
+
+from worker.domain.org import Org
+from worker.operate.standstill import Standstill
+from worker.operate.survey import Survey
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.pool import Seats
+from worker.store.queue import Queue, new_id
+from worker.web.metrics import BadgesCollector
+
+DATABASE = 9  # of the session's server: these tests disturb no others
+ROWS = f"badgeMetaId,customerId\n{BADGE},1\n{BADGE},2\n".encode()
+
+
+@pytest.fixture
+def client(connection: Connection) -> Iterator[redis.Redis]:
+    """An empty database."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as opened:
+        opened.flushdb()
+        yield opened
+        opened.flushdb()
+
+
+@pytest.fixture
+def env(connection: Connection, sandbox: SandboxServer) -> dict[str, str]:
+    """A vendor that is well."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    return environment(redis_url=url, api_base_url=sandbox.url)
+
+
+def reasons(client: redis.Redis, **orgs: Org) -> dict[str, str]:
+    """Return what metrics say, for each org."""
+    families = {family.name: family for family in BadgesCollector(client, lambda: orgs).collect()}
+    samples = families["badges_standstill_info"].samples
+    return {sample.labels["org"]: sample.labels["reason"] for sample in samples}
+
+
+def test_it_is_the_same_sentence_everywhere(env: dict[str, str], client: redis.Redis) -> None:
+    """At the end of an import, in status, run show, doctor, and as the reason of a metric."""
+    imported = badges("import", "-", "--run", "r", env=env, stdin=ROWS).stdout.decode()
+    assert b"nothing moves" not in badges("import", "-", "--run", "r", env=env, stdin=ROWS).stdout
+    again = badges("import", "-", "--run", "r", "--json", env=env, stdin=ROWS.replace(b",2", b",3"))
+    (status,) = badges_json("status", "--org", "default", env=env)
+    sentence = status["standstill"]["sentence"]
+    assert sentence.startswith("no worker is alive; start one: ")
+    assert f"nothing moves: {sentence}" in imported
+    assert sentence in again.stderr.decode()
+    assert json.loads(again.stdout)["run"] == "r"
+    assert badges_json("run", "show", "r", env=env)["held"] == sentence
+    found = {f["check"]: f for f in json.loads(badges("doctor", "--json", env=env).stdout)}
+    assert sentence in found["gate"]["detail"]
+    assert reasons(client, default=Org()) == {"default": status["standstill"]["reason"]}
+
+
+def test_a_claim_that_fails_says_what_the_server_lacks(client: redis.Redis) -> None:
+    """What a worker met is noted until a call is made; with it what the doctor finds of the server."""
+    queue, org = Queue(client), configured()
+    queue.enqueue(org, run="r", items=[item(1)], call=new_id())
+    Seats(queue=queue).offer("worker", 1)
+    queue.note_trouble("default", "claims", "Redis didn't confirm")
+    client.config_set("appendonly", "no")
+    try:
+        (state,) = Survey(client).states({"default": org})
+        assert state.standstill
+        assert state.standstill.reason == "claims"
+        assert "Redis didn't confirm (no append-only file" in state.standstill.sentence
+        assert reasons(client, default=org) == {"default": "claims"}
+    finally:
+        client.config_set("appendonly", "yes")
+
+
+def test_a_vendor_whom_nobody_can_reach_is_named(tmp_path: Path) -> None:
+    """A worker's own failed calls: status says what stands in the way; once it is gone, nothing does."""
+    with servers(tmp_path, APPEND_ONLY) as (server,), SandboxServer() as vendor:
+        there = environment(redis_url=f"redis://{server.address}/0", retry_base_s=0.1, batch_linger_s=0)
+        nowhere = there | {"BADGES_API_BASE_URL": "https://vendor.invalid"}
+        badges("import", "-", "--run", "r", env=nowhere, stdin=ROWS)
+
+        def held() -> Standstill | None:
+            with server.client() as client:
+                (state,) = Survey(client).states({"default": configured()})
+            return state.standstill
+
+        with process(worker_command(), env=nowhere, log=tmp_path / "one.log"):
+            met = wait_for(
+                lambda: (found := held()) and found.reason == "dns" and found, within_s=60, what="a reason"
+            )
+            assert "the vendor is unavailable: " in met.sentence
+            assert "Error:" not in met.sentence
+        with process(
+            worker_command(), env=there | {"BADGES_API_BASE_URL": vendor.url}, log=tmp_path / "2.log"
+        ):
+            badges("resume", env=there)
+            wait_for(lambda: issued(server) == 2, within_s=60, what="both issued")
+        assert held() is None
+
+
+def issued(server: Server) -> int:
+    """Return how many of the run's jobs are."""
+    with server.client() as client:
+        return int(client.hget(keys.key("default", "run", "r"), "issued") or 0)
+
+
+def test_the_doctors_good_call_is_the_probe_of_an_idle_org(env: dict[str, str], client: redis.Redis) -> None:
+    """The gate of one that has nothing to send opens; with jobs that wait, their own call tells."""
+    gate, trouble = (
+        keys.key("default", "gate"),
+        {"probing": 2, "failures": 3, "since": 1, "why": "answer in doubt"},
+    )
+    queue = Queue(client)
+    client.hset(gate, mapping=trouble)
+    queue.enqueue(configured(), run="r", items=[item(1)], call=new_id())
+    found = {f["check"]: f for f in json.loads(badges("doctor", "--json", env=env).stdout)}
+    assert found["gate"]["result"] == "warn"
+    assert client.hget(gate, "probing") == "2"
+    queue.cancel("default", [item(1).id], call=new_id())
+    found = {f["check"]: f for f in json.loads(badges("doctor", "--json", env=env).stdout)}
+    assert (found["gate"]["result"], found["gate"]["detail"].partition(":")[0]) == ("ok", "open")
+    (status,) = badges_json("status", env=env)
+    assert (status["gate"]["state"], status["gate"]["since"], status["standstill"]) == ("open", None, None)
+
+
+def test_a_gate_that_is_to_stay_closed_stays_so(client: redis.Redis) -> None:
+    """Paused, or throttled by the vendor: a call that goes well opens neither."""
+    gate, queue = keys.key("default", "gate"), Queue(client)
+    until = 4_000_000_000_000
+    for fields in ({"paused": "operator"}, {"closed_until": until, "why": "throttled"}, {}):
+        client.delete(gate)
+        client.hset(gate, mapping={"clock": 1} | fields)
+        assert not queue.probed("default")
+        assert client.hgetall(gate).items() >= {name: str(value) for name, value in fields.items()}.items()
+    client.hset(gate, mapping={"closed_until": until, "why": "vendor unavailable"})
+    assert [queue.probed("default"), queue.probed("default")] == [True, False]

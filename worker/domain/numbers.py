@@ -1,0 +1,90 @@
+"""How a cell becomes a whole number, and why one doesn't: nothing is rounded, completed or guessed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+EXACT_BELOW: Final = 2**53
+"""From here on a fraction no longer says which whole number it was."""
+
+LONGEST_NUMBER: Final = 30
+_WHOLE: Final = re.compile(r"-?\d{1,30}(\.0+)?", re.ASCII)
+_SHORTENED: Final = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]?\d+", re.ASCII)
+# Formats without a shape of their own: they hide in a cell that looks right.
+INVISIBLE: Final = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_KINDS: Final = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "an array",
+    tuple: "an array",
+    type(None): "null",
+}
+
+
+class NumberText(str):
+    """A number of a JSON file as it is written there, where a float would have lost how."""
+
+    __slots__ = ()
+
+
+def kind_of(value: object) -> str:
+    """Say in words of JSON what a value is; of Python's other types the name."""
+    if isinstance(value, NumberText):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "an object"
+    return _KINDS.get(type(value)) or type(value).__name__
+
+
+def whole_number(value: object, fault: Callable[[str], str]) -> int:
+    """Read a whole number, given as number or text; ``fault`` says what is wrong with a text.
+
+    ``7.0`` is one as long as it is below 2^53. A text with an exponent isn't; of a float it can't be told.
+
+    Raises:
+        ValueError: it isn't one; the text says why.
+    """
+    if isinstance(value, str):  # first, since files are mostly text
+        if len(value) <= LONGEST_NUMBER and value.isascii() and value.isdigit():
+            return int(value)
+        return _in_text(value.strip(), fault)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, float):
+        raise ValueError(f"must be a whole number, not {kind_of(value)}")  # noqa: TRY004
+    return _in_float(value)
+
+
+def is_shortened(text: str) -> bool:
+    """Say whether a number was written with an exponent, as spreadsheets do with long ones."""
+    return bool(_SHORTENED.fullmatch(text))
+
+
+def invisible_in(text: str) -> str:
+    """Name the first invisible character, as a hint that follows a reason; empty if there is none."""
+    found = INVISIBLE.search(text)
+    return f": it holds an invisible character (U+{ord(found[0]):04X})" if found else ""
+
+
+def _in_text(text: str, fault: Callable[[str], str]) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(fault(text))
+    number = int(text.partition(".")[0])
+    if "." in text and abs(number) >= EXACT_BELOW:
+        raise ValueError(_INEXACT)
+    return number
+
+
+def _in_float(value: float) -> int:
+    if not value.is_integer():
+        raise ValueError("must be a whole number, not a fraction")
+    if abs(value) >= EXACT_BELOW:
+        raise ValueError(_INEXACT)
+    return int(value)
+
+
+_INEXACT: Final = "must be written as a whole number: as a fraction it may have lost its last digits"

@@ -1,0 +1,56 @@
+"""How people and programs write dates that are neither epochs nor ISO: to be recognised, never to be read."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Final
+
+_YEAR, _SHORT_YEAR = r"(?P<Y>(19|2[01])\d\d)", r"(?P<y>\d\d)"
+_MONTH, _DAY = "(?P<m>0[1-9]|1[0-2])", r"(?P<d>[0-3]\d)"
+_HOUR, _MINUTE, _SECOND = r"(?P<H>[01]\d|2[0-4])", r"(?P<M>[0-5]\d)", r"(?P<S>[0-5]\d)"
+_BY_YEAR, _BY_DAY = _YEAR + _MONTH + _DAY, _DAY + _MONTH + _YEAR
+_COMPACT: Final = {
+    digits: tuple(re.compile(pattern, re.ASCII) for pattern in patterns)
+    for digits, patterns in {
+        8: (_BY_YEAR, _BY_DAY),
+        10: (_BY_YEAR + _HOUR,),
+        12: (
+            _BY_YEAR + _HOUR + _MINUTE,
+            _SHORT_YEAR + _MONTH + _DAY + _HOUR + _MINUTE + _SECOND,
+            _BY_DAY + _HOUR + _MINUTE,
+        ),
+        14: (
+            _BY_YEAR + _HOUR + _MINUTE + _SECOND,
+            _BY_DAY + _HOUR + _MINUTE + _SECOND,
+            _MONTH + _DAY + _YEAR + _HOUR + _MINUTE + _SECOND,
+        ),
+    }.items()
+}
+_MONTH_NAME: Final = r"(jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\.?"
+_WRITTEN_DATE: Final = re.compile(
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}(?!\d)"
+    r"|\d{1,2}([-/.])\d{1,2}\2(\d{4}|\d\d)(?![\d.])"
+    rf"|\d{{1,2}}[. -]{{1,2}}{_MONTH_NAME}[ -](\d{{4}}|\d\d)(?!\d)"
+    rf"|{_MONTH_NAME} \d{{1,2}},? \d{{4}}(?!\d)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def compact_date(digits: str) -> datetime | None:
+    """Read digits as a date written without its signs, such as 20261231 or 311220262359; no zone is meant."""
+    for pattern in _COMPACT.get(len(digits), ()):
+        if found := pattern.fullmatch(digits):
+            part = {name: int(text) for name, text in found.groupdict().items()}
+            year = part["Y"] if "Y" in part else 2000 + part["y"]
+            try:
+                day = datetime(year, part["m"], part["d"])  # noqa: DTZ001 - it has none
+            except ValueError:
+                continue
+            return day + timedelta(hours=part.get("H", 0), minutes=part.get("M", 0), seconds=part.get("S", 0))
+    return None
+
+
+def is_written_date(text: str) -> bool:
+    """Say whether a text begins as a date does: 2026-12-31, 31.12.2026, 12/31/26, 31 Dec 2026."""
+    return bool(_WRITTEN_DATE.match(text))

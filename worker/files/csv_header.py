@@ -1,0 +1,110 @@
+"""The header of a CSV file: which delimiter it has, and what is wrong with its columns."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
+from typing import Final, Self
+
+from worker.domain.text import escaped
+from worker.errors import ConfigError, FileError
+from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
+from worker.files.sample import missing_dates, proposed, unmapped_dates
+
+_COMPLAINTS: Final = 5
+_COLUMNS_SHOWN: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The columns of a file, and what a person says of them; ``width`` counts empty ones at the end too."""
+
+    file: str
+    names: Names
+    delimiter: str
+    columns: tuple[str, ...]
+    width: int
+
+    @classmethod
+    def read(cls, line: str, file: str, names: Names) -> Self:
+        """Read the first line of a file.
+
+        Raises:
+            FileError: it names no columns of a badge, or lacks one that is mapped or that a report must have.
+        """
+
+        def split(delimiter: str) -> list[str]:
+            try:
+                return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True))
+            except csv.Error:
+                return []
+
+        delimiter = max(",;\t|", key=lambda sign: sum(map(names.means, split(sign))))
+        columns = split(delimiter)
+        width = len(columns)
+        while columns and not columns[-1].strip():  # a spreadsheet pads its rows
+            columns.pop()
+        if absent := names.absent(columns):
+            there = ", ".join(f"“{escaped(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
+            raise FileError(
+                f"{file} has no column “{absent[0]}” that could be mapped; its columns are {there}."
+            )
+        if not any(names.field(column) in FIELDS for column in columns):
+            begin = escaped(line, 60)
+            raise FileError(f"{file}: the first line must name the columns, but reads “{begin}”. {_ALLOWED}.")
+        ours = names.signs_of_a_report(columns)
+        if ours and not names.unknown(columns) and (problem := lacking(columns, ours)):
+            raise FileError(f"{file}: {problem}")
+        return cls(file, names, delimiter, tuple(columns), width)
+
+    def check(self, dates: Mapping[str, str], *, without_dates: bool) -> None:
+        """Refuse columns that are missing, unknown, nameless, there twice, or hold dates that are needed.
+
+        Args:
+            dates: the columns that stand for no field, but hold dates, as ``Sample.date_columns`` tells.
+            without_dates: a person says that these aren't needed.
+
+        Raises:
+            FileError: as described.
+            ConfigError: a date is missing, and there is a column that holds dates.
+        """
+        found = Counter(map(self.names.field, self.columns))
+        missing = missing_dates([field for field in FIELDS if found[field]])
+        complaints = self._complaints(found)
+        text = f"{self.file} has {'; '.join(complaints)}. {_ALLOWED}{self._command(found, dates, missing)}"
+        if missing and dates and not without_dates:
+            raise ConfigError(unmapped_dates(self.file, dates, missing) + (f" {text}" if complaints else ""))
+        if complaints:
+            raise FileError(text)
+
+    def _complaints(self, found: Counter[str | None]) -> list[str]:
+        unknown = [column.strip() for column in self.names.unknown(self.columns)]
+        complaints = [
+            f"unknown column {with_hint(column)}" if column else "a column without a name"
+            for column in unknown[:_COMPLAINTS]
+        ]
+        complaints += [f"no column {field}" for field in NEEDED if not found[field]]
+        twice = [name for name in (*FIELDS, ORG) if found[name] > 1]
+        return complaints + [f"{found[name]} columns that mean {name}" for name in twice]
+
+    def _command(self, found: Counter[str | None], dates: Mapping[str, str], missing: Sequence[str]) -> str:
+        """Return the command that would read the file; a column that holds dates is never left out by it."""
+        unknown = [column.strip() for column in self.names.unknown(self.columns)]
+        mapped = dict(self.names.said)
+        for column in filter(None, unknown[:_COLUMNS_SHOWN]):
+            field = proposed(column, dates[column], missing) if column in dates else nearest(column)
+            mapped[column] = None if found[field] else field
+        kept = set(map(folded, dates))
+        mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
+        pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
+        maps = "".join(f" --map {quote(pair)}" for pair in pairs)
+        return f". To be completed: badges import {quote(self.file)}{maps}" if mapped else "."
+
+
+_ALLOWED: Final = (
+    f"The columns may be {', '.join(FIELDS)}; one of another name is read with --map COLUMN=FIELD, and "
+    "ignored with --map COLUMN="
+)

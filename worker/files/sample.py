@@ -1,0 +1,125 @@
+"""What only the first rows of a file together can tell: which columns hold dates, and what ten digits are.
+
+A column holds dates if 80 % of its cells that aren't empty, among the first 1,000 rows, read as dates.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any, Final, Self
+
+from worker.domain.dates import ISO, HourText, looks_like_a_date
+from worker.domain.item import Source
+from worker.domain.spellings import compact_date
+from worker.domain.text import escaped
+from worker.errors import FileError
+
+ROWS: Final = 1_000
+_SHARE: Final = 0.8
+_EPOCHS: Final = ("earnEventDate", "earnExpiresOn")
+_HOUR_DIGITS: Final = 10
+_SHOWN: Final = 5
+_OF_EXPIRY: Final = re.compile("expir|until|valid|end", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first rows of a file, and all that come after."""
+
+    first: Sequence[Source]
+    rest: Iterator[Source]
+
+    @classmethod
+    def of(cls, rows: Iterator[Source]) -> Self:
+        """Read the first rows; what ends the reading early is raised again behind them."""
+        first: list[Source] = []
+        try:
+            first.extend(itertools.islice(rows, ROWS))  # keeps what came before an error
+        except FileError as error:
+            rows = _raising(error)
+        return cls(first, rows)
+
+    def fields(self) -> set[str]:
+        """Return the fields that at least one row has."""
+        return {
+            name for row in self.first for name, value in (row.item or {}).items() if not _is_empty(value)
+        }
+
+    def date_columns(self) -> dict[str, str]:
+        """Return the columns that stand for no field, but hold dates: "ISO" for one of ISO dates, or ""."""
+        cells = [(name, value) for row in self.first for name, value in row.others.items()]
+        of_iso = _mostly(lambda value: ISO.fullmatch(str(value).strip()) is not None, cells)
+        return {name: "ISO" if name in of_iso else "" for name in _mostly(looks_like_a_date, cells)}
+
+    def rows(self) -> Iterator[Source]:
+        """Give all rows; ten digits in a column of dates are marked, so that they are refused."""
+        items = (row.item for row in self.first if row.item)
+        cells = ((name, item[name]) for item in items for name in _EPOCHS if name in item)
+        dates = _mostly(_is_compact, cells)
+        everything = itertools.chain(self.first, self.rest)
+        return (_marked(row, dates) for row in everything) if dates else everything
+
+
+def missing_dates(fields: Collection[str]) -> list[str]:
+    """Return the dates that none of the fields gives."""
+    return [name for name in _EPOCHS if not {name, f"{name}ISO"}.intersection(fields)]
+
+
+def proposed(column: str, suffix: str, missing: Sequence[str]) -> str | None:
+    """Return the field that a column of dates is probably meant for; ``None`` if no date is missing."""
+    wanted = "earnExpiresOn" if _OF_EXPIRY.search(column) else "earnEventDate"
+    field = wanted if wanted in missing else next(iter(missing), None)
+    return field and f"{field}{suffix}"
+
+
+def unmapped_dates(file: str, columns: Mapping[str, str], missing: Sequence[str]) -> str:
+    """Say that a file has dates that nobody mapped, while some are missing, and what to do."""
+    shown = ", ".join(f"“{escaped(column, 60)}”" for column in list(columns)[:_SHOWN])
+    maps = "".join(
+        f" --map {quote(f'{escaped(column, 60)}={proposed(column, suffix, missing)}')}"
+        for column, suffix in list(columns.items())[:1]
+    )
+    return (
+        f"{file} lacks {' and '.join(missing)}, and {shown} looks like a date. A badge's dates are part of "
+        f"what it is: the same row imported later with its date would be issued once more. Map the column, "
+        f"such as with{maps}; if the badges are to have no such date, say --without-dates."
+    )
+
+
+def _mostly(reads_so: Callable[[object], bool], cells: Iterable[tuple[str, Any]]) -> list[str]:
+    counted: Counter[str] = Counter()
+    so: Counter[str] = Counter()
+    for name, value in cells:
+        if not _is_empty(value):
+            counted[name] += 1
+            so[name] += reads_so(value)
+    return [name for name, count in counted.items() if so[name] >= _SHARE * count]
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _digits(value: object) -> str:
+    return str(value).strip().partition(".")[0] if isinstance(value, str | int) else ""
+
+
+def _is_compact(value: object) -> bool:
+    return compact_date(_digits(value)) is not None
+
+
+def _marked(row: Source, dates: Collection[str]) -> Source:
+    found = {n: d for n in dates if row.item and len(d := _digits(row.item.get(n))) == _HOUR_DIGITS}
+    if not found:
+        return row
+    return row._replace(item=row.item | {name: HourText(digits) for name, digits in found.items()})
+
+
+def _raising(error: FileError) -> Iterator[Source]:
+    raise error
+    yield  # which makes it an iterator
