@@ -25,6 +25,7 @@ BIN = Path(sys.executable).parent
 RUNNER = "trap 'code=$?; [ $code -eq 3 ] || exit $code' ERR\n"
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_marked_commands_of_a_page_work(page: Path, sandbox: SandboxServer, tmp_path: Path) -> None:
     """One after the other, as a reader types them, against the sandbox and a real worker."""
@@ -35,7 +36,7 @@ def test_the_marked_commands_of_a_page_work(page: Path, sandbox: SandboxServer, 
     script = RUNNER + "".join(block.text for block in blocks(page) if block.runs)
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
         done = subprocess.run(
-            ["bash", "-u", "-c", script], env=env, cwd=tmp_path, capture_output=True, timeout=110, check=False
+            ["bash", "-u", "-c", script], env=env, cwd=tmp_path, capture_output=True, timeout=280, check=False
         )
     assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
 
