@@ -47,16 +47,34 @@ class Settings(Org, BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    redis_url: SecretStr | None = Field(default=None, description="None: the embedded server")
-    broker_url: SecretStr | None = Field(default=None, description="None: the same Redis")
-    replicas: int = Field(
-        default=0, ge=0, le=9, description="Replicas that must have what is accepted and claimed"
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Where Redis is: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or "
+        "`redis+cluster://`. Without it the embedded server is used",
     )
-    data_dir: Path = Path(".badges")
-    orgs_file: Path | None = None
-    heartbeat_file: Path | None = Field(default=None, description="Touched as long as nothing is stuck")
-    log_format: Literal["json", "console"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Celery's broker: any of those but a Cluster, or `amqp://`, `amqps://`. "
+        "Without it the same Redis",
+    )
+    replicas: int = Field(
+        default=0,
+        ge=0,
+        le=9,
+        description="Replicas that must confirm what is accepted, and each claim before its call",
+    )
+    data_dir: Path = Field(
+        default=Path(".badges"),
+        description="Where the embedded server keeps its data; refused where others may write",
+    )
+    orgs_file: Path | None = Field(default=None, description="A TOML file with a table for each further org")
+    heartbeat_file: Path | None = Field(
+        default=None, description="Touched every 2 seconds as long as nothing in the worker is stuck"
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="How log lines are written")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The lowest level that is logged"
+    )
 
     @field_validator("name", mode="before")
     @classmethod
