@@ -36,7 +36,7 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests of each folder took, and their slowest file; with xdist as well."""
+    """Print what the tests of each folder took, and their slowest file, with xdist as well."""
     folders: dict[str, Counter[str]] = defaultdict(Counter)
     for reports in terminalreporter.stats.values():
         for report in reports:

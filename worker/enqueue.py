@@ -27,7 +27,7 @@ from worker.domain.job import content_hash
 from worker.domain.org import Org
 from worker.errors import ConfigError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, text_fields
+from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, other_fields, text_fields
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
@@ -264,18 +264,20 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
     if isinstance(issue, Invalid):
         return Prepared(_invalid(source, issue, org), issue, odd)
     badge, odd = issue.badge, odd + warnings_of(source.item, issue)
-    content = content_hash(org.name, badge)
+    content, fields = content_hash(org.name, badge), badge_fields(badge)
+    if source.others:
+        fields += other_fields(source.others)
     if issue.job_id:
-        return Prepared(Item(issue.job_id, source.row, badge_fields(badge), fingerprint=content), None, odd)
+        return Prepared(Item(issue.job_id, source.row, fields, fingerprint=content), None, odd)
     job_id = short_hash(content, options.run, source.row) if options.allow_duplicates else content
-    return Prepared(Item(job_id, source.row, badge_fields(badge)), None, odd)
+    return Prepared(Item(job_id, source.row, fields), None, odd)
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     raw = (source.problem and source.raw) or as_text(source.item)
     as_it_came = (Field.RAW_ROW if source.problem else Field.RAW_ITEM, raw[:RAW_BYTES])
     message = text_fields(Field.MESSAGE, problem.words)
-    fields = [Field.CODE, problem.field or "row", *message, *as_it_came]
+    fields = [Field.CODE, problem.field or "row", *message, *as_it_came, *other_fields(source.others)]
     return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind="invalid")
 
 

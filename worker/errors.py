@@ -2,6 +2,8 @@
 
     BadgesError
     ├── ConfigError          a setting is wrong; the command line exits 2
+    │   ├── NotAllowed       an act that can lose work or issue twice, without the option that allows it
+    │   └── Ambiguous        a name that could mean several
     ├── FileError            a file to import can't be read at all
     ├── EmbeddedServerError  the embedded server can't be started or reached
     ├── StoreError           Redis can't do what was asked of it
@@ -22,6 +24,14 @@ class BadgesError(Exception):
 
 class ConfigError(BadgesError):
     """A setting is missing or wrong; the text names it and says how to mend it."""
+
+
+class NotAllowed(ConfigError):  # noqa: N818 - reads as what is the case, as below
+    """An act can lose work or issue a badge twice, and nobody allowed it; nothing was done."""
+
+
+class Ambiguous(ConfigError):  # noqa: N818 - as above
+    """A name could mean several; the text lists them."""
 
 
 class FileError(BadgesError):

@@ -175,7 +175,7 @@ def test_a_record_that_was_spoilt_is_nobody_elses_problem(broker: Broker, tmp_pa
     broker.client.hset(spoilt, "c", "abc")
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
         wait_for(lambda: (broker.count("early", "issued"), broker.count("early", "dead")) == (9, 1))
-    (dead,) = badges("dead", "list", "--json", env=broker.env).stdout.splitlines()
+    (dead,) = badges("dead", "list", "--jsonl", env=broker.env).stdout.splitlines()
     assert (json.loads(dead)["customerId"], json.loads(dead)["error"]["code"]) == ("abc", "812")
 
 

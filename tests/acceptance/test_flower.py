@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, badges, environment, process, wait_for
+from support import BADGE, OTHER_BADGE, PROGRAMS, badges, environment, process, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
@@ -27,7 +27,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import audit, keys
 
-pytest.importorskip("flower")
 UP = (sys.executable, "-m", "worker.cli", "up", "--flower")
 
 
@@ -169,6 +168,12 @@ def test_a_batch_that_failed_is_a_failed_task(up: Up) -> None:
     for words in ("DeliveryFailed", "the vendor answered 500", "'jobs': 2", "'dead': 2"):
         assert words in shown["exception"]
     assert "Traceback" not in up.log.read_text()
+    refused = up.send("badges.replay", kind="in_doubt")
+    assert refused["state"] == "FAILURE"
+    assert "2 jobs in doubt would be sent again" in refused["exception"]
+    assert "may_issue_twice" in refused["exception"]
+    assert "'replayed': 2" in up.send("badges.replay", kind="in_doubt", dry_run=True)["result"]
+    assert up.run("failed", "dead:in_doubt") == 2
     up.enqueue("after", range(1003, 1004))
     wait_for(lambda: up.run("after", "issued") == 1)  # the probe: the org is open again
 
@@ -182,12 +187,16 @@ def test_pause_and_resume_by_the_api(up: Up) -> None:
     up.enqueue("paused", range(2001, 2004))
     assert up.run("paused", "queued") == 3
     for was in ("paused", "open"):
-        shown = up.send("badges.resume", org="default")
+        shown = up.send("badges.resume", org="default", by="ann")
         assert shown["result"] == f"{{'org': 'default', 'now': 'open', 'was': '{was}'}}"
     wait_for(lambda: up.run("paused", "issued") == 3)
     trail = list(audit.entries(up.client, "default"))
     assert [entry.action for entry in trail] == ["resume", "resume", "pause", "pause"]
-    assert all(entry.by.startswith("task from gen") for entry in trail)
+    host = socket.gethostname()
+    assert {entry.by for entry in trail} == {
+        f"task from Flower on {host}",
+        f"task from ann, by Flower on {host}",
+    }
 
 
 def test_replay_by_the_api(up: Up) -> None:
@@ -291,8 +300,7 @@ def test_what_is_in_the_way_is_said(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         said = badges("up", "--flower", env=env | {"FLOWER_PORT": port}, expect=2).stderr.decode()
     assert f"Flower can't listen on 127.0.0.1, port {port}: Address already in use; set FLOWER_PORT" in said
-    without = "sys.modules['flower'] = None; sys.argv[1:] = ['up', '--flower']; worker.cli.main()"
-    command = [sys.executable, "-c", f"import sys, worker.cli; {without}"]
+    command = [sys.executable, PROGRAMS / "without.py", "flower", "up", "--flower"]
     done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode().strip() == (

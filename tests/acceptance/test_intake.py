@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, badges, environment, process, wait_for, worker_command
+from support import BADGE, PROGRAMS, badges, environment, process, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.errors import ConfigError
@@ -55,6 +55,7 @@ max_queued = 1000
 api_base_url = "{{url}}"
 intake_keys = "{SLOW_KEY}"
 """
+INTAKE = ("-m", "worker.cli", "intake", "--port", "0")
 RATE = 600  # of calls in ten minutes, in effect: no test but one comes near
 customers = count(700_000_000)
 
@@ -85,11 +86,10 @@ class Place:
 
 @contextmanager
 def intake(
-    env: dict[str, str], log: Path, *options: object, patch: str = ""
+    env: dict[str, str], log: Path, *options: object, program: Sequence[object] = INTAKE
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a real intake while the block lasts."""
-    code = f"{patch}\nfrom worker.cli import main; main()"
-    command = [sys.executable, "-c", code, "intake", "--port", 0, *options]
+    command = [sys.executable, *program, *options]
     with process(command, env=env | {"PYTHONUNBUFFERED": "1"}, log=log) as running:
 
         def ready() -> re.Match[str] | None:
@@ -239,7 +239,7 @@ def test_each_item_has_its_own_row(place: Place) -> None:
         repeated = hand_in()
         assert [row["status"] for row in repeated[1:-3]] == ["invalid"] * len(wrong), "as wrong as before"
         assert [row["reason"] for row in repeated[1:-3]] == [row["reason"] for row in middle]
-    badges("run", "cancel", named_run(place, first["job_id"]), "--org", "acme", env=place.env)
+    badges("run", "cancel", named_run(place, first["job_id"]), "--yes", "--org", "acme", env=place.env)
     with place.http() as http:
         dead = http.put(PATH, json=[good]).json()["rows"][0]
     assert dead["status"] == "duplicate_of_dead"
@@ -292,7 +292,7 @@ def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place
         assert statuses(http.put(PATH, json=items(1), headers=headers)) == ["queued"]
     (memory,) = place.client.scan_iter(keys.key("acme", "intake", "*"))
     assert 86_000 < place.client.ttl(memory) <= 86_400
-    badges("run", "cancel", answer["run"], "--org", "acme", env=place.env)
+    badges("run", "cancel", answer["run"], "--yes", "--org", "acme", env=place.env)
     for key in place.client.scan_iter(keys.key("acme", "call", "*")):
         place.client.delete(key)  # as time does, sooner than it forgets the key
     again = json.loads(call(0)[1])
@@ -436,16 +436,12 @@ def test_a_key_tells_the_org(written: dict[str, str], words: str) -> None:
     ]
 
 
-def test_the_extra_is_asked_for_and_loaded_by_nobody_else(place: Place) -> None:
-    """Without FastAPI the command says how to install it; no other command loads it."""
-    code = "import sys; sys.modules['fastapi'] = None; from worker.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "intake"], env=place.env, capture_output=True, check=False, timeout=30
-    )
+def test_the_extra_is_asked_for(place: Place) -> None:
+    """Without FastAPI the command says how to install it."""
+    command = [sys.executable, PROGRAMS / "without.py", "fastapi", "intake"]
+    done = subprocess.run(command, env=place.env, capture_output=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "badge-import-worker[intake]" in done.stderr.decode()
-    code = "import sys, worker.cli, worker.app; assert 'fastapi' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], env=place.env, check=True, timeout=30)
 
 
 # -- bounds
@@ -490,12 +486,12 @@ def test_nobody_holds_a_connection_without_asking_anything(place: Place, tmp_pat
     body = json.dumps(items(2)).encode()
     head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    patch = "from worker.web import serving; serving.HEAD_WITHIN_S = 0.5"
-    with intake(place.env, tmp_path / "log", patch=patch) as (url, _), ExitStack() as stack:
+    program = [PROGRAMS / "impatient_intake.py"]
+    with intake(place.env, tmp_path / "log", program=program) as (url, _), ExitStack() as stack:
         host, port = url.removeprefix("http://").split(":")
 
         def connect(sent: bytes) -> socket.socket:
-            opened = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            opened = stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
             opened.sendall(sent)
             return opened
 
@@ -512,7 +508,7 @@ def test_nobody_holds_a_connection_without_asking_anything(place: Place, tmp_pat
                 return True
             return False
 
-        wait_for(is_closed, within_s=5, what="the end of one who sends a byte now and then")
+        wait_for(is_closed, what="the end of one who sends a byte now and then")
         slow.sendall(body[10:])
         assert slow.makefile("rb").read().startswith(b"HTTP/1.1 202 ")
 

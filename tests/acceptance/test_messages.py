@@ -283,7 +283,7 @@ def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
         [*items(4001, 4004), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}], run="mixed"
     )
     wait_for(lambda: place.count("alone", "issued") == 1 and place.count("mixed", "issued") == 3)
-    listed = badges("dead", "list", "--run", "mixed", "--json", env=place.env).stdout.splitlines()
+    listed = badges("dead", "list", "--run", "mixed", "--jsonl", env=place.env).stdout.splitlines()
     errors = [json.loads(line)["error"] for line in listed]
     assert [error["kind"] for error in errors] == ["invalid"] * 3
     assert {"code": "customerId", "kind": "invalid", "message": "is missing"} in errors

@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from support import BADGE, OTHER_BADGE, badges, environment, item, process, wait_for, worker_command
 from typer.main import get_command
 
-from worker.cli import cli
+from worker.cli.root import cli
 from worker.domain.batch import Item
 from worker.domain.org import Org
 from worker.sandbox.issued import SandboxSettings

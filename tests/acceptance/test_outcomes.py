@@ -327,11 +327,11 @@ class Floor:
         """Count an org's jobs by how they ended, or where they are."""
         return Counter(map(_end, self.rows(org)))
 
-    def wait_for(self, org: str, ends: Mapping[str, int], *, within_s: float = 30) -> None:
+    def wait_for(self, org: str, ends: Mapping[str, int], *, within_s: float = 60) -> None:
         """Wait until an org's jobs are where they should be."""
         self.wait(org, lambda: self.ends(org) == Counter(ends), within_s=within_s)
 
-    def wait(self, org: str, condition: Callable[[], Any], *, within_s: float = 30) -> None:
+    def wait(self, org: str, condition: Callable[[], Any], *, within_s: float = 60) -> None:
         """Wait for a condition; say where the org's jobs are instead."""
         try:
             wait_for(condition, within_s=within_s)

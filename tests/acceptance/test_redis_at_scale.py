@@ -1,13 +1,11 @@
 """Redis as it is run in production: over TLS, with replicas and Sentinel, as a Cluster, beside a broker.
 
-The servers are real ones. Only TLS is spoken by a proxy before the server, and RabbitMQ must be brought:
-``AMQP_URL=amqp://guest:guest@localhost pytest …``.
+The servers are real ones. Only TLS is spoken by a proxy before the server.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from neighbourhood import RabbitMQ
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
@@ -227,7 +226,7 @@ def test_a_cluster_is_the_store(
     assert len(badges("results", env=env).stdout.splitlines()) == 120 * len(ORGS) + 3
     badges("dead", "replay", "--run", "bad", "--set", f"badgeMetaId={BADGE}", "--yes", env=env)
     badges("pause", "--org", "north", env=env)
-    did = badges("audit", "--json", env=env).stdout.splitlines()
+    did = badges("audit", "--jsonl", env=env).stdout.splitlines()
     found_in = {(entry["org"], entry["action"], entry.get("count")) for entry in map(json.loads, did)}
     assert found_in == {("east", "replay", 3), ("north", "pause", None)}
     assert not [one for one in found if one["result"] == "fail"]
@@ -260,7 +259,7 @@ def test_a_node_that_comes_back_is_found_again(
             node.start()
             give_least_rights(node)
         wait_for(lambda: bring(env, 50, run="after", first=500), what="producers go on")
-        wait_for(lambda: each_once(sandbox, 100 * len(ORGS)), within_s=40, what=_tail(tmp_path))
+        wait_for(lambda: each_once(sandbox, 100 * len(ORGS)), what=_tail(tmp_path))
 
 
 def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], nodes: list[Server]) -> None:
@@ -305,12 +304,15 @@ def test_a_node_that_is_given_as_a_server_says_so(clustered: dict[str, str], nod
 # -- another broker
 
 
-@pytest.mark.skipif("AMQP_URL" not in os.environ, reason="AMQP_URL names no RabbitMQ")
+@pytest.mark.neighbour("rabbitmq-server", "epmd")
 def test_rabbitmq_is_the_broker(connection: Connection, sandbox: SandboxServer, tmp_path: Path) -> None:
     """Wake-ups and what producers send go over AMQP; what makes no sense harms nobody."""
-    amqp = os.environ["AMQP_URL"]
-    with redis.Redis.from_url(connection.url.replace("db=0", "db=9"), decode_responses=True) as client:
+    with (
+        RabbitMQ(tmp_path / "rabbitmq") as broker,
+        redis.Redis.from_url(connection.url.replace("db=0", "db=9"), decode_responses=True) as client,
+    ):
         client.flushdb()
+        amqp = broker.url
         url = connection.url.replace("db=0", "db=9")
         env = settings_of(sandbox, redis_url=url, broker_url=amqp, log_level="info")
         with process(worker_command(), env=env, log=tmp_path / "worker.log"), Celery(broker=amqp) as stranger:

@@ -316,7 +316,7 @@ def test_the_real_commands(here: Here, tmp_path: Path) -> None:
     rest = badges("results", "--run", "first", "--state", "dead", env=here.env).stdout.splitlines()
     assert [json.loads(line)["row"] for line in rest] == [4, 3]  # what was mended is done with
     shown = badges("run", "show", "first", env=here.env).stdout.decode()
-    assert "1 of the dead were mended" in shown
+    assert "1 of the dead was mended" in shown
     assert "why: badges dead groups --run first" in shown
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import BADGE, badges, environment, process, wait_for, worker_command
+from support import BADGE, PROGRAMS, badges, environment, process, wait_for, worker_command
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -18,8 +18,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
 
-NEWER_CODE = "from worker.store import record; record.RECORD_VERSION = 2; from worker.cli import main; main()"
-NEWER = [sys.executable, "-c", NEWER_CODE]
+NEWER = [sys.executable, PROGRAMS / "newer.py"]
 ROW = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
 
 

@@ -95,7 +95,7 @@ def test_when_a_run_is_done(client: redis.Redis) -> None:
 def test_cancelling(client: redis.Redis, env: dict[str, str]) -> None:
     """It says how to take it back, safe to copy; and of a run that is over, that nothing waits."""
     bring(client, "$(id)", 0, 3)
-    said = badges("run", "cancel", "$(id)", env=env).stdout.decode()
+    said = badges("run", "cancel", "$(id)", "--yes", env=env).stdout.decode()
     assert said == "3 cancelled; to take that back: badges dead replay --kind cancelled --run '$(id)'\n"
     assert badges("run", "cancel", "$(id)", env=env).stdout == b"nothing of it waits any more\n"
 
@@ -148,7 +148,7 @@ def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
     assert [run.run for run in JobReader(client=client, orgs={"default": ORG}).runs()] == names
     assert time.process_time() - began < 5  # of the processor; a second on a quiet machine
     shown = badges("run", "list", env=env).stdout.decode().splitlines()
-    assert shown[0] == "9,950 earlier ones: --json"
+    assert shown[0] == "9,950 earlier ones: --limit N shows more, --json all of them"
     assert [line.split()[0] for line in shown[-50:]] == names[-50:]
     assert len(badges_json("run", "list", env=env)) == 10_000
 
@@ -187,10 +187,10 @@ def test_the_run_goes_on_when_nobody_looks(
 
 
 def test_following_for_a_program_that_goes_away(client: redis.Redis, env: dict[str, str]) -> None:
-    """``badges run follow --json | head`` ends without a word; every line holds the whole progress."""
+    """``badges run follow --jsonl | head`` ends without a word; every line holds the whole progress."""
     bring(client, "spring", 0, 100)
     done = subprocess.run(
-        ["bash", "-c", f"{' '.join(FOLLOW)} --json | head -2"],
+        ["bash", "-c", f"{' '.join(FOLLOW)} --jsonl | head -2"],
         env=env,
         capture_output=True,
         timeout=60,

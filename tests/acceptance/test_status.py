@@ -109,7 +109,7 @@ def test_the_contract(env: dict[str, str], client: redis.Redis) -> None:
     }
     table = badges("status", env=env | {"COLUMNS": "250"}).stdout.decode()
     (line,) = [line for line in table.splitlines() if line.split()[0] == "default"]
-    taught = "batches of 50 at most; 1 badges unknown"
+    taught = "batches of 50 at most; 1 badge unknown"
     for words in ("150", "1/1,000", "1 rejected", "open; slowed to ", taught):
         assert words in line
     assert len(table.splitlines()) == 5
@@ -170,7 +170,7 @@ def test_a_redis_that_is_full(env: dict[str, str], client: redis.Redis) -> None:
 def test_watching_as_json(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
     """A line a second, of what is so then; Ctrl-C ends it as a success."""
     log = tmp_path / "watch.log"
-    with process([*COMMAND, "--json"], env=env, log=log) as running:
+    with process([*COMMAND, "--jsonl"], env=env, log=log) as running:
         wait_for(lambda: log.exists() and log.read_text().count("\n") >= 1)
         queue.pause("default", why="operator", reason="")
         wait_for(lambda: json.loads(log.read_text().splitlines()[-1])[0]["gate"]["state"] == "paused")

@@ -11,6 +11,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support import (
     BADGE,
     OTHER_BADGE,
@@ -34,11 +38,6 @@ from worker.store.queue import Queue
 from worker.store.record import VALUE_BYTES
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
-
-trace = pytest.importorskip("opentelemetry.trace")
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from worker.domain.org import Org
 from worker.files.reader import read_rows
-from worker.operate.importing import check_rows
+from worker.operate.checking import check_rows
 
 BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
 NAMES = ("badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn")

@@ -102,7 +102,7 @@ class Round:
         importers = [self._start("import", *self._import(org), "--json") for org in self.orgs]
         for _ in range(2):
             self._start_worker()
-        wait_for(lambda: self.proxy.met, within_s=30, what="the first call")
+        wait_for(lambda: self.proxy.met, what="the first call")
         for _ in range(self.random.randint(8, 14)):
             time.sleep(self.random.uniform(0.05, 1.0))
             match self.random.choice(ACTIONS):

@@ -134,11 +134,8 @@ def test_a_cluster_that_is_away_is_a_store_that_is_away() -> None:
         opened("redis+cluster://127.0.0.1:1,127.0.0.1:2").client()
 
 
-def test_nothing_is_durable_without_its_replicas(
-    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_durable_without_its_replicas(client: redis.Redis) -> None:
     """Neither what is handed in nor what is claimed; so nothing is sent that a fail-over could forget."""
-    monkeypatch.setattr(store, "DURABLE_WITHIN_MS", 100)
     org = configured(batch_size=1)
     queue, alone = Queue(client, replicas=1), Queue(client)
     with pytest.raises(NotDurable, match="1 of BADGES_REPLICAS"):

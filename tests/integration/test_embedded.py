@@ -15,69 +15,17 @@ from pathlib import Path
 import pytest
 import redis
 from kombu import Connection as Broker
+from support import PROGRAMS
 
 from worker.config import Settings
 from worker.errors import EmbeddedServerError
 from worker.server import embedded, valkey
 from worker.server.connection import Connection
-from worker.server.embedded import EmbeddedServer
+from worker.server.embedded import EmbeddedServer, Patience
 
 pytestmark = pytest.mark.timeout(60)
 
 ROOT = Path(__file__).parents[2]
-
-# Another process that uses the server: does what it reads, and answers each line with one line.
-USER = """
-import os, random, signal, subprocess, sys, time
-from pathlib import Path
-from worker.server.embedded import EmbeddedServer
-
-server = EmbeddedServer(data_dir=Path(sys.argv[1]))
-
-def forked(work):
-    child = os.fork()
-    if not child:
-        work()
-        os._exit(0)
-    return child
-
-def stop_as_orphan(parent):
-    while os.getppid() == parent:
-        time.sleep(0.01)
-    server.stop()
-
-def rounds(seed, count):
-    import redis
-    chance = random.Random(seed)
-    for _ in range(int(count)):
-        with server, redis.Redis.from_url(server.url) as client:
-            client.incr("rounds")
-            time.sleep(chance.uniform(0, 0.02))
-        time.sleep(chance.uniform(0, 0.02))
-
-for line in sys.stdin:
-    answer = "done"
-    match line.split():
-        case ["start"]:
-            server.start()
-            answer = Path(sys.argv[1], "server.pid").read_text().strip()
-        case ["stop"]:
-            server.stop()
-        case ["fork", "stop"]:
-            answer = os.waitpid(forked(server.stop), 0)[1]
-        case ["fork", "exit"]:
-            answer = os.waitpid(forked(lambda: None), 0)[1]
-        case ["fork", "pause"]:
-            answer = forked(signal.pause)
-        case ["fork", "orphan"]:
-            parent = os.getpid()
-            answer = forked(lambda: stop_as_orphan(parent))
-        case ["exec"]:
-            answer = subprocess.Popen(["sleep", "50"], close_fds=False, stdout=subprocess.DEVNULL).pid
-        case ["rounds", seed, count]:
-            rounds(seed, count)
-    print(answer, flush=True)
-"""
 
 
 class User:
@@ -85,7 +33,7 @@ class User:
 
     def __init__(self, data_dir: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", USER, str(data_dir)],
+            [sys.executable, "-W", "error", PROGRAMS / "embedded_user.py", data_dir],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -174,7 +122,7 @@ def is_running(pid: int) -> bool:
     return listed.stdout.strip()[:1] not in {"", "Z"}
 
 
-def eventually(condition: Callable[[], bool], limit_s: float = 10) -> None:
+def eventually(condition: Callable[[], bool], limit_s: float = 60) -> None:
     """Wait for the condition."""
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -493,16 +441,14 @@ def test_deleted_contents_do_not_make_two_servers(home: Path) -> None:
             assert do(second.url, "GET", "a") is None
 
 
-def test_a_server_that_hangs_is_reported_and_ended(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_reported_and_ended(home: Path) -> None:
     """A second user is told so; the last one ends it by force."""
-    monkeypatch.setattr(embedded, "START_LIMIT_S", 0.1)
-    monkeypatch.setattr(embedded, "END_LIMIT_S", 0.2)
-    monkeypatch.setattr(valkey, "ANSWER_LIMIT_S", 0.2)
-    with EmbeddedServer(data_dir=home):
+    short = Patience(start_s=0.1, end_s=0.2, answer_s=0.2)
+    with EmbeddedServer(data_dir=home, patience=Patience(end_s=0.2, answer_s=0.2)):
         pid = server_pid(home)
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(EmbeddedServerError, match="does not answer on"):
-            EmbeddedServer(data_dir=home).start()
+            EmbeddedServer(data_dir=home, patience=short).start()
         assert is_running(pid)
     eventually(lambda: not is_running(pid))
 
@@ -518,15 +464,12 @@ def test_loading_is_waited_for_but_not_for_ever(
         do(server.url, "SET", "a", "1")
     with next(home.rglob("*.incr.aof")).open("ab") as log:
         log.write(b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n" * 1_500_000)
-    with monkeypatch.context() as patch:
-        patch.setattr(embedded, "LOADING_LIMIT_S", 0)
-        with pytest.raises(EmbeddedServerError, match=r"on by itself.*LOADING"):
-            EmbeddedServer(data_dir=home).start()
+    with pytest.raises(EmbeddedServerError, match=r"on by itself.*LOADING"):
+        EmbeddedServer(data_dir=home, patience=Patience(loading_s=0)).start()
     pid = server_pid(home)
     assert not capsys.readouterr().err
-    monkeypatch.setattr(embedded, "SILENT_S", 0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with EmbeddedServer(data_dir=home) as server:
+    with EmbeddedServer(data_dir=home, patience=Patience(silent_s=0)) as server:
         assert capsys.readouterr().err == f"starting the server: reading what {home} holds\n"
         assert server_pid(home) == pid
         assert do(server.url, "GET", "n") == "1500000"

@@ -517,5 +517,5 @@ def test_any_order_of_events_keeps_every_promise(client: redis.Redis) -> None:
     OnThisServer.client = client
     run_state_machine_as_test(
         OnThisServer,
-        settings=settings(max_examples=50, stateful_step_count=50, deadline=None, print_blob=True),
+        settings=settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True),
     )

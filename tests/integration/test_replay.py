@@ -458,13 +458,10 @@ def test_whatever_breaks_off_the_trail_counts_what_was_done(queue: Queue, client
     assert (entry.which, bool(entry.at)) == ({"run": RUN}, True)
 
 
-def test_the_trail_keeps_the_newest(
-    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_trail_keeps_the_newest(queue: Queue, client: redis.Redis) -> None:
     """It is bounded, and an old action that still goes on doesn't come back in pieces."""
-    monkeypatch.setattr(audit, "KEPT", 10)
     for n in range(12):
-        audit.begin(queue, "default", f"pause-{n:02}", by="me")
+        audit.begin(queue, "default", f"pause-{n:02}", by="me", kept=10)
     kept = [entry.id for entry in audit.entries(client, "default")]
     assert sorted(kept) == [f"pause-{n:02}" for n in range(2, 12)]
     bury(queue, 1)

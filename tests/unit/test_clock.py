@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from worker.store import clock
 from worker.store.clock import RECENT_S, SLACK_US, OrgClocks
 
 ORG = "default"
@@ -13,10 +12,9 @@ ORG = "default"
 class Steady:
     """A clock that goes as told; the org's clock shows 1,000 s more, plus what it was set by."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now, self.ahead = 50.0, 1000.0
-        self.clocks = OrgClocks()
-        monkeypatch.setattr(clock, "steady_s", lambda: self.now)
+        self.clocks = OrgClocks(lambda: self.now)
 
     def call(self, *, there_s: float, back_s: float) -> None:
         """Make a call that takes so long to the org's clock, and back."""
@@ -34,9 +32,9 @@ class Steady:
 
 
 @pytest.fixture
-def steady(monkeypatch: pytest.MonkeyPatch) -> Steady:
+def steady() -> Steady:
     """Time that goes as the test says."""
-    return Steady(monkeypatch)
+    return Steady()
 
 
 def test_the_truth_lies_between_the_bounds(steady: Steady) -> None:

@@ -93,9 +93,8 @@ def test_a_generator_that_fails_loses_nothing_that_was_sent() -> None:
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_full_queue(monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:  # noqa: FBT001
+def test_a_full_queue(wait: bool) -> None:  # noqa: FBT001
     """It says how many were accepted; or waits, and sends the same call again."""
-    monkeypatch.setattr("worker.enqueue.FIRST_PAUSE_S", 0.001)
     queue = Recorder()
 
     def generate() -> Iterator[BadgeIssue]:

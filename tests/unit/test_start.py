@@ -10,8 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import worker
-from worker.cli import cli
-from worker.cli.root import OVERVIEW
+from worker.cli.root import OVERVIEW, cli
 
 STARTED = "import time:"
 
@@ -29,13 +28,19 @@ def loaded(*arguments: str, expect: int = 0) -> set[str]:
 def test_the_overview_loads_the_command_line_alone(arguments: list[str]) -> None:
     """No module of a command, no client of Redis, no Celery, no validation, no logging."""
     modules = loaded("worker.cli", *arguments)
-    assert {name for name in modules if name.startswith("worker.")} <= {"worker.cli", "worker.cli.root"}
+    its = {f"worker.cli{name}" for name in ("", ".start", ".root", ".exits")}
+    assert {name for name in modules if name.startswith("worker.")} <= its
     assert not modules & {"redis", "celery", "kombu", "pydantic", "structlog", "httpx", "asyncio", "ssl"}
 
 
 def test_a_usage_error_loads_the_command_line_alone() -> None:
     """A command that doesn't exist is told as quickly."""
     assert not loaded("worker.cli", "statsu", expect=2) & {"redis", "celery", "worker.config"}
+
+
+def test_a_worker_loads_no_web_server() -> None:
+    """FastAPI is an extra, and the intake's alone."""
+    assert not loaded("worker.app") & {"fastapi", "starlette", "uvicorn"}
 
 
 def test_the_library_loads_nothing_before_it_is_used() -> None:

@@ -1,5 +1,5 @@
 """``python -m worker.cli`` is ``badges``."""
 
-from worker.cli.root import main
+from worker.cli import main
 
 main()

@@ -2,64 +2,74 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
-from worker.cli import tables
-from worker.cli.progress import progress_bar, show_following
-from worker.cli.session import AsJson, ItsOrg, Note, Session, filtered, session
+from worker.cli import exits, tables
+from worker.cli.asking import DryRun, Yes, ask
+from worker.cli.exits import FailOn, FailOnOption
+from worker.cli.output import AsJson, AsJsonLines, Form, Limit, form_of, say_json, say_listing
+from worker.cli.progress import progress_bar, watch
+from worker.cli.session import ItsOrg, Note, Session, filtered, session
 from worker.domain.badge import BadgeIssue
 from worker.domain.job import DeadKind
+from worker.domain.text import counted
 from worker.errors import BadgesError
 from worker.operate import deadletters, deadlist
-from worker.operate.deadletters import Replayed
+from worker.operate.deadletters import Following, Replayed
 from worker.operate.deadlist import Filter
 from worker.operate.report import option
 from worker.store import audit
 
 dead_cli = typer.Typer(name="dead", help="Dead letters: jobs that need a person.", no_args_is_help=True)
 
-LISTED = 50
-
 ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="As the replay said it; see: badges audit.")]
 
 
 @dead_cli.command("list")
 @filtered
-def dead_list(which: Filter, as_json: AsJson = False) -> None:
-    """List dead letters, each with its reason; with --json one a line, all of them."""
+def dead_list(
+    which: Filter, limit: Limit = None, as_json: AsJson = False, as_lines: AsJsonLines = False
+) -> None:
+    """List dead letters, each with its reason, of each org and kind the oldest first."""
+    form = form_of(as_json=as_json, as_lines=as_lines)
     with session() as here:
-        rows = deadlist.rows(here.reports, which)
-        if as_json:
-            for row in rows:
-                tables.say_json(row)
-            return
-        shown = [row for row, _ in zip(rows, range(LISTED + 1), strict=False)]
-    tables.show_dead(shown[:LISTED])
-    if len(shown) > LISTED:
-        tables.out.print(f"… only the first {LISTED}; all of them: --json, or: badges dead groups")
+        which = here.chosen(which)
+        say_listing(
+            deadlist.rows(here.reports, which),
+            form=form,
+            limit=limit,
+            show=tables.show_dead,
+            count=lambda: sum(deadlist.count(here.reports, which).values()),
+        )
 
 
 @dead_cli.command("groups")
 @filtered
-def dead_groups(which: Filter, as_json: AsJson = False) -> None:
+def dead_groups(
+    which: Filter, limit: Limit = None, as_json: AsJson = False, as_lines: AsJsonLines = False
+) -> None:
     """Count dead letters by kind, code and badge, largest group first."""
+    form = form_of(as_json=as_json, as_lines=as_lines)
     with session() as here:
+        which = here.chosen(which)
         groups = deadlist.groups(here.reports, which)
-    if as_json:
-        tables.say_json(groups)
+    say_listing(groups, form=form, limit=limit, show=tables.show_groups, count=lambda: len(groups))
+    if form != "words":
         return
-    tables.show_groups(groups)
     run = f" {option('run', which.run)}" if which.run else ""
     for what, command in {
         "a group mended": f"badges dead replay{run} --badge BADGE --set badgeMetaId=… --dry-run",
         "row by row": f"badges results{run} --state dead --format csv -o report.csv",
     }.items():
         tables.out.print(f"  {what}: {tables.safe(command)}")
+
+
+# -- what sends again
 
 
 @dead_cli.command("replay")
@@ -70,28 +80,35 @@ def dead_replay(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Mend a field: each becomes a new job."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be replayed.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most that many, the oldest.")] = None,
+    dry_run: DryRun = False,
     follow_it: Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")] = False,
+    may_issue_twice: Annotated[
+        bool,
+        typer.Option("--may-issue-twice", help="With --kind in_doubt: replay them, whatever the vendor did."),
+    ] = False,
+    fail_on: FailOnOption = None,
     note: Note = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask about jobs in doubt.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue dead letters again, with a new count of attempts; they go out at the org's rate.
 
     Invalid rows can't be replayed: mend them in a report (badges results --kind invalid), and import that.
     Jobs in doubt may have been issued, and are only replayed with --kind in_doubt: the badge may then be
-    issued twice. Ctrl-C leaves queued what was replayed so far; to take that back: badges dead cancel.
+    issued twice, so that this is asked about, or needs --may-issue-twice. Ctrl-C leaves queued what was
+    replayed so far; to take that back: badges dead cancel. Exit status: 0 or 1, with --follow as --fail-on
+    says.
     """
     if which.kind is DeadKind.INVALID:
         raise typer.BadParameter("an invalid row can't be replayed: mend it in a report, and import that")
     changes = _changes(change or [])
     with session() as here:
+        which = here.chosen(which)
         if dry_run:
             _say_dry_run(here, which, changes, limit, as_json=as_json)
             return
         if which.kind is DeadKind.IN_DOUBT:
-            _warn_of_doubt(here, which, ask=sys.stdin.isatty() and not (yes or as_json))
+            which = _ask_about_doubt(here, which, limit, allowed=may_issue_twice, as_json=as_json)
         replay = audit.action_id("replay")
         with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
@@ -99,38 +116,98 @@ def dead_replay(
                 which,
                 changes=changes,
                 limit=limit,
+                may_issue_twice=True,
                 replay=replay,
                 on_progress=move,
             )
-        if as_json:
-            tables.say_json(done.as_json() | {"dry_run": False})
-        else:
+        if not as_json:
             _say_replayed(done, which)
+        last = None
         if follow_it and done.replayed:
-            _follow(here, replay, as_json=as_json)
+            last = _watch(here, replay, form="json" if as_json else "words")
+        if as_json:
+            say_json(done.as_json() | {"dry_run": False} | ({"followed": last.as_json()} if last else {}))
     _refuse_what_stays(done)
+    if last:
+        _end(last, fail_on)
 
 
 @dead_cli.command("follow")
-def dead_follow(replay: ReplayId, as_json: AsJson = False) -> None:
-    """Watch a replay until every job of it has ended again; Ctrl-C stops watching, not the jobs."""
+def dead_follow(
+    replay: ReplayId,
+    fail_on: FailOnOption = None,
+    as_json: AsJson = False,
+    as_lines: AsJsonLines = False,
+) -> None:
+    """Watch a replay until every job of it has ended again; Ctrl-C stops watching, not the jobs.
+
+    With --json its last state, with --jsonl a line each time it is looked at.
+    """
+    form = form_of(as_json=as_json, as_lines=as_lines)
     with session() as here:
-        _follow(here, replay, as_json=as_json)
+        last = _watch(here, replay, form=form)
+    if form == "json":
+        say_json(last.as_json())
+    _end(last, fail_on)
+
+
+# -- what takes back or away
 
 
 @dead_cli.command("cancel")
-def dead_cancel(replay: ReplayId, note: Note = "", as_json: AsJson = False) -> None:
+def dead_cancel(
+    replay: ReplayId, dry_run: DryRun = False, yes: Yes = False, note: Note = "", as_json: AsJson = False
+) -> None:
     """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
-    action, cancelled = audit.action_id("cancel"), 0
     with session() as here:
-        for org, ids in deadletters.replayed_ids(here.reports, replay).items():
-            here.operator(note).begin(org, action, {"replay": replay})
-            with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
-                cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
+        by_org = deadletters.replayed_ids(here.reports, replay)
+        waiting = deadletters.waiting(here.reports, by_org)
+        if not dry_run:
+            act = f"{counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"
+            ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
+        cancelled = waiting if dry_run else _cancel(here, replay, by_org, note)
     if as_json:
-        tables.say_json({"replay": replay, "cancelled": cancelled})
+        say_json({"replay": replay, "cancelled": cancelled} | ({"dry_run": True} if dry_run else {}))
+    elif dry_run:
+        tables.out.print(f"{cancelled:,} would be cancelled")
     else:
         tables.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is")
+
+
+def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: str) -> int:
+    action, cancelled = audit.action_id("cancel"), 0
+    for org, ids in by_org.items():
+        here.operator(note).begin(org, action, {"replay": replay})
+        with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
+            cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
+    return cancelled
+
+
+@dead_cli.command("discard")
+@filtered
+def dead_discard(
+    which: Filter, dry_run: DryRun = False, yes: Yes = False, note: Note = "", as_json: AsJson = False
+) -> None:
+    """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
+    if which == Filter(which.org):
+        raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
+    with session() as here:
+        which = replace(here.chosen(which), until_ms=deadlist.now_ms(here.reports))
+        kinds = deadlist.count(here.reports, which)
+        count = sum(kinds.values())
+        if not dry_run:
+            act = f"{_dead_letters(kinds)} would be discarded for good: nobody will see them on a list again"
+            ask(act, count, flag="--yes", allowed=yes, as_json=as_json)
+            count = _discard(here, which, note)
+    if as_json:
+        say_json({"discarded": count} | ({"kinds": kinds, "dry_run": True} if dry_run else {}))
+    else:
+        tables.out.print(f"{_dead_letters(kinds)} would be discarded" if dry_run else f"{count:,} discarded")
+
+
+def _discard(here: Session, which: Filter, note: str) -> int:
+    with progress_bar("discarding", None, unit="looked at") as move:
+        return deadletters.discard_all(here.operator(note), which, on_progress=move)
 
 
 @dead_cli.command("resolve")
@@ -142,37 +219,42 @@ def dead_resolve(
         bool | None,
         typer.Option("--issued/--not-issued", help="What you found out; --not-issued sends it again now."),
     ] = None,
+    dry_run: DryRun = False,
     note: Note = "",
     org: ItsOrg = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what became of a job in doubt, once you have looked it up at the vendor."""
     if issued is None:
         raise typer.BadParameter("say --issued or --not-issued")
     with session() as here:
         job = here.reports.job(job_id, org)
-        its_org = here.settings.org(job["org"])
-        done = deadletters.resolve(here.operator(note), its_org, job_id, issued=issued)
-    if not done:
-        raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
-    tables.out.print(f"{tables.safe(job_id)} is {'issued' if issued else 'queued again'}")
-
-
-@dead_cli.command("discard")
-@filtered
-def dead_discard(
-    which: Filter,
-    note: Note = "",
-    as_json: AsJson = False,
-) -> None:
-    """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
-    if which == Filter(which.org):
-        raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
-    with session() as here, progress_bar("discarding", None, unit="looked at") as move:
-        count = deadletters.discard_all(here.operator(note), which, on_progress=move)
+        if not _resolve(here, job, issued=issued, note=note, dry_run=dry_run):
+            raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
+    now = "issued" if issued else "queued"
     if as_json:
-        tables.say_json({"discarded": count})
+        said = {"job_id": job_id, "org": job["org"], "state": now}
+        say_json(said | ({"dry_run": True} if dry_run else {}))
     else:
-        tables.out.print(f"{count:,} discarded")
+        verb = "would be" if dry_run else "is"
+        tables.out.print(f"{tables.safe(job_id)} {verb} {'issued' if issued else 'queued again'}")
+
+
+def _resolve(here: Session, job: Mapping[str, Any], *, issued: bool, note: str, dry_run: bool) -> bool:
+    """Write down what a person found out; answers whether the job was in doubt."""
+    org, job_id = here.settings.org(job["org"]), job["job_id"]
+    if dry_run:
+        return deadlist.died_at_ms(here.reports, org.name, DeadKind.IN_DOUBT, job_id) is not None
+    return deadletters.resolve(here.operator(note), org, job_id, issued=issued)
+
+
+# -- what is said of them
+
+
+def _dead_letters(kinds: Mapping[str, int]) -> str:
+    """Say how many dead letters, and of which kinds."""
+    parts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+    return f"{counted(sum(kinds.values()), 'dead letter')}{f' ({parts})' if parts else ''}"
 
 
 def _changes(given: list[str]) -> dict[str, str]:
@@ -186,21 +268,22 @@ def _changes(given: list[str]) -> dict[str, str]:
     return changes
 
 
-def _warn_of_doubt(here: Session, which: Filter, *, ask: bool) -> None:
-    count = sum(group.count for group in deadlist.groups(here.reports, which))
-    if not count:
-        return
-    tables.err.print(
-        f"[yellow]{count:,} in doubt:[/] the vendor may have issued these badges; "
-        "replaying them may issue them a second time."
-    )
-    if ask:
-        typer.confirm("Replay them all the same?", abort=True, err=True)
+def _ask_about_doubt(
+    here: Session, which: Filter, limit: int | None, *, allowed: bool, as_json: bool
+) -> Filter:
+    """Return the filter for what a person was told of and allowed."""
+    which = replace(which, until_ms=deadlist.now_ms(here.reports))
+    count = deadletters.doubtful(here.reports, which, limit)
+    act = deadletters.doubt_words(count)
+    if allowed and count:
+        tables.err.print(f"[yellow]{act}[/]")
+    ask(act, count, flag="--may-issue-twice", allowed=allowed, as_json=as_json)
+    return which
 
 
 @contextmanager
 def _breaking_off(replay: str) -> Iterator[None]:
-    """Say, to whoever presses Ctrl-C, what goes on and how to end that too."""
+    """Say, where Ctrl-C is pressed, what goes on and how to end that too."""
     try:
         yield
     except KeyboardInterrupt:
@@ -219,7 +302,7 @@ def _say_dry_run(
             here.operator(), which, changes=changes, limit=limit, dry_run=True, on_progress=move
         )
     if as_json:
-        tables.say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
+        say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
         return
     tables.show_groups(deadlist.groups(here.reports, which, replayable=True))
     at_most = f", at most {limit:,} as said" if limit else ""
@@ -263,19 +346,26 @@ def _refuse_what_stays(done: Replayed) -> None:
         BadgesError: there is something.
     """
     stays = [
-        f"org {org} isn't configured, so its {count:,} dead letters stay as they are: put its table back "
-        "into BADGES_ORGS_FILE, or discard them"
+        f"org {org} isn't configured, so its {counted(count, 'dead letter')} "
+        f"{'stays as it is' if count == 1 else 'stay as they are'}: put its table back into "
+        "BADGES_ORGS_FILE, or discard them"
         for org, count in done.unconfigured.items()
     ]
     if done.problem:
         stays.append(
-            f"with --set {done.skipped:,} jobs would be invalid and stay as they are: {done.problem}"
+            f"with --set {counted(done.skipped, 'job')} would be invalid and "
+            f"{'stays as it is' if done.skipped == 1 else 'stay as they are'}: {done.problem}"
         )
     if stays:
         raise BadgesError("; ".join(stays))
 
 
-def _follow(here: Session, replay: str, *, as_json: bool) -> None:
+def _watch(here: Session, replay: str, *, form: Form) -> Following:
     snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
     with _breaking_off(replay):
-        show_following(snapshots, tables.show_replay, as_json=as_json)
+        return watch(snapshots, tables.show_replay, form=form)
+
+
+def _end(last: Following, fail_on: FailOn | None) -> None:
+    invalid = last.dead_kinds.get(DeadKind.INVALID, 0)
+    exits.end(fail_on or FailOn.DEAD, dead=last.dead, invalid=invalid)

@@ -96,7 +96,8 @@ def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
     changes = {"badgeMetaId": GOOD_BADGES[0]}
     operator = Operator(queue, reports, settings.orgs(), this_user())
     done = deadletters.replay_all(operator, which, changes=changes)
-    if done.run and (last := follow_jobs(follow(reports, done.run, every_s=0.1))):
+    if done.run:
+        last = follow_jobs(follow(reports, done.run, every_s=0.1))
         tables.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")
 
 
@@ -112,9 +113,7 @@ def _while_running(
         yield snapshot
 
 
-def _summary(queue: Queue, progress: RunProgress | None) -> None:
-    if progress is None:
-        return
+def _summary(queue: Queue, progress: RunProgress) -> None:
     tables.out.print()
     tables.show_run(progress)
     stats = queue.client.hgetall(keys.key(DEFAULT_ORG, "stats"))

@@ -1,31 +1,33 @@
-"""The command ``badges import``: a file goes in, or is only checked, and its owner sees what became of it."""
+"""The command ``badges import``: a file goes in, and its owner sees what became of it.
+
+What only checks a file is in ``checks.py``.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from worker.cli import tables
+from worker.cli import exits, tables
+from worker.cli.asking import ask
+from worker.cli.checks import Input, check_file, count_good, reading
+from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
-from worker.cli.progress import progress_bar
-from worker.cli.session import AsJson, OneOrg, Session, load_settings, session
-from worker.domain.item import Source
+from worker.cli.output import AsJson, say_json
+from worker.cli.session import Note, OneOrg, load_settings, session
 from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
-from worker.errors import BadgesError, FileError
+from worker.errors import BadgesError
 from worker.files.columns import Names
-from worker.files.reader import read_rows
-from worker.operate.importing import Checked, check_rows, import_rows, run_name
+from worker.operate.importing import import_rows, run_name
 from worker.operate.report import argument, option
+from worker.operate.runs import RunProgress
+from worker.store import audit
 from worker.store.queue import new_id
 
 import_cli = typer.Typer()
@@ -60,6 +62,9 @@ def import_(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
     ] = False,
+    fail_on: FailOnOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --allow-duplicates: don't ask.")] = False,
+    note: Note = "",
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a file of badges, each once; rows that are wrong are reported and never stop the rest.
@@ -68,84 +73,59 @@ def import_(
     milliseconds), earnEventDateISO and earnExpiresOnISO (with offset); job_id, an id of your own.
     Others are mapped: --map customer=customerId --map "Badge Name="
 
-    Importing a file again, or after a crash half-way, issues nothing twice.
+    Importing a file again, or after a crash half-way, issues nothing twice. Exit status: 3 if rows are
+    invalid or, with --follow, if the run has dead letters at its end.
     """
+    if not file.strip():
+        raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
     try:
         names = Names.parse(mappings or ())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from None
-    if not file.strip():
-        raise typer.BadParameter("no file is named", param_hint="FILE")
     if allow_duplicates and not run:
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
-    read = partial(read_rows, name=file, names=names, without_dates=without_dates)
+    given = Input(file, names, without_dates)
     if dry_run:
-        _check(load_settings().org(org), file, read, as_json=as_json)
+        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
         return
     with session() as here:
-        target, name, notes = here.settings.org(org), run or run_name(file), _Notes()
+        target, name = here.settings.org(org), run or run_name(file)
         options = EnqueueOptions(
             name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
         )
-        with _reading(file, read, "importing") as (rows, move):
+        if allow_duplicates:
+            _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
+        if allow_duplicates or note:
+            which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
+            here.operator(note).begin(target.name, audit.action_id("import"), which, counts=False)
+        notes = _Notes()
+        with reading(given, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
-        _say_import(done, notes, as_json=as_json)
-        if done.accepted > done.repeated:
-            _say_held(here, org, tables.err if as_json else tables.out)
-        if follow_it and _rows(done):
-            follow_run(here, name, org, as_json=False)
-
-
-_Read = Callable[[BinaryIO], Iterator[Source]]
-
-
-@contextmanager
-def _reading(file: str, read: _Read, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
-    """Open the file; while the block lasts, show how much of it is read, and how many rows that were."""
-    with _open(file) as stream:
-        size = os.fstat(stream.fileno()).st_size or None
-        rows = read(stream)  # first, so that a refused file leaves no bar behind
-        with progress_bar(what, size, unit=None) as bar:
-
-            def move(count: int, doing: str = what) -> None:
-                bar(stream.tell() if size else 0, what=f"{doing}, {count:,} rows")
-
-            yield rows, move
-
-
-def _open(file: str) -> AbstractContextManager[BinaryIO]:
-    path = Path(file)
-    if file == "-":
-        return nullcontext(sys.stdin.buffer)
-    if not path.exists():
-        raise FileError(f"there is no file {file}" + ("" if path.is_absolute() else f" here ({Path.cwd()})"))
-    if path.is_dir():
-        raise FileError(f"{file} is a directory, not a file")
-    return path.open("rb")
-
-
-# -- a dry run
-
-
-def _check(org: Org, file: str, read: _Read, *, as_json: bool) -> None:
-    checked = Checked()
-    with _reading(file, read, "checking") as (rows, move):
-        for checked in check_rows(org, rows):
-            move(checked.valid + checked.invalid)
-    groups = sorted(checked.groups.values(), key=lambda group: (group.kind, -group.count))
+        last = here.reports.run(name, org) if _rows(done) else None
+        _say_import(done, notes, last, as_json=as_json)
+        if follow_it and last:
+            last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:
-        tables.say_json({"valid": checked.valid, "invalid": checked.invalid, "groups": groups})
+        counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
+        said = {"run": name} | counts | {"warnings": done.warnings}
+        say_json(said | ({"followed": last} if follow_it else {}))
+    dead = last.unhandled if last else 0
+    exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
+
+
+def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: bool) -> None:
+    """Ask whether rows may go in that equal others, or what was issued before."""
+    if allowed:
         return
-    for group in groups:
-        what = f"{group.field}: {group.reason}" if group.field else group.reason
-        warning = " (a warning)" if group.kind == "warning" else ""
-        tables.out.print(f"{group.count:>11,} {tables.safe(what)}, such as row {group.row}{warning}")
-    good = "1 row is good" if checked.valid == 1 else f"{checked.valid:,} rows are good"
-    others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"
-    tables.out.print(f"{good}, {others}; nothing was enqueued.")
-    tables.out.print("A dry run doesn't look at what was imported before.")
+    good = None if given.file == "-" else count_good(org, given)
+    rows = "all rows of standard input" if good is None else counted(good, "good row")
+    act = (
+        f"--allow-duplicates: {rows} would go in as new jobs, also those that equal another or were accepted "
+        "before: customers may get a badge a second time"
+    )
+    ask(act, 1 if good is None else good, flag="--yes", allowed=allowed, as_json=as_json)
 
 
 # -- what became of the rows
@@ -196,39 +176,34 @@ def _counted(done: Enqueued) -> str:
     if done.repeated:
         new, before = done.accepted - done.repeated, done.repeated
         accepted = f"[green]{new:,} newly accepted[/], {before:,} in this run already (not sent again)"
-    return f"{accepted}, {done.duplicates:,} duplicates, {done.invalid:,} invalid"
+    return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid"
 
 
-def _say_import(done: Enqueued, notes: _Notes, *, as_json: bool) -> None:
-    _show_noted(notes, done.run, tables.err if as_json else tables.out)
+def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_json: bool) -> None:
+    console = tables.err if as_json else tables.out
+    _show_noted(notes, run, console)
     for odd in done.warnings:
-        where = f"such as row {odd.rows[0]}"
-        (tables.err if as_json else tables.out).print(
-            f"  [yellow]warning[/] {tables.safe(odd.reason)}: {odd.count:,} of the rows, {where}"
-        )
-    if as_json:
-        counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
-        tables.say_json({"run": done.run} | counts | {"warnings": done.warnings})
-        return
-    tables.out.print(f"run [bold]{tables.safe(done.run)}[/]: {_counted(done)}: {_rows(done):,} rows read")
-    if done.accepted > done.repeated:
-        tables.out.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
-    elif not _rows(done):
-        tables.out.print("  nothing new: the file has no rows")
-    else:
-        tables.out.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
+        where = f"{odd.count:,} of the rows, such as row {odd.rows[0]}"
+        console.print(f"  [yellow]warning[/] {tables.safe(f'{odd.reason}: {where}')}")
+    if not as_json:
+        name = tables.safe(done.run)
+        console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(_rows(done), 'row')} read")
+        if done.accepted > done.repeated:
+            console.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
+        elif not _rows(done):
+            console.print("  nothing new: the file has no rows")
+        else:
+            console.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
+    if run and run.held and done.accepted > done.repeated:
+        tables.err.print(f"  [yellow]what is accepted waits:[/] {tables.safe(run.held)}")
 
 
-def _say_held(here: Session, org: str, console: Console) -> None:
-    """Say why nothing of it will be sent now, where that is so: silence would be taken for a promise."""
-    if held := here.reports.held(org):
-        console.print(f"  [yellow]nothing moves:[/] {tables.safe(held)}")
-
-
-def _show_noted(notes: _Notes, run: str, console: Console) -> None:
+def _show_noted(notes: _Notes, run: RunProgress | None, console: Console) -> None:
     for note in notes.first:
         where = f"row {note.row}" + (f", {note.field}" if note.field else "")
         console.print(f"  [yellow]{note.kind}[/] {tables.safe(f'{where}: {note.reason}')}")
     if notes.count > len(notes.first):
-        report = f"badges results {option('run', run)} --state dead --format csv -o report.csv"
+        # What was met again, or is still wrong in a report, stays a dead letter of the run it came with.
+        its = f" {option('run', run.run)}" if run and run.unhandled else ""
+        report = f"badges results{its} --state dead --format csv -o report.csv"
         console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {tables.safe(report)}")

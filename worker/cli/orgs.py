@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from worker.cli import tables
-from worker.cli.session import AnyOrg, AsJson, Note, OneOrg, session
+from worker.cli.output import AsJson, AsJsonLines, Limit, form_of, say_json, say_listing
+from worker.cli.session import AnyOrg, Note, OneOrg, session
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
 from worker.operate.survey import Survey
@@ -25,23 +26,32 @@ orgs_cli = typer.Typer()
 def status(
     org: AnyOrg = None,
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second, until Ctrl-C.")] = False,
+    as_lines: AsJsonLines = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh every second, until Ctrl-C; for programs with --jsonl.")
+    ] = False,
 ) -> None:
-    """Show, per org, what waits, what is in flight, what died, and whether the gate is open."""
+    """Show, per org, what waits, what is in flight, what died, and whether the gate is open.
+
+    With --json an array of orgs, with --jsonl an org a line; with --watch --jsonl such an array a line.
+    """
+    form = form_of(as_json=as_json, as_lines=as_lines)
+    if watch and form == "json":
+        raise typer.BadParameter("--watch prints a value a second: say --jsonl instead of --json")
     with session() as here:
         survey, orgs = Survey(here.queue.client), here.settings.orgs()
         chosen = {name: orgs.get(name) for name in here.reports.org_names(org)}
         snapshots = ([state.as_json() for state in survey.states(chosen)] for _ in _seconds(endless=watch))
-        if as_json:
+        if form == "words" and watch:
+            tables.watch_status(snapshots)
+        elif watch:
             with suppress(KeyboardInterrupt):
                 for snapshot in snapshots:
-                    tables.say_json(snapshot)
-        elif watch:
-            tables.watch_status(snapshots)
+                    say_json(snapshot)
         else:
-            snapshot = next(snapshots)
-            tables.out.print(tables.status_view(snapshot))
-            if is_full(here.queue.client) and not any(org["standstill"] for org in snapshot):
+            now = next(snapshots)
+            say_listing(now, form=form, limit=len(now), show=tables.show_status, count=lambda: len(now))
+            if form == "words" and is_full(here.queue.client) and not any(one["standstill"] for one in now):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
 
@@ -66,7 +76,7 @@ def doctor(org: AnyOrg = None, as_json: AsJson = False) -> None:
     with tables.err.status("looking at everything"):
         findings = list(examine(settings, os.environ, org))
     if as_json:
-        tables.say_json([found.as_json() for found in findings])
+        say_json([found.as_json() for found in findings])
     else:
         tables.show_findings(findings)
     if any(found.result == "fail" for found in findings):
@@ -79,29 +89,39 @@ def pause(
     reason: Annotated[
         str, typer.Option("--reason", "--note", help="Why, for status and the audit trail.")
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Let no further batch of an org start; what is in flight is settled, and jobs can still come in."""
     with session() as here:
-        paused = here.operator(reason).pause(here.settings.org(org).name)
-    tables.out.print(f"{org} is paused" if paused else f"{org} was paused already")
+        was_open = here.operator(reason).pause(here.settings.org(org).name)
+    if as_json:
+        say_json({"org": org, "now": "paused", "was": "open" if was_open else "paused"})
+    else:
+        tables.out.print(f"{org} is paused" if was_open else f"{org} was paused already")
 
 
 @orgs_cli.command()
-def resume(org: OneOrg = DEFAULT_ORG, note: Note = "") -> None:
+def resume(org: OneOrg = DEFAULT_ORG, note: Note = "", as_json: AsJson = False) -> None:
     """Let batches of an org start again, with credentials read anew."""
     with session() as here:
         was = here.operator(note).resume(here.settings.org(org).name)
+    if as_json:
+        say_json({"org": org, "now": "open", "was": was or "open"})
+        return
     one = "; one job is tried now" if was else ""
     tables.out.print(f"{org} goes on" if was == "paused" else f"{org} was not paused{one}")
 
 
 @orgs_cli.command("audit")
-def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
+def audit_(
+    org: AnyOrg = None, limit: Limit = None, as_json: AsJson = False, as_lines: AsJsonLines = False
+) -> None:
     """Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.
 
     The newest 10,000 actions of each org are kept. Each is written down before it begins; its count is what
-    it has done so far. With --json one a line, all of them.
+    it has done so far.
     """
+    form = form_of(as_json=as_json, as_lines=as_lines)
     with session() as here:
         names = here.reports.org_names(org)
         entries = sorted(
@@ -109,8 +129,4 @@ def audit_(org: AnyOrg = None, as_json: AsJson = False) -> None:
             key=lambda entry: entry.at or "",
             reverse=True,
         )
-    if as_json:
-        for entry in entries:
-            tables.say_json(entry)
-    else:
-        tables.show_audit(entries)
+    say_listing(entries, form=form, limit=limit, show=tables.show_audit, count=lambda: len(entries))

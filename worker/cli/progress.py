@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from worker.cli import tables
+from worker.cli.output import Form, say_json
 from worker.operate.deadletters import Following
 from worker.operate.runs import RunProgress
 
@@ -62,9 +63,12 @@ def progress_bar(what: str, total: int | None, *, unit: str | None) -> Iterator[
         yield move
 
 
-def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
-    """Show the progress of a run or a replay live, until it is over; returns the last of it."""
-    last, seen = None, deque[tuple[float, int]]()
+def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed:
+    """Show the progress of a run or a replay live, until it is over; returns the last of it.
+
+    There is one at least.
+    """
+    seen = deque[tuple[float, int]]()
     columns = (
         SpinnerColumn(),
         TextColumn("delivering"),
@@ -85,15 +89,20 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed | None:
     return last
 
 
-def show_following(
-    snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, as_json: bool
-) -> None:
-    """Follow a run or a replay, for a person or for programs."""
-    if as_json:
-        for progress in snapshots:
-            tables.say_json(progress)
-    elif last := follow_jobs(snapshots):
+def watch(snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, form: Form) -> _Followed:
+    """Follow a run or a replay to its end and return its last state.
+
+    A person sees a bar and then all of it, a program that reads lines one each time; one that wants a single
+    value gets it from the caller.
+    """
+    if form == "words":
+        last = follow_jobs(snapshots)
         show(last)
+        return last
+    for last in snapshots:
+        if form == "jsonl":
+            say_json(last.as_json())
+    return last
 
 
 def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) -> str:

@@ -1,7 +1,7 @@
 """The command ``badges``: what commands there are, and how a failure becomes a sentence and an exit status.
 
-Each command is thin: it opens what it needs, calls the story, and shows it. Exit status: 0 done, 1 failed,
-2 usage or configuration. Nothing else of the project is imported here at the top: a command's module is
+Each command is thin: it opens what it needs, calls the story, and shows it. Exit status: see
+``exits.py``. Nothing else of the project is imported here at the top: a command's module is
 loaded when the command is called, so that ``--version``, ``--help`` and usage errors cost what Typer costs.
 """
 
@@ -15,6 +15,8 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 import typer.core
+
+from worker.cli import exits, start
 
 # What Typer doesn't inherit from the root.
 _STYLE: dict[str, Any] = {
@@ -61,6 +63,7 @@ OVERVIEW = {
         "orgs.orgs_cli",
         "Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.",
     ),
+    "schema": _Entry("schemas.schemas_cli", "Print the JSON Schema of what a command prints with --json."),
     "up": _Entry(
         "workers.workers_cli",
         "Run all that one machine needs, in the foreground: server (if none is configured) and worker.",
@@ -160,31 +163,56 @@ def main() -> NoReturn:
     """Run the command line; every expected failure is one sentence and an exit status."""
     odd = [given for given in sys.argv if any("\ud800" <= sign <= "\udfff" for sign in given)]
     if odd:
-        sys.exit(_fail(f"this argument is no text in UTF-8: {odd[0]!a}", 2))
+        sys.exit(_fail(f"this argument is no text in UTF-8: {odd[0]!a}", exits.USAGE))
+    start.take_over_interrupts()
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)  # a terminal that closes is as Ctrl-C
     try:
         cli()  # ends the process itself; its usage errors are Typer's own, whichever Click that brings
+    except SystemExit as end:
+        _tell_unwritten(end)
+        raise
     except Exception as error:
-        status = _explain(error)
+        status = explain(error)
         if status is None:
             raise
         sys.exit(status)
     sys.exit(0)
 
 
-def _explain(error: Exception) -> int | None:
+def _tell_unwritten(end: SystemExit) -> None:
+    """End with 1 where standard output could not be written; what it should say went to standard error."""
+    output = sys.modules.get("worker.cli.output")  # a command that writes has loaded it
+    if output and output.stdout.failure:
+        why = output.stdout.failure.strerror
+        end.code = _fail(
+            f"standard output can't be written ({why}); what it should say is above", exits.FAILED
+        )
+
+
+def explain(error: Exception) -> int | None:
     """Say what went wrong and return the exit status; ``None`` is for what nobody expects."""
     import redis  # noqa: PLC0415 - the command that failed has loaded it
 
     from worker.errors import BadgesError, ConfigError  # noqa: PLC0415
 
     if isinstance(error, ConfigError):
-        return _fail(str(error), 2)
+        return _fail(str(error), exits.USAGE)
     if not isinstance(error, BadgesError | redis.RedisError | OSError):
         return None
     away = isinstance(error.__cause__ or error, redis.ConnectionError | redis.TimeoutError)
-    return _fail(f"{error}; is Redis running? see: badges doctor" if away else str(error), 1)
+    if away and (said := _embedded_servers_words()):
+        return _fail(f"{error}. The embedded server said: {said}", exits.FAILED)
+    return _fail(f"{error}; is Redis running? see: badges doctor" if away else str(error), exits.FAILED)
+
+
+def _embedded_servers_words() -> str | None:
+    """Return what the embedded server complained of, where that is used."""
+    from worker.config import Settings  # noqa: PLC0415 - the command that failed has loaded them
+    from worker.server import valkey  # noqa: PLC0415
+
+    settings = Settings.load()
+    return None if settings.redis_url else valkey.last_words(settings.data_dir)
 
 
 def _fail(message: str, code: int) -> int:

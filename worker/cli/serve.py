@@ -12,6 +12,7 @@ from worker import logs
 from worker.cli import tables
 from worker.cli.session import Host, Port, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
+from worker.domain.text import counted
 from worker.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
@@ -110,5 +111,6 @@ def sandbox(
         seen = server.vendor.ledger()
     twice = len(seen.issued_more_than_once)
     tables.out.print(
-        f"{len(seen.exchanges):,} requests, {len(seen.issues):,} badges issued, {twice:,} of them twice"
+        f"{counted(len(seen.exchanges), 'request')}, {counted(len(seen.issues), 'badge')} issued, "
+        f"{twice:,} of them twice"
     )

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Annotated, Any
 
@@ -22,12 +22,14 @@ from worker.process.arguments import since_ms
 from worker.server.connection import Connection
 from worker.store.queue import Queue
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Host = Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")]
 AnyOrg = Annotated[str | None, typer.Option("--org", help="Only this org. [default: all]")]
 ItsOrg = Annotated[str | None, typer.Option("--org", help="Its org, where several have one of that name.")]
 OneOrg = Annotated[str, typer.Option("--org", help="The org.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Only of this run: its name, a beginning of it, or last.")
+]
 Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
@@ -38,6 +40,16 @@ class Session:
     settings: Settings
     queue: Queue
     reports: JobReader
+
+    def chosen(self, which: Filter) -> Filter:
+        """Return the filter with its run by its whole name.
+
+        Raises:
+            NotFound, Ambiguous: no run, or several of different names, can be meant.
+        """
+        if which.run is None:
+            return which
+        return replace(which, run=self.reports.run_named(which.run, which.org))
 
     def operator(self, note: str = "") -> Operator:
         """Return the user of this command, at work."""
@@ -70,7 +82,7 @@ def session(*, hurried: bool = False) -> Iterator[Session]:
 _FILTER = {
     "org": AnyOrg,
     "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
-    "run": Annotated[str | None, typer.Option(help="Only of this run.")],
+    "run": RunOption,
     "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
     "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
     "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.console import Group as Lines
@@ -15,7 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from worker.domain.text import printable
+from worker.cli.output import stdout
+from worker.domain.text import counted, printable
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
 from worker.operate.report import argument, option
@@ -23,10 +21,9 @@ from worker.operate.runs import COUNTED, RunProgress
 from worker.server.health import Finding
 from worker.store.audit import Entry
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(file=cast(TextIO, stdout), highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-AUDIT_SHOWN = 50
 _GATE_COLORS = {"open": "green", "probing": "yellow", "closed": "yellow", "paused": "red"}
 _RESULT_COLORS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _KINDS = {
@@ -37,12 +34,6 @@ _KINDS = {
 }
 _NAMED = {"run": "run", "row": "row", "customer": "customerId"}
 _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
-
-
-def say_json(value: Any) -> None:
-    """Print one JSON value, dataclasses in it as objects, on one line of standard output."""
-    sys.stdout.write(json.dumps(value, default=asdict) + "\n")
-    sys.stdout.flush()
 
 
 def safe(text: object) -> str:
@@ -71,11 +62,15 @@ def show_run(run: RunProgress) -> None:
     out.print(f"[bold]{safe(run.run)}[/] of org {safe(run.org)}, started {run.started_at}")
     _show_states(run, COUNTED, always=("issued", "dead"))
     if run.handled:
-        out.print(f"  {run.handled:>11,} of the dead were mended or replayed as another job, or discarded")
-    out.print(f"  {run.total:>11,} jobs in all")
+        were = "was" if run.handled == 1 else "were"
+        out.print(f"  {run.handled:>11,} of the dead {were} mended or replayed as another job, or discarded")
+    out.print(f"  {run.total:>11,} {'job' if run.total == 1 else 'jobs'} in all")
     if run.duplicates:
         again = "not sent again (a file imported again counts its own again)"
-        out.print(f"  {run.duplicates:>11,} rows beside them were duplicates, {again}")
+        rows = (
+            "row beside them was a duplicate" if run.duplicates == 1 else "rows beside them were duplicates"
+        )
+        out.print(f"  {run.duplicates:>11,} {rows}, {again}")
     if run.incomplete:
         again = f"to go on: badges import FILE {option('run', run.run)}, with the whole file"
         out.print(f"  [yellow]incomplete:[/] {safe(run.incomplete)}; {safe(again)}")
@@ -138,11 +133,9 @@ def show_dead(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def show_audit(entries: Sequence[Entry]) -> None:
-    """Print the newest of what was done, by whom, to what and why."""
+    """Print what was done, by whom, to what and why."""
     columns = ("at (UTC)", "by", "org", "action", "what", "jobs", "note")
-    table("", columns, [_audit_line(entry) for entry in entries[:AUDIT_SHOWN]], whole=("action",))
-    if len(entries) > AUDIT_SHOWN:
-        out.print(f"… only the newest {AUDIT_SHOWN}; all of them: --json")
+    table("", columns, [_audit_line(entry) for entry in entries], whole=("action",))
 
 
 def _audit_line(entry: Entry) -> list[object]:
@@ -162,6 +155,11 @@ def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
         for orgs in snapshots:
             live.update(status_view(orgs), refresh=True)
+
+
+def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
+    """Print what each org is doing, and of each in which nothing moves why."""
+    out.print(status_view(orgs))
 
 
 def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
@@ -205,7 +203,7 @@ def _gate_words(org: Mapping[str, Any]) -> str:
     notes += [f"until {gate['closed_until'][:19]}Z"] if gate["closed_until"] else []
     notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
     notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
-    notes += [f"{missing:,} badges unknown to the vendor"] if missing else []
+    notes += [f"{counted(missing, 'badge')} unknown to the vendor"] if missing else []
     return "; ".join(notes)
 
 

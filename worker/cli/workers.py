@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
+import warnings
+from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import structlog
@@ -44,10 +46,9 @@ def up(
     """
     settings = Settings.load()
     _check_orgs(settings)
-    if sys.stderr.isatty():
-        from celery.signals import worker_ready  # noqa: PLC0415 - Celery is loaded only where it is needed
+    from celery.signals import worker_ready  # noqa: PLC0415 - Celery is loaded only where it is needed
 
-        worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
+    worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
     if not flower:
         _work(concurrency, pool)
         return
@@ -58,11 +59,14 @@ def up(
 
 
 def _say_ready(settings: Settings) -> None:
+    """Say on standard output, beside the log, that jobs can come in now, and by which command."""
     to = "; ".join(f"{org.api_base_url}, {org.rate_limit}" for org in settings.orgs().values())
+    where = "" if settings.redis_url else f"cd {quote(str(Path.cwd()))} && "
     data = "" if settings.redis_url else f"; data in {settings.data_dir.resolve()}"
-    tables.err.print(
-        f"[green]ready:[/] {tables.safe(f'sends to {to}{data}')}; import with: badges import FILE"
-    )
+    tables.out.print(f"[green]ready[/]: sends to {tables.safe(f'{to}{data}')}")
+    tables.out.print(f"now import, in another terminal: {tables.safe(where)}badges import FILE --follow")
+    if os.geteuid() == 0:
+        tables.out.print("this runs as root, and need not: a user of its own is safer")
 
 
 @workers_cli.command()
@@ -81,6 +85,7 @@ def worker(
 
 
 def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
+    from celery.exceptions import SecurityWarning  # noqa: PLC0415 - Celery only where it is needed
     from click import Abort  # noqa: PLC0415 - Celery's
 
     from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
@@ -95,6 +100,8 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     options = ["--queues", f"{DEFAULT_QUEUE},{deliver_queue(own_org)}"]
     options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
+    # Celery's words about running as root; ``up`` has its own.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
         status: Any = app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
     except Abort:  # Ctrl-C before Celery listens to it

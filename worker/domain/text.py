@@ -35,6 +35,11 @@ def escaped(text: str, limit: int) -> str:
     return cut if cut.isascii() else _LONE_SURROGATE.sub(_escape, cut)
 
 
+def counted(number: int, what: str) -> str:
+    """Write a number with its noun: ``1 badge``, ``1,200 badges``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def cell(value: object) -> str:
     """Write a value as one cell of text, on one line; ``None`` is an empty cell."""
     if value is None:

@@ -150,14 +150,14 @@ class Names:
         return [its[sign] for sign in (*both, *_SIGNS) if sign in its]
 
     def unknown(self, names: Collection[str]) -> list[str]:
-        """Return those names that are neither a field's nor a report's, and aren't mapped."""
-        folded_names = {name: folded(name) for name in names}
-        ours = self.signs_of_a_report(names)
-        return [
-            name
-            for name, key in folded_names.items()
-            if key not in self._field or (key in _ANSWER_NAMES - self._said and not ours)
-        ]
+        """Return those names that are neither a field's nor a report's, and aren't mapped.
+
+        A report has the other columns of its file beside its own; all of its own must be there (``lacking``).
+        """
+        if self.signs_of_a_report(names):
+            return [name for name in names if not name.strip()]
+        mistaken = _ANSWER_NAMES - self._said
+        return [name for name in names if (key := folded(name)) not in self._field or key in mistaken]
 
 
 AS_THEY_ARE: Final = Names()

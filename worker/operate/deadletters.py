@@ -19,7 +19,8 @@ from worker.domain.badge import Invalid, parse_item
 from worker.domain.batch import Replay
 from worker.domain.job import TERMINAL, DeadKind, State, content_hash
 from worker.domain.org import DEFAULT_ORG, Org
-from worker.errors import NotFound
+from worker.domain.text import counted
+from worker.errors import NotAllowed, NotFound
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Operator
@@ -27,7 +28,7 @@ from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import BADGE_FIELDS, Field, badge_fields, badge_of, state_of
+from worker.store.record import BADGE_FIELDS, OTHER_NAMES, Field, badge_fields, badge_of, carried, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
@@ -79,6 +80,15 @@ class Following:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges dead follow --json`` prints it."""
+        return asdict(self)
+
 
 def replay_all(  # noqa: PLR0913 - what, and how
     operator: Operator,
@@ -87,22 +97,28 @@ def replay_all(  # noqa: PLR0913 - what, and how
     changes: Mapping[str, str] | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    may_issue_twice: bool = False,
     replay: str = "",
     on_progress: Move = lambda _looked_at, _total: None,
 ) -> Replayed:
     """Queue the dead letters that fit again, oldest first: the same ids, or with ``changes`` as new jobs.
 
-    Never an invalid one, and one in doubt only if ``which`` names that kind: it may have been issued. At
-    most ``limit`` are replayed. A new job whose content was accepted before is a duplicate, and its dead
-    letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
-    wants to know it beforehand.
+    Never an invalid one, and one in doubt only if ``which`` names that kind and ``may_issue_twice`` is said:
+    it may have been issued. At most ``limit`` are replayed. A new job whose content was accepted before is a
+    duplicate, and its dead letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is
+    its id, if the caller wants to know it beforehand.
+
+    Raises:
+        NotAllowed: there are jobs in doubt to be replayed, and it wasn't said that they may be.
     """
+    if which.kind is DeadKind.IN_DOUBT and not (may_issue_twice or dry_run):
+        refuse_doubt(operator.reports, which, limit)
     name = replay or audit.action_id("replay")
     done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(operator.reports, which))
     reports = operator.reports
     said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    fields = BADGE_FIELDS if changes else ()
+    fields = (*BADGE_FIELDS, Field.ROW, *OTHER_NAMES) if changes else ()
     ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which, fields=fields, replayable=True):
@@ -124,6 +140,30 @@ def replay_all(  # noqa: PLR0913 - what, and how
             break
     on_progress(total, total)
     return done
+
+
+def refuse_doubt(reports: JobReader, which: Filter, limit: int | None) -> None:
+    """Refuse to replay what is in doubt, if there is any.
+
+    Raises:
+        NotAllowed: there is.
+    """
+    if count := doubtful(reports, which, limit):
+        raise NotAllowed(f"{doubt_words(count)}; to allow it, say may_issue_twice")
+
+
+def doubtful(reports: JobReader, which: Filter, limit: int | None) -> int:
+    """Count the jobs in doubt that a replay would send again."""
+    found = sum(deadlist.count(reports, which).values())
+    return found if limit is None else min(limit, found)
+
+
+def doubt_words(count: int) -> str:
+    """Say what replaying jobs in doubt may do."""
+    return (
+        f"{counted(count, 'job')} in doubt would be sent again: the vendor may have issued these badges, "
+        "and would then issue them a second time"
+    )
 
 
 def discard_all(
@@ -194,6 +234,12 @@ def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
     if not any(found.values()):
         raise NotFound(f"there is no replay {replay!r} that queued anything; see: badges audit")
     return {org: ids for org, ids in found.items() if ids}
+
+
+def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:
+    """Count the jobs that still wait, and that ``cancel`` would take."""
+    jobs = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
+    return sum(state in (State.QUEUED, State.RETRYING) for _, _, state, _ in _states(reports, jobs))
 
 
 def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:
@@ -285,5 +331,7 @@ def _items(
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            items.append(Replay(it.id, content_hash(org.name, changed.badge), badge_fields(changed.badge)))
+            handed_on = (*badge_fields(changed.badge), *carried(it.record))
+            row = it.record.get(Field.ROW, "")
+            items.append(Replay(it.id, content_hash(org.name, changed.badge), handed_on, row))
     return items, problems

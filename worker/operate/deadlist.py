@@ -6,11 +6,13 @@ in the index, so that a hundred thousand letters are looked through without thei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from worker.domain.job import DeadKind, State
+from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import iso_time
 from worker.operate.report import report_row
 from worker.operate.runs import PAGE, JobReader
@@ -24,7 +26,10 @@ _GROUPED_BY = (Field.CODE, Field.BADGE_META_ID, Field.MESSAGE)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant; ``None`` means any."""
+    """Which dead letters are meant; ``None`` means any.
+
+    ``until_ms`` leaves out what died after it: what a person was told of, and no more.
+    """
 
     org: str | None = None
     kind: DeadKind | None = None
@@ -34,6 +39,7 @@ class Filter:
     customer: int | None = None
     job: str | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
 
     @property
     def fields(self) -> dict[Field, str]:
@@ -58,6 +64,7 @@ class Filter:
     def as_json(self) -> dict[str, Any]:
         """Return what is said, by the names of the options."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
+        said.pop("until_ms", None)
         if since_ms := said.pop("since_ms", None):
             said["since"] = iso_time(since_ms)
         return said
@@ -100,6 +107,19 @@ def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     )
 
 
+def now_ms(reports: JobReader) -> int:
+    """Return the time by the clock that tells when a job died, for ``Filter.until_ms``."""
+    return reports.store.now_ms(keys.key_prefix(DEFAULT_ORG))
+
+
+def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dict[str, int]:
+    """Count by kind the dead letters that fit."""
+    counts: Counter[str] = Counter()
+    for _, page in pages(reports, which, replayable=replayable):
+        counts.update(it.kind.value for it in page)
+    return dict(counts)
+
+
 def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
     """Count by kind the dead letters that fit, but aren't replayed unless their kind is said, or never."""
     kinds = () if which.kind else [kind for kind in DeadKind if kind not in REPLAYED_UNASKED]
@@ -108,7 +128,7 @@ def left_out(reports: JobReader, which: Filter) -> dict[str, int]:
 
 
 def pages(
-    reports: JobReader, which: Filter, *, fields: Sequence[Field] = (), replayable: bool = False
+    reports: JobReader, which: Filter, *, fields: Sequence[str] = (), replayable: bool = False
 ) -> Iterator[tuple[int, list[Letter]]]:
     """Yield how many were looked at, and those of them that fit, in pages; all of a page are of one org.
 
@@ -118,7 +138,8 @@ def pages(
     wanted = which.fields
     fields = tuple(dict.fromkeys([*wanted, *fields]))
     for org in reports.org_names(which.org):
-        until_ms = reports.store.now_ms(keys.key_prefix(org))
+        now_ms = reports.store.now_ms(keys.key_prefix(org))
+        until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
         for kind in which.kinds(replayable=replayable):
             for found in _ids(reports, org, kind, which, until_ms):
                 ids = [job_id for job_id, _ in found]
@@ -169,7 +190,7 @@ def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> li
 
 
 def columns(
-    reports: JobReader, org: str, ids: Sequence[str], fields: Sequence[Field]
+    reports: JobReader, org: str, ids: Sequence[str], fields: Sequence[str]
 ) -> list[list[str | None]]:
     """Return these fields of these jobs' records."""
     pipe = reports.client.pipeline(transaction=False)
@@ -213,7 +234,7 @@ def _ids(
             limit *= 2  # so many died in the same millisecond
 
 
-def _given(fields: Sequence[Field], values: list[str | None]) -> dict[str, str]:
+def _given(fields: Sequence[str], values: list[str | None]) -> dict[str, str]:
     return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
 
 

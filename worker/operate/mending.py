@@ -24,7 +24,7 @@ from worker.operate.report import invalid_item, option
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import CHUNK, Queue
-from worker.store.record import Answer, Field, badge_fields, badge_of, is_newer, state_of
+from worker.store.record import Answer, Field, badge_fields, badge_of, carried, is_newer, state_of
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
@@ -153,7 +153,7 @@ def _mended(row: Source, record: Mapping[str, str], issue: BadgeIssue, org: Org)
         new_id, fields = issue.job_id, [*fields, Field.FINGERPRINT, content]
     elif record[Field.KIND] != DeadKind.INVALID and letter != content_hash(org.name, badge_of(record)):
         new_id = short_hash(letter, content)
-    return _Mended(row.row, letter, new_id, tuple(fields))
+    return _Mended(row.row, letter, new_id, (*fields, *carried(record)))
 
 
 def _known(mended: _Mended) -> Noted:

@@ -37,9 +37,12 @@ class Operator:
     by: Actor
     note: str = ""
 
-    def begin(self, org: str, action: str, which: Mapping[str, Any] | None = None) -> None:
+    def begin(
+        self, org: str, action: str, which: Mapping[str, Any] | None = None, *, counts: bool = True
+    ) -> None:
         """Write into the audit trail, durably, what is about to be done (``audit.begin``)."""
-        audit.begin(self.queue, org, action, by=str(self.by), note=self.note, which=which)
+        by, note = str(self.by), self.note
+        audit.begin(self.queue, org, action, by=by, note=note, which=which, counts=counts)
 
     def pause(self, org: str, *, action: str = "") -> bool:
         """Let no further batch of an org start; answers whether batches could start before."""

@@ -17,6 +17,7 @@ from worker.domain.batch import Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org, is_loopback
 from worker.domain.outcome import NoReply, Reply, Signal
+from worker.domain.text import counted
 from worker.errors import BadgesError
 from worker.operate.standstill import Reason, Standstill, unreachable
 from worker.operate.status import OrgState
@@ -138,13 +139,14 @@ def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Ite
     Of an org that has nothing to send, a call that goes well is the probe that opens the gate after trouble.
     """
     if doubts := state.dead[DeadKind.IN_DOUBT]:
-        detail = f"{doubts:,} jobs in doubt: the vendor may or may not have issued them"
+        detail = f"{counted(doubts, 'job')} in doubt: the vendor may or may not have issued them"
         look_up = f"look each up: badges dead list --org {state.org} --kind in_doubt"
         cure = f"{look_up}; then: badges dead resolve ID --issued, or --not-issued"
         yield Finding("dead letters", "warn", detail, cure, state.org)
     if state.settings is None:
         if waiting := state.queued + state.isolated + state.retrying:
-            detail = f"{waiting:,} jobs wait for an org that isn't configured"
+            wait = "waits" if waiting == 1 else "wait"
+            detail = f"{counted(waiting, 'job')} {wait} for an org that isn't configured"
             yield Finding("gate", "warn", detail, "put it back into BADGES_ORGS_FILE", state.org)
         return
     if not state.settings.api_base_url:
@@ -180,7 +182,9 @@ def _gate(state: OrgState, settings: Org, *, opened: bool) -> Finding:
         detail = f"{gate.state} since {gate.since}: {gate.why or 'the last calls failed'}; nothing waits"
         return Finding("gate", "warn", detail, "opens by itself once the vendor answers", org)
     if state.missing_badges:
-        detail = f"open; {state.missing_badges} badgeMetaIds are unknown to the vendor"
+        many = state.missing_badges
+        badges = "1 badgeMetaId is" if many == 1 else f"{many:,} badgeMetaIds are"
+        detail = f"open; {badges} unknown to the vendor"
         return Finding("gate", "warn", detail, "see: badges dead groups --kind rejected", org)
     return Finding("gate", "ok", "open", org=org)
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import csv
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn
 
 from worker.domain.job import DeadKind, State
 from worker.domain.text import cell, iso_time
-from worker.files.columns import FIELDS, guarded
+from worker.files.columns import FIELDS, folded, guarded
 from worker.store.record import (
     Field,
     Record,
     badge_of,
     is_newer,
     number_of,
+    others_of,
     raw_of,
     state_of,
     text_of,
@@ -36,6 +37,8 @@ _EPOCHS: Final = (Field.EARN_EVENT_DATE, Field.EARN_EXPIRES_ON)
 _ERROR = ("kind", "code", "message")
 NEWER = "newer"  # what is shown instead of a state, where we can't read the record
 
+HAND_IN_AGAIN: Final = "correct it and hand it in again"  # what came in without a file
+
 ResultForm = Literal["jsonl", "csv"]
 
 
@@ -46,19 +49,28 @@ class _Echo:
         return text
 
 
-def result_lines(rows: Iterable[Mapping[str, Any]], *, form: ResultForm) -> Iterator[str]:
+def result_lines(
+    rows: Iterable[Mapping[str, Any]], *, form: ResultForm, columns: Sequence[str] = ()
+) -> Iterator[str]:
     """Yield a text for each row, ending with its line; before those of a CSV comes one of the columns' names.
 
     In a CSV a cell that a spreadsheet would change (a formula, a date, a long number) begins with
-    an apostrophe; importing the report takes it away again.
+    an apostrophe; importing the report takes it away again. Behind the report's own columns come those of the
+    person's file that are named in ``columns``; one that has the name of a report's column gets another.
     """
     if form == "jsonl":
         yield from (json.dumps(row) + "\n" for row in rows)
         return
     writer: Any = csv.writer(_Echo())
-    yield writer.writerow(_flat(report_row("", "", {})))
+    own = list(_flat(report_row("", "", {})))
+    taken = set(map(folded, own))
+    yield writer.writerow(
+        own + [guarded(name if folded(name) not in taken else f"{name} (of the file)") for name in columns]
+    )
     for row in rows:
-        yield writer.writerow([guarded(cell(value)) for value in _flat(row).values()])
+        others = row.get("columns", {})
+        values = [*_flat(row).values(), *(others.get(name) for name in columns)]
+        yield writer.writerow([guarded(cell(value)) for value in values])
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +79,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if name == "row":
             flat |= {f"error_{part}": (row["error"] or {}).get(part) for part in _ERROR}
-        if name != "error":
+        if name not in ("error", "columns"):
             flat[name] = value
     return flat | {"warnings": "; ".join(row["warnings"])}
 
@@ -108,21 +120,30 @@ def _warnings(record: Record) -> list[str]:
     return ours + ([theirs] if (theirs := text_of(record, Field.WARNINGS)) else [])
 
 
-def report_row(org: str, job_id: str, record: Record) -> dict[str, Any]:
+def report_row(org: str, job_id: str, record: Record, *, discarded: bool = False) -> dict[str, Any]:
     """Return a job as ``badges results`` writes it; an invalid one with its fields as they came in.
 
-    ``raw`` is what was written, where it could not be told apart into fields.
+    ``row`` is the number of its row in the file that it came in with, where that was a file. ``raw`` is what
+    was written, where it could not be told apart into fields. Where that file had other columns, ``columns``
+    has their cells. ``discarded`` says of a dead job that somebody took it off the list.
     """
     row = result_row(org, job_id, record)
-    came_from = record.get(Field.ROW, "")
-    row |= {"row": int(came_from) if came_from.isdecimal() else None, "reason": reason(job_id, record)}
+    why = reason(job_id, record)
+    row |= {"row": file_row(record), "reason": f"discarded since: {why}" if discarded else why}
     row |= {name: _value(field, record) for name, field in _DATES.items()}
     row["raw"] = None
     if record.get(Field.KIND) == DeadKind.INVALID:
         item = invalid_item(record)
         row |= {name: value for name, value in (item or {}).items() if name != "job_id"}
         row["raw"] = raw_of(record) if item is None else None
-    return row
+    return row | ({"columns": others} if (others := others_of(record)) else {})
+
+
+def file_row(record: Record) -> int | None:
+    """Return the number of the row in the file that a job came in with; ``None`` if it came in otherwise."""
+    came_from = record.get(Field.ROW, "")
+    is_file = came_from.isdecimal() and came_from != record.get(Field.REPLAY_OF)
+    return int(came_from) if is_file else None
 
 
 def invalid_item(record: Record) -> dict[str, Any] | None:
@@ -143,12 +164,13 @@ def reason(job_id: str, record: Record) -> str | None:
         case State.RETRYING:
             return f"waits for its next attempt: {what}"
         case State.DEAD if Field.REPLAYED_AS in record:
-            return f"job {record[Field.REPLAYED_AS]} took its place"
+            return f"mended since: job {record[Field.REPLAYED_AS]} took its place"
         case State.DEAD if record[Field.KIND] == DeadKind.INVALID:
             mend = "fill in the cells from raw" if invalid_item(record) is None else "mend the cell"
-            return f"{message if code == 'row' else f'{code}: {message}'}; {mend} and import this file again"
+            cure = f"{mend} and import this file again" if file_row(record) is not None else HAND_IN_AGAIN
+            return f"{message if code == 'row' else f'{code}: {message}'}; {cure}"
         case State.DEAD:
-            return f"{what}; {_cure(record[Field.KIND], job_id)}"
+            return f"{what}; {_cure(record, job_id)}"
     return None
 
 
@@ -162,13 +184,15 @@ def option(name: str, text: str) -> str:
     return f"--{name}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
 
 
-def _cure(kind: str, job_id: str) -> str:
+def _cure(record: Record, job_id: str) -> str:
+    kind = record[Field.KIND]
     replay = f"badges dead replay {option('job', job_id)}"
     if kind == DeadKind.IN_DOUBT:
         look = f"badges dead resolve --issued {argument(job_id)} (or --not-issued)"
         return f"it may have been issued: look it up at the vendor, then: {look}"
     if kind == DeadKind.REJECTED:
-        return f"mend the row and import this file again, or: {replay}"
+        mend = "mend the row and import this file again" if file_row(record) is not None else HAND_IN_AGAIN
+        return f"{mend}, or: {replay}"
     return f"to send it again: {replay}"
 
 

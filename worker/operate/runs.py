@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import redis
@@ -12,15 +13,18 @@ import redis
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
 from worker.domain.text import iso_time
-from worker.errors import ConfigError, NotFound
+from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
+from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import Queue
 from worker.store.record import Field, Record, failed_calls, raw_of, readable, state_of
 
 PAGE = 500
+LAST = "last"  # means the newest run, unless one has that name
+CANDIDATES = 20  # that are named where a beginning fits several
 AHEAD = 100  # runs before one that are looked at to say when it is done
 COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 
@@ -29,9 +33,9 @@ COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 class RunProgress:
     """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
 
-    ``handled`` are those of the dead that need nobody any more: mended or replayed as another job, or
-    discarded. ``held`` says why nothing of it is sent, and what to do about that; ``incomplete`` why its file
-    wasn't read to its end.
+    Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
+    as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
+    ``incomplete`` why its file wasn't read to its end.
     """
 
     run: str
@@ -51,11 +55,17 @@ class RunProgress:
     handled: int = 0
     held: str | None = None
     incomplete: str | None = None
+    unhandled: int = 0
 
     @property
     def open(self) -> int:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
 
     def states(self) -> list[int]:
         """How many jobs are in each state, in the order of ``COUNTED``."""
@@ -114,6 +124,55 @@ class JobReader:
                 return found[0]
         raise NotFound(f"there is no run {run!r}; see: badges run list")
 
+    def run_meant(self, text: str, org: str | None = None) -> RunProgress:
+        """Return the run that a person means: by its name, a beginning of it, or ``last``.
+
+        Raises:
+            NotFound: there is no such run.
+            Ambiguous: several begin so, or several orgs have one of that name.
+        """
+        its_org, run = self._one(text, self._meant(text, org))
+        return self.run(run, its_org)
+
+    def run_named(self, text: str, org: str | None = None) -> str:
+        """Return the name of the run that a person means, whichever orgs have one of that name.
+
+        Raises:
+            NotFound: there is no such run.
+            Ambiguous: several of different names begin so.
+        """
+        found = self._meant(text, org)
+        return found[0][1] if len({run for _, run in found}) == 1 else self._one(text, found)[1]
+
+    def _meant(self, text: str, org: str | None) -> list[tuple[str, str]]:
+        """Return those that can be meant; a whole name goes before a beginning, and before ``last``."""
+        if exact := self._known([(name, text) for name in self.org_names(org)]):
+            return exact
+        began = [(name, run) for _, name, run in self._began(org)]
+        if text != LAST:
+            return self._known([one for one in began if one[1].startswith(text)])
+        return next(filter(None, (self._known([one]) for one in reversed(began))), [])
+
+    def _known(self, runs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those runs, each an org and a name, that aren't forgotten."""
+        pipe = self.client.pipeline(transaction=False)
+        for org, run in runs:
+            pipe.exists(keys.key(org, "run", run))
+        return [one for one, there in zip(runs, pipe.execute(), strict=True) if there]
+
+    @staticmethod
+    def _one(text: str, found: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        if not found:
+            raise NotFound(f"there is no run {text!r}; see: badges run list")
+        if len(found) == 1:
+            return found[0]
+        names = [f"{run} (org {org})" for org, run in found[-CANDIDATES:]]
+        more = f", and {len(found) - len(names):,} more" if len(found) > len(names) else ""
+        raise Ambiguous(
+            f"{text!r} can mean {len(found):,} runs: {', '.join(names)}{more}; write more of its name, "
+            "or say --org"
+        )
+
     def job(self, job_id: str, org: str | None = None) -> dict[str, Any]:
         """Return the whole record of a job, with the history of its attempts.
 
@@ -122,7 +181,8 @@ class JobReader:
         """
         for name in self.org_names(org):
             for _, record in self.records(name, [job_id]):
-                return report_row(name, job_id, record) | _details(record)
+                discarded = job_id in self._discarded(name, [(job_id, record)])
+                return report_row(name, job_id, record, discarded=discarded) | _details(record)
         raise NotFound(f"there is no job {job_id!r}, or its result has expired")
 
     def results(
@@ -137,15 +197,36 @@ class JobReader:
 
         It reads every job; those that are dead letters are found faster by ``deadlist.rows``.
         """
+        for its_org, its_run in self.run_names(org, run):
+            remaining = self.records(its_org, self.ids(its_org, its_run))
+            while page := list(islice(remaining, PAGE)):
+                discarded = self._discarded(its_org, page)
+                for job_id, record in page:
+                    fits_state = state is None or state_of(record) is state
+                    if fits_state and (code is None or record.get(Field.CODE) == code):
+                        yield report_row(its_org, job_id, record, discarded=job_id in discarded)
+
+    def run_names(self, org: str | None = None, run: str | None = None) -> list[tuple[str, str]]:
+        """Return the runs there are, or the one that is named, each with its org, in the order they began.
+
+        Raises:
+            NotFound: no org has such a run.
+        """
         if run:
-            runs = [(self.run(run, org).org, run)]
-        else:
-            runs = [(its_org, its_run) for _, its_org, its_run in self._began(org)]
-        for its_org, its_run in runs:
-            for job_id, record in self.records(its_org, self.ids(its_org, its_run)):
-                fits_state = state is None or state_of(record) is state
-                if fits_state and (code is None or record.get(Field.CODE) == code):
-                    yield report_row(its_org, job_id, record)
+            return [(self.run(run, org).org, run)]
+        return [(its_org, its_run) for _, its_org, its_run in self._began(org)]
+
+    def _discarded(self, org: str, jobs: Sequence[tuple[str, Record]]) -> set[str]:
+        """Return the ids of dead jobs that were taken off the list without another taking their place."""
+        dead = [
+            (job_id, record[Field.KIND])
+            for job_id, record in jobs
+            if state_of(record) is State.DEAD and Field.REPLAYED_AS not in record
+        ]
+        pipe = self.client.pipeline(transaction=False)
+        for job_id, kind in dead:
+            pipe.zscore(keys.key(org, "dead", kind), job_id)
+        return {job_id for (job_id, _), at_ms in zip(dead, pipe.execute(), strict=True) if at_ms is None}
 
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""
@@ -153,6 +234,14 @@ class JobReader:
         while page := self.client.lrange(key, at, at + PAGE - 1):
             yield from (str(job_id) for job_id in page)
             at += PAGE
+
+    def known(self, org: str, ids: Sequence[str]) -> list[bool]:
+        """Say of each id whether a job has it."""
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.exists(keys.key(org, "job", job_id))
+        with reaching("the org's jobs"):
+            return [bool(there) for there in pipe.execute()]
 
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
@@ -223,6 +312,7 @@ def _sentence(state: OrgState) -> str | None:
 
 def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
     counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
+    unhandled = int(record.get("unhandled", counted["dead"]))
     return RunProgress(
         run=run,
         org=org,
@@ -231,9 +321,10 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         started_at=iso_time(record.get("started_at")),
         finished_at=iso_time(record.get("finished_at")),
         eta_s=0,
-        handled=counted["dead"] - int(record.get("unhandled", counted["dead"])),
+        handled=counted["dead"] - unhandled,
         held=None,
         incomplete=record.get("incomplete"),
+        unhandled=unhandled,
     )
 
 
@@ -254,7 +345,7 @@ def _details(record: Record) -> dict[str, Any]:
         for call in failed_calls(record)
     ]
     return {
-        "row": record.get(Field.ROW),
+        "came_from": record.get(Field.ROW),
         "batch": record.get(Field.BATCH),
         "raw": raw_of(record),
         "replayed_as": record.get(Field.REPLAYED_AS),

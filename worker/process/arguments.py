@@ -50,7 +50,10 @@ def _sendable(kind: DeadKind) -> DeadKind:
 
 
 class ReplayArguments(BaseModel):
-    """The arguments of ``badges.replay``; they mean what the options of ``badges dead replay`` mean."""
+    """The arguments of ``badges.replay``; they mean what the options of ``badges dead replay`` mean.
+
+    ``by`` is a name for the audit trail, which has nothing but the sender's process otherwise.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
@@ -67,7 +70,9 @@ class ReplayArguments(BaseModel):
     changes: dict[str, str] | None = Field(default=None, alias="set")
     limit: PositiveInt | None = None
     dry_run: bool = False
+    may_issue_twice: bool = False
     note: str | None = None
+    by: str | None = None
 
     @classmethod
     def read(cls, arguments: dict[str, Any]) -> Self:

@@ -5,6 +5,7 @@ What each does is in ``operate/``; how the arguments of a replay are read, in ``
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from celery.exceptions import Ignore
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
 from worker.domain.org import DEFAULT_ORG
+from worker.domain.text import plain
 from worker.errors import BadgesError
 from worker.operate import deadletters
 from worker.operate.operator import Operator
@@ -27,6 +29,7 @@ from worker.store.queue import new_id
 
 log = structlog.get_logger()
 
+NAME_BYTES = 100
 TAKEN_ONCE_S = 86_400  # longer than any broker delivers a message again
 
 # ``typing=False``: Flower answers a wrong argument with a bare 500 if the check is on its side; so the worker
@@ -35,16 +38,20 @@ _operator_task = partial(app.task, bind=True, typing=False, throws=(BadgesError,
 
 
 @_operator_task(name="badges.pause")
-def pause(self: Task[..., Any], org: str = DEFAULT_ORG, reason: str = "") -> dict[str, Any]:
+def pause(
+    self: Task[..., Any], org: str = DEFAULT_ORG, reason: str = "", by: str | None = None
+) -> dict[str, Any]:
     """Let no further batch of an org start, as ``badges pause`` does. Delivered twice, it acts once."""
-    was_open = _operator(self, org, note=reason).pause(org, action=_action("pause", self))
+    was_open = _operator(self, org, note=reason, by=by).pause(org, action=_action("pause", self))
     return {"org": org, "now": "paused", "was": "open" if was_open else "paused"}
 
 
 @_operator_task(name="badges.resume")
-def resume(self: Task[..., Any], org: str = DEFAULT_ORG) -> dict[str, Any]:
+def resume(
+    self: Task[..., Any], org: str = DEFAULT_ORG, note: str = "", by: str | None = None
+) -> dict[str, Any]:
     """Let batches of an org start again, as ``badges resume`` does. Delivered twice, it acts once."""
-    was = _operator(self, org).resume(org, action=_action("resume", self))
+    was = _operator(self, org, note=note, by=by).resume(org, action=_action("resume", self))
     return {"org": org, "now": "open", "was": was or "open"}
 
 
@@ -58,11 +65,12 @@ def replay(self: Task[..., Any], **arguments: Any) -> dict[str, Any]:
     """
     given = ReplayArguments.read(arguments)
     done = deadletters.replay_all(
-        _operator(self, note=given.note or ""),
+        _operator(self, note=given.note or "", by=given.by),
         given.which,
         changes=given.changes,
         limit=given.limit,
         dry_run=given.dry_run,
+        may_issue_twice=given.may_issue_twice,
         replay=_action("replay", self),
     )
     shown = {"dry_run": True} if given.dry_run else {}
@@ -73,7 +81,9 @@ def _action(name: str, task: Task[..., Any]) -> str:
     return f"{name}-{str(task.request.id)[:8]}"
 
 
-def _operator(task: Task[..., Any], org: str | None = None, *, note: str = "") -> Operator:
+def _operator(
+    task: Task[..., Any], org: str | None = None, *, note: str = "", by: str | None = None
+) -> Operator:
     """Return who sent a message, as far as it says, at work; end the task if it was delivered before.
 
     Raises:
@@ -84,7 +94,20 @@ def _operator(task: Task[..., Any], org: str | None = None, *, note: str = "") -
         here.settings.org(org)
     _take_once(task)
     reports = JobReader(client=here.queue.client, orgs=orgs)
-    return Operator(here.queue, reports, orgs, Actor(Via.TASK, origin(task)), note)
+    return Operator(here.queue, reports, orgs, Actor(Via.TASK, sender(origin(task), by)), note)
+
+
+def sender(origin: str, by: str | None = None) -> str:
+    """Say who sent a message in words: Celery's origin names a process and its machine, as gen123@host does.
+
+    ``by`` is who the message says is behind it; nothing proves that.
+    """
+    program, _, machine = origin.partition("@")
+    told = re.fullmatch(r"gen(\d+)", program)
+    words = f"{program} on {machine}" if machine else origin
+    if told and machine:
+        words = f"a program on {machine} (process {told[1]})"
+    return f"{plain(by, NAME_BYTES)}, by {words}" if by else words
 
 
 def _take_once(task: Task[..., Any]) -> None:

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -32,12 +33,26 @@ from urllib.parse import quote
 from worker.errors import EmbeddedServerError
 from worker.server import valkey
 
-START_LIMIT_S = 10.0
-SILENT_S = 1.0
-LOADING_LIMIT_S = 120.0
-END_LIMIT_S = 5.0
 POLL_S = 0.005
 ELSEWHERE = "set BADGES_DATA_DIR to another directory, or BADGES_REDIS_URL to a Redis or Valkey of your own"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the server is waited for, in seconds.
+
+    ``start_s``: until it says anything. ``loading_s``: while it reads its data; a terminal is told why after
+    ``silent_s``. ``end_s``: for its end, before it is ended by force. ``answer_s``: for one answer.
+    """
+
+    start_s: float = 10.0
+    silent_s: float = 1.0
+    loading_s: float = 120.0
+    end_s: float = 5.0
+    answer_s: float = valkey.ANSWER_LIMIT_S
+
+
+USUAL = Patience()
 
 
 class _StillLoadingError(EmbeddedServerError):
@@ -51,8 +66,9 @@ class EmbeddedServer:
     of them lives, and none of them ends it.
     """
 
-    def __init__(self, *, data_dir: Path) -> None:
+    def __init__(self, *, data_dir: Path, patience: Patience = USUAL) -> None:
         self._dir = data_dir.resolve()
+        self._patience = patience
         self._users_fd: int | None = None
         self._owner_pid = 0
         self._socket_path: Path | None = None
@@ -118,8 +134,8 @@ class EmbeddedServer:
         except FileNotFoundError:
             # The directory is gone; if deleted, nobody else can find its server any more.
             self._leave()
-            if self._socket_path and not valkey.served_directory(self._socket_path):
-                valkey.shut_down(self._socket_path)
+            if self._socket_path and not self._served(self._socket_path):
+                valkey.shut_down(self._socket_path, within_s=self._patience.answer_s)
 
     def __enter__(self) -> Self:
         self.start()
@@ -150,7 +166,7 @@ class EmbeddedServer:
         """Start the server, and return its socket once it is ready."""
         path = self._socket_path = valkey.private_socket(self._dir)
         # Beside stale files this meets a server only if its server.lock was deleted; two would ruin the data.
-        valkey.shut_down(path, keep_directory=True)
+        valkey.shut_down(path, keep_directory=True, within_s=self._patience.answer_s)
         (self._dir / "server.pid").unlink(missing_ok=True)
         lock = _open(self._dir / "server.lock")
         try:
@@ -168,28 +184,34 @@ class EmbeddedServer:
     def _await_ready(self, path: Path) -> None:
         began_at = heard_at = time.monotonic()
         said = not sys.stderr.isatty()
-        while not (answer := valkey.ask(path, "PING")).startswith("+PONG"):
+        while not (answer := self._ask(path, "PING")).startswith("+PONG"):
             now = time.monotonic()
             heard_at = now if answer else heard_at
             if not self._is_alive():
                 raise self._failure("ended at once")
-            if answer and not said and now - began_at > SILENT_S:
+            if answer and not said and now - began_at > self._patience.silent_s:
                 said = True
                 sys.stderr.write(f"starting the server: reading what {self._dir} holds\n")
-            if answer and now - began_at > LOADING_LIMIT_S:
+            if answer and now - began_at > self._patience.loading_s:
                 raise _StillLoadingError(
                     f"the embedded server in {self._dir} isn't ready after {now - began_at:.0f} s, but goes "
                     f"on by itself: try again in a while. It says: {answer.strip()}"
                 )
-            if now - heard_at > START_LIMIT_S:
+            if now - heard_at > self._patience.start_s:
                 raise self._failure(
                     f"does not answer on {path}. If that was deleted, or a service or container whose /tmp "
                     "is its own runs the server: end every badges program, and try again"
                 )
             time.sleep(POLL_S)
-        served = valkey.served_directory(path)
+        served = self._served(path)
         if not (served and Path(served).exists() and self._dir.samefile(served)):
             raise EmbeddedServerError(f"the server on {path} serves {served!r}, not {self._dir}: end it")
+
+    def _ask(self, path: Path, command: str) -> str:
+        return valkey.ask(path, command, within_s=self._patience.answer_s)
+
+    def _served(self, path: Path) -> str:
+        return valkey.served_directory(path, within_s=self._patience.answer_s)
 
     def _failure(self, what: str) -> EmbeddedServerError:
         log = self._dir / "server.log"
@@ -205,7 +227,7 @@ class EmbeddedServer:
         """End the server and wait until it is gone; for its last user, under both locks."""
         # A dead server's record may be a living one's: that of the directory of which this is a copy.
         if path := self._recorded_socket() if self._is_alive() else self._socket_path:
-            valkey.shut_down(path)
+            valkey.shut_down(path, within_s=self._patience.answer_s)
         for last_resort in (signal.SIGTERM, signal.SIGKILL):
             if self._is_gone():
                 return
@@ -216,7 +238,7 @@ class EmbeddedServer:
 
     def _is_gone(self) -> bool:
         """Say whether the server ends within 5 s."""
-        deadline = time.monotonic() + END_LIMIT_S
+        deadline = time.monotonic() + self._patience.end_s
         while (alive := self._is_alive()) and time.monotonic() < deadline:
             time.sleep(POLL_S)
         return not alive

@@ -1,10 +1,11 @@
-"""The process of the program's own Valkey server: its program, its private socket, its beginning and its end.
+"""The process of the program's own Valkey server: its program, its private socket, how it begins and ends.
 
 Who may use it, and who ends it, is the business of ``embedded.py``.
 """
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -17,6 +18,8 @@ from typing import IO
 from worker.errors import EmbeddedServerError
 
 ANSWER_LIMIT_S = 5.0
+LOG_LINES, COMPLAINTS = 200, 3  # of its log: how many lines are looked at, and how many complaints are told
+LITTLE_ROOM = 1024 * 1024  # bytes
 SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
 # The wheel's server allocates by the C library, not by jemalloc as packaged ones do. A script's many small
 # pieces, kept for the next one instead of being joined and split again, cost it a fifth less time.
@@ -121,25 +124,46 @@ def refuse_foreign(directory: Path, *, barred: int, cure: str) -> None:
         )
 
 
-def served_directory(path: Path) -> str:
+def served_directory(path: Path, *, within_s: float = ANSWER_LIMIT_S) -> str:
     """Return the data directory of the server on the socket; nothing if that is deleted, or none answers."""
-    return ask(path, "CONFIG GET dir").removesuffix("\r\n").rpartition("\r\n")[2]
+    return ask(path, "CONFIG GET dir", within_s=within_s).removesuffix("\r\n").rpartition("\r\n")[2]
 
 
-def shut_down(path: Path, *, keep_directory: bool = False) -> None:
-    """End whatever server answers on the socket, wait up to 5 s for its end, and remove the socket."""
-    ask(path, "SHUTDOWN")
+def shut_down(path: Path, *, keep_directory: bool = False, within_s: float = ANSWER_LIMIT_S) -> None:
+    """End whatever server answers on the socket, wait that long for its end, and remove the socket."""
+    ask(path, "SHUTDOWN", within_s=within_s)
     with suppress(OSError):
         path.unlink(missing_ok=True)
         if not keep_directory:
             path.parent.rmdir()
 
 
-def ask(path: Path, command: str) -> str:
-    """Return the server's answer as it was sent, or nothing if none came within 5 s."""
+def ask(path: Path, command: str, *, within_s: float = ANSWER_LIMIT_S) -> str:
+    """Return the server's answer as it was sent, or nothing if none came in time."""
     with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
-        connection.settimeout(ANSWER_LIMIT_S)
+        connection.settimeout(within_s)
         connection.connect(str(path))
         connection.sendall(f"{command}\r\n".encode())
         return os.fsdecode(connection.recv(65536))
     return ""
+
+
+def last_words(data_dir: Path) -> str | None:
+    """Return what the server of a directory complained of since its last start; ``None`` if of nothing."""
+    log = data_dir / "server.log"
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return None
+    complaints: list[str] = []
+    for line in lines:
+        _, _, said = line.partition(" # ")  # its log marks complaints so, and all else by another sign
+        if "Ready to accept connections" in line or "ready to exit" in line:  # started, or ended as it should
+            complaints = []
+        elif said:
+            complaints.append(said.strip())
+    if not complaints:
+        return None
+    free = shutil.disk_usage(data_dir).free
+    full = f"; the disk has {free // 1024:,} KiB left" if free < LITTLE_ROOM else ""
+    return f"{' '.join(complaints[-COMPLAINTS:])}{full} (in {log.resolve()})"

@@ -21,7 +21,7 @@ KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
 PAGE = 500
 
-Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume"]
+Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,20 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
     by: str,
     note: str = "",
     which: Mapping[str, Any] | None = None,
+    counts: bool = True,
+    kept: int = KEPT,
 ) -> None:
     """Write, durably, what is about to be done under this id; the same id again changes nothing.
 
-    ``which`` says what it is done to; without it, the action is none about jobs, and counts nothing.
+    ``which`` says what it is done to; without it, the action is none about jobs, and counts nothing. Nor does
+    one where ``counts`` is false, since what it does isn't counted here.
+    ``kept``: how many of the org's newest entries stay.
     """
     fields = ["by", by, "action", action.partition("-")[0], "note", note[:NOTE_LENGTH]]
     if which is not None:
-        fields += ["which", json.dumps(which), "count", "0"]
+        fields += ["which", json.dumps(which), *(("count", "0") if counts else ())]
     queue.store.refuse_newer()
-    queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, KEPT])
+    queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, kept])
 
 
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:

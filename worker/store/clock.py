@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,21 +36,22 @@ class _Heard:
 
 
 class OrgClocks:
-    """What the orgs' clocks showed to the last calls."""
+    """What the orgs' clocks showed to the last calls; ``steady`` is the clock that those are timed by."""
 
-    def __init__(self) -> None:
+    def __init__(self, steady: Callable[[], float] = steady_s) -> None:
+        self._steady = steady
         self._heard: dict[str, deque[_Heard]] = defaultdict(partial(deque, maxlen=KEPT))
 
     def heard(self, org: str, clock_us: int, *, asked_at: float) -> None:
         """Note what an org's clock showed to a call made at ``asked_at``, by ``steady_s()``."""
-        self._heard[org].append(_Heard(clock_us / 1e6, asked_at, steady_s()))
+        self._heard[org].append(_Heard(clock_us / 1e6, asked_at, self._steady()))
 
     def expected(self, org: str) -> dict[str, tuple[int, int]]:
         """Return ``cfg.clock`` for the gate: what the clock shows by now, by how much it may show more."""
         if not self._heard[org]:
             return {}
         last = self._heard[org][-1]
-        since_s = steady_s() - last.asked_at
+        since_s = self._steady() - last.asked_at
         return {"clock": (round((last.clock_s + since_s) * 1e6), round(SLACK_US + since_s * DRIFT * 1e6))}
 
     def when(self, org: str, clock_us: int) -> tuple[float, float]:

@@ -8,12 +8,14 @@ in ``domain/job.py``, what is shown of it in ``operate/report.py``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from worker.domain.badge import Badge
 from worker.domain.job import State
+from worker.domain.text import cell, printable
 
 
 class Field(StrEnum):
@@ -52,6 +54,7 @@ class Field(StrEnum):
     VERSION = "V"  # RECORD_VERSION, where it takes more than the first version to read this record
     RAW_ITEM = "w"  # the item as it came in, as JSON, where it was invalid; RAW_BYTES at most
     RAW_ROW = "W"  # the row as it was written, where no item could be read from it; RAW_BYTES at most
+    OTHERS = "C"  # the cells of columns that stand for no field, as JSON; goes on in C1 to C15
     FAILURES = "H"  # how many calls issued nothing
     FAILURE = "h"  # h0 to h9: the last of these calls, each "at_ms batch status code"
     TRACEPARENT = "T"  # the context of the enqueueing, only where it was traced
@@ -84,6 +87,8 @@ _STATES = {letter: state for state, letter in STATE_LETTERS.items()}
 RECORD_VERSION = 1
 VALUE_BYTES = 64
 TEXT_PIECES = 4
+OTHER_PIECES = 16
+OTHER_LENGTH = 200  # signs of one cell
 LONGEST_SIGN = 4  # in UTF-8, bytes
 RAW_BYTES = 2000
 
@@ -96,6 +101,7 @@ BADGE_FIELDS = (
     Field.EARN_EXPIRES_ON,
     Field.EARN_EXPIRES_ON_ISO,
 )
+OTHER_NAMES = tuple(f"{Field.OTHERS}{n or ''}" for n in range(OTHER_PIECES))
 # All that we read of a record that only a newer program understands.
 _READ_OF_NEWER = (Field.VERSION, Field.RUN)
 
@@ -158,15 +164,48 @@ def failed_calls(record: Record) -> Iterator[FailedCall]:
             yield FailedCall(*value.split(" ", 3))
 
 
-def text_fields(field: str, text: str) -> list[str]:
-    """Spread a text over fields short enough to keep the record compact, four of them at most.
+def other_fields(others: Mapping[str, Any]) -> list[str]:
+    """Return the record's fields for the cells of columns that stand for no field; empty cells are left out.
+
+    They are bounded: a long cell is cut, and one that doesn't fit any more is only marked by an ellipsis.
+    """
+    kept: dict[str, str] = {}
+    for name, value in others.items():
+        if text := cell(value):
+            cut = text if len(text) <= OTHER_LENGTH else f"{text[:OTHER_LENGTH]}…"
+            column = printable(name)
+            kept |= next((one for one in ({column: cut}, {column: "…"}) if _fits(kept | one)), {})
+    return text_fields(Field.OTHERS, _compact(kept), OTHER_PIECES) if kept else []
+
+
+def _fits(others: Mapping[str, str]) -> bool:
+    return len(_compact(others).encode()) <= OTHER_PIECES * (VALUE_BYTES - LONGEST_SIGN)
+
+
+def _compact(others: Mapping[str, str]) -> str:
+    return json.dumps(others, ensure_ascii=False, separators=(",", ":"))
+
+
+def others_of(record: Record) -> dict[str, str]:
+    """Return the cells of columns that stand for no field, by column."""
+    text = text_of(record, Field.OTHERS, OTHER_PIECES)
+    return {} if text is None else dict(json.loads(text))
+
+
+def carried(record: Record) -> list[str]:
+    """Return the fields that a job hands on to the one that takes its place: the other cells of its row."""
+    return [part for name in OTHER_NAMES if name in record for part in (name, record[name])]
+
+
+def text_fields(field: str, text: str, pieces: int = TEXT_PIECES) -> list[str]:
+    """Spread a text over fields short enough to keep the record compact, ``pieces`` of them at most.
 
     All but the last are full, up to a sign that would have been cut: so a shorter text, written over
     a longer one, says where it ends, and what is left of the longer one is not read.
     """
     data = text.encode("utf-8", "replace")
     fields: list[str] = []
-    for n in range(TEXT_PIECES):
+    for n in range(pieces):
         piece = data[:VALUE_BYTES].decode("utf-8", "ignore")
         fields += (f"{field}{n or ''}", piece)
         data = data[len(piece.encode()) :]
@@ -175,12 +214,12 @@ def text_fields(field: str, text: str) -> list[str]:
     return fields
 
 
-def text_of(record: Record, field: str) -> str | None:
+def text_of(record: Record, field: str, pieces: int = TEXT_PIECES) -> str | None:
     """Join what ``text_fields`` spread."""
     if field not in record:
         return None
     text = ""
-    for n in range(TEXT_PIECES):
+    for n in range(pieces):
         piece = record.get(f"{field}{n or ''}", "")
         text += piece
         if not _is_full(piece):

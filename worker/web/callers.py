@@ -51,7 +51,7 @@ class Callers:
                 other = self._known.get(digest)
                 if other and other.org.name != org.name:
                     raise ConfigError(
-                        f"INTAKE_KEYS: the orgs {other.org.name} and {org.name} have a key in common; "
+                        f"BADGES_INTAKE_KEYS: the orgs {other.org.name} and {org.name} have a key in common; "
                         "a key must tell the org"
                     )
                 self._known[digest] = Caller(org, short_hash(org.name, digest.hex())[:8])
@@ -152,7 +152,9 @@ def _keys_of(org: Org) -> list[str]:
     written = org.intake_keys.get_secret_value().split(",") if org.intake_keys else []
     found = [shown_key({"authorization": key}) for key in written if key.strip()]
     if not all(map(_KEY.fullmatch, found)):
-        raise ConfigError(f"INTAKE_KEYS of org {org.name}: a key is 12 to 4096 letters, digits and signs")
+        raise ConfigError(
+            f"BADGES_INTAKE_KEYS of org {org.name}: a key is 12 to 4096 letters, digits and signs"
+        )
     return found
 
 

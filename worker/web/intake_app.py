@@ -51,7 +51,7 @@ from worker.web.schema import (
     failures,
     json_response,
 )
-from worker.web.serving import AccessLog, serve_app
+from worker.web.serving import HEAD_WITHIN_S, AccessLog, serve_app
 
 MAX_CLIENT_BYTES = 10_000
 BAD_CLIENT = 320001  # the vendor's code
@@ -306,6 +306,7 @@ def serve(
     host: str,
     port: int,
     on_ready: Callable[[str], None],
+    head_within_s: float = HEAD_WITHIN_S,
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, upon which the calls that are going on are finished.
 
@@ -317,6 +318,7 @@ def serve(
         host: the address to listen at; a proxy before it speaks TLS.
         port: 0 takes a free one.
         on_ready: called with the URL once the port is bound.
+        head_within_s: how long a connection may take until the whole head of its next request is there.
 
     Raises:
         ConfigError: there are no keys, or they don't tell the org.
@@ -328,4 +330,4 @@ def serve(
     queue = Queue(client, replicas=settings.replicas)
     service = Service(queue, JobReader(client=client, orgs=orgs), callers, limit, Outage())
     app = create_app(service, orgs.values())
-    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready)
+    serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=on_ready, head_within_s=head_within_s)

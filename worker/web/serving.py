@@ -20,10 +20,18 @@ from worker.domain.text import plain
 log = structlog.get_logger()
 
 MOST_CONNECTIONS = 1000  # further ones are answered 503
-HEAD_WITHIN_S = 10
+HEAD_WITHIN_S = 10.0
 
 
-def serve_app(app: ASGIApp, *, host: str, port: int, drain_s: int, on_ready: Callable[[str], None]) -> None:
+def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patience
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    drain_s: int,
+    on_ready: Callable[[str], None],
+    head_within_s: float = HEAD_WITHIN_S,
+) -> None:
     """Serve until Ctrl-C or SIGTERM, which are clean ends; port 0 takes a free one.
 
     Args:
@@ -32,6 +40,7 @@ def serve_app(app: ASGIApp, *, host: str, port: int, drain_s: int, on_ready: Cal
         port: 0 takes a free one.
         drain_s: how long calls that are going on may still take after the signal.
         on_ready: called with the URL once the port is bound.
+        head_within_s: how long a connection may take until the whole head of its next request is there.
 
     Raises:
         OSError: the port is taken.
@@ -44,7 +53,7 @@ def serve_app(app: ASGIApp, *, host: str, port: int, drain_s: int, on_ready: Cal
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=drain_s,
-        timeout_keep_alive=HEAD_WITHIN_S,
+        timeout_keep_alive=head_within_s,  # type: ignore[arg-type] # a float does as well
         limit_concurrency=MOST_CONNECTIONS,
     )
     # The server shuts down by itself on both signals, and then raises them again: both end the block below.
@@ -62,7 +71,9 @@ class _Punctual(H11Protocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's own
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(HEAD_WITHIN_S, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
         # Without stopping the clock: a whole head does that.

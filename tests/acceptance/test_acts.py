@@ -1,0 +1,224 @@
+"""Acts that can lose work or issue a badge twice: shown with their number, asked about, or refused."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+from support import BADGE, configured, environment, in_process, item
+
+from worker.domain.batch import Item
+from worker.domain.job import DeadKind
+from worker.operate import deadlist
+from worker.operate.deadlist import Filter
+from worker.operate.runs import JobReader
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue, new_id
+
+DATABASE = 3  # of the session's server: these tests disturb no others
+ORG = configured()
+REPLAY = "replay-0000aaaa"
+
+
+class Place(NamedTuple):
+    """A database with two jobs that wait, two of a replay, and dead letters of two kinds."""
+
+    client: redis.Redis
+    env: dict[str, str]
+
+    def reader(self) -> JobReader:
+        """Return what reads it."""
+        return JobReader(client=self.client, orgs={"default": ORG})
+
+    def dead(self) -> dict[str, int]:
+        """Count its dead letters by kind."""
+        return deadlist.count(self.reader(), Filter())
+
+    def state(self) -> list[object]:
+        """Return what an act would change: dead letters, lanes, and how many records there are."""
+        lanes = [self.client.lrange(keys.key("default", lane), 0, -1) for lane in ("queue", "urgent")]
+        return [self.dead(), lanes, len(self.client.keys("*:job:*")), self.client.zcard(AUDITS)]
+
+
+AUDITS = keys.key("default", "audits")
+
+
+def bury(queue: Queue, kind: str, first: int, number: int) -> None:
+    """Make dead letters of a kind."""
+    fields = ["a", "1", "o", "812", "m", "no good"]
+    items = [
+        Item(it.id, str(n), [*it.fields, *fields], kind=kind)
+        for n in range(first, first + number)
+        for it in [item(n)]
+    ]
+    queue.enqueue(ORG, run="spring", items=items, call=new_id())
+
+
+@pytest.fixture
+def place(connection: Connection) -> Iterator[Place]:
+    """The database, empty again afterwards."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.flushdb()
+        queue = Queue(client)
+        queue.enqueue(ORG, run="bulk", items=[item(n) for n in (1, 2)], call=new_id())
+        bury(queue, "in_doubt", 10, 3)
+        bury(queue, "rejected", 20, 4)
+        bury(queue, "exhausted", 30, 2)
+        again = [[item(n).id] for n in (30, 31)]
+        queue.replay(ORG, run=REPLAY, items=again, call=new_id())
+        yield Place(client, environment(redis_url=url, batch_linger_s=0))
+        client.flushdb()
+
+
+# What is done, the option that names the danger, how many jobs, and what is told of them.
+ACTS = {
+    "discard": (("dead", "discard", "--kind", "rejected"), "--yes", 4, "4 dead letters (4 rejected)"),
+    "discard by run": (("dead", "discard", "--run", "spr"), "--yes", 7, "7 dead letters"),
+    "cancel a run": (("run", "cancel", "bulk"), "--yes", 2, "2 jobs of run bulk would be cancelled"),
+    "cancel a replay": (("dead", "cancel", REPLAY), "--yes", 2, f"2 jobs of {REPLAY} would be cancelled"),
+    "replay what is in doubt": (
+        ("dead", "replay", "--kind", "in_doubt"), "--may-issue-twice", 3,
+        "3 jobs in doubt would be sent again",
+    ),
+    "replay some": (
+        ("dead", "replay", "--kind", "in_doubt", "--limit", "1"), "--may-issue-twice", 1,
+        "1 job in doubt would be sent again",
+    ),
+    "mend what is in doubt": (
+        ("dead", "replay", "--kind", "in_doubt", "--set", f"customerId={BADGE[:3]}"), "--may-issue-twice", 1,
+        "3 jobs in doubt",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["words", "json"])
+def test_an_act_is_refused_where_nobody_can_be_asked(place: Place, name: str, form: tuple[str, ...]) -> None:
+    """Exit 2, what and how many, the option that allows it; and nothing is changed, nor in the trail."""
+    act, flag, _, told = ACTS[name]
+    before = place.state()
+    done = in_process(*act, *form, env=place.env)
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err
+    assert f"add {flag}" in done.err
+    assert place.state() == before
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_an_act_is_shown_without_being_done(place: Place, name: str) -> None:
+    """A dry run says how many, for people and programs, needs no option, and changes nothing."""
+    act, _, number, _ = ACTS[name]
+    before = place.state()
+    said = in_process(*act, "--dry-run", "--json", env=place.env)
+    assert said.status == 0, said.err
+    assert said.json()["dry_run"] is True
+    assert number in said.json().values()
+    assert f"{number:,}" in in_process(*act, "--dry-run", env=place.env).out
+    assert place.state() == before
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_an_act_that_is_allowed_is_done_and_kept(place: Place, name: str) -> None:
+    """With its option, it does what it said, and the trail has its number and its note."""
+    act, flag, number, _ = ACTS[name]
+    done = in_process(*act, flag, "--note", "ticket 7", "--json", env=place.env)
+    assert done.status == 0, done.err
+    assert number in done.json().values()
+    (entry,) = in_process("audit", "--json", env=place.env).json()
+    assert (entry["note"], entry["count"]) == ("ticket 7", number)
+
+
+def test_another_acts_option_does_not_allow_it(place: Place) -> None:
+    """``--yes`` says nothing about a second badge."""
+    before = place.state()
+    done = in_process("dead", "replay", "--kind", "in_doubt", "--yes", env=place.env)
+    assert (done.status, place.state()) == (2, before)
+
+
+def test_what_was_certainly_rejected_is_replayed_unasked(place: Place) -> None:
+    """No option is needed; nor for a fact about one job, nor where there is nothing to act on."""
+    assert in_process("dead", "replay", "--kind", "rejected", "--json", env=place.env).json()["replayed"] == 4
+    resolve = ("dead", "resolve", item(10).id, "--issued", "--json")
+    assert in_process(*resolve, "--dry-run", env=place.env).json()["dry_run"] is True
+    assert place.dead()["in_doubt"] == 3
+    assert in_process(*resolve, env=place.env).json()["state"] == "issued"
+    assert place.dead()["in_doubt"] == 2
+    for act in (
+        ("dead", "discard", "--code", "none"),
+        ("dead", "replay", "--kind", "in_doubt", "--code", "x"),
+    ):
+        assert in_process(*act, env=place.env).status == 0
+
+
+def test_importing_equal_rows_again_is_asked_about(place: Place, tmp_path: Path) -> None:
+    """``--allow-duplicates`` may issue a badge twice: how many rows, and ``--yes``; it is in the trail."""
+    file = tmp_path / "members.csv"
+    file.write_text(f"badgeMetaId,customerId\n{BADGE},1\n{BADGE},1\n{BADGE},x\n")
+    act, before = ("import", file, "--allow-duplicates", "--run", "twice"), place.state()
+    for form in ((), ("--json",)):
+        done = in_process(*act, *form, env=place.env)
+        assert (done.status, done.out) == (2, "")
+        assert "2 good rows would go in as new jobs" in done.err
+        assert "add --yes" in done.err
+    piped = in_process("import", "-", *act[2:], env=place.env, stdin=file.read_text())
+    assert (piped.status, place.state()) == (2, before)
+    done = in_process(*act, "--yes", "--note", "second prize", "--json", env=place.env)
+    assert (done.status, done.json()["accepted"]) == (3, 2)
+    (entry,) = in_process("audit", "--json", env=place.env).json()
+    assert (entry["action"], entry["note"], entry["count"]) == ("import", "second prize", None)
+    assert entry["which"] == {"run": "twice", "file": str(file), "allow_duplicates": True}
+
+
+def test_what_dies_after_the_question_is_left_alone(place: Place) -> None:
+    """A person allows what was shown, and no more."""
+    reader = place.reader()
+    shown = Filter(kind=DeadKind.REJECTED, until_ms=deadlist.now_ms(reader))
+    before = deadlist.count(reader, shown)
+    while deadlist.now_ms(reader) <= (shown.until_ms or 0):
+        pass
+    bury(Queue(place.client), "rejected", 50, 5)
+    assert deadlist.count(reader, shown) == before == {"rejected": 4}
+    assert deadlist.count(reader, Filter(kind=DeadKind.REJECTED)) == {"rejected": 9}
+    assert "until_ms" not in shown.as_json()
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "status"),
+    [(5, "n", 1), (5, "y", 0), (150, "y", 1), (150, "149", 1), (150, "150", 0), (1500, "1,500", 0)],
+)
+def test_a_large_act_wants_its_number_at_a_terminal(
+    place: Place, number: int, answer: str, status: int
+) -> None:
+    """A few are agreed to with a letter; from a hundred on the number is typed, and another is a no."""
+    bury(Queue(place.client), "cancelled", 1000, number)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "worker.cli", "dead", "discard", "--kind", "cancelled"]
+    with subprocess.Popen(command, env=place.env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        shown, answered = b"", False
+        while piece := read(ours):
+            shown += piece
+            if not answered and (b"[y/N]" in shown or b"to go on" in shown):
+                answered = True
+                os.write(ours, f"{answer}\n".encode())
+        assert running.wait(20) == status, shown
+    os.close(ours)
+    assert f"{number:,} dead letters".encode() in shown
+    assert place.dead().get("cancelled", 0) == (0 if status == 0 else number)
+
+
+def read(terminal: int) -> bytes:
+    """Read from a terminal; nothing once its other end is closed."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""

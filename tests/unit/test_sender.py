@@ -1,0 +1,33 @@
+"""Who sent a message, in words: the audit trail is read by people."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.errors import ConfigError
+from worker.process.arguments import ReplayArguments
+from worker.process.operator_tasks import sender
+
+
+@pytest.mark.parametrize(
+    ("origin", "by", "words"),
+    [
+        ("gen11441@web1", None, "a program on web1 (process 11441)"),
+        ("gen11441@web1", "ann", "ann, by a program on web1 (process 11441)"),
+        ("Flower@web1", None, "Flower on web1"),
+        ("Flower@web1", "ann\x1b[31m", "ann [31m, by Flower on web1"),
+        ("a-service", None, "a-service"),
+        ("None", None, "None"),
+    ],
+)
+def test_who_sent_it(origin: str, by: str | None, words: str) -> None:
+    """A process by its number and machine, Flower by its name; a person only if the message says so."""
+    assert sender(origin, by) == words
+
+
+def test_the_arguments_of_a_replay() -> None:
+    """A second badge is allowed in so many words; anything but true or false is refused by name."""
+    assert ReplayArguments.read({"kind": "in_doubt"}).may_issue_twice is False
+    assert ReplayArguments.read({"kind": "in_doubt", "may_issue_twice": True, "by": "ann"}).may_issue_twice
+    with pytest.raises(ConfigError, match="may_issue_twice"):
+        ReplayArguments.read({"may_issue_twice": "perhaps"})

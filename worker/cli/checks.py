@@ -1,0 +1,138 @@
+"""Opening and reading a file of badges, and the dry run of an import, which only checks it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.cli import exits, tables
+from worker.cli.exits import FailOn
+from worker.cli.output import say_json
+from worker.cli.progress import progress_bar
+from worker.config import Settings
+from worker.domain.item import Source
+from worker.domain.org import Org
+from worker.domain.text import counted
+from worker.errors import EmbeddedServerError, FileError, StoreError
+from worker.files.columns import Names
+from worker.files.reader import read_rows
+from worker.operate.checking import Checked, Known, check_rows
+from worker.operate.runs import JobReader
+from worker.server.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file of badges, and how it is read."""
+
+    file: str
+    names: Names
+    without_dates: bool = False
+
+
+@contextmanager
+def reading(given: Input, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
+    """Open the file; while the block lasts, show how much of it is read, and how many rows that were.
+
+    Raises:
+        FileError: it isn't there, or can't be read as a whole.
+        ConfigError: it has dates that nobody mapped, and ``without_dates`` isn't said.
+    """
+    with _open(given.file) as stream:
+        size = os.fstat(stream.fileno()).st_size or None
+        # First, so that a refused file leaves no bar behind.
+        rows = read_rows(stream, name=given.file, names=given.names, without_dates=given.without_dates)
+        with progress_bar(what, size, unit=None) as bar:
+
+            def move(count: int, doing: str = what) -> None:
+                bar(stream.tell() if size else 0, what=f"{doing}, {counted(count, 'row')}")
+
+            yield rows, move
+
+
+def _open(file: str) -> AbstractContextManager[BinaryIO]:
+    path = Path(file)
+    if file == "-":
+        if sys.stdin is None:
+            raise FileError("standard input is closed: name a file, or pipe one in")
+        return nullcontext(sys.stdin.buffer)
+    if not path.exists():
+        raise FileError(f"there is no file {file}" + ("" if path.is_absolute() else f" here ({Path.cwd()})"))
+    if path.is_dir():
+        raise FileError(f"{file} is a directory, not a file")
+    return path.open("rb")
+
+
+def count_good(org: Org, given: Input) -> int:
+    """Count the rows of a file that are valid.
+
+    Raises:
+        FileError: it isn't there, or can't be read.
+    """
+    return _checked(org, given, None).good
+
+
+def check_file(settings: Settings, org: str, given: Input, *, fail_on: FailOn, as_json: bool) -> None:
+    """Check every row of a file, say what is wrong, and accept none; end with 3 as ``fail_on`` says.
+
+    Raises:
+        FileError: it isn't there, or can't be read.
+    """
+    target = settings.org(org)
+    with _jobs_there_are(settings, target) as known:
+        checked = _checked(target, given, known)
+    if as_json:
+        say_json(checked.as_json())
+    else:
+        _show(checked)
+    exits.end(fail_on, dead=checked.invalid, invalid=checked.invalid)
+
+
+def _checked(org: Org, given: Input, known: Known | None) -> Checked:
+    checked = Checked()
+    with reading(given, "checking") as (rows, move):
+        for checked in check_rows(org, rows, known):
+            move(checked.rows)
+    return checked
+
+
+@contextmanager
+def _jobs_there_are(settings: Settings, org: Org) -> Iterator[Known | None]:
+    """Give what knows the org's jobs; ``None`` where they can't be looked at, which is said."""
+    if not settings.redis_url and not settings.data_dir.exists():  # nothing was ever imported here
+        yield lambda ids: [False] * len(ids)
+        return
+    try:
+        connection = Connection.open(settings)
+    except (StoreError, EmbeddedServerError) as error:
+        tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")
+        yield None
+        return
+    with connection, connection.client() as client:
+        yield partial(JobReader(client=client, orgs=settings.orgs()).known, org.name)
+
+
+def _show(checked: Checked) -> None:
+    for group in (*checked.of_kind("invalid"), *checked.of_kind("warning")):
+        what = f"{group.field}: {group.reason}" if group.field else group.reason
+        warning = " (a warning)" if group.kind == "warning" else ""
+        tables.out.print(f"{group.count:>11,} {tables.safe(what)}, such as row {group.rows[0]}{warning}")
+    good = "1 row is good" if checked.good == 1 else f"{checked.good:,} rows are good"
+    others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"
+    tables.out.print(f"{good}, {others}; nothing was enqueued.")
+    before = "what was accepted before isn't known" if checked.before is None else (
+        f"{checked.before:,} {'was' if checked.before == 1 else 'were'} accepted before"
+    )  # fmt: skip
+    same = f"{checked.in_file:,} {'equals' if checked.in_file == 1 else 'equal'} an earlier row"
+    tables.out.print(f"Of the good ones, {same} of the file, and {before}; those aren't sent again.")
+    if near := checked.near_duplicates:
+        tables.out.print(
+            f"{counted(near, 'row')} {'has' if near == 1 else 'have'} the badge and customer of an "
+            "earlier row, but other dates: they are sent."
+        )

@@ -1,0 +1,283 @@
+"""The shapes of what ``--json`` prints, one for each command: the source of the JSON Schemas.
+
+A key may be added to a shape, and none is ever removed, renamed or given another type. What is a dataclass
+elsewhere is taken from there. A test holds each against what the command really prints.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # Python 3.11's own tells Pydantic too little
+)
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from worker.domain.item import Warned
+from worker.operate.deadletters import Following
+from worker.operate.deadlist import Group
+from worker.operate.runs import RunProgress
+from worker.store.audit import Entry
+
+
+class Imported(TypedDict):
+    """What ``badges import`` accepted; ``followed`` is the run at its end, with ``--follow``."""
+
+    run: str
+    accepted: int
+    duplicates: int
+    invalid: int
+    warnings: list[Warned]
+    followed: NotRequired[RunProgress | None]
+
+
+class Duplicates(TypedDict):
+    """Good rows that aren't sent again: equal to an earlier row, or accepted before (null: not known)."""
+
+    in_file: int
+    before: int | None
+
+
+class Fault(TypedDict):
+    """What makes rows invalid: how many, and the first of them."""
+
+    field: str | None
+    reason: str
+    count: int
+    rows: list[int]
+
+
+class CheckWarning(TypedDict):
+    """What is odd about rows that are sent all the same."""
+
+    reason: str
+    count: int
+    rows: list[int]
+
+
+class CheckedBadge(TypedDict):
+    """A badge of the file; ``known`` says if the vendor has it, null if nobody asked."""
+
+    badgeMetaId: str | None
+    rows: int
+    known: bool | None
+
+
+class CheckGroup(TypedDict):
+    """A fault or a warning as the first version printed it."""
+
+    kind: Literal["invalid", "warning"]
+    field: str | None
+    reason: str
+    row: int
+    count: int
+
+
+class Check(TypedDict):
+    """What ``badges import --dry-run`` found; ``valid`` and ``groups`` are from the first version."""
+
+    rows: int
+    good: int
+    invalid: int
+    duplicates: Duplicates
+    near_duplicates: int
+    faults: list[Fault]
+    warnings: list[CheckWarning]
+    badges: list[CheckedBadge]
+    calls: int | None
+    seconds: float | None
+    valid: int
+    groups: list[CheckGroup]
+
+
+class Error(TypedDict):
+    """Why a job isn't issued."""
+
+    kind: str | None
+    code: str
+    message: str | None
+
+
+class Result(TypedDict):
+    """A job, as ``badges results`` and ``dead list`` print it; ``row`` is that of its file, if any."""
+
+    job_id: str
+    run: str | None
+    org: str
+    badgeMetaId: Any  # of an invalid row whatever came in, as the other fields of the input
+    customerId: Any
+    state: str
+    attempts: int
+    earnedBadgeId: str | None
+    issuedId: str | None
+    requestId: str | None
+    expiresOn: float | None
+    expiresOnISO: str | None
+    warnings: list[str]
+    error: Error | None
+    enqueued_at: str | None
+    finished_at: str | None
+    row: int | None
+    reason: str | None
+    earnEventDate: Any
+    earnEventDateISO: Any
+    earnExpiresOn: Any
+    earnExpiresOnISO: Any
+    raw: str | None
+    columns: NotRequired[dict[str, str]]
+
+
+class Attempt(TypedDict):
+    """A call that issued nothing."""
+
+    at: str | None
+    batch: str
+    status: str
+    code: str
+
+
+class Job(Result):
+    """A job with all that is known of it; ``came_from`` is its row, or the call and the place in it."""
+
+    came_from: str | None
+    batch: str | None
+    replayed_as: str | None
+    replay_of: str | None
+    second_earnedBadgeId: str | None
+    history: list[Attempt]
+
+
+class Replay(TypedDict):
+    """What ``badges dead replay`` did, or with ``dry_run`` would do."""
+
+    replay: str | None
+    run: str | None
+    replayed: int
+    duplicates: int
+    skipped: int
+    problem: str | None
+    unconfigured: dict[str, int]
+    left_out: dict[str, int]
+    dry_run: bool
+    followed: NotRequired[Following]
+
+
+class Discarded(TypedDict):
+    """How many dead letters were discarded, or with ``dry_run`` would be, by kind."""
+
+    discarded: int
+    kinds: NotRequired[dict[str, int]]
+    dry_run: NotRequired[bool]
+
+
+class RunCancelled(TypedDict):
+    """How many jobs of a run were cancelled, or with ``dry_run`` would be."""
+
+    run: str
+    cancelled: int
+    dry_run: NotRequired[bool]
+
+
+class ReplayCancelled(TypedDict):
+    """How many jobs of a replay were cancelled, or with ``dry_run`` would be."""
+
+    replay: str
+    cancelled: int
+    dry_run: NotRequired[bool]
+
+
+class Resolved(TypedDict):
+    """What a job in doubt is now."""
+
+    job_id: str
+    org: str
+    state: Literal["issued", "queued"]
+    dry_run: NotRequired[bool]
+
+
+class GateChange(TypedDict):
+    """How an org's gate is now, and how it was."""
+
+    org: str
+    now: Literal["open", "paused"]
+    was: str
+
+
+class GateState(TypedDict):
+    """Whether an org's batches may start, and why not."""
+
+    state: Literal["open", "closed", "probing", "paused"]
+    open: bool
+    why: str | None
+    reason: str | None
+    since: str | None
+    closed_until: str | None
+    breaker: Literal["ok", "tripped"]
+    rate_per_minute: float | None
+    batch_size: int | None
+
+
+class LimitUse(TypedDict):
+    """How much of a limit was used in its last window."""
+
+    limit: str
+    sent: int
+
+
+class OrgStatus(TypedDict):
+    """What an org is doing."""
+
+    org: str
+    configured: bool
+    queued: int
+    isolated: int
+    oldest_s: float | None
+    retrying: int
+    in_flight: int
+    dead: dict[str, int]
+    missing_badges: int
+    gate: GateState
+    sent_last_minute: int | None
+    limit_per_minute: float | None
+    limits: list[LimitUse]
+
+
+class Finding(TypedDict):
+    """What ``badges doctor`` found."""
+
+    check: str
+    result: Literal["ok", "warn", "fail"]
+    detail: str
+    cure: str
+    org: NotRequired[str]
+
+
+SHAPES: dict[str, Any] = {
+    "import": Imported,
+    "import --dry-run": Check,
+    "run list": list[RunProgress],
+    "run show": RunProgress,
+    "run follow": RunProgress,
+    "run cancel": RunCancelled,
+    "results": list[Result],
+    "job show": Job,
+    "dead list": list[Result],
+    "dead groups": list[Group],
+    "dead replay": Replay,
+    "dead follow": Following,
+    "dead cancel": ReplayCancelled,
+    "dead discard": Discarded,
+    "dead resolve": Resolved,
+    "status": list[OrgStatus],
+    "doctor": list[Finding],
+    "pause": GateChange,
+    "resume": GateChange,
+    "audit": list[Entry],
+}
+
+
+def schema(command: str) -> dict[str, Any]:
+    """Return the JSON Schema of what a command prints with ``--json``; ``--jsonl`` prints its items."""
+    return TypeAdapter(SHAPES[command]).json_schema()

@@ -1,0 +1,43 @@
+"""What comes before anything is loaded: usable standard streams, and a Ctrl-C without a traceback."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+
+
+def prepare() -> None:
+    """Make the process fit for a command line; to be called once, before the heavy modules are loaded."""
+    # While modules are loaded, Ctrl-C ends the process as it ends any other program; root.py takes over.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that knows ASCII only must not end a command half-way
+            stream.reconfigure(errors="backslashreplace")
+
+
+def take_over_interrupts() -> None:
+    """Let Ctrl-C raise ``KeyboardInterrupt`` again, once everything is loaded."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _open_closed_streams() -> None:
+    """Give a closed stream's number to the null device: a socket with it would get what is written there.
+
+    Standard input stays ``None``, so that a command that wants to read it can say that it is closed.
+    """
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
