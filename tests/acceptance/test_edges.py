@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import BADGE, badges, badges_json, environment, in_process
+from support import BADGE, badges, badges_json, badges_process, environment, in_process
 
 from worker.server import valkey
 from worker.server.connection import Connection
@@ -87,12 +87,12 @@ def test_an_output_that_knows_few_letters(env: dict[str, str], encoding: str) ->
     """What it can't show is shown by its number; the command does what it does, and says how many."""
     rows = f"{GOOD}{BADGE},Jürgen\n" + "".join(f"{BADGE},{chr(0x4E00 + n)}\n" for n in range(30))
     env |= {"PYTHONIOENCODING": encoding}
-    done = badges("import", "-", "--run", "r", env=env, stdin=rows.encode(), expect=3)
+    done = badges_process("import", "-", "--run", "r", env=env, stdin=rows.encode(), expect=3)
     assert b"1 accepted" in done.stdout
     assert b"Traceback" not in done.stderr
     for command in (("dead", "list"), ("dead", "groups"), ("status",), ("results",), ("import", "--help")):
-        assert b"Traceback" not in badges(*command, env=env).stderr
-    dead = json.loads(badges("dead", "list", "--json", env=env).stdout)
+        assert b"Traceback" not in badges_process(*command, env=env).stderr
+    dead = json.loads(badges_process("dead", "list", "--json", env=env).stdout)
     assert "Jürgen" in {row["customerId"] for row in dead}
 
 

@@ -20,6 +20,7 @@ from celery import Celery
 from support import (
     BADGE,
     OTHER_BADGE,
+    PROGRAMS,
     badge,
     badges,
     badges_json,
@@ -649,12 +650,8 @@ def peak_kb(env: dict[str, str], run: str, rows: Callable[[int], bytes], count: 
 
     A small process between measures it: a child's measure begins with what it was forked from.
     """
-    measure = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
-        "stderr=subprocess.DEVNULL, check=True); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    command = [sys.executable, "-c", measure, sys.executable, "-m", "worker.cli", "import", "-", "--run", run]
+    command = [sys.executable, PROGRAMS / "measured.py", sys.executable, "-m", "worker.cli", "import", "-"]
+    command += ["--run", run]
     measured = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with measured, pipe_of(measured) as pipe:
         pipe.write(HEADER.encode())

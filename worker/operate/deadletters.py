@@ -331,7 +331,7 @@ def _items(
         if isinstance(changed, Invalid):
             problems.append(str(changed))
         else:
-            handed_on = (*badge_fields(changed.badge), *carried(it.record))
+            fields = [*badge_fields(changed.badge), *carried(it.record)]
             row = it.record.get(Field.ROW, "")
-            items.append(Replay(it.id, content_hash(org.name, changed.badge), handed_on, row))
+            items.append(Replay(it.id, content_hash(org.name, changed.badge), fields, row))
     return items, problems

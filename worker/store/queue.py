@@ -58,11 +58,11 @@ def new_id() -> str:
 class Queue:
     """All orgs' jobs in one Redis."""
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    def __init__(self, client: redis.Redis, *, replicas: int = 0, clocks: OrgClocks | None = None) -> None:
         self.client = client
         self.store = Store(client, replicas=replicas)
         self._known: set[str] = set()
-        self._clocks = OrgClocks()
+        self._clocks = clocks or OrgClocks()
 
     # -- the way of a job
 

@@ -27,7 +27,7 @@ DURABLE_WITHIN_MS = 2000
 STRUCTURES_VERSION = 1  # who changes one raises keys.STRUCTURES first, and so keeps older programs out
 TRIES = 3  # of a script that the server doesn't know
 
-_SHARED = ("_common.lua", "_gate.lua")
+_SHARED = ("_common.lua", "_gate.lua", "_learn.lua")
 
 
 class Store:
