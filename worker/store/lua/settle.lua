@@ -246,6 +246,7 @@ for _, badge in ipairs(s.missing) do
 end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
 act[s.signal](sent_as())
+if s.signal == 'none' then take_back_slot(s.cfg, gate, K.batch .. batch) end
 release_batch(batch, ids, customers)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
