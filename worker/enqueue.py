@@ -281,7 +281,8 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
     odd = [source.warning] if source.warning else []
     if isinstance(issue, Invalid):
         return Prepared(_invalid(source, issue, org), issue, odd)
-    badge, odd = issue.badge, odd + warnings_of(source.item, issue)
+    badge = issue.badge
+    odd += warnings_of(source.item, badge)
     content, fields = content_hash(org.name, badge), badge_fields(badge)
     if source.others:
         fields += other_fields(source.others)

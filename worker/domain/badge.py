@@ -230,11 +230,11 @@ def parse_item(item: object, *, org: str | None = None, strict_dates: bool = Fal
     return (issue.badge.strict_fault() if strict_dates else None) or issue
 
 
-def warnings_of(item: object, issue: BadgeIssue) -> list[str]:
+def warnings_of(item: object, badge: Badge) -> list[str]:
     """Say what is odd about what became a badge, also where the badge itself no longer shows it."""
     customer = item.get("customerId") if isinstance(item, Mapping) else None
     odd = [LEADING_ZEROS] if isinstance(customer, str) and customer.strip()[0] == "0" else []
-    return odd + issue.badge.warnings()
+    return odd + badge.warnings()
 
 
 def _is_org(name: object) -> bool:
