@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
-from typer.testing import CliRunner
 
 from worker.cli import main as badges_main
-from worker.cli.root import cli, explain
 from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.batch import Item, Wait
@@ -218,15 +216,8 @@ def configured(**settings: Any) -> Org:
 
 def in_process(*arguments: object, env: dict[str, str], stdin: str = "") -> Outcome:
     """Run a command in this process, without a terminal, and return what it wrote and its exit status."""
-    told = io.StringIO()
-    with redirect_stderr(told):
-        done = CliRunner().invoke(cli, [str(one) for one in arguments], env=env, input=stdin)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            status = explain(done.exception) if isinstance(done.exception, Exception) else None
-            if status is None:
-                raise done.exception
-            return Outcome(status, done.stdout, done.stderr + told.getvalue())
-    return Outcome(done.exit_code, done.stdout, done.stderr + told.getvalue())
+    done = badges(*arguments, env=env, stdin=stdin.encode(), expect=None)
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def deliver_one(delivery: Delivery, org: Org) -> Delivered | Wait:

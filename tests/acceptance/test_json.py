@@ -310,10 +310,11 @@ def test_what_is_still_open(place: Place) -> None:
 
 
 def test_an_import_that_nobody_delivers(place: Place) -> None:
-    """No worker: the rows are in, and it is said that they wait, on standard error."""
+    """No worker: the rows are in, and it is said that they wait, beside what was accepted."""
     done = place.run("import", "-", stdin=f"{HEADER}{BADGE},1,1674292011,1705828011\n")
     assert done.status == 0
-    assert "what is accepted waits: no worker is heard of; start one: badges up" in done.err
+    assert "nothing moves: no worker" in done.out
+    assert "badges up" in done.out
 
 
 def test_what_a_check_knows(place: Place) -> None:

@@ -1,33 +1,28 @@
-"""The commands about dead letters."""
+"""The commands about dead letters: what there are and what ends them; ``replays.py`` sends them again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from worker.cli import exits, tables
+from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
-from worker.cli.exits import FailOn, FailOnOption
-from worker.cli.output import AsJson, AsJsonLines, Form, Limit, form_of, say_json, say_listing
-from worker.cli.progress import progress_bar, watch
+from worker.cli.output import AsJson, AsJsonLines, Limit, form_of, say_json, say_listing
+from worker.cli.progress import progress_bar
+from worker.cli.replays import replays_cli
 from worker.cli.session import ItsOrg, Note, Session, filtered, session
-from worker.domain.badge import BadgeIssue
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
 from worker.errors import BadgesError
 from worker.operate import deadletters, deadlist
-from worker.operate.deadletters import Following, Replayed
 from worker.operate.deadlist import Filter
 from worker.operate.report import option
-from worker.store import audit
 
 dead_cli = typer.Typer(name="dead", help="Dead letters: jobs that need a person.", no_args_is_help=True)
-
-ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="As the replay said it; see: badges audit.")]
+dead_cli.add_typer(replays_cli)
 
 
 @dead_cli.command("list")
@@ -67,120 +62,6 @@ def dead_groups(
         "row by row": f"badges results{run} --state dead --format csv -o report.csv",
     }.items():
         tables.out.print(f"  {what}: {tables.safe(command)}")
-
-
-# -- what sends again
-
-
-@dead_cli.command("replay")
-@filtered
-def dead_replay(
-    which: Filter,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Mend a field: each becomes a new job."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most that many, the oldest.")] = None,
-    dry_run: DryRun = False,
-    follow_it: Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")] = False,
-    may_issue_twice: Annotated[
-        bool,
-        typer.Option("--may-issue-twice", help="With --kind in_doubt: replay them, whatever the vendor did."),
-    ] = False,
-    fail_on: FailOnOption = None,
-    note: Note = "",
-    as_json: AsJson = False,
-) -> None:
-    """Queue dead letters again, with a new count of attempts; they go out at the org's rate.
-
-    Invalid rows can't be replayed: mend them in a report (badges results --kind invalid), and import that.
-    Jobs in doubt may have been issued, and are only replayed with --kind in_doubt: the badge may then be
-    issued twice, so that this is asked about, or needs --may-issue-twice. Ctrl-C leaves queued what was
-    replayed so far; to take that back: badges dead cancel. Exit status: 0 or 1, with --follow as --fail-on
-    says.
-    """
-    if which.kind is DeadKind.INVALID:
-        raise typer.BadParameter("an invalid row can't be replayed: mend it in a report, and import that")
-    changes = _changes(change or [])
-    with session() as here:
-        which = here.chosen(which)
-        if dry_run:
-            _say_dry_run(here, which, changes, limit, as_json=as_json)
-            return
-        if which.kind is DeadKind.IN_DOUBT:
-            which = _ask_about_doubt(here, which, limit, allowed=may_issue_twice, as_json=as_json)
-        replay = audit.action_id("replay")
-        with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
-            done = deadletters.replay_all(
-                here.operator(note),
-                which,
-                changes=changes,
-                limit=limit,
-                may_issue_twice=True,
-                replay=replay,
-                on_progress=move,
-            )
-        if not as_json:
-            _say_replayed(done, which)
-        last = None
-        if follow_it and done.replayed:
-            last = _watch(here, replay, form="json" if as_json else "words")
-        if as_json:
-            say_json(done.as_json() | {"dry_run": False} | ({"followed": last.as_json()} if last else {}))
-    _refuse_what_stays(done)
-    if last:
-        _end(last, fail_on)
-
-
-@dead_cli.command("follow")
-def dead_follow(
-    replay: ReplayId,
-    fail_on: FailOnOption = None,
-    as_json: AsJson = False,
-    as_lines: AsJsonLines = False,
-) -> None:
-    """Watch a replay until every job of it has ended again; Ctrl-C stops watching, not the jobs.
-
-    With --json its last state, with --jsonl a line each time it is looked at.
-    """
-    form = form_of(as_json=as_json, as_lines=as_lines)
-    with session() as here:
-        last = _watch(here, replay, form=form)
-    if form == "json":
-        say_json(last.as_json())
-    _end(last, fail_on)
-
-
-# -- what takes back or away
-
-
-@dead_cli.command("cancel")
-def dead_cancel(
-    replay: ReplayId, dry_run: DryRun = False, yes: Yes = False, note: Note = "", as_json: AsJson = False
-) -> None:
-    """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
-    with session() as here:
-        by_org = deadletters.replayed_ids(here.reports, replay)
-        waiting = deadletters.waiting(here.reports, by_org)
-        if not dry_run:
-            act = f"{counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"
-            ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
-        cancelled = waiting if dry_run else _cancel(here, replay, by_org, note)
-    if as_json:
-        say_json({"replay": replay, "cancelled": cancelled} | ({"dry_run": True} if dry_run else {}))
-    elif dry_run:
-        tables.out.print(f"{cancelled:,} would be cancelled")
-    else:
-        tables.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is")
-
-
-def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: str) -> int:
-    action, cancelled = audit.action_id("cancel"), 0
-    for org, ids in by_org.items():
-        here.operator(note).begin(org, action, {"replay": replay})
-        with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
-            cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
-    return cancelled
 
 
 @dead_cli.command("discard")
@@ -255,117 +136,3 @@ def _dead_letters(kinds: Mapping[str, int]) -> str:
     """Say how many dead letters, and of which kinds."""
     parts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
     return f"{counted(sum(kinds.values()), 'dead letter')}{f' ({parts})' if parts else ''}"
-
-
-def _changes(given: list[str]) -> dict[str, str]:
-    fields = sorted({str(field.alias) for name, field in BadgeIssue.model_fields.items() if name != "job_id"})
-    changes = dict(part.partition("=")[::2] for part in given)
-    for name, value in changes.items():
-        if name not in fields or not value:
-            raise typer.BadParameter(
-                f"--set wants FIELD=VALUE, not {name!r}; the fields: {', '.join(fields)}"
-            )
-    return changes
-
-
-def _ask_about_doubt(
-    here: Session, which: Filter, limit: int | None, *, allowed: bool, as_json: bool
-) -> Filter:
-    """Return the filter for what a person was told of and allowed."""
-    which = replace(which, until_ms=deadlist.now_ms(here.reports))
-    count = deadletters.doubtful(here.reports, which, limit)
-    act = deadletters.doubt_words(count)
-    if allowed and count:
-        tables.err.print(f"[yellow]{act}[/]")
-    ask(act, count, flag="--may-issue-twice", allowed=allowed, as_json=as_json)
-    return which
-
-
-@contextmanager
-def _breaking_off(replay: str) -> Iterator[None]:
-    """Say, where Ctrl-C is pressed, what goes on and how to end that too."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        tables.err.print(
-            f"What was replayed stays queued. Watch it: badges dead follow {replay}; "
-            f"take it back: badges dead cancel {replay}"
-        )
-        raise
-
-
-def _say_dry_run(
-    here: Session, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
-) -> None:
-    with progress_bar("looking", None, unit="looked at") as move:
-        done = deadletters.replay_all(
-            here.operator(), which, changes=changes, limit=limit, dry_run=True, on_progress=move
-        )
-    if as_json:
-        say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
-        return
-    tables.show_groups(deadlist.groups(here.reports, which, replayable=True))
-    at_most = f", at most {limit:,} as said" if limit else ""
-    tables.out.print(
-        f"{done.replayed:,} would be replayed{at_most}, {done.duplicates:,} refused as duplicates"
-    )
-    _say_what_is_left(done, which)
-    _refuse_what_stays(done)
-
-
-def _say_replayed(done: Replayed, which: Filter) -> None:
-    tables.out.print(f"{done.replayed:,} replayed, {done.duplicates:,} refused as duplicates")
-    _say_what_is_left(done, which)
-    if not done.replayed:
-        return
-    if done.run:
-        tables.out.print(f"  as new jobs, in run {done.run}: badges run follow {done.run}")
-    else:
-        tables.out.print(f"  watch them: badges dead follow {done.replay}")
-    tables.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
-
-
-def _say_what_is_left(done: Replayed, which: Filter) -> None:
-    """Say which dead letters fit that a replay leaves out, and what to do about them."""
-    run = f" {option('run', which.run)}" if which.run else ""
-    report = f"badges results{run} --kind invalid --format csv -o report.csv"
-    cures = {
-        "invalid": f"invalid, never sent: mend them in a report ({report})",
-        "in_doubt": "in doubt: look them up at the vendor, or say --kind in_doubt",
-    }
-    for kind, count in done.left_out.items():
-        tables.out.print(f"  left out: {count:,} {tables.safe(cures[kind])}")
-    if not (done.replayed or done.duplicates or done.skipped or done.unconfigured):
-        tables.out.print("  nothing fits that can be replayed")
-
-
-def _refuse_what_stays(done: Replayed) -> None:
-    """Say what was asked for and can't be replayed.
-
-    Raises:
-        BadgesError: there is something.
-    """
-    stays = [
-        f"org {org} isn't configured, so its {counted(count, 'dead letter')} "
-        f"{'stays as it is' if count == 1 else 'stay as they are'}: put its table back into "
-        "BADGES_ORGS_FILE, or discard them"
-        for org, count in done.unconfigured.items()
-    ]
-    if done.problem:
-        stays.append(
-            f"with --set {counted(done.skipped, 'job')} would be invalid and "
-            f"{'stays as it is' if done.skipped == 1 else 'stay as they are'}: {done.problem}"
-        )
-    if stays:
-        raise BadgesError("; ".join(stays))
-
-
-def _watch(here: Session, replay: str, *, form: Form) -> Following:
-    snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
-    with _breaking_off(replay):
-        return watch(snapshots, tables.show_replay, form=form)
-
-
-def _end(last: Following, fail_on: FailOn | None) -> None:
-    invalid = last.dead_kinds.get(DeadKind.INVALID, 0)
-    exits.end(fail_on or FailOn.DEAD, dead=last.dead, invalid=invalid)

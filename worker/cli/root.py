@@ -40,7 +40,7 @@ OVERVIEW = {
     ),
     "run": _Entry("jobs.run_cli", "Runs: the jobs that came in together, with their progress."),
     "results": _Entry(
-        "jobs.jobs_cli",
+        "results.results_cli",
         "Write one line a job: what became of it, why, and what can be done; with the input as it came in.",
     ),
     "dead": _Entry("dead.dead_cli", "Dead letters: jobs that need a person."),
@@ -64,6 +64,7 @@ OVERVIEW = {
         "Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.",
     ),
     "schema": _Entry("schemas.schemas_cli", "Print the JSON Schema of what a command prints with --json."),
+    "help": _Entry("help.help_cli", "Read the documentation: print a page, or list the topics there are."),
     "up": _Entry(
         "workers.workers_cli",
         "Run all that one machine needs, in the foreground: server (if none is configured) and worker.",
@@ -173,7 +174,7 @@ def main() -> NoReturn:
         _tell_unwritten(end)
         raise
     except Exception as error:
-        status = explain(error)
+        status = _explain(error)
         if status is None:
             raise
         sys.exit(status)
@@ -190,7 +191,7 @@ def _tell_unwritten(end: SystemExit) -> None:
         )
 
 
-def explain(error: Exception) -> int | None:
+def _explain(error: Exception) -> int | None:
     """Say what went wrong and return the exit status; ``None`` is for what nobody expects."""
     import redis  # noqa: PLC0415 - the command that failed has loaded it
 

@@ -19,6 +19,7 @@ from worker.domain.item import Warned
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
 from worker.operate.runs import RunProgress
+from worker.operate.standstill import Standstill
 from worker.store.audit import Entry
 
 
@@ -239,6 +240,7 @@ class OrgStatus(TypedDict):
     dead: dict[str, int]
     missing_badges: int
     gate: GateState
+    standstill: Standstill | None
     sent_last_minute: int | None
     limit_per_minute: float | None
     limits: list[LimitUse]
