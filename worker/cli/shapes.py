@@ -244,6 +244,8 @@ class OrgStatus(TypedDict):
     sent_last_minute: int | None
     limit_per_minute: float | None
     limits: list[LimitUse]
+    differs: Any  # in what workers differ
+    server: Any  # what is wrong with the server
 
 
 class Finding(TypedDict):

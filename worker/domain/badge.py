@@ -16,7 +16,6 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
 
 from worker.domain.dates import (
     END_S,
@@ -270,7 +269,7 @@ def _together(faults: Iterable[Invalid]) -> Invalid:
     return Invalid(first.field, first.reason, tuple(others))
 
 
-def _fault(error: ErrorDetails) -> Invalid:
+def _fault(error: Mapping[str, Any]) -> Invalid:
     field = plain(".".join(str(part) for part in error["loc"]), 64) or None
     kind = error["type"]
     if error["input"] is None and kind != "extra_forbidden":
