@@ -44,7 +44,7 @@ def help_(
     names = [found.name for found in topics()]
     if topic and topic not in names:
         raise typer.BadParameter(f"there is no topic {topic!r}{_hint(topic, names)}", param_hint="TOPIC")
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # whatever the locale says
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # in any locale
     if topic:
         _print_page(_COMMENT.sub("", page(topic)))
     else:
