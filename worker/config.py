@@ -222,11 +222,16 @@ def _read_secret(path: object, setting: str) -> str:
     if not isinstance(path, str):
         raise ConfigError(f"{setting} must be the path of a file")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return _text_of(Path(path)).strip()
     except OSError as error:
         raise ConfigError(f"{setting}: {path} can't be read: {error.strerror}") from None
     except ValueError:  # its words would quote what is in the file
         raise ConfigError(f"{setting}: {path} can't be read: it is no UTF-8 text") from None
+
+
+def _text_of(path: Path) -> str:
+    """Read a file; a byte order mark, which some editors write, is no part of it."""
+    return path.read_text(encoding="utf-8").lstrip("\ufeff")
 
 
 class _OrgsFile:
@@ -267,7 +272,7 @@ def _stamp(file: str) -> tuple[int, ...]:
 
 def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(_text_of(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
     for name, table in tables.items():

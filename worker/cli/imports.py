@@ -27,6 +27,7 @@ from worker.files.columns import Names
 from worker.operate.importing import import_rows, run_name
 from worker.operate.report import argument, option
 from worker.operate.runs import RunProgress
+from worker.server.health import refuse_unusable
 from worker.store import audit
 from worker.store.queue import new_id
 
@@ -91,6 +92,7 @@ def import_(
         check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
         return
     with session() as here:
+        refuse_unusable(here.queue.client)
         target, name = here.settings.org(org), run or run_name(file)
         options = EnqueueOptions(
             name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
@@ -99,7 +101,7 @@ def import_(
             _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
         if allow_duplicates or note:
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
-            here.operator(note).begin(target.name, audit.action_id("import"), which, counts=False)
+            here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
         notes = _Notes()
         with reading(given, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)

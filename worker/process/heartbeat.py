@@ -96,7 +96,7 @@ class Heartbeat(NeededThread):
         """Say what is stuck, if anything is."""
         if self._redis_since is None:
             return
-        # After an outage everything gets its full time again.
+        # After an outage every time-out begins again.
         now, redis_since = self._clock(), self._redis_since
         for name, turned_at in self._loops.items():
             if now - max(turned_at(), redis_since) > self._timing.loop_stuck_s:
