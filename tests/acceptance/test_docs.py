@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from shell import blocks
-from support import badges, environment, process, worker_command
+from support import badges, environment, process, wait_for, worker_command
 
 from worker.sandbox.server import SandboxServer
 
@@ -35,6 +35,9 @@ def test_the_marked_commands_of_a_page_work(page: Path, sandbox: SandboxServer, 
     env["PATH"] = f"{BIN}{os.pathsep}{env['PATH']}"
     script = RUNNER + "".join(block.text for block in blocks(page) if block.runs)
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
+        wait_for(
+            lambda: badges("doctor", env=env, expect=None).returncode == 0, within_s=120, what="a worker"
+        )
         done = subprocess.run(
             ["bash", "-u", "-c", script], env=env, cwd=tmp_path, capture_output=True, timeout=280, check=False
         )
