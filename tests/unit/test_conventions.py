@@ -122,7 +122,7 @@ def test_every_file_that_is_named_exists() -> None:
     there = {path.name for folder in (WORKER, ROOT / "tests", ROOT / "deploy") for path in folder.rglob("*")}
     there |= {path.name for path in ROOT.iterdir()}
     lost = []
-    for path in [*MODULES, *LUA, ROOT / "README.md"]:
+    for path in [*MODULES, *LUA, ROOT / "README.md", *(ROOT / "deploy/docs").glob("*.md")]:
         for name in re.findall(r"(?<![\w./-])([\w-][\w/-]*\.(?:py|lua))\b", path.read_text()):
             relative = [WORKER / name, ROOT / name, path.parent / name, WORKER / "store" / name]
             if not (any(one.exists() for one in relative) or ("/" not in name and name in there)):
