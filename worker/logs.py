@@ -30,7 +30,7 @@ class Seldom:
         return self.times[name] & (self.times[name] - 1) == 0
 
     def over(self) -> None:
-        """Begin anew: things go well again."""
+        """Reset: things go well again."""
         if self.times:
             self.times.clear()
 
