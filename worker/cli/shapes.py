@@ -107,7 +107,7 @@ class Result(TypedDict):
     job_id: str
     run: str | None
     org: str
-    badgeMetaId: Any  # of an invalid row whatever came in, as the other fields of the input
+    badgeMetaId: Any  # of an invalid row the raw value, as of the other fields of the input
     customerId: Any
     state: str
     attempts: int

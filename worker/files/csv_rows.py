@@ -1,4 +1,4 @@
-"""Rows of CSV, whatever its delimiter: a damaged record is one problem, and the others go on."""
+"""Rows of CSV, with any delimiter: a damaged record is one problem, and the others go on."""
 
 from __future__ import annotations
 
