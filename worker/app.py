@@ -30,6 +30,7 @@ from worker.config import Settings
 from worker.delivery import Delivery
 from worker.errors import ConfigError, NewerStore, StoreError
 from worker.server.connection import NO_BROKER, Connection
+from worker.server.health import refuse_unusable
 from worker.store.pool import Seats
 from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator
@@ -96,8 +97,12 @@ def _broker(connection: Connection) -> str:
 
 
 def _celery_settings() -> dict[str, Any]:
+    try:
+        broker_url = _broker(connection())
+    except ConfigError as error:
+        refuse_to_start(error)
     return {
-        "broker_url": _broker(connection()),
+        "broker_url": broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a worker that gave up would be gone for good
         "broker_channel_error_retry": True,  # one that refuses a command, being full, is lost for a while
@@ -143,7 +148,9 @@ def refuse_to_start(error: ConfigError) -> NoReturn:
 @worker_init.connect
 def _begin(sender: Any, **_: Any) -> None:
     try:
+        refuse_unusable(services().queue.client)
         services().queue.store.refuse_newer()
+        services().queue.workers.say(sender.hostname, settings().orgs())
         services().seats.clear(sender.hostname)
     except ConfigError as error:
         refuse_to_start(error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
@@ -21,7 +21,8 @@ from worker.domain.batch import Batch, Died, Sent, Settled, Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
-from worker.errors import StoreError
+from worker.errors import LogLost, StoreError
+from worker.logs import Seldom
 from worker.store.protocol import guard_s
 from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.tracing import Span
@@ -37,6 +38,9 @@ T = TypeVar("T")
 # nobody else touches the jobs; after that they are in doubt, and certain knowledge still wins.
 INSIST_S = 600.0
 INSIST_EVERY_S = 1.0
+# Between claims that fail one after the other, growing from the first to the second.
+PAUSE_S, PAUSE_MAX_S = 0.25, 5.0
+CLAIM = "claim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Delivery:
     queue: Queue
     client: VendorClient
     auth: Authenticator
+    failed: Seldom = field(default_factory=Seldom)  # claims, one after the other
     random: Callable[[], float] = random.random  # for the jitter of retries
 
     def claim(self, org: Org, *, share: int | None = None) -> Claimed | Wait:
@@ -109,14 +114,33 @@ class Delivery:
         return Wait("no token", said.look_at_ms)
 
     def _claim(self, org: Org, share: int | None) -> Batch | Wait:
-        """Claim; a claim that may have been made, but can't be relied on, is given back."""
+        """Claim; a claim that may have been made, but can't be relied on, is given back.
+
+        Nothing is claimed from a server that has stopped writing its log, until it writes it again.
+        """
         batch_id = self.queue.new_id()
         try:
-            return self.queue.claim(org, batch_id, share=share)
-        except StoreError as error:
-            log.warning("claim.failed", batch=batch_id, reason=str(error))
+            self.queue.store.see_to_log()
+        except LogLost as error:
             self.queue.note_trouble(org.name, "claims", str(error))
-        return self._insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
+            return self._later("store", -1)
+        try:
+            claimed = self.queue.claim(org, batch_id, share=share)
+        except StoreError as error:
+            if self.failed.tells(CLAIM):
+                times = self.failed.times[CLAIM]
+                log.warning("claim.failed", batch=batch_id, reason=str(error), times=times)
+            self.queue.note_trouble(org.name, "claims", str(error))
+        else:
+            self.failed.over()
+            return claimed
+        back = self._insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
+        return self._later(back.why, back.look_at_ms)
+
+    def _later(self, why: str, at_ms: int) -> Wait:
+        """Wait longer each time that claims fail one after the other: each try costs the server something."""
+        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.failed.times[CLAIM], 10))
+        return Wait(why, max(at_ms, int((self.queue.clock.wall_s() + pause_s) * 1000)))
 
     def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
         return self.queue.claim(org, batch_id, share=share, durably=False)
@@ -126,7 +150,8 @@ class Delivery:
         batch = claimed.batch
         fence = Fence(
             slot=batch.slot_from,
-            slack_s=guard_s(org) / 2,  # the other half is for the way to the socket
+            slack_s=guard_s(self.queue.workers.strict(org))
+            / 2,  # the other half is for the way to the socket
             send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self._retime(org, batch),
             send_at=batch.send_at,  # the connection is made in the meantime

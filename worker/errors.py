@@ -9,6 +9,7 @@
     ├── StoreError           Redis can't do what was asked of it
     │   ├── NewerStore       a newer version of this program changed what is in Redis
     │   ├── NotDurable       what was written can't be made durable in time
+    │   │   └── LogLost      the server has stopped writing its append-only file
     │   └── NoRoom           the queue holds as many jobs as it may, or Redis all that it can
     ├── ScriptError          one of our scripts failed: a bug
     ├── NotFound             no job, run or org of that name
@@ -52,6 +53,10 @@ class NewerStore(StoreError):  # noqa: N818 - reads as what is the case, as belo
 
 class NotDurable(StoreError):  # noqa: N818 - reads as what is the case, like KeyError's cousins in httpx
     """A write was made, but the server didn't confirm in time that it is on disk."""
+
+
+class LogLost(NotDurable):  # a server that was changed while we run
+    """The server has stopped writing its append-only file; nothing is claimed until it does again."""
 
 
 class NoRoom(StoreError):  # noqa: N818 - as above

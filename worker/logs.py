@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+from collections import Counter
 from typing import Literal
 
 import structlog
@@ -15,6 +16,24 @@ from worker.domain.text import plain, plain_lines
 # They say per request and per task what our own line per batch says better.
 QUIET = ("httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
 LINE_BYTES = 10_000  # on a console
+
+
+class Seldom:
+    """Says which repetitions of something deserve a line: the first, the second, the fourth and so on."""
+
+    def __init__(self) -> None:
+        self.times: Counter[str] = Counter()
+
+    def tells(self, name: str) -> bool:
+        """Count one more; answers whether it deserves a line."""
+        self.times[name] += 1
+        return self.times[name] & (self.times[name] - 1) == 0
+
+    def over(self) -> None:
+        """Begin anew: things go well again."""
+        if self.times:
+            self.times.clear()
+
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,

@@ -96,7 +96,7 @@ def test_a_suspended_worker_is_found(place: Place) -> None:
     [("pool", "badges.deliver "), ("wake-up", "the wake-up loop"), ("consumer", "the consumer loop")],
 )
 def test_a_stuck_worker_is_found(place: Place, fault: str, said: str) -> None:
-    """A pool whose calls never end, a wake-up thread that died, a consumer that hangs."""
+    """A pool whose calls never end, a wake-up thread that hangs, a consumer that does."""
     with place.worker(fault):
         place.bring()
         wait_for(lambda: "worker.stuck" in place.log.read_text(), within_s=60)
@@ -104,6 +104,17 @@ def test_a_stuck_worker_is_found(place: Place, fault: str, said: str) -> None:
         time.sleep(1)  # two beats
         assert not place.healthy()
     assert said in place.log.read_text()
+
+
+@pytest.mark.parametrize(("fault", "thread"), [("dies", "wake-up"), ("heartbeat-dies", "heartbeat")])
+def test_no_thread_dies_alone(place: Place, fault: str, thread: str) -> None:
+    """One without which nothing is delivered, or watched, takes the worker with it: exit status 1."""
+    command = [sys.executable, SHORT_WORKER, fault, "worker", "--concurrency", 2]
+    with process(command, env=place.env, log=place.log) as running:
+        assert running.wait(60) == 1
+    (line,) = [line for line in place.log.read_text().splitlines() if "worker.thread_failed" in line]
+    assert json.loads(line)["thread"] == thread
+    assert "Traceback" not in place.log.read_text()
 
 
 def test_a_worker_that_waits_is_well(place: Place) -> None:

@@ -51,6 +51,10 @@ class Place(NamedTuple):
         """Read one of a run's counters."""
         return int(self.client.hget(f"{{badges:default}}:run:{run}", counter) or 0)
 
+    def refused(self, kind: str) -> int:
+        """Return how many messages of a kind were counted as refused."""
+        return int(self.client.hget("{badges}:refused", kind) or 0)
+
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of the worker's log with this event."""
         lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
@@ -234,6 +238,80 @@ def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
     assert "9000" not in text, "a customer's number is in the log"
 
 
+def broadcast(said: object, **parts: Any) -> bytes:
+    """Return a message to all workers, as Celery's remote control writes it, with some parts replaced."""
+    made = {
+        "body": base64.b64encode(json.dumps(said).encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"clock": 1, "expires": None},
+        "properties": {
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "celery.pidbox", "routing_key": ""},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
+    return json.dumps(made | parts).encode()
+
+
+FOREIGN = {
+    "null": b"null",
+    "a number": b"5",
+    "no JSON": b"{{{",
+    "binary": b"\xff\x00",
+    "nothing": b"",
+    "an empty object": b"{}",
+    "no properties": broadcast({"method": "ping"}, properties=None),
+    "headers are a list": broadcast({"method": "ping"}, headers=[1]),
+    "no headers": broadcast({"method": "ping"}, headers=None),
+    "a clock that is none": broadcast({"method": "ping"}, headers={"clock": "x"}),
+    "no body": broadcast({}, body=None),
+    "a body of another kind": broadcast({}, **{"content-type": "application/x-python-serialize"}),
+    "a list": broadcast([1]),
+    "a word": broadcast("ping"),
+    "no command": broadcast({}),
+    "an unknown command": broadcast({"method": "no_such", "arguments": {}}),
+    "wrong arguments": broadcast({"method": "ping", "arguments": {"x": 1}}),
+    "arguments that are a list": broadcast({"method": "ping", "arguments": [1]}),
+    "a destination that is a number": broadcast({"method": "ping", "destination": 5}),
+    "nowhere to reply": broadcast({"method": "ping", "reply_to": {"x": 1}}),
+}
+
+
+def test_foreign_wake_ups_are_refused(place: Place) -> None:
+    """Anybody may put messages for a delivery into the queue, too: a line each, and no traceback."""
+    wrong = [{}, {"org": 5}, {"org": ["default"]}, {"org": "default", "seen": {}}, {"org": None}, {"x": 1}]
+    logged = len(place.logged("message.refused"))
+    for kwargs in wrong:
+        raw = message(**kwargs)
+        raw["headers"]["task"] = "badges.deliver"
+        place.push(json.dumps(raw).encode())
+    wait_for(lambda: len(place.logged("message.refused")) == logged + len(wrong))
+    place.send(items(3400, 3401), run="after-wake-ups")
+    wait_for(lambda: place.count("after-wake-ups", "issued") == 1)
+    assert "Traceback" not in place.log.read_text()
+
+
+@pytest.mark.parametrize("exchange", ["celery.pidbox"])
+def test_what_anybody_publishes_harms_nobody(place: Place, exchange: str) -> None:
+    """On the channel that every worker hears: one line in the log at most, and everything goes on."""
+    channel = f"/{DATABASE}.{exchange}"
+    wait_for(lambda: place.client.publish(channel, b"null"), what="somebody who hears")
+    for raw in FOREIGN.values():
+        place.client.publish(channel, raw)
+    place.send(items(3200, 3203), run="after-foreign")
+    wait_for(lambda: place.count("after-foreign", "issued") == 3)
+    with Celery(broker=place.broker_url) as operator:
+        assert wait_for(lambda: operator.control.ping(timeout=2)), "it doesn't hear its operator any more"
+    assert place.worker.poll() is None
+    said = place.log.read_text()
+    assert "Traceback" not in said
+    assert "Unrecoverable" not in said
+    assert said.count("it is no Celery message") >= 2
+
+
 def test_a_chain_goes_on(place: Place) -> None:
     """What Celery's own clients put beside the arguments is taken: here the task that comes after."""
     with Celery(broker=place.broker_url) as stranger:
@@ -269,11 +347,39 @@ def test_what_is_wrong_as_a_whole_is_refused(place: Place, kwargs: dict[str, Any
     assert place.client.llen("celery") == 0
 
 
-def test_wrong_arguments_fail_with_their_name(place: Place) -> None:
-    """A keyword that isn't one is in the log as well, and the message is gone."""
-    place.push(json.dumps(message(itmes=[])).encode())
-    wait_for(lambda: "unexpected keyword argument 'itmes'" in place.log.read_text())
+@pytest.mark.parametrize(
+    ("kwargs", "reason"),
+    [
+        ({"itmes": []}, "unexpected keyword argument 'itmes'"),
+        ({"item": {}}, "unexpected keyword argument 'item'"),
+        ({"items": [], "urgnt": True}, "unexpected keyword argument 'urgnt'"),
+        ({}, "missing a required argument: 'items'"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_name(place: Place, kwargs: dict[str, Any], reason: str) -> None:
+    """One too many, or none that there must be: said like everything else that is wrong as a whole."""
+    raw = message(**kwargs)
+    counted = place.refused("enqueue")
+    place.push(json.dumps(raw).encode())
+    (line,) = wait_for(
+        lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
+    )
+    assert (line["level"], line["sender"], reason in line["reason"]) == ("error", "points-service", True)
     wait_for(lambda: not place.client.hlen("unacked"))
+    wait_for(lambda: place.refused("enqueue") == counted + 1)
+
+
+def test_a_message_that_expired_is_refused_aloud(place: Place) -> None:
+    """Celery drops it without a word; its sender is named, and it is counted."""
+    raw = message(items=items(3300, 3301), run="expired")
+    raw["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
+    place.push(json.dumps(raw).encode())
+    (line,) = wait_for(
+        lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
+    )
+    assert (line["sender"], "expired" in line["reason"]) == ("points-service", True)
+    assert place.count("expired", "total") == 0
+    assert "Traceback" not in place.log.read_text()
 
 
 def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:

@@ -61,13 +61,13 @@ def reasons(client: redis.Redis, **orgs: Org) -> dict[str, str]:
 
 def test_it_is_the_same_sentence_everywhere(env: dict[str, str], client: redis.Redis) -> None:
     """At the end of an import, in status, run show, doctor, and as the reason of a metric."""
-    imported = badges("import", "-", "--run", "r", env=env, stdin=ROWS).stdout.decode()
-    assert b"nothing moves" not in badges("import", "-", "--run", "r", env=env, stdin=ROWS).stdout
+    imported = badges("import", "-", "--run", "r", env=env, stdin=ROWS).stderr.decode()
+    assert b"no worker" not in badges("import", "-", "--run", "r", env=env, stdin=ROWS).stderr
     again = badges("import", "-", "--run", "r", "--json", env=env, stdin=ROWS.replace(b",2", b",3"))
     (status,) = badges_json("status", "--org", "default", env=env)
     sentence = status["standstill"]["sentence"]
     assert sentence.startswith("no worker is alive; start one: ")
-    assert f"nothing moves: {sentence}" in imported
+    assert f"what is accepted waits: {sentence}" in imported
     assert sentence in again.stderr.decode()
     assert json.loads(again.stdout)["run"] == "r"
     assert badges_json("run", "show", "r", env=env)["held"] == sentence

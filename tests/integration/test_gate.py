@@ -492,3 +492,45 @@ def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue) -> None
     wait_for(lambda: isinstance(queue.claim(org, new_id()), Batch))
     assert not queue.retime(org, first)
     assert not queue.retime(org, Batch("no such batch", (), 0, more=False, look_at_ms=-1))
+
+
+# -- a slot that is given back
+
+
+def test_a_claim_that_is_given_back_gives_back_its_slot(queue: Queue, client: redis.Redis) -> None:
+    """Ten times in a row: the next one may start at once, and no window holds more for it."""
+    org = configured(batch_size=8, rate_limit="3/second")
+    sent: list[Batch] = []
+    while len(sent) < 7:
+        for _ in range(10):
+            back = wait_for(lambda: _claim(queue, org))
+            before = gate(client)
+            queue.release(org, back.id, back.jobs)
+            again = _claim(queue, org)  # at once
+            assert again, gate(client)
+            after = gate(client)
+            assert (after["n"], after["items"]) == (before["n"], before["items"])
+            queue.release(org, again.id, again.jobs)
+        last = wait_for(lambda: _claim(queue, org))
+        sent.append(last)
+        answer(queue, last, Signal.OK, each=DONE, org=org)
+    slots = [batch.slot_from for batch in sent]
+    assert all(fourth - first > 0.99 for first, fourth in zip(slots, slots[3:], strict=False))
+
+
+def _claim(queue: Queue, org: Org) -> Batch | None:
+    found = queue.claim(org, new_id())
+    return found if isinstance(found, Batch) else None
+
+
+def test_a_slot_in_the_middle_is_given_back(queue: Queue, client: redis.Redis) -> None:
+    """What was claimed after it keeps its time, and can still be sent later."""
+    org = configured(batch_size=8, rate_limit="1000/second", max_in_flight=9)
+    first, back, last = (claimed(queue, org) for _ in range(3))
+    queue.release(org, back.id, back.jobs)
+    assert gate(client)["n"] == "2"
+    assert queue.retime(org, last)
+    assert queue.retime(org, first)
+    for batch in (first, last):
+        answer(queue, batch, Signal.OK, each=DONE, org=org)
+    assert gate(client)["items"] == "16"

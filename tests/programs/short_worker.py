@@ -1,6 +1,7 @@
 """A worker that holds for stuck within seconds what takes minutes; its first argument is a fault to have.
 
-``pool``: calls of the vendor never end. ``wake-up``: that thread dies. ``consumer``: its loop hangs.
+``pool``: calls of the vendor never end. ``wake-up``: that thread hangs. ``consumer``: its loop hangs.
+``dies``: the wake-up thread dies. ``heartbeat-dies``: that one does.
 ``none``: it has none.
 """
 
@@ -12,7 +13,7 @@ from typing import NoReturn
 
 from worker.app import app
 from worker.cli import main
-from worker.process import consumer, wakeup
+from worker.process import consumer, heartbeat, wakeup
 from worker.process.timing import Timing
 from worker.vendor.client import VendorClient
 
@@ -22,13 +23,19 @@ def _hang(*_: object, **__: object) -> NoReturn:
     raise AssertionError
 
 
+def _fail(*_: object, **__: object) -> NoReturn:
+    raise ValueError("something that nobody thought of")
+
+
 def _die(*_: object, **__: object) -> NoReturn:
     sys.exit()
 
 
 FAULTS = {
     "pool": (VendorClient, "put", _hang),
-    "wake-up": (wakeup, "send_due", _die),
+    "wake-up": (wakeup, "send_due", _hang),
+    "dies": (wakeup, "send_due", _die),
+    "heartbeat-dies": (heartbeat.Heartbeat, "stuck", _fail),
     "consumer": (consumer, "fault_of", _hang),
 }
 

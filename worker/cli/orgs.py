@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,9 @@ from worker.cli.session import AnyOrg, Note, OneOrg, session
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
 from worker.operate.survey import Survey
-from worker.server.health import is_full
+from worker.server.health import faults, is_full
 from worker.store import audit
+from worker.store.queue import Queue
 
 orgs_cli = typer.Typer()
 
@@ -41,19 +42,47 @@ def status(
     with session() as here:
         survey, orgs = Survey(here.queue.client), here.settings.orgs()
         chosen = {name: orgs.get(name) for name in here.reports.org_names(org)}
-        snapshots = ([state.as_json() for state in survey.states(chosen)] for _ in _seconds(endless=watch))
+        queue = here.queue
+
+        def snapshot() -> list[dict[str, Any]]:
+            more, server = _differences(queue), faults(queue.client)
+            return [
+                state.as_json() | {"differs": more.get(state.org, []), "server": server}
+                for state in survey.states(chosen)
+            ]
+
+        snapshots = (snapshot() for _ in _seconds(endless=watch))
         if form == "words" and watch:
             tables.watch_status(snapshots)
         elif watch:
             with suppress(KeyboardInterrupt):
-                for snapshot in snapshots:
-                    say_json(snapshot)
+                for shown in snapshots:
+                    say_json(shown)
         else:
             now = next(snapshots)
             say_listing(now, form=form, limit=len(now), show=tables.show_status, count=lambda: len(now))
+            if form == "words":
+                _say_more(now)
             if form == "words" and not any(one["standstill"] for one in now) and is_full(here.queue.client):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
+
+
+def _say_more(shown: list[dict[str, Any]]) -> None:
+    """Say what a table of orgs has no room for: where workers differ, what is wrong with the server."""
+    for org in shown:
+        for line in org["differs"]:
+            tables.out.print(tables.safe(f"workers differ for {org['org']}: {line}"))
+    for line in shown[0]["server"] if shown else ():
+        tables.out.print(f"[bold red]{tables.safe(line)}[/]")
+
+
+def _differences(queue: Queue) -> dict[str, list[str]]:
+    """Return, by org, in which settings its workers differ; the strictest limit holds meanwhile."""
+    found: dict[str, list[str]] = {}
+    for one in queue.workers.differences():
+        found.setdefault(one.org, []).append(str(one))
+    return found
 
 
 def _seconds(*, endless: bool) -> Iterator[None]:

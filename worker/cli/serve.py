@@ -14,6 +14,7 @@ from worker.cli.session import Host, Port, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
 from worker.domain.text import counted
 from worker.errors import ConfigError
+from worker.server.health import refuse_unusable
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,6 +30,7 @@ def metrics(
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
     with session(hurried=True) as here:
+        refuse_unusable(here.queue.client)
         logs.configure(here.settings)
         serve(
             here.queue.client,
@@ -61,6 +63,7 @@ def intake(
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
     with session(hurried=True) as here:
+        refuse_unusable(here.queue.client)
         logs.configure(here.settings)
         serve(
             here.queue.client,

@@ -158,7 +158,7 @@ def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
 
 
 def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
-    """Print what each org is doing."""
+    """Print what each org is doing, and of each in which nothing moves why."""
     out.print(status_view(orgs))
 
 

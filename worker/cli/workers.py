@@ -86,6 +86,7 @@ def worker(
 
 def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     from celery.exceptions import SecurityWarning  # noqa: PLC0415 - Celery only where it is needed
+    from celery.signals import worker_init, worker_shutting_down  # noqa: PLC0415 - as below
     from click import Abort  # noqa: PLC0415 - Celery's
 
     from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
@@ -97,17 +98,22 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     _check_orgs(settings)
     if own_org:
         app.conf.own_org = settings.org(own_org).name
+    begun: list[Any] = []
+    told: list[str] = []  # signals; Celery calls an interrupt a failure
+    worker_shutting_down.connect(lambda sig, **_: told.append(sig), weak=False)
+    worker_init.connect(lambda sender, **_: begun.append(sender), weak=False)
     options = ["--queues", f"{DEFAULT_QUEUE},{deliver_queue(own_org)}"]
     options += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO", "--task-events"]
     options += ["--hostname", f"badges-{os.getpid()}@%h"]  # several on one machine must not share a name
     # Celery's words about running as root; ``up`` has its own.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
-        status: Any = app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+        app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
     except Abort:  # Ctrl-C before Celery listens to it
         raise KeyboardInterrupt from None
-    if status:  # what can't be recovered from must not look like an orderly end
-        raise typer.Exit(int(status))
+    # Which worker_main drops: an end that nobody told it to must not look like an orderly one.
+    if not told and (status := max((one.exitcode or 0 for one in begun), default=0)):
+        raise typer.Exit(status)
 
 
 def _check_orgs(settings: Settings) -> None:

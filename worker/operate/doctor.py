@@ -27,6 +27,7 @@ from worker.server.connection import NO_BROKER, Connection, is_cluster
 from worker.server.health import Finding, check_servers
 from worker.store import keys
 from worker.store.queue import Queue
+from worker.store.workers import Workers
 from worker.vendor.client import VendorClient
 from worker.vendor.proxies import Routes
 
@@ -69,6 +70,7 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
                 yield _replicas(info, settings.replicas)
             yield from _broker(connection)
             yield _workers(client)
+            yield from _minds(client)
             yield from _orgs(client, orgs, everything=org is None)
 
 
@@ -161,6 +163,13 @@ def _workers(client: redis.Redis) -> Finding:
         detail = f"{alive}; yet an org has waited {overdue_s:.0f} s to be looked at"
         return Finding("workers", "warn", detail, "see the workers' logs")
     return Finding("workers", "ok", alive)
+
+
+def _minds(client: redis.Redis) -> Iterator[Finding]:
+    """Say in what the workers differ, and which."""
+    for found in Workers(client).differences():
+        cure = "give all workers the same settings; until then the strictest limit of all holds"
+        yield Finding("workers", "warn", f"they differ in {found}", cure, found.org)
 
 
 # -- orgs and their vendors

@@ -1,6 +1,6 @@
 """Celery's consumer, taught to survive a broker that is killed or full, and messages that make no sense.
 
-Anybody may put anything into the queue: what isn't a message of ours is refused, with the reason in the log
+Anybody may put anything into the queue: what isn't one of our messages is refused, with the reason in the log
 (but never its contents, which may be a customer's), and the next one is read. Left to itself, Celery 5.7 dies
 of many of them, and gives some back to the queue first, so that the next worker dies as well.
 """
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 EVENTS_EVERY_S = 0.1
 ENQUEUE = "badges.enqueue"
+WAKE_UPS = ("badges.deliver", "badges.check")  # sent by workers alone, but anybody may
 REFUSED = "message.refused"
 # How many messages were refused, by kind, since the wake-up thread wrote it down last.
 refused: Counter[str] = Counter()
@@ -53,9 +54,10 @@ class Consumer(consumer.Consumer):
         self._events_leave_at = 0.0
         for name in TALKATIVE:
             logging.getLogger(name).addFilter(_without_traceback)
+        logging.getLogger("celery.app.trace").addFilter(_unless_given_back)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Drop the connection; the blueprint is started again by whoever calls this."""
+        """Drop the connection; the caller starts the blueprint again."""
         try:
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next connection is a new one
@@ -139,6 +141,11 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
+def _unless_given_back(record: logging.LogRecord) -> bool:
+    """Drop what Celery says of a message that goes back into its queue: the task has said why, and seldom."""
+    return not (isinstance(record.args, dict) and str(record.args.get("description")).startswith("reject"))
+
+
 def fault_of(message: Message) -> str | None:
     """Say what is wrong with a message's form, if Celery would stumble over it, whatever it contains."""
     headers: Any = message.headers
@@ -171,9 +178,11 @@ def fault_of_arguments(message: Message, tasks: Mapping[str, Any]) -> str | None
         names = ", ".join(takes.parameters)
         return f"got an unexpected keyword argument {plain(', '.join(unknown), 100)}; it takes {names}"
     try:
-        takes.bind(*args, **kwargs)
+        given = takes.bind(*args, **kwargs).arguments
     except TypeError as error:
         return f"{error}; it takes {', '.join(takes.parameters)}"
+    if task.name in WAKE_UPS and not all(isinstance(value, str) for value in given.values()):
+        return f"{', '.join(takes.parameters)} must be texts"
     return None
 
 

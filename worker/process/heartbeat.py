@@ -1,4 +1,4 @@
-"""The sign of life: a worker in which something is stuck gives it no more, and whoever watches restarts it.
+"""The sign of life: a worker in which something is stuck gives it no more, and its supervisor restarts it.
 
 It goes into a file (``BADGES_HEARTBEAT_FILE``), whose age a probe looks at, and to systemd's watchdog. That a
 process lives says little; and a probe that asked Redis would restart every worker while that is away, and
@@ -72,7 +72,7 @@ class Heartbeat(NeededThread):
     def watch(self, loops: Mapping[str, Callable[[], float]]) -> None:
         """Watch these loops from now on, each by when it turned last (``time.monotonic``).
 
-        None are watched while the worker connects anew, which may take any time.
+        None are watched while the worker reconnects, which may take any time.
         """
         self._loops = loops
         if loops and not self.is_alive():
@@ -96,7 +96,7 @@ class Heartbeat(NeededThread):
         """Say what is stuck, if anything is."""
         if self._redis_since is None:
             return
-        # After an outage everything gets its whole time anew.
+        # After an outage every time-out begins again.
         now, redis_since = self._clock(), self._redis_since
         for name, turned_at in self._loops.items():
             if now - max(turned_at(), redis_since) > self._timing.loop_stuck_s:

@@ -15,7 +15,7 @@ from celery import Task
 from celery.exceptions import Reject
 from structlog.contextvars import bound_contextvars
 
-from worker import tracing
+from worker import logs, tracing
 from worker.app import app, deliver_queue, services
 from worker.delivery import Delivered
 from worker.domain.badge import short_hash
@@ -31,6 +31,7 @@ from worker.process.wakeup import install, send_due
 from worker.store.queue import Queue
 
 log = structlog.get_logger()
+given_back = logs.Seldom()
 
 STORE_PAUSE_S = 2.0
 NO_ROOM_PAUSE_S = 0.2  # shorter, since it holds up deliveries, which make room
@@ -111,6 +112,7 @@ def enqueue(
         raise _given_back("enqueue.no_room", error, NO_ROOM_PAUSE_S) from error
     except StoreError as error:
         raise _given_back("enqueue.store_unavailable", error, STORE_PAUSE_S) from error
+    given_back.over()
     return {
         "run": done.run,
         "accepted": done.accepted,
@@ -123,7 +125,8 @@ def enqueue(
 
 def _given_back(event: str, error: BadgesError, pause_s: float) -> Reject:
     """Return what puts the message back into its queue, after a pause: not in a tight loop."""
-    log.warning(event, reason=str(error))
+    if given_back.tells(event):
+        log.warning(event, reason=str(error), messages=given_back.times[event])
     time.sleep(pause_s)
     return Reject(str(error), requeue=True)
 

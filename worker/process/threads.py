@@ -12,7 +12,7 @@ from celery.worker import state
 
 log = structlog.get_logger()
 
-FAILED = 1  # the worker's exit status then; whoever watches it starts it again
+FAILED = 1  # the worker's exit status then; its supervisor starts it again
 
 
 class NeededThread(threading.Thread):
@@ -32,6 +32,6 @@ class NeededThread(threading.Thread):
         raise NotImplementedError
 
 
-def end_worker() -> None:
+def end_worker(status: int = FAILED) -> None:
     """Let the worker drain, and end with a status that says that it failed."""
-    state.should_stop = FAILED  # type: ignore[assignment] # which Celery's loop looks at whenever it turns
+    state.should_stop = status  # type: ignore[assignment] # which Celery's loop looks at whenever it turns

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,16 +20,21 @@ from celery import Celery, Task, bootsteps
 from redis.exceptions import RedisError
 
 from worker.app import Services, connection, deliver_queue, services, settings
-from worker.errors import StoreError
+from worker.domain.badge import short_hash
+from worker.domain.org import Org
+from worker.errors import ConfigError, StoreError
 from worker.process.consumer import refused
 from worker.process.heartbeat import Heartbeat
-from worker.process.threads import NeededThread
+from worker.process.threads import NeededThread, end_worker
 from worker.process.timing import USUAL, Timing, timing_of
-from worker.server.health import check_servers
-from worker.store import keys
+from worker.server.health import check_servers, refuse_unusable
+from worker.store import audit, keys
 from worker.store.queue import Queue
+from worker.vendor.codes import own_meanings
 
 log = structlog.get_logger()
+
+UNUSABLE = 2  # the exit status, as at start
 
 
 def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float | None:
@@ -56,6 +61,7 @@ class WakeUp(NeededThread):
         super().__init__(name="wake-up", daemon=True)
         self._deliver, self._here, self._timing = deliver, here, timing
         self._worker, self._places, self._own_org = worker, places, own_org
+        self._meanings: dict[str, str] = {}  # as the audit trail has them
         self._stopping = threading.Event()
         self.turned_at = time.monotonic()  # for the heartbeat
 
@@ -69,6 +75,9 @@ class WakeUp(NeededThread):
                 queue = self._here().queue
                 if time.monotonic() >= next_sweep:
                     self._offer()
+                    orgs = self._here().settings.orgs()
+                    queue.workers.say(self._worker, orgs)
+                    self._audit_meanings(queue, orgs)
                     _count_refused(queue)
                     queue.store.refuse_newer()
                     next_sweep = time.monotonic() + self._timing.sweep_s * random.uniform(0.8, 1.2)  # noqa: S311
@@ -83,10 +92,25 @@ class WakeUp(NeededThread):
         self._stopping.set()
 
     def _warn(self) -> None:
+        """Look at the server at each new connection: it may be another one than before."""
         with suppress(RedisError, StoreError):
+            try:
+                refuse_unusable(self._here().queue.client)
+            except ConfigError as error:
+                log.critical("redis.unusable", reason=str(error))
+                end_worker(UNUSABLE)
             for found in check_servers(self._here().queue.client):
                 if found.result != "ok":
                     log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
+
+    def _audit_meanings(self, queue: Queue, orgs: Mapping[str, Org]) -> None:
+        """Keep in the audit trail what settings make of the vendor's answers: it is somebody's word."""
+        for name, org in orgs.items():
+            said = ", ".join(own_meanings(org))
+            if said != self._meanings.get(name, ""):
+                action = f"answers-{short_hash(said)[:8]}"
+                audit.begin(queue, name, action, by=f"settings of {self._worker}", note=said or "as built in")
+                self._meanings[name] = said
 
     def _offer(self) -> None:
         if self._own_org:

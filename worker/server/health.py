@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import redis
 from redis.exceptions import RedisError
 
-from worker.server.cluster import servers
+from worker.errors import ConfigError
+from worker.server.cluster import reaching, servers
 
 OLDEST_REDIS = (7, 2)
 FULL, NEARLY_FULL = 0.99, 0.8
@@ -37,6 +39,29 @@ def check_servers(client: redis.Redis) -> Iterator[Finding]:
         info = server.info()
         for finding in (_version(info), _persistence(server, info), _eviction(info), _memory(info)):
             yield replace(finding, check=f"{finding.check} {name}".strip())
+
+
+def refuse_unusable(client: redis.Redis) -> None:
+    """See that the servers are ones that the promises can be kept with at all.
+
+    Raises:
+        ConfigError: one is too old, or throws keys away as it likes; in the doctor's words.
+        StoreError: it can't be reached.
+    """
+    with reaching("a look at the server"):
+        for name, server in servers(client).items():
+            info = server.info()
+            for found in (_version(info), _eviction(info)):
+                if found.result == "fail" and (found.check == "redis" or "allkeys" in found.detail):
+                    raise ConfigError(f"Redis {name}{': ' if name else ''}{found.detail}: {found.cure}")
+
+
+def faults(client: redis.Redis) -> list[str]:
+    """Say what is wrong with the servers as they are now, and what to do; nothing, if they can't be asked."""
+    with suppress(RedisError):
+        found = [one for one in check_servers(client) if one.result == "fail"]
+        return [f"{one.check}: {one.detail}: {one.cure}" for one in found]
+    return []
 
 
 def is_full(client: redis.Redis) -> bool:

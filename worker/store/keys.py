@@ -42,6 +42,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     {badges}:sweep string held by the worker that looks for lost hints, for some seconds
     {badges}:seats zset  "org worker id" of deliveries going on -> until when at the latest, ms
     {badges}:pool  zset  "worker places" -> until when it is believed alive, ms
+    {badges}:workers hash worker -> JSON: the settings that it goes by, and when it said so
     {badges}:refused hash message, enqueue -> how many messages were refused
     {badges}:own   zset  org with a worker of its own -> until when that is believed alive, ms
 """
@@ -79,6 +80,7 @@ SEATS = "{badges}:seats"
 POOL = "{badges}:pool"
 OWN = "{badges}:own"
 REFUSED = "{badges}:refused"
+WORKERS = "{badges}:workers"
 
 
 def key_prefix(org: str) -> str:

@@ -37,6 +37,7 @@ from worker.store.protocol import (
 )
 from worker.store.record import Answer, Field
 from worker.store.scripts import Scripts, Store
+from worker.store.workers import Workers
 
 CHUNK = 1000  # jobs a script takes at most
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -76,6 +77,7 @@ class Queue:
         self.new_id = new_id
         self._known: set[str] = set()
         self._clocks = clocks or OrgClocks(self.clock.steady_s)
+        self.workers = Workers(client)
 
     # -- the way of a job
 
@@ -293,6 +295,7 @@ class Queue:
         return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + self.new_id()], [org, seen]))
 
     def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
+        org = self.workers.strict(org)
         if share is not None:
             more["max_in_flight"] = min(share, org.max_in_flight)
         return gate_config(org, **more) | self._clocks.expected(org.name)

@@ -20,8 +20,8 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, NoScriptError
 
-from worker.errors import NewerStore, NotDurable, StoreError
-from worker.server.cluster import Cluster, plain_errors, reaching
+from worker.errors import LogLost, NewerStore, NotDurable, StoreError
+from worker.server.cluster import Cluster, plain_errors, reaching, servers
 from worker.store import keys, record
 
 DURABLE_WITHIN_MS = 2000
@@ -62,12 +62,33 @@ class Store:
         self._replicas = replicas
         its = scripts or installed()
         self._scripts, self._shas = its.texts, its.shas
+        self.log_is_lost = False
 
     @cached_property
     def keeps_a_log(self) -> bool:
         """Whether the server writes an append-only file: only then can a claim be made durable."""
         with reaching("info"):
             return bool(self.client.info("persistence").get("aof_enabled"))
+
+    def see_to_log(self) -> None:
+        """See that a server that kept an append-only file, and then none, keeps one again.
+
+        Raises:
+            LogLost: it still keeps none.
+        """
+        if self.log_is_lost:
+            self.log_is_lost = self._keeps_none_now()
+        if self.log_is_lost:
+            raise LogLost(
+                "Redis has stopped writing its append-only file: its crash would lose or repeat jobs, and "
+                "nothing is sent until it writes it again (CONFIG SET appendonly yes)"
+            )
+
+    def _keeps_none_now(self) -> bool:
+        with reaching("info"):
+            return not all(
+                server.info("persistence").get("aof_enabled") for server in servers(self.client).values()
+            )
 
     def call(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script; an argument that is a list or a dict goes as JSON, JSON in the answer is read.
@@ -116,6 +137,8 @@ class Store:
         answer = _answer(name, replies[0])
         kept = replies[1:]
         if self.keeps_a_log and not _at_least(1, kept.pop(0)):
+            self.log_is_lost = self._keeps_none_now()
+            self.see_to_log()
             raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
         if kept and not _at_least(self._replicas, kept[0]):
             wanted = f"{self._replicas} of BADGES_REPLICAS"

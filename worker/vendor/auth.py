@@ -174,7 +174,7 @@ def _read_token(answer: Reply | NoReply, meanings: Meanings) -> tuple[str, float
 
 
 def _no_token(answer: Reply, code: str | None, meanings: Meanings) -> AuthFailed:
-    """Say what it means that there is none, by the table that holds for every call.
+    """Say what a missing token means, by the table that holds for every call.
 
     Nobody can be in doubt of a token: whatever isn't certain, or concerns how fast we ask, passes.
     """

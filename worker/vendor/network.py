@@ -88,7 +88,7 @@ class Call:
         """Return the time that is left, always more than none.
 
         Raises:
-            DeadlineError: there is none.
+            DeadlineError: no time is left.
         """
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:

@@ -101,7 +101,7 @@ def _bypass(entry: str, variable: str) -> Matches:
     """Read an entry of ``NO_PROXY``: ``*``, a name and what ends in it, an address, a network; with a port.
 
     Raises:
-        ConfigError: it looks like an address and is none.
+        ConfigError: it looks like an address and can't be one.
     """
     if entry == "*":
         return lambda _host, _port: True

@@ -159,6 +159,41 @@ local function reserve(cfg, gate, at_us, items)
     'last', int(at_us), 'due', int(due))
 end
 
+-- A ring of n entries has forgotten what the one before the last n was. What it can have been at the latest: the
+-- next one's time, or what left the slot that was taken back within the limit that the ring is for.
+local function remember_one_more(cfg, gate, slot)
+  local first = oldest(gate)
+  local latest = sent_at(gate, first + 1)
+  for _, limit in ipairs(cfg.limits) do
+    if limit[4] then
+      set_gate(gate, 'first', int(first + 1)) -- nobody knows how many items it had
+      return
+    end
+    if limit[1] == gate.size then latest = math.min(latest, slot - limit[2] - limit[3]) end
+  end
+  write_send(gate, first, latest, items_before(gate, first + 1))
+end
+
+-- Take back the slot of a batch that was certainly not sent: it counts in no window, and another may have it.
+local MOST_AFTER = 1000
+local function take_back_slot(cfg, gate, key)
+  local slot, n = unpack(redis.call('LRANGE', key, 0, 1))
+  if not slot then return end
+  slot, n = tonumber(slot), math.min(tonumber(n), gate.n - 1)
+  local first = math.max(oldest(gate), gate.n - MOST_AFTER)
+  while n >= first and sent_at(gate, n) ~= slot do n = n - 1 end -- others were moved behind it
+  if n < first then return end
+  local items = items_before(gate, n + 1) - items_before(gate, n)
+  for after = n + 1, gate.n - 1 do
+    write_send(gate, after - 1, sent_at(gate, after), items_before(gate, after) - items)
+  end
+  local was_full = gate.n - gate.size >= (gate.first or 0)
+  set_gate(gate, 'n', int(gate.n - 1), 'items', int(gate.items - items))
+  if was_full and gate.n > 0 then remember_one_more(cfg, gate, slot) end
+  if gate.due then set_gate(gate, 'due', int(gate.due - gap_us(cfg, gate))) end
+  if n == gate.n then set_gate(gate, 'last', n > oldest(gate) and int(sent_at(gate, n - 1)) or 0) end
+end
+
 local function width(cfg, gate)
   if (gate.probing or 0) > 0 then return 1 end
   local most = cfg.batch_size

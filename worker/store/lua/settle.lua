@@ -215,6 +215,7 @@ for _, badge in ipairs(s.missing) do
 end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
 act[s.signal](sent_as())
+if s.signal == 'none' then take_back_slot(s.cfg, gate, K.batch .. batch) end
 redis.call('DEL', K.batch .. batch)
 redis.call('ZREM', K.leases, batch)
 redis.call('ZREM', K.inflight, batch)

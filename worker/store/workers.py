@@ -1,0 +1,124 @@
+"""What the workers that were heard of lately go by: the settings of each, so that the strictest limit holds.
+
+Workers may differ for as long as a change is rolled out, or by mistake. Each says its settings every few
+seconds, without secrets; whatever reckons with an org's limit reckons with all that are said. How places are
+shared among workers is in ``pool.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from worker.domain.org import Org, parse_limits
+from worker.errors import StoreError
+from worker.server.cluster import reaching
+from worker.store import keys
+
+HEARD_WITHIN_S = 20.0
+FORGOTTEN_AFTER_S = 300.0
+READ_EVERY_S = 1.0
+SECRET = frozenset({"basic_password", "basic_token", "oauth_key", "oauth_secret", "intake_keys"})
+# What a worker doesn't act by, or what is told apart by its name already.
+LEFT_OUT = SECRET | {"name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting of an org in which workers differ: what each goes by."""
+
+    org: str
+    setting: str
+    values: Mapping[str, tuple[str, ...]]  # value -> workers
+
+    def __str__(self) -> str:
+        values = "; ".join(f"{value} at {', '.join(workers)}" for value, workers in self.values.items())
+        return f"{self.setting}: {values}"
+
+
+class Workers:
+    """The settings that workers say."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._read_at = -READ_EVERY_S
+        self._limits: Mapping[str, tuple[str, ...]] = {}
+
+    def say(self, worker: str, orgs: Mapping[str, Org]) -> None:
+        """Say what a worker goes by; to be repeated while it lives."""
+        now_s = self._now_s()
+        said = {name: org.model_dump(mode="json", exclude=set(LEFT_OUT)) for name, org in orgs.items()}
+        with reaching("workers"):
+            self._client.hset(keys.WORKERS, worker, json.dumps({"at_s": now_s, "orgs": said}))
+            old = [name for name, at_s, _ in self._all() if now_s - at_s > FORGOTTEN_AFTER_S]
+            if old:
+                self._client.hdel(keys.WORKERS, *old)
+
+    def strict(self, org: Org) -> Org:
+        """Return the org with every limit that a worker heard of lately goes by: all of them hold at once.
+
+        While Redis can't be reached, what was heard last holds.
+        """
+        with self._lock, suppress(StoreError):
+            if time.monotonic() - self._read_at >= READ_EVERY_S:
+                self._read_at = time.monotonic()
+                self._limits = self._read_limits()
+        others = [limit for limit in self._limits.get(org.name, ()) if limit != org.rate_limit]
+        return org.model_copy(update={"rate_limit": ",".join([org.rate_limit, *others])}) if others else org
+
+    def differences(self) -> list[Difference]:
+        """Return in what the workers heard of lately differ."""
+        values: dict[tuple[str, str], dict[str, list[str]]] = {}
+        for worker, orgs in self._heard():
+            for org, settings in orgs.items():
+                for setting, value in settings.items():
+                    of_value = values.setdefault((org, setting), {})
+                    of_value.setdefault(_written(value), []).append(worker)
+        return [
+            Difference(org, setting, {value: tuple(sorted(names)) for value, names in its.items()})
+            for (org, setting), its in sorted(values.items())
+            if len(its) > 1
+        ]
+
+    def _read_limits(self) -> dict[str, tuple[str, ...]]:
+        limits: dict[str, dict[str, None]] = {}
+        for _, orgs in self._heard():
+            for org, settings in orgs.items():
+                with suppress(ValueError):
+                    parse_limits(limit := str(settings.get("rate_limit")))
+                    limits.setdefault(org, {})[limit] = None
+        return {org: tuple(its) for org, its in limits.items()}
+
+    def _heard(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+        now_s = self._now_s()
+        for worker, at_s, orgs in self._all():
+            if now_s - at_s <= HEARD_WITHIN_S:
+                yield worker, orgs
+
+    def _all(self) -> list[tuple[str, float, dict[str, dict[str, Any]]]]:
+        with reaching("workers"):
+            found = self._client.hgetall(keys.WORKERS)
+        said = []
+        for worker, text in found.items():
+            with suppress(ValueError, KeyError, TypeError):  # another version's
+                one = json.loads(text)
+                said.append((str(worker), float(one["at_s"]), dict(one["orgs"])))
+        return said
+
+    def _now_s(self) -> float:
+        """Return the server's time, which all workers share."""
+        with reaching("the time"):
+            seconds, micros = self._client.time()
+        return int(seconds) + int(micros) / 1e6
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
