@@ -251,7 +251,12 @@ def _keys(schema: Mapping[str, Any], defs: Mapping[str, Any], depth: int) -> Ite
     required = shape.get("required", ())
     for name, value in shape.get("properties", {}).items():
         optional = "" if name in required else ", optional"
-        yield f"{'  ' * depth}- `{name}`: {_type(value, defs)}{optional}"
+        yield textwrap.fill(
+            f"- `{name}`: {_type(value, defs)}{optional}",
+            LINE - 2,
+            initial_indent="  " * depth,
+            subsequent_indent="  " * (depth + 1),
+        )
         yield from _keys(value, defs, depth + 1)
 
 

@@ -32,6 +32,7 @@ BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
 PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
+SERVICES = ("up", "worker", "sandbox", "demo", "intake", "metrics")
 NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
 
 
@@ -149,10 +150,13 @@ def badges(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command in this process, as if it were one of its own; ``expect`` is its exit status.
 
-    ``None`` is for any status. Where the process itself is the promise (signals, pipes, what it leaves
-    behind), use ``badges_process``.
+    ``None`` is for any status. What serves (``SERVICES``) gets a process all the same: it sets up logging and
+    signals for good. Where the process itself is the promise (pipes, what it leaves behind), use
+    ``badges_process``.
     """
     given = [str(argument) for argument in arguments]
+    if given[:1] and given[0] in SERVICES and "--help" not in given:
+        return badges_process(*given, env=env, stdin=stdin, expect=expect)
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     with (
         _as_process(["badges", *given], env, stdin, cwd or Path.cwd()),

@@ -37,7 +37,7 @@ from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 from worker.vendor.doubt import DoubtChecker
 
-# Beside what producers send, so that a million of their messages can't delay a delivery.
+# Apart from what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
 DEFAULT_QUEUE = "celery"
 

@@ -115,8 +115,8 @@ class Settings(Org, BaseSettings):
         """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.
 
         A table stands for itself: it inherits nothing from the environment, least of all credentials.
-        The file, and those that hold secrets, are read anew whenever they have changed. As long as that
-        fails, all stays as it was read last, and an error in the log says so now and then.
+        The file, and those that hold secrets, are read again when they have changed. While that
+        fails, the orgs stay as they were read last, and the log repeats an error about it.
 
         Raises:
             ConfigError: a file can't be read, or a table is wrong, and it is the first time.
@@ -127,7 +127,7 @@ class Settings(Org, BaseSettings):
         """Return one org.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is no org of that name.
         """
         orgs = self.orgs()
         if name not in orgs:
@@ -159,7 +159,7 @@ class _Meanings(PydanticBaseSettingsSource):
 
 
 class _Orgs:
-    """The orgs as they were read last without a fault: whoever saves half a file stops no delivery."""
+    """The orgs as they were last read without a fault: a file saved half-way stops no delivery."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -235,7 +235,7 @@ def _text_of(path: Path) -> str:
 
 
 class _OrgsFile:
-    """``ORGS_FILE`` as it was read last; read anew once it, or a secret's file that it names, changes."""
+    """``ORGS_FILE`` as it was last read; read again when it, or a secret's file that it names, changes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -264,8 +264,8 @@ _orgs_file = cache(_OrgsFile)
 
 def _stamp(file: str) -> tuple[int, ...]:
     try:
-        found = os.stat(file)  # noqa: PTH116 - of whatever it is, a link that is switched included
-    except (OSError, ValueError):  # whoever reads it says so
+        found = os.stat(file)  # noqa: PTH116 - of any kind of file, a switched link included
+    except (OSError, ValueError):  # reading it reports that
         return ()
     return found.st_mtime_ns, found.st_size, found.st_ino
 

@@ -282,9 +282,12 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
     odd = [source.warning] if source.warning else []
     if isinstance(issue, Invalid):
         return Prepared(_invalid(source, issue, org), issue, odd)
-    badge, odd = issue.badge, odd + warnings_of(source.item, issue)
+    badge = issue.badge
+    odd += warnings_of(source.item, badge)
     content = content_id(org.name, badge)
-    fields = badge_fields(badge) | others_field(source.others)
+    fields = badge_fields(badge)
+    if source.others:
+        fields |= others_field(source.others)
     if issue.job_id:
         return Prepared(Item(issue.job_id, source.row, fields, fingerprint=content), None, odd)
     if options.allow_duplicates:

@@ -11,7 +11,7 @@
     │   ├── NotDurable       what was written can't be made durable in time
     │   │   └── LogLost      the server has stopped writing its append-only file
     │   └── NoRoom           the queue holds as many jobs as it may, or Redis all that it can
-    ├── ScriptError          one of our scripts failed: a bug
+    ├── ScriptError          one of this program's scripts failed: a bug
     ├── NotFound             no job, run or org of that name
     └── DeliveryFailed       a batch in which nothing was issued because the call failed
 
@@ -20,11 +20,11 @@ What the vendor answers is never an exception: it is an outcome (``vendor/verdic
 
 
 class BadgesError(Exception):
-    """Base of all our own errors; its text is a whole sentence for a person."""
+    """Base of all errors of this program; its text is a whole sentence for a person."""
 
 
 class ConfigError(BadgesError):
-    """A setting is missing or wrong; the text names it and says how to mend it."""
+    """A setting is missing or wrong; the text names it and says how to correct it."""
 
 
 class NotAllowed(ConfigError):  # noqa: N818 - reads as what is the case, as below
@@ -73,11 +73,11 @@ class NoRoom(StoreError):  # noqa: N818 - as above
 
 
 class ScriptError(BadgesError):
-    """One of our own scripts failed in Redis: a bug; trying again won't help."""
+    """A script of this program failed in Redis: a bug; trying again won't help."""
 
 
 class NotFound(BadgesError):  # noqa: N818 - as above
-    """What was asked for by name isn't there."""
+    """There is nothing of the name that was given."""
 
 
 class DeliveryFailed(BadgesError):  # noqa: N818 - shown as the task's failure in Flower

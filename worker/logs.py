@@ -30,7 +30,7 @@ class Seldom:
         return self.times[name] & (self.times[name] - 1) == 0
 
     def over(self) -> None:
-        """Begin anew: things go well again."""
+        """Reset: things go well again."""
         if self.times:
             self.times.clear()
 
@@ -91,7 +91,7 @@ def _renderers(log_format: Literal["json", "console"]) -> list[Processor]:
 def _cleaned(_: object, __: str, event: EventDict) -> EventDict:
     """Take out what would steer a terminal: words of anybody's get into a line. JSON escapes them itself."""
     for name, value in event.items():
-        if name in ("exception", "stack"):  # of many lines, none of which must look like one of ours
+        if name in ("exception", "stack"):  # of many lines, none of which may look like a log line
             event[name] = plain_lines(str(value), LINE_BYTES)
         elif isinstance(value, str):
             event[name] = plain(value, LINE_BYTES)

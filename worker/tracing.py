@@ -1,4 +1,4 @@
-"""Tracing, for whoever wants it: enqueue → batch → call, as OpenTelemetry spans (extra ``tracing``).
+"""Tracing: enqueue → batch → call, as OpenTelemetry spans (extra ``tracing``); off by default.
 
 It is set up by OpenTelemetry's own environment (``OTEL_EXPORTER_OTLP_ENDPOINT`` and so on), or by the
 program that we are a part of, whose provider is then used. Otherwise it is off, and nothing of it is
@@ -37,7 +37,7 @@ class _Recorded(Span):
         self._span = span
 
     @property
-    def traceparent(self) -> str:  # type: ignore[override] # the same to whoever reads it
+    def traceparent(self) -> str:  # type: ignore[override] # the same for readers
         context = self._span.get_span_context()
         if not context.is_valid:
             return ""
@@ -73,9 +73,9 @@ def span(name: str, *, kind: Kind, links: Iterable[str] = (), **attributes: str 
 
 @contextmanager
 def continued(traceparent: object) -> Iterator[None]:
-    """Make the spans of the block part of a caller's trace; what is no traceparent is ignored.
+    """Make the spans of the block part of a caller's trace; anything but a traceparent is ignored.
 
-    It comes with a message or a request, as W3C's Trace Context has it, from whoever sends one.
+    It comes with a message or a request, in the form of W3C's Trace Context.
     """
     if not isinstance(traceparent, str) or not _TRACEPARENT.fullmatch(traceparent) or tracer() is None:
         yield

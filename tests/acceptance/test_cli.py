@@ -27,6 +27,7 @@ COMMANDS = [
     "demo", "up", "worker", "import", "results", "status", "pause", "resume", "sandbox",
     "run list", "run show", "run follow", "run cancel", "job show", "dead list", "dead groups", "dead replay",
     "dead follow", "dead cancel", "dead resolve", "dead discard", "audit", "doctor", "metrics", "intake",
+    "help",
 ]
 # fmt: on
 

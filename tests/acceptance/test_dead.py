@@ -20,6 +20,7 @@ from support import (
     Probe,
     badges,
     badges_json,
+    badges_process,
     configured,
     environment,
     item,
@@ -272,7 +273,7 @@ def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None
     ]
     assert {e["by"] for e in trail} == {ME}
     assert all(str(e["at"]).endswith("Z") for e in trail)
-    table = badges("audit", "--org", "default", env=env).stdout.decode()
+    table = badges_process("audit", "--org", "default", env=env).stdout.decode()
     assert [part in table for part in (ME, "code=812 limit=1", "wrong file", "run=bulk")] == [True] * 4
     assert badges_json("audit", "--org", "eu", env=env) == []
 

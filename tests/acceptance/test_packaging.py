@@ -32,6 +32,7 @@ def test_an_installed_wheel_finds_its_scripts(tmp_path: Path) -> None:
     wanted = {
         p.relative_to(ROOT).as_posix() for p in (ROOT / "worker").rglob("*") if p.suffix in {".py", ".lua"}
     }
+    wanted |= {f"worker/docs/{page.name}" for page in (ROOT / "deploy/docs").glob("*.md")}
     assert wanted <= there
     loaded = subprocess.run(
         [sys.executable, "-c", LOADS], cwd=tmp_path, env={"PYTHONPATH": str(target)}, check=True,

@@ -103,6 +103,8 @@ def test_the_contract(env: dict[str, str], client: redis.Redis) -> None:
             "batch_size": 50,
         },
         "standstill": {"reason": "no_worker", "sentence": NO_WORKER},
+        "differs": [],
+        "server": [],
         "sent_last_minute": 1,
         "limit_per_minute": 1000,
         "limits": [{"limit": "1000/second", "sent": ANY}, {"limit": "1000/minute", "sent": 1}],

@@ -70,7 +70,7 @@ def check_item(item: object) -> BadgeIssue | Invalid:
         assert parsed.reason
         assert all(fault.reason.encode() for fault in parsed.faults)
     else:
-        warnings_of(item, parsed)
+        warnings_of(item, parsed.badge)
     return parsed
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 SECOND = 1_000_000
+MOST_EVENTS = 20_000  # a round has about a thousand
 
 
 class Killed(BaseException):
@@ -112,10 +113,14 @@ class Hub:
         """Go on until that is so.
 
         Raises:
-            Stuck: it isn't within the limit of virtual time, or nobody waits for anything any more.
+            Stuck: it isn't within the limit of virtual time, nobody waits for anything any more, or all go
+                round and round.
         """
-        end_us = self.now_us + limit_us
+        end_us, events = self.now_us + limit_us, 0
         while not until():
+            events += 1
+            if events > MOST_EVENTS:
+                raise Stuck(f"not after {MOST_EVENTS} turns: somebody goes round and round")
             if not self._waiting:
                 raise Stuck("nobody is left who could do anything")
             at_us, turn, what = heapq.heappop(self._waiting)

@@ -22,6 +22,7 @@ from worker.sandbox.vendor import Vendor
 from worker.store.scripts import Scripts
 
 DISTURBED_S, CALM_S = 20_000, 3_000  # of virtual time, at most
+LOOK_EVERY, LOOK_EVERY_S = 25, 60  # turns, and seconds of virtual time: whether everything has ended
 # After these nothing may be in doubt.
 CERTAIN = frozenset(
     [
@@ -126,8 +127,9 @@ def _play(world: World) -> None:
 def _has_ended(world: World) -> bool:
     """Say whether everything has ended; looked at only now and then, since it costs."""
     world.looks += 1
-    if world.looks % 25:
+    if world.looks % LOOK_EVERY and world.hub.now_us - world.looked_us < LOOK_EVERY_S * SECOND:
         return False
+    world.looked_us = world.hub.now_us
     return all(known.has_ended(world.probe.held(name)) for name, known in world.known.items())
 
 

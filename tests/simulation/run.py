@@ -27,7 +27,7 @@ from simulation.rounds import Stage, quiet
 from simulation.server import running, virtual
 
 LOG = Path(__file__).with_name("seeds.log")
-BLOCK = 500  # rounds a line of the log
+BLOCK = 100  # rounds a line of the log
 MANY = 20_000  # rounds from which on every pair must have been met
 WITHIN = 3000  # rounds in which a mutation must be found
 

@@ -52,12 +52,11 @@ def test_a_guard_that_is_taken_out_is_missed(server: Server, mutation: Mutation)
 
 
 def test_a_failure_is_shrunk(server: Server) -> None:
-    """What fails is told by a smaller round that fails as well."""
-    mutation = next(one for one in MUTATIONS if one.name == "fence: slot")
+    """What fails is told by the smallest round that fails as well, and that is in its story."""
+    mutation = next(one for one in MUTATIONS if one.name == "customers are freed")
     with without(mutation) as scripts:
-        stage = Stage(server, scripts)
-        plan = plan_of(0)
-        smallest = stage.shrink(plan, tries=100)
-        assert smallest.failure
-        assert len(smallest.plan.producers) == 1
-        assert not smallest.plan.faults
+        smallest = Stage(server, scripts).shrink(plan_of(0))
+    assert smallest.broke
+    (producer,) = smallest.plan.producers
+    assert (len(producer.rows), smallest.plan.faults, smallest.plan.acts) == (1, (), ())
+    assert smallest.broke in story(smallest, 0)

@@ -96,7 +96,7 @@ class World:
         self._for_s = 0.0
         self._rings: dict[str, int] = {}
         self._since_check = 0
-        self.looks = 0
+        self.looks = self.looked_us = 0
         self._serial = 0
         client.carry = self.carry
         server.begin(scripts)
@@ -214,7 +214,7 @@ class World:
             case "given_up":
                 raise redis.ConnectionError("the answer was lost")
             case "echo":
-                after_us = self.random.choice((1000, SECOND, 30 * SECOND, 200 * SECOND))
+                after_us = self.random.choice((1000, 200_000, 200_000, SECOND, 30 * SECOND, 200 * SECOND))
                 self.hub.later(after_us, lambda: self._echo(step, commands))
         self.after(fault)
         self.hub.pause(self._latency_us())
@@ -273,7 +273,6 @@ class World:
     def check(self) -> None:
         """Hold the promises against what the store holds now."""
         self._since_check = 0
-        self.looks = 0
         for name, known in self.known.items():
             known.check(self.probe.held(name))
 

@@ -14,7 +14,7 @@ import typer
 from worker.cli import tables
 from worker.errors import NotAllowed
 
-LARGE = 100  # from so many on the number is to be typed: a "y" comes too easily
+LARGE = 100  # from this number on it has to be typed: a "y" comes too easily
 
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]

@@ -206,7 +206,7 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Po
 def _interruptions() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Hold Ctrl-C and SIGTERM back, but for a block that is ``interruptible``.
 
-    What is being started or ended is then never left half-way, however often somebody presses Ctrl-C.
+    Starting and stopping are then never interrupted, however often Ctrl-C is pressed.
     """
     seen, listening = False, False
 

@@ -23,6 +23,7 @@ PAGE_COLUMNS = 100
 
 _LINK = re.compile(r"- \[([\w-]+)\]\(\1\.md\): (.+)")
 _SECTION = re.compile(r"## (.+)")
+_PAGE = re.compile(r"\[([^]]+)\]\(([\w-]+)\.md(?:#[\w-]*)?\)")
 _COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE)
 
 
@@ -44,7 +45,7 @@ def help_(
     names = [found.name for found in topics()]
     if topic and topic not in names:
         raise typer.BadParameter(f"there is no topic {topic!r}{_hint(topic, names)}", param_hint="TOPIC")
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # whatever the locale says
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # in any locale
     if topic:
         _print_page(_COMMENT.sub("", page(topic)))
     else:
@@ -101,4 +102,5 @@ def _print_page(text: str) -> None:
         return
     from rich.markdown import Markdown  # noqa: PLC0415 - a listing needs none of it
 
+    text = _PAGE.sub(r"\1 (`badges help \2`)", text)
     console.print(Markdown(text, hyperlinks=False), width=min(console.width, PAGE_COLUMNS))

@@ -146,7 +146,7 @@ class _Notes:
 
 
 def _take_in(run: str, chunks: Iterator[Enqueued], move: Callable[..., None], notes: _Notes) -> Enqueued:
-    """Take every chunk in and show how far that is; if something ends it, say what was accepted till then."""
+    """Take every chunk in and show how far that is; if something ends it, say what was accepted so far."""
     done, warned = Enqueued(run), False
     try:
         for chunk in chunks:

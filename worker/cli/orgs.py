@@ -131,7 +131,7 @@ def pause(
 
 @orgs_cli.command()
 def resume(org: OneOrg = DEFAULT_ORG, note: Note = "", as_json: AsJson = False) -> None:
-    """Let batches of an org start again, with credentials read anew."""
+    """Let batches of an org start again, with credentials read again."""
     with session() as here:
         was = here.operator(note).resume(here.settings.org(org).name)
     if as_json:

@@ -1,4 +1,4 @@
-"""What a person sees of what takes a while: progress bars, and a run or a replay that is followed."""
+"""Progress on the screen: bars, and a run or a replay that is followed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Bar(Protocol):
     """Moves a progress bar to ``done`` of ``total``."""
 
     def __call__(self, done: int, total: int | None = None, what: str | None = None) -> None:
-        """Move it; a ``total`` becomes the new one, and so does ``what`` is going on."""
+        """Move the bar; a ``total`` or a ``what`` that is given replaces the former one."""
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def watch(snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, 
 
 
 def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) -> str:
-    """Say what holds it, or how fast jobs ended of late, and how long the rest takes.
+    """Say what holds it, or how fast jobs ended lately, and how long the rest takes.
 
     That is at the pace that the org may go, or at which it went if that is slower.
     """

@@ -105,7 +105,7 @@ def _form(form: ResultForm | None, *, as_json: bool, as_lines: bool) -> Written:
 
 
 def _write_out(rows: Rows, lines: Lines, form: Written, output: Path | None, whole: int | None) -> int:
-    """Write results to a file, or to standard output in UTF-8 whatever the locale says; return how many."""
+    """Write results to a file, or to standard output, in UTF-8 in any locale; return how many."""
     if output is None:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")

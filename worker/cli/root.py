@@ -58,7 +58,7 @@ OVERVIEW = {
         "orgs.orgs_cli",
         "Let no further batch of an org start; what is in flight is settled, and jobs can still come in.",
     ),
-    "resume": _Entry("orgs.orgs_cli", "Let batches of an org start again, with credentials read anew."),
+    "resume": _Entry("orgs.orgs_cli", "Let batches of an org start again, with credentials read again."),
     "audit": _Entry(
         "orgs.orgs_cli",
         "Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.",

@@ -57,7 +57,7 @@ class Session:
 
 
 def load_settings() -> Settings:
-    """Read the settings, and warn of variables that look like settings and are none.
+    """Read the settings, and warn of variables that look like settings but aren't.
 
     Raises:
         ConfigError: a setting is wrong.

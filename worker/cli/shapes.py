@@ -107,7 +107,7 @@ class Result(TypedDict):
     job_id: str
     run: str | None
     org: str
-    badgeMetaId: Any  # of an invalid row whatever came in, as the other fields of the input
+    badgeMetaId: Any  # of an invalid row the raw value, as of the other fields of the input
     customerId: Any
     state: str
     attempts: int
@@ -244,6 +244,8 @@ class OrgStatus(TypedDict):
     sent_last_minute: int | None
     limit_per_minute: float | None
     limits: list[LimitUse]
+    differs: Any  # in what workers differ
+    server: Any  # what is wrong with the server
 
 
 class Finding(TypedDict):

@@ -1,4 +1,4 @@
-"""What a person sees: tables, progress bars, results; foreign text is made safe to show here."""
+"""What a person sees: tables and results; foreign text is made safe to show here."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def show_run(run: RunProgress) -> None:
 
 
 def show_replay(replay: Following) -> None:
-    """Print what has become of the jobs of a replay."""
+    """Print the states of the jobs of a replay."""
     _show_states(replay, (*COUNTED, "gone"))
 
 
@@ -146,7 +146,7 @@ def _audit_line(entry: Entry) -> list[object]:
 
 
 def to_the_second(at: str | None) -> str:
-    """Show an instant in UTC as a person reads it; the year, and what is behind a second, is for programs."""
+    """Show an instant in UTC for a person: without the year and without fractions of a second."""
     return at[5:19].replace("T", " ") if at else ""
 
 
@@ -163,7 +163,7 @@ def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
-    """Show what each org is doing, and why not if it isn't."""
+    """Show what each org is doing; if it is doing nothing, show why."""
     grid = Table(header_style="dim", box=None)
     columns = ("org", "queued", "oldest", "retrying", "in flight", "dead", "last minute", "gate")
     for column in columns:
@@ -208,7 +208,7 @@ def _gate_words(org: Mapping[str, Any]) -> str:
 
 
 def show_findings(findings: Iterable[Finding]) -> None:
-    """Print what the doctor found, with the cure of what isn't well."""
+    """Print what the doctor found, with the cure for each fault."""
     grid = Table(header_style="dim", box=None)
     for column in ("", "check", "org", "found"):
         grid.add_column(column, overflow="fold")

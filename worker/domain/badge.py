@@ -16,7 +16,6 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
 
 from worker.domain.dates import (
     END_S,
@@ -230,11 +229,11 @@ def parse_item(item: object, *, org: str | None = None, strict_dates: bool = Fal
     return (issue.badge.strict_fault() if strict_dates else None) or issue
 
 
-def warnings_of(item: object, issue: BadgeIssue) -> list[str]:
+def warnings_of(item: object, badge: Badge) -> list[str]:
     """Say what is odd about what became a badge, also where the badge itself no longer shows it."""
     customer = item.get("customerId") if isinstance(item, Mapping) else None
     odd = [LEADING_ZEROS] if isinstance(customer, str) and customer.strip()[0] == "0" else []
-    return odd + issue.badge.warnings()
+    return odd + badge.warnings()
 
 
 def _is_org(name: object) -> bool:
@@ -270,7 +269,7 @@ def _together(faults: Iterable[Invalid]) -> Invalid:
     return Invalid(first.field, first.reason, tuple(others))
 
 
-def _fault(error: ErrorDetails) -> Invalid:
+def _fault(error: Mapping[str, Any]) -> Invalid:
     field = plain(".".join(str(part) for part in error["loc"]), 64) or None
     kind = error["type"]
     if error["input"] is None and kind != "extra_forbidden":

@@ -35,6 +35,7 @@ _AGREE_WITHIN_MS: Final = 1000
 _ISO_LONGEST: Final = 40
 _SHOWN: Final = 40
 _AMBIGUOUS_DIGITS: Final = 12
+_USUAL_DIGITS: Final = 10  # of seconds, from 2001 on
 
 _CLOCK: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d{1,9})?)?"
 ISO: Final = re.compile(rf"{_CLOCK}(Z|[+-]((0\d|1[0-3]):?[0-5]\d|14:?00))", re.ASCII)
@@ -55,6 +56,10 @@ def read_epoch(value: object, field: str) -> int | None:
     Raises:
         ValueError: it isn't one; the text says why, and how to write what was probably meant.
     """
+    if type(value) is str and len(value) == _USUAL_DIGITS and value.isascii() and value.isdigit():
+        usual = int(value)  # told apart first, since files are mostly this
+        if value[0] != "0" and usual < END_S:
+            return usual
     if value is None or (isinstance(value, str) and (not value or value.isspace())):
         return None
     number = whole_number(value, lambda text: _not_an_epoch(text, field))
@@ -82,8 +87,11 @@ def read_iso(value: object, field: str) -> str | None:
             return None
         raise ValueError(f"must be text, not {kind_of(value)}")
     text = value.strip()
-    if not text:
-        return None
+    return _plausible_iso(text, field) if text else None
+
+
+@lru_cache(maxsize=4096)  # the dates of a campaign are few
+def _plausible_iso(text: str, field: str) -> str:
     if len(text) > _ISO_LONGEST or not ISO.fullmatch(text):
         raise ValueError(_not_iso(text, field))
     try:

@@ -144,7 +144,7 @@ class Names:
         return [column for column in self.said if folded(column) not in there]
 
     def signs_of_a_report(self, names: Iterable[str]) -> list[str]:
-        """Return those of the names that tell a report of ours; what a person mapped is the person's own."""
+        """Return the names that mark one of this program's reports, without those that a person mapped."""
         its = {key: name for name in names if (key := folded(name)) not in self._said}
         both = ("state", "run") if its.keys() >= {"state", "run"} else ()
         return [its[sign] for sign in (*both, *_SIGNS) if sign in its]

@@ -1,4 +1,4 @@
-"""Rows of CSV, whatever its delimiter: a damaged record is one problem, and the others go on."""
+"""Rows of CSV, with any delimiter: a damaged record is one problem, and the others go on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Self, cast
+from typing import Final, Self
 
 from worker.domain.item import Source
 from worker.domain.numbers import INVISIBLE
@@ -20,7 +20,9 @@ from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
 
 _LINES_IN_A_RECORD: Final = 1_000
-_AS_TEXT: Final = re.compile(r'="([^"]*)"\s*')  # how a number is written so that spreadsheets keep its digits
+_AS_TEXT: Final = re.compile(
+    r'^="([^"]*)"\s*$'
+)  # how a number is written so that spreadsheets keep its digits
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -100,7 +102,7 @@ def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Sour
         item, others = found
         if item:
             raw = escaped("\n".join(taken), RAW_LIMIT)
-            yield Source(str(number), item, raw, others=others, warning=warning)
+            yield Source(str(number), item, raw, None, others, warning)
         number += len(taken) - 1
 
 
@@ -118,7 +120,7 @@ def _record(taken: list[str], source: Iterator[str], table: _Table) -> _Found | 
     if '"' not in line:
         cells = line.split(table.delimiter)
         item = _item_in(cells, table)
-        problem = item if isinstance(item, str) else None
+        problem = _damage(line, item)
     else:
         try:
             reader = csv.reader(
@@ -127,12 +129,17 @@ def _record(taken: list[str], source: Iterator[str], table: _Table) -> _Found | 
             cells = next(reader)
         except csv.Error as error:
             return damage_of(line) or _not_csv(str(error), several_lines=len(taken) > 1)
-        item = _item_in(cells, table, one_line=len(taken) == 1)
-        problem = _misquoted(taken, cells, item)
-    if problem := problem or _damage("\n".join(taken), item):
-        return problem
-    others = {name: cells[at] for at, name in table.others if at < len(cells)} if table.others else _NOTHING
-    return cast("dict[str, str]", item), others
+        text = "\n".join(taken)
+        plain = (
+            cells if table.is_report or '="' not in text else [_AS_TEXT.sub(r"\1", cell) for cell in cells]
+        )
+        item = _item_in(plain, table, one_line=len(taken) == 1)
+        problem = _misquoted(taken, cells, item) or _damage(text, item)
+    if problem or isinstance(item, str):
+        return problem or str(item)
+    if not table.others:
+        return item, _NOTHING
+    return item, {name: cells[at] for at, name in table.others if at < len(cells)}
 
 
 def _not_csv(words: str, *, several_lines: bool) -> str:
@@ -148,7 +155,7 @@ def _damage(text: str, item: dict[str, str] | str) -> str | None:
     problem = damage_of(text)
     if problem and isinstance(item, dict) and len(text) <= MAX_RECORD:
         return problem if any(map(damage_of, item.values())) else None
-    return problem or (item if isinstance(item, str) else None)
+    return problem
 
 
 def _misquoted(taken: list[str], cells: list[str], item: dict[str, str] | str) -> str | None:
@@ -180,9 +187,6 @@ def _item_in(cells: list[str], table: _Table, *, one_line: bool = True) -> dict[
         if name and cell and not cell.isspace()
     }
     if not table.is_report or not item:
-        for name, cell in item.items():
-            if cell[0] == "=" and (found := _AS_TEXT.fullmatch(cell)):
-                item[name] = found[1]
         return item
     return {"state": ""} | {name: unguarded(cell) for name, cell in item.items()}  # also where it was emptied
 

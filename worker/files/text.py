@@ -1,6 +1,6 @@
-"""Turn a stream of bytes, compressed or not, into text and lines of bounded size, whatever the bytes are.
+"""Turn a stream of bytes, compressed or not, into text and lines of bounded size, for any bytes.
 
-Bytes that are no text are kept as lone surrogates, so that only the row they stand in is refused:
+Bytes that aren't text are kept as lone surrogates, so that only the row they stand in is refused:
 ``damage_of`` finds and names them. What the lines mean lives in ``rows.py``.
 """
 
@@ -125,7 +125,7 @@ def read_lines(pieces: Iterable[str]) -> Iterator[str]:
 
 
 class Window:
-    """A bounded part of a text that moves along it; what is in ``text`` from ``pos`` on is still unread."""
+    """A bounded window that moves along a text; ``text`` from ``pos`` on is still unread."""
 
     def __init__(self, pieces: Iterable[str], line: int) -> None:
         """Begin before the first piece, which begins on this line."""
@@ -141,7 +141,7 @@ class Window:
         return len(self.text) - self.pos > MAX_RECORD
 
     def fill(self) -> bool:
-        """Read on, letting go of what stands before ``pos``, now 0; False if there is no more, or no room."""
+        """Read more and drop the text before ``pos``, which becomes 0; False at the end, or without room."""
         piece = None if self.is_full else next(self._pieces, None)
         if piece is None:
             return False
@@ -160,7 +160,7 @@ class Window:
                 return ""
 
     def ahead(self, size: int) -> str:
-        """Return at most so many characters from the position on."""
+        """Return at most that many characters from the position on."""
         return self.text[self.pos : self.pos + size]
 
     def place(self, pos: int) -> str:
@@ -175,7 +175,7 @@ class Window:
 
 
 def damage_of(text: str) -> str | None:
-    """Say what makes this record unreadable in any format: its length, a NUL, or bytes that are no text."""
+    """Say what makes this record unreadable in any format: its length, a NUL, or bytes that aren't text."""
     if len(text) > MAX_RECORD:
         return f"the row is longer than {MAX_RECORD:,} characters"
     if "\0" in text:

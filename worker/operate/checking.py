@@ -115,7 +115,7 @@ class Checked:
         issue = row.problem or parse_item(item, org=org.name, strict_dates=org.strict_dates)
         warnings = [row.warning] if row.warning else []
         if not isinstance(issue, Invalid):
-            warnings += warnings_of(item, issue)
+            warnings += warnings_of(item, issue.badge)
         for warning in warnings:
             self._note("warning", Invalid(None, warning), int(row.row))
         if isinstance(issue, Invalid):

@@ -1,6 +1,6 @@
-"""An operator: somebody who acts on jobs, with what that takes; whatever they do is in the audit trail.
+"""An operator: who acts on jobs, and with what; each act is in the audit trail.
 
-What is done about dead letters is in ``deadletters.py``, what the trail keeps in ``store/audit.py``.
+Acts on dead letters are in ``deadletters.py``, what the trail keeps in ``store/audit.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may be asked for by message: the arguments of ``badges.replay``, as Flower's API hands them in."""
+"""What a message may ask for: the arguments of ``badges.replay``, as Flower's API hands them in."""
 
 from __future__ import annotations
 

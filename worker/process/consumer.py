@@ -1,4 +1,4 @@
-"""Celery's consumer, taught to survive a broker that is killed or full, and messages that make no sense.
+"""Celery's consumer, made to survive a broker that is killed or full, and unreadable messages.
 
 Anybody may put anything into the queue: what isn't one of our messages is refused, with the reason in the log
 (but never its contents, which may be a customer's), and the next one is read. Left to itself, Celery 5.7 dies
@@ -34,7 +34,7 @@ WAKE_UPS = ("badges.deliver", "badges.check")  # sent by workers alone, but anyb
 REFUSED = "message.refused"
 # How many messages were refused, by kind, since the wake-up thread wrote it down last.
 refused: Counter[str] = Counter()
-# They log a traceback for whatever somebody publishes that they can't read.
+# They log a traceback for every message that they can't read.
 TALKATIVE = ("kombu.pidbox", "kombu.transport.redis", "celery.worker.pidbox")
 
 
@@ -60,7 +60,7 @@ class Consumer(consumer.Consumer):
         """Drop the connection; the caller starts the blueprint again."""
         try:
             super().on_connection_error_after_connected(exc)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next connection is a new one
+        except Exception as error:  # noqa: BLE001 - in any case the next connection is a new one
             log.warning("broker.not_closed", reason=f"{type(error).__name__}: {error}")
             self.connection = None
 
@@ -98,7 +98,7 @@ class Consumer(consumer.Consumer):
         return look_and_handle
 
     def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:  # noqa: ARG002
-        """Refuse a message for a task that we don't have."""
+        """Refuse a message for an unknown task."""
         self._refuse(message, f"there is no task {exc}; badges come in by badges.enqueue")
 
     def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:  # noqa: ARG002
@@ -118,7 +118,7 @@ class Consumer(consumer.Consumer):
 
 
 def note_refused(event: str, reason: str, said: Mapping[str, Any], **more: Any) -> None:
-    """Say in one line that a message was refused, and whose it was as far as it says; count it."""
+    """Log in one line that a message was refused, with its sender if it names one; count it."""
     named = {name: plain(str(said[name]), 100) for name in ("task", "id", "origin") if said.get(name)}
     if event != REFUSED:
         named["sender"] = named.pop("origin", "nobody")
@@ -128,7 +128,7 @@ def note_refused(event: str, reason: str, said: Mapping[str, Any], **more: Any) 
 
 @task_revoked.connect
 def _note_expired(request: Any = None, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002
-    """Refuse aloud what expired before it was begun: Celery drops it without a word."""
+    """Refuse, with a log line, a message that expired before it was begun: Celery drops it silently."""
     if expired:
         said = {name: getattr(request, name, None) for name in ("task", "id", "origin")}
         reason = "it expired before a worker came to it: nothing of it was taken in"
@@ -147,7 +147,7 @@ def _unless_given_back(record: logging.LogRecord) -> bool:
 
 
 def fault_of(message: Message) -> str | None:
-    """Say what is wrong with a message's form, if Celery would stumble over it, whatever it contains."""
+    """Say what is wrong with a message's form, if Celery would fail on it, independent of its content."""
     headers: Any = message.headers
     if not isinstance(headers, dict):
         return "its headers are no object"
@@ -167,7 +167,7 @@ def fault_of(message: Message) -> str | None:
 
 
 def fault_of_arguments(message: Message, tasks: Mapping[str, Any]) -> str | None:
-    """Say which arguments a task doesn't have, or lacks, if it is one that doesn't look at them itself."""
+    """Say which arguments are unknown or missing, for a task that doesn't check them itself."""
     task = tasks.get(_named(message))
     if task is None or not task.typing:
         return None
@@ -211,7 +211,7 @@ def _fault_of_old(headers: dict[str, Any], body: Any) -> str | None:
 
 
 def _fault_of_parts(*parts: dict[str, Any]) -> str | None:
-    """Say which part that may be left out has a form that would cost a place in the pool for good."""
+    """Say which optional part has a form that would occupy a place in the pool for good."""
     for part in parts:
         for name, (fits, form) in _FORMS.items():
             if part.get(name) and not fits(part[name]):
@@ -280,7 +280,7 @@ def _tamed(channel: Any) -> Any:
 
 
 def _read(read: Callable[[], Any], channel: Any) -> Any:
-    """Read a message; refuse what isn't one, of which kombu would have the worker die."""
+    """Read a message; refuse what isn't one, which would end the worker in kombu."""
     try:
         return read()
     except (RedisError, OSError, Empty) as error:

@@ -80,7 +80,7 @@ def _login() -> dict[str, str]:
 
 def _told(login: Mapping[str, str]) -> str:
     if not login:
-        return ""  # whoever set it knows it
+        return ""  # who set it knows it
     user, _, password = login["FLOWER_BASIC_AUTH"].partition(":")
     return f", user {user}, password {password}"
 
@@ -110,7 +110,7 @@ def main(parent: int) -> None:
     """Be Flower, for as long as the parent lives: it may be killed without a chance to end us."""
     logs.configure(settings())
     before_task_publish.connect(_sign, weak=False)
-    # Until Flower has its own: whoever is the embedded server's last user ends it on the way out.
+    # Until Flower has its own: the last user of the embedded server ends it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     connection()
     threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()

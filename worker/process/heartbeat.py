@@ -1,4 +1,4 @@
-"""The sign of life: a worker in which something is stuck gives it no more, and its supervisor restarts it.
+"""The sign of life: a worker in which something is stuck stops giving it, and its supervisor restarts it.
 
 It goes into a file (``BADGES_HEARTBEAT_FILE``), whose age a probe looks at, and to systemd's watchdog. That a
 process lives says little; and a probe that asked Redis would restart every worker while that is away, and
@@ -66,7 +66,7 @@ class Heartbeat(NeededThread):
         self._longest_delivery_s = 0.0
         self._said = ""
         if settings.heartbeat_file:
-            with suppress(OSError):  # whatever is wrong is said with the first beat
+            with suppress(OSError):  # the first beat reports what is wrong
                 settings.heartbeat_file.unlink()  # a predecessor's
 
     def watch(self, loops: Mapping[str, Callable[[], float]]) -> None:

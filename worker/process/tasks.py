@@ -41,7 +41,7 @@ NO_ROOM_PAUSE_S = 0.2  # shorter, since it holds up deliveries, which make room
 def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
     """Send one batch of an org, or note when to look at it next. ``seen``: see ``hint.lua``.
 
-    It goes on while the next batch may start at once, and then with the orgs that stand in line for a place,
+    It goes on while the next batch may start at once, and then with the orgs that queue up for a place,
     for two seconds: at high rates a message costs more than a batch.
     """
     here, own_org = services(), app.conf.get("own_org")
@@ -98,7 +98,7 @@ def enqueue(
         raise _given_back("enqueue.store_unavailable", error, STORE_PAUSE_S) from error
     try:
         options = EnqueueOptions(run or f"task-{call[:8]}", call, urgent=urgent)
-        mine = here.settings.org(str(org))  # which in a message may be anything
+        mine = here.settings.org(str(org))  # in a message it may be anything
         chunks = accept(here.queue, mine, sources(items, call), options)
         with tracing.continued(self.request.get("traceparent")):
             done = total(options.run, chunks)
@@ -137,7 +137,7 @@ def origin(task: Task[..., Any]) -> str:
 
 
 def _hand_on(queue: Queue) -> None:
-    """Leave the place to the org that stands first in line."""
+    """Leave the place to the org that is first in the queue for one."""
     try:
         send_due(queue, deliver, ahead_ms=timing_of(app).ahead_ms)
     except Exception as error:  # noqa: BLE001 - the broker's errors are many

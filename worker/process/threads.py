@@ -22,7 +22,7 @@ class NeededThread(threading.Thread):
         """Serve; end the worker, what is in flight being settled first, if that fails."""
         try:
             self.serve()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody else would notice
+        except BaseException as error:  # noqa: BLE001 - nobody else would notice
             reason = f"{type(error).__name__}: {error}"[:300]
             log.critical("worker.thread_failed", thread=self.name, reason=reason)
             end_worker()

@@ -1,6 +1,6 @@
 """How often the threads of a worker act, and after how long something in it counts as stuck.
 
-A worker has the defaults; whoever embeds one, as the tests do, hands others in as ``app.conf.timing``.
+A worker has the defaults; a program that embeds one, as the tests do, hands others in as ``app.conf.timing``.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from worker.process.timing import USUAL, Timing
 log = structlog.get_logger()
 
 SEAT_WAIT_MS = 200
-# How soon a turn asks for another delivery beside it once more: the one it asked for asks for the next.
+# How soon a turn asks for a further delivery again: the one it asked for asks for the next.
 ASK_AGAIN_S = 0.5
 
 Clock = Callable[[], float]
@@ -31,7 +31,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """How long things go on while there is something to send.
+    """How long deliveries and turns last while there is something to send.
 
     A message costs more than a batch, but other messages wait for a delivery's place, and other orgs for the
     end of a turn.
@@ -50,7 +50,7 @@ DRAINING = Lasting(0.0, 0.0)
 
 @dataclass(slots=True)
 class Turns:
-    """One delivery: the turns of the org that it began with, and of those that stand in line for a place.
+    """One delivery: the turns of the org that it began with, and of those that queue up for a place.
 
     ``lasting`` is asked each time: a worker that is to end drains. ``sent`` has every batch that was sent.
     """
@@ -119,7 +119,7 @@ class Turns:
 
 
 class _Looks:
-    """When an org is to be looked at beside its turn; neither raises: a claimed batch must go its way.
+    """When to look at an org outside its turn; neither raises: a claimed batch must be sent.
 
     The sweep finds what is lost here.
     """

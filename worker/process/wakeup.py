@@ -66,7 +66,7 @@ class WakeUp(NeededThread):
         self.turned_at = time.monotonic()  # for the heartbeat
 
     def serve(self) -> None:
-        """Take what is due, sleep until the next; go on by itself after any failure of Redis."""
+        """Take what is due, sleep until the next; continue after any failure of Redis."""
         next_sweep = 0.0
         self._warn()
         while not self._stopping.is_set():
@@ -83,7 +83,7 @@ class WakeUp(NeededThread):
                     next_sweep = time.monotonic() + self._timing.sweep_s * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
                 self._sleep(queue, self._send_due(queue), next_sweep)
-            except Exception as error:  # noqa: BLE001 - whatever fails, a worker must wake up again
+            except Exception as error:  # noqa: BLE001 - a worker must wake up again after any failure
                 log.warning("wakeup.failed", reason=str(error))
                 self._stopping.wait(self._timing.recover_s)
 

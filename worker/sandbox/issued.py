@@ -41,7 +41,7 @@ class SandboxSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that goes wrong. Badges that a call issued stay issued, whatever is then answered.
+    """Something that goes wrong. Badges that a call issued stay issued, independent of the answer.
 
     `status` answers something else, before the call is carried out or (`apply="all"`) after; `delay` answers
     late; `item_error` refuses the items that match; `shuffle`, `drop_rows` (the last ones), `add_rows` (of

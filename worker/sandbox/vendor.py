@@ -78,7 +78,7 @@ class Vendor:
         return self._settings
 
     def configure(self, settings: SandboxSettings) -> None:
-        """Replace the settings. Another OAuth client ends all tokens, another seed starts anew."""
+        """Replace the settings. Another OAuth client ends all tokens, another seed starts again."""
         with self._lock:
             if settings.oauth != self._settings.oauth:
                 self._tokens.clear()

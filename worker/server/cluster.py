@@ -1,4 +1,4 @@
-"""A Redis Cluster that behaves like any other Redis, and redis-py's errors turned into ours."""
+"""A Redis Cluster that behaves like any other Redis, and redis-py's errors turned into this program's."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Cluster(RedisCluster):
         with plain_errors():
             super().__init__(retry=retry, **options)
         self._find_nodes = self.nodes_manager.initialize
-        # Where redis-py looks for the nodes anew, it raises an error of another family if none answers.
+        # When redis-py looks for the nodes again and none answers, it raises an error of another family.
         self.nodes_manager.initialize = self.find_nodes  # type: ignore[method-assign]
 
     def find_nodes(self, *arguments: Any, **options: Any) -> None:
-        """Ask the Cluster anew which node has what."""
+        """Ask the Cluster again which node has which slot."""
         with plain_errors():
             self._find_nodes(*arguments, **options)
 
@@ -57,7 +57,7 @@ def servers(client: redis.Redis) -> dict[str, redis.Redis]:
 
 @contextmanager
 def reaching(what: str) -> Iterator[None]:
-    """Turn the client library's errors into ours."""
+    """Turn the client library's errors into this program's."""
     try:
         yield
     except OutOfMemoryError as error:

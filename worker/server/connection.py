@@ -1,6 +1,6 @@
 """The connection to Redis: the one that is configured, or the program's own embedded server.
 
-Whoever opens it closes it: the last user of an embedded server ends that server. ``BADGES_REDIS_URL`` says
+Who opens it closes it: the last user of an embedded server ends that server. ``BADGES_REDIS_URL`` says
 where Redis is, and of what kind; with ``rediss`` for ``redis`` it is spoken to over TLS:
 
     redis://[user:password@]host[:port][/db]                        one server
@@ -10,7 +10,7 @@ where Redis is, and of what kind; with ``rediss`` for ``redis`` it is spoken to 
 
 Options stand behind a ``?``: ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile`` (files), ``ssl_cert_reqs``;
 ``sentinel_username`` and ``sentinel_password`` where the Sentinels have their own. ``BADGES_BROKER_URL`` may
-say the same, or whatever else Celery takes; only a Cluster can't be a broker.
+say the same, or any other URL that Celery takes; only a Cluster can't be a broker.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _check(url: str) -> None:
 
 
 def _plain(url: str) -> str:
-    """Return the URL as redis-py reads it: with one host, and without what is only ours."""
+    """Return the URL as redis-py reads it: with one host, and without this program's own parameters."""
     parts = urlsplit(url)
     kind = _kind(url)
     if not kind:

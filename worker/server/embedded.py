@@ -1,20 +1,20 @@
-"""The program's own Valkey server, for whoever gives no ``BADGES_REDIS_URL``.
+"""The program's own Valkey server, used without ``BADGES_REDIS_URL``.
 
 One server a data directory, shared by any number of processes: the first user starts it, the last ends it.
-To everybody else it is a Redis URL like any other; what is kept in it is the business of ``queue``.
+For the rest of the program it is a Redis URL like any other; ``store/`` decides what is kept in it.
 
-What lies in the data directory besides the data:
+Files in the data directory besides the data:
 
-* ``start.lock``: held exclusively, and shortly, by whoever starts or ends the server.
-* ``users.lock``: held shared by every user; whoever can get it exclusively was the last.
+* ``start.lock``: held exclusively, and briefly, by the process that starts or ends the server.
+* ``users.lock``: held shared by every user; the process that gets it exclusively was the last.
 * ``server.lock``: held exclusively by the server's process, which inherits the descriptor unknowingly: so
-  "locked" means "alive", whatever zombies and reused pids may feign. Contains the socket's path.
+  "locked" means "alive", despite zombies and reused pids. Contains the socket's path.
 * ``server.pid``: written by the server; believed only while ``server.lock`` is held.
 * ``server.log``: the server's own words.
 * ``watcher.lock``: held by the one process that ends the server where its users were killed (``watcher.py``).
 
 The kernel drops the locks of a dead process: ``kill -9`` of anybody, at any time,
-leaves nothing to mend, and no server for more than a few seconds.
+leaves nothing to repair, and no server for more than a few seconds.
 How the server's process is started, asked and shut down is in ``valkey.py``.
 """
 
@@ -91,7 +91,7 @@ class EmbeddedServer:
         Called again, makes sure that it is still so. Waits up to 10 s for the server, 120 s while it loads.
 
         Raises:
-            EmbeddedServerError: It can't be had. Then nothing is held, and no server of ours is left, unless
+            EmbeddedServerError: It isn't available. Then nothing is held, and no server is left, unless
                 it is still loading: that one goes on, and the next call finds it.
         """
         try:

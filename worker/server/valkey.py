@@ -30,7 +30,7 @@ def binary() -> Path:
     """Return the server's program.
 
     Raises:
-        EmbeddedServerError: there is none for this machine.
+        EmbeddedServerError: this machine has none.
     """
     # Imported late, because it takes 70 ms or more; by its private name, because there is no public one.
     try:
@@ -54,7 +54,7 @@ def spawn(path: Path, data_dir: Path, *, lock: int, log: IO[bytes]) -> None:
         "--maxmemory-policy", "noeviction",
     ]
     # fmt: on
-    # The shell in between makes the server init's child: as ours, ended by another user, it would
+    # The shell in between makes the server init's child: as our child, ended by another user, it would
     # stay a zombie. Its own session keeps Ctrl-C from ending it before its users are drained.
     subprocess.run(
         ["/bin/sh", "-c", '"$@" &', "sh", str(binary()), *options],
@@ -85,7 +85,7 @@ def spawn_watcher(data_dir: Path) -> None:
 
 
 def private_socket(data_dir: Path) -> Path:
-    """Return where the server is to listen: a short path, in a directory that exists and is ours alone.
+    """Return where the server is to listen: a short path, in a directory that only this user can enter.
 
     Raises:
         EmbeddedServerError: that directory is another's, or no path is short enough.
@@ -130,7 +130,7 @@ def served_directory(path: Path, *, within_s: float = ANSWER_LIMIT_S) -> str:
 
 
 def shut_down(path: Path, *, keep_directory: bool = False, within_s: float = ANSWER_LIMIT_S) -> None:
-    """End whatever server answers on the socket, wait that long for its end, and remove the socket."""
+    """End the server that answers on the socket, wait that long for its end, and remove the socket."""
     ask(path, "SHUTDOWN", within_s=within_s)
     with suppress(OSError):
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Ends the embedded server once no user of it lives: a program of its own, which outlives its users.
 
 ``kill -9`` gives the last user no chance to end its server. So the process that starts a server starts this
-beside it (``embedded.py``); it looks every second, and ends the server where nobody uses it any more, with
+beside it (``embedded.py``); it looks every second, and ends the server when nobody uses it any more, with
 all data kept. One watches a data directory. It imports nothing but the standard library: it must be small.
 """
 

@@ -1,7 +1,7 @@
 """The audit trail: who did what to an org's jobs, when, why, and to how many.
 
 An entry is written, durably, before anything is done; what is done counts itself in the entry, in the same
-script. So whatever breaks off half-way, nothing is done without an entry, and the count is what was done.
+script. So when an act breaks off half-way, it has an entry, and the count says what was done.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Queue:
         self.new_id = new_id
         self._known: set[str] = set()
         self._clocks = clocks or OrgClocks(self.clock.steady_s)
-        self.workers = Workers(client)
+        self.workers = Workers(client, clock=self.clock)
 
     # -- the way of a job
 

@@ -8,8 +8,8 @@ shared among workers is in ``pool.py``.
 from __future__ import annotations
 
 import json
+import math
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from worker.domain.org import Org, parse_limits
 from worker.errors import StoreError
 from worker.server.cluster import reaching
 from worker.store import keys
+from worker.store.clock import Clock
 
 HEARD_WITHIN_S = 20.0
 FORGOTTEN_AFTER_S = 300.0
@@ -46,10 +47,11 @@ class Difference:
 class Workers:
     """The settings that workers say."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, clock: Clock | None = None) -> None:
         self._client = client
-        self._lock = threading.Lock()
-        self._read_at = -READ_EVERY_S
+        self._clock = clock or Clock()
+        self._reading = threading.Lock()
+        self._read_at = -math.inf
         self._limits: Mapping[str, tuple[str, ...]] = {}
 
     def say(self, worker: str, orgs: Mapping[str, Org]) -> None:
@@ -67,10 +69,14 @@ class Workers:
 
         While Redis can't be reached, what was heard last holds.
         """
-        with self._lock, suppress(StoreError):
-            if time.monotonic() - self._read_at >= READ_EVERY_S:
-                self._read_at = time.monotonic()
-                self._limits = self._read_limits()
+        is_old = self._clock.monotonic_s() - self._read_at >= READ_EVERY_S
+        if is_old and self._reading.acquire(blocking=False):  # others go on with what is known meanwhile
+            try:
+                self._read_at = self._clock.monotonic_s()
+                with suppress(StoreError):
+                    self._limits = self._read_limits()
+            finally:
+                self._reading.release()
         others = [limit for limit in self._limits.get(org.name, ()) if limit != org.rate_limit]
         return org.model_copy(update={"rate_limit": ",".join([org.rate_limit, *others])}) if others else org
 

@@ -63,7 +63,7 @@ class DoubtChecker:
     auth: Authenticator
 
     def check(self, org: Org) -> Finding | None:
-        """Look once at whatever is due; ``None`` if nothing is, or no call may be made now."""
+        """Look once at what is due; ``None`` if nothing is, or no call may be made now."""
         credentials = self.auth.credentials(org)
         if not isinstance(credentials, Credentials):
             return None

@@ -1,6 +1,6 @@
 """An answer's body: read up to a bound, and unpacked no further than that.
 
-What can be read without guessing is read, whatever its label says: gzip begins with a magic number and ends
+What can be read without guessing is read, despite its label: gzip begins with a magic number and ends
 with a checksum, and JSON begins with neither.
 """
 

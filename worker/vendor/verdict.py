@@ -29,7 +29,7 @@ ISOLATED = frozenset({Signal.REFUSED, Signal.TOO_LARGE})
 
 
 def read_answer(jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings = BUILT_IN) -> Verdict:
-    """Decide one outcome per job, in the order of ``jobs``; never raises, whatever the answer holds."""
+    """Decide one outcome per job, in the order of ``jobs``; never raises, for any answer."""
     if isinstance(answer, NoReply):
         signal = Signal.IN_DOUBT if answer.sent else Signal.UNAVAILABLE
         return _whole(jobs, meanings, (signal, answer.code, answer.reason))

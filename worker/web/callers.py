@@ -29,7 +29,7 @@ _SCHEMES = frozenset({"basic", "bearer"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever knows an API key: the org that it stands for, and a name to count the calls by."""
+    """A caller with an API key: the org that it stands for, and a name to count the calls by."""
 
     org: Org
     id: str
@@ -42,7 +42,7 @@ class Callers:
         """Take the keys of every org.
 
         Raises:
-            ConfigError: there is none, one can't be a key, or one stands for two orgs.
+            ConfigError: there are no keys, one can't be a key, or one stands for two orgs.
         """
         self._known: dict[bytes, Caller] = {}
         for org in orgs.values():

@@ -19,6 +19,7 @@ from worker.domain.org import Org
 from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
+from worker.files.json_rows import words_of
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import CHUNK, Queue, new_id
@@ -163,12 +164,18 @@ def _read(body: bytes) -> list[Any] | Refusal:
     except UnicodeDecodeError as error:
         return Refusal(400, f"the body is not UTF-8, from its byte {error.start} on")
     except (ValueError, RecursionError) as error:
-        return Refusal(400, f"the body is not JSON: {error}")
+        return Refusal(400, f"the body is not JSON: {_not_json(error)}")
     if not isinstance(items, list):
         return Refusal(400, "the body must be a JSON array of badges")
     if not items:
         return Refusal(400, "the array is empty")
     return items if len(items) <= MAX_ITEMS else _too_many()
+
+
+def _not_json(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{words_of(error)} (line {error.lineno}, column {error.colno})"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _too_many() -> Refusal:

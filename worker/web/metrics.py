@@ -1,4 +1,4 @@
-"""The Prometheus endpoint: whatever Redis says at each scrape; the process itself remembers nothing.
+"""The Prometheus endpoint: read from Redis at each scrape; the process itself remembers nothing.
 
 So any number of them may run, and none needs to run where the workers do. What is counted is counted in
 Redis by the scripts, once, however many workers there are; how it is read is in ``status.py``.
