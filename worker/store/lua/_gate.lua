@@ -187,9 +187,9 @@ local function take_back_slot(cfg, gate, key)
   for after = n + 1, gate.n - 1 do
     write_send(gate, after - 1, sent_at(gate, after), items_before(gate, after) - items)
   end
-  local was_full = gate.n - gate.size >= (gate.first or 0)
+  local has_forgotten = gate.n - gate.size > (gate.first or 0)
   set_gate(gate, 'n', int(gate.n - 1), 'items', int(gate.items - items))
-  if was_full and gate.n > 0 then remember_one_more(cfg, gate, slot) end
+  if has_forgotten then remember_one_more(cfg, gate, slot) end
   if gate.due then set_gate(gate, 'due', int(gate.due - gap_us(cfg, gate))) end
   if n == gate.n then set_gate(gate, 'last', n > oldest(gate) and int(sent_at(gate, n - 1)) or 0) end
 end
