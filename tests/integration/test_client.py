@@ -427,16 +427,16 @@ def test_an_answer_packed_twice_is_not_unpacked(vendor_client: VendorClient, hea
     assert most < ANSWER_MAX_BYTES
 
 
-ZLIB = zlib.compress(b"[1]")
+GZIPPED, ZLIB = gzip.compress(b"[1]", mtime=0), zlib.compress(b"[1]")
 
 
 @pytest.mark.parametrize(
     ("label", "body"),
     [
-        ("x-gzip", gzip.compress(b"[1]")),
-        ("GZip", gzip.compress(b"[1]")),
-        ("identity, gzip", gzip.compress(b"[1]")),
-        ("", gzip.compress(b"[1]")),
+        ("x-gzip", GZIPPED),
+        ("GZip", GZIPPED),
+        ("identity, gzip", GZIPPED),
+        ("", GZIPPED),
         ("deflate", ZLIB),
         ("identity", b"[1]"),
         ("gzip", b"[1]"),
