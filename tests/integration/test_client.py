@@ -442,6 +442,7 @@ GZIPPED, ZLIB = gzip.compress(b"[1]", mtime=0), zlib.compress(b"[1]")
         ("gzip", b"[1]"),
         ("x-gzip", b"\xef\xbb\xbf[1]"),
     ],
+    ids=lambda value: value if isinstance(value, str) else value[:3].hex(),
 )
 def test_what_can_be_read_without_guessing_is_read(
     vendor_client: VendorClient, label: str, body: bytes
