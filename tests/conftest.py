@@ -19,7 +19,11 @@ from worker.server.connection import Connection
 from worker.store.queue import Queue
 
 settings.register_profile(
-    "badges", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "badges",
+    max_examples=50,  # each run tries others, and there are many runs
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("badges")
 

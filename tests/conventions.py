@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+LEVELS = ["debug", "info", "warning", "error", "exception", "critical"]
 
 
 def headers(path: Path) -> dict[str, Any]:
@@ -34,25 +35,63 @@ def replies(path: Path) -> list[tuple[set[str], set[str]]]:
     ]
 
 
-def log_events(modules: Iterable[Path]) -> dict[str, set[str]]:
-    """Return every event that the code logs, and where from: the catalogue of the documentation."""
-    found: dict[str, set[str]] = {}
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """An event of the log: at which levels it is logged, and with which fields."""
+
+    levels: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
+def log_events(modules: Iterable[Path]) -> dict[str, LogEvent]:
+    """Return every event that the code logs, by its name: the catalogue of the documentation."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
     for path in modules:
-        for node in ast.walk(ast.parse(path.read_text())):
-            for event in _events(node):
-                found.setdefault(event, set()).add(path.name)
-    return dict(sorted(found.items()))
+        tree = ast.parse(path.read_text())
+        calls = list(_log_calls(tree))
+        # A function that logs the event it is given: its callers name the event.
+        handed_on = {name: call for name, call in calls if name.isidentifier()}
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            if name in handed_on and (event := _literal(call)):
+                calls.append((event, handed_on[name]))
+        for event, (levels, fields) in calls:
+            if "." in event:
+                known = found.setdefault(event, (set(), set()))
+                known[0].update(levels)
+                known[1].update(fields)
+    return {
+        name: LogEvent(tuple(sorted(levels, key=LEVELS.index)), tuple(sorted(fields)))
+        for name, (levels, fields) in sorted(found.items())
+    }
 
 
-def _events(node: ast.AST) -> Iterable[str]:
-    if not isinstance(node, ast.Call) or not node.args:
-        return
-    called = node.func
-    logs = isinstance(called, ast.Attribute) and called.attr in LEVELS and "log" in ast.unparse(called.value)
-    chosen = isinstance(called, ast.IfExp) and "log." in ast.unparse(called)
-    first = node.args[0]
-    if (logs or chosen) and isinstance(first, ast.Constant) and isinstance(first.value, str):
-        yield first.value
+def _log_calls(tree: ast.AST) -> Iterator[tuple[str, tuple[list[str], list[str]]]]:
+    """Yield the event, or the function that is given it, of each call of a logger: levels and fields."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
+            if levels := _levels(call.func):
+                said = (levels, [word.arg for word in call.keywords if word.arg])
+                event = _literal(call)
+                if event:
+                    yield event, said
+                elif isinstance(call.args[0], ast.Name):
+                    yield function.name, said
+
+
+def _levels(called: ast.expr) -> list[str]:
+    if isinstance(called, ast.IfExp):
+        return [*_levels(called.body), *_levels(called.orelse)]
+    if not isinstance(called, ast.Attribute) or called.attr not in LEVELS:
+        return []
+    return [called.attr] if "log" in ast.unparse(called.value) else []
+
+
+def _literal(call: ast.Call) -> str:
+    first = call.args[0] if call.args else None
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 
 
 def _while_comment(lines: Iterable[str]) -> Iterable[str]:

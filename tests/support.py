@@ -132,7 +132,8 @@ def badges(
 @contextmanager
 def _as_process(argv: list[str], env: dict[str, str], stdin: bytes, cwd: Path) -> Iterator[None]:
     """Let this process have another's arguments, environment, standard input and folder for a while."""
-    before = dict(os.environ), sys.argv, sys.stdin, Path.cwd(), signal.getsignal(signal.SIGHUP)
+    before = dict(os.environ), sys.argv, sys.stdin, Path.cwd()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     reading, writing = os.pipe()
     with ThreadPoolExecutor(1) as feeder, os.fdopen(reading, encoding="utf-8") as piped:
         feeder.submit(_feed, writing, stdin)
@@ -145,9 +146,10 @@ def _as_process(argv: list[str], env: dict[str, str], stdin: bytes, cwd: Path) -
         finally:
             os.environ.clear()
             os.environ.update(before[0])
-            _, sys.argv, sys.stdin, folder, on_hangup = before
+            _, sys.argv, sys.stdin, folder = before
             os.chdir(folder)
-            signal.signal(signal.SIGHUP, on_hangup)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _feed(writing: int, stdin: bytes) -> None:

@@ -47,16 +47,34 @@ class Settings(Org, BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    redis_url: SecretStr | None = Field(default=None, description="None: the embedded server")
-    broker_url: SecretStr | None = Field(default=None, description="None: the same Redis")
-    replicas: int = Field(
-        default=0, ge=0, le=9, description="Replicas that must have what is accepted and claimed"
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Where Redis is: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or "
+        "`redis+cluster://`. Without it the embedded server is used",
     )
-    data_dir: Path = Path(".badges")
-    orgs_file: Path | None = None
-    heartbeat_file: Path | None = Field(default=None, description="Touched as long as nothing is stuck")
-    log_format: Literal["json", "console"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Celery's broker: any of those but a Cluster, or `amqp://`, `amqps://`. "
+        "Without it the same Redis",
+    )
+    replicas: int = Field(
+        default=0,
+        ge=0,
+        le=9,
+        description="Replicas that must confirm what is accepted, and each claim before its call",
+    )
+    data_dir: Path = Field(
+        default=Path(".badges"),
+        description="Where the embedded server keeps its data; refused where others may write",
+    )
+    orgs_file: Path | None = Field(default=None, description="A TOML file with a table for each further org")
+    heartbeat_file: Path | None = Field(
+        default=None, description="Touched every 2 seconds as long as nothing in the worker is stuck"
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="How log lines are written")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The lowest level that is logged"
+    )
 
     @field_validator("name", mode="before")
     @classmethod
@@ -204,11 +222,16 @@ def _read_secret(path: object, setting: str) -> str:
     if not isinstance(path, str):
         raise ConfigError(f"{setting} must be the path of a file")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return _text_of(Path(path)).strip()
     except OSError as error:
         raise ConfigError(f"{setting}: {path} can't be read: {error.strerror}") from None
     except ValueError:  # its words would quote what is in the file
         raise ConfigError(f"{setting}: {path} can't be read: it is no UTF-8 text") from None
+
+
+def _text_of(path: Path) -> str:
+    """Read a file; a byte order mark, which some editors write, is no part of it."""
+    return path.read_text(encoding="utf-8").lstrip("\ufeff")
 
 
 class _OrgsFile:
@@ -249,7 +272,7 @@ def _stamp(file: str) -> tuple[int, ...]:
 
 def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(_text_of(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
     for name, table in tables.items():

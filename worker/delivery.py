@@ -8,7 +8,6 @@ which the next claim gives up as in doubt.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -24,9 +23,8 @@ from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
 from worker.errors import LogLost, StoreError
 from worker.logs import Seldom
-from worker.store.clock import steady_s
 from worker.store.protocol import guard_s
-from worker.store.queue import SEND_WINDOW_S, Queue, new_id
+from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
@@ -73,6 +71,7 @@ class Delivery:
     client: VendorClient
     auth: Authenticator
     failed: Seldom = field(default_factory=Seldom)  # claims, one after the other
+    random: Callable[[], float] = random.random  # for the jitter of retries
 
     def claim(self, org: Org, *, share: int | None = None) -> Claimed | Wait:
         """Take one batch to ``send``, or say what there is to wait for.
@@ -82,7 +81,7 @@ class Delivery:
         credentials = self._credentials(org)
         if isinstance(credentials, Wait):
             return credentials
-        began_at = steady_s()  # before the claim: whatever delays us from here on counts
+        began_at = self.queue.clock.steady_s()  # before the claim: whatever delays us from here on counts
         batch = self._claim(org, share)
         _log_dead(batch.died)
         return batch if isinstance(batch, Wait) else Claimed(batch, credentials, began_at)
@@ -119,7 +118,7 @@ class Delivery:
 
         Nothing is claimed from a server that has stopped writing its log, until it writes it again.
         """
-        batch_id = new_id()
+        batch_id = self.queue.new_id()
         try:
             self.queue.store.see_to_log()
         except LogLost as error:
@@ -135,13 +134,13 @@ class Delivery:
         else:
             self.failed.over()
             return claimed
-        back = _insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
+        back = self._insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
         return self._later(back.why, back.look_at_ms)
 
     def _later(self, why: str, at_ms: int) -> Wait:
         """Wait longer each time that claims fail one after the other: each try costs the server something."""
         pause_s = min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.failed.times[CLAIM], 10))
-        return Wait(why, max(at_ms, int((time.time() + pause_s) * 1000)))
+        return Wait(why, max(at_ms, int((self.queue.clock.wall_s() + pause_s) * 1000)))
 
     def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
         return self.queue.claim(org, batch_id, share=share, durably=False)
@@ -157,14 +156,15 @@ class Delivery:
             retime=lambda: self._retime(org, batch),
             send_at=batch.send_at,  # the connection is made in the meantime
         )
-        started = max(batch.send_at, steady_s())
+        clock = self.queue.clock
+        started = max(batch.send_at, clock.steady_s())
         answer = self.client.put(org, batch.jobs, claimed.credentials.headers, fence=fence)
-        elapsed_ms = round(max(0.0, steady_s() - started) * 1000)
+        elapsed_ms = round(max(0.0, clock.steady_s() - started) * 1000)
         if isinstance(answer, Reply):
             return answer, Sent(str(answer.status), elapsed_ms)
         if answer.code == TOO_LATE:
             log.warning("batch.too_late")
-            return _insist(lambda: self._release(org, batch, TOO_LATE))
+            return self._insist(lambda: self._release(org, batch, TOO_LATE))
         return answer, Sent(answer.code, elapsed_ms)
 
     def _retime(self, org: Org, batch: Batch) -> bool:
@@ -178,8 +178,8 @@ class Delivery:
         verdict = read_answer(batch.jobs, answer, meanings_of(org))
         if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, claimed.credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
-        decided = settlements(batch.jobs, verdict, org=org, random=random.random)
-        settled = _insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
+        decided = settlements(batch.jobs, verdict, org=org, random=self.random)
+        settled = self._insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
         _log(org, batch, verdict, sent, settled)
         return Delivered(org.name, batch, verdict, sent, settled)
 
@@ -189,18 +189,18 @@ class Delivery:
         settled = self.queue.release(org, batch.id, batch.jobs, share=batch.share)
         return Wait(why, settled.look_at_ms)
 
-
-def _insist(call: Callable[[], T]) -> T:
-    """Call until Redis takes it: what is known of a batch must not be lost because Redis is away."""
-    end = time.monotonic() + INSIST_S
-    while True:
-        try:
-            return call()
-        except StoreError as error:
-            if time.monotonic() > end:
-                raise
-            log.warning("store.unavailable", reason=str(error), trying_again_in_s=INSIST_EVERY_S)
-            time.sleep(INSIST_EVERY_S)
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Call until Redis takes it: what is known of a batch must not be lost because Redis is away."""
+        clock = self.queue.clock
+        end = clock.monotonic_s() + INSIST_S
+        while True:
+            try:
+                return call()
+            except StoreError as error:
+                if clock.monotonic_s() > end:
+                    raise
+                log.warning("store.unavailable", reason=str(error), trying_again_in_s=INSIST_EVERY_S)
+                clock.sleep(INSIST_EVERY_S)
 
 
 def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:

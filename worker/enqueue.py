@@ -25,7 +25,7 @@ from worker.domain.batch import Item
 from worker.domain.item import Source, Warned, add_up
 from worker.domain.job import content_hash
 from worker.domain.org import Org
-from worker.errors import ConfigError, NoRoom
+from worker.errors import ConfigError, FileError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
 from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, other_fields, text_fields
 
@@ -183,7 +183,7 @@ class _Chunk:
 def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Iterator[_Chunk]:
     remaining = iter(sources)
     for number in range(2**62):
-        taken = list(islice(remaining, CHUNK))
+        taken, cut_off = next_chunk(remaining)
         if not taken:
             return
         prepared = [item_of(source, org, options) for source in taken]
@@ -192,6 +192,24 @@ def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Ite
             Warned(why, 1, (item.row,)) for item, reasons in zip(items, odd, strict=True) for why in reasons
         )
         yield _Chunk(number, items, problems, add_up(warned))
+        if cut_off:
+            raise cut_off
+
+
+def next_chunk(rows: Iterator[Source]) -> tuple[list[Source], FileError | None]:
+    """Take up to 1,000 rows; where their file ends too early behind them, the error comes with them.
+
+    Raises:
+        FileError: it ends before the first of them.
+    """
+    taken: list[Source] = []
+    try:
+        taken.extend(islice(rows, CHUNK))  # keeps what came before an error
+    except FileError as error:
+        if not taken:
+            raise
+        return taken, error
+    return taken, None
 
 
 def _answers(

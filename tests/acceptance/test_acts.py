@@ -14,7 +14,7 @@ import pytest
 import redis
 from support import BADGE, configured, environment, in_process, item
 
-from worker.domain.batch import Item
+from worker.domain.batch import Item, Replay
 from worker.domain.job import DeadKind
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
@@ -73,7 +73,7 @@ def place(connection: Connection) -> Iterator[Place]:
         bury(queue, "in_doubt", 10, 3)
         bury(queue, "rejected", 20, 4)
         bury(queue, "exhausted", 30, 2)
-        again = [[item(n).id] for n in (30, 31)]
+        again = [Replay(item(n).id) for n in (30, 31)]
         queue.replay(ORG, run=REPLAY, items=again, call=new_id())
         yield Place(client, environment(redis_url=url, batch_linger_s=0))
         client.flushdb()

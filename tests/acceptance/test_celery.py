@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+from support import BADGE, PROGRAMS, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
@@ -181,40 +181,24 @@ def test_a_record_that_was_spoilt_is_nobody_elses_problem(broker: Broker, tmp_pa
 
 def test_a_delivery_is_no_duplicate_of_itself_on_any_broker(broker: Broker) -> None:
     """Each of our two message queues has a routing key of its own: on AMQP one message goes to one queue."""
-    script = (
-        "from worker.app import app; "
-        "queues = app.amqp.queues.values(); "
-        "print(len({(q.exchange.name, q.routing_key) for q in queues}), len(queues))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=broker.env, capture_output=True, timeout=60, check=True
+        [sys.executable, PROGRAMS / "message_queues.py"],
+        env=broker.env,
+        capture_output=True,
+        timeout=60,
+        check=True,
     )
     keys, queues = done.stdout.split()
     assert keys == queues
 
 
-PRODUCER = f"""
-from worker import BadgeIssue, BadgeQueue
-
-with BadgeQueue.from_env() as queue:
-    items = [{{"badgeMetaId": "{BADGE}", "customerId": n}} for n in range(1, 1501)]
-    done = queue.enqueue([*items, items[0], {{"customerId": 5}}], run="python")
-    print(done.run, done.accepted, done.duplicates, done.invalid)
-    print(done.noted[0].field, done.noted[0].reason)
-    more = queue.enqueue([BadgeIssue(badge_meta_id="{BADGE}", customer_id=9), BadgeIssue(
-        badge_meta_id="{BADGE}", customer_id=5000)])
-    print(more.accepted, more.duplicates, more.invalid)
-    odd = queue.enqueue([{{"badgeMetaId": "{BADGE}", "customerId": 10**5000}}, {{"badgeMetaId": "{BADGE}",
-        "customerId": 5001}}, BadgeIssue(badge_meta_id="{BADGE}", customer_id=1).model_copy(
-        update={{"customer_id": "abc"}})])
-    print(odd.accepted, odd.duplicates, odd.invalid)
-"""
+PRODUCER = PROGRAMS / "producer.py"
 
 
 def test_pythons_way_in(broker: Broker, tmp_path: Path) -> None:
     """``BadgeQueue.from_env()`` in a program of its own: accepted, duplicate, invalid; and delivered."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PRODUCER],
+        [sys.executable, "-W", "error", PRODUCER],
         env=broker.env,
         capture_output=True,
         timeout=60,
@@ -233,5 +217,5 @@ def test_pythons_way_in(broker: Broker, tmp_path: Path) -> None:
 def test_pythons_way_in_with_the_embedded_server(tmp_path: Path) -> None:
     """It starts the embedded server and ends it; what it accepted is there for the next who comes."""
     env = environment(data_dir=tmp_path / "data")
-    subprocess.run([sys.executable, "-c", PRODUCER], env=env, capture_output=True, timeout=60, check=True)
+    subprocess.run([sys.executable, PRODUCER], env=env, capture_output=True, timeout=60, check=True)
     assert badges_json("run", "show", "python", env=env)["queued"] == 1500

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, PROGRAMS, badges, badges_json, environment, process, wait_for
+from support import BADGE, PROGRAMS, badges, badges_process, environment, process, wait_for
 
 from worker.server.connection import Connection
 
@@ -65,18 +65,9 @@ def failure(*arguments: object, env: dict[str, str], expect: int) -> str:
 
 @pytest.fixture(scope="module")
 def helped() -> dict[str, str]:
-    """Read every command's help, from one process."""
-    script = f"""
-import json
-from typer.testing import CliRunner
-from worker.cli.root import cli
-runner = CliRunner(env={{"COLUMNS": "200", "TERM": "dumb"}})
-said = {{name: runner.invoke(cli, [*name.split(), "--help"]) for name in {["", *COMMANDS]!r}}}
-assert all(one.exit_code == 0 for one in said.values())
-print(json.dumps({{name: one.output for name, one in said.items()}}))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True)
-    return dict(json.loads(done.stdout))
+    """Read every command's help."""
+    env = environment() | {"COLUMNS": "200", "TERM": "dumb"}
+    return {name: badges(*name.split(), "--help", env=env).stdout.decode() for name in ("", *COMMANDS)}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -243,9 +234,9 @@ def test_the_embedded_server_is_as_good(tmp_path: Path) -> None:
     """Without any URL: the data directory holds what was imported, and no process stays."""
     env = environment(data_dir=tmp_path / "data") | {"TMPDIR": str(tmp_path)}
     rows = f"badgeMetaId,customerId\n{BADGE},1\n{BADGE},1\n".encode()
-    said = badges_json("import", "-", "--run", "one", env=env, stdin=rows)
-    assert said == {"run": "one", "accepted": 1, "duplicates": 1, "invalid": 0}
-    shown: dict[str, Any] = badges_json("run", "show", "one", env=env)
+    done = badges_process("import", "-", "--run", "one", "--json", env=env, stdin=rows)
+    assert json.loads(done.stdout) == {"run": "one", "accepted": 1, "duplicates": 1, "invalid": 0}
+    shown: dict[str, Any] = json.loads(badges_process("run", "show", "one", "--json", env=env).stdout)
     assert (shown["total"], shown["queued"]) == (1, 1)
     assert not list(tmp_path.glob("badges-*"))
     assert not [process for process in Path("/proc").glob("[0-9]*") if serves(process, tmp_path / "data")]

@@ -20,6 +20,7 @@ from celery import Celery
 from support import (
     BADGE,
     OTHER_BADGE,
+    PROGRAMS,
     badge,
     badges,
     badges_json,
@@ -145,7 +146,7 @@ def test_every_format_goes_in(
     file = tmp_path / name
     file.write_bytes(content.encode())
     said = badges_json("import", file, env=here.env)
-    assert list(said) == ["run", "accepted", "duplicates", "invalid"]
+    assert list(said) == ["run", "accepted", "duplicates", "invalid", "warnings"]
     assert counts(said) == expected
     assert said["run"].startswith(file.stem)
     assert here.count(said["run"]) == expected[0]
@@ -165,7 +166,7 @@ def test_the_vendors_own_samples_are_delivered(here: Here, sandbox: SandboxServe
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
         wait_for(lambda: here.count("sample", "issued") == 2 and here.count("default", "issued") == 1)
     first, second = here.results("--run", "sample")
-    assert first["warnings"] == []
+    assert first["warnings"] == ["earnEventDate is missing"]
     assert second["warnings"] == [
         "earnEventDate and earnEventDateISO disagree",
         "it expires before it is earned",
@@ -212,14 +213,15 @@ def test_allow_duplicates_wants_a_run_and_repeats_nothing(here: Here) -> None:
 def test_dry_run_accepts_nothing(here: Here) -> None:
     """Every row is checked, what is wrong is said in groups, with warnings, and nothing is written."""
     header = b"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
-    rows = [*[f"b,C-{n},," for n in range(1200)], "b,,,", *[f"b,{n},1674292011,1600000000" for n in (1, 2)]]
-    content = header + "\n".join(rows).encode()
+    good = [f"{BADGE},{n},1674292011,1600000000" for n in (1, 2)]
+    rows = [*[f"b,C-{n},," for n in range(1200)], "b,,,", *good]
+    content = header + "\n".join([*rows, ""]).encode()
     done = badges("import", "-", "--dry-run", env=here.env, stdin=content, expect=3)
     said = done.stdout.decode().splitlines()
     assert [" ".join(line.split()) for line in said] == [
         "1,200 customerId: must be a whole number, not “C-0”, such as row 2",
         "1 customerId: is missing, such as row 1202",
-        "2 it expires before it is earned, such as row 1203 (a warning; STRICT_DATES refuses it)",
+        "2 it expires before it is earned, such as row 1203 (a warning)",
         "2 rows are good, 1,201 are not; nothing was enqueued.",
         (
             "Of the good ones, 0 equal an earlier row of the file, and 0 were accepted before; "
@@ -566,12 +568,48 @@ def test_a_bad_row_is_named_and_stops_no_other(
 
 
 def test_an_array_cut_off(here: Here) -> None:
-    """What stood before the cut goes in, and it is said that nothing after it was read."""
-    content = f'[{ITEM}"customerId":1}},{{"badgeM'
-    done = badges("import", "-", "--json", env=here.env, stdin=content.encode(), expect=3)
-    assert counts(json.loads(done.stdout)) == (1, 0, 1)
-    assert b"row 2: not valid JSON" in done.stderr
-    assert b"nothing from here on was read" in done.stderr
+    """What stood before the cut goes in, it is said what wasn't read; the run is incomplete until it was."""
+    whole = f'[{ITEM}"customerId":1}},{ITEM}"customerId":2}}]'
+    cut = badges("import", "-", "--run", "r", env=here.env, stdin=whole[:-20].encode(), expect=1)
+    assert b"until then: at least 1 accepted, 0 duplicates, 0 invalid" in cut.stderr
+    assert b"- is cut off: nothing from row 2 on was read (line 1, column" in cut.stderr
+    assert "is cut off" in badges_json("run", "show", "r", env=here.env)["incomplete"]
+    assert b"incomplete: - is cut off" in badges("run", "show", "r", env=here.env).stdout
+    assert counts(badges_json("import", "-", "--run", "r", env=here.env, stdin=whole.encode())) == (2, 0, 0)
+    assert badges_json("run", "show", "r", env=here.env)["incomplete"] is None
+
+
+def test_dates_are_never_left_out_by_chance(here: Here) -> None:
+    """A column of dates stops the import while a date is missing, unless a person says that none is."""
+    rows = f"badgeMetaId,customerId,Earned on\n{BADGE},7,2025-09-10T10:00:00Z\n".encode()
+    for options in ((), ("--dry-run",), ("--map", "Earned on="), ("--map", "Earned on=", "--dry-run")):
+        refused = badges("import", "-", *options, env=here.env, stdin=rows, expect=2).stderr.decode()
+        assert "lacks earnEventDate and earnExpiresOn, and “Earned on” looks like a date" in refused
+        assert "--map 'Earned on=earnEventDateISO'" in refused
+        assert "'Earned on='" not in refused
+    line = f'{{"badgeMetaId":"{BADGE}","customerId":7,"Earned on":1705828011}}'.encode()
+    assert b"--without-dates" in badges("import", "-", env=here.env, stdin=line, expect=2).stderr
+    assert here.client.dbsize() == 0
+    mapped = badges("import", "-", "--map", "Earned on=earnEventDateISO", env=here.env, stdin=rows)
+    assert b"1 accepted" in mapped.stdout
+    said = badges_json("import", "-", "--map", "Earned on=", "--without-dates", env=here.env, stdin=rows)
+    assert counts(said) == (1, 0, 0)
+    assert [(odd["reason"], odd["count"], odd["rows"]) for odd in said["warnings"]] == [
+        ("earnEventDate is missing", 1, ["2"]),
+        ("earnExpiresOn is missing", 1, ["2"]),
+    ]
+
+
+def test_a_last_line_without_its_end_is_named(here: Here) -> None:
+    """It may have been cut off: the row is sent, with a warning that names it."""
+    done = badges("import", "-", env=here.env, stdin=f"{HEADER}{GOOD}{BADGE},18000,".encode()).stdout.decode()
+    assert "2 accepted" in done
+    assert "the file's last line has no end: if the file was cut off, row 3 isn't whole" in done
+
+
+def test_no_file_is_named(here: Here) -> None:
+    """An empty argument, as an unset variable leaves it, is a mistake of usage."""
+    assert b"no file is named" in badges("import", "", env=here.env, expect=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -649,12 +687,8 @@ def peak_kb(env: dict[str, str], run: str, rows: Callable[[int], bytes], count: 
 
     A small process between measures it: a child's measure begins with what it was forked from.
     """
-    measure = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
-        "stderr=subprocess.DEVNULL, check=True); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    command = [sys.executable, "-c", measure, sys.executable, "-m", "worker.cli", "import", "-", "--run", run]
+    command = [sys.executable, PROGRAMS / "measured.py", sys.executable, "-m", "worker.cli", "import", "-"]
+    command += ["--run", run]
     measured = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with measured, pipe_of(measured) as pipe:
         pipe.write(HEADER.encode())

@@ -93,26 +93,12 @@ def test_threads_share_a_queue(badge_queue: BadgeQueue) -> None:
     assert accepted == 3000 + 7 * 500
 
 
-FORKING = f"""
-import os
-from worker import BadgeQueue
-items = [{{"badgeMetaId": "{BADGE}", "customerId": n + 1}} for n in range(20)]
-with BadgeQueue.from_env() as queue:
-    assert queue.enqueue(items[:10]).accepted == 10
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if queue.enqueue(items).accepted == 10 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert queue.enqueue(items).duplicates == 20
-"""
-
-
 @pytest.mark.parametrize("embedded", [False, True])
 def test_a_forked_child_may_go_on_using_it(settings: Settings, tmp_path: Path, embedded: bool) -> None:  # noqa: FBT001
     """It has connections of its own, and leaves the parent's, and the embedded server, alone."""
     url = settings.redis_url and settings.redis_url.get_secret_value()
     env = environment(data_dir=tmp_path) if embedded else environment(redis_url=url)
-    subprocess.run([sys.executable, "-c", FORKING], env=env, timeout=60, check=True)
+    subprocess.run([sys.executable, PROGRAMS / "forking.py"], env=env, timeout=60, check=True)
 
 
 def test_asyncio_with_any_iterable_and_calls_that_overlap(settings: Settings) -> None:

@@ -129,7 +129,6 @@ def in_doubt(
         ONE_BY_ONE,
         lost,
         why="answer in doubt",
-        closed_s=1,
         org=org,
     )
 

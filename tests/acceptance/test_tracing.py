@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from support import (
     BADGE,
     OTHER_BADGE,
-    badges,
+    PROGRAMS,
+    badges_process,
     configured,
     deliver_one,
     environment,
@@ -142,35 +143,29 @@ def test_a_call_without_an_answer_is_an_error(spans: InMemorySpanExporter, queue
     assert (put.attributes or {})["error.type"] == done.sent.status
 
 
-ENQUEUE = f"""
-import sys, worker.app, worker.process.tasks
-from worker import BadgeQueue
-with BadgeQueue.from_env() as queue:
-    print(queue.enqueue([{{'badgeMetaId': '{BADGE}', 'customerId': 1}}]).accepted)
-theirs = ("opentelemetry.sdk.trace", "opentelemetry.exporter")
-print([name for name in sys.modules if name.startswith(theirs)])
-"""
-WITHOUT = "import sys; sys.modules['opentelemetry'] = None"
-
-
-@pytest.mark.parametrize("before", ["", WITHOUT], ids=["installed", "not installed"])
-def test_off_it_costs_nothing(tmp_path: Path, before: str) -> None:
+@pytest.mark.parametrize("installed", [(), ("without",)], ids=["installed", "not installed"])
+def test_off_it_costs_nothing(tmp_path: Path, installed: tuple[str, ...]) -> None:
     """Without its environment nothing of it is imported, by no worker and no producer."""
     env = {n: v for n, v in environment(data_dir=tmp_path / "data").items() if not n.startswith("OTEL_")}
-    assert run(before + ENQUEUE, env).splitlines() == ["1", "[]"]
+    assert enqueued(*installed, env=env).splitlines() == ["1", "[]"]
 
 
 def test_what_is_not_installed_is_missed_in_a_sentence(tmp_path: Path) -> None:
     """Asked for and not there: the program says so, and works."""
-    said = run(WITHOUT + ENQUEUE, environment(data_dir=tmp_path / "data") | {"OTEL_TRACES_EXPORTER": "otlp"})
+    env = environment(data_dir=tmp_path / "data") | {"OTEL_TRACES_EXPORTER": "otlp"}
+    said = enqueued("without", env=env)
     assert "pip install '.[tracing]'" in said
     assert "\n1\n[]\n" in said
 
 
-def run(script: str, env: dict[str, str]) -> str:
-    """Run Python in a process of its own; return what it prints."""
+def enqueued(*how: str, env: dict[str, str]) -> str:
+    """Hand in a badge from a process of its own; return what that prints."""
     done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, timeout=60, check=True
+        [sys.executable, PROGRAMS / "traced_producer.py", *how],
+        env=env,
+        capture_output=True,
+        timeout=60,
+        check=True,
     )
     return done.stdout.decode()
 
@@ -197,7 +192,7 @@ def test_a_worker_sends_its_spans_where_the_environment_says(tmp_path: Path, san
         }
         with process(worker_command(), env=env, log=tmp_path / "worker.log"):
             row = json.dumps({"badgeMetaId": OTHER_BADGE, "customerId": 1})
-            badges("import", "-", "--run", "r", env=env, stdin=row.encode())
+            badges_process("import", "-", "--run", "r", env=env, stdin=row.encode())  # it sends at its end
             wait_for(lambda: b"badges.enqueue" in b"".join(received))
             wait_for(
                 lambda: b"badges.batch" in b"".join(received), what=(tmp_path / "worker.log").read_text()

@@ -19,7 +19,7 @@ from support import PROGRAMS
 
 from worker.config import Settings
 from worker.errors import EmbeddedServerError
-from worker.server import embedded, valkey
+from worker.server import valkey
 from worker.server.connection import Connection
 from worker.server.embedded import EmbeddedServer, Patience
 
@@ -519,15 +519,14 @@ def test_an_unusable_data_directory_is_a_clear_error(home: Path, below: str) -> 
         EmbeddedServer(data_dir=home / below).start()
 
 
-def test_a_directory_without_permission_is_a_clear_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is held afterwards."""
-
-    def refuse(*_: object) -> int:
-        raise PermissionError(13, "Permission denied", "start.lock")
-
-    monkeypatch.setattr(embedded, "_open", refuse)
-    with pytest.raises(EmbeddedServerError, match=r"Permission denied.*BADGES_DATA_DIR"):
+def test_a_lock_that_cannot_be_had_is_a_clear_error(home: Path) -> None:
+    """Something else has its name; nothing is held afterwards."""
+    (home / "start.lock").mkdir(parents=True)
+    with pytest.raises(EmbeddedServerError, match=r"start\.lock.*BADGES_DATA_DIR"):
         EmbeddedServer(data_dir=home).start()
+    (home / "start.lock").rmdir()
+    with EmbeddedServer(data_dir=home):
+        pass
 
 
 @pytest.mark.parametrize("fault", ["0777", "0770", "owner"])

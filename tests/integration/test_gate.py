@@ -64,7 +64,7 @@ def closed_s(queue: Queue, client: redis.Redis) -> float:
     """Say for how long nothing may start from now on; then open the gate, and forget the learned rate."""
     wait = waits(queue)
     seconds, micros = client.time()
-    client.hdel(GATE, "closed_until", "learned", "learned_at")
+    client.hdel(GATE, "closed_until", "learned")
     return wait.look_at_ms / 1000 - seconds - micros / 1e6
 
 
@@ -149,29 +149,67 @@ def test_a_success_in_between_begins_anew(queue: Queue, client: redis.Redis) -> 
 # -- in doubt
 
 
-def test_the_first_doubt_puts_the_org_into_probing(queue: Queue, client: redis.Redis) -> None:
-    """An outage puts a handful of jobs in doubt and not thousands: at once one job, one call at a time."""
+def test_the_first_doubt_is_probed_at_once_and_failed_probes_ever_later(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """An outage puts a handful of jobs in doubt and not thousands: one job, one call, growing pauses."""
     in_doubt = DeadLetter(DeadKind.IN_DOUBT, "timeout", "no whole answer")
     widths, closed = [], []
-    for _ in range(4):
+    for n in range(5):
         batch = claimed(queue)
         widths.append(len(batch.jobs))
         answer(queue, batch, Signal.IN_DOUBT, each=in_doubt)
-        assert waits(queue).why == "answer in doubt"
-        closed.append(round(closed_s(queue, client)))
-    assert (widths, closed) == ([8, 1, 1, 1], [1, 2, 4, 8])
+        assert gate(client)["why"] == "answer in doubt"
+        closed.append(round(closed_s(queue, client)) if n else 0)
+    assert (widths, closed) == ([8, 1, 1, 1, 1], [0, 1, 2, 4, 8])
     assert len(claimed(queue).jobs) == 1
     assert waits(queue).why == "in flight"
 
 
-def test_probing_waits_for_the_calls_that_are_under_way(queue: Queue, client: redis.Redis) -> None:
+def test_calls_that_were_in_flight_together_are_one_doubt(queue: Queue, client: redis.Redis) -> None:
+    """They say one thing: the pauses grow with the probes that fail, not with them."""
+    for batch in [claimed(queue) for _ in range(3)]:
+        answer(queue, batch, Signal.IN_DOUBT)
+    assert "closed_until" not in gate(client)
+    probe = claimed(queue)
+    assert (len(probe.jobs), waits(queue).why) == (1, "in flight")
+    answer(queue, probe, Signal.IN_DOUBT)
+    assert round(closed_s(queue, client)) == 1
+
+
+def test_calls_that_failed_together_are_one_failure(queue: Queue, client: redis.Redis) -> None:
+    """Three in flight at once that can't connect are no three failures in a row."""
+    for batch in [claimed(queue) for _ in range(3)]:
+        answer(queue, batch, Signal.UNAVAILABLE)
+    assert "probing" not in gate(client)
+    assert round(closed_s(queue, client)) == 1
+
+
+def test_the_429s_of_one_wave_are_one_lesson(queue: Queue, client: redis.Redis) -> None:
+    """They close the gate once, and a success among them doesn't begin the pauses again."""
+    first, second, third = (claimed(queue) for _ in range(3))
+    answer(queue, first, Signal.THROTTLED)
+    learned = gate(client)["learned"]
+    answer(queue, second, Signal.OK, each=DONE)
+    answer(queue, third, Signal.THROTTLED)
+    assert gate(client)["learned"] == learned
+    assert gate(client)["throttled"] == "1"
+    assert round(closed_s(queue, client)) == 1
+
+
+def test_calm_is_counted_from_when_the_gate_opens(queue: Queue, client: redis.Redis) -> None:
+    """The time that it was closed is no sign that the vendor has recovered."""
+    answer(queue, claimed(queue), Signal.THROTTLED, retry_after_s=40)
+    now_us = int(gate(client)["clock"])
+    assert 39e6 < int(gate(client)["learned_from"]) - now_us < 42e6
+
+
+def test_probing_waits_for_the_calls_that_are_under_way(queue: Queue) -> None:
     """Nothing starts beside them; the first that comes back well ends the probing."""
     one, two, three = claimed(queue), claimed(queue), claimed(queue)
     answer(queue, one, Signal.IN_DOUBT)
-    client.hdel(GATE, "closed_until")
     assert waits(queue).why == "in flight"
     answer(queue, two, Signal.IN_DOUBT)
-    client.hdel(GATE, "closed_until")
     assert waits(queue).why == "in flight"
     assert answer(queue, three, Signal.OK, each=DONE).more
     assert len(claimed(queue).jobs) == 8
@@ -245,7 +283,8 @@ def test_resume_in_an_outage_tries_one_job(
     answer(queue, claimed(queue), signal, retry_after_s=40)
     if paused:
         queue.pause("default", why="operator", reason="tests")
-    assert queue.resume(ORG) == ("paused" if paused else "closed")
+    was = "probing" if signal is Signal.IN_DOUBT else "closed"
+    assert queue.resume(ORG) == ("paused" if paused else was)
     assert not paused or gate(client)["probing"]
     probe = claimed(queue)
     assert (len(probe.jobs), waits(queue).why) == (1, "in flight")
@@ -294,6 +333,42 @@ def test_a_full_server_can_still_be_operated(queue: Queue, client: redis.Redis) 
     finally:
         client.config_set("maxmemory", "0")
     assert Seats(queue=queue).served() == ({"default"}, True)
+
+
+# -- what a good call of a person's says
+
+
+def test_a_good_call_ends_the_probing_of_an_idle_org(queue: Queue, client: redis.Redis) -> None:
+    """Nothing waits that could be the probe: the call that somebody made is as good."""
+    queue.cancel("default", client.lrange(keys.key("default", "queue"), 1, -1), call="c")
+    answer(queue, claimed(queue), Signal.IN_DOUBT, each=DEAD)
+    assert gate(client)["probing"] == "1"
+    assert [queue.probed("default") for _ in range(2)] == [True, False]
+    assert not {"probing", "closed_until", "since", "why"} & set(gate(client))
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_where_something_waits_a_job_is_the_probe(
+    queue: Queue, client: redis.Redis, *, in_flight: bool
+) -> None:
+    """A read that succeeds doesn't say that the import does: the growing pauses stay."""
+    answer(queue, claimed(queue), Signal.IN_DOUBT, each=DEAD)
+    if in_flight:
+        claimed(queue)
+        queue.cancel("default", client.lrange(keys.key("default", "queue"), 0, -1), call="c")
+    assert not queue.probed("default")
+    assert gate(client)["probing"] == "1"
+
+
+def test_a_good_call_doesnt_open_what_retry_after_closed(queue: Queue, client: redis.Redis) -> None:
+    """Nor what a person paused: both are the word of somebody else."""
+    queue.cancel("default", client.lrange(keys.key("default", "queue"), 2, -1), call="c")
+    one, two = (claimed(queue, configured(batch_size=1)) for _ in range(2))
+    answer(queue, one, Signal.IN_DOUBT, each=DEAD)
+    answer(queue, two, Signal.THROTTLED, each=DEAD, retry_after_s=40)
+    queue.pause("default", why="operator", reason="tests")
+    assert queue.probed("default")
+    assert {"closed_until", "paused", "since"} <= set(gate(client))
 
 
 # -- too large

@@ -120,6 +120,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "begin": lambda q, _: q.store.call("begin", [keys.ASKED, keys.BEGUN], ["default", "9000000000000"]),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),
+    "probed": lambda q, _: q.probed("default"),
     "hint": lambda q, _: q.hint("default", 17),
     "hint: seen": lambda q, _: q.hint("default", 4_000_000_000_000, seen=_hint(q)),
 }
@@ -147,7 +148,7 @@ def test_the_second_call_changes_nothing_and_answers_the_same(
     before = contents(client)
     first = CALLS[name](queue, scene)
     after = contents(client)
-    assert (after != before) == (name not in {"gauge", "claim: nothing", "resume"})
+    assert (after != before) == (name not in {"gauge", "claim: nothing", "resume", "probed"})
     assert CALLS[name](queue, scene) == first
     assert contents(client) == after
 

@@ -204,7 +204,7 @@ def test_tls_is_believed_of_a_known_ca_alone(place: Place, tmp_path: Path) -> No
                 lambda: (found := place.held("unknown")) and found.reason == "tls" and found,
                 what="the reason",
             )
-            assert "the vendor is unavailable: its certificate fails" in held.sentence
+            assert "the vendor is unavailable: TLS: the certificate is not trusted" in held.sentence
             assert not vendor.vendor.ledger().exchanges
             place.bring("known", f"https://127.0.0.1:{known_port}")
             assert place.ended("known", vendor) == (JOBS, 0)

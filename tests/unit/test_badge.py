@@ -572,8 +572,26 @@ def test_short_hashes_are_what_they_always_were(parts: list[str]) -> None:
     assert short_hash(*parts) == base64.b32encode(digest)[:20].decode().lower()
 
 
-def test_a_jobs_id_is_what_it_always_was() -> None:
-    """The same for its content, which has both ways of writing dates."""
-    dates = {"earnEventDate": 1674292011, "earnExpiresOnISO": "2025-09-10T15:00:00+05:30"}
-    badge = good(ITEM | {"customerId": 98662653} | dates).badge
-    assert content_hash("default", badge) == "pzgffdr45eaijdscfqqi"
+@pytest.mark.parametrize(
+    ("dates", "event", "expiry"),
+    [
+        ({}, "[]", "[]"),
+        ({"earnEventDate": 1674292011}, "[1674292011]", "[]"),
+        ({"earnEventDate": "1674292011999"}, "[1674292011]", "[]"),
+        ({"earnEventDateISO": "2023-01-21T10:06:51.999999+01:00"}, "[1674292011]", "[]"),
+        ({"earnEventDate": 1674292011, "earnEventDateISO": "2023-01-21T09:06:51.5Z"}, "[1674292011]", "[]"),
+        (
+            {"earnEventDate": 1674292011, "earnEventDateISO": "2023-01-21T09:06:53Z"},
+            "[1674292011, 1674292013]",
+            "[]",
+        ),
+        ({"earnExpiresOnISO": "2025-09-10T15:00:00+05:30"}, "[]", "[1757496600]"),
+        ({"earnExpiresOn": 94694400}, "[]", "[94694400]"),
+        ({"earnExpiresOnISO": "2199-12-31T23:59:59Z"}, "[]", "[7258118399]"),
+        ({"earnExpiresOnISO": "9999-12-31T23:59:59.999999-05:00"}, "[]", "[253402318799]"),
+    ],
+)
+def test_what_an_id_is_made_of_never_changes(dates: dict[str, Any], event: str, expiry: str) -> None:
+    """Badge in one case, customer, and the instants cut to whole seconds, however they are written."""
+    badge = good(badgeMetaId=ITEM["badgeMetaId"].upper(), customerId="0098662653.0", **dates).badge
+    assert badge.content() == f"696f0fd40772ad476ecf74ac\n98662653\n{event}\n{expiry}"

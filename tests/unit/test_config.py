@@ -611,3 +611,18 @@ def test_a_secret_of_the_default_org_is_read_anew(tmp_path: Path, monkeypatch: p
     settings = Settings.load(auth="basic")
     secret.write_text("another")
     assert settings.orgs()["default"].basic_header == "Basic another"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some editors write one, or two: it would be part of a password, and an ORGS_FILE would be refused."""
+    secret, orgs = tmp_path / "secret", tmp_path / "orgs.toml"
+    secret.write_text("\ufeff\ufeffpass\n", encoding="utf-8")
+    orgs.write_text(
+        f'\ufeff[acme]\napi_base_url = "https://a.example"\nbasic_username = "u"\n'
+        f'basic_password_file = "{secret}"\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("BADGES_ORGS_FILE", str(orgs))
+    password = Settings.load().orgs()["acme"].basic_password
+    assert password
+    assert password.get_secret_value() == "pass"

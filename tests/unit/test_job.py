@@ -118,7 +118,7 @@ def test_a_row_has_the_contracts_names_in_its_order() -> None:
         "requestId": "d9e144be-2450-4300-892f-798f9bb68ce2_1",
         "expiresOn": 1705828011.0,
         "expiresOnISO": "2024-01-21T09:06:51Z",
-        "warnings": [],
+        "warnings": ["earnEventDate is missing"],
         "error": None,
         "enqueued_at": "2023-11-14T22:13:20.000Z",
         "finished_at": "2023-11-14T22:13:21.250Z",

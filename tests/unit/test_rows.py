@@ -16,9 +16,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from worker.domain.badge import Invalid
+from worker.domain.badge import Invalid, parse_item
 from worker.domain.item import Source
-from worker.errors import FileError
+from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, Names
 from worker.files.reader import read_rows
 
@@ -516,6 +516,111 @@ def test_a_mapping_that_means_nothing_is_explained(mappings: list[str], words: s
     with pytest.raises(ValueError, match=r".") as caught:
         Names.parse(mappings)
     assert words in str(caught.value)
+
+
+# -- what programs make of files
+
+
+@pytest.mark.parametrize(
+    ("line", "customer"),
+    [
+        ('b,="555",2', "555"),
+        ('b,"=""555""",2', "555"),
+        ('b, "555",2', "555"),
+        ("b, 555 ,2", " 555 "),
+        ("b,555", "555"),
+    ],
+)
+def test_what_exporters_make_of_a_row_is_read(line: str, customer: str) -> None:
+    """A number written as a formula, a blank before a quote, and empty cells that are left out at the end."""
+    (row,) = read(f"{HEADER}\n{line}\n")
+    assert (row.item or {})["customerId"] == customer
+    assert ("earnExpiresOn" in (row.item or {})) == line.endswith(",2")
+
+
+def test_a_short_row_of_a_report_is_refused() -> None:
+    """In a report an empty cell would be a date that somebody took out."""
+    header = f"state,run,{','.join(FIELDS)}"
+    assert "8 cells, the header 9" in str(only_problem(read(f"{header}\ndead,r,b,1,,,,\n")).problem)
+
+
+@pytest.mark.parametrize("mark", ["\ufeff\ufeff", "\u200b", "\ufeff\u200e"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_what_cannot_be_seen_is_no_part_of_a_name(mark: str, encoding: str) -> None:
+    """Byte order marks, however many, and characters without width in a header, or in the keys of JSON."""
+    text = f"{mark}badge\u200bMetaId,customerId\u2060\nb,1\n"
+    data = text.encode(encoding) if encoding == "utf-8" else codecs.BOM_UTF16_LE + text.encode(encoding)
+    assert [row.item for row in read(data)] == [{"badgeMetaId": "b", "customerId": "1"}]
+    (row,) = read('{"badgeMetaId\u200b": "b", "customerId": 1}')
+    assert row.item == {"badgeMetaId": "b", "customerId": 1}
+
+
+# -- columns of dates
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_date"),
+    [
+        (["2025-09-10"], True),
+        (["10/09/2025 10:00"], True),
+        (["10.09.2025"], True),
+        (["10 Sep 2025"], True),
+        (["September 10, 2025"], True),
+        (["20250910"], True),
+        (["202509101200"], True),
+        (["1705828011"], True),
+        (["1705828011000"], True),
+        (["", "2025-09-10", " "], True),
+        (["2025-09-10"] * 4 + ["soon"], True),
+        (["2025-09-10"] * 3 + ["soon"], False),
+        (["555567088"], False),
+        (["45992"], False),
+        (["1.2.3"], False),
+        (["Ann"], False),
+        ([""], False),
+    ],
+)
+def test_a_column_of_dates_is_told_by_its_cells(cells: list[str], *, is_date: bool) -> None:
+    """80 % of those that aren't empty; then nothing goes in while a date is missing, unless that is said."""
+    csv_file = "Day,badgeMetaId,customerId\n" + "".join(f'"{cell}",b,1\n' for cell in cells)
+    lines = "".join(json.dumps({"Day": cell} | SEVEN) + "\n" for cell in cells)
+    for content, name in (
+        (csv_file, "f.csv"),
+        (lines, "f.jsonl"),
+        (f"[{','.join(lines.split(chr(10))[:-1])}]", "f"),
+    ):
+        stream = io.BytesIO(content.encode())
+        if not is_date:
+            assert len(list(read_rows(stream, name=name, names=Names.parse(["Day="])))) == len(cells)
+            continue
+        with pytest.raises(
+            ConfigError, match=r"lacks earnEventDate and earnExpiresOn, and “Day” looks like a date"
+        ):
+            read_rows(stream, name=name, names=Names.parse(["Day="]))
+        rows = read_rows(
+            io.BytesIO(content.encode()), name=name, names=Names.parse(["Day="]), without_dates=True
+        )
+        assert len(list(rows)) == len(cells)
+
+
+def test_a_column_of_dates_is_never_proposed_to_be_left_out() -> None:
+    """The command that is printed maps it; where all dates are there, it is left to the person."""
+    header = "badgeMetaId,customerId,earnEventDate,earnExpiresOn,Seen,x"
+    proposed = refusal(f"{header}\nb,1,1,2,2025-09-10,y\n", "f.csv")
+    assert proposed.endswith("To be completed: badges import f.csv --map x=")
+    with pytest.raises(ConfigError) as caught:
+        read("badgeMetaId,customerId,Valid until,x\nb,1,2025-09-10T00:00:00Z,y\n", "f.csv")
+    assert str(caught.value).endswith("badges import f.csv --map 'Valid until=earnExpiresOnISO' --map x=")
+
+
+@pytest.mark.parametrize("share", [0.79, 0.8])
+def test_a_column_decides_what_ten_digits_are(share: float) -> None:
+    """From 80 % of dates on, those are refused, also behind the rows that decide; below, they are epochs."""
+    dates = ["2026123123"] * round(100 * share) + ["1705828011"] * round(100 * (1 - share)) + [""] * 50
+    rows = read(f"{HEADER}\n" + "".join(f"{BADGE},{n},{day}\n" for n, day in enumerate(dates * 11, 1)))
+    problems = [parse_item(row.item) for row in rows]
+    refused = sum(isinstance(problem, Invalid) for problem in problems)
+    assert refused == (1100 if share == 0.8 else 0)
 
 
 # -- JSON Lines

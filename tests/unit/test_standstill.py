@@ -13,10 +13,7 @@ from worker.operate.standstill import Circumstances, Gate, Reason, Trouble, stan
 OPEN = Gate(state="open")
 WELL = Circumstances(org="default", settings=Org(), waiting=5, in_flight=0, gate=OPEN, has_worker=True)
 CLOSED = Gate(state="closed", closed_until="2026-11-26T21:00:07+00:00")
-UNKNOWN_CA = (
-    "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer "
-    "certificate (_ssl.c:1006)"
-)
+UNKNOWN_CA = "ConnectError: TLS: the certificate is not trusted: unable to get local issuer certificate"
 
 
 def test_what_moves_or_has_nothing_to_do_stands_still_for_no_reason() -> None:
@@ -59,7 +56,7 @@ def test_what_moves_or_has_nothing_to_do_stands_still_for_no_reason() -> None:
         (
             {"gate": replace(CLOSED, why="vendor unavailable", reason=UNKNOWN_CA)},
             Reason.TLS,
-            "closed until 21:00:07 UTC: the vendor is unavailable: its certificate fails: unable to get",
+            "closed until 21:00:07 UTC: the vendor is unavailable: TLS: the certificate is not trusted",
         ),
         ({"overdue_s": 44.0}, Reason.OVERDUE, "no worker has looked for 44 s"),
         ({"limit_for_s": 4000.0, "limit": "100/day"}, Reason.LIMIT, "the limit 100/day is used up"),
@@ -72,7 +69,7 @@ def test_each_reason_has_its_sentence(changes: dict[str, Any], reason: Reason, w
     assert held.reason is reason
     assert words in held.sentence
     assert "\n" not in held.sentence
-    assert "_ssl.c" not in held.sentence
+    assert "Error" not in held.sentence
 
 
 def test_the_first_that_holds_is_the_reason() -> None:
@@ -92,8 +89,9 @@ def test_the_first_that_holds_is_the_reason() -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("ConnectError: [Errno -2] Name or service not known", Reason.DNS),
-        ("ProxyError: 403 Forbidden", Reason.PROXY),
+        ("ConnectError: Name or service not known", Reason.DNS),
+        ("no whole answer within 3 s: it was looking up the vendor's address", Reason.DNS),
+        ("ProxyError: the proxy answered 403", Reason.PROXY),
         ("ConnectError: All connection attempts failed", Reason.UNREACHABLE),
         (UNKNOWN_CA, Reason.TLS),
         ("", Reason.UNREACHABLE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -108,14 +108,17 @@ def _jobs_there_are(settings: Settings, org: Org) -> Iterator[Known | None]:
     if not settings.redis_url and not settings.data_dir.exists():  # nothing was ever imported here
         yield lambda ids: [False] * len(ids)
         return
-    try:
-        connection = Connection.open(settings)
-    except (StoreError, EmbeddedServerError) as error:
-        tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")
-        yield None
-        return
-    with connection, connection.client() as client:
-        yield partial(JobReader(client=client, orgs=settings.orgs()).known, org.name)
+    with ExitStack() as stack:
+        known = None
+        try:
+            connection = stack.enter_context(Connection.open(settings))
+            client = stack.enter_context(connection.client())
+            known = partial(JobReader(client=client, orgs=settings.orgs()).known, org.name)
+            known([org.name])  # only to see whether it answers
+        except (StoreError, EmbeddedServerError) as error:
+            tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")
+            known = None
+        yield known
 
 
 def _show(checked: Checked) -> None:

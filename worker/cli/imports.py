@@ -18,7 +18,7 @@ from worker.cli.checks import Input, check_file, count_good, reading
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.output import AsJson, say_json
-from worker.cli.session import Note, OneOrg, Session, load_settings, session
+from worker.cli.session import Note, OneOrg, load_settings, session
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
@@ -101,13 +101,12 @@ def import_(
             _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
         if allow_duplicates or note:
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
-            here.operator(note).begin(target.name, audit.action_id("import"), which, counts=False)
+            here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
         notes = _Notes()
         with reading(given, "importing") as (rows, move):
             done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
         last = here.reports.run(name, org) if _rows(done) else None
         _say_import(done, notes, last, as_json=as_json)
-        _say_held(here, org, tables.err if as_json else tables.out)
         if follow_it and last:
             last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:
@@ -197,12 +196,8 @@ def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_js
             console.print("  nothing new: the file has no rows")
         else:
             console.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
-
-
-def _say_held(here: Session, org: str, console: Console) -> None:
-    """Say why nothing of it will be sent now, where that is so: silence would be taken for a promise."""
-    if held := here.reports.held(org):
-        console.print(f"  [yellow]nothing moves:[/] {tables.safe(held)}")
+    if run and run.held and done.accepted > done.repeated:
+        tables.err.print(f"  [yellow]what is accepted waits:[/] {tables.safe(run.held)}")
 
 
 def _show_noted(notes: _Notes, run: RunProgress | None, console: Console) -> None:

@@ -114,7 +114,7 @@ def run_cancel(
 
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
-    action, ids = audit.action_id("cancel"), here.reports.ids(run.org, run.run)
+    action, ids = audit.action_id(here.queue, "cancel"), here.reports.ids(run.org, run.run)
     here.operator(note).begin(run.org, action, {"run": run.run})
     with progress_bar("cancelling", run.total, unit="jobs") as move:
         return deadletters.cancel(here.queue, run.org, ids, action=action, on_progress=move)

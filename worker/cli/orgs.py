@@ -63,7 +63,7 @@ def status(
             say_listing(now, form=form, limit=len(now), show=tables.show_status, count=lambda: len(now))
             if form == "words":
                 _say_more(now)
-            if form == "words" and not tables.standstills(now) and is_full(here.queue.client):
+            if form == "words" and not any(one["standstill"] for one in now) and is_full(here.queue.client):
                 words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
                 tables.out.print(f"[bold red]{words}[/]")
 

@@ -110,6 +110,8 @@ class _Stdout:
 
     def write(self, text: str) -> int:
         """Write text; it counts as written after the next ``flush``."""
+        if self.failure:
+            return sys.stderr.write(text)
         self._unwritten += text
         return self._try(lambda: sys.stdout.write(text))
 

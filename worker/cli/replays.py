@@ -67,7 +67,7 @@ def dead_replay(
             return
         if which.kind is DeadKind.IN_DOUBT:
             which = _ask_about_doubt(here, which, limit, allowed=may_issue_twice, as_json=as_json)
-        replay = audit.action_id("replay")
+        replay = audit.action_id(here.queue, "replay")
         with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
             done = deadletters.replay_all(
                 here.operator(note),
@@ -130,7 +130,7 @@ def dead_cancel(
 
 
 def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: str) -> int:
-    action, cancelled = audit.action_id("cancel"), 0
+    action, cancelled = audit.action_id(here.queue, "cancel"), 0
     for org, ids in by_org.items():
         here.operator(note).begin(org, action, {"replay": replay})
         with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:

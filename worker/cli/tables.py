@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, TextIO, cast
 
 from rich.console import Console
+from rich.console import Group as Lines
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -153,14 +154,12 @@ def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
     """Show what each org is doing, live; Ctrl-C ends it, and leaves the last of it on the screen."""
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
         for orgs in snapshots:
-            live.update(status_table(orgs), refresh=True)
+            live.update(status_view(orgs), refresh=True)
 
 
 def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
-    """Print what each org is doing, and why not where nothing moves."""
-    out.print(status_table(orgs))
-    for line in standstills(orgs):
-        out.print(f"[bold red]{safe(line)}[/]")
+    """Print what each org is doing, and of each in which nothing moves why."""
+    out.print(status_view(orgs))
 
 
 def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
@@ -187,9 +186,10 @@ def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
     return grid
 
 
-def standstills(orgs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say of each org in which nothing moves why, a line each."""
-    return [f"{org['org']}: {org['standstill']['sentence']}" for org in orgs if org["standstill"]]
+def status_view(orgs: Sequence[Mapping[str, Any]]) -> Lines:
+    """Show what each org is doing, and below it a line for each in which nothing moves, with the reason."""
+    held = [f"{org['org']}: {org['standstill']['sentence']}" for org in orgs if org["standstill"]]
+    return Lines(status_table(orgs), *(f"[bold red]{safe(line)}[/]" for line in held))
 
 
 def _gate_words(org: Mapping[str, Any]) -> str:

@@ -68,40 +68,86 @@ class Org(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     name: str = DEFAULT_ORG
-    api_base_url: str | None = Field(default=None, description="The vendor's host for this org, https://…")
-    api_path: str = Field(default="/api_gateway/v1/badges/import/customerBadges", pattern=r"^/\S*$")
-    api_method: Literal["PUT", "POST"] = "PUT"
-    auth: Literal["none", "basic", "oauth"] = "none"
-    basic_username: str | None = None
-    basic_password: SecretStr | None = Field(default=None, description="Plain; sent as the vendor's md5 form")
-    basic_token: SecretStr | None = Field(default=None, description="A ready Basic token, instead of both")
-    oauth_key: SecretStr | None = None
-    oauth_secret: SecretStr | None = None
+    api_base_url: str | None = Field(
+        default=None, description="The vendor's host: https://, unless it is loopback"
+    )
+    api_path: str = Field(
+        default="/api_gateway/v1/badges/import/customerBadges",
+        pattern=r"^/\S*$",
+        description="The path of the import call",
+    )
+    api_method: Literal["PUT", "POST"] = Field(default="PUT", description="The method of the import call")
+    auth: Literal["none", "basic", "oauth"] = Field(
+        default="none",
+        description="`basic` needs `BASIC_USERNAME` and `BASIC_PASSWORD`, or `BASIC_TOKEN`; `oauth` needs "
+        "`OAUTH_KEY` and `OAUTH_SECRET`",
+    )
+    basic_username: str | None = Field(default=None, description="The user's name")
+    basic_password: SecretStr | None = Field(
+        default=None, description="The plain password; it is sent in the vendor's md5 form"
+    )
+    basic_token: SecretStr | None = Field(
+        default=None, description="A ready Basic token, instead of name and password"
+    )
+    oauth_key: SecretStr | None = Field(default=None, description="The key that tokens are fetched with")
+    oauth_secret: SecretStr | None = Field(default=None, description="The secret that belongs to the key")
     intake_keys: SecretStr | None = Field(
-        default=None, description="API keys of ``badges intake`` that stand for this org, commas between"
+        default=None, description="API keys of `badges intake` that stand for this org, separated by commas"
     )
     rate_limit: str = Field(
-        default="100/minute", description="Requests, or items:…; several with commas between"
+        default="100/minute",
+        description="Requests, across all workers. Several limits hold at once, of items too: "
+        "`100/minute,5/second,items:5000/minute`",
     )
-    batch_size: int = Field(default=100, ge=1, le=1000)
-    batch_linger_s: float = Field(default=1.0, ge=0, le=3600)
-    max_in_flight: int = Field(default=4, ge=1, le=1000)
-    http_timeout_s: float = Field(default=30, gt=0, le=600)
+    batch_size: int = Field(default=100, ge=1, le=1000, description="Jobs in one call, at most")
+    batch_linger_s: float = Field(
+        default=1.0, ge=0, le=3600, description="Seconds that a partial batch waits for more jobs"
+    )
+    max_in_flight: int = Field(
+        default=4, ge=1, le=1000, description="Calls at the same time, across all workers"
+    )
+    http_timeout_s: float = Field(
+        default=30, gt=0, le=600, description="Seconds for a whole call, from connecting to the last byte"
+    )
     max_queued: int = Field(
-        default=10_000_000, ge=1000, le=10**12, description="Jobs that may wait; beyond, producers do"
+        default=10_000_000,
+        ge=1000,
+        le=10**12,
+        description="Jobs that may wait; when it is full, producers wait",
     )
-    max_attempts: int = Field(default=5, ge=1, le=1000)
-    retry_base_s: float = Field(default=2, gt=0, le=3600)
-    retry_max_s: float = Field(default=600, gt=0, le=86400)
-    in_doubt: Literal["park", "check", "resend"] = "park"
-    result_ttl_days: float = Field(default=30, gt=0, le=36500)
-    epoch_unit: EpochUnit = "s"
-    strict_dates: bool = False
+    max_attempts: int = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="Attempts of an item that the vendor defers; throttling and outages spend none",
+    )
+    retry_base_s: float = Field(
+        default=2, gt=0, le=3600, description="Seconds before the first retry; exponential, with full jitter"
+    )
+    retry_max_s: float = Field(default=600, gt=0, le=86400, description="Seconds before a retry, at most")
+    in_doubt: Literal["park", "check", "resend"] = Field(
+        default="park",
+        description="What happens to a job whose call got no certain answer. `park` makes it a dead letter, "
+        "`check` asks the vendor, `resend` is at-least-once: a badge may be issued twice",
+    )
+    result_ttl_days: float = Field(
+        default=30, gt=0, le=36500, description="Days that a result is kept and a repeated row is recognised"
+    )
+    epoch_unit: EpochUnit = Field(
+        default="s", description="The unit of the dates that are sent: seconds, milliseconds, or as given"
+    )
+    strict_dates: bool = Field(
+        default=False, description="Refuse missing or contradicting dates instead of warning of them"
+    )
     statuses: tuple[tuple[int, str], ...] = Field(
-        default=(), description="What statuses mean beside the built-in table: BADGES_STATUS_503=throttled"
+        default=(),
+        description="What an HTTP status means, beside the built-in table: `BADGES_STATUS_503=throttled`; in "
+        'a table `statuses = { 503 = "throttled" }`',
     )
     codes: tuple[tuple[str, str], ...] = Field(
-        default=(), description="What the vendor's error codes mean: BADGES_CODE_9001=busy"
+        default=(),
+        description="What an error code of the vendor means: `BADGES_CODE_9001=busy`; in a table "
+        '`codes = { 9001 = "busy" }`',
     )
 
     @field_validator("statuses", mode="before")

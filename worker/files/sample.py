@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any, Final, Self
 
-from worker.domain.dates import ISO, HourText, looks_like_a_date
+from worker.domain.dates import HourText, looks_like_a_date
 from worker.domain.item import Source
 from worker.domain.spellings import compact_date
 from worker.domain.text import escaped
@@ -51,10 +51,10 @@ class Sample:
         }
 
     def date_columns(self) -> dict[str, str]:
-        """Return the columns that stand for no field, but hold dates: "ISO" for one of ISO dates, or ""."""
+        """Return the columns that stand for no field, but hold dates: with "" for numbers, else "ISO"."""
         cells = [(name, value) for row in self.first for name, value in row.others.items()]
-        of_iso = _mostly(lambda value: ISO.fullmatch(str(value).strip()) is not None, cells)
-        return {name: "ISO" if name in of_iso else "" for name in _mostly(looks_like_a_date, cells)}
+        numbers = _mostly(lambda value: str(value).strip().isdigit(), cells)
+        return {name: "" if name in numbers else "ISO" for name in _mostly(looks_like_a_date, cells)}
 
     def rows(self) -> Iterator[Source]:
         """Give all rows; ten digits in a column of dates are marked, so that they are refused."""
@@ -111,6 +111,13 @@ def _digits(value: object) -> str:
 
 def _is_compact(value: object) -> bool:
     return compact_date(_digits(value)) is not None
+
+
+def still_hours(item: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Mark ten digits that read as a date and that nobody changed since their row was refused."""
+    same = (name for name in _EPOCHS if name in item and _digits(item[name]) == _digits(before.get(name)))
+    marks = {n: HourText(d) for n in same if len(d := _digits(item[n])) == _HOUR_DIGITS and _is_compact(d)}
+    return item | marks
 
 
 def _marked(row: Source, dates: Collection[str]) -> Source:

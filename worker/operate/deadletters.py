@@ -27,7 +27,7 @@ from worker.operate.operator import Operator
 from worker.operate.runs import PAGE, JobReader
 from worker.store import audit
 from worker.store.protocol import ttl_ms
-from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.queue import CHUNK, Queue
 from worker.store.record import BADGE_FIELDS, OTHER_NAMES, Field, badge_fields, badge_of, carried, state_of
 
 Move = Callable[[int, int], None]  # how many were looked at, and of how many
@@ -113,7 +113,7 @@ def replay_all(  # noqa: PLR0913 - what, and how
     """
     if which.kind is DeadKind.IN_DOUBT and not (may_issue_twice or dry_run):
         refuse_doubt(operator.reports, which, limit)
-    name = replay or audit.action_id("replay")
+    name = replay or audit.action_id(operator.queue, "replay")
     done = Replayed(name, run=name if changes else None, left_out=deadlist.left_out(operator.reports, which))
     reports = operator.reports
     said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
@@ -174,7 +174,7 @@ def discard_all(
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
     an org that isn't configured any more, as long as those of the default one.
     """
-    action, reports, orgs = audit.action_id("discard"), operator.reports, operator.orgs
+    action, reports, orgs = audit.action_id(operator.queue, "discard"), operator.reports, operator.orgs
     discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which):
@@ -185,7 +185,8 @@ def discard_all(
                 operator.begin(org, action, which.as_json())
                 begun.add(org)
             keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
-            discarded += operator.queue.discard(org, ids, keep_ms=keep_ms, call=new_id(), action=action)
+            call = operator.queue.new_id()
+            discarded += operator.queue.discard(org, ids, keep_ms=keep_ms, call=call, action=action)
         on_progress(looked_at, total)
     on_progress(total, total)
     return discarded
@@ -196,14 +197,14 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
 
     Answers whether it was in doubt.
     """
-    action, queue = audit.action_id("resolve"), operator.queue
+    action, queue = audit.action_id(operator.queue, "resolve"), operator.queue
     if deadlist.died_at_ms(operator.reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
         return False
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
     operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, job_id, action=action)
-    return queue.replay(org, run=action, items=[Replay(job_id)], call=new_id())["replayed"] == 1
+    return queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())["replayed"] == 1
 
 
 def cancel(
@@ -215,12 +216,12 @@ def cancel(
     """
     cancelled, seen, remaining = 0, 0, iter(ids)
     while chunk := list(islice(remaining, CHUNK)):
-        cancelled += queue.cancel(org, chunk, call=new_id(), action=action)
+        cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action)
         seen += len(chunk)
         on_progress(seen)
     # Of a run that came last no id could be taken off the queue's end before its last job was cancelled.
     for _ in range(0, seen, CHUNK):
-        queue.cancel(org, [], call=new_id(), action=action)
+        queue.cancel(org, [], call=queue.new_id(), action=action)
     return cancelled
 
 
@@ -305,7 +306,7 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str,
 
 
 def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, int]:
-    return queue.replay(org, run=replay, items=items, call=new_id())
+    return queue.replay(org, run=replay, items=items, call=queue.new_id())
 
 
 def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> Replayed:

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from typing import Any, Final, Literal
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash
 from worker.domain.batch import Item, Replay
-from worker.domain.item import Source
+from worker.domain.item import Source, Warned, add_up
 from worker.domain.job import DeadKind, State, content_hash
 from worker.domain.org import Org
 from worker.domain.text import cell
-from worker.enqueue import Enqueued, EnqueueOptions, Noted, note
-from worker.files.columns import FIELDS
+from worker.enqueue import Enqueued, EnqueueOptions, Noted, next_chunk, note
+from worker.files.columns import FIELDS, ORG
+from worker.files.sample import still_hours
 from worker.operate.report import invalid_item, option
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.queue import CHUNK, Queue
+from worker.store.queue import Queue
 from worker.store.record import Answer, Field, badge_fields, badge_of, carried, is_newer, state_of
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
@@ -55,10 +56,12 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
     """
     remaining = iter(rows)
     for number in count():
-        chunk = list(islice(remaining, CHUNK))
+        chunk, cut_off = next_chunk(remaining)
         if not chunk:
             return
         yield _mend(queue, org, chunk, replace(options, call=f"{options.call}.{number}"))
+        if cut_off:
+            raise cut_off
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
@@ -75,7 +78,8 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     invalid = sum(note.kind == "invalid" for note in noted)
     duplicates = len(rows) - accepted - invalid
     queue.enqueue(org, run=options.run, items=[], call=f"{options.call}.d", duplicates=duplicates)
-    return Enqueued(options.run, accepted, duplicates, invalid, tuple(noted))
+    warnings = add_up(Warned(row.warning, 1, (row.row,)) for row in rows if row.warning)
+    return Enqueued(options.run, accepted, duplicates, invalid, tuple(noted), warnings=warnings)
 
 
 def _ask(queue: Queue, org: Org, ids: Sequence[str], what: Literal["hgetall", "exists"]) -> list[Any]:
@@ -99,7 +103,7 @@ def _judge(row: Source, record: dict[str, str], org: Org) -> _Mended | Noted | N
     if is_newer(record):
         reason = "a newer version of this program wrote it: mend it with that one"
         return Noted(where, "job_id", reason, "conflict")
-    issue = parse_item(_item(row, record), strict_dates=org.strict_dates)
+    issue = parse_item(_item(row, record), org=org.name, strict_dates=org.strict_dates)
     changed = _changed(row, issue, record)
     state = state_of(record)
     if state is State.DEAD and _text(row, "state").lower() == State.DEAD:
@@ -123,14 +127,15 @@ def _judge_letter(
         return note(
             Item(_text(row, "job_id"), where, ()), problem, Answer.IN_DOUBT if in_doubt else Answer.DEAD
         )
-    return Noted(where, new.field, new.reason, "invalid") if isinstance(new, Invalid) else new
+    return Noted(where, new.field, new.words, "invalid") if isinstance(new, Invalid) else new
 
 
 def _item(row: Source, record: Mapping[str, str]) -> dict[str, Any]:
-    """Return the badge as the report has it; of an invalid row also the id that the producer gave it."""
+    """Return the badge as the report has it; of an invalid row also the id and the org that it came with."""
     item = {name: value for name in _INPUT if (value := (row.item or {}).get(name)) is not None}
-    own = (invalid_item(record) or {}).get("job_id") if record.get(Field.KIND) == DeadKind.INVALID else None
-    return item | ({} if own is None else {"job_id": own})
+    before = (invalid_item(record) or {}) if record.get(Field.KIND) == DeadKind.INVALID else {}
+    own = {name: before[name] for name in ("job_id", ORG) if before.get(name) is not None}
+    return still_hours(item, before) | own
 
 
 def _changed(row: Source, issue: BadgeIssue | Invalid, record: Mapping[str, str]) -> bool:

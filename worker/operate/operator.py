@@ -46,10 +46,10 @@ class Operator:
 
     def pause(self, org: str, *, action: str = "") -> bool:
         """Let no further batch of an org start; answers whether batches could start before."""
-        self.begin(org, action or audit.action_id("pause"))
+        self.begin(org, action or audit.action_id(self.queue, "pause"))
         return self.queue.pause(org, why="operator", reason=self.note)
 
     def resume(self, org: str, *, action: str = "") -> str:
         """Let batches of an org start again; answers how its gate was, if not open."""
-        self.begin(org, action or audit.action_id("resume"))
+        self.begin(org, action or audit.action_id(self.queue, "resume"))
         return self.queue.resume(self.orgs[org])

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from worker.domain.job import DeadKind, State
 from worker.domain.text import cell, iso_time
-from worker.files.columns import FIELDS, folded, guarded
+from worker.files.columns import FIELDS, ORG, folded, guarded
 from worker.store.record import (
     Field,
     Record,
@@ -134,7 +134,7 @@ def report_row(org: str, job_id: str, record: Record, *, discarded: bool = False
     row["raw"] = None
     if record.get(Field.KIND) == DeadKind.INVALID:
         item = invalid_item(record)
-        row |= {name: value for name, value in (item or {}).items() if name != "job_id"}
+        row |= {name: value for name, value in (item or {}).items() if name not in ("job_id", ORG)}
         row["raw"] = raw_of(record) if item is None else None
     return row | ({"columns": others} if (others := others_of(record)) else {})
 
@@ -153,7 +153,7 @@ def invalid_item(record: Record) -> dict[str, Any] | None:
         json.dumps(item, ensure_ascii=False).encode()
     except (KeyError, ValueError):
         return None
-    return item if isinstance(item, dict) and set(FIELDS).issuperset(item) else None
+    return item if isinstance(item, dict) and {*FIELDS, ORG}.issuperset(item) else None
 
 
 def reason(job_id: str, record: Record) -> str | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 from worker.domain.badge import one_case
 from worker.sandbox.issued import (
@@ -41,6 +41,18 @@ from worker.sandbox.issued import (
 OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
+class Timepiece(Protocol):
+    """What the vendor asks of a clock: what Python's ``time`` has."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that nobody sets."""
+        ...
+
+
 class Vendor:
     """The vendor's state and behaviour.
 
@@ -48,8 +60,9 @@ class Vendor:
     call, which holds the lock.
     """
 
-    def __init__(self, *, settings: SandboxSettings | None = None) -> None:
+    def __init__(self, *, settings: SandboxSettings | None = None, clock: Timepiece = time) -> None:
         self._lock = threading.Lock()
+        self._clock = clock
         self._settings = settings or SandboxSettings()
         self._random = random.Random(self._settings.seed)  # noqa: S311 - repeatable on purpose
         self._exchanges: list[Exchange] = []
@@ -94,7 +107,7 @@ class Vendor:
         The limit is a sliding log of the admitted requests, so a refused one costs nothing.
         """
         with self._lock:
-            exchange = Exchange(endpoint, time.monotonic(), time.time())
+            exchange = Exchange(endpoint, self._clock.monotonic(), self._clock.time())
             self._exchanges.append(exchange)
             wait_s = self._wait_s(exchange.arrived_s)
             if wait_s <= 0:
@@ -142,7 +155,7 @@ class Vendor:
         if sent is None or sent != self._settings.oauth:
             return Answer(401, failure(320001, "Invalid client key or secret"))
         token = f"{self._random.getrandbits(256):064x}"
-        self._tokens[token] = time.monotonic()
+        self._tokens[token] = self._clock.monotonic()
         return Answer(200, success({"accessToken": token, "ttlSeconds": self._settings.token_ttl_s}))
 
     def read_badge(self, customer_id: int, badge_meta_id: str, *, statistics: bool) -> Answer:
@@ -153,7 +166,7 @@ class Vendor:
         if statistics:
             badge = one_case(badge_meta_id)
             ends = [i.expires_on_s for i in self._visible(customer_id) if i.badge_meta_id == badge]
-            active = sum(end is None or end > time.time() for end in ends)
+            active = sum(end is None or end > self._clock.time() for end in ends)
             data |= {"earnDetails": {"earnCount": len(ends)}, "activeEarnedCount": active}
         return Answer(200, success(data))
 
@@ -183,7 +196,7 @@ class Vendor:
         if not by_basic and (settings.basic or settings.oauth):
             if given_out_s is None:
                 return Answer(401, failure(401, "Invalid credentials"))
-            if time.monotonic() - given_out_s >= settings.token_ttl_s:
+            if self._clock.monotonic() - given_out_s >= settings.token_ttl_s:
                 return Answer(401, failure(498, "Token expired"))
         return None if settings.has_access else Answer(403, failure(4000, "Access group missing"))
 
@@ -238,7 +251,7 @@ class Vendor:
         if error:
             return {"data": data, "errors": [error], "warnings": None}
         badge = one_case(item["badgeMetaId"])
-        issue = Issue(self._new_id(), badge, item["customerId"], expires_s, time.monotonic())
+        issue = Issue(self._new_id(), badge, item["customerId"], expires_s, self._clock.monotonic())
         self._issues.append(issue)
         self._by_customer[issue.customer_id].append(issue)
         data["earnedBadgeId"] = issue.earned_badge_id
@@ -263,7 +276,7 @@ class Vendor:
         return bool(OBJECT_ID.fullmatch(badge)) if settings.badges is None else badge in settings.badges
 
     def _visible(self, customer_id: int) -> list[Issue]:
-        until_s = time.monotonic() - self._settings.read_delay_s
+        until_s = self._clock.monotonic() - self._settings.read_delay_s
         return [issue for issue in self._by_customer.get(customer_id, ()) if issue.issued_s <= until_s]
 
     def _uuid(self) -> str:
@@ -271,7 +284,7 @@ class Vendor:
 
     def _new_id(self) -> str:
         """Make an id as MongoDB does: seconds, then what keeps it unique within this ledger."""
-        return f"{int(time.time()):08x}{self._random.getrandbits(32):08x}{len(self._issues):08x}"
+        return f"{int(self._clock.time()):08x}{self._random.getrandbits(32):08x}{len(self._issues):08x}"
 
 
 def _basic(username: str, password: str) -> str:

@@ -15,7 +15,7 @@ import redis
 
 from worker.domain.text import iso_time
 from worker.store import keys
-from worker.store.queue import Queue, new_id
+from worker.store.queue import Queue
 
 KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
@@ -38,9 +38,9 @@ class Entry:
     note: str
 
 
-def action_id(action: Action) -> str:
+def action_id(queue: Queue, action: Action) -> str:
     """Return an id for what is about to be done, such as ``replay-1f2e3d4c``."""
-    return f"{action}-{new_id()[:8]}"
+    return f"{action}-{queue.new_id()[:8]}"
 
 
 def begin(  # noqa: PLR0913 - all that the trail keeps

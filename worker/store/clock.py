@@ -26,6 +26,26 @@ def steady_s() -> float:
     return time.clock_gettime(_STEADY)
 
 
+class Clock:
+    """The time as a process sees it, and its sleep; the simulation hands in one of its own."""
+
+    def steady_s(self) -> float:
+        """Return seconds as ``steady_s()`` does."""
+        return steady_s()
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that nobody sets, but that a suspended machine stops."""
+        return time.monotonic()
+
+    def wall_s(self) -> float:
+        """Return the seconds since the epoch, by a clock that somebody may set."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; not at all if there is nothing left to wait for."""
+        time.sleep(max(0.0, seconds))
+
+
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """What a call told of an org's clock; it was read between ``asked_at`` and ``replied_at``."""
@@ -47,12 +67,17 @@ class OrgClocks:
         self._heard[org].append(_Heard(clock_us / 1e6, asked_at, self._steady()))
 
     def expected(self, org: str) -> dict[str, tuple[int, int]]:
-        """Return ``cfg.clock`` for the gate: what the clock shows by now, by how much it may show more."""
+        """Return ``cfg.clock`` for the gate: what the clock shows at least, by how much it may show more.
+
+        At least: a gate whose clock leapt ahead goes on from there, and must not run ahead of the truth.
+        """
         if not self._heard[org]:
             return {}
         last = self._heard[org][-1]
-        since_s = self._steady() - last.asked_at
-        return {"clock": (round((last.clock_s + since_s) * 1e6), round(SLACK_US + since_s * DRIFT * 1e6))}
+        since_s = self._steady() - last.replied_at
+        unsure_s = last.replied_at - last.asked_at
+        most_us = SLACK_US + (unsure_s + since_s * DRIFT) * 1e6
+        return {"clock": (round((last.clock_s + since_s) * 1e6), round(most_us))}
 
     def when(self, org: str, clock_us: int) -> tuple[float, float]:
         """Return between which two times, by ``steady_s()``, the org's clock will show that.

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from worker.domain.org import Org
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.queue import SEND_WINDOW_S, Queue, new_id
+from worker.store.queue import SEND_WINDOW_S, Queue
 
 ALIVE_MS = 20_000  # a worker that hasn't been heard of for so long has no places
 
@@ -58,7 +58,7 @@ class Seats:
         if alone:
             yield org.max_in_flight
             return
-        seat = new_id()
+        seat = self._queue.new_id()
         self._give_back()
         with reaching("seats"):
             probing = self._queue.client.hexists(keys.key(org.name, "gate"), "probing")

@@ -7,7 +7,6 @@ How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py`
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,7 +24,7 @@ from worker.domain.text import plain
 from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.clock import OrgClocks, steady_s
+from worker.store.clock import Clock, OrgClocks
 from worker.store.protocol import (
     TOOK_MS,
     Verb,
@@ -37,7 +36,7 @@ from worker.store.protocol import (
     ttl_ms,
 )
 from worker.store.record import Answer, Field
-from worker.store.scripts import Store
+from worker.store.scripts import Scripts, Store
 from worker.store.workers import Workers
 
 CHUNK = 1000  # jobs a script takes at most
@@ -57,13 +56,27 @@ def new_id() -> str:
 
 
 class Queue:
-    """All orgs' jobs in one Redis."""
+    """All orgs' jobs in one Redis.
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    The clock, the ids of its calls and batches, and the scripts are handed in where time is simulated.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a test or a simulation replaces
+        self,
+        client: redis.Redis,
+        *,
+        replicas: int = 0,
+        clock: Clock | None = None,
+        clocks: OrgClocks | None = None,
+        new_id: Callable[[], str] = new_id,
+        scripts: Scripts | None = None,
+    ) -> None:
         self.client = client
-        self.store = Store(client, replicas=replicas)
+        self.store = Store(client, replicas=replicas, scripts=scripts)
+        self.clock = clock or Clock()
+        self.new_id = new_id
         self._known: set[str] = set()
-        self._clocks = OrgClocks()
+        self._clocks = clocks or OrgClocks(self.clock.steady_s)
         self.workers = Workers(client)
 
     # -- the way of a job
@@ -166,7 +179,7 @@ class Queue:
         """Let the gate act on what a call without jobs was answered: for a token, or a read."""
         return self._settle(
             org,
-            new_id(),
+            self.new_id(),
             None,
             jobs=[],
             sent=False,
@@ -242,7 +255,7 @@ class Queue:
     def note_trouble(self, org: str, why: str, reason: str) -> None:
         """Note why nothing could be sent, until something is; lost where Redis can't take it."""
         with suppress(RedisError):
-            noted = f"{int(time.time() * 1000)} {why} {plain(reason, 200)}"
+            noted = f"{int(self.clock.wall_s() * 1000)} {why} {plain(reason, 200)}"
             self.client.hset(keys.key(org, "gate"), "trouble", noted)
 
     def resume(self, org: Org) -> str:
@@ -279,7 +292,7 @@ class Queue:
 
     def begin(self, org: str, *, seen: str) -> bool:
         """Begin what a message asked for; ``False`` if another for the org was begun since it was sent."""
-        return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + new_id()], [org, seen]))
+        return bool(self.store.call("begin", [keys.ASKED, keys.BEGUN + self.new_id()], [org, seen]))
 
     def _gate(self, org: Org, share: int | None = None, **more: int) -> dict[str, Any]:
         org = self.workers.strict(org)
@@ -289,7 +302,7 @@ class Queue:
 
     def _timed(self, ask: Callable[..., Any], name: str, org: Org, args: Sequence[Any]) -> Any:
         """Call a script that answers with the org's clock, and note what it shows."""
-        asked_at = steady_s()
+        asked_at = self.clock.steady_s()
         answer = ask(name, [keys.key_prefix(org.name)], args)
         self._clocks.heard(org.name, int(answer["clock"]), asked_at=asked_at)
         return answer

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -27,21 +28,41 @@ DURABLE_WITHIN_MS = 2000
 STRUCTURES_VERSION = 1  # who changes one raises keys.STRUCTURES first, and so keeps older programs out
 TRIES = 3  # of a script that the server doesn't know
 
-_SHARED = ("_common.lua", "_gate.lua")
+_SHARED = ("_common.lua", "_gate.lua", "_learn.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The scripts by name: their texts, and what the server calls them."""
+
+    texts: Mapping[str, str]
+    shas: Mapping[str, str]
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str]) -> Scripts:
+        """Take these texts for the scripts."""
+        digests = {name: hashlib.sha1(text.encode(), usedforsecurity=False) for name, text in texts.items()}
+        return cls(texts, {name: digest.hexdigest() for name, digest in digests.items()})
+
+
+@cache
+def installed() -> Scripts:
+    """Compose the scripts that came with this program, once per process."""
+    return Scripts.of({name: _source(name) for name in _script_names()})
 
 
 class Store:
-    """The scripts of one Redis; ``replicas`` of it must have what is said to be durable."""
+    """The scripts of one Redis; ``replicas`` of it must have what is said to be durable.
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    Other ``scripts`` than the program's own are for a simulation, which hands time in by them.
+    """
+
+    def __init__(self, client: redis.Redis, *, replicas: int = 0, scripts: Scripts | None = None) -> None:
         self.client = client
         self._replicas = replicas
+        its = scripts or installed()
+        self._scripts, self._shas = its.texts, its.shas
         self.log_is_lost = False
-        self._scripts = {name: _source(name) for name in _script_names()}
-        self._shas = {
-            name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-            for name, text in self._scripts.items()
-        }
 
     @cached_property
     def keeps_a_log(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
 from worker.server.cluster import reaching
 from worker.store import keys
-from worker.store.queue import Queue, new_id
+from worker.store.queue import Queue
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import Meanings, meanings_of
 from worker.vendor.rows import number_in, text_in
@@ -87,20 +86,20 @@ class Authenticator:
             return True  # somebody renewed it in the meantime
         with reaching("token"):
             self._queue.client.delete(keys.key(org.name, "token"))
-        return bool(time.time() - token["fetched_at"] > FRESH_S)
+        return bool(self._queue.clock.wall_s() - token["fetched_at"] > FRESH_S)
 
     def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
         if found := self._fresh(org):
             return found
         with self._alone(org) as ours:
             if not ours:
-                return Wait("token", int(time.time() * 1000) + ASK_AGAIN_MS)
+                return Wait("token", int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
             return self._fresh(org) or self._fetch(org)  # somebody may have fetched one just before
 
     def _fresh(self, org: Org) -> Credentials | None:
         """Return the shared token if it is there and far enough from its end."""
         token = self._kept(org)
-        if token and token["expires_at"] > time.time() + min(MARGIN_S, token["ttl"] / 4):
+        if token and token["expires_at"] > self._queue.clock.wall_s() + min(MARGIN_S, token["ttl"] / 4):
             return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
         return None
 
@@ -137,7 +136,7 @@ class Authenticator:
         if isinstance(found, AuthFailed):
             return found
         token, ttl = found
-        now = time.time()
+        now = self._queue.clock.wall_s()
         record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
         with reaching("token"):
             self._queue.client.set(keys.key(org.name, "token"), json.dumps(record), px=int(ttl * 1000))
@@ -146,10 +145,10 @@ class Authenticator:
 
 def wait_for_slot(queue: Queue, org: Org) -> Wait | None:
     """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for."""
-    paid = queue.pay(org, new_id())
+    paid = queue.pay(org, queue.new_id())
     if isinstance(paid, Wait):
         return paid
-    time.sleep(max(0.0, paid))
+    queue.clock.sleep(paid)
     return None
 
 

@@ -23,7 +23,7 @@ from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
 from worker.domain.text import plain
-from worker.store.clock import steady_s
+from worker.store.clock import Clock, steady_s
 from worker.vendor.addresses import Resolver
 from worker.vendor.network import Call, DeadlineError, NotSentError
 from worker.vendor.transport import Transport
@@ -55,35 +55,35 @@ class Fence:
 OPEN_FENCE = Fence(math.inf, 0, math.inf, lambda: True)
 
 
-class _TooLateError(Exception):
+class TooLateError(Exception):
     """The time to send had passed; nothing was sent."""
 
 
-class _Passage:
+class Passage:
     """One request's way past its fence."""
 
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
+    def __init__(self, fence: Fence, clock: Clock | None = None) -> None:
+        self._fence, self._clock = fence, clock or Clock()
         self._late_from = fence.slot + fence.slack_s
         self._left_at = -math.inf
 
     def wait(self) -> None:
         """Wait until the request may leave."""
-        time.sleep(max(0.0, self._fence.send_at - steady_s()))
+        self._clock.sleep(self._fence.send_at - self._clock.steady_s())
 
     def enter(self) -> None:
         """Let the request leave, or raise. Looked at any earlier, it would leave time to be suspended in."""
-        now = steady_s()
+        now = self._clock.steady_s()
         if self._fence.send_by >= now > self._late_from:
             if not self._fence.retime():
-                raise _TooLateError
+                raise TooLateError
             self._late_from = now + self._fence.slack_s
-        if steady_s() > self._fence.send_by:
-            raise _TooLateError
+        if self._clock.steady_s() > self._fence.send_by:
+            raise TooLateError
 
     def has_left(self) -> None:
         """Note when it left."""
-        self._left_at = steady_s()
+        self._left_at = self._clock.steady_s()
 
     def is_over(self) -> None:
         """Move the slot of a request that was held up between that look and the socket."""
@@ -141,7 +141,7 @@ class VendorClient:
         body: Any = None,
         fence: Fence = OPEN_FENCE,
     ) -> Reply | NoReply:
-        timeout_s, passage = org.http_timeout_s, _Passage(fence)
+        timeout_s, passage = org.http_timeout_s, Passage(fence)
         call = Call(time.monotonic() + max(0.0, fence.send_at - steady_s()) + timeout_s, passage)
         try:
             with closing(call):
@@ -168,7 +168,7 @@ def _failure(error: Exception, call: Call, timeout_s: float) -> NoReply:
     """Say what failed, in a line; what left before it is the wire's to say."""
     code = type(error).__name__
     match error:
-        case _TooLateError():
+        case TooLateError():
             code, reason = TOO_LATE, "the time to send had passed"
         case DeadlineError():
             code, reason = "timeout", f"no whole answer within {timeout_s:g} s: it was {call.stage}"

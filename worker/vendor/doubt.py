@@ -10,7 +10,6 @@ new. Every look is paid from the org's rate limit.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
 from worker.store import keys
 from worker.store.protocol import CHECK_AFTER_S
-from worker.store.queue import Queue, new_id
+from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator, Credentials, wait_for_slot
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import meanings_of
@@ -97,7 +96,7 @@ class DoubtChecker:
 
     def _conclude(self, org: str, suspects: Suspects, finding: Finding) -> None:
         """Write what a check found."""
-        args = [new_id(), suspects.ids, finding, suspects.witness_id, CHECK_AFTER_S * 1000]
+        args = [self.queue.new_id(), suspects.ids, finding, suspects.witness_id, CHECK_AFTER_S * 1000]
         self.queue.store.call("conclude_check", [keys.key_prefix(org)], args)
 
     def _look(self, org: Org, suspects: Suspects, credentials: Credentials) -> Finding:
@@ -106,7 +105,7 @@ class DoubtChecker:
             return "unknown"  # nothing issued since could tell whether a zero is just late
         again = suspects.absent_since_ms
         if again is not None:
-            if again > time.time() * 1000 - CHECK_AFTER_S * 1000:
+            if again > self.queue.clock.wall_s() * 1000 - CHECK_AFTER_S * 1000:
                 return "unknown"
             # The witness first: shown only after a zero was read, it would say nothing of that zero.
             if not self._earn_count(org, witness.badge, witness.customer, credentials):

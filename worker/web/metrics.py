@@ -168,6 +168,16 @@ COUNTERS = (
 )  # fmt: skip
 
 
+def families() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    """Yield each family there can be: name, type, what it says, labels; for the documentation."""
+    unlabelled = [_up(1.0), *_server({"used_memory": 0}, [], [], 0)]
+    yield from ((one.name, one.type, one.documentation, ()) for one in unlabelled)
+    for group, kind in ((GAUGES, "gauge"), (COUNTERS, "counter")):
+        yield from ((PREFIX + one.name, kind, one.help, ("org", *one.labels)) for one in group)
+    latencies = _latencies([])
+    yield latencies.name, latencies.type, latencies.documentation, ("org",)
+
+
 class BadgesCollector(Collector):
     """Reads Redis and the orgs at each scrape; ``badges_up`` is all there is to say while it can't."""
 
@@ -183,10 +193,7 @@ class BadgesCollector(Collector):
         except (BadgesError, RedisError) as error:
             log.warning("metrics.unreadable", reason=str(error))
             found = []
-        up = float(bool(found))
-        yield GaugeMetricFamily(
-            PREFIX + "up", "1 if Redis and ORGS_FILE could be read at this scrape.", value=up
-        )
+        yield _up(float(bool(found)))
         yield from found
 
     def _read(self) -> Iterator[Metric]:
@@ -212,6 +219,12 @@ class BadgesCollector(Collector):
                 yield _family(family, metric, states)
         if any(name.startswith("took:") for state in states for name in state.stats):
             yield _latencies(states)
+
+
+def _up(value: float) -> Metric:
+    return GaugeMetricFamily(
+        PREFIX + "up", "1 if Redis and ORGS_FILE could be read at this scrape.", value=value
+    )
 
 
 def _server(

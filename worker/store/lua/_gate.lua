@@ -31,16 +31,21 @@ local function keep_clock(gate) set_gate(gate, 'clock', int(T_US), 'offset', int
 -- An instant of the org's clock, ms, as others know it.
 local function wall(at) return at - math.floor(offset_us / 1000) end
 
--- The ring: of the last sends, in order of time, when each was made and how many items had been sent before it.
+-- The ring: of the last sends, in order of time, when each was made and how many items had been sent before
+-- it. It reaches back over the longest limit, and a minute: what status shows is counted.
 local ENTRY, DIGITS = 32, 16
-local MOST_REMEMBERED = 10000 -- for a limit of items; where it forgets, it takes what it doesn't know for young
+local MINUTE_US = 60000000
+local MOST_REMEMBERED = 10000 -- for a limit of items; unknown sends are treated as recent
 
 local function ring_size(cfg)
-  local size = 0
+  local size, per_minute = 0, NEVER
   for _, limit in ipairs(cfg.limits) do
     size = math.max(size, limit[4] and math.min(limit[1], MOST_REMEMBERED) or limit[1])
+    if not limit[4] then
+      per_minute = math.min(per_minute, limit[1] * math.max(1, math.ceil(MINUTE_US / limit[2])))
+    end
   end
-  return size
+  return math.max(size, per_minute)
 end
 
 local function place(gate, n) return (n % gate.size) * ENTRY end
@@ -86,10 +91,11 @@ local function first_send(gate, holds)
   return first
 end
 
--- How much of a limit was used in the last so many us.
-local function used_within(gate, us, of_items)
-  local first = first_send(gate, function(n) return sent_at(gate, n) > T_US - us end)
-  return of_items and gate.items - items_before(gate, first) or gate.n - first
+-- How many sends, or items, left after one instant and until another, us.
+local function sent_between(gate, after, till, of_items)
+  local first = first_send(gate, function(n) return sent_at(gate, n) > after end)
+  local past = first_send(gate, function(n) return sent_at(gate, n) > till end)
+  return of_items and items_before(gate, past) - items_before(gate, first) or past - first
 end
 
 -- When a send of so many items is within a limit, us: once the send that is one too many has left the window.
@@ -104,37 +110,23 @@ local function within_limit_at(gate, limit, items)
   return sent_at(gate, math.max(past - 1, oldest(gate))) + limit[2] + limit[3]
 end
 
--- The spacing of the shortest limit of requests, or a wider one that a vendor who throttles has taught us:
--- a little wider than learned at first, that by the time of 100 calls, and then ever faster narrower (the
--- curve of TCP CUBIC). A function of time: to know where it stands costs no calls and no writes.
-local CALM_CALLS, CAUTION = 100, 0.05
-local function spacing_us(cfg, gate)
+local function configured_us(cfg)
   local shortest = cfg.limits[1]
-  local configured = (shortest[2] + shortest[3]) / shortest[1]
-  if not gate.learned then return configured end
-  local calls = math.max(0, T_US - gate.learned_from) / gate.learned
-  return math.max(configured, gate.learned / (1 + CAUTION * (calls / CALM_CALLS - 1) ^ 3))
+  return (shortest[2] + shortest[3]) / shortest[1]
 end
 
--- A call was answered 429: send slower from now on; one sent before the last lesson teaches nothing. After a
--- calm time a little slower will do. Else what was let through since the last lesson, or in a window, tells
--- how much slower, if that was enough to tell.
-local TELLING = 20
-local function learn_spacing(cfg, gate, sent_us, closed_ms)
-  if gate.learned_at and sent_us <= gate.learned_at then return end
-  local now = spacing_us(cfg, gate)
-  local taught = now * 3
-  local function tell(period_us)
-    local calls = used_within(gate, period_us)
-    local apart = period_us / math.max(1, calls - 1)
-    taught = math.min(taught, calls < TELLING and math.min(apart, now / 0.7) or apart)
-  end
-  if gate.learned then tell(T_US - gate.learned_at) end
-  for _, limit in ipairs(cfg.limits) do tell(limit[2]) end
-  if gate.learned and T_US - gate.learned_from > CALM_CALLS * gate.learned then taught = now * 1.03 end
-  set_gate(gate, 'learned', math.max(now, taught), 'learned_at', int(T_US),
-    'learned_from', int(T_US + closed_ms * 1000))
+-- The spacing of the shortest limit of requests, or a wider one that a vendor who throttles has taught us. From
+-- when the gate opens again it narrows, fast at first, then flat around what was learned, then faster again (the
+-- curve of TCP CUBIC). A function of time: to know where it stands costs no calls and no writes.
+local PROBE = 0.05
+local function spacing_us(cfg, gate, at_us)
+  if not gate.learned then return configured_us(cfg) end
+  local spans = math.max(0, (at_us or T_US) - gate.learned_from) / (gate.span or 100 * gate.learned)
+  local swing = spans < 1 and gate.swing or PROBE
+  return math.max(configured_us(cfg), gate.learned / (1 + swing * (spans - 1) ^ 3))
 end
+
+local function slowed(cfg, gate, at_us) return spacing_us(cfg, gate, at_us) > configured_us(cfg) * 1.001 end
 
 -- How long after the last send was due the next one is, us: a send of many items waits longer for its limit.
 local function gap_us(cfg, gate)
@@ -154,12 +146,14 @@ local function slot_us(cfg, gate, items)
 end
 
 -- Spacing counts from when a send was due, so that one that comes a little late delays no other; later
--- than that there was simply nothing to send, and spacing begins anew. No window ever holds more for it.
+-- than that there was nothing to send, and spacing starts again. No window ever holds more for it. A vendor that
+-- throttles may count in shorter windows than we know of: there, nothing is made up for.
 local LEAST_LATE_US, MOST_LATE_US = 200000, 1000000
 local function reserve(cfg, gate, at_us, items)
   local gap = gap_us(cfg, gate)
   local due = (gate.due or 0) + gap
-  if at_us - due > math.min(math.max(LEAST_LATE_US, gap), MOST_LATE_US) then due = at_us end
+  local most_late = math.min(math.max(LEAST_LATE_US, gap), MOST_LATE_US)
+  if slowed(cfg, gate) or at_us - due > most_late then due = at_us end
   write_send(gate, gate.n, at_us, gate.items)
   set_gate(gate, 'n', int(gate.n + 1), 'items', int(gate.items + items), 'carried', items,
     'last', int(at_us), 'due', int(due))

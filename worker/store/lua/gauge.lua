@@ -5,20 +5,14 @@
 -- ARGV[1]  JSON: cfg of the gate
 -- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, per_minute}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
---          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the last
---          window of each limit}; per_minute: sends in the last minute, left out where they weren't counted
+--          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the
+--          last window of each limit}; per_minute: sends in the last minute; both counted, not estimated
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg = cjson.decode(ARGV[1])
 local gate = read_gate(cfg)
 
--- A ring that is full of the last minute's sends has forgotten the earlier ones: then nobody knows.
-local function per_minute()
-  local sends = used_within(gate, 60000000)
-  if sends < gate.size or sends == gate.n then return sends end
-end
-
 local sent = {}
-for n, limit in ipairs(cfg.limits) do sent[n] = used_within(gate, limit[2], limit[4]) end
+for n, limit in ipairs(cfg.limits) do sent[n] = sent_between(gate, T_US - limit[2], T_US, limit[4]) end
 local at, why = when(cfg, gate)
 return cjson.encode({
   at = next_look(at),
@@ -28,5 +22,5 @@ return cjson.encode({
   spacing_us = spacing_us(cfg, gate),
   configured_us = spacing_us(cfg, {}),
   sent = sent,
-  per_minute = per_minute(),
+  per_minute = sent_between(gate, T_US - MINUTE_US, T_US),
 })

@@ -116,7 +116,7 @@ end
 local function close(for_ms, why)
   local reopens = T + for_ms
   if reopens > (gate.closed_until or 0) then
-    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'reason', s.reason, 'since', int(gate.since or NOW))
+    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
   end
   if not gate.paused then set_gate(gate, 'reason', s.reason) end
 end
@@ -135,32 +135,60 @@ local function more_often(counter)
   return gate[counter]
 end
 
+-- When the call was sent, us, and its number among the sends; nil where the batch was given up since.
+local function sent_as()
+  local slot = redis.call('LRANGE', K.batch .. batch, 0, 1)
+  return slot[2] and {at = tonumber(slot[1]), n = tonumber(slot[2])}
+end
+
+-- Calls that were in flight together say one thing: whether this one was claimed since what is known of that
+-- kind. If so, those that are in flight now will say nothing more.
+local function says_more(sent, known)
+  if not sent or sent.n < (gate[known] or 0) then return false end
+  set_gate(gate, known, int(gate.n))
+  return true
+end
+
 local PROBE_AFTER_FAILURES, PAUSE_AFTER_REFUSALS, SMALLER_FOR_MS = 3, 20, 3600000
 
 local act = {
-  ok = function()
-    redis.call('HDEL', K.gate, 'probing', 'failures', 'throttled')
+  ok = function(sent)
+    if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
+    if sent and sent.n >= (gate.taught or 0) then redis.call('HDEL', K.gate, 'throttled') end
+    -- One that was sent before the last in doubt says nothing about an outage that began since.
+    if not sent or sent.n < (gate.doubtful or 0) then return end
+    redis.call('HDEL', K.gate, 'probing', 'failures')
     gate.probing = nil
     if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
-    if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
   end,
-  throttled = function()
-    local times = more_often('throttled')
-    -- Only the first since a success: one 429 after the other is an outage, for which the gate closes. To
-    -- learn from each would double the spacing every time, and take days to narrow it again.
-    local wait_ms = s.wait_ms > 0 and s.wait_ms or growing_ms(times)
-    if times == 1 then
-      local sent_us = tonumber(redis.call('LINDEX', K.batch .. batch, 0) or T_US)
-      learn_spacing(s.cfg, gate, sent_us, wait_ms)
+  throttled = function(sent)
+    local first = gate.taught or oldest(gate)
+    if not says_more(sent, 'taught') then
+      if s.wait_ms > 0 then close(s.wait_ms, 'throttled') end
+      return
     end
-    close(wait_ms, 'throttled')
+    -- The next pause is longer if the first call after this one is refused, too.
+    if not gate.throttled or sent.n == first then more_often('throttled') end
+    close(s.wait_ms > 0 and s.wait_ms or growing_ms(gate.throttled), 'throttled')
+    learn(s.cfg, gate, sent, first, s.wait_ms > 0)
   end,
-  unavailable = function()
+  unavailable = function(sent)
+    if not says_more(sent, 'failed') then return end
     local times = more_often('failures')
     if times >= PROBE_AFTER_FAILURES then more_often('probing') end
     close(growing_ms(times), 'vendor unavailable')
   end,
-  in_doubt = function() close(growing_ms(more_often('probing')), 'answer in doubt') end,
+  -- The first doubt is probed at once; the pauses grow from the first probe that fails.
+  in_doubt = function(sent)
+    if sent then set_gate(gate, 'doubtful', int(math.max(sent.n, gate.doubtful or 0))) end
+    if not says_more(sent, 'doubted') then return end
+    local failed_probes = more_often('probing') - 1
+    if failed_probes > 0 then
+      close(growing_ms(failed_probes), 'answer in doubt')
+    else
+      set_gate(gate, 'why', 'answer in doubt', 'since', int(gate.since or NOW))
+    end
+  end,
   unauthorized = function() pause('auth') end,
   misconfigured = function() pause('config') end,
   too_large = function()
@@ -186,7 +214,7 @@ for _, badge in ipairs(s.missing) do
   redis.call('ZADD', K.missing, int(NOW + s.missing_ttl_ms), badge)
 end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
-act[s.signal]()
+act[s.signal](sent_as())
 if s.signal == 'none' then take_back_slot(s.cfg, gate, K.batch .. batch) end
 redis.call('DEL', K.batch .. batch)
 redis.call('ZREM', K.leases, batch)

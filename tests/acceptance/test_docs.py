@@ -1,0 +1,116 @@
+"""The documentation from outside: `badges help`, the site, and a page's commands as they are written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from shell import blocks
+from support import badges, environment, process, worker_command
+
+from worker.sandbox.server import SandboxServer
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "deploy/docs"
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if any(block.runs for block in blocks(page))]
+BIN = Path(sys.executable).parent
+# Exit status 3 says that a command did what it was asked to, and that some rows need a person.
+RUNNER = "trap 'code=$?; [ $code -eq 3 ] || exit $code' ERR\n"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_marked_commands_of_a_page_work(page: Path, sandbox: SandboxServer, tmp_path: Path) -> None:
+    """One after the other, as a reader types them, against the sandbox and a real worker."""
+    env = environment(
+        api_base_url=sandbox.url, rate_limit="1000/second", batch_linger_s=0, data_dir=tmp_path / "data"
+    )
+    env["PATH"] = f"{BIN}{os.pathsep}{env['PATH']}"
+    script = RUNNER + "".join(block.text for block in blocks(page) if block.runs)
+    with process(worker_command(), env=env, log=tmp_path / "worker.log"):
+        done = subprocess.run(
+            ["bash", "-u", "-c", script], env=env, cwd=tmp_path, capture_output=True, timeout=280, check=False
+        )
+    assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
+
+
+def test_the_topics_are_listed_one_a_line() -> None:
+    """Each page, with what it is about."""
+    said = badges("help", env=environment()).stdout.decode()
+    for page in DOCS.glob("*.md"):
+        assert page.stem == "index" or f"\n  {page.stem} " in said, page.stem
+
+
+def test_a_page_is_plain_text_for_a_program() -> None:
+    """What a pipe gets is the page as it is written, without the marks that nobody reads."""
+    said = badges("help", "start", env=environment() | {"LC_ALL": "C"}).stdout.decode()
+    assert said.startswith("# First steps\n")
+    assert "<!--" not in said
+    assert "badges import members.csv" in said
+
+
+def test_a_page_is_rendered_at_a_terminal() -> None:
+    """Headings and lists instead of signs, in lines that fit it."""
+    said = at_a_terminal("help", "doubt", columns=60)
+    assert "## What happens by itself" not in said
+    assert "What happens by itself" in said
+    assert "\x1b[" in said
+
+
+def at_a_terminal(*arguments: str, columns: int) -> str:
+    """Return what a command writes to a terminal of that width."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    command = [sys.executable, "-m", "worker.cli", *arguments]
+    env = {name: value for name, value in environment().items() if name not in ("NO_COLOR", "COLUMNS")}
+    with subprocess.Popen(command, env=env | {"TERM": "xterm"}, stdout=its, stderr=its, stdin=its):
+        os.close(its)
+        said = b""
+        while part := _read(ours):
+            said += part
+    os.close(ours)
+    return said.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # nobody writes to it any more
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("topic", "hint"),
+    [
+        ("limit", "limits"),
+        ("SETTINGS", "settings"),
+        ("import", "badges import --help"),
+        ("zzz", "badges help"),
+    ],
+)
+def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
+    """Exit status 2: it is a mistake in what was typed."""
+    said = badges("help", topic, env=environment() | {"COLUMNS": "200"}, expect=2).stderr.decode()
+    assert f"there is no topic '{topic}'" in said
+    assert hint in said
+
+
+def test_the_site_is_whole_and_needs_no_other_server(tmp_path: Path) -> None:
+    """Built with broken links as failures; nothing that it loads is elsewhere."""
+    subprocess.run(
+        [BIN / "zensical", "build", "--strict", "--clean", "-f", ROOT / "deploy/zensical.toml"],
+        check=True, capture_output=True, cwd=tmp_path, timeout=100,
+    )  # fmt: skip
+    pages = list((ROOT / "deploy/site").glob("*.html"))
+    assert {page.stem for page in DOCS.glob("*.md")} <= {page.stem for page in pages}
+    for page in pages:
+        for tag in page.read_text().split("<")[1:]:
+            if tag.startswith(("script", "link", "img", "iframe")):
+                assert "//" not in tag.partition(">")[0].replace("rel=canonical", ""), tag

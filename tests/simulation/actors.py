@@ -1,0 +1,468 @@
+"""Who acts in a world: workers, producers and an operator, each with the program's own Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from greenlet import getcurrent
+from redis.exceptions import RedisError
+from simulation.hub import SECOND, Process
+from simulation.knowledge import Broken, Knowledge, Pair
+from simulation.line import Line
+from simulation.plan import Act, Producer
+from simulation.world import World
+
+from worker.delivery import Delivered, Delivery
+from worker.domain.actor import Actor, Via
+from worker.domain.badge import Badge
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
+from worker.domain.item import Source
+from worker.domain.job import DeadKind, Job, content_hash
+from worker.domain.org import Org
+from worker.domain.outcome import Verdict
+from worker.domain.settlement import Complete, Settlement
+from worker.enqueue import EnqueueOptions, item_of
+from worker.errors import StoreError
+from worker.operate import deadletters, deadlist
+from worker.operate.deadlist import Filter
+from worker.operate.mending import mend
+from worker.operate.operator import Operator
+from worker.operate.runs import JobReader
+from worker.sandbox.vendor import Vendor
+from worker.store import audit
+from worker.store.pool import Seats
+from worker.store.queue import SEND_WINDOW_S, Queue
+from worker.store.record import Answer
+from worker.vendor.auth import Authenticator
+from worker.vendor.doubt import DoubtChecker
+
+BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "69aa16140772ad476ecfe5aa")
+MISSING = BADGES[2]
+CHANGED = "5f5f0fd40772ad476ecf7400"
+CUSTOMER, DATE = 500_000_000, 1674292011
+AHEAD_MS = 2000
+SWEEP_S = 120.0  # how long a worker sleeps at most: hints are lost only by faults
+OFFER_S = 15.0
+RESTART_S = (0.5, 20.0)
+ACCEPTED = {Answer.ACCEPTED, Answer.REPEATED, Answer.INVALID}
+
+
+class OnlookersQueue(Queue):
+    """The queue, with somebody who notes what is asked and answered."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(
+            world.client,
+            replicas=world.plan.replicas,
+            clock=world.time,
+            new_id=world.new_id,
+            scripts=world.scripts,
+        )
+        self._world = world
+        self._heard: set[str] = set()  # orgs whose clock was heard
+
+    def enqueue(self, org: Org, *, items: Sequence[Item], run: str, **more: Any) -> list[Answer]:
+        """Note what was accepted."""
+        known = self._world.known[org.name]
+        try:
+            answers = super().enqueue(org, run=run, items=items, **more)
+        except BaseException:
+            known.uncounted = True
+            raise
+        known.accepted |= {it.id for it, answer in zip(items, answers, strict=True) if answer in ACCEPTED}
+        known.duplicates[run] += sum(answer not in ACCEPTED for answer in answers) + more.get("duplicates", 0)
+        return answers
+
+    def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
+        """Note which batch the caller is about; and whether it could know that the clock leapt ahead."""
+        getcurrent().batch, known = batch, self._world.known[org.name]
+        if known.leapt and org.name not in self._heard:
+            self._world.excuse(known)
+        began_s, was_paused = self.clock.steady_s(), known.paused
+        found = super().claim(org, batch, share=share, durably=durably)
+        if isinstance(found, Batch):
+            getcurrent().send_by = max(began_s, found.slot_from) + SEND_WINDOW_S
+            if was_paused and known.paused:
+                raise Broken(f"{batch} was claimed while {org.name} was paused")
+        known.leapt = known.leapt and org.name not in self._heard
+        self._heard.add(org.name)
+        return found
+
+    def settle(
+        self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
+    ) -> Settled:
+        """Note which badges were written down."""
+        known = self._world.known[org.name]
+        done = super().settle(org, batch, settled, verdict=verdict, sent=sent)
+        known.settled.add(batch.id)
+        for job, settlement in zip(batch.jobs, settled, strict=True):
+            if isinstance(settlement, Complete):
+                known.answered[settlement.issued.earned_badge_id] = job.id
+        return done
+
+    def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
+        """Note which batch is over."""
+        done = super().release(org, batch, jobs, share=share)
+        self._world.known[org.name].settled.add(batch)
+        return done
+
+    def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
+        """Wake somebody then: a hint that isn't lost rings a bell."""
+        super().hint(org, at_ms, seen=seen)
+        self._world.ring(org, at_ms)
+
+    def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
+        """Note that a call is paid for, which may never be made."""
+        self._world.known[org.name].calls += 1
+        return super().pay(org, call, though_closed=though_closed)
+
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+        """Note what may be issued again, where that was asked for."""
+        known, asked = self._world.known[org.name], self._world.hub.process.notes.get("may_issue_again")
+        if asked:
+            again = [item.id for item in items if not item.new_id]
+            # As it is when the server first does it, and never again for that call.
+            self._world.hub.process.notes["then"] = lambda: known.may_issue_again(again)
+        return super().replay(org, run=run, items=items, call=call)
+
+    def pause(self, org: str, *, why: str, reason: str) -> bool:
+        """Note that nothing may be claimed from now on."""
+        known = self._world.known[org]
+        was_open = super().pause(org, why=why, reason=reason)
+        known.paused = known.resuming == 0
+        return was_open
+
+    def resume(self, org: Org) -> str:
+        """Note that what is paused may be claimed again, from before that is asked."""
+        known = self._world.known[org.name]
+        known.paused, known.resuming = False, known.resuming + 1
+        try:
+            return super().resume(org)
+        finally:
+            known.resuming -= 1
+
+    def discard(self, org: str, ids: Sequence[str], **more: Any) -> int:
+        """Note what must never be sent again."""
+        done = super().discard(org, ids, **more)
+        if done == len(ids):
+            self._world.known[org].discarded |= set(ids)
+        return done
+
+
+class Cast:
+    """All who act in a world."""
+
+    def __init__(self, world: World, vendor: Vendor) -> None:
+        self.world, self._vendor = world, vendor
+        self._random = Random(f"cast {world.plan.seed}")
+        self.busy = 0  # producers and acts that aren't done
+
+    def enter(self) -> None:
+        """Start everybody."""
+        for number, threads in enumerate(self.world.plan.workers):
+            self._start_worker(f"worker{number}", threads)
+        for number, producer in enumerate(self.world.plan.producers):
+            self.busy += 1
+            self._start_producer(f"producer{number}", producer, producer.at_s)
+        for number, act in enumerate(self.world.plan.acts):
+            self.busy += 1
+            self._start_operator(f"operator{number}", act)
+
+    # -- processes that end, and what comes after
+
+    def _start(
+        self, name: str, runs: Iterable[Callable[[], None]], *, at_s: float, after: Callable[[bool], None]
+    ) -> None:
+        """Start a process; afterwards, say whether it ended by itself."""
+        process, runs = Process(name), list(runs)
+        left = len(runs)
+
+        def guarded(run: Callable[[], None]) -> Callable[[], None]:
+            def main() -> None:
+                nonlocal left
+                try:
+                    if process.alive:
+                        run()
+                finally:
+                    left -= 1
+                    if left == 0:
+                        after(process.alive)
+
+            return main
+
+        for run in runs:
+            self.world.hub.spawn(process, guarded(run), after_us=int(at_s * SECOND))
+
+    def _again_s(self) -> float:
+        return self._random.uniform(*RESTART_S)
+
+    # -- workers
+
+    def _start_worker(self, name: str, threads: int, at_s: float = 0) -> None:
+        worker = Worker(self.world, self._vendor, name, threads)
+
+        def after(_: bool) -> None:  # noqa: FBT001
+            self._start_worker(name, threads, self._again_s())
+
+        # A process' threads begin at once; only a crash ends them, each where it is.
+        self._start(name, [worker.run] * threads, at_s=at_s, after=after)
+
+    # -- producers
+
+    def _start_producer(self, name: str, producer: Producer, at_s: float) -> None:
+        def run() -> None:
+            produce(self.world, producer)
+
+        def after(is_done: bool) -> None:  # noqa: FBT001
+            self.busy -= is_done
+            if not is_done:  # whoever imports comes again, with the same file
+                self._start_producer(name, producer, self._again_s())
+
+        self._start(name, [run], at_s=at_s, after=after)
+
+    # -- operators
+
+    def _start_operator(self, name: str, act: Act) -> None:
+        def run() -> None:
+            with suppress(StoreError, RedisError):
+                Person(self.world).do(act)
+
+        def after(_: bool) -> None:  # noqa: FBT001
+            self.busy -= 1
+
+        self._start(name, [run], at_s=act.at_s, after=after)
+
+    def resume_all(self) -> None:
+        """Let an operator look after what is paused, from now on."""
+
+        def run() -> None:
+            person = Person(self.world)
+            while True:
+                for name in self.world.known:
+                    person.operator.resume(name)
+                self.world.hub.pause(300 * SECOND)
+
+        self._start("caretaker", [run], at_s=0, after=lambda _: None)
+
+
+class Worker:
+    """A worker process: what its threads share, and their loop."""
+
+    def __init__(self, world: World, vendor: Vendor, name: str, threads: int) -> None:
+        self._world, self._name, self._threads = world, name, threads
+        self.queue = OnlookersQueue(world)
+        line: Any = Line(world, vendor)
+        auth = Authenticator(queue=self.queue, client=line)
+        jitter = Random(f"jitter {world.plan.seed} {name}")
+        self._delivery = Delivery(queue=self.queue, client=line, auth=auth, random=jitter.random)
+        self._checker = DoubtChecker(queue=self.queue, client=line, auth=auth)
+        self._seats = Seats(queue=self.queue)
+        self._offered_us = self._swept_us = -1
+
+    def run(self) -> None:
+        """Deliver for good; what the store refuses is tried again."""
+        turn = self._look_for_due if self._world.plan.pooled else self._take_turns
+        while True:
+            try:
+                sleep_s = turn()
+            except (StoreError, RedisError):
+                sleep_s = 1.0
+            self._world.hub.sleep(int(min(SWEEP_S, max(0.005, sleep_s)) * SECOND))
+
+    # -- alone: every org in turn
+
+    def _take_turns(self) -> float:
+        for known in self._world.known.values():
+            self._turn(known.org)
+        return SWEEP_S
+
+    def _turn(self, org: Org) -> None:
+        """Deliver while there is more; somebody is woken for what is to be done later, or beside it."""
+        ring = self._world.ring
+
+        def go_on(step: Batch | Settled) -> None:
+            ring(org.name, self._world.server_us // 1000 if step.more else step.look_at_ms)
+
+        while True:
+            last = self._deliver(org, go_on)
+            if isinstance(last, Wait):
+                ring(org.name, last.look_at_ms)
+                if last.check:
+                    self._checker.check(org)
+                return
+            if not last.settled.more:
+                return
+
+    def _deliver(
+        self, org: Org, go_on: Callable[[Batch | Settled], None], *, share: int | None = None
+    ) -> Delivered | Wait:
+        """Claim a batch and send it, and say after both what there is to do besides."""
+        claimed = self._delivery.claim(org, share=share)
+        if isinstance(claimed, Wait):
+            return claimed
+        go_on(claimed.batch)
+        last = self._delivery.send(org, claimed)
+        if isinstance(last, Delivered):
+            go_on(last.settled)
+        return last
+
+    # -- in the pool that the orgs share
+
+    def _look_for_due(self) -> float:
+        """Look as a worker's wake-up does, and serve what is due as its tasks do."""
+        now_us = self._world.hub.now_us
+        if now_us - self._offered_us >= OFFER_S * SECOND or self._offered_us < 0:
+            self._offered_us = now_us
+            self._seats.offer(self._name, self._threads)
+        if now_us - self._swept_us >= SWEEP_S * SECOND or self._swept_us < 0:
+            self._swept_us = now_us
+            for known in self._world.known.values():
+                self.queue.hint(known.org.name, self.queue.look(known.org).look_at_ms)
+        due, wait_s = self.queue.take_due(ahead_ms=AHEAD_MS)
+        for org, seen, _ in due:
+            if self.queue.begin(org, seen=seen):
+                self._serve(self._world.known[org].org, seen)
+        if due and (following := self.queue.take_next(ahead_ms=AHEAD_MS)):
+            self._serve(self._world.known[following.org].org, following.seen)
+        return min(OFFER_S, wait_s if wait_s is not None else OFFER_S)
+
+    def _serve(self, org: Org, seen: str) -> None:
+        look_at_ms = self._world.server_us // 1000 + 200
+        with self._seats.take(org, self._name, alone=False) as share:
+            if share:
+                look_at_ms = self._turn_in_pool(org, share, look_at_ms)
+        self.queue.hint(org.name, look_at_ms, seen=seen)
+
+    def _turn_in_pool(self, org: Org, share: int, look_at_ms: int) -> int:
+        def go_on(step: Batch | Settled) -> None:
+            nonlocal look_at_ms
+            look_at_ms = step.look_at_ms
+            with suppress(StoreError):
+                self.queue.hint(org.name, step.look_at_ms)
+
+        for _ in range(4):
+            last = self._deliver(org, go_on, share=share)
+            if isinstance(last, Wait):
+                if last.check:
+                    self._checker.check(org)
+                return last.look_at_ms
+            if not last.settled.more:
+                break
+        return look_at_ms
+
+
+def produce(world: World, producer: Producer) -> None:
+    """Hand in the rows, chunk by chunk, each until it is accepted."""
+    known, queue = world.known[producer.org], OnlookersQueue(world)
+    options = EnqueueOptions(producer.run, "call", urgent=producer.urgent)
+    for at in range(0, len(producer.rows), producer.chunk):
+        rows = producer.rows[at : at + producer.chunk]
+        sources = [Source(str(at + n), row_of(row)) for n, row in enumerate(rows)]
+        items = [item_of(source, known.org, options)[0] for source in sources]
+        for row, item in zip(rows, items, strict=True):
+            if row >= 0:
+                known.met(item.id, Pair.of(badge_of(row_of(row))))
+        call = world.new_id()
+        while True:
+            try:
+                queue.enqueue(known.org, run=producer.run, items=items, call=call, urgent=producer.urgent)
+                break
+            except StoreError:
+                world.time.sleep(1.0)
+
+
+def row_of(number: int) -> dict[str, Any]:
+    """Return a row; several badges of one customer, so that the vendor may be busy with it."""
+    if number < 0:
+        return {"badgeMetaId": BADGES[0], "customerId": f"C{number}"}
+    badge = MISSING if number % 7 == 6 else BADGES[number % 2]
+    return {"badgeMetaId": badge, "customerId": CUSTOMER + number // 2, "earnEventDate": DATE}
+
+
+def badge_of(row: dict[str, Any]) -> Badge:
+    """Return the badge that a row is about."""
+    return Badge(row["badgeMetaId"], row["customerId"], earn_event_date=row["earnEventDate"])
+
+
+def _meet_changed(known: Knowledge, pair: Pair) -> None:
+    """Note the job that takes another's place, once its badge is changed."""
+    changed = Badge(CHANGED, pair.customer, earn_event_date=DATE)
+    known.met(content_hash(known.org.name, changed), Pair.of(changed))
+
+
+class Person:
+    """An operator with the command line."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.queue = OnlookersQueue(world)
+        orgs = {name: known.org for name, known in world.known.items()}
+        self._reader = JobReader(client=world.client, orgs=orgs)
+        self.operator = Operator(self.queue, self._reader, orgs, Actor(Via.USER, "simulation"), "lunch")
+        self._random = Random(f"operator {world.plan.seed} {world.hub.now_us}")
+
+    def do(self, act: Act) -> None:
+        """Do one thing."""
+        if act.what != "wait":
+            getattr(self, f"_{act.what}")(self.operator.orgs[act.org])
+
+    def _pause(self, org: Org) -> None:
+        self.operator.pause(org.name)
+
+    def _resume(self, org: Org) -> None:
+        self.operator.resume(org.name)
+
+    def _cancel(self, org: Org) -> None:
+        action = audit.action_id(self.queue, "cancel")
+        run = self._random.choice(("spring", "summer"))
+        self.operator.begin(org.name, action, {"run": run})
+        ids = list(self._reader.ids(org.name, run))
+        deadletters.cancel(self.queue, org.name, ids, action=action, on_progress=lambda _: None)
+
+    def _replay(self, org: Org, kind: DeadKind | None = None, **more: Any) -> None:
+        which = Filter(org=org.name, kind=kind)
+        deadletters.replay_all(self.operator, which, may_issue_twice=kind is DeadKind.IN_DOUBT, **more)
+
+    def _replay_in_doubt(self, org: Org) -> None:
+        self._world.hub.process.notes["may_issue_again"] = True
+        self._replay(org, DeadKind.IN_DOUBT)
+
+    def _replay_changed(self, org: Org) -> None:
+        known = self._world.known[org.name]
+        for pair in list(known.jobs):
+            _meet_changed(known, pair)
+        self._replay(org, changes={"badgeMetaId": CHANGED})
+
+    def _discard(self, org: Org) -> None:
+        kind = self._random.choice((None, DeadKind.CANCELLED, DeadKind.IN_DOUBT, DeadKind.REJECTED))
+        which = Filter(org=org.name, kind=kind)
+        deadletters.discard_all(self.operator, which)
+
+    def _resolve_issued(self, org: Org) -> None:
+        self._resolve(org, issued=True)
+
+    def _resolve_not_issued(self, org: Org) -> None:
+        self._world.hub.process.notes["may_issue_again"] = True
+        self._resolve(org, issued=False)
+
+    def _resolve(self, org: Org, *, issued: bool) -> None:
+        letters = list(deadlist.rows(self._reader, Filter(org=org.name, kind=DeadKind.IN_DOUBT)))
+        for letter in letters[:2]:
+            deadletters.resolve(self.operator, org, letter["job_id"], issued=issued)
+
+    def _mend(self, org: Org) -> None:
+        known = self._world.known[org.name]
+        rows = []
+        for n, letter in enumerate(deadlist.rows(self._reader, Filter(org=org.name))):
+            if pair := known.pairs.get(letter["job_id"]):
+                _meet_changed(known, pair)
+                rows.append(Source(str(n), letter | {"badgeMetaId": CHANGED}))
+        list(mend(self.queue, org, rows, EnqueueOptions("mended", self._world.new_id())))
+
+    def _reimport(self, org: Org) -> None:
+        for producer in self._world.plan.producers:
+            if producer.org == org.name:
+                produce(self._world, producer)

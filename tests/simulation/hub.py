@@ -1,0 +1,141 @@
+"""Virtual time, and who goes on when: greenlets, one at a time, so that nothing but the seed decides.
+
+Whoever waits (for Redis, for the vendor, for time to pass) says for how long, and the next in time goes on.
+A process that is killed ends wherever it waits: nothing that it would have done afterwards is done.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+SECOND = 1_000_000
+
+
+class Killed(BaseException):
+    """The process was killed; no code of the program's catches it."""
+
+
+class Stuck(AssertionError):  # noqa: N818 - reads as what is the case
+    """Something that had to come about didn't."""
+
+
+@dataclass(eq=False)
+class Process:
+    """What dies together. ``notes`` is the room for what the simulation knows of it."""
+
+    name: str
+    alive: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Actor(greenlet):
+    """One thread of a process."""
+
+    process: Process
+    turn: int  # which of its entries in the hub's list counts
+
+
+class Hub:
+    """The clock of the world, in microseconds, and all that waits for it."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self._waiting: list[tuple[int, int, Actor | Callable[[], None]]] = []
+        self._serial = count()
+        self._asleep: dict[Actor, None] = {}
+        self._here = getcurrent()
+
+    @property
+    def process(self) -> Process:
+        """The process that is going on."""
+        actor = getcurrent()
+        assert isinstance(actor, Actor)
+        return actor.process
+
+    def spawn(self, process: Process, run: Callable[[], None], *, after_us: int = 0) -> None:
+        """Start a thread of a process."""
+
+        def guarded() -> None:
+            try:
+                run()
+            except Killed:
+                process.alive = False
+
+        actor = Actor(guarded, parent=self._here)
+        actor.process = process
+        self._push(after_us, actor)
+
+    def later(self, after_us: int, call: Callable[[], None]) -> None:
+        """Let something happen that waits for nothing: no process can stop it any more."""
+        self._push(after_us, call)
+
+    def pause(self, us: int) -> None:
+        """Let the others go on for so long."""
+        actor = getcurrent()
+        assert isinstance(actor, Actor)
+        if not actor.process.alive:
+            raise Killed
+        self._push(us, actor)
+        self._here.switch()
+        if not actor.process.alive:
+            raise Killed
+
+    def sleep(self, us: int) -> None:
+        """Let the others go on for so long, or until somebody wakes this one."""
+        actor = getcurrent()
+        assert isinstance(actor, Actor)
+        self._asleep[actor] = None
+        try:
+            self.pause(us)
+        finally:
+            self._asleep.pop(actor, None)
+
+    def wake(self, choose: Callable[[list[Actor]], Actor]) -> None:
+        """Wake one of those that sleep, if any do."""
+        if asleep := [actor for actor in self._asleep if actor.process.alive]:
+            chosen = choose(asleep)
+            del self._asleep[chosen]
+            self._push(0, chosen)
+
+    def crash(self) -> None:
+        """Kill the process that is going on."""
+        self.process.alive = False
+        raise Killed
+
+    def run(self, *, until: Callable[[], bool], limit_us: int) -> None:
+        """Go on until that is so.
+
+        Raises:
+            Stuck: it isn't within the limit of virtual time, or nobody waits for anything any more.
+        """
+        end_us = self.now_us + limit_us
+        while not until():
+            if not self._waiting:
+                raise Stuck("nobody is left who could do anything")
+            at_us, turn, what = heapq.heappop(self._waiting)
+            if isinstance(what, Actor) and turn != what.turn:
+                continue  # it was woken before
+            if at_us > end_us:
+                raise Stuck(f"not within {limit_us / SECOND:.0f} s of virtual time")
+            self.now_us = max(self.now_us, at_us)
+            what.switch() if isinstance(what, Actor) else what()
+
+    def end(self) -> None:
+        """Kill all that is left."""
+        for _, turn, what in self._waiting:
+            if isinstance(what, Actor) and turn == what.turn:
+                what.process.alive = False
+                what.switch()
+        self._waiting.clear()
+
+    def _push(self, after_us: int, what: Actor | Callable[[], None]) -> None:
+        turn = next(self._serial)
+        if isinstance(what, Actor):
+            what.turn = turn
+        heapq.heappush(self._waiting, (self.now_us + max(0, int(after_us)), turn, what))

@@ -1,0 +1,177 @@
+"""The test of the test: each guard of the program, its promise, and what takes it out.
+
+A mutation is a text of a script that is replaced by another, or a method of a class. With it the simulation
+must fail; one whose text isn't there any more is an error, so that none is left behind by a change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from simulation.server import virtual
+
+from worker.store.clock import OrgClocks
+from worker.store.scripts import Scripts, Store
+from worker.vendor import client
+from worker.vendor.doubt import DoubtChecker
+
+Patch = tuple[type, str, Callable[[Any], Any]]  # of a class, which method, and what is made of it
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A guard that is taken out: ``lua`` are texts of scripts, ``python`` a method."""
+
+    name: str
+    promise: str
+    lua: tuple[tuple[str, str, str], ...] = ()
+    python: Patch | None = None
+    seeds: tuple[int, ...] = ()  # that are known to find it, for a short run
+
+
+def _plain_claim(durably: Callable[..., Any]) -> Callable[..., Any]:
+    def called(store: Store, name: str, *args: Any) -> Any:
+        return store.call(name, *args) if name == "claim" else durably(store, name, *args)
+
+    return called
+
+
+def _one_look(_: Callable[..., Any]) -> Callable[..., Any]:
+    def look(checker: Any, org: Any, suspects: Any, credentials: Any) -> str:
+        count = checker._earn_count(org, suspects.badge, suspects.customer, credentials)  # noqa: SLF001
+        return "unknown" if count is None else "cleared" if count == 0 else "seen"
+
+    return look
+
+
+def _without(bound: str) -> Callable[[Any], Any]:
+    """Return what makes fences that lack a bound."""
+
+    def patch(init: Callable[..., Any]) -> Callable[..., Any]:
+        def made(fence: Any, **bounds: Any) -> None:
+            init(fence, **bounds | {bound: math.inf})
+
+        return made
+
+    return patch
+
+
+def _eager(expected: Callable[..., Any]) -> Callable[..., Any]:
+    def called(clocks: Any, org: str) -> Any:
+        found = expected(clocks, org)
+        if found:
+            last, (shows_us, more_us) = clocks._heard[org][-1], found["clock"]  # noqa: SLF001
+            unsure_us = round((last.replied_at - last.asked_at) * 1e6)
+            found = {"clock": (shows_us + unsure_us, more_us - unsure_us)}
+        return found
+
+    return called
+
+
+MUTATIONS = (
+    Mutation("fence: send_by", "at most so many calls at once; none for a batch that others gave up",
+        python=(client.Fence, "__init__", _without("send_by"))),
+    Mutation("fence: slot", "no window over its limit", python=(client.Fence, "__init__", _without("slot"))),
+    Mutation("durable claim", "nothing is issued twice", python=(Store, "durably", _plain_claim)),
+    Mutation("two looks at doubt", "nothing is issued twice", python=(DoubtChecker, "_look", _one_look)),
+    Mutation("fencing of settle", "a batch settles its own jobs alone",
+        lua=(("settle", "local ours = holder == batch", "local ours = true"),)),
+    Mutation("settle: doubt that was discarded", "discarded for good",
+        lua=(("settle", "\n    and redis.call('ZSCORE', K.dead .. kind, id)", ""),)),
+    Mutation('settle: a late "issued" wins', "nothing is lost",
+        lua=(("settle", "  elseif verb ~= 'issued' then\n    done.late",
+              "  elseif verb ~= 'issued' or state ~= S.issued then\n    done.late"),)),
+    Mutation("repetition: settle", "counted once",
+        lua=(("settle", "if before then return before end", ""),)),
+    Mutation("repetition: claim of a settled batch", "nothing is lost to nobody",
+        lua=(("claim", "if said('settle:' .. batch) then", "if false then"),)),
+    Mutation("repetition: claim", "the same batch, the same jobs",
+        lua=(("claim", "if before then return before end", ""),)),
+    Mutation("repetition: enqueue", "duplicates are counted once",
+        lua=(("enqueue", "if before then return before end", ""),)),
+    Mutation("repetition: replay", "nothing is issued twice",
+        lua=(("replay", "if before then return before end", ""),)),
+    Mutation("repetition: pay", "a call is paid once",
+        lua=(("pay", "tonumber(said(ARGV[1]) or nil)", "nil"),)),
+    Mutation("NX on enqueue", "nothing is issued twice",
+        lua=(("enqueue", "if redis.call('EXISTS', key) == 1 then", "if false then"),)),
+    Mutation("NX on a changed replay", "nothing is issued twice",
+        lua=(("replay", "if redis.call('HSETNX', K.job .. new_id, F.state, S.queued) == 0 then",
+              "redis.call('HSET', K.job .. new_id, F.state, S.queued)\n  if false then"),)),
+    Mutation("whoever pops an id asks the record", "one item, one state",
+        lua=(("claim", "if f[1] ~= S.queued then return end", ""),)),
+    Mutation("the slot's ring", "no window over its limit",
+        lua=(("*", "sent_at(gate, math.max(past - 1, oldest(gate))) + limit[2] + limit[3]", "T_US"),)),
+    Mutation("a late send moves its slot", "no window over its limit",
+        lua=(("retime",
+              "write_send(gate, n, at, items_before(gate, n + 1) - items)\nredis.call('LSET', key, 0",
+              "redis.call('LSET', key, 0"),)),
+    Mutation("too late to move a slot", "no window over its limit",
+        lua=(("retime", "if since > limit[1] then return 0 end", ""),)),
+    Mutation("the clock that stepped back", "no window over its limit; everything ends",
+        lua=(("*", "T_US = math.max(NOW_US + (gate.offset or 0), known)", "T_US = NOW_US"),)),
+    Mutation("the clock that leapt ahead", "no window over its limit",
+        lua=(("*", "if cfg.clock and T_US > cfg.clock[1] + cfg.clock[2] then", "if false then"),)),
+    Mutation("after a leap, no more than is certain", "no window over its limit",
+        python=(OrgClocks, "expected", _eager)),
+    Mutation("the cap of calls at once", "at most so many calls at once",
+        lua=(("*", "if room(cfg, gate) <= 0 then wait", "if false then wait"),)),
+    Mutation("seats expire", "everything ends",
+        lua=(("take_seat", "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(NOW))\n", ""),
+             ("*", "redis.call('ZRANGEBYSCORE', seats, int(NOW), int(NOW + LONGEST_SEAT_MS))",
+              "redis.call('ZRANGEBYSCORE', seats, '-inf', '+inf')"))),
+    Mutation("seats from before a step back", "everything ends",
+        lua=(("*", "int(NOW + LONGEST_SEAT_MS)", "'+inf'"),)),
+    Mutation("a silent holder is given up", "everything ends",
+        lua=(("claim", "give_up_leases()\nput_back", "put_back"),)),
+    Mutation("given up means in doubt", "nothing is issued twice",
+        lua=(("claim", "if cfg.in_doubt == 'resend' and", "if"),)),
+    Mutation("due retries come back", "everything ends",
+        lua=(("claim", "put_back_due_retries()\nlocal at", "local at"),)),
+    Mutation("replay: only what is on the list", "discarded for good",
+        lua=(("replay", " or not redis.call('ZSCORE', K.dead .. kind, id)", ""),)),
+    Mutation("replay: only what is dead", "nothing is issued twice",
+        lua=(("replay", "state ~= S.dead or unsendable or not redis.call('ZSCORE', K.dead .. kind, id)",
+              "state == nil"),)),
+    Mutation("resolve: only what is on the list", "counters are what the records are",
+        lua=(("resolve", "if not redis.call('ZSCORE', K.dead .. f[2], id) then return 0 end", ""),)),
+    Mutation("check: only what is on the list", "discarded for good",
+        lua=(("conclude_check", "if in_doubt and redis.call('ZSCORE', K.dead .. f[2], id) then",
+              "if in_doubt then"),)),
+    Mutation("cancel: only what waits", "counters are what the records are",
+        lua=(("cancel", "if (f[1] == S.queued or f[1] == S.retrying) and", "if f[1] ~= S.dead and"),)),
+    Mutation("cancel leaves no retry", "one item, one state",
+        lua=(("cancel", "    redis.call('ZREM', K.retry, id)\n", ""),
+             ("claim", "elseif record[1] == S.retrying then", "else"))),
+    Mutation("exhumed is listed no more", "counters are what the records are",
+        lua=(("*", "local function exhume(id, run, kind)\n  unlist(id, run, kind)",
+              "local function exhume(id, run, kind)"),)),
+    Mutation("customers are freed", "everything ends",
+        lua=(("*", "if holder == batch then gone", "if false then gone"),)),
+    Mutation("paused", "what is paused isn't sent",
+        lua=(("*", "if gate.paused then return NEVER, 'paused' end", ""),)),
+)  # fmt: skip
+
+
+def scripts(mutation: Mutation) -> Scripts:
+    """Return the scripts as the mutation leaves them."""
+    return virtual(mutation.lua)
+
+
+@contextmanager
+def without(mutation: Mutation) -> Iterator[Scripts]:
+    """Take the guard out while the block lasts; yields the scripts to play with."""
+    if mutation.python is None:
+        yield scripts(mutation)
+        return
+    owner, method, patch = mutation.python
+    before = getattr(owner, method)
+    setattr(owner, method, patch(before))
+    try:
+        yield scripts(mutation)
+    finally:
+        setattr(owner, method, before)

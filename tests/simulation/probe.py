@@ -1,0 +1,81 @@
+"""The only place that looks into Redis: what is held, in words that no layout of keys changes.
+
+Whoever changes the layout changes this file and the scripts ``probe*.lua`` beside it, and nothing else here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from simulation.server import Server
+
+from worker.store import keys, record
+
+HERE = Path(__file__).parent
+SCRIPTS = ("probe.lua", "probe_batch.lua")
+
+
+class Record(NamedTuple):
+    """What a job's record says; ``batch`` carries it or carried it last, ``kind`` is a dead letter's."""
+
+    state: str  # queued, sending, retrying, issued, dead
+    run: str
+    kind: str
+    batch: str
+    earned: str
+    second: str  # another earnedBadgeId, of one that was issued twice
+    replaced_as: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that an org holds."""
+
+    jobs: dict[str, Record]
+    waiting: list[str]  # ids in lanes, of jobs that were dealt with otherwise too
+    retrying: set[str]
+    batches: dict[str, list[str]]  # live ones, and the ids that each carries
+    leases: set[str]
+    dead: dict[str, set[str]]  # by kind: those that need somebody
+    runs: dict[str, dict[str, int]]  # counters
+    finished: set[str]  # runs
+    run_ids: dict[str, list[str]]
+    busy: set[str]  # batches that some customer is said to be in
+    stats: dict[str, int]
+
+
+class Probe:
+    """Looks into the server, beside all that is simulated."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        names = f"#!lua\n{keys.lua_table()}\n{record.lua_tables()}"
+        self._all, self._batch = (f"{names}\n{(HERE / name).read_text()}" for name in SCRIPTS)
+
+    def held(self, org: str) -> Held:
+        """Read all that an org holds."""
+        found = json.loads(self._server.evaluate(self._all, [keys.key_prefix(org)]))
+        runs = found["runs"] or {}
+        return Held(
+            jobs={job: Record(*values) for job, values in (found["jobs"] or {}).items()},
+            waiting=list(found["waiting"]),
+            retrying=set(found["retrying"]),
+            batches={batch: list(ids) for batch, ids in (found["batches"] or {}).items()},
+            leases=set(found["leases"]),
+            dead={kind: set(ids) for kind, ids in (found["dead"] or {}).items()},
+            runs={
+                run: {name: int(value) for name, value in counters.items()} for run, counters in runs.items()
+            },
+            finished={run for run, counters in runs.items() if "finished_at" in counters},
+            run_ids={run: list(ids) for run, ids in (found["run_ids"] or {}).items()},
+            busy=set((found["busy"] or {}).values()),
+            stats={name: int(float(value)) for name, value in (found["stats"] or {}).items()},
+        )
+
+    def batch(self, org: str, batch: str) -> dict[str, str]:
+        """Return how the jobs of a live batch stand: ``sending``, ``issued`` or ``not its own``."""
+        found = json.loads(self._server.evaluate(self._batch, [keys.key_prefix(org)], batch))
+        return dict(found or {})

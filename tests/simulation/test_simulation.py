@@ -1,0 +1,63 @@
+"""Every promise, whatever is interleaved, lost, repeated, killed or late, from a seed each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from simulation.mutations import MUTATIONS, Mutation, without
+from simulation.plan import plan_of
+from simulation.report import story
+from simulation.rounds import Stage, quiet
+from simulation.server import Server, running, virtual
+
+ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "3000"))
+PARTS = 4  # for as many processes of pytest
+QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.seeds]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server of the simulation's own."""
+    with running() as one, quiet():
+        yield one
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_promise_is_kept_in_every_round(server: Server, part: int) -> None:
+    """Nothing is lost, issued twice or over its limit, counters are right, and everything ends."""
+    stage = Stage(server, virtual())
+    for seed in range(part, ROUNDS, PARTS):
+        if (played := stage.play(plan_of(seed))).failure:
+            pytest.fail(story(stage.shrink(played.plan), seed))
+
+
+def test_a_seed_is_a_round(server: Server) -> None:
+    """The same seed twice is the same round, to the last answer."""
+    stage = Stage(server, virtual())
+    for seed in range(20):
+        plan = plan_of(seed)
+        assert plan == plan_of(seed)
+        assert stage.play(plan).digest == stage.play(plan).digest, seed
+
+
+@pytest.mark.parametrize("mutation", QUICKLY_FOUND, ids=lambda mutation: mutation.name)
+def test_a_guard_that_is_taken_out_is_missed(server: Server, mutation: Mutation) -> None:
+    """Without a guard its promise breaks: the simulation would notice."""
+    with without(mutation) as scripts:
+        stage = Stage(server, scripts)
+        assert any(stage.play(plan_of(seed)).broke for seed in mutation.seeds)
+
+
+def test_a_failure_is_shrunk(server: Server) -> None:
+    """What fails is told by a smaller round that fails as well."""
+    mutation = next(one for one in MUTATIONS if one.name == "fence: slot")
+    with without(mutation) as scripts:
+        stage = Stage(server, scripts)
+        plan = plan_of(0)
+        smallest = stage.shrink(plan, tries=100)
+        assert smallest.failure
+        assert len(smallest.plan.producers) == 1
+        assert not smallest.plan.faults

@@ -1,0 +1,142 @@
+"""The way to the server: a bare connection, and redis-py's commands on top of whatever carries them.
+
+The program's code meets redis-py's own class, with its own arguments and answers; only what carries a command
+is replaced, because that is where the simulation interleaves, loses, repeats and holds up.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from redis.exceptions import NoScriptError, ResponseError
+
+Command = Sequence[Any]
+Carrier = Callable[[list[Command]], list[Any]]
+
+
+class Wire:
+    """A connection to the server that knows RESP2 and nothing else; errors come back as values."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._buffer, self._at = b"", 0
+
+    def ask(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands in one go and return the answer to each."""
+        packed = [_pack(command) for command in commands]
+        self._socket.sendall(b"".join(packed))
+        return [self._read() for _ in packed]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _read(self) -> Any:
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"$":
+            return self._bulk(int(rest))
+        if kind == b":":
+            return int(rest)
+        if kind == b"+":
+            return rest.decode()
+        if kind == b"*":
+            return None if rest == b"-1" else [self._read() for _ in range(int(rest))]
+        text = rest.decode()
+        return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            self._more()
+        line, self._at = self._buffer[self._at : end], end + 2
+        return line
+
+    def _bulk(self, size: int) -> str | None:
+        if size < 0:
+            return None
+        while len(self._buffer) - self._at < size + 2:
+            self._more()
+        data, self._at = self._buffer[self._at : self._at + size], self._at + size + 2
+        return data.decode()
+
+    def _more(self) -> None:
+        received = self._socket.recv(1 << 18)
+        if not received:
+            raise ConnectionError("the server is gone")
+        self._buffer, self._at = self._buffer[self._at :] + received, 0
+
+
+def _pack(command: Command) -> bytes:
+    parts = [b"*%d\r\n" % len(command)]
+    for part in command:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+class Client(redis.Redis):
+    """redis-py's commands, carried by whoever is said; it never connects."""
+
+    def __init__(self) -> None:
+        super().__init__(unix_socket_path="/nowhere", decode_responses=True, protocol=2)
+        self.carry: Carrier = _nobody
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Have a command carried, and read its answer as redis-py does."""
+        (reply,) = self.carry([args])
+        if isinstance(reply, Exception):
+            raise reply
+        return self.read(reply, args[0], options)
+
+    def read(self, reply: Any, name: str, options: dict[str, Any]) -> Any:
+        """Read an answer as redis-py does."""
+        options.pop("keys", None)
+        callback = self.response_callbacks.get(name)
+        return callback(reply, **options) if callback else reply
+
+    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:  # noqa: ARG002, FBT002
+        """Collect commands, to be carried in one go."""
+        return Pipe(self)
+
+
+class Pipe(redis.Redis):
+    """Commands that are carried in one go."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._stack = client, list[tuple[Command, dict[str, Any]]]()
+
+    def __del__(self) -> None:
+        """There is nothing to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.clear()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Remember a command."""
+        self._stack.append((args, options))
+        return self
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - redis-py's
+        """Have all commands carried."""
+        stack, self._stack = self._stack, []
+        if not stack:
+            return []
+        replies = self._client.carry([args for args, _ in stack])
+        for n, (reply, (args, options)) in enumerate(zip(replies, stack, strict=True)):
+            if not isinstance(reply, Exception):
+                replies[n] = self._client.read(reply, args[0], options)
+            elif raise_on_error:
+                raise reply
+        return replies
+
+
+def _nobody(_: list[Command]) -> list[Any]:
+    raise AssertionError("no world is there that could carry this")

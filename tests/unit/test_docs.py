@@ -1,0 +1,94 @@
+"""The documentation is true: made from the code where it can be, complete, and every command in it exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import DOCS, PAGES, ROOT, UNKNOWN
+from shell import RUN, blocks, calls, complaint
+
+from worker.cli.help import INDEX, topics
+
+TEXTS = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_reference_page_is_what_the_code_says(name: str) -> None:
+    """Settings, commands, metrics, log events and codes: nothing missing, and nothing else."""
+    assert PAGES[name]() == (DOCS / f"{name}.md").read_text(), "run: python tests/pages.py"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_everything_has_a_meaning(name: str) -> None:
+    """A new setting needs a description, a new event a word in the catalogue."""
+    assert not re.findall(rf": \{UNKNOWN}\.?$", (DOCS / f"{name}.md").read_text(), re.MULTILINE)
+
+
+def test_index_site_and_folder_have_the_same_pages() -> None:
+    """No page that nobody finds, none that isn't there, and one order in both."""
+    listed = [topic.name for topic in topics()]
+    assert sorted([INDEX, *listed]) == sorted(page.stem for page in DOCS.glob("*.md"))
+    site = tomllib.loads((ROOT / "deploy/zensical.toml").read_text())["project"]
+    assert [f"{name}.md" for name in (INDEX, *listed)] == list(navigation(site["nav"]))
+
+
+def navigation(entry: Any) -> Iterator[str]:
+    """Yield the pages of the site, in their order."""
+    if isinstance(entry, str):
+        yield entry
+    for one in entry if isinstance(entry, list) else entry.values() if isinstance(entry, dict) else ():
+        yield from navigation(one)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_every_command_exists(page: Path) -> None:
+    """In blocks and in the text: the command, and every option that it is given."""
+    wrong = [said for arguments in calls(page) if (said := complaint(arguments))]
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_every_block_is_shell_and_names_what_there_is(page: Path) -> None:
+    """It reads as shell; files of this project, extras and services that it names exist."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for block in blocks(page):
+        subprocess.run(["bash", "-n"], input=block.text.encode(), check=True)
+        named = re.findall(r"(?<![\w/.-])(?:deploy|tests|worker)/[\w./-]*\w", block.text)
+        assert not [path for path in named if not (ROOT / path).exists()]
+        assert not [one for one in re.findall(r"'\.\[(\w+)\]'", block.text) if one not in extras]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_a_mark_stands_before_a_block(page: Path) -> None:
+    """A mark that stands anywhere else would leave a block that is believed to be run unrun."""
+    assert page.read_text().count(RUN + "\n") == sum(block.runs for block in blocks(page))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["import", "members.csv", "--follow"], None),
+        (["run", "show", "RUN"], None),
+        (["--version"], None),
+        (["improt", "members.csv"], "has no command 'improt'"),
+        (["run", "shwo"], "has no command 'shwo'"),
+        (["import", "members.csv", "--folow"], "--folow"),
+    ],
+)
+def test_a_wrong_command_is_found(arguments: list[str], wrong: str | None) -> None:
+    """A misspelt command, a misspelt option."""
+    said = complaint(arguments)
+    assert (wrong in said) if wrong and said else said == wrong
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_python_in_the_text_is_python(page: Path) -> None:
+    """Every block of it compiles."""
+    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        compile(block, page.name, "exec")

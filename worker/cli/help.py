@@ -1,0 +1,104 @@
+"""The command ``badges help``: the pages of ``deploy/docs``, which an installed program carries with it.
+
+``index.md`` is the table of contents: its sections and its links, ``- [topic](topic.md): what it is about``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+help_cli = typer.Typer()
+
+INDEX = "index"
+PAGE_COLUMNS = 100
+
+_LINK = re.compile(r"- \[([\w-]+)\]\(\1\.md\): (.+)")
+_SECTION = re.compile(r"## (.+)")
+_COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE)
+
+
+class Topic(NamedTuple):
+    """A page, as the table of contents names it."""
+
+    name: str
+    section: str
+    line: str
+
+
+@help_cli.command("help")
+def help_(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="The page; without one the topics are listed.")
+    ] = None,
+) -> None:
+    """Read the documentation: print a page, or list the topics there are."""
+    names = [found.name for found in topics()]
+    if topic and topic not in names:
+        raise typer.BadParameter(f"there is no topic {topic!r}{_hint(topic, names)}", param_hint="TOPIC")
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # whatever the locale says
+    if topic:
+        _print_page(_COMMENT.sub("", page(topic)))
+    else:
+        _list_topics()
+
+
+def topics() -> Iterator[Topic]:
+    """Yield the topics in the order of the table of contents."""
+    section = ""
+    for line in page(INDEX).splitlines():
+        if found := _SECTION.fullmatch(line):
+            section = found[1]
+        elif found := _LINK.fullmatch(line):
+            yield Topic(found[1], section, found[2])
+
+
+def page(name: str) -> str:
+    """Return a page's Markdown."""
+    return (folder() / f"{name}.md").read_text(encoding="utf-8")
+
+
+def folder() -> Path:
+    """Return where the pages are: beside the code in a wheel, in ``deploy`` in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "docs"
+    return installed if installed.is_dir() else package.parent / "deploy" / "docs"
+
+
+def _hint(topic: str, names: list[str]) -> str:
+    from worker.cli.root import OVERVIEW  # noqa: PLC0415 - it loads this module
+
+    if topic in OVERVIEW:
+        return f"; for the command: badges {topic} --help"
+    near = difflib.get_close_matches(topic.lower(), names, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}? All of them: badges help" if near else "; all of them: badges help"
+
+
+def _list_topics() -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    section, width = "", max(len(topic.name) for topic in topics())
+    for topic in topics():
+        if topic.section != section:
+            section = topic.section
+            console.print(f"[bold]{escape(section)}[/]")
+        console.print(f"  [cyan]{topic.name:<{width}}[/]  {escape(topic.line)}")
+    console.print("\nRead one: badges help TOPIC")
+
+
+def _print_page(text: str) -> None:
+    """Print Markdown: rendered at a terminal, and as it is written for everything else."""
+    console = Console()
+    if not console.is_terminal:
+        sys.stdout.write(text)
+        return
+    from rich.markdown import Markdown  # noqa: PLC0415 - a listing needs none of it
+
+    console.print(Markdown(text, hyperlinks=False), width=min(console.width, PAGE_COLUMNS))

@@ -1,0 +1,80 @@
+-- What a 429 teaches: how far apart calls are from now on. The vendor's limit is unknown, and so is its kind: a
+-- window of a second or a minute, sliding or fixed, a bucket, or a least distance between two calls. What was
+-- let through before the refusal tells; tests/bench/learning.py tries it on all of these.
+
+local SECOND_US = 1000000
+local CALM_US, CALM_CALLS = 10000000, 10 -- after that long without a refusal, what was learned was right
+local LEAST_CUT, MOST_CUT = 0.05, 0.25
+local SPAN_US, FIRST_SPAN_US, SURE_SPAN_US, SPAN_CALLS = 15000000, 10000000, 25000000, 100
+local TELLING = 4 -- calls; fewer within a period say nothing
+local LAST, LAG = 8, 2
+
+-- Calls per us when the refused one was sent: as spaced, or fewer where no more could be in flight.
+local function rate_then(cfg, gate, sent, first)
+  local rate = 1 / spacing_us(cfg, gate, sent.at)
+  local before = sent.n - LAST
+  if before < math.max(first, oldest(gate)) then return rate end
+  return math.min(rate, LAG * LAST / math.max(1, sent.at - sent_at(gate, before)))
+end
+
+-- The first send of the minute until an instant, us.
+local function minute_begins(gate, till)
+  return sent_at(gate, first_send(gate, function(n) return sent_at(gate, n) > till - MINUTE_US end))
+end
+
+-- What was let through on average, pauses included: the limit, if its window is longer than those. After a minute
+-- of pauses that's an outage, and teaches no more than it did. nil: too few calls to tell.
+local function average(gate, till, reopens)
+  local calls = sent_between(gate, till - MINUTE_US, till - 1)
+  if calls < TELLING then return nil end
+  local from = math.max(minute_begins(gate, till) - 1, reopens - MINUTE_US)
+  return math.max(calls / MINUTE_US, sent_between(gate, from, till - 1) / (reopens - from))
+end
+
+-- Begin at one rate when the gate opens, and tend to another.
+local function go_on_at(gate, low, high, span)
+  high = math.max(low, high)
+  span = math.max(span, (span == FIRST_SPAN_US and SPAN_CALLS / 10 or SPAN_CALLS) / high)
+  set_gate(gate, 'learned', 1 / high, 'swing', math.max(0.03, 1 - low / high), 'span', int(span))
+end
+
+-- Nothing was let through after a pause: the window is longer than that.
+local function learn_from_pauses(gate, rate, reopens)
+  local most = average(gate, gate.taught_at or 0, reopens)
+  if most then go_on_at(gate, math.min(rate, most), 0.97 * rate, SPAN_US) end
+end
+
+-- A lesson, once the gate is closed; sent: when the refused call was sent, us, and its number; first: the number of
+-- the first send since the last lesson; told: the vendor said until when to wait. The first lesson begins with what the last second let through and speeds up until the next
+-- one: if that comes at the same number, the vendor counts by the second. Later ones cut the rate, the more the
+-- sooner they come, but never below what was let through since the last.
+local function learn(cfg, gate, sent, first, told)
+  local rate, calls = rate_then(cfg, gate, sent, first), sent.n - first
+  local reopens = gate.closed_until * 1000
+  local fresh = not slowed(cfg, gate, sent.at)
+  local since = fresh and minute_begins(gate, sent.at) or gate.learned_from
+  set_gate(gate, 'learned_from', int(reopens))
+  if not fresh and calls <= 0 then return learn_from_pauses(gate, rate, reopens) end
+  local run = math.max(1, sent.at - since)
+  local calm = run >= math.max(CALM_US, CALM_CALLS / rate)
+  local cut = math.max(LEAST_CUT, math.min(MOST_CUT, math.max(SECOND_US / 2, 4 / rate) / run))
+  local low, high, span = rate * (1 - cut), 0.97 * rate, SPAN_US
+  local let = sent_between(gate, sent.at - SECOND_US, sent.at - 1)
+  if told and reopens - T_US > SECOND_US then
+    local most = not calm and average(gate, sent.at, reopens) or low
+    if most < low then low, high = most, math.min(high, 1.1 * most) end
+    span = SURE_SPAN_US
+  elseif fresh then
+    low, span = math.min(low, 0.97 * math.max(1, let) / SECOND_US), FIRST_SPAN_US
+    set_gate(gate, 'let', let)
+  else
+    if gate.let and not calm and let >= TELLING and let <= 1.3 * gate.let + 1 then
+      low, span = 0.95 * gate.let / SECOND_US, SURE_SPAN_US
+      high = 1.02 * low
+    end
+    low = math.max(low, calls / (sent.at - gate.taught_at))
+    redis.call('HDEL', K.gate, 'let')
+  end
+  go_on_at(gate, math.min(low, (1 - LEAST_CUT) * rate), high, span)
+  set_gate(gate, 'taught_at', int(sent.at))
+end
