@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +274,7 @@ def test_workers_of_different_minds(place: Place) -> None:
         place.client.hdel("{badges:default}:gate", "paused", "reason")
         wait_for(lambda: place.issued() >= 200)
         arrived = [e.arrived_s for e in place.vendor.vendor.ledger().exchanges]
-        assert all(later - earlier > 0.8 for earlier, later in pairwise(arrived))
+        assert arrived[-1] - arrived[0] > len(arrived) - 2  # at 600/minute they would take a tenth
         (line,) = place.status()["differs"]
         assert "rate_limit: " in line
         assert "600/minute at badges-" in line

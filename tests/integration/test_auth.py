@@ -480,7 +480,7 @@ def test_a_token_that_ended_early_costs_one_call(
 
 @pytest.mark.parametrize(
     ("status", "headers", "closed_s", "why"),
-    [(429, {"Retry-After": "7"}, 7, "throttled"), (503, {}, 1, "vendor unavailable")],
+    [(429, {"Retry-After": "7"}, 7, "throttled"), (503, {}, 0, "vendor unavailable")],
 )
 def test_a_passing_failure_closes_the_gate_for_a_while(  # noqa: PLR0917
     delivery: Delivery,
@@ -498,7 +498,7 @@ def test_a_passing_failure_closes_the_gate_for_a_while(  # noqa: PLR0917
     seconds, micros = client.time()
     waits = deliver_one(delivery, org)
     assert isinstance(waits, Wait)
-    assert closed_s * 1000 <= waits.look_at_ms - seconds * 1000 - micros / 1000 < closed_s * 1000 + 900
+    assert closed_s * 1000 <= waits.look_at_ms - seconds * 1000 - micros / 1000 < closed_s * 1000 + 1900
     gate = client.hgetall(keys.key("default", "gate"))
     assert (gate["why"], "paused" in gate) == (why, False)
     client.hdel(keys.key("default", "gate"), "closed_until")  # the time goes by

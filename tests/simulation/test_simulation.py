@@ -14,7 +14,8 @@ from simulation.server import Server, running, virtual
 
 ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "3000"))
 PARTS = 4  # for as many processes of pytest
-QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.seeds]
+QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
+QUICKLY = 500  # rounds, most of them many fewer
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +44,13 @@ def test_a_seed_is_a_round(server: Server) -> None:
         assert stage.play(plan).digest == stage.play(plan).digest, seed
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mutation", QUICKLY_FOUND, ids=lambda mutation: mutation.name)
 def test_a_guard_that_is_taken_out_is_missed(server: Server, mutation: Mutation) -> None:
     """Without a guard its promise breaks: the simulation would notice."""
     with without(mutation) as scripts:
         stage = Stage(server, scripts)
-        assert any(stage.play(plan_of(seed)).broke for seed in mutation.seeds)
+        assert any(stage.play(plan_of(seed)).broke for seed in range(QUICKLY))
 
 
 def test_a_failure_is_shrunk(server: Server) -> None:

@@ -222,5 +222,5 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
         closed_until=iso_time(closed_until) if closed else None,
         tripped=tripped,
         batch_size=int(gate["batch_size"]) if taught else None,
-        last_reason=gate.get("reason"),
+        last_reason=gate.get("limiter"),
     )

@@ -159,9 +159,9 @@ local function reserve(cfg, gate, at_us, items)
     'last', int(at_us), 'due', int(due))
 end
 
--- A ring of n entries has forgotten what the one before the last n was. What it can have been at the latest: the
--- next one's time, or what left the slot that was taken back within the limit that the ring is for.
-local function remember_one_more(cfg, gate, slot)
+-- The slot that was given out last took the ring's place of the one that is now needed again. What that can have
+-- been at the latest: the next one's time, or what left the last slot within the limit that the ring is for.
+local function remember_one_more(cfg, gate, last_slot)
   local first = oldest(gate)
   local latest = sent_at(gate, first + 1)
   for _, limit in ipairs(cfg.limits) do
@@ -169,7 +169,7 @@ local function remember_one_more(cfg, gate, slot)
       set_gate(gate, 'first', int(first + 1)) -- nobody knows how many items it had
       return
     end
-    if limit[1] == gate.size then latest = math.min(latest, slot - limit[2] - limit[3]) end
+    if limit[1] == gate.size then latest = math.min(latest, last_slot - limit[2] - limit[3]) end
   end
   write_send(gate, first, latest, items_before(gate, first + 1))
 end
@@ -184,14 +184,16 @@ local function take_back_slot(cfg, gate, key)
   while n >= first and sent_at(gate, n) ~= slot do n = n - 1 end -- others were moved behind it
   if n < first then return end
   local items = items_before(gate, n + 1) - items_before(gate, n)
+  local last_slot, was_last = sent_at(gate, gate.n - 1), n == gate.n - 1
   for after = n + 1, gate.n - 1 do
     write_send(gate, after - 1, sent_at(gate, after), items_before(gate, after) - items)
   end
-  local was_full = gate.n - gate.size >= (gate.first or 0)
+  local was_full = gate.n - gate.size > (gate.first or 0) -- its slot took another's place
   set_gate(gate, 'n', int(gate.n - 1), 'items', int(gate.items - items))
-  if was_full and gate.n > 0 then remember_one_more(cfg, gate, slot) end
-  if gate.due then set_gate(gate, 'due', int(gate.due - gap_us(cfg, gate))) end
-  if n == gate.n then set_gate(gate, 'last', n > oldest(gate) and int(sent_at(gate, n - 1)) or 0) end
+  if was_full and gate.n > 0 then remember_one_more(cfg, gate, last_slot) end
+  if was_last then
+    set_gate(gate, 'last', n > oldest(gate) and int(sent_at(gate, n - 1)) or 0, 'due', int(gate.due - gap_us(cfg, gate)))
+  end
 end
 
 local function width(cfg, gate)

@@ -245,6 +245,8 @@ for _, badge in ipairs(s.missing) do
   redis.call('ZADD', K.missing, int(NOW + s.missing_ttl_ms), badge)
 end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
+-- nginx's limiter answers so; doctor asks for it long after the gate is open again.
+if string.find(s.reason, '503 by nginx', 1, true) then set_gate(gate, 'limiter', s.reason) end
 act[s.signal](sent_as())
 if s.signal == 'none' then take_back_slot(s.cfg, gate, K.batch .. batch) end
 release_batch(batch, ids, customers)
