@@ -33,7 +33,14 @@ from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, bounded,
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
-_KNOWN_BEFORE = (Answer.DUPLICATE, Answer.DEAD, Answer.IN_DOUBT, Answer.REPLACED, Answer.CONFLICT)
+_KNOWN_BEFORE = (
+    Answer.DUPLICATE,
+    Answer.REMEMBERED,
+    Answer.DEAD,
+    Answer.IN_DOUBT,
+    Answer.REPLACED,
+    Answer.CONFLICT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +336,8 @@ def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
         case Answer.IN_DOUBT:
             resolve = f"badges dead resolve {job} --issued or --not-issued"
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
+        case Answer.REMEMBERED:
+            kind, reason = "duplicate", "was accepted before; what became of it has expired"
         case Answer.REPLACED:
             kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
         case _:

@@ -81,8 +81,8 @@ def test_what_is_in_doubt_is_parked(signal: Signal, attempts: int, in_doubt: str
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
-        (0, Retry(0.5 * 2, "timeout", "no whole answer", spends_attempt=True)),
-        (3, Retry(0.5 * 16, "timeout", "no whole answer", spends_attempt=True)),
+        (0, Retry(0.5 * 2, "timeout", "no whole answer", spends_attempt=True, in_doubt=True)),
+        (3, Retry(0.5 * 16, "timeout", "no whole answer", spends_attempt=True, in_doubt=True)),
         (4, DeadLetter(DeadKind.IN_DOUBT, "timeout", "no whole answer")),
     ],
 )

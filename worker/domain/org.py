@@ -131,7 +131,10 @@ class Org(BaseModel):
         "`check` asks the vendor, `resend` is at-least-once: a badge may be issued twice",
     )
     result_ttl_days: float = Field(
-        default=30, gt=0, le=36500, description="Days that a result is kept and a repeated row is recognised"
+        default=30,
+        gt=0,
+        le=36500,
+        description="Days that a result is kept. That a row was accepted is remembered for good",
     )
     epoch_unit: EpochUnit = Field(
         default="s", description="The unit of the dates that are sent: seconds, milliseconds, or as given"

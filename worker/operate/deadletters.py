@@ -295,7 +295,9 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str,
     def would_replay(org: Org, items: list[Replay]) -> Mapping[str, int]:
         new = [item.new for item in items if item.new]
         duplicates = 0
-        for job, there in zip(new, reading.known(reports.client, org.name, new), strict=True):
+        for job, there in zip(
+            new, reading.known(reports.client, org.name, [job.id for job in new]), strict=True
+        ):
             duplicates += there or (org.name, job.id) in taken
             taken.add((org.name, job.id))
         return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}

@@ -79,7 +79,7 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     mended = [one for one in judged if isinstance(one, _Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
     with reaching("what was accepted before"):
-        known = reading.known(queue.client, org.name, [one.job for one in mended])
+        known = reading.known(queue.client, org.name, [one.job.id for one in mended])
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     accepted = 0
     if mended:

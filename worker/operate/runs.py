@@ -219,13 +219,13 @@ class JobReader:
     def _discarded(self, org: str, jobs: Sequence[tuple[str, Record]]) -> set[str]:
         """Return the ids of dead jobs that were taken off the list without another taking their place."""
         dead = [
-            (job_id, record[Field.KIND])
+            (job_id, record[Field.GROUP])
             for job_id, record in jobs
             if state_of(record) is State.DEAD and Field.REPLAYED_AS not in record
         ]
         pipe = self.client.pipeline(transaction=False)
-        for job_id, kind in dead:
-            pipe.zscore(keys.key(org, "dead", kind), job_id)
+        for job_id, group in dead:
+            pipe.zscore(keys.key(org, "dead", group), job_id)
         return {job_id for (job_id, _), at_ms in zip(dead, pipe.execute(), strict=True) if at_ms is None}
 
     def ids(self, org: str, run: str) -> Iterator[str]:
@@ -236,12 +236,9 @@ class JobReader:
             at += PAGE
 
     def known(self, org: str, ids: Sequence[str]) -> list[bool]:
-        """Say of each id whether a job has it."""
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.exists(keys.key(org, "job", job_id))
+        """Say of each id whether it was accepted before, however long ago."""
         with reaching("the org's jobs"):
-            return [bool(there) for there in pipe.execute()]
+            return reading.known(self.client, org, ids)
 
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import redis
 
 from worker.domain.badge import short_hash
-from worker.domain.batch import Item
 from worker.store import keys
 from worker.store.record import BUCKET_LETTERS, OTHER, SEPARATOR, Field, Record, carried_by, read
 
@@ -62,16 +61,20 @@ def all_records(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Recor
     return [record for page in pages for record in records(client, org, page)]
 
 
-def known(client: redis.Redis, org: str, items: Sequence[Item]) -> list[bool]:
-    """Say of each job whether one of its id was accepted before, however long ago."""
+def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
+    """Say of each id whether a job of that id was accepted before, however long ago."""
     pipe = client.pipeline(transaction=False)
-    for item in items:
-        pipe.exists(keys.key(org, "job", item.id))
-        own = short_hash(item.id) if item.fingerprint else ""
-        for letters in BUCKET_LETTERS:
-            name, rest = (own or item.id)[:letters], (own or item.id)[letters:]
-            pipe.zlexcount(keys.key(org, "memory", name), f"[{rest}", f"[{rest}\xff" if own else f"[{rest}")
-    found, each = pipe.execute(), 1 + len(BUCKET_LETTERS)
+    for job_id in ids:
+        pipe.exists(keys.key(org, "job", job_id))
+        for remembered, end in (
+            (job_id, ""),
+            (short_hash(job_id), "\xff"),
+        ):  # of its content, or a producer's own
+            for letters in BUCKET_LETTERS:
+                rest = remembered[letters:]
+                bucket = keys.key(org, "memory", remembered[:letters])
+                pipe.zlexcount(bucket, f"[{rest}", f"[{rest}{end}")
+    found, each = pipe.execute(), 1 + 2 * len(BUCKET_LETTERS)
     return [any(found[at : at + each]) for at in range(0, len(found), each)]
 
 

@@ -39,6 +39,7 @@ _STATUSES = {
     Answer.INVALID: "invalid",
     Answer.CONFLICT: "conflict",
     Answer.DUPLICATE: "duplicate",
+    Answer.REMEMBERED: "duplicate",
     Answer.REPLACED: "duplicate",
     Answer.DEAD: _DEAD,
     Answer.IN_DOUBT: _DEAD,
