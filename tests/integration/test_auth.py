@@ -480,7 +480,7 @@ def test_a_token_that_ended_early_costs_one_call(
 
 @pytest.mark.parametrize(
     ("status", "headers", "closed_s", "why"),
-    [(429, {"Retry-After": "7"}, 7, "throttled"), (503, {}, 0, "vendor unavailable")],
+    [(429, {"Retry-After": "7"}, 7, "throttled"), (503, {}, 1, "vendor unavailable")],
 )
 def test_a_passing_failure_closes_the_gate_for_a_while(  # noqa: PLR0917
     delivery: Delivery,

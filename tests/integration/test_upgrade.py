@@ -15,6 +15,7 @@ from worker.errors import NewerStore
 from worker.operate.runs import JobReader
 from worker.store import keys, record
 from worker.store.queue import Queue
+from worker.store.scripts import Scripts, installed
 
 ORG = configured(batch_size=10)
 OK = Verdict((), Signal.OK, "", "")
@@ -53,11 +54,11 @@ def bring_forward(client: redis.Redis, index: str) -> None:
 
 
 @pytest.fixture
-def newer(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
+def newer(client: redis.Redis) -> Queue:
     """The same queue, as a newer program has it."""
-    with monkeypatch.context() as patch:
-        patch.setattr(record, "VERSION", record.VERSION + 1)
-        return Queue(client)
+    ours, theirs = (f"OTHER = {version}," for version in (record.VERSION, record.VERSION + 1))
+    texts = {name: text.replace(ours, theirs) for name, text in installed().texts.items()}
+    return Queue(client, scripts=Scripts.of(texts))
 
 
 @pytest.mark.parametrize("state", ["q", "§"])

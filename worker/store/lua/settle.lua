@@ -34,12 +34,17 @@ local function issued(job, from)
   done.issued, last_issued = done.issued + 1, job.id
 end
 
--- The whole record as Python has it, with what happened to it since that batch was claimed.
+-- What a call tells of a job that went on without its batch: the rest of the record is as it is by now.
+local OUTCOME = {
+  'state', 'batch', 'attempts', 'busy', 'kind', 'code', 'message', 'earned_badge_id', 'issued_id', 'request_id',
+  'vendor_expiry', 'vendor_expiry_iso', 'vendor_warnings',
+}
 local function overtaken(job, fields)
   local new = parse(ended(job.rest))
-  for _, name in ipairs({'replayed_as', 'history', 'urgent'}) do new[FIELD[name]] = fields[FIELD[name]] end
-  new[FIELD.was_in_doubt] = '1'
-  return new
+  for _, name in ipairs(OUTCOME) do fields[FIELD[name]] = new[FIELD[name]] end
+  fields[FIELD.finished_at], fields[FIELD.was_in_doubt] = new[FIELD.finished_at], '1'
+  job.run = fields[FIELD.run]
+  return fields
 end
 
 local function die(job, fields, from)
@@ -103,13 +108,14 @@ end
 
 -- A certain "issued" for a job that went on without this batch.
 local function issue_late(job, fields, live)
-  local state, new = fields[FIELD.state], parse(ended(job.rest))
+  local state = fields[FIELD.state]
   if state == STATE.issued then
-    local known, now = fields[FIELD.earned_badge_id], new[FIELD.earned_badge_id]
+    local known, now = fields[FIELD.earned_badge_id], parse(ended(job.rest))[FIELD.earned_badge_id]
     if known == now then return end
     if known == '' then -- a person knew it before
-      new[FIELD.finished_at] = fields[FIELD.finished_at]
-      fields = new
+      local ended_at = fields[FIELD.finished_at]
+      fields = overtaken(job, fields)
+      fields[FIELD.finished_at] = ended_at
     else
       fields[FIELD.second_earned] = now
       twice[#twice + 1] = job.id
@@ -168,8 +174,9 @@ local function sent_as()
 end
 
 -- Calls that were in flight together say one thing: whether this one was claimed since what is known of that
--- kind. If so, those that are in flight now will say nothing more.
+-- kind. If so, those that are in flight now will say nothing more. A call without jobs speaks for itself.
 local function says_more(sent, known)
+  if #settled == 0 then return true end
   if not sent or sent.n < (gate[known] or 0) then return false end
   set_gate(gate, known, int(gate.n))
   return true
@@ -188,6 +195,9 @@ local act = {
     if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
   end,
   throttled = function(sent)
+    if #settled == 0 then -- of a call without jobs: what is learned are the batches' lessons
+      return close(s.wait_ms > 0 and s.wait_ms or growing_ms(more_often('throttled')), 'throttled')
+    end
     local first = gate.taught or oldest(gate)
     if not says_more(sent, 'taught') then
       if s.wait_ms > 0 then close(s.wait_ms, 'throttled') end
