@@ -223,6 +223,7 @@ local act = {
       close(growing_ms(failed_probes), 'answer in doubt')
     else
       set_gate(gate, 'why', 'answer in doubt', 'since', int(gate.since or NOW))
+      if not gate.paused then set_gate(gate, 'reason', s.reason) end
     end
   end,
   unauthorized = function() pause('auth') end,
