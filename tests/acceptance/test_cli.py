@@ -237,7 +237,13 @@ def test_the_embedded_server_is_as_good(tmp_path: Path) -> None:
     row = f"{BADGE},1,1674292011,1905828011\n"
     rows = f"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n{row}{row}"
     done = badges_process("import", "-", "--run", "one", "--json", env=env, stdin=rows.encode())
-    assert json.loads(done.stdout) == {"run": "one", "accepted": 1, "duplicates": 1, "invalid": 0}
+    assert json.loads(done.stdout) == {
+        "run": "one",
+        "accepted": 1,
+        "duplicates": 1,
+        "invalid": 0,
+        "warnings": [],
+    }
     shown: dict[str, Any] = json.loads(badges_process("run", "show", "one", "--json", env=env).stdout)
     assert (shown["total"], shown["queued"]) == (1, 1)
     assert not list(tmp_path.glob("badges-*"))
