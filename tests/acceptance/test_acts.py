@@ -22,6 +22,7 @@ from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
+from worker.store.record import Field
 
 DATABASE = 3  # of the session's server: these tests disturb no others
 ORG = configured()
@@ -53,9 +54,9 @@ AUDITS = keys.key("default", "audits")
 
 def bury(queue: Queue, kind: str, first: int, number: int) -> None:
     """Make dead letters of a kind."""
-    fields = ["a", "1", "o", "812", "m", "no good"]
+    why = {Field.CODE: "812", Field.MESSAGE: "no good"}
     items = [
-        Item(it.id, str(n), [*it.fields, *fields], kind=kind)
+        Item(it.id, str(n), {**it.fields, **why}, kind=kind)
         for n in range(first, first + number)
         for it in [item(n)]
     ]

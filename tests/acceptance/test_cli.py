@@ -234,9 +234,16 @@ def test_a_reader_that_goes_away(env: dict[str, str]) -> None:
 def test_the_embedded_server_is_as_good(tmp_path: Path) -> None:
     """Without any URL: the data directory holds what was imported, and no process stays."""
     env = environment(data_dir=tmp_path / "data") | {"TMPDIR": str(tmp_path)}
-    rows = f"badgeMetaId,customerId\n{BADGE},1\n{BADGE},1\n".encode()
-    done = badges_process("import", "-", "--run", "one", "--json", env=env, stdin=rows)
-    assert json.loads(done.stdout) == {"run": "one", "accepted": 1, "duplicates": 1, "invalid": 0}
+    row = f"{BADGE},1,1674292011,1905828011\n"
+    rows = f"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n{row}{row}"
+    done = badges_process("import", "-", "--run", "one", "--json", env=env, stdin=rows.encode())
+    assert json.loads(done.stdout) == {
+        "run": "one",
+        "accepted": 1,
+        "duplicates": 1,
+        "invalid": 0,
+        "warnings": [],
+    }
     shown: dict[str, Any] = json.loads(badges_process("run", "show", "one", "--json", env=env).stdout)
     assert (shown["total"], shown["queued"]) == (1, 1)
     assert not list(tmp_path.glob("badges-*"))

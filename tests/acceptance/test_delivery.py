@@ -153,7 +153,9 @@ def reported(floor: Floor) -> str:
     rows = (
         [f"{BADGE},{n}" for n in (901, 902, 903, 901)] + [f"{MISSING},{n}" for n in (904, 905)] + ["x y,906"]
     )
-    text = "badgeMetaId,customerId,earnExpiresOn\n" + "".join(f"{row},1905828011\n" for row in rows)
+    text = "badgeMetaId,customerId,earnEventDate,earnExpiresOn\n" + "".join(
+        f"{row},1674292011,1905828011\n" for row in rows
+    )
     badges("import", "-", "--run", "reported", env=floor.env, stdin=text.encode(), expect=3)
     wait_for(lambda: floor.count("default", "reported", "issued") == 3)
     wait_for(lambda: floor.count("default", "reported", "dead") == 3)

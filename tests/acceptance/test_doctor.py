@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import redis
-from support import badges, environment
+from support import badges, configured, environment, item
 
 from worker.config import Settings
+from worker.domain.batch import Item
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
+from worker.store.queue import Queue, new_id
 
 DATABASE = 12  # of the session's server: these tests disturb no others
 USERNAME, PASSWORD = "till.marker", "pAssw0rd-marker"
@@ -98,6 +100,7 @@ def test_all_is_well(env: dict[str, str], vendor: SandboxServer) -> None:
         "workers": "warn",
         "gate": "ok",
         "rate": "ok",
+        "network": "ok",
         "vendor": "ok",
         "vendor clock": "ok",
     }
@@ -173,7 +176,8 @@ def test_an_outage_is_looked_at_but_nobody_who_throttles(env: dict[str, str]) ->
     gate = keys.key("default", "gate")
     closed = {"closed_until": 4_000_000_000_000, "since": 1, "probing": 1}
     with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
-        client.zadd(keys.key("default", "dead", "in_doubt"), {"a": 1, "b": 2})
+        doubtful = [Item(it.id, it.row, it.fields, kind="in_doubt") for it in map(item, (1, 2))]
+        Queue(client).enqueue(configured(), run="doubt", items=doubtful, call=new_id())
         client.hset(gate, mapping={**closed, "why": "answer in doubt"})
         asked = examined(env, expect=0)
         client.hset(gate, mapping={**closed, "why": "throttled"})

@@ -216,7 +216,7 @@ def test_a_worker_that_was_stopped_disturbs_no_other(place: Place) -> None:
         give_up_leases(place)
         with place.worker():
             assert badges_json("dead", "replay", env=place.env)["replayed"] == 0  # not unless it is said
-            said = badges_json("dead", "replay", "--kind", "in_doubt", env=place.env)
+            said = badges_json("dead", "replay", "--kind", "in_doubt", "--may-issue-twice", env=place.env)
             assert said["replayed"] == ROWS
             wait_for(lambda: place.states() == {"issued": ROWS})
         before = place.rows()
