@@ -93,4 +93,5 @@ class ReplayArguments(BaseModel):
     @property
     def which(self) -> Filter:
         """Which dead letters are meant."""
-        return Filter(**{said.name: getattr(self, said.name) for said in fields(Filter)})
+        mine = (said.name for said in fields(Filter) if said.name in type(self).model_fields)
+        return Filter(**{name: getattr(self, name) for name in mine})
