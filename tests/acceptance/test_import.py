@@ -193,7 +193,7 @@ def test_a_file_imported_again_is_all_duplicates(here: Here) -> None:
         2500,
         0,
     )
-    assert here.client.llen("{badges:default}:queue") == 2500
+    assert here.client.llen("{badges:default}/queue") == 2500
 
 
 def test_allow_duplicates_wants_a_run_and_repeats_nothing(here: Here) -> None:
@@ -206,7 +206,7 @@ def test_allow_duplicates_wants_a_run_and_repeats_nothing(here: Here) -> None:
     again = ("import", "-", "--allow-duplicates", "--yes", "--run", "twice")
     assert counts(badges_json(*again, env=here.env, stdin=rows)) == (6, 0, 0)
     assert counts(badges_json(*again, env=here.env, stdin=rows)) == (6, 0, 0)
-    assert here.client.llen("{badges:default}:queue") == 3 + 6
+    assert here.client.llen("{badges:default}/queue") == 3 + 6
     assert here.count("twice") == 6
 
 
@@ -343,7 +343,7 @@ def test_two_processes_import_the_same_file_at_once(here: Here, tmp_path: Path) 
     ]
     said = [counts(json.loads(one.communicate(timeout=60)[0])) for one in both]
     assert [sum(column) for column in zip(*said, strict=True)] == [6000, 6000, 0]
-    assert here.client.llen("{badges:default}:queue") == 6000
+    assert here.client.llen("{badges:default}/queue") == 6000
 
 
 # Compressed files, columns of other names
@@ -376,17 +376,17 @@ def test_a_compressed_file_cut_off_is_gone_on_with(here: Here, tmp_path: Path) -
     assert "Traceback" not in said
     file.write_bytes(data)
     assert counts(badges_json("import", file, "--run", "cut", env=here.env)) == (9000, 0, 0)
-    assert here.client.llen("{badges:default}:queue") == here.count("cut") == 9000
+    assert here.client.llen("{badges:default}/queue") == here.count("cut") == 9000
 
 
 def test_columns_are_mapped(here: Here) -> None:
     """What a person's file calls its columns is said on the command line, for a dry run as well."""
     rows = f"Kunde;Badge;Name\n7;{BADGE};Ann\n8;{BADGE};Bob\nC-9;{BADGE};Cy\n".encode()
     mapped = ("--map", "kunde=customerId", "--map", "Badge=badgeMetaId", "--map", "Name=")
-    checked = badges("import", "-", *mapped, "--dry-run", env=here.env, stdin=rows).stdout.decode()
+    checked = badges("import", "-", *mapped, "--dry-run", env=here.env, stdin=rows, expect=3).stdout.decode()
     assert "2 rows are good, 1 is not" in checked
     assert here.client.dbsize() == 0
-    said = badges("import", "-", "--run", "m", *mapped, env=here.env, stdin=rows)
+    said = badges("import", "-", "--run", "m", *mapped, env=here.env, stdin=rows, expect=3)
     assert b"row 4, customerId: must be a whole number" in said.stdout
     results = here.results("--run", "m")
     assert [(row["badgeMetaId"], row["customerId"]) for row in results[:2]] == [(BADGE, 7), (BADGE, 8)]
@@ -466,7 +466,7 @@ def test_an_import_waits_for_a_redis_that_is_full(here: Here, tmp_path: Path) ->
     finally:
         here.client.config_set("maxmemory", "0")
     assert "20,000 accepted, 0 duplicates, 0 invalid" in log.read_text()
-    assert here.client.llen("{badges:default}:queue") == here.count("oom") == 20_000
+    assert here.client.llen("{badges:default}/queue") == here.count("oom") == 20_000
 
 
 def test_messages_wait_in_the_broker_while_there_is_no_room(
@@ -609,7 +609,7 @@ def test_a_last_line_without_its_end_is_named(here: Here) -> None:
 
 def test_no_file_is_named(here: Here) -> None:
     """An empty argument, as an unset variable leaves it, is a mistake of usage."""
-    assert b"no file is named" in badges("import", "", env=here.env, expect=2).stderr
+    assert b"it is empty; name a file" in badges("import", "", env=here.env, expect=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -645,7 +645,7 @@ def test_a_file_that_is_none_is_refused_whole(
     assert "Traceback" not in said
     assert "importing" not in said, "a bar is left behind"
     assert not done.stdout
-    assert not here.client.exists("{badges:default}:runs")
+    assert not here.client.exists("{badges:default}/runs")
 
 
 def test_a_file_that_is_not_there(here: Here, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Place:
         """Import badges; return all that was said."""
         rows = "".join(f"{BADGE},{n + 1}\n" for n in range(number))
         text = f"badgeMetaId,customerId\n{rows}{BADGE},bad\n".encode()
-        done = badges("import", "-", "--org", org, "--run", run, env=self.env, stdin=text)
+        done = badges("import", "-", "--org", org, "--run", run, env=self.env, stdin=text, expect=3)
         return done.stdout + done.stderr
 
     def count(self, org: str, run: str, counter: str) -> int:
@@ -132,7 +132,7 @@ def test_no_secret_is_anywhere(place: Place) -> None:
             assert secret.encode() not in text, what
     for key, value in everything_in(place.client).items():
         for secret in headers_and_secrets(place):
-            assert secret not in value or key.endswith(":token"), key
+            assert secret not in value or key.endswith("/token"), key
 
 
 def headers_and_secrets(place: Place) -> list[str]:
@@ -140,7 +140,7 @@ def headers_and_secrets(place: Place) -> list[str]:
     from worker.domain.org import Org  # noqa: PLC0415
 
     org = Org(auth="basic", basic_username=USERNAME, basic_password=PASSWORD)
-    given = json.loads(place.client.get("{badges:tokens}:token") or '{"token": "none given"}')
+    given = json.loads(place.client.get("{badges:tokens}/token") or '{"token": "none given"}')
     return [*SECRETS, org.basic_header.removeprefix("Basic "), given["token"]]
 
 

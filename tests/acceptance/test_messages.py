@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
     def refused(self, kind: str) -> int:
         """Return how many messages of a kind were counted as refused."""
-        return int(self.client.hget("{badges}:refused", kind) or 0)
+        return int(self.client.hget("{badges}/refused", kind) or 0)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of the worker's log with this event."""

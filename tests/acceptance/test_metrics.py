@@ -132,7 +132,7 @@ def gate(place: Place, org: str, **fields: object) -> None:
 def test_what_a_run_leaves_behind(place: Place, tmp_path: Path) -> None:
     """Jobs, outcomes, calls and items of a real run are all there, and the worker that did it."""
     rows = "".join(f"{BADGE},{n}\n" for n in range(1, 150)) + f"{OTHER_BADGE},1\n{BADGE},wrong\n"
-    badges("import", "-", env=place.env, stdin=f"badgeMetaId,customerId\n{rows}".encode())
+    badges("import", "-", env=place.env, stdin=f"badgeMetaId,customerId\n{rows}".encode(), expect=3)
     with process(worker_command("--concurrency", 3), env=place.env, log=tmp_path / "worker.log"):
         wait_for(lambda: place.value("jobs_issued_total", org="default") == 149)
         assert place.value("workers") == 1

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from support import (
     BADGE,
     OTHER_BADGE,
+    Probe,
     badges,
     badges_json,
     configured,
@@ -214,7 +215,7 @@ def test_what_was_mended_is_issued_and_nothing_else(here: Here, tmp_path: Path, 
     assert here.issued() == EXPECTED
     replaced = [row for row in here.report("jsonl", run="first") if "took its place" in (row["reason"] or "")]
     assert len(replaced) == 7
-    still_dead = sum(here.client.zcard(keys.key("default", "dead", kind)) for kind in DeadKind)
+    still_dead = sum(len(Probe(here.client).listed(kind)) for kind in DeadKind)
     assert still_dead == sum(row["state"] == "dead" for row in names.values()) - 7
 
 
@@ -337,7 +338,9 @@ def test_a_report_in_a_file(here: Here, tmp_path: Path) -> None:
     badges(*only, "invalid", "--state", "issued", "-o", file, env=here.env, expect=2)
     badges(*only, "invalid", "-o", "/dev/null", env=here.env)
     assert Path("/dev/null").is_char_device()
-    here.client.set(keys.key("default", "job", json.loads(lines[0])["job_id"]), "no record")
+    spoilt = keys.key("default", "job", json.loads(lines[0])["job_id"])
+    here.client.delete(spoilt)
+    here.client.rpush(spoilt, "no record")
     badges("results", "-o", file, env=here.env, expect=1)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
