@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections import Counter, defaultdict
@@ -37,6 +38,7 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    os.environ.pop("COLUMNS", None)  # xdist sets it, and what reads it once would keep to it for all tests
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

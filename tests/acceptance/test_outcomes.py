@@ -456,7 +456,7 @@ def _vendor_errors(floor: Floor) -> None:
 
 def test_nothing_listens(floor: Floor) -> None:
     """Refused connections cost time, not jobs: none is tried on, and one at a time goes out at first."""
-    gate = "{badges:refused}:gate"
+    gate = "{badges:refused}/gate"
     floor.wait("refused", lambda: floor.client.hget(gate, "probing"))
     assert int(floor.client.hget(gate, "failures") or 0) >= 3
     assert floor.gate("refused")["why"] == UNAVAILABLE
@@ -498,7 +498,7 @@ def test_an_outage_costs_no_job(floor: Floor) -> None:
 def test_retry_after_is_capped(floor: Floor) -> None:
     """A Retry-After of eleven days closes the gate for an hour; the jobs wait, and status says until when."""
     floor.wait("long-429", lambda: floor.gate("long-429")["state"] == "closed")
-    since, until = floor.client.hmget("{badges:long-429}:gate", "since", "closed_until")
+    since, until = floor.client.hmget("{badges:long-429}/gate", "since", "closed_until")
     assert int(until or 0) - int(since or 0) == 3600 * 1000
     (status,) = badges_json("status", "--org", "long-429", env=floor.env)
     assert (status["gate"]["state"], status["gate"]["why"]) == ("closed", THROTTLED)
@@ -649,7 +649,7 @@ def test_attempts_are_counted_and_end(floor: Floor) -> None:
 
 def test_a_stale_token_is_renewed_once_and_a_fresh_one_that_is_refused_pauses(floor: Floor) -> None:
     """401 to a token of some age: a new one is fetched and nobody notices; to a new one: paused, ``auth``."""
-    vendor, token = floor.closed.vendor, "{badges:stale}:token"
+    vendor, token = floor.closed.vendor, "{badges:stale}/token"
 
     def end_all_tokens() -> None:
         vendor.configure(SandboxSettings(oauth=("another", "client")))

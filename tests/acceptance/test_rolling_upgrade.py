@@ -17,7 +17,7 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
-from worker.store.record import FIELDS, SEPARATOR, Field
+from worker.store.record import FIELDS, SEPARATOR, VERSION, Field
 
 NEWER = [sys.executable, PROGRAMS / "newer.py"]
 ROW = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
@@ -49,7 +49,7 @@ def test_old_and_new_workers_side_by_side(
         queue.enqueue([{"badgeMetaId": BADGE, "customerId": n + 1} for n in range(10)], run="r")
     left = client.lindex(keys.key("default", "queue"), 4)
     record = keys.key("default", "job", str(left))
-    Probe(client).change(str(left), version=3)
+    Probe(client).change(str(left), version=VERSION + 1)
 
     ledger = sandbox.vendor.ledger
     with process(worker_command(), env=env, log=tmp_path / "old.log"):
@@ -73,9 +73,9 @@ def test_an_older_program_does_not_start_on_newer_structures(
     env: dict[str, str], client: redis.Redis
 ) -> None:
     """Neither a worker, Celery's own command included, nor any that would write; the text says what to do."""
-    client.set(keys.STRUCTURES, 2)
+    client.set(keys.STRUCTURES, VERSION + 1)
     celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
-    words = b"changed by a newer version of this program (schema 2, and this one knows 1)"
+    words = f"newer version of this program (schema {VERSION + 1}, and this one knows {VERSION})".encode()
     assert words in badges("worker", env=env, expect=1).stderr
     assert words in badges("import", "-", env=env, stdin=ROW, expect=1).stderr
     assert words in badges("pause", env=env, expect=1).stderr

@@ -190,11 +190,11 @@ def test_a_server_that_stops_writing_its_log(place: Place) -> None:
             producer.enqueue(_items(10), run="run")
         wait_for(lambda: "claim.failed" in place.log())
         wait_for(lambda: any("append-only file" in line for line in place.status()["server"]))
-        slots = place.client.hget("{badges:default}:gate", "n")
+        slots = place.client.hget("{badges:default}/gate", "n")
         lines = len(place.log().splitlines())
         over = steady_s() + 6
         wait_for(lambda: steady_s() > over)
-        assert place.client.hget("{badges:default}:gate", "n") == slots == "1"
+        assert place.client.hget("{badges:default}/gate", "n") == slots == "1"
         assert place.issued() == 3
         assert len(place.log().splitlines()) - lines < 10
         place.client.config_set("appendonly", "yes")
@@ -224,7 +224,7 @@ def test_what_answers_mean_is_audited_and_shown(place: Place) -> None:
     told = {"BADGES_STATUS_503": "throttled", "BADGES_CODE_9001": "busy"}
     with place.worker("first", **told), place.worker("second", **told):
         entries = wait_for(lambda: list(audit.entries(place.client, "default")), within_s=40)
-        wait_for(lambda: place.client.hlen("{badges}:workers") == 2, within_s=40)
+        wait_for(lambda: place.client.hlen("{badges}/workers") == 2, within_s=40)
     assert [(entry.action, entry.note) for entry in entries] == [
         ("answers", "STATUS_503=throttled, CODE_9001=busy")
     ]
@@ -266,12 +266,12 @@ def test_the_doctor_knows_nginxs_limiter(place: Place) -> None:
 
 def test_workers_of_different_minds(place: Place) -> None:
     """The stricter limit holds for both as long as both are heard of; status and doctor say what differs."""
-    place.client.hset("{badges:default}:gate", mapping={"paused": "operator", "reason": "test"})
+    place.client.hset("{badges:default}/gate", mapping={"paused": "operator", "reason": "test"})
     with place.worker("loose"), place.worker("strict", BADGES_RATE_LIMIT="60/minute"):
-        wait_for(lambda: place.client.hlen("{badges}:workers") == 2, within_s=40)
+        wait_for(lambda: place.client.hlen("{badges}/workers") == 2, within_s=40)
         for n in range(4):
             place.bring(1000 * (n + 1), 100)
-        place.client.hdel("{badges:default}:gate", "paused", "reason")
+        place.client.hdel("{badges:default}/gate", "paused", "reason")
         wait_for(lambda: place.issued() >= 200)
         arrived = [e.arrived_s for e in place.vendor.vendor.ledger().exchanges]
         assert arrived[-1] - arrived[0] > len(arrived) - 2  # at 600/minute they would take a tenth

@@ -222,7 +222,7 @@ def by_celery(here: Here) -> None:
         with Celery(broker=here.connection.broker_url) as stranger:
             stranger.send_task("badges.enqueue", kwargs={"items": items, "run": "r"})
         wait_for(
-            lambda: here.queue.client.hget("{badges:default}:run:r", "total") == str(len(TABLE)), within_s=60
+            lambda: here.queue.client.hget("{badges:default}/run/r", "total") == str(len(TABLE)), within_s=60
         )
 
 
