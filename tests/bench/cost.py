@@ -19,7 +19,7 @@ from stage import UNLIMITED, Server, environment, program, server, vendor, wait_
 from worker import BadgeQueue
 from worker.config import Settings
 from worker.server.connection import Connection
-from worker.store import keys
+from worker.store import keys, reading
 from worker.store.queue import Queue
 
 BADGES = CONTENDERS[0]
@@ -228,7 +228,8 @@ def _alone(here: Floor, n: int, randomness: random.Random) -> float:
     here.wait_for(n + 1)
     client = here.server.client
     (job_id,) = client.lrange(keys.key("default", "jobs", f"single-{n}"), 0, -1)
-    return float(client.hget(keys.key("default", "job", job_id), "f")) - began_ms
+    (record,) = reading.records(client, "default", [job_id])
+    return float((record or {})["finished_at"]) - began_ms
 
 
 def idle(folder: Path, scale: float) -> Iterator[Goal]:

@@ -50,7 +50,7 @@ def _results(client: redis.Redis) -> int:
 
 
 def _issued(client: redis.Redis) -> int:
-    return int(client.hget("{badges:default}:run:bench", "issued") or 0)
+    return int(client.hget("{badges:default}/run/bench", "issued") or 0)
 
 
 def _completed(client: redis.Redis) -> int:
