@@ -126,7 +126,7 @@ def test_no_secret_is_anywhere(place: Place) -> None:
         said += done.stdout + done.stderr
     said += badges("job", "show", job["job_id"], env=place.env).stdout
     logged = (place.folder / "err.log").read_bytes() + (place.folder / "out.log").read_bytes()
-    assert b"httpx" in logged  # it was talkative
+    assert b"httpcore" in logged  # it was talkative
     for what, text in {"output": said, "log": logged, "command line": command_line}.items():
         for secret in headers_and_secrets(place):
             assert secret.encode() not in text, what
@@ -157,7 +157,7 @@ def everything_in(client: redis.Redis) -> dict[str, str]:
 
 
 def test_every_line_of_the_log_is_json(place: Place) -> None:
-    """Ours, Celery's and httpx's alike, with event, level and timestamp; a batch's with org and batch."""
+    """Ours, Celery's and httpcore's alike, with event, level and timestamp; a batch's with org and batch."""
     with place.worker():
         place.bring("default", 150, "one")
         place.bring("tokens", 50, "two")
@@ -171,7 +171,7 @@ def test_every_line_of_the_log_is_json(place: Place) -> None:
     assert {line["org"] for line in settled} == {"default", "tokens"}
     assert len({line["batch"] for line in settled}) == len(settled) >= 3
     loggers = {line["logger"].partition(".")[0] for line in lines}
-    assert {"celery", "httpx", "worker"} <= loggers
+    assert {"celery", "httpcore", "worker"} <= loggers
     assert "Traceback" not in (place.folder / "err.log").read_text()
 
 
