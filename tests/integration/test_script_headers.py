@@ -46,6 +46,7 @@ class Listening(scripts.Store):
 def heard(connection: Connection) -> dict[str, list[Any]]:
     """What the scripts replied to all that may be asked of a queue."""
     with connection.client() as client:
+        client.flushall()
         queue = Queue(client)
         queue.store = store = Listening(client)
         queue.enqueue(ORG, run="r", items=[item(n) for n in range(4)], call=new_id())

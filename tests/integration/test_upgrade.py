@@ -137,6 +137,16 @@ def test_what_cannot_be_read_is_shown_as_such(queue: Queue, client: redis.Redis)
     assert reports.job(item(0).id)["state"] == "newer"
 
 
+def test_what_is_no_record_spoils_nothing_for_the_others(queue: Queue, client: redis.Redis) -> None:
+    """Whatever lies in a job's place: it is left alone and shown as unreadable, and all others are sent."""
+    queue.enqueue(ORG, run="r", items=[item(n) for n in range(3)], call="c")
+    client.set(key(item(0).id), "no record")
+    assert claim(queue) == [item(1).id, item(2).id]
+    assert client.get(key(item(0).id)) == "no record"
+    first, *_ = JobReader(client=client, orgs={"default": ORG}).results(run="r")
+    assert (first["job_id"], first["state"]) == (item(0).id, "newer")
+
+
 def test_structures_of_a_newer_program_are_refused(queue: Queue, client: redis.Redis) -> None:
     """Before anything is written; a program that knows them goes on."""
     client.set(keys.STRUCTURES, record.VERSION + 1)

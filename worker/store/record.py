@@ -261,8 +261,9 @@ def handed_on(record: Record) -> dict[str, str]:
 
 
 def is_newer(record: Record) -> bool:
-    """Say whether only a newer version of this program can read a record."""
-    return int(record.get(Field.VERSION, VERSION)) > VERSION
+    """Say whether only a newer version of this program can read a record, or none that we know."""
+    version = record.get(Field.VERSION, str(VERSION))
+    return not version.isdecimal() or int(version) > VERSION
 
 
 def lua_tables() -> str:

@@ -4,7 +4,8 @@
 local ONE, SKIPPED = '([^' .. SEPARATOR .. ']*)' .. SEPARATOR, '[^' .. SEPARATOR .. ']*' .. SEPARATOR
 local HEAD = '^' .. ONE .. SKIPPED:rep(FIELD.state - 2) .. ONE:rep(5)
 
-local function newer(version) return tonumber(version) > RECORD_VERSION end
+-- One that says no version is no record that we know: it is left alone as well.
+local function newer(version) return (tonumber(version or nil) or math.huge) > RECORD_VERSION end
 
 -- Of the first fields: version, state, urgent, run, badge, customer.
 local function head(raw) return raw:match(HEAD) end
