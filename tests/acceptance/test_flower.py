@@ -141,7 +141,7 @@ def test_a_batch_is_a_task_with_its_counts(up: Up) -> None:
     wait_for(lambda: up.run("counts", "issued") == 250)
     pattern = re.compile(
         r"\{'jobs': (\d+), 'issued': (\d+), 'dead': 0, 'retrying': 0, 'queued': 0, "
-        r"'status': '200', 'elapsed_ms': \d+, 'batch': '\w{12}'(?:, 'batches': (\d+))?\}"
+        r"'status': '200', 'elapsed_ms': \d+, 'batch': '\w{26}'(?:, 'batches': (\d+))?\}"
     )
 
     def batches() -> list[re.Match[str]]:

@@ -224,7 +224,7 @@ def test_a_cluster_is_the_store(
     runs = {(run["org"], run["run"]): run["issued"] for run in badges_json("run", "list", env=env)}
     assert runs == {(org, "r"): 120 for org in ORGS} | {("east", "bad"): 0}
     assert len(badges("results", env=env).stdout.splitlines()) == 120 * len(ORGS) + 3
-    badges("dead", "replay", "--run", "bad", "--set", f"badgeMetaId={BADGE}", "--yes", env=env)
+    badges("dead", "replay", "--run", "bad", "--set", f"badgeMetaId={BADGE}", env=env)
     badges("pause", "--org", "north", env=env)
     did = badges("audit", "--jsonl", env=env).stdout.splitlines()
     found_in = {(entry["org"], entry["action"], entry.get("count")) for entry in map(json.loads, did)}
