@@ -54,7 +54,7 @@ class Place:
         return done.returncode == 0
 
     def age(self) -> bool:
-        """Make the last sign so old that the health check fails, until there is another."""
+        """Make the last sign so old that the health check fails; False if another came meanwhile."""
         then = time.time() - OLD_S
         os.utime(self.file, (then, then))
         return not self.healthy()
@@ -84,7 +84,7 @@ def test_a_suspended_worker_is_found(place: Place) -> None:
     """It refreshes nothing, and the sign of life grows old; let go, it is well again."""
     with place.worker() as running:
         running.send_signal(signal.SIGSTOP)
-        assert place.age()
+        wait_for(place.age)
         time.sleep(2)  # several beats
         assert not place.healthy()
         running.send_signal(signal.SIGCONT)
@@ -100,7 +100,7 @@ def test_a_stuck_worker_is_found(place: Place, fault: str, said: str) -> None:
     with place.worker(fault):
         place.bring()
         wait_for(lambda: "worker.stuck" in place.log.read_text(), within_s=60)
-        assert place.age()
+        wait_for(place.age)
         time.sleep(1)  # two beats
         assert not place.healthy()
     assert said in place.log.read_text()
@@ -125,16 +125,16 @@ def test_a_worker_that_waits_is_well(place: Place) -> None:
         badges("pause", env=place.env)
         place.bring()
         time.sleep(5)  # longer than anything may be stuck here
-        assert place.age()
+        wait_for(place.age)
         wait_for(place.healthy)
         os.kill(server, signal.SIGSTOP)
         try:
-            assert place.age()
+            wait_for(place.age)
             wait_for(place.healthy, within_s=60)
         finally:
             os.kill(server, signal.SIGCONT)
         badges("resume", env=place.env)
         wait_for(lambda: badges_json("status", env=place.env)[0]["queued"] == 0)
-        assert place.age()
+        wait_for(place.age)
         wait_for(place.healthy)
     assert "worker.stuck" not in place.log.read_text()
