@@ -675,3 +675,73 @@ def test_a_hundred_items_cost_little() -> None:
         return time.thread_time() - began
 
     assert min(once() for _ in itertools.repeat(None, 100)) < 0.002
+
+
+# -- request ids
+
+
+ID = "0b5cbb1e-7a0c-4b57-9d4c-aaaaaaaaaaaa"
+
+
+def test_a_request_id_comes_back_and_a_repeated_one_is_ignored(client: httpx.Client) -> None:
+    """The header comes back, or one that is made; by default rows have another, and each call issues."""
+    first, again = (put(client, ITEM, **{"X-CAP-REQUEST-ID": ID}) for _ in range(2))
+    assert first.headers["X-CAP-REQUEST-ID"] == again.headers["X-CAP-REQUEST-ID"] == ID
+    ids = {row["data"]["requestId"] for reply in (first, again) for row in reply.json()}
+    assert len(ids) == 2
+    assert not any(ID in one for one in ids)
+    assert put(client, ITEM).headers["X-CAP-REQUEST-ID"]
+    assert client.get("/_sandbox/ledger").json()["items_issued"] == 3
+
+
+def test_a_vendor_that_honours_a_request_id_answers_the_same_once_more(start: Start) -> None:
+    """The rows carry the id; repeated, they are the same, and nothing more is issued."""
+    client = start(request_ids="honours")
+    first, again = (put(client, *items(3), **{"X-CAP-REQUEST-ID": ID}) for _ in range(2))
+    assert first.json() == again.json()
+    assert [row["data"]["requestId"] for row in first.json()] == [f"{ID}_{n}" for n in (1, 2, 3)]
+    assert client.get("/_sandbox/ledger").json()["items_issued"] == 3
+
+
+def test_a_vendor_that_refuses_a_request_id_says_809_once_it_was_applied(start: Start) -> None:
+    """What failed before it was applied leaves no trace of its id."""
+    client = start(request_ids="refuses")
+    client.post("/_sandbox/faults", json={"fault": "status", "status": 500, "times": 1})
+    assert put(client, ITEM, **{"X-CAP-REQUEST-ID": ID}).status_code == 500
+    client.post("/_sandbox/faults", json={"fault": "status", "status": 500, "times": 1, "apply": "all"})
+    assert put(client, ITEM, **{"X-CAP-REQUEST-ID": ID}).status_code == 500
+    refused = put(client, ITEM, **{"X-CAP-REQUEST-ID": ID})
+    assert refused.json()[0]["errors"][0]["code"] == 809
+    assert client.get("/_sandbox/ledger").json()["items_issued"] == 1
+
+
+# -- revoking
+
+
+def revoke(client: httpx.Client, row: dict[str, Any], **other: Any) -> httpx.Response:
+    """Take back what a row of an answer issued."""
+    asked = {name: row["data"][name] for name in ("badgeMetaId", "customerId", "earnedBadgeId")}
+    return client.post("/api_gateway/v1/badges/customer/revokeEarn", json=asked | other)
+
+
+def test_an_earned_badge_is_revoked_once(client: httpx.Client) -> None:
+    """Doc: isActive is false afterwards, and 814 where no such earn is active; the count of earns stays."""
+    row = put(client, ITEM).json()[0]
+    assert revoke(client, row, customerId=CUSTOMER + 1).json()["errors"][0]["code"] == 814
+    done = revoke(client, row)
+    assert (done.status_code, done.json()["data"]["isActive"], done.json()["errors"]) == (200, False, [])
+    assert revoke(client, row).json()["errors"][0]["code"] == 814
+    read = client.get(
+        f"/api_gateway/v1/badges/management/{CUSTOMER}/badge/{BADGE}", params={"includeStatistics": "true"}
+    ).json()["data"]
+    assert (read["earnDetails"]["earnCount"], read["activeEarnedCount"]) == (1, 0)
+    assert client.get("/_sandbox/ledger").json()["items_revoked"] == 1
+
+
+def test_faults_strike_revoking_too(client: httpx.Client) -> None:
+    """Before it is carried out, or after."""
+    row = put(client, ITEM).json()[0]
+    fault = {"fault": "status", "on": "revoke", "status": 502, "times": 1, "apply": "all"}
+    client.post("/_sandbox/faults", json=fault)
+    assert revoke(client, row).status_code == 502
+    assert revoke(client, row).json()["errors"][0]["code"] == 814

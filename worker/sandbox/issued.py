@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-Endpoint = Literal["import", "token", "read", "other"]
+Endpoint = Literal["import", "token", "read", "revoke", "other"]
 FOUR_CENTURIES_S = 12_622_780_800  # after which the calendar repeats
 LAST_INSTANT_S = 31_556_889_864_403_199  # of Java's Instant, and so of the vendor's dates
 
@@ -36,6 +36,9 @@ class SandboxSettings:
     over_batch: Literal["413", "1060"] = "413"  # an HTTP status, or the vendor's code in a 200
     missing_badge_fails: Literal["item", "request"] = "item"  # doc says both
     read_delay_s: float = 0.0  # until a write shows in the read endpoints
+    # What a repeated X-CAP-REQUEST-ID means, unknown of the vendor's: nothing; the first answer once more,
+    # issuing nothing; or 809. An import's id is noted when that is applied.
+    request_ids: Literal["ignores", "honours", "refuses"] = "ignores"
     seed: int = 0
 
 
@@ -103,6 +106,7 @@ class Issue(NamedTuple):
     customer_id: int
     expires_on_s: float | None  # epoch
     issued_s: float  # monotonic
+    request_id: str = ""  # of the call that issued it
 
 
 @dataclass(slots=True)
@@ -116,6 +120,8 @@ class Exchange:
     issued: int = 0
     status: int | None = None
     answered_s: float | None = None  # monotonic, when the answer went to the network
+    request_id: str = ""  # the one that it carried, or that was made for it
+    revoked: str | None = None  # the earnedBadgeId, if it took one back
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,7 @@ class Ledger:
 
     exchanges: tuple[Exchange, ...]
     issues: tuple[Issue, ...]
+    revoked: frozenset[str] = frozenset()  # earnedBadgeIds that are active no more
 
     @property
     def statuses(self) -> Counter[int]:
@@ -134,6 +141,11 @@ class Ledger:
     def batch_sizes(self) -> list[int]:
         """The number of items of each import, refused ones included, in order of arrival."""
         return [e.items for e in self.exchanges if e.items is not None]
+
+    @property
+    def active(self) -> tuple[Issue, ...]:
+        """The badges that were issued and not revoked since."""
+        return tuple(issue for issue in self.issues if issue.earned_badge_id not in self.revoked)
 
     @property
     def issued_more_than_once(self) -> dict[tuple[str, int], int]:

@@ -59,6 +59,9 @@ def create_app(vendor: Vendor) -> Starlette:
             **request.path_params, badge_type=request.query_params.get("badgeType", "")
         )
 
+    def revoke(_request: Request, exchange: Exchange, body: object) -> Answer:
+        return vendor.revoke(exchange, body)
+
     def route(path: str, method: str, endpoint: Endpoint, behaviour: Behaviour) -> Route:
         return Route(path, _endpoint(vendor, endpoint, behaviour), methods=[method])
 
@@ -71,6 +74,7 @@ def create_app(vendor: Vendor) -> Starlette:
                 f"{badges}/management/{{customer_id:int}}/badge/{{badge_meta_id}}", "GET", "read", read_badge
             ),
             route(f"{badges}/customer/{{customer_id:int}}", "GET", "read", read_customer),
+            route(f"{badges}/customer/revokeEarn", "POST", "revoke", revoke),
             *_own_routes(vendor),
         ],
         exception_handlers={HTTPException: _not_served(vendor)},
@@ -257,6 +261,7 @@ def _ledger_json(vendor: Vendor) -> dict[str, Any]:
     return {
         "requests": len(ledger.exchanges),
         "items_issued": len(ledger.issues),
+        "items_revoked": len(ledger.revoked),
         "issued_more_than_once": [
             {"badgeMetaId": badge, "customerId": customer, "count": count}
             for (badge, customer), count in ledger.issued_more_than_once.items()

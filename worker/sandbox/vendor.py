@@ -39,6 +39,7 @@ from worker.sandbox.issued import (
 )
 
 OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+REQUEST_ID = "X-CAP-REQUEST-ID"
 
 
 class Timepiece(Protocol):
@@ -68,6 +69,8 @@ class Vendor:
         self._exchanges: list[Exchange] = []
         self._issues: list[Issue] = []
         self._by_customer: dict[int, list[Issue]] = defaultdict(list)
+        self._revoked: set[str] = set()
+        self._applied: dict[str, list[dict[str, Any]]] = {}  # imports by request id, and what they answered
         self._admitted: deque[float] = deque()
         self._tokens: dict[str, float] = {}  # when each was given out, monotonic
         self._armed: list[Armed] = []
@@ -99,7 +102,8 @@ class Vendor:
     def ledger(self) -> Ledger:
         """Copy the ledger."""
         with self._lock:
-            return Ledger(tuple(replace(e) for e in self._exchanges), tuple(self._issues))
+            exchanges = tuple(replace(e) for e in self._exchanges)
+            return Ledger(exchanges, tuple(self._issues), frozenset(self._revoked))
 
     def arrive(self, endpoint: Endpoint) -> tuple[Exchange, Answer | None]:
         """Note a request when it arrives, and answer 429 if there were too many.
@@ -129,9 +133,12 @@ class Vendor:
             carry_out: Calls the endpoint it is for.
         """
         with self._lock:
+            exchange.request_id = headers.get("x-cap-request-id") or self._uuid()
             answer = None if exchange.endpoint == "token" else self._unauthorised(headers)
             answer = answer or self._meet_faults(exchange, carry_out)
-            return replace(answer, delay_s=answer.delay_s + self._random.uniform(*self._settings.latency_s))
+            delay_s = answer.delay_s + self._random.uniform(*self._settings.latency_s)
+            said = {REQUEST_ID: exchange.request_id, **answer.headers}
+            return replace(answer, headers=said, delay_s=delay_s)
 
     def import_badges(self, exchange: Exchange, items: object) -> Answer:
         """Issue badges. Doc: the answer is an array of {data, errors, warnings}."""
@@ -144,10 +151,31 @@ class Vendor:
         items = [item if isinstance(item, dict) else {} for item in items]
         if settings.missing_badge_fails == "request" and not all(map(self._exists, items)):
             return Answer(400, [failure(1054, "GLOBAL.BADGE_NOT_FOUND")])
-        issued_before, request_uuid = len(self._issues), self._uuid()
-        rows = [self._row(item, f"{request_uuid}_{n}") for n, item in enumerate(items, start=1)]
+        # A vendor that knows no request ids of ours makes its own.
+        its_id = self._uuid() if settings.request_ids == "ignores" else exchange.request_id
+        if its_id in self._applied:
+            if settings.request_ids == "refuses":
+                return Answer(400, [failure(809, "Request with the same requestId is not allowed")])
+            return Answer(200, [dict(row) for row in self._applied[its_id]])
+        issued_before = len(self._issues)
+        rows = [self._row(item, f"{its_id}_{n}", exchange) for n, item in enumerate(items, start=1)]
         exchange.issued = len(self._issues) - issued_before
+        if settings.request_ids != "ignores":
+            self._applied[its_id] = [dict(row) for row in rows]
         return Answer(200, rows)
+
+    def revoke(self, exchange: Exchange, asked: object) -> Answer:
+        """Take an earned badge back. Doc: 814 if no such earn is active; the status with it is unknown."""
+        asked = asked if isinstance(asked, dict) else {}
+        badge, customer, earned = (asked.get(name) for name in ("badgeMetaId", "customerId", "earnedBadgeId"))
+        for issue in self._by_customer.get(customer, ()) if isinstance(customer, int) else ():
+            its = issue.earned_badge_id == earned and issue.badge_meta_id == one_case(str(badge))
+            if its and earned not in self._revoked:
+                self._revoked.add(issue.earned_badge_id)
+                exchange.revoked = issue.earned_badge_id
+                data = {"badgeMetaId": badge, "customerId": customer, "earnedBadgeId": earned}
+                return Answer(200, {"data": data | {"isActive": False}, "errors": [], "warnings": []})
+        return Answer(400, failure(814, "Active earn instance is not present"))
 
     def generate_token(self, body: object) -> Answer:
         """Give out a token. Doc: a bad key is errors[0].code 320001; the HTTP status with it is unknown."""
@@ -165,9 +193,11 @@ class Vendor:
             return Answer(400, failure(1054, "GLOBAL.BADGE_NOT_FOUND"))
         if statistics:
             badge = one_case(badge_meta_id)
-            ends = [i.expires_on_s for i in self._visible(customer_id) if i.badge_meta_id == badge]
-            active = sum(end is None or end > self._clock.time() for end in ends)
-            data |= {"earnDetails": {"earnCount": len(ends)}, "activeEarnedCount": active}
+            earned = [issue for issue in self._visible(customer_id) if issue.badge_meta_id == badge]
+            now_s = self._clock.time()
+            ends = [i.expires_on_s for i in earned if i.earned_badge_id not in self._revoked]
+            active = sum(end is None or end > now_s for end in ends)
+            data |= {"earnDetails": {"earnCount": len(earned)}, "activeEarnedCount": active}
         return Answer(200, success(data))
 
     def read_customer(self, customer_id: int, badge_type: str) -> Answer:
@@ -240,7 +270,7 @@ class Vendor:
         nobody = {"badgeMetaId": self._new_id(), "customerId": self._random.getrandbits(31)}
         return success(data_of(nobody, f"{self._uuid()}_1") | {"earnedBadgeId": self._new_id()})
 
-    def _row(self, item: dict[str, Any], request_id: str) -> dict[str, Any]:
+    def _row(self, item: dict[str, Any], request_id: str, exchange: Exchange) -> dict[str, Any]:
         """Issue an item's badge, or say why not; an error row too has the data that tells whose it is."""
         data = data_of(item, request_id)
         error, expires_s = self._objection(item), None
@@ -251,7 +281,10 @@ class Vendor:
         if error:
             return {"data": data, "errors": [error], "warnings": None}
         badge = one_case(item["badgeMetaId"])
-        issue = Issue(self._new_id(), badge, item["customerId"], expires_s, self._clock.monotonic())
+        issued_s = self._clock.monotonic()
+        issue = Issue(
+            self._new_id(), badge, item["customerId"], expires_s, issued_s, request_id=exchange.request_id
+        )
         self._issues.append(issue)
         self._by_customer[issue.customer_id].append(issue)
         data["earnedBadgeId"] = issue.earned_badge_id
