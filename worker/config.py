@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.domain.faults import words_of
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import ConfigError
 
@@ -301,9 +302,10 @@ def _with_secrets(table: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError, prefix: str) -> str:
     lines = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+    for problem in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in problem["loc"])
-        words = problem["msg"].removeprefix("Value error, ")
+        field = Settings.model_fields.get(name)
+        words = words_of(problem, kind=field and field.annotation, bounds=field.metadata if field else ())
         if problem["type"] == "extra_forbidden":
             words = f"is no setting of an org{_meant(name, set(Org.model_fields) - {'name'})}"
         words = _NAMED.sub(lambda found: prefix + found[0] if prefix else found[0].lower(), words)

@@ -226,17 +226,18 @@ def test_replay_by_the_api(up: Up) -> None:
 @pytest.mark.parametrize(
     ("task", "arguments", "words"),
     [
-        ("badges.replay", {"kind": "refused"}, "kind: Input should be 'rejected', 'exhausted'"),
+        ("badges.replay", {"kind": "refused"}, "kind: must be rejected, exhausted, invalid"),
         ("badges.replay", {"kind": "invalid"}, "kind: an invalid row can't be replayed: mend the file"),
         ("badges.replay", {"since": "yesterday"}, "since: takes 90m, 12h, 7d or 2026-11-01T00:00Z"),
         (
             "badges.replay",
             {"limit": 0, "colour": "red"},
-            "limit: Input should be greater than 0; colour: Extra",
+            "limit: must be above 0; colour: is no argument; there are org, kind, run",
         ),
         ("badges.replay", {"org": "nobody"}, "there is no org 'nobody'"),
         ("badges.pause", {"org": "nobody"}, "there is no org 'nobody'"),
-        ("badges.resume", {"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ("badges.resume", {"colour": "red"}, "colour: is no argument; there are org, note, by"),
+        ("badges.pause", {"raeson": "x"}, "raeson: is no argument; did you mean reason?"),
     ],
 )
 def test_a_wrong_argument_is_named(up: Up, task: str, arguments: dict[str, Any], words: str) -> None:

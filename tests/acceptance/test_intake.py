@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hmac
+import io
 import json
 import re
 import signal
@@ -148,6 +150,19 @@ def test_a_service_changes_its_base_url_and_its_badges_are_issued_once(place: Pl
     assert table.headers["content-type"].startswith("text/csv")
     assert len(table.text.splitlines()) == 251
     assert not place.vendor.vendor.ledger().issued_more_than_once
+
+
+def test_a_files_other_columns_come_back_over_http(place: Place, tmp_path: Path) -> None:
+    """A run that was imported from a file has that file's columns in its table, as in the command's."""
+    file = tmp_path / "members.csv"
+    file.write_text(
+        f"badgeMetaId,customerId,Name,Office\n{BADGE},{next(customers)},Ann,Oslo\n{BADGE},x,Bo,\n"
+    )
+    maps = ("--map", "Name=", "--map", "Office=")
+    badges("import", file, *maps, "--run", "members", "--org", "acme", env=place.env, expect=3)
+    with place.http() as http:
+        table = list(csv.DictReader(io.StringIO(http.get("/runs/members/results?format=csv").text)))
+    assert [(row["Name"], row["Office"]) for row in table] == [("Ann", "Oslo"), ("Bo", "")]
 
 
 def test_the_vendors_own_examples_are_taken_as_they_are(place: Place) -> None:
@@ -476,9 +491,20 @@ def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
         assert (ambiguous.status_code, ambiguous.headers["connection"]) == (400, "close")
         assert refusal(b"[{}]", **{"Content-Type": "text/plain"})[0] == 415
         assert refusal(b"[{}]", **{"Content-Encoding": "gzip"})[0] == 415
-        for bad in ({"run": ""}, {"run": "a/b"}, {"run": "x" * 65}, {"run": ".."}, {"urgent": "perhaps"}):
-            assert http.put(PATH, json=items(1), params=bad).status_code == 400, bad
-        assert http.put(PATH, json=items(1), headers={"Idempotency-Key": "k" * 256}).status_code == 400
+        names = "the parameter run: must be 1 to 64 letters, digits or . _ ~ -"
+        for name, value, words in [
+            *(("run", bad, names) for bad in ("", "a/b", "x" * 65, "..")),
+            ("urgent", "perhaps", "the parameter urgent: must be true or false"),
+        ]:
+            answer = http.put(PATH, json=items(1), params={name: value})
+            assert answer.status_code == 400
+            assert words in answer.json()["errors"][0]["message"], answer.text
+            assert "can't be read" not in answer.text
+        answer = http.put(PATH, json=items(1), headers={"Idempotency-Key": "k" * 256})
+        assert answer.status_code == 400
+        assert "the header Idempotency-Key: must be 1 to 255 printable" in answer.text
+        wrong = http.get("/runs/a/results", params={"format": "xml"})
+        assert (wrong.status_code, "the parameter format: must be jsonl or csv" in wrong.text) == (400, True)
         assert http.get("/nowhere").status_code == 404
         assert http.delete(PATH).status_code == 405
         assert place.client.llen(keys.key("acme", "queue")) == before

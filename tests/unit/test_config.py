@@ -185,41 +185,41 @@ def test_no_file_is_read_that_no_setting_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "words"),
     [
-        ("API_METHOD", "PATCH"),
-        ("API_PATH", "no/slash"),
-        ("API_PATH", "/with blank"),
-        ("AUTH", "digest"),
-        ("RATE_LIMIT", "fast"),
-        ("BATCH_SIZE", "0"),
-        ("BATCH_SIZE", "many"),
-        ("BATCH_SIZE", "1.5"),
-        ("BATCH_LINGER_S", "-1"),
-        ("BATCH_LINGER_S", "nan"),
-        ("MAX_IN_FLIGHT", "0"),
-        ("MAX_QUEUED", "999"),
-        ("HTTP_TIMEOUT_S", "0"),
-        ("HTTP_TIMEOUT_S", "inf"),
-        ("MAX_ATTEMPTS", "0"),
-        ("RETRY_BASE_S", "0"),
-        ("RETRY_MAX_S", "nan"),
-        ("IN_DOUBT", "guess"),
-        ("RESULT_TTL_DAYS", "inf"),
-        ("RESULT_TTL_DAYS", "0"),
-        ("EPOCH_UNIT", "us"),
-        ("STRICT_DATES", "perhaps"),
-        ("LOG_FORMAT", "xml"),
-        ("LOG_LEVEL", "loud"),
-        ("BASIC_TOKEN", "line\nbreak"),
-        ("BASIC_TOKEN", "é"),
+        ("API_METHOD", "PATCH", "must be PUT or POST"),
+        ("API_PATH", "no/slash", "must be a path that begins with /"),
+        ("API_PATH", "/with blank", "and holds no spaces"),
+        ("AUTH", "digest", "must be none, basic or oauth"),
+        ("RATE_LIMIT", "fast", "is no limit; write 100/minute"),
+        ("BATCH_SIZE", "0", "must be a whole number from 1 to 1000"),
+        ("BATCH_SIZE", "many", "must be a whole number from 1 to 1000"),
+        ("BATCH_SIZE", "1.5", "must be a whole number from 1 to 1000"),
+        ("BATCH_LINGER_S", "-1", "must be a number from 0 to 3600"),
+        ("BATCH_LINGER_S", "nan", "must be a number from 0 to 3600"),
+        ("MAX_IN_FLIGHT", "0", "from 1 to 1000"),
+        ("MAX_QUEUED", "999", "from 1000 to 1000000000000"),
+        ("HTTP_TIMEOUT_S", "0", "must be a number above 0, at most 600"),
+        ("HTTP_TIMEOUT_S", "inf", "must be a number above 0, at most 600"),
+        ("MAX_ATTEMPTS", "0", "from 1 to 1000"),
+        ("RETRY_BASE_S", "0", "above 0, at most 3600"),
+        ("RETRY_MAX_S", "nan", "above 0, at most 86400"),
+        ("IN_DOUBT", "guess", "must be park, check or resend"),
+        ("RESULT_TTL_DAYS", "inf", "above 0, at most 36500"),
+        ("RESULT_TTL_DAYS", "0", "above 0, at most 36500"),
+        ("EPOCH_UNIT", "us", "must be s, ms or as_given"),
+        ("STRICT_DATES", "perhaps", "must be true or false"),
+        ("LOG_FORMAT", "xml", "must be json or console"),
+        ("LOG_LEVEL", "loud", "must be debug, info, warning or error"),
+        ("BASIC_TOKEN", "line\nbreak", "must be the Basic token alone"),
+        ("BASIC_TOKEN", "é", "must be the Basic token alone"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_settings_name(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
-    """An error names the variable as it was written, and one error doesn't hide another."""
-    assert f"BADGES_{name}: " in refusal(monkeypatch, **{name: value})
+    """An error names the variable as it was written, what it may be, and doesn't hide another."""
+    assert re.fullmatch(f"BADGES_{name}: .*{re.escape(words)}.*", refusal(monkeypatch, **{name: value}))
     both = refusal(monkeypatch, **{name: value}, API_BASE_URL="nonsense")
     assert f"BADGES_{name}: " in both
     assert "BADGES_API_BASE_URL: " in both
@@ -533,9 +533,9 @@ def test_a_table_inherits_nothing_from_the_environment(
         ("[a]\nredis_url = 'redis://h'", "redis_url: is no setting of an org"),
         ("[a]\nredis_url_file = '/etc/passwd'", "redis_url_file: is no setting of an org"),
         ("[a]\nname = 'b'", "[a]: name: is no setting"),
-        ("[a]\nbatch_size = 0", "[a]: batch_size: "),
+        ("[a]\nbatch_size = 0", "[a]: batch_size: must be a whole number from 1 to 1000"),
         ("[a]\nbatch_linger_s = nan", "[a]: batch_linger_s: "),
-        ("[a]\nrate_limit = 100", "[a]: rate_limit: "),
+        ("[a]\nrate_limit = 100", "[a]: rate_limit: must be text"),
         ("[a]\nrate_limit = '100/x'", "rate_limit: '100/x' is no limit"),
         ("[a]\napi_base_url = 'http://h'", "api_base_url: must be https"),
         ("[a]\nauth = 'basic'", "[a]: auth=basic needs basic_username and basic_password, or basic_token"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from worker.errors import ConfigError
@@ -31,3 +33,23 @@ def test_the_arguments_of_a_replay() -> None:
     assert ReplayArguments.read({"kind": "in_doubt", "may_issue_twice": True, "by": "ann"}).may_issue_twice
     with pytest.raises(ConfigError, match="may_issue_twice"):
         ReplayArguments.read({"may_issue_twice": "perhaps"})
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "words"),
+    [
+        ({"limit": "many"}, (), "limit: must be a whole number"),
+        ({"customer": []}, (), "customer: must be a whole number"),
+        ({"dry_run": "perhaps"}, (), "dry_run: must be true or false"),
+        ({"set": "x"}, (), "set: must be a table of names and values"),
+        ({"run": ["a"]}, (), "run: must be text"),
+        ({"org": "a"}, ("b",), "org: is given twice"),
+        ({}, tuple("abcdefghijklmnopq"), "17 arguments are too many"),
+    ],
+)
+def test_a_wrong_argument_has_words_of_ours(
+    named: dict[str, Any], given: tuple[Any, ...], words: str
+) -> None:
+    """Each names the argument, and what it may be."""
+    with pytest.raises(ConfigError, match=words):
+        ReplayArguments.read(named, given)

@@ -73,7 +73,6 @@ class Org(BaseModel):
     )
     api_path: str = Field(
         default="/api_gateway/v1/badges/import/customerBadges",
-        pattern=r"^/\S*$",
         description="The path of the import call",
     )
     api_method: Literal["PUT", "POST"] = Field(default="PUT", description="The method of the import call")
@@ -174,6 +173,13 @@ class Org(BaseModel):
     @classmethod
     def _base_url_is_safe(cls, url: str | None) -> str | None:
         return None if url is None else _checked_url(url)
+
+    @field_validator("api_path")
+    @classmethod
+    def _is_a_path(cls, path: str) -> str:
+        if not re.fullmatch(r"/\S*", path):
+            raise ValueError("must be a path that begins with / and holds no spaces")
+        return path
 
     @field_validator("rate_limit")
     @classmethod

@@ -1,9 +1,11 @@
-"""What a message may ask for: the arguments of ``badges.replay``, as Flower's API hands them in."""
+"""What a message may ask for: the arguments of an operator's tasks, as Flower's API hands them in."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -18,7 +20,10 @@ from pydantic import (
     ValidationError,
 )
 
+from worker.domain.faults import words_of
 from worker.domain.job import DeadKind
+from worker.domain.names import DEFAULT_ORG
+from worker.domain.text import plain
 from worker.errors import ConfigError
 from worker.operate.deadlist import Filter
 
@@ -49,13 +54,59 @@ def _sendable(kind: DeadKind) -> DeadKind:
     return kind
 
 
-class ReplayArguments(BaseModel):
+class _Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    @classmethod
+    def read(cls, named: Mapping[str, Any], given: Sequence[Any] = ()) -> Self:
+        """Check the arguments; ``given`` are those that come by their order.
+
+        Raises:
+            ConfigError: some are wrong; all that are, by name.
+        """
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        if len(given) > len(names):
+            raise ConfigError(f"{len(given)} arguments are too many; there are {', '.join(names)}")
+        by_order = dict(zip(names, given, strict=False))
+        if twice := next((name for name in by_order if name in named), None):
+            raise ConfigError(f"{twice}: is given twice, by its place and by its name")
+        try:
+            return cls.model_validate(by_order | dict(named))
+        except ValidationError as error:
+            raise ConfigError("; ".join(map(cls._fault, error.errors(include_url=False)))) from None
+
+    @classmethod
+    def _fault(cls, problem: Mapping[str, Any]) -> str:
+        name = plain(".".join(map(str, problem["loc"])), 64)
+        if problem["type"] != "extra_forbidden":
+            return f"{name}: {words_of(problem)}"
+        takes = [field.alias or name for name, field in cls.model_fields.items()]
+        near = difflib.get_close_matches(name, takes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(takes)}"
+        return f"{name}: is no argument; {hint}"
+
+
+class PauseArguments(_Arguments):
+    """The arguments of ``badges.pause``, as the options of ``badges pause``."""
+
+    org: str = DEFAULT_ORG
+    reason: str = ""
+    by: str | None = None
+
+
+class ResumeArguments(_Arguments):
+    """The arguments of ``badges.resume``, as the options of ``badges resume``."""
+
+    org: str = DEFAULT_ORG
+    note: str = ""
+    by: str | None = None
+
+
+class ReplayArguments(_Arguments):
     """The arguments of ``badges.replay``; they mean what the options of ``badges dead replay`` mean.
 
     ``by`` is a name for the audit trail, which has nothing but the sender's process otherwise.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     org: str | None = None
     kind: Annotated[DeadKind, AfterValidator(_sendable)] | None = None
@@ -73,22 +124,6 @@ class ReplayArguments(BaseModel):
     may_issue_twice: bool = False
     note: str | None = None
     by: str | None = None
-
-    @classmethod
-    def read(cls, arguments: dict[str, Any]) -> Self:
-        """Check the arguments.
-
-        Raises:
-            ConfigError: some are wrong; all that are, by name.
-        """
-        try:
-            return cls.model_validate(arguments)
-        except ValidationError as error:
-            wrong = [
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-                for problem in error.errors(include_url=False)
-            ]
-            raise ConfigError("; ".join(wrong)) from None
 
     @property
     def which(self) -> Filter:

@@ -15,13 +15,13 @@ from celery.exceptions import Ignore
 
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
-from worker.domain.org import DEFAULT_ORG
+from worker.domain.names import DEFAULT_ORG
 from worker.domain.text import plain
 from worker.errors import BadgesError
 from worker.operate import deadletters
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
-from worker.process.arguments import ReplayArguments
+from worker.process.arguments import PauseArguments, ReplayArguments, ResumeArguments
 from worker.process.tasks import origin
 from worker.server.cluster import reaching
 from worker.store import keys
@@ -34,46 +34,45 @@ TAKEN_ONCE_S = 86_400  # longer than any broker delivers a message again
 
 # ``typing=False``: Flower answers a wrong argument with a bare 500 if the check is on its side; so the worker
 # finds it, and the task's failure says what is wrong.
-_operator_task = partial(app.task, bind=True, typing=False, throws=(BadgesError, TypeError))
+_operator_task = partial(app.task, bind=True, typing=False, throws=(BadgesError,))
 
 
 @_operator_task(name="badges.pause")
-def pause(
-    self: Task[..., Any], org: str = DEFAULT_ORG, reason: str = "", by: str | None = None
-) -> dict[str, Any]:
+def pause(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
     """Let no further batch of an org start, as ``badges pause`` does. Delivered twice, it acts once."""
-    was_open = _operator(self, org, note=reason, by=by).pause(org, action=_action("pause", self))
-    return {"org": org, "now": "paused", "was": "open" if was_open else "paused"}
+    its = PauseArguments.read(arguments, given)
+    operator = _operator(self, its.org, note=its.reason, by=its.by)
+    was_open = operator.pause(its.org, action=_action("pause", self))
+    return {"org": its.org, "now": "paused", "was": "open" if was_open else "paused"}
 
 
 @_operator_task(name="badges.resume")
-def resume(
-    self: Task[..., Any], org: str = DEFAULT_ORG, note: str = "", by: str | None = None
-) -> dict[str, Any]:
+def resume(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
     """Let batches of an org start again, as ``badges resume`` does. Delivered twice, it acts once."""
-    was = _operator(self, org, note=note, by=by).resume(org, action=_action("resume", self))
-    return {"org": org, "now": "open", "was": was or "open"}
+    its = ResumeArguments.read(arguments, given)
+    was = _operator(self, its.org, note=its.note, by=its.by).resume(its.org, action=_action("resume", self))
+    return {"org": its.org, "now": "open", "was": was or "open"}
 
 
 @_operator_task(name="badges.replay")
-def replay(self: Task[..., Any], **arguments: Any) -> dict[str, Any]:
+def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
     """Queue dead letters again, as ``badges dead replay`` does; with the arguments of ``ReplayArguments``.
 
     Returns the counts, and the id by which ``badges dead follow`` and ``cancel`` know it. Delivered twice, it
     acts once: a badge in doubt, and in doubt again, is not sent a third time. If its worker dies half-way,
     what is left stays a dead letter: ask again.
     """
-    given = ReplayArguments.read(arguments)
+    its = ReplayArguments.read(arguments, given)
     done = deadletters.replay_all(
-        _operator(self, note=given.note or "", by=given.by),
-        given.which,
-        changes=given.changes,
-        limit=given.limit,
-        dry_run=given.dry_run,
-        may_issue_twice=given.may_issue_twice,
+        _operator(self, note=its.note or "", by=its.by),
+        its.which,
+        changes=its.changes,
+        limit=its.limit,
+        dry_run=its.dry_run,
+        may_issue_twice=its.may_issue_twice,
         replay=_action("replay", self),
     )
-    shown = {"dry_run": True} if given.dry_run else {}
+    shown = {"dry_run": True} if its.dry_run else {}
     return shown | {name: value for name, value in done.as_json().items() if value not in (None, {})}
 
 

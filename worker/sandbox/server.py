@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from worker.domain.faults import words_of
 from worker.sandbox.issued import Answer, Endpoint, Exchange, Fault, SandboxSettings
 from worker.sandbox.vendor import Vendor
 
@@ -278,4 +279,4 @@ def _invalid(reasons: list[str]) -> Response:
 
 def _reasons(invalid: ValidationError) -> list[str]:
     """Say what is wrong and where, without the values: they may be credentials."""
-    return [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in invalid.errors()]
+    return [f"{'.'.join(map(str, error['loc']))}: {words_of(error)}" for error in invalid.errors()]

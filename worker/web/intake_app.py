@@ -21,6 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from worker import tracing
 from worker.config import Settings
 from worker.domain.org import Org
+from worker.operate import othercolumns
 from worker.operate.report import ResultForm, result_lines
 from worker.operate.runs import JobReader, RunProgress
 from worker.store.queue import Queue
@@ -188,7 +189,8 @@ def run_results(
     here.reports.run(run, caller.org.name)
     if form is None:
         form = "csv" if "text/csv" in request.headers.get("accept", "") else "jsonl"
-    lines = result_lines(here.reports.results(org=caller.org.name, run=run), form=form)
+    columns = othercolumns.of_jobs(here.reports, caller.org.name, run) if form == "csv" else ()
+    lines = result_lines(here.reports.results(org=caller.org.name, run=run), form=form, columns=columns)
     media_type = "text/csv" if form == "csv" else "application/jsonl"
     return StreamingResponse(_pages(lines), media_type=media_type)
 

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from worker.domain.faults import words_of
 from worker.errors import NoRoom, NotDurable, NotFound, StoreError
 from worker.web.intake import MAX_ITEMS
 
@@ -92,6 +93,12 @@ class Failure(BaseModel):
     warnings: None = None
 
 
+_PLACES = {"query": "the parameter", "path": "in the path", "header": "the header"}
+# What a parameter may be, in words; the pattern itself is in the document.
+_PATTERNS = {
+    "run": "must be 1 to 64 letters, digits or . _ ~ -, the first of them a letter or digit",
+    "Idempotency-Key": "must be 1 to 255 printable characters without spaces",
+}
 _RETRY_AFTER: dict[str, Any] = {
     "Retry-After": {
         "description": "After how many seconds to come again.",
@@ -140,8 +147,14 @@ async def _refused(_: Request, error: HTTPException) -> Response:
 
 
 async def _bad_parameter(_: Request, error: RequestValidationError) -> Response:
-    reasons = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return failure(400, "; ".join(reasons))
+    faults = (_fault(one) for one in error.errors() if one["type"] != "none_required")  # it may be left out
+    return failure(400, "; ".join(faults))
+
+
+def _fault(problem: Mapping[str, Any]) -> str:
+    where, name, *_ = map(str, (*problem["loc"], ""))  # what follows is pydantic's own
+    words = _PATTERNS.get(name, "") if problem["type"].startswith("string") else ""
+    return f"{_PLACES.get(where, where)} {name}: {words or words_of(problem)}"
 
 
 async def _not_found(_: Request, error: NotFound) -> Response:
