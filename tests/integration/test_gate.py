@@ -13,7 +13,7 @@ from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, PutBack, Settlement
 from worker.errors import NoRoom
 from worker.store import audit, keys
-from worker.store.pool import Seats
+from worker.store.pool import Seats, fleet
 from worker.store.protocol import GUARD, HORIZON_US
 from worker.store.queue import Queue, new_id
 
@@ -337,7 +337,8 @@ def test_a_full_server_can_still_be_operated(queue: Queue, client: redis.Redis) 
             queue.claim(ORG, new_id())
     finally:
         client.config_set("maxmemory", "0")
-    assert Seats(queue=queue).served() == ({"default"}, True)
+    assert fleet(queue).own == {"default"}
+    assert fleet(queue).serves("another")
 
 
 # -- what a good call of a person's says

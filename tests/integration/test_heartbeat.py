@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from worker.config import Settings
 from worker.process.heartbeat import Heartbeat
 from worker.process.timing import USUAL
+from worker.server.health import Pulse
 
 PLACES = 2
 LONGEST_S = 2 * 30 + 600 + 120
@@ -43,7 +44,7 @@ class Life:
         self.running: list[SimpleNamespace] = []
         self.heart = Heartbeat(
             Settings(),
-            lambda: cast(redis.Redis, self.redis),
+            Pulse(lambda: cast(redis.Redis, self.redis)),
             places=PLACES,
             running=self.running,
             clock=lambda: self.now,
@@ -128,7 +129,7 @@ def test_the_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: redis
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(10)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        heart = Heartbeat(Settings(heartbeat_file=file), lambda: client, places=1)
+        heart = Heartbeat(Settings(heartbeat_file=file), Pulse(lambda: client), places=1)
         assert not file.exists()
         heart.look()
         assert not list(heart.stuck())

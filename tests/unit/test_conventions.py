@@ -18,24 +18,8 @@ SCRIPTS = [path for path in LUA if not path.name.startswith("_")]
 
 # Where a file outside store and server still reaches for Redis or a key. It only ever shrinks.
 REACH_FOR_REDIS = {
-    "cli/demo.py",
-    "cli/root.py",
-    "operate/deadlist.py",
-    "operate/doctor.py",
-    "operate/orgcheck.py",
     "operate/runs.py",
-    "operate/survey.py",
-    "process/consumer.py",
-    "process/heartbeat.py",
-    "process/operator_tasks.py",
-    "process/wakeup.py",
-    "vendor/auth.py",
     "vendor/doubt.py",
-    "web/callers.py",
-    "web/intake.py",
-    "web/intake_app.py",
-    "web/metrics.py",
-    "web/schema.py",
 }
 # One letter that is no code of the record: a type's name, a unit, a mode of open(), a separator in a date.
 OTHER_LETTERS = {"s", "m", "h", "d", "w", "T", "Z"}

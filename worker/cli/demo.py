@@ -30,7 +30,6 @@ from worker.operate.runs import JobReader, RunProgress, follow
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
-from worker.store import keys
 from worker.store.queue import Queue, new_id
 
 RATE_PER_SECOND = 20
@@ -116,8 +115,8 @@ def _while_running(
 def _summary(queue: Queue, progress: RunProgress) -> None:
     tables.out.print()
     tables.show_run(progress)
-    stats = queue.client.hgetall(keys.key(DEFAULT_ORG, "stats"))
-    requests, sent = int(stats.get("requests", 0)), int(stats.get("items", 0))
+    stats = queue.counters(DEFAULT_ORG)
+    requests, sent = stats.get("requests", 0), stats.get("items", 0)
     fill = sent / requests if requests else 0
     tables.out.print(f"  {requests:>11,} requests made, {fill:.0f} jobs in each on average")
 

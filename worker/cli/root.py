@@ -193,15 +193,14 @@ def _tell_unwritten(end: SystemExit) -> None:
 
 def _explain(error: Exception) -> int | None:
     """Say what went wrong and return the exit status; ``None`` is for what nobody expects."""
-    import redis  # noqa: PLC0415 - the command that failed has loaded it
-
-    from worker.errors import BadgesError, ConfigError  # noqa: PLC0415
+    from worker.errors import BadgesError, ConfigError  # noqa: PLC0415 - the command that failed has loaded them
+    from worker.server.cluster import REDIS_ERRORS, is_away  # noqa: PLC0415
 
     if isinstance(error, ConfigError):
         return _fail(str(error), exits.USAGE)
-    if not isinstance(error, BadgesError | redis.RedisError | OSError):
+    if not isinstance(error, (BadgesError, *REDIS_ERRORS)):
         return None
-    away = isinstance(error.__cause__ or error, redis.ConnectionError | redis.TimeoutError)
+    away = is_away(error)
     if away and (said := _embedded_servers_words()):
         return _fail(f"{error}. The embedded server said: {said}", exits.FAILED)
     return _fail(f"{error}; is Redis running? see: badges doctor" if away else str(error), exits.FAILED)

@@ -16,7 +16,7 @@ from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import iso_time
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
-from worker.store import keys, reading
+from worker.store import reading
 from worker.store.reading import Extent, StoredGroup
 from worker.store.record import Field, Record, fault_of, state_of
 
@@ -121,7 +121,7 @@ def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
 
 def now_ms(reports: JobReader) -> int:
     """Return the time by the clock that tells when a job died, for ``Filter.until_ms``."""
-    return reports.store.now_ms(keys.key_prefix(DEFAULT_ORG))
+    return reports.store.org_now_ms(DEFAULT_ORG)
 
 
 def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dict[str, int]:
@@ -157,7 +157,7 @@ def pages(
         if which.job is not None:
             yield from _one(reports, org, which, replayable=replayable)
             continue
-        now_ms = reports.store.now_ms(keys.key_prefix(org))
+        now_ms = reports.store.org_now_ms(org)
         until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
         for group in _groups(reports, org, which, replayable=replayable):
             wanted = which.fields if group.is_mixed else which.read_fields

@@ -13,21 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import kombu
-import redis
-from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from worker.config import Settings, unknown_settings
 from worker.domain.org import Org
-from worker.errors import BadgesError, ConfigError
+from worker.errors import BadgesError, ConfigError, StoreError
 from worker.operate.orgcheck import check_org, check_settings, is_local, skew
 from worker.operate.survey import Survey
+from worker.server.cluster import Redis
 from worker.server.connection import NO_BROKER, Connection, is_cluster
-from worker.server.health import Finding, check_servers
-from worker.store import keys
+from worker.server.health import Finding, check_servers, information, server_time_s
+from worker.store.pool import fleet
 from worker.store.queue import Queue
-from worker.store.workers import Workers
 from worker.vendor.client import VendorClient
 from worker.vendor.proxies import Routes
 
@@ -56,10 +52,9 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
     with connection:
         yield from _transport("redis", connection.url)
         try:
-            client = connection.client()
-            client.set_retry(Retry(ConstantBackoff(0.1), 1))
-            info = client.info()
-        except (RedisError, BadgesError) as error:
+            client = connection.client(hurried=True)
+            info = information(client)
+        except BadgesError as error:
             cure = "start it, or correct BADGES_REDIS_URL; without it nothing else can be told"
             yield Finding("redis", "fail", str(error), cure)
             yield from _broker(connection)
@@ -69,9 +64,10 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
             if settings.replicas:
                 yield _replicas(info, settings.replicas)
             yield from _broker(connection)
-            yield _workers(client)
-            yield from _minds(client)
-            yield from _orgs(client, orgs, everything=org is None)
+            queue = Queue(client)
+            yield _workers(queue)
+            yield from _minds(queue)
+            yield from _orgs(queue, orgs, everything=org is None)
 
 
 def _way_out() -> Finding:
@@ -97,7 +93,7 @@ def _transport(check: str, url: str) -> Iterator[Finding]:
         yield Finding(f"{check} TLS", "warn", detail, "use rediss:// or amqps://")
 
 
-def _redis(client: redis.Redis, info: Mapping[str, Any], connection: Connection) -> Iterator[Finding]:
+def _redis(client: Redis, info: Mapping[str, Any], connection: Connection) -> Iterator[Finding]:
     yield from check_servers(client)
     if int(info.get("cluster_enabled", 0)) and not is_cluster(connection.url):
         cure = "write redis+cluster:// in BADGES_REDIS_URL, and another BADGES_BROKER_URL"
@@ -106,17 +102,16 @@ def _redis(client: redis.Redis, info: Mapping[str, Any], connection: Connection)
     yield _clock(client)
 
 
-def _scripts(client: redis.Redis) -> Finding:
+def _scripts(client: Redis) -> Finding:
     try:
         return Finding("redis scripts", "ok", f"{Queue(client).store.load()} scripts load")
-    except RedisError as error:
+    except StoreError as error:
         return Finding("redis scripts", "fail", str(error), "allow the user EVALSHA and SCRIPT LOAD")
 
 
-def _clock(client: redis.Redis) -> Finding:
+def _clock(client: Redis) -> Finding:
     before = time.time()
-    seconds, micros = client.time()
-    skew_s = seconds + micros / 1e6 - (before + time.time()) / 2
+    skew_s = server_time_s(client) - (before + time.time()) / 2
     return skew("clock", "Redis", skew_s, SKEW_S)
 
 
@@ -147,27 +142,23 @@ def _broker(connection: Connection) -> Iterator[Finding]:
         yield Finding("broker", "fail", words, "start it, or correct BADGES_BROKER_URL")
 
 
-def _workers(client: redis.Redis) -> Finding:
+def _workers(queue: Queue) -> Finding:
     """Count those that were heard of lately, and see whether what is due is taken."""
-    now_ms = int(time.time() * 1000)
-    pool = client.zrange(keys.POOL, now_ms, "+inf", byscore=True)
-    own = client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
-    due = client.zrange(keys.WAKE, 0, 0, withscores=True)
-    overdue_s = time.time() - float(due[0][1]) / 1000 if due else 0.0
-    if not (pool or own):
+    alive_now = fleet(queue)
+    if not (alive_now.places or alive_now.own):
         return Finding("workers", "warn", "no worker is alive: nothing is sent", "start one: badges worker")
-    names = sorted(str(worker).rpartition(" ")[0] for worker in pool)
-    names += [f"one for org {org!s} alone" for org in own]
+    names = sorted(alive_now.places)
+    names += [f"one for org {org} alone" for org in sorted(alive_now.own)]
     alive = f"{len(names)} alive: {', '.join(names)}"
-    if overdue_s > OVERDUE_S:
+    if (overdue_s := alive_now.overdue_s()) > OVERDUE_S:
         detail = f"{alive}; yet an org has waited {overdue_s:.0f} s to be looked at"
         return Finding("workers", "warn", detail, "see the workers' logs")
     return Finding("workers", "ok", alive)
 
 
-def _minds(client: redis.Redis) -> Iterator[Finding]:
+def _minds(queue: Queue) -> Iterator[Finding]:
     """Say in what the workers differ, and which."""
-    for found in Workers(client).differences():
+    for found in queue.workers.differences():
         cure = "give all workers the same settings; until then the strictest limit of all holds"
         yield Finding("workers", "warn", f"they differ in {found}", cure, found.org)
 
@@ -175,10 +166,10 @@ def _minds(client: redis.Redis) -> Iterator[Finding]:
 # -- orgs and their vendors
 
 
-def _orgs(client: redis.Redis, orgs: Mapping[str, Org], *, everything: bool) -> Iterator[Finding]:
-    known = {str(name) for name in client.smembers(keys.ORGS)} if everything else set()
+def _orgs(queue: Queue, orgs: Mapping[str, Org], *, everything: bool) -> Iterator[Finding]:
     try:
-        states = Survey(client).states({name: orgs.get(name) for name in sorted(known | set(orgs))})
+        known = queue.orgs() if everything else set()
+        states = Survey(queue.client).states({name: orgs.get(name) for name in sorted(known | set(orgs))})
     except BadgesError as error:
         yield Finding("orgs", "fail", str(error), "look at the server")
         return
@@ -188,7 +179,7 @@ def _orgs(client: redis.Redis, orgs: Mapping[str, Org], *, everything: bool) -> 
         return
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
-            asked = pool.map(lambda state: list(check_org(state, client, vendor)), states)
+            asked = pool.map(lambda state: list(check_org(state, queue, vendor)), states)
             for found in asked:
                 yield from found
     finally:

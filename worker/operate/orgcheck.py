@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import redis
-
 from worker.domain.batch import Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org, is_loopback
@@ -31,25 +29,7 @@ from worker.vendor.verdict import read_answer
 # doc: reads what a customer earned; nobody has this number, and an answer of any kind will do.
 READ_PATH = "/api_gateway/v1/badges/customer/0?badgeType=EARNED"
 ANSWER_WITHIN_S = 10.0
-LONGEST_WAIT_S = 15.0  # for a slot of the limit, while a person looks on
 VENDOR_SKEW_S = 5.0  # its Date header has whole seconds, and travelled
-
-
-class _AskingQueue(Queue):
-    """Pays for a call that a person asks for: paused, or closed by an outage, but not with a long wait."""
-
-    def pay(self, org: Org, call: str, *, though_closed: bool = True) -> float | Wait:
-        paid = super().pay(org, call, though_closed=though_closed)
-        if isinstance(paid, Wait) or paid <= LONGEST_WAIT_S:
-            return paid
-        return Wait("rate", int((time.time() + paid) * 1000))
-
-
-class _FreshAuthenticator(Authenticator):
-    """Trusts no token that was given before: it says nothing of the credentials as they are now."""
-
-    def _kept(self, org: Org) -> None:
-        del org
 
 
 def is_local(url: str) -> bool:
@@ -133,7 +113,7 @@ def _name(org: Org, *settings: str) -> str:
     return f"{' and '.join(settings).lower()} of [{org.name}] in ORGS_FILE"
 
 
-def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
+def check_org(state: OrgState, queue: Queue, vendor: VendorClient) -> Iterator[Finding]:
     """Look at the org's jobs in doubt, its gate and rate, and call its vendor.
 
     Of an org that has nothing to send, a call that goes well is the probe that opens the gate after trouble.
@@ -155,9 +135,9 @@ def check_org(state: OrgState, client: redis.Redis, vendor: VendorClient) -> Ite
     quick_s = min(state.settings.http_timeout_s, ANSWER_WITHIN_S)
     opened, found = False, []
     try:
-        found = list(_vendor(state.settings.model_copy(update={"http_timeout_s": quick_s}), client, vendor))
+        found = list(_vendor(state.settings.model_copy(update={"http_timeout_s": quick_s}), queue, vendor))
         well = any(finding.check == "vendor" and finding.result == "ok" for finding in found)
-        opened = well and Queue(client).probed(state.org)
+        opened = well and queue.probed(state.org)
     except BadgesError as error:
         found.append(Finding("vendor", "warn", f"not asked: {error}", "see Redis", state.org))
     yield _gate(state, state.settings, opened=opened)
@@ -232,9 +212,8 @@ def _rate(state: OrgState, org: Org) -> Finding:
     return Finding("rate", "ok", detail, org=org.name)
 
 
-def _vendor(org: Org, client: redis.Redis, vendor: VendorClient) -> Iterator[Finding]:
-    queue = _AskingQueue(client)
-    credentials = _FreshAuthenticator(queue=queue, client=vendor).credentials(org)
+def _vendor(org: Org, queue: Queue, vendor: VendorClient) -> Iterator[Finding]:
+    credentials = Authenticator(queue=queue, client=vendor, asked=True).credentials(org)
     if isinstance(credentials, Wait):
         yield _not_asked(org, credentials)
     elif isinstance(credentials, AuthFailed):
@@ -245,7 +224,7 @@ def _vendor(org: Org, client: redis.Redis, vendor: VendorClient) -> Iterator[Fin
         )
         yield Finding("vendor", "fail", credentials.reason, cure, org.name)
     else:
-        if wait := wait_for_slot(queue, org):
+        if wait := wait_for_slot(queue, org, asked=True):
             yield _not_asked(org, wait)
             return
         answer = vendor.get(org, READ_PATH, credentials.headers)

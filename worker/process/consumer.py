@@ -22,9 +22,9 @@ from celery.utils.time import maybe_iso8601
 from celery.worker import consumer
 from kombu import Connection, Message
 from kombu.transport.redis import Channel
-from redis.exceptions import DataError, RedisError
 
 from worker.domain.text import plain
+from worker.server.cluster import is_outage
 
 log = structlog.get_logger()
 
@@ -283,13 +283,10 @@ def _read(read: Callable[[], Any], channel: Any) -> Any:
     """Read a message; refuse what isn't one, which would end the worker in kombu."""
     try:
         return read()
-    except (RedisError, OSError, Empty) as error:
-        if not isinstance(error, DataError):
-            raise
-        fault: Exception = error
+    except Empty:
+        raise
     except Exception as error:
-        if channel.closed:  # by a lost connection
+        if is_outage(error) or channel.closed:  # by a lost connection
             raise
-        fault = error
-    note_refused(REFUSED, f"it is no Celery message: {type(fault).__name__}: {fault}", {})
-    return True
+        note_refused(REFUSED, f"it is no Celery message: {type(error).__name__}: {error}", {})
+        return True

@@ -15,15 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-import redis
 import structlog
 from celery.worker import state
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from worker.config import Settings
-from worker.errors import ConfigError, StoreError
+from worker.errors import ConfigError
 from worker.process.threads import NeededThread
 from worker.process.timing import USUAL, Timing
 
@@ -39,7 +35,7 @@ class Heartbeat(NeededThread):
 
     Args:
         settings: whose heartbeat file it touches, and whose orgs say how long a call may take.
-        connect: makes the client that it asks whether Redis answers.
+        redis_answers: says whether Redis does, at once.
         places: how many tasks the pool can run at once.
         timing: how often it looks, and what counts as stuck.
         running: the tasks that run, each with ``id`` and ``name``.
@@ -49,7 +45,7 @@ class Heartbeat(NeededThread):
     def __init__(  # noqa: PLR0913 - what it watches, and by what
         self,
         settings: Settings,
-        connect: Callable[[], redis.Redis],
+        redis_answers: Callable[[], bool],
         *,
         places: int,
         timing: Timing = USUAL,
@@ -57,9 +53,8 @@ class Heartbeat(NeededThread):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._settings, self._connect, self._places = settings, connect, places
+        self._settings, self._redis_answers, self._places = settings, redis_answers, places
         self._timing, self._running, self._clock = timing, running, clock
-        self._client: redis.Redis | None = None
         self._loops: Mapping[str, Callable[[], float]] = {}
         self._redis_since: float | None = None
         self._running_since: dict[tuple[str, str], float] = {}
@@ -119,16 +114,6 @@ class Heartbeat(NeededThread):
             slowest_s = max(org.http_timeout_s for org in self._settings.orgs().values())
             # One call for a token, one PUT.
             self._longest_delivery_s = 2 * slowest_s + self._timing.delivery_spare_s
-
-    def _redis_answers(self) -> bool:
-        try:
-            if not self._client:
-                self._client = self._connect()
-                self._client.set_retry(Retry(NoBackoff(), 0))
-            self._client.ping()
-        except (RedisError, StoreError, OSError):
-            return False
-        return True
 
     def beat(self) -> None:
         """Give the sign."""

@@ -23,8 +23,6 @@ from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.process.arguments import PauseArguments, ReplayArguments, ResumeArguments
 from worker.process.tasks import origin
-from worker.server.cluster import reaching
-from worker.store import keys
 from worker.store.queue import new_id
 
 log = structlog.get_logger()
@@ -111,10 +109,6 @@ def sender(origin: str, by: str | None = None) -> str:
 
 def _take_once(task: Task[..., Any]) -> None:
     queue, me = services().queue, new_id()
-    with reaching("call"):
-        key = keys.key(DEFAULT_ORG, "call", f"task-{task.request.id}")
-        # The key holds our own id if the client had to repeat this, its reply being lost.
-        taken_by = queue.client.set(key, me, nx=True, get=True, ex=TAKEN_ONCE_S)
-    if taken_by not in (None, me):
+    if not queue.take_message(str(task.request.id), me, for_s=TAKEN_ONCE_S):
         log.warning("task.repeated", task=task.name, id=task.request.id)
         raise Ignore

@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps
-from redis.exceptions import RedisError
 
 from worker.app import Services, connection, deliver_queue, services, settings
 from worker.domain.badge import short_hash
@@ -27,8 +26,8 @@ from worker.process.consumer import refused
 from worker.process.heartbeat import Heartbeat
 from worker.process.threads import NeededThread, end_worker
 from worker.process.timing import USUAL, Timing, timing_of
-from worker.server.health import check_servers, refuse_unusable
-from worker.store import audit, keys
+from worker.server.health import Pulse, check_servers, refuse_unusable
+from worker.store import audit
 from worker.store.queue import Queue
 from worker.vendor.codes import own_meanings
 
@@ -93,7 +92,7 @@ class WakeUp(NeededThread):
 
     def _warn(self) -> None:
         """Look at the server at each new connection: it may be another one than before."""
-        with suppress(RedisError, StoreError):
+        with suppress(StoreError):
             try:
                 refuse_unusable(self._here().queue.client)
             except ConfigError as error:
@@ -125,14 +124,14 @@ class WakeUp(NeededThread):
         until_sweep = max(0.01, next_sweep - time.monotonic())
         longest = min(until_sweep, wait_s if wait_s is not None else until_sweep)
         if longest > 0:
-            queue.client.blpop([keys.BELL], timeout=max(0.01, longest))
+            queue.wait_for_bell(max(0.01, longest))
 
     def _sweep(self, queue: Queue) -> None:
         """Look at every org that ever had a job; one worker at a time does it for all."""
-        if not queue.client.set(keys.SWEEP, "1", nx=True, px=int(self._timing.sweep_s * 800)):
+        if not queue.take_sweep(for_s=self._timing.sweep_s * 0.8):
             return
         orgs = self._here().settings.orgs()
-        for name in orgs.keys() & {str(org) for org in queue.client.smembers(keys.ORGS)}:
+        for name in orgs.keys() & queue.orgs():
             queue.hint(name, queue.look(orgs[name]).look_at_ms)
 
 
@@ -158,7 +157,7 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
             self.places = parent.controller.concurrency or 1
             self.timing = timing_of(app)
             self.heartbeat = Heartbeat(
-                settings(), connection().client, places=self.places, timing=self.timing
+                settings(), Pulse(connection().client), places=self.places, timing=self.timing
             )
 
         def start(self, parent: Any) -> None:

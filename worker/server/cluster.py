@@ -8,10 +8,20 @@ from typing import Any
 
 import redis
 from redis.cluster import RedisCluster
-from redis.exceptions import MovedError, OutOfMemoryError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    DataError,
+    MovedError,
+    OutOfMemoryError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from worker.errors import NoRoom, ScriptError, StoreError
+
+Redis = redis.Redis  # the client, for those who only hand it on: what it can do is for store and server
+REDIS_ERRORS = (RedisError, OSError)
 
 ONE_NODE = "it is one node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL"
 FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
@@ -53,6 +63,16 @@ def servers(client: redis.Redis) -> dict[str, redis.Redis]:
         return {"": client}
     cluster: Cluster = client
     return {node.name: cluster.get_redis_connection(node) for node in cluster.get_primaries()}
+
+
+def is_outage(error: BaseException) -> bool:
+    """Say whether an error is the connection's or the server's, and not one of the data that were handled."""
+    return isinstance(error, REDIS_ERRORS) and not isinstance(error, DataError)
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether an error is, or comes of, a server that gives no answer."""
+    return isinstance(error.__cause__ or error, redis.ConnectionError | redis.TimeoutError)
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
-from worker.errors import ConfigError
-from worker.server.cluster import reaching, servers
+from worker.errors import ConfigError, StoreError
+from worker.server.cluster import Redis, reaching, servers
 
 OLDEST_REDIS = (7, 2)
 FULL, NEARLY_FULL = 0.99, 0.8
@@ -34,11 +36,81 @@ class Finding:
 
 
 def check_servers(client: redis.Redis) -> Iterator[Finding]:
-    """Look at every server that the client writes to."""
+    """Look at every server that the client writes to.
+
+    Raises:
+        StoreError: one can't be reached.
+    """
     for name, server in servers(client).items():
-        info = server.info()
+        with reaching("a look at the server"):
+            info = server.info()
         for finding in (_version(info), _persistence(server, info), _eviction(info), _memory(info)):
             yield replace(finding, check=f"{finding.check} {name}".strip())
+
+
+def ping(client: Redis) -> None:
+    """Ask the server for an answer.
+
+    Raises:
+        StoreError: there is none.
+    """
+    with reaching("a ping"):
+        client.ping()
+
+
+class Pulse:
+    """Says whether the server answers, by a client of its own that tries once.
+
+    Args:
+        connect: makes that client; called when it is first asked.
+    """
+
+    def __init__(self, connect: Callable[[], Redis]) -> None:
+        self._connect = connect
+        self._client: Redis | None = None
+
+    def __call__(self) -> bool:
+        """Ask it now."""
+        try:
+            if not self._client:
+                self._client = self._connect()
+                self._client.set_retry(Retry(NoBackoff(), 0))
+            ping(self._client)
+        except (StoreError, OSError):
+            return False
+        return True
+
+
+def information(client: Redis) -> dict[str, Any]:
+    """Return what the server says of itself.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    with reaching("a look at the server"):
+        return dict(client.info())
+
+
+def server_time_s(client: Redis) -> float:
+    """Return the server's time, seconds since 1970.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    with reaching("the time"):
+        seconds, micros = client.time()
+    return int(seconds) + int(micros) / 1e6
+
+
+def memory(client: Redis) -> tuple[float, float]:
+    """Return how many bytes the server uses, and may use at most: the machine's where it has no limit.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    with reaching("info"):
+        info = client.info("memory")
+    return info["used_memory"], info.get("maxmemory") or info.get("total_system_memory") or 0
 
 
 def refuse_unusable(client: redis.Redis) -> None:
@@ -58,7 +130,7 @@ def refuse_unusable(client: redis.Redis) -> None:
 
 def faults(client: redis.Redis) -> list[str]:
     """Say what is wrong with the servers as they are now, and what to do; nothing, if they can't be asked."""
-    with suppress(RedisError):
+    with suppress(StoreError):
         found = [one for one in check_servers(client) if one.result == "fail"]
         return [f"{one.check}: {one.detail}: {one.cure}" for one in found]
     return []

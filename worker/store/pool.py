@@ -7,8 +7,9 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
@@ -18,6 +19,47 @@ from worker.store import keys
 from worker.store.queue import SEND_WINDOW_S, Queue
 
 ALIVE_MS = 20_000  # a worker that hasn't been heard of for so long has no places
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers that were heard of lately, and when orgs are due to be looked at by one."""
+
+    places: Mapping[str, int]  # how many batches each can have at once that serves all orgs
+    own: frozenset[str]  # orgs that have workers of their own
+    due_ms: Mapping[str, float]
+    now_ms: int  # by the server's clock
+
+    def serves(self, org: str) -> bool:
+        """Whether any worker takes the org's jobs."""
+        return bool(self.places) or org in self.own
+
+    def overdue_s(self, org: str | None = None) -> float:
+        """Say since when an org waits for a worker to look at it; without one, that which waits longest."""
+        due_ms = self.due_ms.get(org, self.now_ms) if org else min(self.due_ms.values(), default=self.now_ms)
+        return max(0.0, self.now_ms - due_ms) / 1000
+
+
+def fleet(queue: Queue) -> Fleet:
+    """Look at the workers there are.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    now_ms = queue.store.now_ms(keys.POOL)
+    pipe = queue.client.pipeline(transaction=False)
+    pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
+    pipe.zrange(keys.OWN, now_ms, "+inf", byscore=True)
+    pipe.zrange(keys.WAKE, 0, -1, withscores=True)
+    with reaching("the workers"):
+        pool, own, due = pipe.execute()
+    offers = (str(worker).rpartition(" ") for worker in pool)
+    return Fleet(
+        places={worker: int(places) for worker, _, places in offers},
+        own=frozenset(map(str, own)),
+        due_ms={str(org): float(at_ms) for org, at_ms in due},
+        now_ms=now_ms,
+    )
 
 
 class Seats:
@@ -41,13 +83,6 @@ class Seats:
     def offer_own(self, org: str) -> None:
         """Say that a worker is alive that serves this org alone; to be repeated."""
         self._queue.store.call("offer", [keys.OWN], [org, ALIVE_MS])
-
-    def served(self) -> tuple[set[str], bool]:
-        """Return the orgs that have workers of their own, and whether any worker serves the others."""
-        with reaching("pool"):
-            now_ms = self._queue.store.now_ms(keys.POOL)
-            own = self._queue.client.zrange(keys.OWN, now_ms, "+inf", byscore=True)
-            return {str(org) for org in own}, self._queue.client.zcount(keys.POOL, now_ms, "+inf") > 0
 
     @contextmanager
     def take(self, org: Org, worker: str, *, alone: bool) -> Iterator[int]:

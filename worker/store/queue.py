@@ -20,7 +20,7 @@ from worker import tracing
 from worker.domain.badge import short_hash
 from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import Job
-from worker.domain.org import Org
+from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
@@ -275,7 +275,23 @@ class Queue:
         self.hint(org.name, self.look(org).look_at_ms)
         return was
 
+    def counters(self, org: str) -> dict[str, int]:
+        """Return an org's lifetime counters: of requests, items, outcomes."""
+        with reaching("the counters"):
+            return {str(name): int(n) for name, n in self.client.hgetall(keys.key(org, "stats")).items()}
+
     # -- messages
+
+    def take_message(self, message: str, me: str, *, for_s: int) -> bool:
+        """Say whether a message is handled for the first time in this while; ``me`` may ask again."""
+        key = keys.key(DEFAULT_ORG, "call", f"task-{message}")
+        with reaching("a message"):
+            return self.client.set(key, me, nx=True, get=True, ex=for_s) in (None, me)
+
+    def refused(self) -> dict[str, int]:
+        """Return how many messages were refused, by kind."""
+        with reaching("a counter"):
+            return {str(kind): int(number) for kind, number in self.client.hgetall(keys.REFUSED).items()}
 
     def count_refused(self, kind: str, number: int = 1) -> None:
         """Count messages that were refused; ``kind`` is ``message`` or ``enqueue``."""
@@ -283,6 +299,21 @@ class Queue:
             self.client.hincrby(keys.REFUSED, kind, number)
 
     # -- waking up
+
+    def orgs(self) -> set[str]:
+        """Return every org that ever had a job."""
+        with reaching("orgs"):
+            return {str(name) for name in self.client.smembers(keys.ORGS)}
+
+    def wait_for_bell(self, longest_s: float) -> None:
+        """Wait until an org is due earlier than was known, but no longer than this."""
+        with reaching("the bell"):
+            self.client.blpop([keys.BELL], timeout=longest_s)
+
+    def take_sweep(self, *, for_s: float) -> bool:
+        """Say whether the caller is the one worker that looks for lost hints in this while."""
+        with reaching("the sweep"):
+            return bool(self.client.set(keys.SWEEP, "1", nx=True, px=int(for_s * 1000)))
 
     def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:
         """Note when somebody should look at an org; see ``hint.lua``."""

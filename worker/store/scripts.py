@@ -104,7 +104,8 @@ class Store:
 
     def load(self, *names: str) -> int:
         """Load scripts, every one if none is named; return how many these were."""
-        return len([self.client.script_load(self._scripts[name]) for name in names or self._scripts])
+        with reaching("the scripts"):
+            return len([self.client.script_load(self._scripts[name]) for name in names or self._scripts])
 
     def refuse_other_versions(self) -> None:
         """See that this program knows the structures that are in Redis, and say that they are its own.
@@ -131,8 +132,13 @@ class Store:
 
     def now_ms(self, key: str) -> int:
         """Return the time of the server that has this key, by which scripts go."""
-        seconds, us = self._server(key).time()
+        with reaching("the time"):
+            seconds, us = self._server(key).time()
         return int(seconds) * 1000 + int(us) // 1000
+
+    def org_now_ms(self, org: str) -> int:
+        """Return the time of the server that has an org's keys."""
+        return self.now_ms(keys.key_prefix(org))
 
     def durably(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script and wait, on the same connection, until what it wrote is on disk.

@@ -20,6 +20,7 @@ import redis
 from worker.domain.org import Org, parse_limits
 from worker.errors import StoreError
 from worker.server.cluster import reaching
+from worker.server.health import server_time_s
 from worker.store import keys
 from worker.store.clock import Clock
 
@@ -121,9 +122,7 @@ class Workers:
 
     def _now_s(self) -> float:
         """Return the server's time, which all workers share."""
-        with reaching("the time"):
-            seconds, micros = self._client.time()
-        return int(seconds) + int(micros) / 1e6
+        return server_time_s(self._client)
 
 
 def _written(value: Any) -> str:

@@ -9,16 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from worker.domain.batch import Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
-from worker.server.cluster import reaching
-from worker.store import keys
+from worker.store import tokens
 from worker.store.queue import Queue
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import Meanings, meanings_of
@@ -28,6 +24,7 @@ from worker.vendor.verdict import retry_after_s
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
 TOKEN_PATH = "/v3/oauth/token/generate"  # noqa: S105 - a path
 LOCK_S = 15
+LONGEST_WAIT_S = 15.0  # for a slot of the limit, while a person looks on
 ASK_AGAIN_MS = 250
 # A token is renewed this long before its end; earlier than that only if it lives shorter altogether.
 MARGIN_S = 30
@@ -61,11 +58,16 @@ class AuthFailed:
 
 
 class Authenticator:
-    """Gives each call its credentials; one process fetches a token, the others wait for it."""
+    """Gives each call its credentials; one process fetches a token, the others wait for it.
 
-    def __init__(self, *, queue: Queue, client: VendorClient) -> None:
+    One that is ``asked`` by a person trusts no token that was given before, which says nothing of the
+    credentials as they are now; it pays for its call as ``wait_for_slot`` says.
+    """
+
+    def __init__(self, *, queue: Queue, client: VendorClient, asked: bool = False) -> None:
         self._queue = queue
         self._client = client
+        self._asked = asked
 
     def credentials(self, org: Org) -> Credentials | Wait | AuthFailed:
         """Return the headers for a call now, or say what there is to wait for or to mend."""
@@ -81,53 +83,29 @@ class Authenticator:
         """Take note that a call was answered 401 or 498; answers whether fresh credentials may help."""
         if org.auth != "oauth":
             return False
-        token = self._kept(org)
-        if token is None or _token_id(token["token"]) != credentials.token_id:
+        token = tokens.kept(self._queue.client, org.name)
+        if token is None or _token_id(token.token) != credentials.token_id:
             return True  # somebody renewed it in the meantime
-        with reaching("token"):
-            self._queue.client.delete(keys.key(org.name, "token"))
-        return bool(self._queue.clock.wall_s() - token["fetched_at"] > FRESH_S)
+        tokens.drop(self._queue.client, org.name)
+        return self._queue.clock.wall_s() - token.fetched_at > FRESH_S
 
     def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
         if found := self._fresh(org):
             return found
-        with self._alone(org) as ours:
+        with tokens.alone(self._queue.client, org.name, within_s=LOCK_S + org.http_timeout_s) as ours:
             if not ours:
                 return Wait("token", int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
             return self._fresh(org) or self._fetch(org)  # somebody may have fetched one just before
 
     def _fresh(self, org: Org) -> Credentials | None:
         """Return the shared token if it is there and far enough from its end."""
-        token = self._kept(org)
-        if token and token["expires_at"] > self._queue.clock.wall_s() + min(MARGIN_S, token["ttl"] / 4):
-            return Credentials({TOKEN_HEADER: token["token"]}, _token_id(token["token"]))
+        token = None if self._asked else tokens.kept(self._queue.client, org.name)
+        if token and token.expires_at > self._queue.clock.wall_s() + min(MARGIN_S, token.ttl / 4):
+            return Credentials({TOKEN_HEADER: token.token}, _token_id(token.token))
         return None
 
-    @contextmanager
-    def _alone(self, org: Org) -> Iterator[bool]:
-        """Let one process fetch a token at a time; yields whether it is this one."""
-        lock = self._queue.client.lock(
-            keys.key(org.name, "token") + ":lock",
-            timeout=LOCK_S + org.http_timeout_s,
-            blocking=False,
-            thread_local=False,
-        )
-        with reaching("token"):
-            ours = lock.acquire()
-        try:
-            yield ours
-        finally:
-            with reaching("token"):
-                if ours and lock.owned():
-                    lock.release()
-
-    def _kept(self, org: Org) -> dict[str, Any] | None:
-        with reaching("token"):
-            record = self._queue.client.get(keys.key(org.name, "token"))
-        return json.loads(record) if isinstance(record, str) else None
-
     def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
-        if wait := wait_for_slot(self._queue, org):
+        if wait := wait_for_slot(self._queue, org, asked=self._asked):
             return wait
         assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
         body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
@@ -137,17 +115,21 @@ class Authenticator:
             return found
         token, ttl = found
         now = self._queue.clock.wall_s()
-        record = {"token": token, "ttl": ttl, "fetched_at": now, "expires_at": now + ttl}
-        with reaching("token"):
-            self._queue.client.set(keys.key(org.name, "token"), json.dumps(record), px=int(ttl * 1000))
+        tokens.keep(self._queue.client, org.name, tokens.KeptToken(token, ttl, now, now + ttl))
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
 
 
-def wait_for_slot(queue: Queue, org: Org) -> Wait | None:
-    """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for."""
-    paid = queue.pay(org, queue.new_id())
+def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Wait | None:
+    """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for.
+
+    What a person asked for is called though the org is paused or closed by an outage, but not after a long
+    wait.
+    """
+    paid = queue.pay(org, queue.new_id(), though_closed=asked)
     if isinstance(paid, Wait):
         return paid
+    if asked and paid > LONGEST_WAIT_S:
+        return Wait("rate", int((queue.clock.wall_s() + paid) * 1000))
     queue.clock.sleep(paid)
     return None
 

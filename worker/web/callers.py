@@ -14,13 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import redis
-
 from worker.domain.badge import short_hash
 from worker.domain.org import Limit, Org, parse_limits
 from worker.errors import ConfigError
-from worker.server.cluster import reaching
-from worker.store import keys
+from worker.server.cluster import Redis
+from worker.store.intake import count_call
 
 _KEY = re.compile(r"[!-~]{12,4096}")
 TOKEN_TTL_S = 3600
@@ -107,11 +105,11 @@ def shown_key(headers: Mapping[str, str]) -> str:
 class CallLimit:
     """How often a caller may call, counted in Redis in fixed windows: whichever process it comes to."""
 
-    client: redis.Redis
+    client: Redis
     limits: tuple[Limit, ...]
 
     @classmethod
-    def parse(cls, client: redis.Redis, text: str) -> Self:
+    def parse(cls, client: Redis, text: str) -> Self:
         """Read ``600/minute``, or several such with commas between.
 
         Raises:
@@ -132,14 +130,8 @@ class CallLimit:
             StoreError: Redis can't be reached.
         """
         now = time.time()
-        pipe = self.client.pipeline(transaction=False)
-        for limit in self.limits:
-            window = int(now // limit.window_s)
-            key = keys.key(caller.org.name, "rate", f"{caller.id}:{limit.window_s}:{window}")
-            pipe.incr(key)
-            pipe.expire(key, 2 * limit.window_s)
-        with reaching("the limit of calls"):
-            counts = pipe.execute()[::2]
+        windows_s = [limit.window_s for limit in self.limits]
+        counts = count_call(self.client, caller.org.name, caller.id, windows_s, now_s=now)
         waits = [
             math.ceil(limit.window_s - now % limit.window_s)
             for limit, count in zip(self.limits, counts, strict=True)

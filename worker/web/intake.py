@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import redis
-
 from worker.domain.badge import Invalid, short_hash
 from worker.domain.item import Source
 from worker.domain.org import Org
@@ -20,8 +18,7 @@ from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
 from worker.files.json_rows import words_of
-from worker.server.cluster import reaching
-from worker.store import keys
+from worker.store.intake import bind
 from worker.store.queue import CHUNK, Queue, new_id
 from worker.store.record import Answer
 
@@ -91,7 +88,7 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     items = _read(handed.body)
     if isinstance(items, Refusal):
         return items
-    call = new_id() if handed.idempotency_key is None else _bind(queue.client, org, handed)
+    call = new_id() if handed.idempotency_key is None else _bind(queue, org, handed)
     if isinstance(call, Refusal):
         return call
     options = EnqueueOptions(handed.run or f"http-{call[:12]}", call, urgent=handed.urgent)
@@ -99,17 +96,14 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     return _taken_in(prepared, _enqueue(queue, org, prepared, options), options)
 
 
-def _bind(client: redis.Redis, org: Org, handed: HandedIn) -> str | Refusal:
+def _bind(queue: Queue, org: Org, handed: HandedIn) -> str | Refusal:
     """Bind an Idempotency-Key to this body, and return the call's id, which comes from both.
 
     So whoever comes with them, again or at the same time, makes the same call, which enqueues each item once:
     nobody needs to wait for anybody, and a process that dies half-way leaves nothing to tidy up.
     """
     bound = short_hash(handed.run or "", str(handed.urgent), handed.body.decode())
-    key = keys.key(org.name, "intake", short_hash(str(handed.idempotency_key)))
-    with reaching("the Idempotency-Key"):
-        before = client.set(key, bound, nx=True, get=True, ex=BOUND_S)
-    if before not in {None, bound}:
+    if not bind(queue.client, org.name, str(handed.idempotency_key), bound, for_s=BOUND_S):
         return Refusal(422, "this Idempotency-Key was used for another body or other parameters")
     return short_hash(org.name, str(handed.idempotency_key), bound)
 

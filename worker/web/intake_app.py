@@ -12,7 +12,6 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Annotated, Any
 
-import redis
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import StringConstraints
@@ -24,6 +23,8 @@ from worker.domain.org import Org
 from worker.operate import othercolumns
 from worker.operate.report import ResultForm, result_lines
 from worker.operate.runs import JobReader, RunProgress
+from worker.server.cluster import Redis
+from worker.server.health import ping
 from worker.store.queue import Queue
 from worker.vendor.auth import TOKEN_PATH
 from worker.web.callers import TOKEN_TTL_S, Anyone, Caller, Callers, CallLimit, shown_key
@@ -197,7 +198,7 @@ def run_results(
 
 def healthz(here: Here) -> Response:
     """Say whether Redis answers."""
-    here.queue.client.ping()
+    ping(here.queue.client)
     return PlainTextResponse("ok\n")
 
 
@@ -300,7 +301,7 @@ def _add_others(app: FastAPI) -> None:
 
 
 def serve(
-    client: redis.Redis,
+    client: Redis,
     settings: Settings,
     *,
     alone: str | None,

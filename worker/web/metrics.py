@@ -6,12 +6,10 @@ Redis by the scripts, once, however many workers there are; how it is read is in
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -22,7 +20,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -31,11 +28,14 @@ from starlette.routing import Route
 from worker.config import Settings
 from worker.domain.job import DeadKind
 from worker.domain.org import Limit, Org
-from worker.errors import BadgesError
+from worker.errors import BadgesError, StoreError
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
-from worker.store import keys
+from worker.server.cluster import Redis
+from worker.server.health import memory, ping
+from worker.store.pool import Fleet, fleet
 from worker.store.protocol import TOOK_MS
+from worker.store.queue import Queue
 from worker.web.serving import serve_app
 
 log = structlog.get_logger()
@@ -170,7 +170,8 @@ COUNTERS = (
 
 def families() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     """Yield each family there can be: name, type, what it says, labels; for the documentation."""
-    unlabelled = [_up(1.0), *_server({"used_memory": 0}, [], [], 0)]
+    nobody = Fleet(places={}, own=frozenset(), due_ms={}, now_ms=0)
+    unlabelled = [_up(1.0), *_workers(nobody), *_memory(0, 0)]
     yield from ((one.name, one.type, one.documentation, ()) for one in unlabelled)
     for group, kind in ((GAUGES, "gauge"), (COUNTERS, "counter")):
         yield from ((PREFIX + one.name, kind, one.help, ("org", *one.labels)) for one in group)
@@ -181,8 +182,8 @@ def families() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 class BadgesCollector(Collector):
     """Reads Redis and the orgs at each scrape; ``badges_up`` is all there is to say while it can't."""
 
-    def __init__(self, client: redis.Redis, orgs: Callable[[], Mapping[str, Org]]) -> None:
-        self._client = client
+    def __init__(self, client: Redis, orgs: Callable[[], Mapping[str, Org]]) -> None:
+        self._client, self._queue = client, Queue(client)
         self._orgs = orgs
         self._survey = Survey(client)
 
@@ -190,25 +191,18 @@ class BadgesCollector(Collector):
         """Yield every family."""
         try:
             found = list(self._read())
-        except (BadgesError, RedisError) as error:
+        except BadgesError as error:
             log.warning("metrics.unreadable", reason=str(error))
             found = []
         yield _up(float(bool(found)))
         yield from found
 
     def _read(self) -> Iterator[Metric]:
-        pipe = self._client.pipeline(transaction=False)
-        pipe.smembers(keys.ORGS)
-        pipe.zrange(keys.WAKE, 0, 0, withscores=True)
-        now_ms = int(time.time() * 1000)
-        pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
-        pipe.zcount(keys.OWN, now_ms, "+inf")
-        pipe.hgetall(keys.REFUSED)
-        known, due, pool, own, refused = pipe.execute()
-        memory = self._client.info("memory")  # a Cluster's pipeline takes only what has a key
         orgs = self._orgs()
-        states = self._survey.states({str(org): orgs.get(org) for org in sorted({*known, *orgs})})
-        yield from _server(memory, due, pool, own)
+        states = self._survey.states({name: orgs.get(name) for name in sorted({*self._queue.orgs(), *orgs})})
+        yield from _workers(fleet(self._queue))
+        yield from _memory(*memory(self._client))
+        refused = self._queue.refused()
         words = "Messages that were refused, by kind; see enqueue.refused and message.refused in the logs."
         counted = CounterMetricFamily(PREFIX + "messages_refused", words, labels=("kind",))
         for kind in ("enqueue", "message"):
@@ -227,27 +221,27 @@ def _up(value: float) -> Metric:
     )
 
 
-def _server(
-    memory: Mapping[str, Any], due: Sequence[tuple[Any, float]], pool: Sequence[Any], own: int
-) -> Iterator[Metric]:
-    places = [int(str(worker).rpartition(" ")[2]) for worker in pool]
+def _workers(of: Fleet) -> Iterator[Metric]:
     words = "Workers that were heard of lately; those of one org alone count as one."
-    yield GaugeMetricFamily(PREFIX + "workers", words, value=len(places) + own)
+    yield GaugeMetricFamily(PREFIX + "workers", words, value=len(of.places) + len(of.own))
     yield GaugeMetricFamily(
-        PREFIX + "worker_places", "Batches that those for all orgs can send at once.", value=sum(places)
-    )
-    yield GaugeMetricFamily(
-        PREFIX + "redis_memory_used_bytes", "Memory that Redis uses.", value=memory["used_memory"]
-    )
-    yield GaugeMetricFamily(
-        PREFIX + "redis_memory_max_bytes",
-        "Memory that Redis may use; where no maxmemory is set, the machine's.",
-        value=memory.get("maxmemory") or memory.get("total_system_memory") or 0,
+        PREFIX + "worker_places",
+        "Batches that those for all orgs can send at once.",
+        value=sum(of.places.values()),
     )
     yield GaugeMetricFamily(
         PREFIX + "wakeup_overdue_seconds",
         "Since when an org waits for any worker to look at it; workers take what is due within milliseconds.",
-        value=max(0.0, time.time() - due[0][1] / 1000) if due else 0.0,
+        value=of.overdue_s(),
+    )
+
+
+def _memory(used: float, most: float) -> Iterator[Metric]:
+    yield GaugeMetricFamily(PREFIX + "redis_memory_used_bytes", "Memory that Redis uses.", value=used)
+    yield GaugeMetricFamily(
+        PREFIX + "redis_memory_max_bytes",
+        "Memory that Redis may use; where no maxmemory is set, the machine's.",
+        value=most,
     )
 
 
@@ -273,7 +267,7 @@ def _latencies(states: Sequence[OrgState]) -> Metric:
     return made
 
 
-def create_app(client: redis.Redis, settings: Settings) -> Starlette:
+def create_app(client: Redis, settings: Settings) -> Starlette:
     """Serve ``/metrics``, and ``/healthz``, which says whether Redis answers."""
     registry = CollectorRegistry()
     registry.register(BadgesCollector(client, settings.orgs))
@@ -284,8 +278,8 @@ def create_app(client: redis.Redis, settings: Settings) -> Starlette:
 
     def healthz(_: Request) -> Response:
         try:
-            client.ping()
-        except RedisError as error:
+            ping(client)
+        except StoreError as error:
             return PlainTextResponse(f"Redis doesn't answer: {error}\n", 503)
         return PlainTextResponse("ok\n")
 
@@ -293,7 +287,7 @@ def create_app(client: redis.Redis, settings: Settings) -> Starlette:
 
 
 def serve(
-    client: redis.Redis, settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]
+    client: Redis, settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, which are clean ends; port 0 takes a free one.
 

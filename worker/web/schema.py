@@ -13,7 +13,6 @@ import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -190,7 +189,6 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     NotFound: _not_found,
     NoRoom: _no_room,
     StoreError: _store_away,
-    RedisError: _store_away,
     ClientDisconnect: _gone,
     Exception: _broken,
 }
