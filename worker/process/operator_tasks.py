@@ -15,7 +15,6 @@ from celery.exceptions import Ignore
 
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
-from worker.domain.names import DEFAULT_ORG
 from worker.domain.text import plain
 from worker.errors import BadgesError
 from worker.operate import deadletters
