@@ -13,7 +13,7 @@ import redis
 from celery import Celery
 from support import configured, environment, process, wait_for, worker_command
 
-from worker.domain.badge import LEADING_ZEROS, NEVER, NO_OBJECT_ID
+from worker.domain.badge import ALMOST_NEVER, LEADING_ZEROS, NEVER, NO_OBJECT_ID, THOUSANDS
 from worker.enqueue import EnqueueOptions, accept, sources, total
 from worker.files.reader import read_rows
 from worker.operate.importing import import_rows
@@ -104,7 +104,16 @@ TABLE = [
     Case(EVENT, "20250910120000", words=("reads as a date", "2025-09-10T12:00:00+01:00 in earnEventDateISO")),
     Case(EXPIRY, "2026123123", 2026123123, words=COMPACT, unless=only(PROGRAMS)),
     Case(EXPIRY, "2026123199", 2026123199),
+    Case(EXPIRY, "12312026", words=("must be an epoch", DAY)),
     # "Never", and no date.
+    Case(EXPIRY, "99991231", words=(*COMPACT, "9999-12-31T00:00:00")),
+    Case(EXPIRY, "999912312359", words=COMPACT),
+    Case(EXPIRY, "311299992359", words=COMPACT),
+    Case(EXPIRY, "99991231235959", words=COMPACT),
+    Case(EXPIRY, "99999999", 99999999),
+    Case(EXPIRY, "253402210800", 253402210, warning=ALMOST_NEVER),
+    Case(EXPIRY, "253402300800", 253402300, warning=ALMOST_NEVER),
+    Case(EXPIRY, "253402351200", 253402351),
     Case(EXPIRY, "253402214400", words=("is the end of 9999", "9999-12-31T23:59:59Z in earnExpiresOnISO")),
     Case(EXPIRY, "253402300799", words=("is the end of 9999",)),
     Case(EXPIRY, "253402300799000", words=("is the end of 9999",)),
@@ -154,6 +163,8 @@ TABLE = [
     Case(CUSTOMER, "true", words=NOT_WHOLE),
     Case(CUSTOMER, "[5]", words=NOT_WHOLE),
     Case(CUSTOMER, '{"id": 5}', words=NOT_WHOLE, unless=only(("csv",), ("quote stands within a cell",))),
+    Case(CUSTOMER, '"555.000"', 555, warning=THOUSANDS),
+    Case(CUSTOMER, '"556.00"', 556),
     # Badges.
     Case(BADGE, '"GOLD"', "GOLD", warning=NO_OBJECT_ID),
     Case(BADGE, '"Total"', "Total", warning=NO_OBJECT_ID),
@@ -262,7 +273,7 @@ def test_a_value_means_the_same_whichever_way_it_comes_in(
             assert row["state"] == "queued", (case, row)
             field = case.field if case.field.lower() != "org" else "org"
             assert badge_of(record).body("s").get(field) == case.sent, case
-            assert case.warning in [*row["warnings"], "", LEADING_ZEROS], case
+            assert case.warning in [*row["warnings"], "", LEADING_ZEROS, THOUSANDS], case
             continue
         assert (row["state"], row["error"] and row["error"]["kind"]) == ("dead", "invalid"), (case, row)
         found = f"{row['error']['code']}: {row['error']['message']}"

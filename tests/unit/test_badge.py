@@ -424,7 +424,17 @@ def test_dates_that_agree_are_no_cause_for_a_warning(dates: dict[str, Any]) -> N
 def test_a_missing_date_is_fine_unless_dates_are_strict(dates: dict[str, Any], field: str) -> None:
     """The vendor's own sample has no event date, so a warning does; STRICT_DATES wants each."""
     assert f"{field} is missing" in good(**dates).badge.warnings()
-    assert bad(strict_dates=True, **dates) == Invalid(field, "is missing (STRICT_DATES)")
+    strict = bad(strict_dates=True, **dates)
+    assert strict.faults[0] == Invalid(field, "is missing (STRICT_DATES)")
+    assert len(strict.faults) == 2 - len(dates)
+
+
+def test_strictness_hides_no_other_fault() -> None:
+    """What is wrong with other fields is said beside what STRICT_DATES refuses, each once."""
+    found = bad(strict_dates=True, customerId="x", earnEventDate="y")
+    assert [fault.field for fault in found.faults] == ["customerId", "earnEventDate", "earnExpiresOn"]
+    found = bad(strict_dates=True, customerId="x", earnEventDate=NOON_S, earnExpiresOn=NOON_S - 1)
+    assert [fault.reason[:10] for fault in found.faults] == ["must be a ", "it expires"]
 
 
 def test_strictness_reaches_badges_that_are_badges_already() -> None:

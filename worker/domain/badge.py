@@ -21,6 +21,7 @@ from worker.domain.dates import (
     END_S,
     FIRST_S,
     ISO,
+    NEARLY_NEVER_S,
     EpochUnit,
     in_unit,
     instants,
@@ -28,7 +29,14 @@ from worker.domain.dates import (
     read_epoch,
     read_iso,
 )
-from worker.domain.numbers import NumberText, invisible_in, is_shortened, kind_of, whole_number
+from worker.domain.numbers import (
+    NumberText,
+    invisible_in,
+    is_shortened,
+    kind_of,
+    may_be_thousands,
+    whole_number,
+)
 from worker.domain.text import plain
 
 LARGEST_CUSTOMER_ID = 2**63 - 1
@@ -120,6 +128,14 @@ class BadgeIssue(BaseModel):
         )
 
 
+_DATES = frozenset(
+    name
+    for key, field in BadgeIssue.model_fields.items()
+    if key.startswith("earn_")
+    for name in (key, field.alias)
+)
+
+
 class Badge(NamedTuple):
     """A badge and whose it is, its dates as they were given: a plain value, which was checked before."""
 
@@ -157,11 +173,12 @@ class Badge(NamedTuple):
         odd += [f"{field} {what}" if what == MISSING else what for field, what in self._odd_dates()]
         if self.earn_expires_on_iso and is_never(self.earn_expires_on_iso):
             odd.append(NEVER)
-        return odd
+        return [*odd, ALMOST_NEVER] if self.earn_expires_on in NEARLY_NEVER_S else odd
 
     def strict_fault(self) -> Invalid | None:
         """Say what ``STRICT_DATES`` refuses about its dates."""
-        return next((Invalid(field, f"{what} (STRICT_DATES)") for field, what in self._odd_dates()), None)
+        faults = [Invalid(field, f"{what} (STRICT_DATES)") for field, what in self._odd_dates()]
+        return _together(faults) if faults else None
 
     def _odd_dates(self) -> list[tuple[str, str]]:
         """Return what is odd about the dates, with the field."""
@@ -182,6 +199,8 @@ class Badge(NamedTuple):
 MISSING = "is missing"
 NO_OBJECT_ID = "badgeMetaId isn't 24 hexadecimal digits, as the vendor's ids are"
 NEVER = "earnExpiresOnISO is in the year 9999; it is sent as it is written"
+ALMOST_NEVER = "earnExpiresOn is in January 1978 as milliseconds; as seconds it would be the end of 9999"
+THOUSANDS = "customerId is written with a point and three zeros: 5.000 is read as 5, not as 5000"
 LEADING_ZEROS = "customerId has leading zeros, which a number doesn't keep"
 
 
@@ -225,15 +244,18 @@ def parse_item(item: object, *, org: str | None = None, strict_dates: bool = Fal
     except ValidationError as error:
         if org is not None and any(map(_is_org, item)):
             return _of_named_org(item, org, strict_dates=strict_dates)
-        return _together(map(_fault, error.errors(include_url=False)))
+        faults = [_fault(its) for its in error.errors(include_url=False)]
+        return _together([*faults, *(_strict_faults_beside(faults, item) if strict_dates else ())])
     return (issue.badge.strict_fault() if strict_dates else None) or issue
 
 
 def warnings_of(item: object, badge: Badge) -> list[str]:
     """Say what is odd about what became a badge, also where the badge itself no longer shows it."""
     customer = item.get("customerId") if isinstance(item, Mapping) else None
-    odd = [LEADING_ZEROS] if isinstance(customer, str) and customer.strip()[0] == "0" else []
-    return odd + badge.warnings()
+    if not isinstance(customer, str) or (customer[0] in "123456789" and "." not in customer):
+        return badge.warnings()
+    odd = [LEADING_ZEROS] if customer.strip()[0] == "0" else []
+    return odd + ([THOUSANDS] if may_be_thousands(customer) else []) + badge.warnings()
 
 
 def _is_org(name: object) -> bool:
@@ -249,6 +271,17 @@ def _of_named_org(item: Mapping[Any, Any], org: str, *, strict_dates: bool) -> B
     shown = plain(foreign[0], 32) if isinstance(foreign[0], str) else kind_of(foreign[0])
     fault = Invalid("org", f"it belongs to “{shown}”, and this goes to {org}: hand it in for its own org")
     return _together((fault, *(parsed.faults if isinstance(parsed, Invalid) else ())))
+
+
+def _strict_faults_beside(faults: Iterable[Invalid], item: Mapping[Any, Any]) -> list[Invalid]:
+    """Return what ``STRICT_DATES`` refuses about the dates of an item that has other faults."""
+    wrong = {str(fault.field).removesuffix("ISO") for fault in faults}
+    dates = {name: value for name, value in item.items() if name in _DATES and name not in wrong}
+    try:
+        beside = BadgeIssue.model_validate({"badgeMetaId": "-", "customerId": 1} | dates).badge.strict_fault()
+    except ValidationError:  # of a date that stands beside a fault
+        return []
+    return [fault for fault in beside.faults if fault.field not in wrong] if beside else []
 
 
 def one_case(badge_id: str) -> str:

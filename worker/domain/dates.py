@@ -29,12 +29,15 @@ _SMALLEST_CLEAR_MS: Final = 10**12  # September 2001; below it a number may read
 _END_MS: Final = END_S * 1000
 _LIKELY_S: Final = range(946_684_800, 4_102_444_800)  # 2000 to 2099
 _NEVER_S: Final = range(253_402_214_400, 253_402_300_800)  # 9999-12-31; as milliseconds it would be 1978
+NEARLY_NEVER_S: Final = range(_NEVER_S.start - 14 * 3600, _NEVER_S.stop + 14 * 3600)
+"""The same day in any zone: milliseconds outside the day in UTC are sent with a warning."""
 _DAY_0_OF_SPREADSHEETS, _SERIALS = date(1899, 12, 30), range(1000, 100_000)
 # Two ways of writing one instant may differ by what a second can't hold.
 _AGREE_WITHIN_MS: Final = 1000
 _ISO_LONGEST: Final = 40
 _SHOWN: Final = 40
-_AMBIGUOUS_DIGITS: Final = 12
+_AMBIGUOUS_DIGITS: Final = (8, 12, 14)  # ten can be both, and only a column tells
+_CLEAR_S: Final = 10**8  # March 1973; below it a number may be the day 99991231
 _USUAL_DIGITS: Final = 10  # of seconds, from 2001 on
 
 _CLOCK: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d{1,9})?)?"
@@ -64,7 +67,7 @@ def read_epoch(value: object, field: str) -> int | None:
         return None
     number = whole_number(value, lambda text: _not_an_epoch(text, field))
     text = value.strip() if isinstance(value, str) else ""
-    clear = FIRST_S <= number < END_S or _SMALLEST_CLEAR_MS <= number < _END_MS
+    clear = _CLEAR_S <= number < END_S or _SMALLEST_CLEAR_MS <= number < _END_MS
     if clear and text[:1] != "0" and not isinstance(value, HourText):
         return number
     epoch = _Epoch(number, text or _shown(number), field)
@@ -227,7 +230,14 @@ def _out_of_range(epoch: _Epoch) -> str:
 _Rule = tuple[Callable[[_Epoch], bool], Callable[[_Epoch], str]]
 # The first rule that applies gives the reason. These hold within the plausible years as well:
 _IF_AMBIGUOUS: Final[tuple[_Rule, ...]] = (
-    (lambda it: len(it.digits) >= _AMBIGUOUS_DIGITS and compact_date(it.digits) is not None, _as_compact),
+    (
+        lambda it: (
+            it.number >= FIRST_S
+            and len(it.digits) in _AMBIGUOUS_DIGITS
+            and compact_date(it.digits) is not None
+        ),
+        _as_compact,
+    ),
     (lambda it: it.number in _NEVER_S or it.number // 1000 in _NEVER_S, _as_never),
     (lambda it: it.number >= FIRST_S and it.digits.startswith("0"), _with_zero),
 )

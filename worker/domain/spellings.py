@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
-_YEAR, _SHORT_YEAR = r"(?P<Y>(19|2[01])\d\d)", r"(?P<y>\d\d)"
+_YEAR, _SHORT_YEAR = r"(?P<Y>(19|2[01])\d\d|9999)", r"(?P<y>\d\d)"  # 9999 is how people write "never"
 _MONTH, _DAY = "(?P<m>0[1-9]|1[0-2])", r"(?P<d>[0-3]\d)"
 _HOUR, _MINUTE, _SECOND = r"(?P<H>[01]\d|2[0-4])", r"(?P<M>[0-5]\d)", r"(?P<S>[0-5]\d)"
 _BY_YEAR, _BY_DAY = _YEAR + _MONTH + _DAY, _DAY + _MONTH + _YEAR
