@@ -17,7 +17,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from worker import tracing
-from worker.domain.batch import Batch, Died, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Sent, Settled, Wait, Why
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
@@ -107,11 +107,11 @@ class Delivery:
             why = "auth" if credentials.signal is Signal.UNAUTHORIZED else "config"
             if self.queue.pause(org.name, why=why, reason=credentials.reason):
                 _log_paused(org, why, credentials.reason)
-            return Wait("paused", -1)
+            return Wait(Why.PAUSED, -1)
         said = self.queue.hear(
             org, credentials.signal, reason=credentials.reason, retry_after_s=credentials.retry_after_s
         )
-        return Wait("no token", said.look_at_ms)
+        return Wait(Why.NO_TOKEN, said.look_at_ms)
 
     def _claim(self, org: Org, share: int | None) -> Batch | Wait:
         """Claim; a claim that may have been made, but can't be relied on, is given back.
@@ -123,7 +123,7 @@ class Delivery:
             self.queue.store.see_to_log()
         except LogLost as error:
             self.queue.note_trouble(org.name, "claims", str(error))
-            return self._later("store", -1)
+            return self._later(Why.STORE, -1)
         try:
             claimed = self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
@@ -134,10 +134,12 @@ class Delivery:
         else:
             self.failed.over()
             return claimed
-        back = self._insist(lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), "store"))
+        back = self._insist(
+            lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), Why.STORE)
+        )
         return self._later(back.why, back.look_at_ms)
 
-    def _later(self, why: str, at_ms: int) -> Wait:
+    def _later(self, why: Why, at_ms: int) -> Wait:
         """Wait longer each time that claims fail one after the other: each try costs the server something."""
         pause_s = min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.failed.times[CLAIM], 10))
         return Wait(why, max(at_ms, int((self.queue.clock.wall_s() + pause_s) * 1000)))
@@ -164,7 +166,7 @@ class Delivery:
             return answer, Sent(str(answer.status), elapsed_ms)
         if answer.code == TOO_LATE:
             log.warning("batch.too_late")
-            return self._insist(lambda: self._release(org, batch, TOO_LATE))
+            return self._insist(lambda: self._release(org, batch, Why.TOO_LATE))
         return answer, Sent(answer.code, elapsed_ms)
 
     def _retime(self, org: Org, batch: Batch) -> bool:
@@ -183,7 +185,7 @@ class Delivery:
         _log(org, batch, verdict, sent, settled)
         return Delivered(org.name, batch, verdict, sent, settled)
 
-    def _release(self, org: Org, batch: Batch | Wait, why: str) -> Wait:
+    def _release(self, org: Org, batch: Batch | Wait, why: Why) -> Wait:
         if isinstance(batch, Wait):
             return batch
         settled = self.queue.release(org, batch.id, batch.jobs, share=batch.share)

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from support import OTHER_BADGE, Probe, configured, item
 
-from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait, Why
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
@@ -303,7 +303,7 @@ class Machine(RuleBasedStateMachine):
         waiting, room = self.model.in_state("q"), len(self.model.open_batches()) < ORG.max_in_flight
         may = bool(waiting) and room and not self.model.paused
         batch_id = f"b{len(self.model.batches)}"
-        answer: Batch | Wait = Wait("", -1)
+        answer: Batch | Wait = Wait(Why.IDLE, -1)
         for _ in range(200):
             answer = self.queue.claim(ORG, batch_id)
             if isinstance(answer, Batch) or not may:

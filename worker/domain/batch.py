@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from worker.domain.job import Job
@@ -70,11 +71,32 @@ class Batch:
     )
 
 
+class Why(StrEnum):
+    """What a batch waits for; the words of the scripts, and of ``waits_for`` in Flower."""
+
+    IDLE = "idle"  # no job is ready
+    LINGER = "linger"  # for the batch to fill
+    IN_FLIGHT = "in flight"  # for one of the batches that may be in flight at once
+    RATE = "rate"  # for a slot of the limit
+    PAUSED = "paused"
+    CLOSED = "closed"
+    THROTTLED = "throttled"  # closed by a 429
+    UNAVAILABLE = "vendor unavailable"
+    IN_DOUBT = "answer in doubt"
+    SETTLED = "settled"  # the claim is repeated, and its batch has ended
+    STORE = "store"  # Redis can't make a claim durable
+    TOO_LATE = "too_late"  # its slot has passed: released, not sent
+    TOKEN = "token"  # noqa: S105 - another process fetches it
+    NO_TOKEN = "no token"  # noqa: S105 - the vendor gave none
+    PLACE = "a place in the pool"
+    CONFIGURED = "a place in BADGES_ORGS_FILE"
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing may start now: what it waits for, and when to look again (-1: nothing to wait for)."""
 
-    why: str
+    why: Why
     look_at_ms: int
     check: bool = False  # whether a job in doubt is due to be checked with the vendor
     died: tuple[Died, ...] = field(default=(), compare=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from worker.domain.batch import Why
 from worker.domain.org import DEFAULT_ORG, Org
 
 OVERDUE_S = 10.0  # a worker takes what is due within milliseconds
@@ -130,10 +131,10 @@ def _held_by_the_gate(of: Circumstances) -> Standstill | None:
     if gate.state not in ("closed", "probing"):
         return None
     until = f"closed until {_clock(gate.closed_until)}" if gate.closed_until else "one job at a time is tried"
-    if gate.why == "throttled":
+    if gate.why == Why.THROTTLED:
         return Standstill(Reason.THROTTLED, f"{until}: the vendor throttles")
     reason = f": {_short(gate.reason)}" if gate.reason else ""
-    if gate.why == "answer in doubt":
+    if gate.why == Why.IN_DOUBT:
         return Standstill(Reason.IN_DOUBT, f"{until}: the vendor's last answer is in doubt{reason}")
     return Standstill(unreachable(gate.reason or ""), f"{until}: the vendor is unavailable{reason}")
 

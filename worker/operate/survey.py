@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from worker.domain.batch import Why
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.text import iso_time
@@ -119,7 +120,7 @@ def _pace(settings: Org | None, gauged: str | None) -> Pace | None:
         learned=found["spacing_us"] > found["configured_us"] * 1.001,
         sent=tuple(zip(settings.limits, map(int, found["sent"]), strict=True)),
         per_minute=found.get("per_minute"),
-        rate_for_s=max(0.0, found["at"] / 1000 - time.time()) if found["why"] == "rate" else 0.0,
+        rate_for_s=max(0.0, found["at"] / 1000 - time.time()) if found["why"] == Why.RATE else 0.0,
     )
 
 

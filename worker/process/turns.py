@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 
 from worker.app import Services
 from worker.delivery import Delivered
-from worker.domain.batch import Batch, Due, Settled, Wait
+from worker.domain.batch import Batch, Due, Settled, Wait, Why
 from worker.domain.org import Org
 from worker.domain.outcome import Signal
 from worker.errors import StoreError
@@ -84,9 +84,9 @@ class Turns:
             # Its jobs are kept; the sweep looks at it once it is back.
             log.warning("delivery.not_configured", org=due.org, cure="put it back into BADGES_ORGS_FILE")
             self.here.queue.hint(due.org, -1, seen=due.seen)
-            return Wait("a place in BADGES_ORGS_FILE", -1)
+            return Wait(Why.CONFIGURED, -1)
         mine = orgs[due.org]
-        last: Delivered | Wait = Wait("a place in the pool", int(time.time() * 1000) + SEAT_WAIT_MS)
+        last: Delivered | Wait = Wait(Why.PLACE, int(time.time() * 1000) + SEAT_WAIT_MS)
         seat = self.here.seats.take(mine, self.worker, alone=self.alone)
         with bound_contextvars(org=due.org), seat as share:
             if share:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from worker import tracing
 from worker.domain.badge import short_hash
-from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait, Why
 from worker.domain.job import Job
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal, Verdict
@@ -153,7 +153,9 @@ class Queue:
         ask = self.store.durably if durably else self.store.call
         answer, *flat = self._timed(ask, "claim", org, [batch, self._gate(org, share, **times)])
         if not flat:
-            return Wait(answer.get("why", "settled"), answer["at"], answer.get("check", False), _died(answer))
+            return Wait(
+                Why(answer.get("why", Why.SETTLED)), answer["at"], answer.get("check", False), _died(answer)
+            )
         jobs = tuple(map(job_of, flat[::2], flat[1::2]))
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
@@ -247,13 +249,15 @@ class Queue:
     def look(self, org: Org) -> Wait:
         """Say when the org needs somebody and what it waits for, without taking anything."""
         answer = self.store.call("gauge", [keys.key_prefix(org.name)], [self._gate(org)])
-        return Wait(answer["why"], answer["at"])
+        return Wait(Why(answer["why"]), answer["at"])
 
     def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
         """Take one slot of the limit for a call without jobs; return the seconds until it may be made."""
         cfg = self._gate(org, though_closed=1) if though_closed else self._gate(org)
         answer = self._timed(self.store.call, "pay", org, [call, cfg])
-        return answer["send_in_us"] / 1e6 if "send_in_us" in answer else Wait(answer["why"], answer["at"])
+        if "send_in_us" in answer:
+            return float(answer["send_in_us"]) / 1e6
+        return Wait(Why(answer["why"]), answer["at"])
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""

@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from worker.domain.batch import Wait
+from worker.domain.batch import Wait, Why
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
 from worker.store import tokens
@@ -94,7 +94,7 @@ class Authenticator:
             return found
         with tokens.alone(self._queue.client, org.name, within_s=LOCK_S + org.http_timeout_s) as ours:
             if not ours:
-                return Wait("token", int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
+                return Wait(Why.TOKEN, int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
             return self._fresh(org) or self._fetch(org)  # somebody may have fetched one just before
 
     def _fresh(self, org: Org) -> Credentials | None:
@@ -129,7 +129,7 @@ def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Wait | None
     if isinstance(paid, Wait):
         return paid
     if asked and paid > LONGEST_WAIT_S:
-        return Wait("rate", int((queue.clock.wall_s() + paid) * 1000))
+        return Wait(Why.RATE, int((queue.clock.wall_s() + paid) * 1000))
     queue.clock.sleep(paid)
     return None
 
