@@ -86,3 +86,33 @@ def test_what_the_clock_must_show_is_never_more_than_it_shows(
     expected, slack = steady.clocks.expected(ORG)["clock"]
     assert expected <= shows_us + 1
     assert expected + slack >= shows_us + SLACK_US - 1
+
+
+def test_a_slow_call_hides_no_step(steady: Steady) -> None:
+    """What a quick call told before bounds what the clock may show after a slow one."""
+    steady.call(there_s=0, back_s=0)
+    steady.call(there_s=0.7, back_s=0)
+    steady.now += 2
+    expected, slack = steady.clocks.expected(ORG)["clock"]
+    assert expected == pytest.approx((steady.now + steady.ahead) * 1e6, abs=10)
+    assert slack == pytest.approx(SLACK_US + 2700, abs=10)
+
+
+def test_a_clock_that_stood_still_is_not_expected_to_have_gone_on(steady: Steady) -> None:
+    """What was told before it was set back still bounds it from above, and no more from below."""
+    steady.call(there_s=0, back_s=0)
+    steady.ahead -= 0.5
+    steady.call(there_s=0, back_s=0.1)
+    expected, slack = steady.clocks.expected(ORG)["clock"]
+    assert expected == pytest.approx((steady.now - 0.1 + steady.ahead) * 1e6, abs=10)
+    assert slack == pytest.approx(SLACK_US + 100_100, abs=10)
+
+
+def test_a_step_that_others_took_for_the_time_is_believed(steady: Steady) -> None:
+    """Or every call of this process would hold the clock up until what it knew is forgotten."""
+    steady.call(there_s=0, back_s=0)
+    steady.ahead += 3600
+    steady.call(there_s=0.1, back_s=0.2)
+    expected, slack = steady.clocks.expected(ORG)["clock"]
+    assert expected == pytest.approx((steady.now - 0.2 + steady.ahead) * 1e6, abs=10)
+    assert slack == pytest.approx(SLACK_US + 300_300, abs=1000)

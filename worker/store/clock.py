@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ from functools import partial
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # How much more an org's clock may show than expected: less than that is a slow network, not a step.
 SLACK_US = 250_000
-DRIFT = 0.001  # of the time since it was heard of last
+DRIFT = 0.001  # of the time since it was heard of
 KEPT, RECENT_S = 32, 5.0  # calls, and how long what one told is not yet worn by drift
 
 
@@ -55,6 +55,11 @@ class _Heard:
     replied_at: float
 
 
+def _at_most(heard: Sequence[_Heard], now: float) -> float:
+    """Return what the clock shows at most by then: the quickest call knows it best."""
+    return min(one.clock_s + (now - one.asked_at) * (1 + DRIFT) for one in heard)
+
+
 class OrgClocks:
     """What the orgs' clocks showed to the last calls; ``steady`` is the clock that those are timed by."""
 
@@ -63,21 +68,28 @@ class OrgClocks:
         self._heard: dict[str, deque[_Heard]] = defaultdict(partial(deque, maxlen=KEPT))
 
     def heard(self, org: str, clock_us: int, *, asked_at: float) -> None:
-        """Note what an org's clock showed to a call made at ``asked_at``, by ``steady_s()``."""
-        self._heard[org].append(_Heard(clock_us / 1e6, asked_at, self._steady()))
+        """Note what an org's clock showed to a call made at ``asked_at``, by ``steady_s()``.
+
+        One that ran ahead of all that was known is believed, since the gate did: what was known ends.
+        """
+        heard, one = self._heard[org], _Heard(clock_us / 1e6, asked_at, self._steady())
+        if heard and one.clock_s > _at_most(list(heard), one.replied_at):
+            self._heard[org] = heard = deque(maxlen=KEPT)
+        heard.append(one)
 
     def expected(self, org: str) -> dict[str, tuple[int, int]]:
         """Return ``cfg.clock`` for the gate: what the clock shows at least, by how much it may show more.
 
         At least: a gate whose clock leapt ahead goes on from there, and must not run ahead of the truth.
+        At most: one that was set back has stood still, so what any call told holds as well as the last.
         """
-        if not self._heard[org]:
+        heard, now = list(self._heard[org]), self._steady()  # a copy: other threads append
+        if not heard:
             return {}
-        last = self._heard[org][-1]
-        since_s = self._steady() - last.replied_at
-        unsure_s = last.replied_at - last.asked_at
-        most_us = SLACK_US + (unsure_s + since_s * DRIFT) * 1e6
-        return {"clock": (round((last.clock_s + since_s) * 1e6), round(most_us))}
+        last = heard[-1]
+        least_s = last.clock_s + now - last.replied_at
+        most_s = _at_most(heard, now)
+        return {"clock": (round(least_s * 1e6), SLACK_US + round((most_s - least_s) * 1e6))}
 
     def when(self, org: str, clock_us: int) -> tuple[float, float]:
         """Return between which two times, by ``steady_s()``, the org's clock will show that.
