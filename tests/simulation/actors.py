@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -46,7 +48,8 @@ CHANGED = "5f5f0fd40772ad476ecf7400"
 CUSTOMER, DATE = 500_000_000, 1674292011
 AHEAD_MS = 2000
 SWEEP_S = 120.0  # how long a worker sleeps at most: hints are lost only by faults
-OFFER_S = 15.0
+BEAT_S, BEATS_A_SWEEP = 15, 8
+SEAT_WAIT_MS = 2000  # ten times what a real one waits: nothing happens in between
 RESTART_S = (0.5, 20.0)
 ACCEPTED = {Answer.ACCEPTED, Answer.REPEATED, Answer.INVALID}
 
@@ -209,7 +212,7 @@ class Cast:
             self._start_worker(name, threads, self._again_s())
 
         # A process' threads begin at once; only a crash ends them, each where it is.
-        self._start(name, [worker.run] * threads, at_s=at_s, after=after)
+        self._start(name, worker.runs(), at_s=at_s, after=after)
 
     # -- producers
 
@@ -261,11 +264,15 @@ class Worker:
         self._delivery = Delivery(queue=self.queue, client=line, auth=auth, random=jitter.random)
         self._checker = DoubtChecker(queue=self.queue, client=line, auth=auth)
         self._seats = Seats(queue=self.queue)
-        self._offered_us = self._swept_us = -1
 
-    def run(self) -> None:
-        """Deliver for good; what the store refuses is tried again."""
+    def runs(self) -> list[Callable[[], None]]:
+        """Return what its threads do."""
         turn = self._look_for_due if self._world.plan.pooled else self._take_turns
+        beats = [self._beat] if self._world.plan.pooled else []
+        return [*beats, *[partial(self._deliver_for_good, turn)] * self._threads]
+
+    def _deliver_for_good(self, turn: Callable[[], float]) -> None:
+        """Take turn after turn, when one is due or somebody rings; what the store refuses is tried again."""
         while True:
             try:
                 sleep_s = turn()
@@ -312,26 +319,28 @@ class Worker:
 
     # -- in the pool that the orgs share
 
+    def _beat(self) -> None:
+        """Say that the worker is alive, and look now and then for hints that were lost."""
+        for beat in count():
+            with suppress(StoreError, RedisError):
+                self._seats.offer(self._name, self._threads)
+                if beat % BEATS_A_SWEEP == 0:
+                    for known in self._world.known.values():
+                        self.queue.hint(known.org.name, self.queue.look(known.org).look_at_ms)
+            self._world.hub.pause(BEAT_S * SECOND)
+
     def _look_for_due(self) -> float:
         """Look as a worker's wake-up does, and serve what is due as its tasks do."""
-        now_us = self._world.hub.now_us
-        if now_us - self._offered_us >= OFFER_S * SECOND or self._offered_us < 0:
-            self._offered_us = now_us
-            self._seats.offer(self._name, self._threads)
-        if now_us - self._swept_us >= SWEEP_S * SECOND or self._swept_us < 0:
-            self._swept_us = now_us
-            for known in self._world.known.values():
-                self.queue.hint(known.org.name, self.queue.look(known.org).look_at_ms)
         due, wait_s = self.queue.take_due(ahead_ms=AHEAD_MS)
         for org, seen, _ in due:
             if self.queue.begin(org, seen=seen):
                 self._serve(self._world.known[org].org, seen)
         if due and (following := self.queue.take_next(ahead_ms=AHEAD_MS)):
             self._serve(self._world.known[following.org].org, following.seen)
-        return min(OFFER_S, wait_s if wait_s is not None else OFFER_S)
+        return SWEEP_S if wait_s is None else wait_s
 
     def _serve(self, org: Org, seen: str) -> None:
-        look_at_ms = self._world.server_us // 1000 + 200
+        look_at_ms = self._world.server_us // 1000 + SEAT_WAIT_MS
         with self._seats.take(org, self._name, alone=False) as share:
             if share:
                 look_at_ms = self._turn_in_pool(org, share, look_at_ms)

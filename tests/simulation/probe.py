@@ -78,6 +78,11 @@ class Probe:
             stats={name: int(float(value)) for name, value in (found["stats"] or {}).items()},
         )
 
+    def is_busy(self, org: str) -> bool:
+        """Say whether something is certainly on its way still; costs little."""
+        wire, its = self._server.wire, (keys.key(org, name) for name in ("leases", "retry"))
+        return any(wire.ask([("ZCARD", key) for key in its]))
+
     def batch(self, org: str, batch: str) -> dict[str, str]:
         """Return how the jobs of a live batch stand: ``sending``, ``issued`` or ``not its own``."""
         found = json.loads(self._server.evaluate(self._batch, [keys.key_prefix(org)], batch))

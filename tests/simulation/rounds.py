@@ -130,6 +130,8 @@ def _has_ended(world: World) -> bool:
     if world.looks % LOOK_EVERY and world.hub.now_us - world.looked_us < LOOK_EVERY_S * SECOND:
         return False
     world.looked_us = world.hub.now_us
+    if any(world.probe.is_busy(name) for name in world.known):
+        return False
     return all(known.has_ended(world.probe.held(name)) for name, known in world.known.items())
 
 
