@@ -81,7 +81,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing(folder: Path, tmp_path: Path, momen
     time.sleep(moment_s)  # the moment is the case
     os.killpg(demo.pid, signal.SIGINT)
     if moment_s > 1.5:
-        time.sleep(0.2)
+        time.sleep(0.2)  # a person's second press, while the first is being heeded
         os.killpg(demo.pid, signal.SIGINT)
     assert demo.wait(40) in (130, -signal.SIGINT, 1), (tmp_path / "demo.log").read_text()
     wait_for(lambda: not processes(folder), what=f"{processes(folder)}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LOADS = "from worker.store import scripts; print(len(scripts.Store(None)._scripts)); print(scripts.__file__)"
+SCRIPTS_FOUND = ROOT / "tests/programs/scripts_found.py"
 
 
 def test_an_installed_wheel_finds_its_scripts(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_an_installed_wheel_finds_its_scripts(tmp_path: Path) -> None:
     wanted |= {f"worker/docs/{page.name}" for page in (ROOT / "deploy/docs").glob("*.md")}
     assert wanted <= there
     loaded = subprocess.run(
-        [sys.executable, "-c", LOADS], cwd=tmp_path, env={"PYTHONPATH": str(target)}, check=True,
+        [sys.executable, SCRIPTS_FOUND], cwd=tmp_path, env={"PYTHONPATH": str(target)}, check=True,
         capture_output=True, text=True,
     )  # fmt: skip
     number, where = loaded.stdout.split()

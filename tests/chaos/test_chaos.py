@@ -234,7 +234,7 @@ class Round:
 
     def _kill_redis(self) -> None:
         os.kill(int((self.folder / "data" / "server.pid").read_text()), signal.SIGKILL)
-        time.sleep(self.random.uniform(0, 1.5))
+        time.sleep(self.random.uniform(0, 1.5))  # how long it is away is part of the seed
         assert self.connection.server
         self.connection.server.start()
 

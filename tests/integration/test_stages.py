@@ -199,7 +199,7 @@ def full() -> Iterator[tuple[str, int]]:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(address)
-        time.sleep(0.1)
+        time.sleep(0.1)  # for the kernel to take note: too early, the case is a refusal instead
         yield address
 
 
