@@ -120,3 +120,26 @@ def test_the_site_is_whole_and_needs_no_other_server(tmp_path: Path) -> None:
         tags = [part.partition(">")[0] for part in page.read_text().split("<")]
         loads = [tag for tag in tags if tag.startswith(("script", "link", "img", "iframe"))]
         assert not [tag for tag in loads if "//" in tag]
+
+
+def test_words_are_found_in_all_pages() -> None:
+    """Each with its page and section, in whatever case; those with them in the heading come first."""
+    said = badges(
+        "help", "--search", "RETRY-AFTER 429", env=environment() | {"COLUMNS": "200"}
+    ).stdout.decode()
+    assert said.startswith("limits: What a 429 teaches\n")
+    assert "answers: HTTP statuses" in said
+    assert "Read one: badges help TOPIC" in said
+
+
+@pytest.mark.parametrize("words", ["nobody wrote thiz", "", "  "])
+def test_words_that_stand_nowhere_are_said(words: str) -> None:
+    """Exit status 2, with the words."""
+    said = badges("help", "--search", words, env=environment() | {"COLUMNS": "200"}, expect=2).stderr.decode()
+    assert f"no page holds all of: {words!r}" in said
+
+
+def test_a_page_and_words_are_one_too_many() -> None:
+    """One of both is meant."""
+    said = badges("help", "limits", "--search", "429", env=environment() | {"COLUMNS": "200"}, expect=2)
+    assert b"not both" in said.stderr
