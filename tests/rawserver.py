@@ -162,11 +162,16 @@ def keeping(answer: bytes = OK) -> Serve:
     return serve
 
 
-def certify(folder: Path, *, names: str = "IP:127.0.0.1,DNS:vendor.test") -> ssl.SSLContext:
+def certify(
+    folder: Path, *, names: str = "IP:127.0.0.1,DNS:vendor.test", expired: bool = False
+) -> ssl.SSLContext:
     """Make ``cert.pem`` and ``key.pem`` there, for these names; return a server's side of it."""
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
     files = ["-keyout", "key.pem", "-out", "cert.pem", "-addext", f"subjectAltName={names}"]
-    subprocess.run([*command.split(), *files], cwd=folder, check=True, capture_output=True)
+    subprocess.run([*make.split(), *files], cwd=folder, check=True, capture_output=True)
+    if expired:
+        again = "openssl x509 -in cert.pem -signkey key.pem -days -1 -out cert.pem"
+        subprocess.run(again.split(), cwd=folder, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return context

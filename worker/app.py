@@ -131,7 +131,10 @@ def _celery_settings() -> dict[str, Any]:
     }
 
 
-app = Celery("badges", include=["worker.process.tasks", "worker.process.operator_tasks"])
+app = Celery(
+    "badges",
+    include=["worker.process.tasks", "worker.process.operator_tasks", "worker.process.commands"],
+)
 app.add_defaults(_celery_settings)
 
 

@@ -278,6 +278,21 @@ FOREIGN = {
     "arguments that are a list": broadcast({"method": "ping", "arguments": [1]}),
     "a destination that is a number": broadcast({"method": "ping", "destination": 5}),
     "nowhere to reply": broadcast({"method": "ping", "reply_to": {"x": 1}}),
+    **{
+        f"{method} {arguments}": broadcast({"method": method, "arguments": arguments})
+        for method, arguments in (
+            ("add_consumer", {"queue": 5}),
+            ("add_consumer", {"queue": "x", "exchange_type": "no such"}),
+            ("cancel_consumer", {"queue": "celery"}),
+            ("cancel_consumer", {"queue": "badges.deliver"}),
+            ("rate_limit", {"task_name": "no.such", "rate_limit": "1/s"}),
+            ("time_limit", {"task_name": "no.such", "hard": 1}),
+            ("pool_grow", {"n": "x"}),
+            ("autoscale", {"max": {}, "min": []}),
+            ("revoke", {"task_id": {"x": 1}}),
+            ("hello", {"from_node": "x", "revoked": 5}),
+        )
+    },
 }
 
 

@@ -12,6 +12,7 @@ import tracemalloc
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from worker.domain.org import Org
 from worker.sandbox.server import SandboxServer
 from worker.store.clock import steady_s
 from worker.vendor.client import ANSWER_MAX_BYTES, OPEN_FENCE, TOO_LATE, Fence, VendorClient
-from worker.vendor.verdict import NoReply, Reply
+from worker.vendor.verdict import NoReply, Reply, retry_after_s
 
 JOBS = [Job(f"job{n}", badge(n)) for n in range(3)]
 SECRET = "c2VjcmV0OnBhc3N3b3Jk"
@@ -313,8 +314,12 @@ def _half_a_body(connected: Connected) -> None:
         answering(GZIP % (7, b"no gzip")),
         answering(GZIP % (10, PACKED[:10])),
         answering(GZIP % (len(PACKED) - 8, PACKED[:-8])),
-        answering(GZIP % (2 * len(PACKED), 2 * PACKED)),
-        answering(OK.replace(b"OK\r\n", b"OK\r\nContent-Encoding: br\r\n")),
+        answering(GZIP % (len(PACKED) + 7, PACKED + b"no gzip")),
+        answering(OK.replace(b"OK\r\n", b"OK\r\nContent-Encoding: br\r\n").replace(b"[]", b"\x0b\x02")),
+        answering(b"HTTP/1.1 100 Continue\r\n\r\n" * 3),
+        answering(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n[]"),
+        answering(OK.replace(b"OK\r\n", b"OK\r\nTransfer-Encoding: gzip, chunked\r\n")),
+        answering(CHUNKED, b"3\r\n[\r\n]\r\n0\r\n\r\n"),
     ],
     ids=[
         "reset",
@@ -328,8 +333,12 @@ def _half_a_body(connected: Connected) -> None:
         "bad gzip",
         "cut gzip",
         "gzip without trailer",
-        "gzip twice",
+        "gzip and more",
         "unasked coding",
+        "only 100s",
+        "another protocol",
+        "packed on the way",
+        "chunk that lies",
     ],
 )
 def test_an_answer_that_cant_be_read_is_in_doubt(vendor_client: VendorClient, serve: Serve) -> None:
@@ -441,6 +450,12 @@ GZIPPED, ZLIB = gzip.compress(b"[1]", mtime=0), zlib.compress(b"[1]")
         ("identity", b"[1]"),
         ("gzip", b"[1]"),
         ("x-gzip", b"\xef\xbb\xbf[1]"),
+        ("gzip", gzip.compress(b"[", mtime=0) + gzip.compress(b"1]", mtime=0)),
+        ("gzip", GZIPPED + bytes(5)),
+        ("utf-8", b"[1]"),
+        ("none", GZIPPED),
+        ("gzip;q=1", GZIPPED),
+        ("br", b"[1]"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[:3].hex(),
 )
@@ -452,6 +467,24 @@ def test_what_can_be_read_without_guessing_is_read(
     answer = put_to(vendor_client, answering(head.encode() + body[:1], body[1:]))
     assert isinstance(answer, Reply)
     assert answer.body.removeprefix(b"\xef\xbb\xbf") == b"[1]"
+
+
+@pytest.mark.parametrize(
+    "before", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3]
+)
+@pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 200"])
+def test_odd_forms_of_an_answer_are_read(vendor_client: VendorClient, before: bytes, line: bytes) -> None:
+    """What comes before the answer is none; one without a length ends with its connection."""
+    assert put_to(vendor_client, answering(before, line + b"\r\n\r\n[]")) == Reply(200, b"[]", {})
+
+
+def test_a_date_to_try_again_at_is_counted_by_our_clock_if_need_be(vendor_client: VendorClient) -> None:
+    """A gateway may say when, and not what time it is there."""
+    at = formatdate(time.time() + 60, usegmt=True)
+    head = f"HTTP/1.1 429 Slow\r\nRetry-After: {at}\r\nContent-Length: 0\r\n\r\n"
+    answer = put_to(vendor_client, answering(head.encode()))
+    assert isinstance(answer, Reply)
+    assert 50 < (retry_after_s(answer.headers) or 0) <= 60
 
 
 def test_no_body_needs_no_unpacking(vendor_client: VendorClient) -> None:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -174,6 +175,20 @@ def test_a_look_up_that_hangs_is_bounded(ways: Ways) -> None:
         wait_for(lambda: not any(thread.name == "dns" for thread in threading.enumerate()))
 
 
+def test_a_look_up_that_cant_begin_holds_no_later_one_up(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread was to be had for it; the next one has its thread."""
+    resolver, org = Resolver(ask=lambda *_: [(socket.AF_INET, ("127.0.0.1", 9))]), ways.org("https://a.test")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for _ in range(10):
+            not_sent(put(org, resolver=resolver), "can't start new thread")
+    not_sent(put(org, resolver=resolver), "refused")
+
+
 # -- connecting
 
 
@@ -280,9 +295,12 @@ def test_a_proxys_credentials(ways: Ways) -> None:
         said.append(connected.said())
 
     with ways.to("tls by proxy", answering(OK), proxy=look) as (org, server):
-        ways.use_proxy(os.environ["HTTPS_PROXY"].replace("//", "//us%40er:pass@"))
-        assert put(org) == Reply(200, b"[]", {})
+        address = os.environ["HTTPS_PROXY"]
+        for credentials in ("us%40er:pass", "üser:pässwörd"):
+            ways.use_proxy(address.replace("//", f"//{credentials}@"))
+            assert put(org) == Reply(200, b"[]", {})
     assert b"Proxy-Authorization: Basic dXNAZXI6cGFzcw==" in said[0]
+    assert b64encode("üser:pässwörd".encode()) in said[1]
     assert b"proxy-authorization" not in server.requests[0].lower()
 
 
@@ -301,6 +319,42 @@ def test_a_certificate_that_is_not_trusted(ways: Ways, way: str, names: str, tmp
         ways.monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
     with ways.to(way, answering(OK), certificate=other) as (org, server):
         not_sent(put(org), "TLS: the certificate is not trusted")
+        assert server.requests == []
+
+
+def test_a_certificate_that_is_over(ways: Ways, tmp_path: Path) -> None:
+    """The reason says so."""
+    (tmp_path / "old").mkdir()
+    old = certify(tmp_path / "old", expired=True)
+    ways.monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "old" / "cert.pem"))
+    with ways.to("tls", answering(OK), certificate=old) as (org, _):
+        not_sent(put(org), "TLS: the certificate is not trusted: certificate has expired")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_vendor_that_wants_our_certificate(ways: Ways, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    """It says so in the handshake, or right behind it: before any request."""
+    its = certify(tmp_path)
+    its.minimum_version = its.maximum_version = version
+    its.verify_mode = ssl.CERT_REQUIRED
+    with ways.to("tls", answering(OK), certificate=its) as (org, server):
+        not_sent(put(org, fence=leaving_late()), "alert")
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("way", ["tls by proxy", "tls by tls proxy"])
+@pytest.mark.parametrize("then", [Connected.reset, Connected.wait], ids=["reset", "silent"])
+def test_a_tunnel_that_leads_nowhere(ways: Ways, way: str, then: Serve) -> None:
+    """The proxy agrees, and nothing follows: that was the proxy's word, and no request has left."""
+
+    def agree(connected: Connected) -> None:
+        connected.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        then(connected)
+        raise OSError
+
+    with ways.to(way, answering(OK), proxy=agree) as (org, server):
+        code = "timeout" if then is Connected.wait else "ConnectError"
+        not_sent(put(tight(org)), "TLS", code)
         assert server.requests == []
 
 

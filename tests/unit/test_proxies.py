@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from worker.errors import ConfigError
@@ -41,6 +42,9 @@ def goes_around(host: str, port: int | None = None) -> bool:
         ("fd00::/8,[2001:db8::1]", ["fd12::1", "[fd12::1]", "2001:db8::1"], ["2001:db8::2"]),
         ("[fd00::]/8", ["fd12::1"], ["2001:db8::2"]),
         (" , vendor.test ,", ["vendor.test"], ["other.test"]),
+        ("vendor.*,10.*", ["vendor.test", "10.1.2.3"], ["other.test", "11.0.0.1"]),
+        ("[2001:db8::1]:443", ["2001:db8::1"], ["2001:db8::2"]),
+        ("[2001:db8::1]:80", [], ["2001:db8::1"]),
     ],
 )
 def test_no_proxy(
@@ -98,6 +102,16 @@ def test_a_proxys_url(value: str, proxy: Proxy) -> None:
         "ftp://proxy.test",
         "http://a:b:c",
         "a b",
+        "http://user:12/34secret@proxy.test:3128",
+        "http:/proxy.test:3128",
+        "http//proxy.test:3128",
+        "http://proxy.test:3128/proxy.pac",
+        "http://proxy.test:0",
+        "http://proxy.test:99999",
+        "http://proxy..test:3128",
+        "http://*:3128",
+        "http://[zz]:3128",
+        "quic://proxy.test:1",
     ],
 )
 def test_a_proxy_that_cant_be_used_is_refused(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -110,7 +124,13 @@ def test_a_proxy_that_cant_be_used_is_refused(environment: pytest.MonkeyPatch, n
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("entry", ["10.0.0.0/99", "::1/129", "vendor.test/path", "fe80::zz"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("10.0.0.0/99", "::1/129", "vendor.test/path", "fe80::zz", "http://vendor.test", "vendor.test:"),
+        *("vendor.test;other.test", "<local>", "[::1", "[::1]:x", "*.", "."),
+    ],
+)
 def test_no_proxy_that_cant_be_read_is_refused(environment: pytest.MonkeyPatch, entry: str) -> None:
     """What looks like an address and is none would silently match nothing."""
     environment.setenv("NO_PROXY", f"localhost,{entry}")
@@ -130,4 +150,25 @@ def test_certificates_that_arent_there_are_refused(
     environment.setenv("SSL_CERT_DIR", str(tmp_path))
     environment.setenv("SSL_CERT_FILE", str(tmp_path / "empty"))
     with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        VendorClient()
+
+
+def test_certificates_that_nobody_would_find_are_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenSSL looks for them by their hashes: without these it would trust nobody."""
+    (tmp_path / "ca.pem").write_bytes(Path(certifi.where()).read_bytes())
+    environment.setenv("SSL_CERT_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"SSL_CERT_DIR.*openssl rehash"):
+        VendorClient()
+    (tmp_path / "ca.pem").rename(tmp_path / "0a1b2c3d.0")
+    VendorClient()
+
+
+def test_a_log_of_secrets_that_cant_be_written_is_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its own variable's name."""
+    environment.setenv("SSLKEYLOGFILE", str(tmp_path))
+    with pytest.raises(ConfigError, match="SSLKEYLOGFILE"):
         VendorClient()

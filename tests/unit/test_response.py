@@ -94,6 +94,8 @@ def ids(verdict: Verdict) -> list[str | None]:
     return [o.earned_badge_id if isinstance(o, Issued) else None for o in verdict.outcomes]
 
 
+SAID = row(2, issued="e")
+
 # -- what came back: rows
 
 
@@ -372,6 +374,20 @@ def test_no_answer_is_certain_only_if_nothing_was_sent(answer: NoReply, letter: 
 # -- Retry-After
 
 DATE = "Wed, 10 Sep 2025 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(SAID | {"warnings": ["café"]}, ensure_ascii=False).encode("latin-1"),
+        json.dumps(SAID | {"warnings": ["a b"]}).replace("a b", "a\nb\tc").encode(),
+        json.dumps(SAID).encode("utf-16"),
+    ],
+    ids=["another encoding", "bare line end", "utf-16"],
+)
+def test_odd_letters_in_a_text_spoil_no_row(body: bytes) -> None:
+    """What an answer is made of is ASCII whatever its words are in."""
+    assert letters(read([job(2)], body)) == "I"
 
 
 @pytest.mark.parametrize(

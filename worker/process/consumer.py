@@ -10,10 +10,8 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from queue import Empty
 from typing import Any
 
 import structlog
@@ -24,18 +22,19 @@ from kombu import Connection, Message
 from kombu.transport.redis import Channel
 
 from worker.domain.text import plain
-from worker.server.cluster import is_outage
+from worker.process.broker import tamed
+from worker.process.refusals import REFUSED, note_refused
 
 log = structlog.get_logger()
 
 EVENTS_EVERY_S = 0.1
 ENQUEUE = "badges.enqueue"
 WAKE_UPS = ("badges.deliver", "badges.check")  # sent by workers alone, but anybody may
-REFUSED = "message.refused"
-# How many messages were refused, by kind, since the wake-up thread wrote it down last.
-refused: Counter[str] = Counter()
-# They log a traceback for every message that they can't read.
-TALKATIVE = ("kombu.pidbox", "kombu.transport.redis", "celery.worker.pidbox")
+# They log a traceback for what comes from outside: a message or command that they can't read, a lost broker.
+TALKATIVE = (
+    *("kombu.pidbox", "kombu.transport.redis", "celery.worker.pidbox"),
+    *("celery.worker.control", "celery.worker.consumer.consumer"),
+)
 
 
 class Consumer(consumer.Consumer):
@@ -68,7 +67,7 @@ class Consumer(consumer.Consumer):
         """Connect, with a channel that refuses what can't be read as a message at all."""
         transport: Any = conn.transport
         if issubclass(getattr(transport, "Channel", object), Channel):
-            transport.Channel = _tamed(transport.Channel)
+            transport.Channel = tamed(transport.Channel)
         connected: Connection = super().ensure_connected(conn)
         return connected
 
@@ -115,15 +114,6 @@ class Consumer(consumer.Consumer):
             event, reason, headers if isinstance(headers, dict) else {}, bytes=len(message.body or "")
         )
         message.reject_log_error(log, self.connection_errors)
-
-
-def note_refused(event: str, reason: str, said: Mapping[str, Any], **more: Any) -> None:
-    """Log in one line that a message was refused, with its sender if it names one; count it."""
-    named = {name: plain(str(said[name]), 100) for name in ("task", "id", "origin") if said.get(name)}
-    if event != REFUSED:
-        named["sender"] = named.pop("origin", "nobody")
-    log.error(event, reason=reason[:300], **more, **named)
-    refused[event.partition(".")[0]] += 1
 
 
 @task_revoked.connect
@@ -253,40 +243,3 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "chord": (_is_signature, "a task's signature"),
     **dict.fromkeys(("callbacks", "errbacks", "chain"), (_are_signatures, "a list of tasks' signatures")),
 }
-
-
-def _tamed(channel: Any) -> Any:
-    """Return kombu's channel of a Redis, which refuses what it can't make a message of, and wastes less."""
-
-    class Tamed(channel):  # type: ignore[misc]
-        _its_client: Any = None
-
-        def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's
-            # kombu would make one for each command, which takes longer than the command.
-            if asynchronous:
-                return super()._create_client(asynchronous=True)
-            if not self._its_client or self._its_client.connection_pool is not self.pool:
-                self._its_client = super()._create_client()
-            return self._its_client
-
-        def _brpop_read(self, **options: Any) -> Any:
-            return _read(lambda: super(Tamed, self)._brpop_read(**options), self)
-
-        def _receive_one(self, c: Any) -> Any:
-            """Read what came on a channel that every worker hears: anybody may publish anything there."""
-            return _read(lambda: super(Tamed, self)._receive_one(c), self)
-
-    return Tamed
-
-
-def _read(read: Callable[[], Any], channel: Any) -> Any:
-    """Read a message; refuse what isn't one, which would end the worker in kombu."""
-    try:
-        return read()
-    except Empty:
-        raise
-    except Exception as error:
-        if is_outage(error) or channel.closed:  # by a lost connection
-            raise
-        note_refused(REFUSED, f"it is no Celery message: {type(error).__name__}: {error}", {})
-        return True

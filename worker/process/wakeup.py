@@ -22,8 +22,8 @@ from worker.app import Services, connection, deliver_queue, services, settings
 from worker.domain.badge import short_hash
 from worker.domain.org import Org
 from worker.errors import ConfigError, StoreError
-from worker.process.consumer import refused
 from worker.process.heartbeat import Heartbeat
+from worker.process.refusals import refused
 from worker.process.threads import NeededThread, end_worker
 from worker.process.timing import USUAL, Timing, timing_of
 from worker.server.health import Pulse, check_servers, refuse_unusable

@@ -61,7 +61,12 @@ class Resolver:
                 return running
             answer = self._running[host, port] = Future()
         thread = threading.Thread(target=self._look_up, args=(host, port, answer), name="dns", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads are to be had
+            self._end(
+                host, port, answer, OSError(errno.EAGAIN, f"the name {host} can't be looked up: {error}")
+            )
         return answer
 
     def _look_up(self, host: str, port: int, answer: Future[Sequence[Address]]) -> None:
@@ -70,6 +75,15 @@ class Resolver:
         except Exception as error:  # noqa: BLE001 - it is raised again where it is waited for
             words = getattr(error, "strerror", None) or str(error)
             found = OSError(errno.EADDRNOTAVAIL, f"no address for the name {host}: {words}")
+        self._end(host, port, answer, found)
+
+    def _end(
+        self,
+        host: str,
+        port: int,
+        answer: Future[Sequence[Address]],
+        found: Sequence[Address] | Exception,
+    ) -> None:
         with self._lock:
             del self._running[host, port]
         self._free.release()

@@ -7,7 +7,6 @@ doc: Basic is ``base64(username:md5hex(password))``; an OAuth token is fetched f
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from worker.store.queue import Queue
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import Meanings, meanings_of
 from worker.vendor.rows import number_in, text_in
+from worker.vendor.unpacking import json_in
 from worker.vendor.verdict import retry_after_s
 
 TOKEN_HEADER = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - a header's name
@@ -143,10 +143,10 @@ def _read_token(answer: Reply | NoReply, meanings: Meanings) -> tuple[str, float
     if isinstance(answer, NoReply):
         return AuthFailed(f"no token: {answer.reason}")
     try:
-        body = json.loads(answer.body)
+        body = json_in(answer.body)
         data, errors = body.get("data") or {}, body.get("errors")
         token, ttl = data.get("accessToken"), number_in(data.get("ttlSeconds")) or TTL_S
-    except (ValueError, AttributeError, RecursionError):
+    except AttributeError:
         token, ttl, errors = None, TTL_S, None
     if isinstance(token, str) and TOKEN.fullmatch(token):
         return token, min(max(ttl, 1.0), TTL_MAX_S)

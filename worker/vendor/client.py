@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -154,14 +155,19 @@ class VendorClient:
         response = self._transport.handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - our own
         body = unpacked(response.stream, response.headers.get("content-encoding", ""))
-        kept = {name: response.headers[name] for name in HEADERS_KEPT if name in response.headers}
-        return Reply(response.status_code, body, kept)
+        return Reply(response.status_code, body, _kept(response.headers))
 
 
 def _request(org: Org, method: str, path: str, headers: Mapping[str, str], body: Any) -> httpx.Request:
     content = None if body is None else json.dumps(body, separators=(",", ":"))
     its = OWN_HEADERS | ({} if body is None else {"Content-Type": "application/json"}) | dict(headers)
     return httpx.Request(method, f"{org.api_base_url}{path}", content=content, headers=its)
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Keep what decides something; where an answer has no date, a wait is counted by our own clock."""
+    kept = {name: headers[name] for name in HEADERS_KEPT if name in headers}
+    return kept if "retry-after" not in kept else {"date": formatdate(usegmt=True)} | kept
 
 
 def _failure(error: Exception, call: Call, timeout_s: float) -> NoReply:

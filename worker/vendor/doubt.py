@@ -9,9 +9,8 @@ new. Every look is paid from the org's rate limit.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
@@ -23,6 +22,7 @@ from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator, Credentials, wait_for_slot
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import meanings_of
+from worker.vendor.unpacking import json_in
 from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
@@ -134,10 +134,10 @@ def _count_in(answer: Reply | NoReply) -> int | None:
     if isinstance(answer, NoReply) or answer.status != 200:
         return None
     try:
-        body: Any = json.loads(answer.body)
+        body = json_in(answer.body)
         counts = [body["data"]["earnDetails"]["earnCount"], body["data"].get("activeEarnedCount") or 0]
         if body.get("errors"):
             return None
         return max(int(count) for count in counts)
-    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
         return None

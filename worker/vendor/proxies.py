@@ -8,9 +8,11 @@ refused at start.
 from __future__ import annotations
 
 import os
+import re
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -21,6 +23,9 @@ from worker.errors import ConfigError
 SCHEMES = ("http", "https", "all")
 PORTS = {"http": 80, "https": 443}
 HOW = "write http://host:port, or unset it for this program"
+HOST = re.compile(r"[\w.:%-]+")  # of any alphabet
+NAME = re.compile(r"[\w.*-]+")
+BRACKETS = re.compile(r"\[([^]]*)\](/\d+)?(?::(\d+))?")
 
 Matches = Callable[[str, int], bool]
 
@@ -31,6 +36,11 @@ class Proxy:
 
     url: str  # without credentials
     credentials: tuple[str, str] | None = None
+
+    @property
+    def as_sent(self) -> tuple[bytes | str, bytes | str] | None:
+        """The credentials as bytes, which may be letters of any alphabet."""
+        return (self.credentials[0].encode(), self.credentials[1].encode()) if self.credentials else None
 
     @property
     def speaks_tls(self) -> bool:
@@ -85,11 +95,13 @@ def _proxy(value: str, variable: str) -> Proxy:
         raise ConfigError(f"{variable}: SOCKS proxies are not supported ({scheme}://): {HOW}")
     try:
         parts = urlsplit(url)
-        port, host = parts.port or PORTS.get(scheme, 0), parts.hostname or ""
-        host.encode("idna" if not host.isascii() else "ascii")
+        port, host = PORTS.get(scheme, 0) if parts.port is None else parts.port, parts.hostname or ""
+        host.encode("idna")  # which refuses what the system's look-up can't be asked for
     except ValueError:
         port, host = 0, ""
-    if scheme not in PORTS or not host or not port or any(sign.isspace() for sign in host):
+    # A path is what follows a slash in a password that isn't quoted, or a missing one behind the scheme.
+    is_host = bool(HOST.fullmatch(host)) and parts.path in ("", "/") and not (parts.query or parts.fragment)
+    if scheme not in PORTS or not is_host or not port:
         raise ConfigError(f"{variable} is no proxy's URL: {HOW}")
     credentials = None
     if parts.username is not None:
@@ -98,38 +110,34 @@ def _proxy(value: str, variable: str) -> Proxy:
 
 
 def _bypass(entry: str, variable: str) -> Matches:
-    """Read an entry of ``NO_PROXY``: ``*``, a name and what ends in it, an address, a network; with a port.
+    """Read an entry of ``NO_PROXY``: a name and what ends in it, an address, a network, ``*``; with a port.
 
     Raises:
-        ConfigError: it looks like an address and can't be one.
+        ConfigError: it is none of these, and would match nothing.
     """
-    if entry == "*":
-        return lambda _host, _port: True
     name, port = _split_port(entry.lower())
-    if network := _network(name, entry, variable):
+    if network := _network(name):
         return lambda host, at: port in (None, at) and _is_in(host, network)
-    name = name.removeprefix("*").strip(".")
-    return lambda host, at: port in (None, at) and (host == name or host.endswith(f".{name}"))
+    name = name.removeprefix("*.").strip(".")
+    if not NAME.fullmatch(name):
+        words = f"{variable}: {entry!r} is no host, address or network such as 10.0.0.0/8 or ::1/128"
+        raise ConfigError(f"{words}: correct or remove it")
+    return lambda host, at: port in (None, at) and (fnmatchcase(host, name) or host.endswith(f".{name}"))
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
     """Part ``host:port`` and ``[address]:port``; an IPv6 address without brackets has no port."""
-    if entry.startswith("["):
-        name, _, rest = entry[1:].partition("]")
-        if rest.startswith("/"):
-            return name + rest, None
-        return name, int(rest[1:]) if rest[1:].isdigit() else None
+    if found := BRACKETS.fullmatch(entry):
+        address, network, port = found.groups(default="")
+        return address + network, int(port) if port else None
     name, mark, port = entry.partition(":")
-    return (name, int(port)) if mark and port.isdigit() else (entry, None)
+    return (name, int(port)) if mark and port.isdecimal() else (entry, None)
 
 
-def _network(name: str, entry: str, variable: str) -> object | None:
+def _network(name: str) -> object | None:
     try:
         return ip_network(name, strict=False)
     except ValueError:
-        if "/" in name or ":" in name:
-            words = f"{variable}: {entry!r} is no host, address or network such as 10.0.0.0/8 or ::1/128"
-            raise ConfigError(f"{words}: correct or remove it") from None
         return None
 
 

@@ -9,6 +9,7 @@ since httpx leaves that to its own transport alone.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ ERRORS = {
     httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
     httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
 }
+
+
+HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 class Transport(httpx.BaseTransport):
@@ -72,7 +76,7 @@ class Transport(httpx.BaseTransport):
             return httpcore.HTTPConnection(url.origin, ssl_context=self._tls, network_backend=backend)
         return httpcore.HTTPProxy(
             proxy.url,
-            proxy_auth=proxy.credentials,
+            proxy_auth=proxy.as_sent,
             ssl_context=self._tls,
             proxy_ssl_context=self._tls if proxy.speaks_tls else None,
             network_backend=backend,
@@ -122,17 +126,33 @@ def trusted() -> ssl.SSLContext:
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if file and not Path(file).exists():
         raise ConfigError(f"SSL_CERT_FILE: there is no {file}: correct it, or unset it for this program")
-    if folder and not any(Path(one).is_dir() for one in folder.split(os.pathsep)):
-        raise ConfigError(
-            f"SSL_CERT_DIR: there is no folder {folder}: correct it, or unset it for this program"
-        )
+    if folder:
+        _check_folder(folder, alone=not file)
     try:
         context = httpx.create_ssl_context()
         if file and folder:
             context.load_verify_locations(capath=folder)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        name = "SSL_CERT_FILE" if file else "SSL_CERT_DIR"
-        raise ConfigError(
-            f"{name}: {file or folder} holds no certificates that can be read: {error}"
-        ) from None
+        raise ConfigError(_unusable(file, folder, error)) from None
     return context
+
+
+def _check_folder(folders: str, *, alone: bool) -> None:
+    """See that there is something to find: OpenSSL looks for a certificate by the hash of its name."""
+    there = [Path(one) for one in folders.split(os.pathsep) if Path(one).is_dir()]
+    if not there:
+        raise ConfigError(
+            f"SSL_CERT_DIR: there is no folder {folders}: correct it, or unset it for this program"
+        )
+    if alone and not any(HASHED.fullmatch(entry.name) for folder in there for entry in folder.iterdir()):
+        cure = f"run openssl rehash {there[0]}, or unset it for this program"
+        raise ConfigError(f"SSL_CERT_DIR: {folders} holds no certificates by their hashes: {cure}")
+
+
+def _unusable(file: str | None, folder: str | None, error: Exception) -> str:
+    """Say by which variable OpenSSL was led to what it can't use."""
+    secrets = os.environ.get("SSLKEYLOGFILE")
+    if secrets and isinstance(error, OSError) and error.filename == secrets:
+        return f"SSLKEYLOGFILE: {secrets} can't be written: {error.strerror}: correct it, or unset it"
+    name = "SSL_CERT_FILE" if file else "SSL_CERT_DIR"
+    return f"{name}: {file or folder} holds no certificates that can be read: {error}"

@@ -8,7 +8,6 @@ What is done about an outcome is decided in ``domain/settlement.py``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -19,6 +18,7 @@ from worker.domain.text import plain
 from worker.vendor.codes import BUILT_IN, Meanings
 from worker.vendor.matching import match
 from worker.vendor.rows import Row, error_in, rows_of
+from worker.vendor.unpacking import json_in
 
 RETRY_AFTER_MAX_S = 3600.0
 # A row of the vendor's has about ten. Millions would take seconds to read, and stop the process meanwhile.
@@ -37,7 +37,7 @@ def read_answer(jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings
     if not is_page and answer.body.count(b",") > COMMAS_A_ROW * (len(jobs) + ROWS_TO_SPARE):
         failure = (Signal.IN_DOUBT, "too_many", "the answer says far more than its items need")
         return _whole(jobs, meanings, failure)
-    body = _json(answer.body)
+    body = json_in(answer.body)
     rows = rows_of(body, meanings)
     if found := _request_failure(body, rows, answer.status, len(jobs), meanings):
         return _whole(jobs, meanings, found, retry_after_s(answer.headers))
@@ -110,13 +110,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(max(wait.total_seconds(), 0.0), RETRY_AFTER_MAX_S)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _said(answer: Reply) -> str:
