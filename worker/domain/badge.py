@@ -173,7 +173,9 @@ class Badge(NamedTuple):
         odd += [f"{field} {what}" if what == MISSING else what for field, what in self._odd_dates()]
         if self.earn_expires_on_iso and is_never(self.earn_expires_on_iso):
             odd.append(NEVER)
-        return [*odd, ALMOST_NEVER] if self.earn_expires_on in NEARLY_NEVER_S else odd
+        # Of what is no int, a range would look through all it holds.
+        nearly = self.earn_expires_on is not None and self.earn_expires_on in NEARLY_NEVER_S
+        return [*odd, ALMOST_NEVER] if nearly else odd
 
     def strict_fault(self) -> Invalid | None:
         """Say what ``STRICT_DATES`` refuses about its dates."""
