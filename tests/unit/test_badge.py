@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
-from types import MappingProxyType
 from time import process_time
+from types import MappingProxyType
 from typing import Any
 
 import pytest
