@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from worker.badge_queue import LOOK_EVERY_S, BadgeQueue, Given, deadline, pause_s
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
+from worker.domain.provenance import Provenance
 from worker.enqueue import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
@@ -24,6 +25,7 @@ from worker.enqueue import (
     total,
 )
 from worker.errors import NoRoom
+from worker.operate.operator import this_user
 from worker.operate.runs import RunProgress
 from worker.server.connection import Connection
 from worker.store.queue import CHUNK, new_id
@@ -73,9 +75,10 @@ class AsyncBadgeQueue:
             EmbeddedServerError: there is no embedded server to be had here; the text says what to do.
         """
         call, done = new_id(), Enqueued(run or new_run("call"))
+        source = Provenance(by=str(this_user()))
         first = 0
         async for chunk in _chunks(items):
-            options = EnqueueOptions(done.run, f"{call}.{first}", urgent=urgent)
+            options = EnqueueOptions(done.run, f"{call}.{first}", urgent=urgent, source=source)
             taken = await self._take(chunk, options, org=org, first=first, wait=wait, before=done)
             done = total(done.run, (done, taken))
             first += len(chunk)

@@ -80,10 +80,13 @@ class BadgeQueue:
             StoreError: Redis can't be reached or can't take it. Some may have been accepted; calling again
                 with the same items is safe.
         """
+        from worker.domain.provenance import Provenance  # noqa: PLC0415
         from worker.enqueue import EnqueueOptions, new_run  # noqa: PLC0415
+        from worker.operate.operator import this_user  # noqa: PLC0415
         from worker.store.queue import new_id  # noqa: PLC0415
 
-        options = EnqueueOptions(run or new_run("call"), new_id(), urgent=urgent, wait=wait)
+        source = Provenance(by=str(this_user()))
+        options = EnqueueOptions(run or new_run("call"), new_id(), urgent=urgent, wait=wait, source=source)
         return self.take(items, options, org=org)
 
     def take(

@@ -26,6 +26,7 @@ from worker.domain.identity import content_id
 from worker.domain.item import Source, Warned, add_up
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom
 from worker.store.queue import CHUNK, Queue, new_id
 from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, bounded, others_field
@@ -39,6 +40,7 @@ _KNOWN_BEFORE = (
     Answer.DEAD,
     Answer.IN_DOUBT,
     Answer.REPLACED,
+    Answer.UNDONE,
     Answer.CONFLICT,
 )
 
@@ -101,6 +103,7 @@ class EnqueueOptions:
     allow_duplicates: bool = False
     urgent: bool = False
     wait: bool = False
+    source: Provenance = NOWHERE
 
     def __post_init__(self) -> None:
         check_run_name(self.run)
@@ -171,7 +174,8 @@ class _Chunk:
     def as_arguments(self, options: EnqueueOptions) -> dict[str, Any]:
         """Return how ``Queue.enqueue`` takes it."""
         call = f"{options.call}.{self.number}"
-        return {"run": options.run, "items": self.items, "call": call, "urgent": options.urgent}
+        its = {"run": options.run, "urgent": options.urgent, "source": options.source}
+        return its | {"items": self.items, "call": call}
 
     def outcome(self, options: EnqueueOptions, answers: Sequence[Answer]) -> Enqueued:
         """Say what became of it."""
@@ -338,6 +342,8 @@ def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
         case Answer.REMEMBERED:
             kind, reason = "duplicate", "was accepted before; what became of it has expired"
+        case Answer.UNDONE:
+            kind, reason = "duplicate", "was issued, and its badge was revoked since (undone)"
         case Answer.REPLACED:
             kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
         case _:

@@ -54,7 +54,7 @@ def place(connection: Connection, tmp_path: Path) -> Iterator[Place]:
 
 def bury(place: Place, run: str, kind: str, *numbers: int) -> None:
     """Put dead letters into a run."""
-    fields = {"attempts": "1", "code": "812", "message": "no good", "history": "1700000000000 b1 200 812"}
+    fields = {"attempts": "1", "code": "812", "message": "no good", "history": "1700000000000 b1 200 - 812"}
     items = [Item(it.id, str(n), {**it.fields, **fields}, kind=kind) for n in numbers for it in [item(n)]]
     Queue(place.client).enqueue(ORG, run=run, items=items, call=new_id())
 

@@ -24,6 +24,7 @@ from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack
 from worker.domain.settlement import Retry as RetryLater
 from worker.server.connection import Connection
 from worker.store import keys
+from worker.store.outbox import Ending, Outbox
 from worker.store.pool import Seats
 from worker.store.protocol import gate_config
 from worker.store.queue import Queue
@@ -118,6 +119,8 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
         "take_seat", [keys.SEATS, keys.POOL], ["o", "worker", "c", 60_000, 0]
     ),
     "begin": lambda q, _: q.store.call("begin", [keys.ASKED, keys.BEGUN], ["default", "9000000000000"]),
+    "outbox": lambda q, _: Outbox(q, ORG).open("ledger"),
+    "acknowledge": lambda q, _: _unsaid(Outbox(q, ORG).acknowledge(_ended(q))),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
     "resume": lambda q, _: _unsaid(q.resume(ORG)),
     "probed": lambda q, _: q.probed("default"),
@@ -130,6 +133,15 @@ TIMED = {"take_due", "take_next", "take_check", "retime", "offer"}
 
 def _without_time(batch: Any) -> Any:
     return batch.jobs
+
+
+def _ended(queue: Queue) -> list[Ending]:
+    """Return what has ended, as it was when it was read first."""
+    Outbox(queue, ORG).open("ledger")
+    if not (before := Outbox(queue, ORG).read()):
+        queue.discard("default", ["doubt2"], keep_ms=60_000, call="ended")
+        before = Outbox(queue, ORG).read()
+    return [before[0]._replace(number=0)] if before else [Ending(0, "doubt2", "discarded", 0, "")]
 
 
 def _unsaid(_: object) -> None:

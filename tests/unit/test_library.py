@@ -26,7 +26,7 @@ class Recorder:
         self.taken = 0
         self.full = full
 
-    def enqueue(self, _: Any, *, run: str, items: list[Item], call: str, urgent: bool) -> list[Answer]:  # noqa: ARG002
+    def enqueue(self, _: Any, *, items: list[Item], call: str, **_options: Any) -> list[Answer]:
         """Accept a chunk."""
         if self.full:
             self.full -= 1

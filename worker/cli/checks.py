@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,14 @@ class Input:
     file: str
     names: Names
     without_dates: bool = False
+
+    def sha256(self) -> str:
+        """Return the digest of the file's bytes; "" for what can be read only once, or not at all."""
+        path = Path(self.file)
+        if self.file == "-" or not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -20,11 +21,13 @@ from worker.cli.jobs import follow_run
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Note, OneOrg, load_settings, session
 from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.provenance import Provenance
 from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
 from worker.errors import BadgesError
 from worker.files.columns import Names
 from worker.operate.importing import import_rows, run_name
+from worker.operate.operator import this_user
 from worker.operate.report import argument, option
 from worker.operate.runs import RunProgress
 from worker.server.health import refuse_unusable
@@ -95,7 +98,12 @@ def import_(
         refuse_unusable(here.queue.client)
         target, name = here.settings.org(org), run or run_name(file)
         options = EnqueueOptions(
-            name, new_id(), allow_duplicates=allow_duplicates, urgent=urgent, wait=not no_wait
+            name,
+            new_id(),
+            allow_duplicates=allow_duplicates,
+            urgent=urgent,
+            wait=not no_wait,
+            source=_provenance(given, mappings, note),
         )
         if allow_duplicates:
             _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
@@ -115,6 +123,11 @@ def import_(
         say_json(said | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
+
+
+def _provenance(given: Input, mappings: Sequence[str] | None, note: str) -> Provenance:
+    mapping = " ".join(f"--map {quote(one)}" for one in mappings or ())
+    return Provenance(str(this_user()), given.file, given.sha256(), mapping, note)
 
 
 def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: bool) -> None:

@@ -37,7 +37,7 @@ Written = Literal["json", "jsonl", "csv"]
 def results(
     run: RunOption = None,
     state: Annotated[
-        Literal["queued", "sending", "retrying", "issued", "dead"] | None,
+        Literal["queued", "sending", "retrying", "issued", "dead", "undone"] | None,
         typer.Option(help="Only this state."),
     ] = None,
     form: Annotated[

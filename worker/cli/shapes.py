@@ -137,6 +137,7 @@ class Attempt(TypedDict):
     batch: str
     status: str
     code: str
+    request: str | None  # the vendor's id of it
 
 
 class Job(Result):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, TextIO, cast
 
 from rich.console import Console
@@ -60,6 +61,9 @@ def table(
 def show_run(run: RunProgress) -> None:
     """Print one run as a person reads it."""
     out.print(f"[bold]{safe(run.run)}[/] of org {safe(run.org)}, started {run.started_at}")
+    came_from = {name: value for name, value in asdict(run.source).items() if value}
+    for name, value in came_from.items():
+        out.print(f"  [dim]{name}[/] {safe(value)}")
     _show_states(run, COUNTED, always=("issued", "dead"))
     if run.handled:
         were = "was" if run.handled == 1 else "were"

@@ -120,7 +120,11 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How the call went, for the record: HTTP status (or our word for none) and milliseconds."""
+    """How the call went, for the record: HTTP status (or our word for none) and milliseconds.
+
+    ``request`` is the vendor's id of it, "-" where it said none: no blanks, 40 bytes at most.
+    """
 
     status: str
     elapsed_ms: int
+    request: str = "-"

@@ -20,9 +20,10 @@ class State(StrEnum):
     RETRYING = "retrying"
     ISSUED = "issued"
     DEAD = "dead"
+    UNDONE = "undone"  # issued, and revoked since
 
 
-TERMINAL = frozenset({State.ISSUED, State.DEAD})
+TERMINAL = frozenset({State.ISSUED, State.DEAD, State.UNDONE})
 
 
 class DeadKind(StrEnum):

@@ -12,6 +12,7 @@ import redis
 
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
+from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.text import iso_time
 from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
@@ -35,7 +36,7 @@ class RunProgress:
 
     Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
     as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
-    ``incomplete`` why its file wasn't read to its end.
+    ``incomplete`` why its file wasn't read to its end, ``source`` where it came from.
     """
 
     run: str
@@ -56,6 +57,8 @@ class RunProgress:
     held: str | None = None
     incomplete: str | None = None
     unhandled: int = 0
+    source: Provenance = NOWHERE
+    undone: int = 0
 
     @property
     def open(self) -> int:
@@ -319,6 +322,8 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         held=None,
         incomplete=record.get("incomplete"),
         unhandled=unhandled,
+        source=Provenance.of(record),
+        undone=int(record.get("undone", 0)),
     )
 
 
@@ -335,7 +340,7 @@ def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: flo
 def _details(record: Record) -> dict[str, Any]:
     """Return what a job's record says beyond its row in the results."""
     attempts = [
-        {"at": iso_time(call.at_ms), "batch": call.batch, "status": call.status, "code": call.code}
+        call._asdict() | {"at": iso_time(call.at), "request": call.request.strip("-") or None}
         for call in failed_calls(record)
     ]
     return {

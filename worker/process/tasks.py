@@ -18,10 +18,12 @@ from structlog.contextvars import bound_contextvars
 from worker import logs, tracing
 from worker.app import app, deliver_queue, services
 from worker.delivery import Delivered
+from worker.domain.actor import Actor, Via
 from worker.domain.badge import short_hash
 from worker.domain.batch import Due, Wait
 from worker.domain.org import DEFAULT_ORG
 from worker.domain.outcome import Signal
+from worker.domain.provenance import Provenance
 from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, accept, as_text, sources, total
 from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, StoreError
@@ -96,15 +98,18 @@ def enqueue(
         raise _given_back("enqueue.misconfigured", error, STORE_PAUSE_S) from error
     except StoreError as error:
         raise _given_back("enqueue.store_unavailable", error, STORE_PAUSE_S) from error
+    sender = Actor(Via.TASK, origin(self))
     try:
-        options = EnqueueOptions(run or f"task-{call[:8]}", call, urgent=urgent)
+        options = EnqueueOptions(
+            run or f"task-{call[:8]}", call, urgent=urgent, source=Provenance(by=str(sender))
+        )
         mine = here.settings.org(str(org))  # in a message it may be anything
         chunks = accept(here.queue, mine, sources(items, call), options)
         with tracing.continued(self.request.get("traceparent")):
             done = total(options.run, chunks)
     except ConfigError as error:
         reason = str(error)[:500]
-        log.error("enqueue.refused", id=self.request.id, sender=origin(self), reason=reason)  # noqa: TRY400
+        log.error("enqueue.refused", id=self.request.id, sender=sender.name, reason=reason)  # noqa: TRY400
         with suppress(StoreError):
             here.queue.count_refused("enqueue")
         raise

@@ -24,7 +24,11 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
     m/<abc>       zset   what was accepted, for good: the rest of the ids that begin so, all with score 0
     remembered    string how many these are
-    run/<run>     hash   counters and times of a run; "cancelled" where it was
+    u/<abc>       zset   in the same way, ids of what was issued and revoked since
+    reader        string "name since" of who reads what has ended, if anybody does; ms (``outbox.py``)
+    outbox        list   "id how at" of what has ended since: issued, dead, discarded, replaced, undone; ms
+    outbox_read   string how many entries of it were acknowledged before
+    run/<run>     hash   counters and times of a run; "cancelled" where it was; "from_...": where it came from
     jobs/<run>    list   ids of a run, in the order they came; or those that a replay took up again
     runs          zset   run -> started at, ms
     ended         zset   a run that needs nobody any more -> when it is forgotten, ms
@@ -56,8 +60,8 @@ Version 1 of this program had other names for all of these: ``{badges}:orgs`` te
 
 from __future__ import annotations
 
-_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate", "memory")
-_MANY = ("job", "memory")  # of which there are millions: one letter is enough
+_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate", "memory", "undone")
+_MANY = ("job", "memory", "undone")  # of which there are millions: one letter is enough
 _PLAIN = (
     "queue",
     "urgent",
@@ -79,6 +83,9 @@ _PLAIN = (
     "groups",
     "group_numbers",
     "remembered",
+    "reader",
+    "outbox",
+    "outbox_read",
 )
 
 STRUCTURES = "{badges}/schema"

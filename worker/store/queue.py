@@ -22,6 +22,7 @@ from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, W
 from worker.domain.job import Job
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal, Verdict
+from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.settlement import Settlement
 from worker.domain.text import plain
 from worker.errors import NoRoom
@@ -100,11 +101,13 @@ class Queue:
         call: str,
         urgent: bool = False,
         duplicates: int = 0,
+        source: Provenance = NOWHERE,
     ) -> list[Answer]:
         """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
         Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
-        however often it is made. The run counts ``duplicates`` that were found before as well.
+        however often it is made. The run counts ``duplicates`` that were found before as well, and keeps
+        where it came from first.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -123,7 +126,9 @@ class Queue:
             linger_ms = int(org.batch_linger_s * 1000)
             how = (call, run, org.batch_size, linger_ms, ttl_ms(org), int(urgent), org.max_queued, duplicates)
             jobs = job_arguments(items, run=run, urgent=urgent, traceparent=span.traceparent or "")
-            answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], [*how, *jobs])
+            answer = self.store.durably(
+                "enqueue", [keys.key_prefix(org.name)], [*how, source.as_fields() or "", *jobs]
+            )
         letters, look_at_ms, *full = answer
         if full:
             raise NoRoom(_no_room(org, full[0]))
@@ -179,6 +184,7 @@ class Queue:
             reason=verdict.reason[:200],
             wait_ms=int((verdict.retry_after_s or 0) * 1000),
             status=sent.status,
+            request=sent.request,
             elapsed_ms=sent.elapsed_ms,
             took=next((most for most in TOOK_MS if sent.elapsed_ms <= most), 0),
             missing=missing_badges(batch.jobs, settled),
@@ -196,6 +202,7 @@ class Queue:
             reason=reason[:200],
             wait_ms=int((retry_after_s or 0) * 1000),
             status="-",
+            request="-",
             elapsed_ms=0,
             took=0,
             missing=[],
@@ -210,6 +217,7 @@ class Queue:
             "reason": "",
             "wait_ms": 0,
             "status": "-",
+            "request": "-",
             "elapsed_ms": 0,
             "took": 0,
         }

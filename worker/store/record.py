@@ -53,13 +53,14 @@ class Field(StrEnum):
     REPLAYED_AS = "replayed_as"  # the job that took its place
     REPLAY_OF = "replay_of"  # the dead letter whose place it took
     START_AT = "start_at"  # ms: not to be sent earlier
+    UNDONE = "undone"  # when its badge was revoked, ms, and the entry of the audit trail that says by whom
     # Of what follows scripts write only MESSAGE, HISTORY, ABSENT_SINCE and SECOND_EARNED_BADGE_ID.
     EARN_EVENT_DATE = "event"  # as it was given
     EARN_EVENT_DATE_ISO = "event_iso"
     EARN_EXPIRES_ON = "expiry"  # as it was given
     EARN_EXPIRES_ON_ISO = "expiry_iso"
     MESSAGE = "message"
-    HISTORY = "history"  # the last calls that issued nothing: lines of "at_ms batch status code"
+    HISTORY = "history"  # the last calls that issued nothing: lines of "at_ms batch status request code"
     ABSENT_SINCE = "absent_since"  # the vendor showed none of it: since, ms, and the id of a later witness
     EARNED_BADGE_ID = "earned_badge_id"
     ISSUED_ID = "issued_id"
@@ -86,6 +87,7 @@ class Answer(StrEnum):
     DEAD = "D"  # duplicate of a dead letter
     IN_DOUBT = "Q"  # duplicate of one in doubt
     REPLACED = "R"  # duplicate of a dead letter whose place another job took
+    UNDONE = "U"  # duplicate of one whose badge was revoked
 
 
 # "sending" is never written: it is what is shown of a queued job that a batch carries (``carried_by``).
@@ -95,6 +97,7 @@ STATE_LETTERS = {
     State.RETRYING: "r",
     State.ISSUED: "i",
     State.DEAD: "d",
+    State.UNDONE: "u",
 }
 _STATES = {letter: state for state, letter in STATE_LETTERS.items()}
 
@@ -118,9 +121,10 @@ Record = Mapping[str, str]  # of those fields that aren't empty, by name
 class FailedCall(NamedTuple):
     """A call that issued nothing, as the record remembers it."""
 
-    at_ms: str
+    at: str  # ms
     batch: str
     status: str
+    request: str  # the vendor's id of it, "-" where it said none
     code: str
 
 
@@ -225,7 +229,7 @@ def failed_calls(record: Record) -> Iterator[FailedCall]:
     """Yield the last calls that issued nothing, oldest first."""
     for line in record.get(Field.HISTORY, "").split(LINE):
         if line:
-            yield FailedCall(*line.split(" ", 3))
+            yield FailedCall(*line.split(" ", 4))
 
 
 def others_field(others: Mapping[str, Any]) -> dict[str, str]:

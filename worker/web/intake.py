@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from worker.domain.badge import Invalid, short_hash
 from worker.domain.item import Source
 from worker.domain.org import Org
+from worker.domain.provenance import Provenance
 from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
@@ -38,6 +39,7 @@ _STATUSES = {
     Answer.DUPLICATE: "duplicate",
     Answer.REMEMBERED: "duplicate",
     Answer.REPLACED: "duplicate",
+    Answer.UNDONE: "duplicate",
     Answer.DEAD: _DEAD,
     Answer.IN_DOUBT: _DEAD,
 }
@@ -51,6 +53,7 @@ class HandedIn:
     run: str | None = None
     urgent: bool = False
     idempotency_key: str | None = None
+    by: str = ""  # which key
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,9 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     call = new_id() if handed.idempotency_key is None else _bind(queue, org, handed)
     if isinstance(call, Refusal):
         return call
-    options = EnqueueOptions(handed.run or f"http-{call[:12]}", call, urgent=handed.urgent)
+    options = EnqueueOptions(
+        handed.run or f"http-{call[:12]}", call, urgent=handed.urgent, source=Provenance(by=handed.by)
+    )
     prepared = [item_of(source, org, options) for source in _sources(items, call)]
     return _taken_in(prepared, _enqueue(queue, org, prepared, options), options)
 
@@ -120,7 +125,9 @@ def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueO
     for number, start in enumerate(range(0, len(prepared), CHUNK)):
         chunk, call = [it.item for it in prepared[start : start + CHUNK]], f"{options.call}.{number}"
         try:
-            answers += queue.enqueue(org, run=options.run, items=chunk, call=call, urgent=options.urgent)
+            answers += queue.enqueue(
+                org, run=options.run, items=chunk, call=call, urgent=options.urgent, source=options.source
+            )
         except NoRoom as error:
             accepted = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers)
             raise NoRoom(error.reason, accepted=accepted) from error

@@ -19,6 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from worker import tracing
 from worker.config import Settings
+from worker.domain.actor import Actor, Via
 from worker.domain.org import Org
 from worker.operate import othercolumns
 from worker.operate.report import ResultForm, result_lines
@@ -142,7 +143,8 @@ def import_badges(
 ) -> Response:
     """Accept badges, each once. What is wrong with an item is said in its row, and never stops the rest."""
     with tracing.continued(request.headers.get("traceparent")):
-        taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key))
+        by = str(Actor(Via.KEY, caller.id))
+        taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key, by))
     if isinstance(taken, Refusal):
         return failure(taken.status, taken.reason)
     counts = taken.counts()

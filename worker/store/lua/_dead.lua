@@ -53,6 +53,7 @@ local function bury(id, fields, from, class)
   count(run, 'unhandled', 1)
   stat('listed:' .. kind, 1)
   stat_dead(kind, code)
+  note_end(id, 'dead')
   died[#died + 1] = {id, run, kind, code}
   if kind == KIND.in_doubt and check_after_ms then
     redis.call('ZADD', K.checks, int(NOW + check_after_ms), id)

@@ -39,13 +39,15 @@ local function read(id)
   return parse(raw)
 end
 
-local function write(id, fields, ttl_ms)
+local function write_raw(id, raw, ttl_ms)
   if ttl_ms then
-    redis.call('SET', K.job .. id, pack(fields), 'PX', ttl_ms)
+    redis.call('SET', K.job .. id, raw, 'PX', ttl_ms)
   else
-    redis.call('SET', K.job .. id, pack(fields))
+    redis.call('SET', K.job .. id, raw)
   end
 end
+
+local function write(id, fields, ttl_ms) write_raw(id, pack(fields), ttl_ms) end
 
 -- The records of several jobs, as they lie there, false for one that has none.
 local function records_of(ids)
@@ -54,12 +56,12 @@ local function records_of(ids)
   return #names > 0 and redis.call('MGET', unpack(names)) or {}
 end
 
-local HISTORY, HISTORY_KEPT, HISTORY_BYTES = '\30', 10, 80
+local HISTORY, HISTORY_KEPT, HISTORY_BYTES = '\30', 10, 140
 
--- Note an attempt that issued nothing.
-local function remember_attempt(fields, batch, status, code)
+-- Note an attempt that issued nothing; our own id of its request is made of the batch's, request is the vendor's.
+local function remember_attempt(fields, batch, status, request, code)
   local lines = {}
   for line in fields[FIELD.history]:gmatch('[^' .. HISTORY .. ']+') do lines[#lines + 1] = line end
-  lines[#lines + 1] = (int(NOW) .. ' ' .. batch .. ' ' .. status .. ' ' .. code):sub(1, HISTORY_BYTES)
+  lines[#lines + 1] = (int(NOW) .. ' ' .. batch .. ' ' .. status .. ' ' .. request .. ' ' .. (code ~= '' and code or '-')):sub(1, HISTORY_BYTES)
   fields[FIELD.history] = table.concat(lines, HISTORY, math.max(1, #lines - HISTORY_KEPT + 1))
 end

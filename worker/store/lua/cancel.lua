@@ -3,7 +3,7 @@
 -- the run itself is cancelled, what would wait again is cancelled then.
 -- Up to 1,000 ids of dead jobs are taken off each end of each lane: what is left there counts what waits.
 -- On a full server as well.
--- Uses     clock calls record sending runs dead lanes gate
+-- Uses     clock calls record sending runs outbox dead lanes gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the entry of the audit trail that counts them, or ''
@@ -36,5 +36,6 @@ for _, list in ipairs({K.urgent, K.queue}) do
   ready_since(list, -1, 'RPOP')
 end
 write_counts()
+write_outbox()
 audited(action, cancelled)
 return tonumber(memoize(call, int(cancelled)))

@@ -2,7 +2,7 @@
 -- Claim a batch: "you may make one PUT at this time", or when to ask again and why. No record is written:
 -- that a job is being sent is what the batch's list and the hash "sending" say.
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
--- Uses     clock calls record sending runs dead lanes gate
+-- Uses     clock calls record sending runs outbox dead lanes gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
@@ -212,6 +212,7 @@ local at, why = when(cfg, gate)
 if at <= T then fill(gate, width(cfg, gate)) end
 if #jobs == 0 then
   write_counts()
+  write_outbox()
   if at <= T then at, why = when(cfg, gate) end
   return reply({why = why, at = next_look(at), check = first_score(K.checks) <= NOW})
 end
@@ -222,5 +223,6 @@ carry(batch, slot, gate.n - 1, jobs)
 redis.call('ZADD', K.inflight, int(T + cfg.call_ms), batch)
 redis.call('ZADD', K.leases, int(T + cfg.lease_ms), batch)
 write_counts()
+write_outbox()
 at = when(cfg, gate)
 return reply({send_in_us = slot - T_US, more = at <= T, at = next_look(at)}, jobs)

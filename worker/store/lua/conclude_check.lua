@@ -1,6 +1,6 @@
 #!lua
 -- Write what a check of jobs in doubt found.
--- Uses     clock calls record runs dead lanes
+-- Uses     clock calls record runs outbox dead lanes
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  'cleared' certainly not issued: they are queued again, with the attempts they had;
@@ -37,4 +37,5 @@ for at = 5, #ARGV do
   end
 end
 write_counts()
+write_outbox()
 return tonumber(memoize(call, int(done)))

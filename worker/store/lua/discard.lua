@@ -2,7 +2,7 @@
 -- Take dead letters off the list for good. Their records stay, so that importing them again can't issue them;
 -- once a record has expired, what no call may ever have applied can be imported again.
 -- On a full server as well: it is one of the ways to have it less full.
--- Uses     clock calls record runs dead memory
+-- Uses     clock calls record runs outbox dead memory
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
@@ -19,12 +19,14 @@ for at = 4, #ARGV, 2 do
   local fields = read(id)
   if fields and is_listed(id, fields) then
     unlist(id, fields)
-    redis.call('PEXPIRE', K.job .. id, ttl_ms)
+    if kept_ms(ttl_ms) then redis.call('PEXPIRE', K.job .. id, ttl_ms) end
+    note_end(id, 'discarded')
     if fields[FIELD.was_in_doubt] == '' then forget_job(id, fields, ARGV[at + 1]) end
     discarded = discarded + 1
   end
 end
 write_counts()
+write_outbox()
 write_remembered()
 audited(action, discarded)
 return tonumber(memoize(call, int(discarded)))

@@ -1,6 +1,6 @@
 #!lua
 -- Accept jobs: each gets a record and is queued, or is known already.
--- Uses     clock calls record runs dead lanes memory
+-- Uses     clock calls record runs outbox dead lanes memory undone
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id, made by the caller
 -- ARGV[2]  run
@@ -9,7 +9,8 @@
 -- ARGV[6]  1 if they are urgent: they overtake the bulk of their org
 -- ARGV[7]  how many jobs may wait
 -- ARGV[8]  how many duplicates there were beside them
--- ARGV[9]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
+-- ARGV[9]  JSON: where the run came from, fields of its hash; those that it has stay. '' says nothing
+-- ARGV[10]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
 --          "own:<40 letters>" a producer's own, by its hash and its content's; "dead:<class of reason>": it
 --          becomes a dead letter at once); its record from "enqueued_at" on
 -- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
@@ -18,7 +19,7 @@
 -- Repeated: the same call id gets the same answer, unless there was no room. Under another call id, what this
 --          run and row brought in before is accepted again, and is counted once.
 local call, run, ttl_ms, urgent = ARGV[1], ARGV[2], ARGV[5], ARGV[6]
-local FIRST, EACH, SPARE = 9, 3, 0.95
+local FIRST, EACH, SPARE = 10, 3, 0.95
 local before = recall(call)
 if before then return cjson.decode(before) end
 
@@ -57,6 +58,7 @@ local function known(id, rest)
   duplicates = duplicates + 1
   if fingerprint ~= '' and there[FIELD.fingerprint] ~= fingerprint then return ANSWER.conflict end
   if there[FIELD.replayed_as] ~= '' then return ANSWER.replaced end
+  if there[FIELD.state] == STATE.undone then return ANSWER.undone end
   if not is_listed(id, there) then return ANSWER.duplicate end
   return there[FIELD.kind] == KIND.in_doubt and ANSWER.in_doubt or ANSWER.dead
 end
@@ -75,7 +77,7 @@ local function accept(id, how, rest)
     if said then return remembered(id, said == own:sub(21) and ANSWER.remembered or ANSWER.conflict) end
     remember_own(own)
   elseif not remember(id) then
-    return remembered(id, ANSWER.remembered)
+    return remembered(id, is_undone(id) and ANSWER.undone or ANSWER.remembered)
   end
   born[#born + 1] = id
   if is_cancelled(run) then
@@ -115,6 +117,9 @@ for _, over in ipairs(redis.call('ZRANGEBYSCORE', K.ended, '-inf', int(NOW), 'LI
   end
 end
 begin_run(run, ttl_ms)
+if ARGV[9] ~= '' then
+  for name, value in pairs(cjson.decode(ARGV[9])) do redis.call('HSETNX', K.run .. run, name, value) end
+end
 local list = lane(urgent)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
 if #ready > 0 then redis.call('RPUSH', list, unpack(ready)) end
@@ -123,6 +128,7 @@ count(run, 'total', #born)
 count(run, 'invalid', invalid)
 count(run, 'duplicates', duplicates)
 write_counts()
+write_outbox()
 write_remembered()
 stat('accepted', #born)
 local at = NEVER

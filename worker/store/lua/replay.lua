@@ -1,6 +1,6 @@
 #!lua
 -- Replay dead letters: each is queued again with a new attempt count, or takes up life as a new job.
--- Uses     clock calls record runs dead lanes memory
+-- Uses     clock calls record runs outbox dead lanes memory
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither
@@ -45,7 +45,8 @@ local function as_new(id, fields, new_id, how, rest)
   count(run, 'total', 1)
   unlist(id, fields)
   fields[FIELD.replayed_as] = new_id
-  write(id, fields, ttl_ms)
+  write(id, fields, kept_ms(ttl_ms))
+  note_end(id, 'replaced')
   born[#born + 1] = new_id
   return true
 end
@@ -72,6 +73,7 @@ if #born > 0 then
   begin_run(run, ttl_ms)
 end
 write_counts()
+write_outbox()
 write_remembered()
 -- These keep their runs; by this list they can be followed, and cancelled, as this replay.
 if run ~= '' and #queued_again > 0 then

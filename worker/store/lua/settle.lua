@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Settle a batch: write what became of each of its jobs, and what its answer says about the org.
 -- Runs on a full server as well: outcomes must never be lost for want of memory.
--- Uses     clock calls record sending runs dead lanes memory gate learn
+-- Uses     clock calls record sending runs outbox dead lanes memory gate learn
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate, sent (whether the PUT was made), signal, reason, wait_ms (0: not said),
---          status, elapsed_ms, took, ttl_ms, missing = {badgeMetaId, ...} that the vendor doesn't know,
+--          status, request (the vendor's id of it, or '-'), elapsed_ms, took, ttl_ms, missing = {badgeMetaId, ...} that the vendor doesn't know,
 --          missing_ttl_ms
 -- ARGV[3]… five for each job: id, VERB, argument (retry: delay, ms; isolate: "group width"; else ""), run,
 --          and its new record from "enqueued_at" on ("": it stays as it is)
@@ -32,6 +32,7 @@ end
 local function issued(job, from)
   moved(job.run, from, 'issued')
   done.issued, last_issued = done.issued + 1, job.id
+  note_end(job.id, 'issued')
 end
 
 -- What a call tells of a job that went on without its batch: the rest of the record is as it is by now.
@@ -90,7 +91,7 @@ local apply = {
 -- What became of a job that this batch carries, or that was given up as in doubt from it: before, its fields.
 local function write_outcome(job, from, before_)
   if job.verb == VERB.issued and not before_ then
-    redis.call('SET', K.job .. job.id, ended(job.rest), 'PX', s.ttl_ms)
+    write_raw(job.id, ended(job.rest), kept_ms(s.ttl_ms))
     return issued(job, from)
   end
   local fields = job.rest == '' and (before_ or read(job.id))
@@ -98,11 +99,11 @@ local function write_outcome(job, from, before_)
   if not fields then return end
   if job.verb == VERB.issued then
     if fields[FIELD.fingerprint] == '' then remember(job.id) end
-    write(job.id, fields, s.ttl_ms)
+    write(job.id, fields, kept_ms(s.ttl_ms))
     return issued(job, from)
   end
   fields[FIELD.finished_at] = ''
-  if s.sent then remember_attempt(fields, batch, s.status, fields[FIELD.code] ~= '' and fields[FIELD.code] or '-') end
+  if s.sent then remember_attempt(fields, batch, s.status, s.request, fields[FIELD.code]) end
   apply[job.verb](job, fields, from)
 end
 
@@ -120,7 +121,8 @@ local function issue_late(job, fields, live)
       fields[FIELD.second_earned] = now
       twice[#twice + 1] = job.id
     end
-    return write(job.id, fields, s.ttl_ms)
+    note_end(job.id, 'issued')
+    return write(job.id, fields, kept_ms(s.ttl_ms))
   end
   -- Also if it is being sent again: that call may fail, and the next one would issue it once more.
   if state == STATE.dead then exhume(job.id, fields) end
@@ -264,6 +266,7 @@ release_batch(batch, ids, customers)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_counts()
+write_outbox()
 write_remembered()
 if s.sent then
   if gate.trouble then redis.call('HDEL', K.gate, 'trouble') end
