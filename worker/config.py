@@ -22,7 +22,12 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from worker.domain.faults import words_of
 from worker.domain.org import DEFAULT_ORG, Org
@@ -36,9 +41,9 @@ SECRETS = (
 )
 
 # Settings that an error's own words name: as variables in the environment, in lower case in a table.
-_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+|STATUS_\d+|CODE_[\w.-]+)\b")
+_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+|STATUS_\w+|CODE_[\w.-]+)")
 # What answers mean, each in a variable of its own.
-_MEANINGS = {"statuses": re.compile(r"STATUS_(\d{3})"), "codes": re.compile(r"CODE_([!-~]{1,32})")}
+_MEANINGS = {"statuses": re.compile(r"STATUS_(.+)"), "codes": re.compile(r"CODE_(.+)")}
 
 
 class Settings(Org, BaseSettings):
@@ -111,6 +116,11 @@ class Settings(Org, BaseSettings):
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error, PREFIX)) from None
+        except SettingsError:  # of the tables alone: no other setting is read as JSON
+            raise ConfigError(
+                f"{PREFIX}STATUSES or {PREFIX}CODES can't be read: write {PREFIX}STATUS_503=throttled or "
+                f"{PREFIX}CODE_9001=busy, a variable for each"
+            ) from None
 
     def orgs(self) -> dict[str, Org]:
         """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from faultproxy import Behaviour, FaultProxy, Forward, answer
+from kombu import Connection as Broker
 from rawserver import RawServer, answering
 from support import (
     BADGE,
@@ -115,6 +116,24 @@ def test_an_environment_that_it_cant_serve_in(place: Place, name: str, value: st
     assert done.returncode == 2, done.stderr
     assert name in done.stderr.decode().splitlines()[-1]
     assert b"Traceback" not in done.stderr
+
+
+def test_a_broker_that_is_away_is_tried_for_ever(place: Place) -> None:
+    """Celery's own 100 tries are some 46 minutes, and then the worker would be gone."""
+    say = "from worker.app import app; print(app.conf.broker_connection_max_retries)"
+    said = subprocess.run(
+        [sys.executable, "-c", say], env=place.env, capture_output=True, timeout=60, check=True
+    )
+    most = None if said.stdout.strip() == b"None" else int(said.stdout)
+    tries: list[float] = []
+
+    def again(_: Exception, pause_s: float) -> None:
+        tries.append(pause_s)
+        if len(tries) == 150:
+            raise KeyboardInterrupt
+
+    with Broker("redis://127.0.0.1:9") as broker, pytest.raises(KeyboardInterrupt):
+        broker.ensure_connection(again, most, interval_start=0, interval_step=0, interval_max=0)
 
 
 def test_no_proxy_with_a_network_is_no_obstacle(place: Place) -> None:

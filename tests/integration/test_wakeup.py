@@ -13,13 +13,14 @@ from typing import Any, cast
 import pytest
 import redis
 from celery import Task
+from celery.worker import state
 from support import configured, item, wait_for
 
 from worker.app import Services
 from worker.config import Settings
 from worker.domain.batch import Batch
 from worker.process.timing import Timing
-from worker.process.wakeup import WakeUp
+from worker.process.wakeup import UNUSABLE, WakeUp
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
@@ -427,6 +428,24 @@ def test_the_thread_outlives_redis(queue: Queue, client: redis.Redis, deliveries
     client.delete(keys.WAKE)
     queue.hint("default", 1)
     wait_for(lambda: deliveries.sent)
+
+
+def test_a_server_is_looked_at_again_after_a_failure(
+    queue: Queue, client: redis.Redis, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be another one by now, and one that can't be relied on: the worker ends, as at start."""
+    monkeypatch.setattr(state, "should_stop", None)
+    queue.hint("default", 1)
+    wait_for(lambda: deliveries.sent)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        client.set(keys.WAKE, "no sorted set")
+        client.lpush(keys.BELL, "1")
+        wait_for(lambda: not client.exists(keys.BELL))
+        client.delete(keys.WAKE)
+        wait_for(lambda: state.should_stop == UNUSABLE)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
 
 
 # -- a worker of one org alone

@@ -136,6 +136,8 @@ def test_what_answers_mean_in_a_table(tmp_path: Path) -> None:
         ("STATUS_503", "slow", "BADGES_STATUS_503 must be one of throttled, unavailable"),
         ("STATUS_503", "busy", "BADGES_STATUS_503 must be one of"),
         ("STATUS_200", "throttled", "BADGES_STATUS_200 has no meaning that could be changed"),
+        ("STATUS_99", "throttled", "BADGES_STATUS_99 has no meaning .* a status is 300 to 999"),
+        ("STATUS_5xx", "throttled", "BADGES_STATUS_5xx has no meaning"),
         ("CODE_1", "issued", "BADGES_CODE_1 must be one of rejected, busy, deferred"),
     ],
 )
@@ -149,7 +151,18 @@ def test_a_meaning_that_is_none_is_refused(
     what, _, key = name.partition("_")
     table = "statuses" if what == "STATUS" else "codes"
     expected = words.replace("BADGES_", "").replace(name, name.lower())
-    assert expected in orgs_refusal(tmp_path, f'[a]\n[a.{table}]\n{key} = "{value}"\n')
+    assert re.search(expected, orgs_refusal(tmp_path, f'[a]\n[a.{table}]\n{key} = "{value}"\n'))
+
+
+@pytest.mark.parametrize("value", ["5", "[503]", '["503"]', '"503=throttled"', "[[503]]"])
+def test_meanings_that_are_no_table_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    """In whatever form; none of them is a traceback."""
+    assert "statuses: must be a table, such as 503 = " in orgs_refusal(tmp_path, f"[a]\nstatuses = {value}\n")
+    for wrong in (value, "throttled", "{"):
+        with pytest.raises(ConfigError, match="BADGES_STATUSES"):
+            load(monkeypatch, STATUSES=wrong)
 
 
 # -- the environment

@@ -231,14 +231,15 @@ class Org(BaseModel):
 
 def _meanings(said: object, what: str, form: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Read what answers mean, in the order of their names: a table's, or the pairs that one was read to."""
-    pairs = said.items() if isinstance(said, Mapping) else said
-    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
-        raise ValueError(  # noqa: TRY004 - which pydantic takes for a fault of the value
-            f"must be a table, such as 503 = {words[0]!r}"
-        )
+    said = said.items() if isinstance(said, Mapping) else said
+    pairs: list[Any] = list(said) if isinstance(said, Iterable) else [said]
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        example = "503 = 'throttled'" if what == "STATUS" else "9001 = 'busy'"
+        raise ValueError(f"must be a table, such as {example}")
     for name, word in sorted((str(name), str(word).strip().lower()) for name, word in pairs):
         if not re.fullmatch(form, name, re.ASCII):
-            raise ValueError(f"{what}_{name} has no meaning that could be changed")
+            which = "a status is 300 to 999" if what == "STATUS" else "a code has no blank, and 1 to 32 signs"
+            raise ValueError(f"{what}_{name} has no meaning that could be changed: {which}")
         if word not in words:
             raise ValueError(f"{what}_{name} must be one of {', '.join(words)}")
         yield name, word

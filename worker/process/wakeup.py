@@ -12,7 +12,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -21,7 +20,8 @@ from celery import Celery, Task, bootsteps
 from worker.app import Services, connection, deliver_queue, services, settings
 from worker.domain.badge import short_hash
 from worker.domain.org import Org
-from worker.errors import ConfigError, StoreError
+from worker.errors import ConfigError
+from worker.logs import Seldom
 from worker.process.heartbeat import Heartbeat
 from worker.process.refusals import refused
 from worker.process.threads import NeededThread, end_worker
@@ -33,6 +33,7 @@ from worker.vendor.codes import own_meanings
 
 log = structlog.get_logger()
 
+TURN = "turn"
 UNUSABLE = 2  # the exit status, as at start
 
 
@@ -61,17 +62,21 @@ class WakeUp(NeededThread):
         self._deliver, self._here, self._timing = deliver, here, timing
         self._worker, self._places, self._own_org = worker, places, own_org
         self._meanings: dict[str, str] = {}  # as the audit trail has them
+        self._weaknesses: dict[str, str] = {}  # of the server, as the log has them
+        self._failed = Seldom()
         self._stopping = threading.Event()
         self.turned_at = time.monotonic()  # for the heartbeat
 
     def serve(self) -> None:
         """Take what is due, sleep until the next; continue after any failure of Redis."""
-        next_sweep = 0.0
-        self._warn()
+        next_sweep, looked = 0.0, False
         while not self._stopping.is_set():
             self.turned_at = time.monotonic()
             try:
                 queue = self._here().queue
+                if not looked:
+                    self._look_at_server(queue)
+                    looked = True
                 if time.monotonic() >= next_sweep:
                     self._offer()
                     orgs = self._here().settings.orgs()
@@ -81,26 +86,30 @@ class WakeUp(NeededThread):
                     queue.store.refuse_other_versions()
                     next_sweep = time.monotonic() + self._timing.sweep_s * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
-                self._sleep(queue, self._send_due(queue), next_sweep)
+                wait_s = self._send_due(queue)
+                self._failed.over()
+                self._sleep(queue, wait_s, next_sweep)
             except Exception as error:  # noqa: BLE001 - a worker must wake up again after any failure
-                log.warning("wakeup.failed", reason=str(error))
+                looked = False
+                if self._failed.tells(TURN):
+                    log.warning("wakeup.failed", reason=str(error), times=self._failed.times[TURN])
                 self._stopping.wait(self._timing.recover_s)
 
     def stop(self) -> None:
         """Let the thread end; one that sleeps on the bell ends when it wakes."""
         self._stopping.set()
 
-    def _warn(self) -> None:
-        """Look at the server at each new connection: it may be another one than before."""
-        with suppress(StoreError):
-            try:
-                refuse_unusable(self._here().queue.client)
-            except ConfigError as error:
-                log.critical("redis.unusable", reason=str(error))
-                end_worker(UNUSABLE)
-            for found in check_servers(self._here().queue.client):
-                if found.result != "ok":
-                    log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
+    def _look_at_server(self, queue: Queue) -> None:
+        """Look at the server, at each connection and after each failure: it may be another one by now."""
+        try:
+            refuse_unusable(queue.client)
+        except ConfigError as error:
+            log.critical("redis.unusable", reason=str(error))
+            end_worker(UNUSABLE)
+        for found in check_servers(queue.client):
+            if found.result != "ok" and self._weaknesses.get(found.check) != found.result:
+                log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)
+            self._weaknesses[found.check] = found.result
 
     def _audit_meanings(self, queue: Queue, orgs: Mapping[str, Org]) -> None:
         """Keep in the audit trail what settings make of the vendor's answers: it is somebody's word."""

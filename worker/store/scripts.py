@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -26,6 +28,7 @@ from worker.store import keys, record
 from worker.store.protocol import Verb
 
 DURABLE_WITHIN_MS = 2000
+LOOK_AGAIN_S = 5.0
 TRIES = 3  # of a script that the server doesn't know
 
 
@@ -55,18 +58,32 @@ class Store:
     Other ``scripts`` than the program's own are for a simulation, which hands time in by them.
     """
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0, scripts: Scripts | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        replicas: int = 0,
+        scripts: Scripts | None = None,
+        look_again_s: float = LOOK_AGAIN_S,
+    ) -> None:
         self.client = client
         self._replicas = replicas
         its = scripts or installed()
         self._scripts, self._shas = its.texts, its.shas
         self.log_is_lost = False
+        self._keeps_a_log, self._looked_at = False, -math.inf
+        self._look_again_s = look_again_s
 
-    @cached_property
     def keeps_a_log(self) -> bool:
-        """Whether the server writes an append-only file: only then can a claim be made durable."""
-        with reaching("info"):
-            return bool(self.client.info("persistence").get("aof_enabled"))
+        """Say whether the server writes an append-only file: only then can a claim be made durable.
+
+        One that wrote none is looked at again: it may write one by now, or another be in its place.
+        """
+        if not self._keeps_a_log and time.monotonic() - self._looked_at >= self._look_again_s:
+            self._looked_at = time.monotonic()
+            with reaching("info"):
+                self._keeps_a_log = bool(self.client.info("persistence").get("aof_enabled"))
+        return self._keeps_a_log
 
     def see_to_log(self) -> None:
         """See that a server that kept an append-only file, and then none, keeps one again.
@@ -95,7 +112,7 @@ class Store:
             StoreError: Redis refused or can't be reached.
             ScriptError: the script failed, which is a bug.
         """
-        return _answer(name, self._run(name, its_keys, args, durably=False)[0])
+        return _answer(name, self._run(name, its_keys, args)[0])
 
     def add(self, pipe: Any, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> None:
         """Add a call to a pipeline of many; where a server doesn't know it, ``load`` it, and repeat."""
@@ -146,10 +163,11 @@ class Store:
         Raises:
             NotDurable: it isn't in time; the script was run all the same.
         """
-        replies = self._run(name, its_keys, args, durably=True)
+        logged = self.keeps_a_log()
+        replies = self._run(name, its_keys, args, logged=logged, replicas=self._replicas)
         answer = _answer(name, replies[0])
         kept = replies[1:]
-        if self.keeps_a_log and not _at_least(1, kept.pop(0)):
+        if logged and not _at_least(1, kept.pop(0)):
             self.log_is_lost = self._keeps_none_now()
             self.see_to_log()
             raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
@@ -158,16 +176,24 @@ class Store:
             raise NotDurable(f"{wanted} didn't confirm within {DURABLE_WITHIN_MS} ms to have {name}")
         return answer
 
-    def _run(self, name: str, its_keys: Sequence[str], args: Iterable[Any], *, durably: bool) -> list[Any]:
+    def _run(
+        self,
+        name: str,
+        its_keys: Sequence[str],
+        args: Iterable[Any],
+        *,
+        logged: bool = False,
+        replicas: int = 0,
+    ) -> list[Any]:
         arguments = [_argument(arg) for arg in args]
 
         def ask(server: redis.Redis) -> list[Any]:
             pipe = server.pipeline(transaction=False)
             pipe.evalsha(self._shas[name], len(its_keys), *its_keys, *arguments)
-            if durably and self.keeps_a_log:
+            if logged:
                 pipe.waitaof(1, 0, DURABLE_WITHIN_MS)
-            if durably and self._replicas:
-                pipe.wait(self._replicas, DURABLE_WITHIN_MS)
+            if replicas:
+                pipe.wait(replicas, DURABLE_WITHIN_MS)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             if isinstance(replies[0], NoScriptError):
                 server.script_load(self._scripts[name])

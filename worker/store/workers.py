@@ -61,7 +61,7 @@ class Workers:
         said = {name: org.model_dump(mode="json", exclude=set(LEFT_OUT)) for name, org in orgs.items()}
         with reaching("workers"):
             self._client.hset(keys.WORKERS, worker, json.dumps({"at_s": now_s, "orgs": said}))
-            old = [name for name, at_s, _ in self._all() if now_s - at_s > FORGOTTEN_AFTER_S]
+            old = [name for name, at_s, _ in self._all() if not abs(now_s - at_s) <= FORGOTTEN_AFTER_S]
             if old:
                 self._client.hdel(keys.WORKERS, *old)
 
@@ -107,7 +107,7 @@ class Workers:
     def _heard(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
         now_s = self._now_s()
         for worker, at_s, orgs in self._all():
-            if now_s - at_s <= HEARD_WITHIN_S:
+            if abs(now_s - at_s) <= HEARD_WITHIN_S:  # from the future: the server's clock was put back
                 yield worker, orgs
 
     def _all(self) -> list[tuple[str, float, dict[str, dict[str, Any]]]]:
@@ -115,9 +115,12 @@ class Workers:
             found = self._client.hgetall(keys.WORKERS)
         said = []
         for worker, text in found.items():
-            with suppress(ValueError, KeyError, TypeError):  # another version's
+            with suppress(ValueError, KeyError, TypeError, RecursionError):  # another version's, or nobody's
                 one = json.loads(text)
-                said.append((str(worker), float(one["at_s"]), dict(one["orgs"])))
+                orgs = {
+                    org: settings for org, settings in dict(one["orgs"]).items() if isinstance(settings, dict)
+                }
+                said.append((str(worker), float(one["at_s"]), orgs))
         return said
 
     def _now_s(self) -> float:
