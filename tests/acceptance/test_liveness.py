@@ -117,6 +117,14 @@ def test_no_thread_dies_alone(place: Place, fault: str, thread: str) -> None:
     assert "Traceback" not in place.log.read_text()
 
 
+def test_an_unrecoverable_end_is_a_failure(place: Place) -> None:
+    """Celery's own says so in its log alone."""
+    command = [sys.executable, SHORT_WORKER, "unrecoverable", "worker", "--concurrency", 2]
+    with process(command, env=place.env, log=place.log) as running:
+        assert running.wait(60) == 1
+    assert "Unrecoverable error" in place.log.read_text()
+
+
 def test_a_worker_that_waits_is_well(place: Place) -> None:
     """Whether the org is paused, Redis hangs, or Redis is away: it gives its sign all along, and goes on."""
     with place.connection.client() as client:

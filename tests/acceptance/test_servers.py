@@ -18,6 +18,7 @@ from kombu import Connection as Broker
 from rawserver import RawServer, answering
 from support import (
     BADGE,
+    PROGRAMS,
     badges,
     badges_json,
     environment,
@@ -120,10 +121,8 @@ def test_an_environment_that_it_cant_serve_in(place: Place, name: str, value: st
 
 def test_a_broker_that_is_away_is_tried_for_ever(place: Place) -> None:
     """Celery's own 100 tries are some 46 minutes, and then the worker would be gone."""
-    say = "from worker.app import app; print(app.conf.broker_connection_max_retries)"
-    said = subprocess.run(
-        [sys.executable, "-c", say], env=place.env, capture_output=True, timeout=60, check=True
-    )
+    command = [sys.executable, PROGRAMS / "broker_tries.py"]
+    said = subprocess.run(command, env=place.env, capture_output=True, timeout=60, check=True)
     most = None if said.stdout.strip() == b"None" else int(said.stdout)
     tries: list[float] = []
 
@@ -193,6 +192,21 @@ def test_a_server_that_is_too_old_is_refused(old_redis: Server, command: list[st
     assert b"7.2" in done.stderr.splitlines()[-1]
     with old_redis.client() as client:
         assert client.keys("*") == []
+
+
+def test_a_server_that_keeps_no_log_is_named_before_anything_is_handed_in(place: Place) -> None:
+    """By import, intake and metrics, in the doctor's words; a server may be meant to be so."""
+    place.client.config_set("appendonly", "no")
+    rows = f"badgeMetaId,customerId\n{BADGE},1\n".encode()
+    said = [badges("import", "-", "--without-dates", env=place.env, stdin=rows).stderr]
+    for number, command in enumerate((["metrics", "--port", "0"], ["intake", "--no-auth", "--port", "0"])):
+        log = place.folder / f"{number}.log"
+        with process([sys.executable, "-m", "worker.cli", *command], env=place.env, log=log):
+            said.append(wait_for(lambda log=log: b" on http" in (text := log.read_bytes()) and text))
+    for text in said:
+        assert b"no append-only file: its crash loses or repeats jobs: appendonly yes" in b" ".join(
+            text.split()
+        )
 
 
 # -- while it runs

@@ -214,8 +214,14 @@ def full() -> Iterator[tuple[str, int]]:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(address)
-        time.sleep(0.1)  # for the kernel to take note: too early, the case is a refusal instead
+        wait_for(lambda: not _takes(address))
         yield address
+
+
+def _takes(address: tuple[str, int]) -> bool:
+    with socket.socket() as another:
+        another.settimeout(0.05)
+        return another.connect_ex(address) == 0
 
 
 @pytest.mark.parametrize("way", ["direct", "proxy"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -144,7 +143,7 @@ def test_of_the_messages_for_an_org_one_begins(queue: Queue) -> None:
     (again,) = wait_for(lambda: queue.take_due(ahead_ms=20)[0])
     assert queue.begin("a", seen=first.seen)
     assert not queue.begin("a", seen=again.seen)
-    time.sleep(0.1)  # a time that no message of before has
+    wait_for(lambda: now_ms(queue.client) > int(again.seen))  # a time that no message of before has
     (new,) = wait_for(lambda: queue.take_due(ahead_ms=20)[0])
     assert not queue.begin("a", seen=again.seen)
     assert queue.begin("a", seen=new.seen)

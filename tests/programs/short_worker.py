@@ -1,7 +1,7 @@
 """A worker that holds for stuck within seconds what takes minutes; its first argument is a fault to have.
 
 ``pool``: calls of the vendor never end. ``wake-up``: that thread hangs. ``consumer``: its loop hangs.
-``dies``: the wake-up thread dies. ``heartbeat-dies``: that one does.
+``dies``: the wake-up thread dies. ``heartbeat-dies``: that one does. ``unrecoverable``: no consumer begins.
 ``none``: it has none.
 """
 
@@ -35,6 +35,7 @@ FAULTS = {
     "pool": (VendorClient, "put", _hang),
     "wake-up": (wakeup, "send_due", _hang),
     "dies": (wakeup, "send_due", _die),
+    "unrecoverable": (consumer.Consumer, "create_task_handler", _fail),
     "heartbeat-dies": (heartbeat.Heartbeat, "stuck", _fail),
     "consumer": (consumer, "fault_of", _hang),
 }

@@ -19,7 +19,7 @@ from worker.cli.checks import Input, check_file, count_good, reading
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.output import AsJson, say_json
-from worker.cli.session import Note, OneOrg, load_settings, session
+from worker.cli.session import Note, OneOrg, load_settings, see_to_server, session
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import counted
@@ -30,7 +30,6 @@ from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
 from worker.operate.report import argument, option
 from worker.operate.runs import RunProgress
-from worker.server.health import refuse_unusable
 from worker.store import audit
 from worker.store.queue import new_id
 
@@ -95,7 +94,7 @@ def import_(
         check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
         return
     with session() as here:
-        refuse_unusable(here.queue.client)
+        see_to_server(here)
         target, name = here.settings.org(org), run or run_name(file)
         options = EnqueueOptions(
             name,

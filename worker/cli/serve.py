@@ -10,21 +10,14 @@ import typer
 
 from worker import logs
 from worker.cli import tables
-from worker.cli.session import Host, Port, Session, session
+from worker.cli.session import Host, Port, see_to_server, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
 from worker.domain.text import counted
 from worker.errors import ConfigError, StoreError
-from worker.server.health import refuse_unusable
 
 LOOPBACK = "127.0.0.1"
 
 serve_cli = typer.Typer()
-
-
-def _refuse_unusable(here: Session) -> None:
-    """Serve no store that can't keep the promises; one that is away is waited for."""
-    with suppress(StoreError):
-        refuse_unusable(here.queue.client)
 
 
 @serve_cli.command()
@@ -36,7 +29,8 @@ def metrics(
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
     with session(hurried=True) as here:
-        _refuse_unusable(here)
+        with suppress(StoreError):  # one that is away is waited for
+            see_to_server(here)
         logs.configure(here.settings)
         serve(
             here.queue.client,
@@ -69,7 +63,8 @@ def intake(
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
     with session(hurried=True) as here:
-        _refuse_unusable(here)
+        with suppress(StoreError):  # one that is away is waited for
+            see_to_server(here)
         logs.configure(here.settings)
         serve(
             here.queue.client,

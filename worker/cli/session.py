@@ -20,6 +20,7 @@ from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader
 from worker.process.arguments import since_ms
 from worker.server.connection import Connection
+from worker.server.health import faults, refuse_unusable
 from worker.store.queue import Queue
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -65,6 +66,18 @@ def load_settings() -> Settings:
     for warning in unknown_settings(os.environ):
         tables.err.print(f"[yellow]{tables.safe(warning)}[/]")
     return Settings.load()
+
+
+def see_to_server(here: Session) -> None:
+    """Say in the doctor's words what the server lacks, before anything is handed in.
+
+    Raises:
+        ConfigError: it is one that no promise can be kept with.
+        StoreError: it can't be reached.
+    """
+    refuse_unusable(here.queue.client)
+    for fault in faults(here.queue.client):
+        tables.err.print(f"[yellow]warning:[/] {tables.safe(fault)}")
 
 
 @contextmanager
