@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
+import workbooks
 from hypothesis import given
 from hypothesis import strategies as st
+from openpyxl import load_workbook
 from support import (
     BADGE,
     OTHER_BADGE,
@@ -319,6 +321,39 @@ def test_the_real_commands(here: Here, tmp_path: Path) -> None:
     shown = badges("run", "show", "first", env=here.env).stdout.decode()
     assert "1 of the dead was mended" in shown
     assert "why: badges dead groups --run first" in shown
+
+
+def test_a_workbook_goes_round_as_a_report_of_one(here: Here, tmp_path: Path) -> None:
+    """Rows have Excel's numbers, no cell is a formula, and what was mended in it is sent once."""
+    book = workbooks.saved([["Campaign"], [], ["badgeMetaId", "customerId", "Who"], [BADGE, 7, "=1+1"]])
+    book["Members"].append([BADGE, 10**17, "@SUM(A1)"])
+    book["Members"].append(["no id", "0042", "'quoted"])
+    book["Members"]["C4"].data_type = "s"
+    file, report = tmp_path / "members.csv", tmp_path / "report.xlsx"  # whatever the name says
+    book.save(file)
+    said = badges_json("import", file, "--map", "Who=", "--run", "first", env=here.env)
+    assert (said["accepted"], said["invalid"]) == (1, 2)
+    badges("results", "--state", "dead", "--format", "xlsx", "-o", report, env=here.env)
+    piped = badges("results", "--state", "dead", "--format", "xlsx", env=here.env).stdout
+    sheet = load_workbook(report).active
+    assert sheet is not None
+    assert list(load_workbook(io.BytesIO(piped)).active.values) == list(sheet.values)  # type: ignore[union-attr]
+    assert {cell.data_type for row in sheet.iter_rows() for cell in row} == {"s", "n"}
+    names = [cell.value for cell in sheet[1]]
+    at = {name: names.index(name) + 1 for name in names}
+    rows = {sheet.cell(n, at["row"]).value: n for n in (2, 3)}
+    assert sorted(rows) == [5, 6]
+    assert sheet.cell(rows[5], at["Who"]).value == "@SUM(A1)"
+    assert sheet.cell(rows[5], at["customerId"]).value == "rounded 1E+17"
+    assert (sheet.cell(rows[6], at["customerId"]).value, sheet.cell(rows[6], at["Who"]).value) == (
+        "0042",
+        "''quoted",
+    )
+    sheet.cell(rows[5], at["customerId"]).value = "100000000000000001"  # as text, with all its digits
+    sheet.parent.save(report)
+    for accepted in (1, 0):
+        said = badges_json("import", report, "--run", "mended", env=here.env)
+        assert (said["accepted"], said["invalid"]) == (accepted, 0), said
 
 
 def test_a_report_in_a_file(here: Here, tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def test_an_empty_file_is_said_to_be(content: bytes) -> None:
         (gzip.compress(b"PK\x03\x04...", mtime=0), "Excel"),
         (gzip.compress(LINE.encode(), mtime=0)[:12], "end too early"),
         (b"\x1f\x8b" + bytes(50), "gzip data are damaged: unknown compression method"),
-        (b"PK\x03\x04...", "Excel"),
+        (b"PK\x03\x04...", "Excel workbook is damaged"),
         (b"\xd0\xcf\x11\xe0...", "Excel"),
         (b"%PDF-1.7", "PDF"),
         (HEADER.encode("utf-32"), "UTF-32"),

@@ -17,12 +17,13 @@ from worker.cli.exits import FailOn
 from worker.cli.output import say_json
 from worker.cli.progress import progress_bar
 from worker.config import Settings
-from worker.domain.item import Source
+from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
 from worker.domain.text import counted
 from worker.errors import EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
+from worker.files.xlsx_rows import SheetOptions
 from worker.operate.checking import Checked, Known, check_rows
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
@@ -35,6 +36,8 @@ class Input:
     file: str
     names: Names
     without_dates: bool = False
+    sheet: str | None = None
+    hidden_rows: bool = False
 
     def sha256(self) -> str:
         """Return the digest of the file's bytes; "" for what can be read only once, or not at all."""
@@ -45,24 +48,36 @@ class Input:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that is being read: its rows, what shows how far that is, and what to say of it at last."""
+
+    rows: Iterator[Source]
+    move: Callable[..., None]
+    remarks: Remarks
+
+
 @contextmanager
-def reading(given: Input, what: str) -> Iterator[tuple[Iterator[Source], Callable[..., None]]]:
+def reading(given: Input, what: str) -> Iterator[Opened]:
     """Open the file; while the block lasts, show how much of it is read, and how many rows that were.
 
     Raises:
         FileError: it isn't there, or can't be read as a whole.
-        ConfigError: it has dates that nobody mapped, and ``without_dates`` isn't said.
+        ConfigError: it has dates that nobody mapped, and ``without_dates`` isn't said; or several sheets.
     """
     with _open(given.file) as stream:
         size = os.fstat(stream.fileno()).st_size or None
         # First, so that a refused file leaves no bar behind.
-        rows = read_rows(stream, name=given.file, names=given.names, without_dates=given.without_dates)
+        sheets = SheetOptions(given.sheet, given.hidden_rows)
+        rows = read_rows(
+            stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
+        )
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
                 bar(stream.tell() if size else 0, what=f"{doing}, {counted(count, 'row')}")
 
-            yield rows, move
+            yield Opened(rows, move, sheets.remarks)
 
 
 def _open(file: str) -> AbstractContextManager[BinaryIO]:
@@ -105,9 +120,10 @@ def check_file(settings: Settings, org: str, given: Input, *, fail_on: FailOn, a
 
 def _checked(org: Org, given: Input, known: Known | None) -> Checked:
     checked = Checked()
-    with reading(given, "checking") as (rows, move):
-        for checked in check_rows(org, rows, known):
-            move(checked.rows)
+    with reading(given, "checking") as opened:
+        for checked in check_rows(org, opened.rows, known):
+            opened.move(checked.rows)
+    checked.remark(opened.remarks.warned())
     return checked
 
 
@@ -133,8 +149,9 @@ def _jobs_there_are(settings: Settings, org: Org) -> Iterator[Known | None]:
 def _show(checked: Checked) -> None:
     for group in (*checked.of_kind("invalid"), *checked.of_kind("warning")):
         what = f"{group.field}: {group.reason}" if group.field else group.reason
+        where = f", such as row {group.rows[0]}" if group.rows else ""
         warning = " (a warning)" if group.kind == "warning" else ""
-        tables.out.print(f"{group.count:>11,} {tables.safe(what)}, such as row {group.rows[0]}{warning}")
+        tables.out.print(f"{group.count:>11,} {tables.safe(what)}{where}{warning}")
     good = "1 row is good" if checked.good == 1 else f"{checked.good:,} rows are good"
     others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"
     tables.out.print(f"{good}, {others}; nothing was enqueued.")

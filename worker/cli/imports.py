@@ -20,6 +20,7 @@ from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Note, OneOrg, load_settings, see_to_server, session
+from worker.domain.item import add_up
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import counted
@@ -41,7 +42,7 @@ NOTED_SHOWN = 20
 @import_cli.command("import")
 def import_(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="CSV, JSON Lines or a JSON array, also .gz; - is stdin.")
+        str, typer.Argument(metavar="FILE", help="CSV, XLSX, JSON Lines, a JSON array; also .gz; - is stdin.")
     ],
     run: Annotated[str | None, typer.Option(help="The run's name. [default: from the file's name]")] = None,
     org: OneOrg = DEFAULT_ORG,
@@ -61,6 +62,12 @@ def import_(
     ] = None,
     without_dates: Annotated[
         bool, typer.Option("--without-dates", help="Leave a column of dates out, though a date is missing.")
+    ] = False,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", help="The sheet of a workbook: its name or, from 1, its number.")
+    ] = None,
+    hidden_rows: Annotated[
+        bool, typer.Option("--hidden-rows", help="Take hidden rows of a workbook as well.")
     ] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
@@ -89,7 +96,7 @@ def import_(
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
-    given = Input(file, names, without_dates)
+    given = Input(file, names, without_dates, sheet, hidden_rows)
     if dry_run:
         check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
         return
@@ -110,8 +117,10 @@ def import_(
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
             here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
         notes = _Notes()
-        with reading(given, "importing") as (rows, move):
-            done = _take_in(name, import_rows(here.queue, target, rows, options), move, notes)
+        with reading(given, "importing") as opened:
+            chunks = import_rows(here.queue, target, opened.rows, options)
+            done = _take_in(name, chunks, opened.move, notes)
+        done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
         last = here.reports.run(name, org) if _rows(done) else None
         _say_import(done, notes, last, as_json=as_json)
         if follow_it and last:
@@ -125,7 +134,9 @@ def import_(
 
 
 def _provenance(given: Input, mappings: Sequence[str] | None, note: str) -> Provenance:
-    mapping = " ".join(f"--map {quote(one)}" for one in mappings or ())
+    said = [f"--map {quote(one)}" for one in mappings or ()]
+    said += [f"--sheet {quote(given.sheet)}"] if given.sheet else []
+    mapping = " ".join(said)
     return Provenance(str(this_user()), given.file, given.sha256(), mapping, note)
 
 
@@ -197,8 +208,8 @@ def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_js
     console = tables.err if as_json else tables.out
     _show_noted(notes, run, console)
     for odd in done.warnings:
-        where = f"{odd.count:,} of the rows, such as row {odd.rows[0]}"
-        console.print(f"  [yellow]warning[/] {tables.safe(f'{odd.reason}: {where}')}")
+        where = f": {odd.count:,} of the rows, such as row {odd.rows[0]}" if odd.rows else ""
+        console.print(f"  [yellow]warning[/] {tables.safe(odd.reason + where)}")
     if not as_json:
         name = tables.safe(done.run)
         console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(_rows(done), 'row')} read")

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Annotated, Any, Literal, TextIO, cast
+from typing import IO, Annotated, Any, Literal, cast
 
 import typer
 
@@ -22,15 +22,16 @@ from worker.domain.job import DeadKind, State
 from worker.domain.text import counted
 from worker.errors import FileError
 from worker.operate import deadlist, othercolumns
-from worker.operate.report import ResultForm, result_lines
+from worker.operate.report import result_lines, result_workbook
 
 results_cli = typer.Typer()
 
 MOVED_EVERY = 500  # rows
 
 Rows = Iterator[Mapping[str, Any]]
-Lines = Callable[[Rows], Iterator[str]]  # writes rows down
-Written = Literal["json", "jsonl", "csv"]
+Lines = Callable[[Rows], Iterator[Any]]  # writes rows down: as texts, or a workbook as bytes
+Form = Literal["jsonl", "csv", "xlsx"]
+Written = Form | Literal["json"]
 
 
 @results_cli.command()
@@ -41,8 +42,8 @@ def results(
         typer.Option(help="Only this state."),
     ] = None,
     form: Annotated[
-        Literal["jsonl", "csv"] | None,
-        typer.Option("--format", help="jsonl for programs, csv for a spreadsheet. [default: jsonl]"),
+        Literal["jsonl", "csv", "xlsx"] | None,
+        typer.Option("--format", help="jsonl for programs, csv or xlsx for a spreadsheet. [default: jsonl]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file. [default: standard output]")
@@ -56,8 +57,9 @@ def results(
 ) -> None:
     """Write one line a job: what became of it, why, and what can be done; with the input as it came in.
 
-    As CSV a person can mend it in a spreadsheet and import it again: what was mended is sent, the rest isn't.
-    Cells that a spreadsheet would change (formulas, dates, long numbers) begin with an apostrophe.
+    As CSV or XLSX a person can mend it in a spreadsheet and import it again: what was mended is sent, the
+    rest isn't. In CSV, cells that a spreadsheet would change (formulas, dates, long numbers) begin with an
+    apostrophe; in XLSX they are text.
 
     With --state dead or --kind it has the dead letters that need a person, by time of death; not those
     that were mended or replayed as another job, or discarded.
@@ -80,8 +82,10 @@ def results(
             rows = here.reports.results(org=org, run=run, state=its_state, code=code)
             of_file = partial(othercolumns.of_jobs, org=org, run=run)
             whole = getattr(found, state or "total") if found else None
-        columns = of_file(here.reports) if written == "csv" else ()
-        lines = partial(result_lines, form="csv" if written == "csv" else "jsonl", columns=columns)
+        columns = of_file(here.reports) if written in ("csv", "xlsx") else ()
+        lines: Lines = partial(result_lines, form="csv" if written == "csv" else "jsonl", columns=columns)
+        if written == "xlsx":
+            lines = partial(result_workbook, columns=columns)
         count = _write_out(islice(rows, limit), lines, written, output, whole)
         more = sum(1 for _ in rows) if limit and count == limit else 0
     if output:
@@ -90,7 +94,7 @@ def results(
         tables.err.print(f"… {more:,} more: --limit N writes more, no --limit all of them")
 
 
-def _form(form: ResultForm | None, *, as_json: bool, as_lines: bool) -> Written:
+def _form(form: Form | None, *, as_json: bool, as_lines: bool) -> Written:
     """Return the form that the options say; by default lines.
 
     Raises:
@@ -107,11 +111,19 @@ def _form(form: ResultForm | None, *, as_json: bool, as_lines: bool) -> Written:
 def _write_out(rows: Rows, lines: Lines, form: Written, output: Path | None, whole: int | None) -> int:
     """Write results to a file, or to standard output, in UTF-8 in any locale; return how many."""
     if output is None:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        return _write(rows, lines, form=form, to=sys.stdout, move=lambda _: None)
+        return _write(rows, lines, form=form, to=_standard_output(form), move=lambda _: None)
     with _report_file(output, form) as to, progress_bar("writing", whole, unit="rows") as move:
         return _write(rows, lines, form=form, to=to, move=move)
+
+
+def _standard_output(form: Written) -> IO[Any]:
+    if form == "xlsx":
+        if sys.stdout.isatty():
+            raise typer.BadParameter("a workbook is no text to show: add -o FILE", param_hint="--format")
+        return sys.stdout.buffer
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    return sys.stdout
 
 
 def _write(
@@ -119,7 +131,7 @@ def _write(
     lines: Lines,
     *,
     form: Written,
-    to: TextIO,
+    to: IO[Any],
     move: Callable[[int], None],
 ) -> int:
     """Write results row by row and return how many; ``move`` is told of it, the last time of all."""
@@ -139,19 +151,21 @@ def _write(
 
 
 @contextmanager
-def _report_file(output: Path, form: Written) -> Iterator[TextIO]:
+def _report_file(output: Path, form: Written) -> Iterator[IO[Any]]:
     """Open a file for its owner alone; under its name there is the old one until the new one is whole."""
-    how: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig" if form == "csv" else "utf-8"}  # for Excel
+    how: dict[str, Any] = {"mode": "wb"}
+    if form != "xlsx":
+        how = {"mode": "w", "newline": "", "encoding": "utf-8-sig" if form == "csv" else "utf-8"}  # for Excel
     target = output.resolve()
     if target.exists() and not target.is_file():  # a device or a pipe, which must stay one
-        with target.open("w", **how) as to:
+        with target.open(**how) as to:
             yield to
         return
     if not target.parent.is_dir():
         raise FileError(f"{output} can't be written: there is no directory {target.parent}")
-    with NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False, **how) as to:
+    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False, **how) as to:
         try:
-            yield cast(TextIO, to)
+            yield cast(IO[Any], to)
             to.close()
             Path(to.name).replace(target)
         except BaseException:

@@ -30,6 +30,7 @@ from worker.domain.dates import (
     read_iso,
 )
 from worker.domain.numbers import (
+    BadCell,
     NumberText,
     invisible_in,
     is_shortened,
@@ -40,6 +41,7 @@ from worker.domain.numbers import (
 from worker.domain.text import plain
 
 LARGEST_CUSTOMER_ID = 2**63 - 1
+_ERROR_OF_SPREADSHEETS = re.compile(r"#(N/A|[A-Z0-9_/]{1,20}[!?])\s*")
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 _BASE32_PAIRS = [a + b for a, b in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
 
@@ -66,8 +68,12 @@ def _no_customer(text: str) -> str:
 
 
 def _name(value: object) -> object:
+    if isinstance(value, BadCell):
+        raise ValueError(value.why)  # noqa: TRY004 - pydantic takes no other
     if isinstance(value, NumberText):
         raise ValueError("must be text")  # noqa: TRY004 - pydantic takes no other
+    if isinstance(value, str) and value[:1] == "#" and _ERROR_OF_SPREADSHEETS.fullmatch(value):
+        raise ValueError(f"is a spreadsheet's error, “{value.strip()}”")
     return value.strip() if isinstance(value, str) else value
 
 

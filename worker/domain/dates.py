@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from worker.domain.numbers import NumberText, invisible_in, is_shortened, kind_of, whole_number
+from worker.domain.numbers import BadCell, NumberText, invisible_in, is_shortened, kind_of, whole_number
 from worker.domain.spellings import compact_date, is_written_date
 from worker.domain.text import plain
 
@@ -89,6 +89,8 @@ def read_iso(value: object, field: str) -> str | None:
         if value is None:
             return None
         raise ValueError(f"must be text, not {kind_of(value)}")
+    if isinstance(value, BadCell):
+        raise ValueError(value.why)  # noqa: TRY004 - it is the value that is wrong
     text = value.strip()
     return _plausible_iso(text, field) if text else None
 

@@ -31,7 +31,10 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """What is odd about items that are taken all the same: the reason, how many, and the first of them."""
+    """What is odd about items that are taken all the same: the reason, how many, and the first of them.
+
+    Of a file as a whole it is said with no rows.
+    """
 
     reason: str
     count: int
@@ -46,3 +49,23 @@ def add_up(warnings: Iterable[Warned]) -> tuple[Warned, ...]:
         rows = (so_far.rows + one.rows)[:ROWS_NAMED]
         by_reason[one.reason] = Warned(one.reason, so_far.count + one.count, rows)
     return tuple(by_reason.values())
+
+
+class Remarks:
+    """What is to be said of a file beside what is said of its rows: few reasons, bounded."""
+
+    MOST: Final = 100
+
+    def __init__(self) -> None:
+        self._by_reason: dict[str, Warned] = {}
+
+    def add(self, reason: str, *rows: int) -> None:
+        """Note a reason: for some rows, or else for the file as a whole."""
+        if reason in self._by_reason or len(self._by_reason) < self.MOST:
+            so_far = self._by_reason.get(reason, Warned(reason, 0, ()))
+            named = (*so_far.rows, *map(str, rows))[:ROWS_NAMED]
+            self._by_reason[reason] = Warned(reason, so_far.count + len(rows), named)
+
+    def warned(self) -> tuple[Warned, ...]:
+        """Return what was noted, in the order of first appearance."""
+        return tuple(self._by_reason.values())

@@ -26,6 +26,23 @@ _KINDS: Final = {
 }
 
 
+class BadCell(str):
+    """What a cell of a spreadsheet shows instead of a value, and why it can't be taken.
+
+    It holds a blank, so that it is refused as well where it is read again, as a text of a report or a replay.
+    """
+
+    __slots__ = ("why",)
+    why: str
+
+    @classmethod
+    def of(cls, what: str, shown: str, why: str) -> BadCell:
+        """Return it, as what it is and what it shows."""
+        cell = cls(f"{what} {shown}")
+        cell.why = why
+        return cell
+
+
 class NumberText(str):
     """A number of a JSON file as it is written there, where a float would have lost how."""
 
@@ -52,6 +69,8 @@ def whole_number(value: object, fault: Callable[[str], str]) -> int:
     if isinstance(value, str):  # first, since files are mostly text
         if len(value) <= LONGEST_NUMBER and value.isascii() and value.isdigit():
             return int(value)
+        if isinstance(value, BadCell):
+            raise ValueError(value.why)  # noqa: TRY004 - it is the value that is wrong
         return _in_text(value.strip(), fault)
     if isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -15,7 +15,7 @@ from worker.domain.numbers import INVISIBLE
 from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import RAW_LIMIT, Names, refused, unguarded
-from worker.files.csv_header import Header
+from worker.files.header import Header
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
 

@@ -1,4 +1,4 @@
-"""Find the rows of a file of badge items: CSV, JSON Lines, or a JSON array as the vendor's endpoint takes it.
+"""Find the rows of a file of badge items: CSV, JSON Lines, a JSON array as the vendor takes it, or XLSX.
 
 Each may be gzip-compressed. A row that can't be read becomes a row with a problem, and the others go on;
 memory stays flat. Whether an item is a valid badge is for ``domain/badge.py`` to say; bytes, encodings and
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import PurePath
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import BinaryIO, Final, cast
 
 from worker.domain.item import Source
 from worker.domain.text import escaped
@@ -20,11 +23,20 @@ from worker.files.columns import AS_THEY_ARE, Names
 from worker.files.csv_rows import open_csv
 from worker.files.json_rows import array_rows, json_rows
 from worker.files.sample import Sample, missing_dates, unmapped_dates
-from worker.files.text import Window, read_lines, read_text
+from worker.files.text import Window, read_bytes, read_lines, read_text
+from worker.files.xlsx_package import OLD, ZIP, markup, older
+from worker.files.xlsx_rows import SheetOptions, open_xlsx
+
+_LARGEST_BOOK: Final = 512 << 20
 
 
 def read_rows(
-    stream: BinaryIO, *, name: str, names: Names = AS_THEY_ARE, without_dates: bool = False
+    stream: BinaryIO,
+    *,
+    name: str,
+    names: Names = AS_THEY_ARE,
+    without_dates: bool = False,
+    sheets: SheetOptions | None = None,
 ) -> Iterator[Source]:
     """Give the file's rows one by one, in order, blank ones left out.
 
@@ -35,13 +47,26 @@ def read_rows(
         name: the file's name.
         names: what its columns or keys stand for.
         without_dates: columns of dates that are mapped to nothing may be left out, though a date is missing.
+        sheets: which sheet of a workbook is read, what of it, and who hears what is left out.
 
     Raises:
         FileError: at the call, if the file as a whole can't be read; later, where it is cut off, its gzip is
             damaged, or an array so that no more of it is certain. A row that is cut in two is never given.
-        ConfigError: at the call, if a date is missing and a column that is mapped to nothing holds dates.
+        ConfigError: at the call, if a date is missing and a column that is mapped to nothing holds dates, or
+            a workbook's sheet isn't certain.
     """
-    pieces = read_text(stream, name=name)
+    sheets = sheets or SheetOptions()
+    head, rest = read_bytes(stream, name=name)
+    if head.startswith(ZIP):
+        book = _seekable(stream, head, rest, name)
+        opened = partial(open_xlsx, name=name, names=names, options=sheets, without_dates=without_dates)
+        return opened(book) if book is stream else _closing(book, opened)
+    if head.startswith(OLD):
+        raise older(itertools.chain([head], rest), name)
+    if what := markup(head):
+        raise FileError(f"{name} {what}")
+    sheets.refuse(name)
+    pieces = read_text(head, rest, name=name)
     line, first = 1, ""
     for first in pieces:
         if not first.isspace():
@@ -62,6 +87,39 @@ def read_rows(
     if dates and missing and not without_dates:
         raise ConfigError(unmapped_dates(name, dates, missing))
     return sample.rows()
+
+
+def _closing(book: BinaryIO, opened: Callable[[BinaryIO], Iterator[Source]]) -> Iterator[Source]:
+    """Give the rows of a file of our own, and close it behind them."""
+    with ExitStack() as closing:
+        closing.enter_context(book)
+        rows = opened(book)
+        return _and_close(rows, closing.pop_all())
+
+
+def _and_close(rows: Iterator[Source], closing: ExitStack) -> Iterator[Source]:
+    with closing:
+        yield from rows
+
+
+def _seekable(stream: BinaryIO, head: bytes, rest: Iterator[bytes], name: str) -> BinaryIO:
+    """Return the same bytes as a file that can be read anywhere; what came through a pipe is put on disk."""
+    if stream.seekable():
+        at = stream.tell()
+        stream.seek(0)
+        if stream.read(len(head)) == head:  # it wasn't compressed
+            return stream
+        stream.seek(at)
+    with ExitStack() as closing:
+        spooled, size = closing.enter_context(TemporaryFile()), 0
+        for piece in itertools.chain([head], rest):
+            size += spooled.write(piece)
+            if size > _LARGEST_BOOK:
+                raise FileError(
+                    f"{name}: the workbook is larger than {_LARGEST_BOOK >> 20:,} MiB: save it as CSV"
+                )
+        closing.pop_all()
+        return cast(BinaryIO, spooled)
 
 
 def _format_of(text: str, name: str) -> str:

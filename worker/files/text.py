@@ -33,30 +33,37 @@ _MARKS: Final = (
 )
 _NOT_FOR_US: Final = (
     (GZIP, "is gzip-compressed twice: `gunzip -c FILE | badges import -` imports it"),
-    (b"PK\x03\x04", "is a zip archive or an Excel workbook: save the sheet as “CSV UTF-8” and import that"),
-    (b"\xd0\xcf\x11\xe0", "is an old Excel workbook: save the sheet as “CSV UTF-8” and import that"),
     (b"%PDF", "is a PDF, not a table"),
     (codecs.BOM_UTF32_LE, "is UTF-32: save it as UTF-8"),
     (codecs.BOM_UTF32_BE, "is UTF-32: save it as UTF-8"),
 )
 
 
-def read_text(stream: BinaryIO, *, name: str) -> Iterator[str]:
-    r"""Give the stream's text piece by piece, every line end as ``\n``.
+def read_bytes(stream: BinaryIO, *, name: str) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes of a stream, which tell what it is, and the pieces behind them, gzip unpacked.
 
-    UTF-8, UTF-16 and gzip are told by the first bytes. The stream is only ever read forwards.
+    The stream is only ever read forwards.
 
     Args:
         stream: where the bytes come from; standard input will do.
         name: what the messages call it.
 
     Raises:
-        FileError: at the call, if the first bytes aren't text that we know; later if gzip is damaged.
+        FileError: gzip is damaged: at the call, or later.
     """
     # Compared with b"", so that the None of a non-blocking stream is an error and not the file's end.
     head, rest = _headed(iter(lambda: stream.read(_CHUNK_BYTES), b""))
-    if head.startswith(GZIP):
-        head, rest = _headed(gunzip(itertools.chain([head], rest), name=name))
+    return (
+        _headed(gunzip(itertools.chain([head], rest), name=name)) if head.startswith(GZIP) else (head, rest)
+    )
+
+
+def read_text(head: bytes, rest: Iterator[bytes], *, name: str) -> Iterator[str]:
+    r"""Give the text that ``read_bytes`` found piece by piece, every line end as ``\n``; UTF-8 or UTF-16.
+
+    Raises:
+        FileError: at the call, if the first bytes aren't text that we know; later if gzip is damaged.
+    """
     encoding, start = _encoding_of(head, name)
     return _decode(itertools.chain([head[start:]], rest), encoding)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item, warnings_of
 from worker.domain.identity import content_id
-from worker.domain.item import Source
+from worker.domain.item import Source, Warned
 from worker.domain.org import Org
 from worker.files.columns import FIELDS
 from worker.operate.mending import is_reported
@@ -104,6 +104,7 @@ class Checked:
                     "count": it.count,
                 }
                 for it in (*faults, *warnings)
+                if it.rows
             ],
         }
 
@@ -139,6 +140,13 @@ class Checked:
         self._jobs.add(job)
         self._pairs.add(pair)
         return job_id
+
+    def remark(self, warnings: Iterable[Warned]) -> None:
+        """Take in what is said of the file beside its rows."""
+        for it in warnings:
+            self.groups["file", it.reason] = Group(
+                "warning", None, it.reason, [int(row) for row in it.rows], it.count
+            )
 
     def _note(self, kind: str, problem: Invalid, row: int) -> None:
         key: object = (kind, problem.field, _OF_ONE_ROW.sub("", problem.reason))

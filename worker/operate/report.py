@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NoReturn
 from worker.domain.job import DeadKind, State
 from worker.domain.text import cell, iso_time
 from worker.files.columns import FIELDS, ORG, folded, guarded
+from worker.files.xlsx_writer import xlsx_pieces
 from worker.store.record import (
     Field,
     Record,
@@ -34,6 +35,7 @@ _DATES: Final = {
 }
 _EPOCHS: Final = (Field.EARN_EVENT_DATE, Field.EARN_EXPIRES_ON)
 _ERROR = ("kind", "code", "message")
+_NUMBERS: Final = ("attempts", "row")  # of a workbook's columns; ids stay text, which loses no digit
 NEWER = "newer"  # what is shown instead of a state, where we can't read the record
 
 HAND_IN_AGAIN: Final = "correct it and hand it in again"  # what came in without a file
@@ -61,15 +63,46 @@ def result_lines(
         yield from (json.dumps(row) + "\n" for row in rows)
         return
     writer: Any = csv.writer(_Echo())
+    yield writer.writerow([guarded(name) for name in _names(columns)])
+    for row in rows:
+        yield writer.writerow([guarded(cell(value)) for value in _values(row, columns)])
+
+
+def result_workbook(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> Iterator[bytes]:
+    """Yield the pieces of an Excel workbook with the same columns; all but two are text, and stay it.
+
+    Only what begins with an apostrophe gets one more, so that importing the report can take one away.
+
+    Raises:
+        FileError: there are more rows than a sheet may have.
+    """
+    names = _names(columns)
+    numbers = [name in _NUMBERS for name in names]
+
+    def cells(row: Mapping[str, Any]) -> list[str | int | None]:
+        values = zip(_values(row, columns), numbers, strict=True)
+        return [
+            value if is_number and isinstance(value, int) else _with_apostrophe(cell(value))
+            for value, is_number in values
+        ]
+
+    return xlsx_pieces([_with_apostrophe(name) for name in names], map(cells, rows))
+
+
+def _with_apostrophe(text: str) -> str:
+    return guarded(text) if text[:1] == "'" else text
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    """Return the names of a report's columns, those of the person's file last."""
     own = list(_flat(report_row("", "", {})))
     taken = set(map(folded, own))
-    yield writer.writerow(
-        own + [guarded(name if folded(name) not in taken else f"{name} (of the file)") for name in columns]
-    )
-    for row in rows:
-        others = row.get("columns", {})
-        values = [*_flat(row).values(), *(others.get(name) for name in columns)]
-        yield writer.writerow([guarded(cell(value)) for value in values])
+    return own + [name if folded(name) not in taken else f"{name} (of the file)" for name in columns]
+
+
+def _values(row: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
+    others = row.get("columns", {})
+    return [*_flat(row).values(), *(others.get(name) for name in columns)]
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

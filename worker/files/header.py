@@ -1,4 +1,4 @@
-"""The header of a CSV file: which delimiter it has, and what is wrong with its columns."""
+"""The header of a table: which delimiter a CSV file has, and what is wrong with the columns of any."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ _COLUMNS_SHOWN: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The columns of a file, and what a person says of them; ``width`` counts empty ones at the end too."""
+    """The columns of a file, and what a person says of them.
+
+    ``width`` counts empty ones at the end too; ``options`` are those that the file was read with.
+    """
 
     file: str
     names: Names
-    delimiter: str
     columns: tuple[str, ...]
-    width: int
+    delimiter: str = ","
+    width: int = 0
+    options: str = ""
 
     @classmethod
     def read(cls, line: str, file: str, names: Names) -> Self:
@@ -47,18 +51,30 @@ class Header:
         width = len(columns)
         while columns and not columns[-1].strip():  # a spreadsheet pads its rows
             columns.pop()
+        header = cls(file, names, tuple(columns), delimiter, width)
+        header.check_names(f"the first line must name the columns, but reads “{escaped(line, 60)}”")
+        return header
+
+    def check_names(self, none: str) -> None:
+        """Refuse names of which none is a badge's, or that lack what is mapped or what a report must have.
+
+        Args:
+            none: what to say where none is a badge's.
+
+        Raises:
+            FileError: as described.
+        """
+        file, names, columns = self.file, self.names, self.columns
         if absent := names.absent(columns):
             there = ", ".join(f"“{escaped(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
             raise FileError(
                 f"{file} has no column “{absent[0]}” that could be mapped; its columns are {there}."
             )
         if not any(names.field(column) in FIELDS for column in columns):
-            begin = escaped(line, 60)
-            raise FileError(f"{file}: the first line must name the columns, but reads “{begin}”. {_ALLOWED}.")
+            raise FileError(f"{file}: {none}. {_ALLOWED}.")
         ours = names.signs_of_a_report(columns)
         if ours and not names.unknown(columns) and (problem := lacking(columns, ours)):
             raise FileError(f"{file}: {problem}")
-        return cls(file, names, delimiter, tuple(columns), width)
 
     def check(self, dates: Mapping[str, str], *, without_dates: bool) -> None:
         """Refuse columns that are missing, unknown, nameless, there twice, or hold dates that are needed.
@@ -101,7 +117,7 @@ class Header:
         mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
         pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
-        return f". To be completed: badges import {quote(self.file)}{maps}" if mapped else "."
+        return f". To be completed: badges import {quote(self.file)}{self.options}{maps}" if mapped else "."
 
 
 _ALLOWED: Final = (

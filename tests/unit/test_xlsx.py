@@ -1,0 +1,622 @@
+"""What a person sees in a workbook is what is read, row by row; what can't be certain is named."""
+
+import datetime as dt
+import gzip
+import io
+import random
+import string
+import struct
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xlsxwriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from python_calamine import CalamineWorkbook
+from workbooks import content, package, parts, saved, sheet, texts
+
+from worker.domain.badge import Invalid, parse_item
+from worker.domain.item import Remarks, Source
+from worker.errors import ConfigError, FileError
+from worker.files.columns import Names
+from worker.files.reader import read_rows
+from worker.files.xlsx_rows import SheetOptions
+from worker.files.xlsx_workbook import look_of
+from worker.files.xlsx_writer import xlsx_pieces
+
+BADGE = "696f0fd40772ad476ecf74ac"
+HEADER = ("badgeMetaId", "customerId", "earnEventDateISO", "earnExpiresOn")
+HEAD = texts(1, *HEADER)
+A2 = f'<c r="A2" t="str"><v>{BADGE}</v></c>'
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def read(
+    data: bytes, *mappings: str, name: str = "book.xlsx", **options: Any
+) -> tuple[list[Source], Remarks]:
+    """Read all rows of a workbook, and what is to be said of it."""
+    sheets = SheetOptions(**options)
+    stream = io.BytesIO(data)
+    names = Names.parse(mappings)
+    return list(read_rows(stream, name=name, names=names, without_dates=True, sheets=sheets)), sheets.remarks
+
+
+def said(remarks: Remarks) -> list[str]:
+    """Return what is to be said, with its rows."""
+    return [f"{it.reason}: {', '.join(it.rows)}" for it in remarks.warned()]
+
+
+def refusal(data: bytes, error: type[Exception] = FileError, **options: Any) -> str:
+    """Return why a workbook is refused."""
+    with pytest.raises(error) as caught:
+        read(data, **options)
+    return str(caught.value)
+
+
+def row_of(cells: str, **options: Any) -> Source:
+    """Return the one row that these cells, of row 2, make."""
+    (found,), _ = read(package(parts(sheet(f'{HEAD}<row r="2">{cells}</row>'), **options)))
+    return found
+
+
+def value_of(cell: str, column: str = "customerId", **options: Any) -> Any:
+    """Return what a cell of a column, B or C or D, is read as."""
+    return row_of(f'<c r="A2" t="inlineStr"><is><t>{BADGE}</t></is></c>{cell}', **options).item.get(column)
+
+
+def fault_of(source: Source) -> str:
+    """Return what is wrong with a row."""
+    issue = parse_item(source.item)
+    assert isinstance(issue, Invalid), source
+    return str(issue)
+
+
+def test_a_table_is_found_where_it_is() -> None:
+    """Title, blank rows, a header below them, columns from B on: rows keep Excel's numbers."""
+    rows = [[], ["", "Campaign of autumn 2026"], [], ["", *HEADER], ["", BADGE, 7, None, 1705828011]]
+    rows += [[], ["", BADGE, "8", "2025-09-10T15:00:00+05:30", "1705828011"]]
+    found, remarks = read(content(saved(rows)))
+    assert [(row.row, row.item) for row in found] == [
+        ("5", {"badgeMetaId": BADGE, "customerId": "7", "earnExpiresOn": "1705828011"}),
+        (
+            "7",
+            {"badgeMetaId": BADGE, "customerId": "8"}
+            | {"earnEventDateISO": "2025-09-10T15:00:00+05:30", "earnExpiresOn": "1705828011"},
+        ),
+    ]
+    assert not said(remarks)
+
+
+def test_names_are_mapped_as_in_any_file() -> None:
+    """Columns of other names are mapped, kept beside or refused; line breaks in a name are blanks."""
+    data = content(saved([["Badge", "Customer\nnumber", "Who"], [BADGE, 7, "Ann"]]))
+    ((row,), _) = read(data, "Badge=badgeMetaId", "Customer number=customerId", "Who=")
+    assert row.item == {"badgeMetaId": BADGE, "customerId": "7"}
+    assert row.others == {"Who": "Ann"}
+    assert "none of the first 50 rows" in refusal(data)
+    with pytest.raises(FileError, match=r"unknown column “Who”.*--sheet Members --map.*Who="):
+        read(data, "Badge=badgeMetaId", "Customer number=customerId", sheet="members")
+
+
+def test_the_sheet_that_is_meant_is_read_and_the_others_are_named() -> None:
+    """Empty sheets are nothing; others, hidden ones above all, are named; two that fit are a question."""
+    workbook = saved([HEADER, [BADGE, 7]])
+    workbook.create_sheet("Sheet2")
+    workbook.create_sheet("Notes").append(["Ask Ann"])
+    hidden = workbook.create_sheet("Old list")
+    hidden.append(HEADER)
+    hidden.append([BADGE, 8])
+    hidden.sheet_state = "veryHidden"
+    found, remarks = read(content(workbook))
+    assert [row.item["customerId"] for row in found] == ["7"]
+    assert said(remarks) == [
+        "the sheet “Notes” names no columns of a badge, and isn't read: ",
+        "the sheet “Old list” is hidden, and isn't read: ",
+    ]
+    for name in ("old LIST", "4"):
+        found, remarks = read(content(workbook), sheet=name)
+        assert [row.item["customerId"] for row in found] == ["8"]
+    hidden.sheet_state = "visible"
+    assert "--sheet Members or --sheet 'Old list'" in refusal(content(workbook), ConfigError)
+    assert "has no sheet “Nope”; it has “Members”, “Sheet2”" in refusal(
+        content(workbook), ConfigError, sheet="Nope"
+    )
+    assert "“Sheet2” is empty" in refusal(content(workbook), sheet="Sheet2")
+
+
+def test_a_workbook_with_nothing_to_see_is_empty() -> None:
+    """A hidden sheet alone isn't taken."""
+    workbook = saved([HEADER, [BADGE, 7]], "Secret")
+    workbook.create_sheet("Front")
+    workbook["Secret"].sheet_state = "hidden"
+    assert "is empty; the sheet “Secret” is hidden" in refusal(content(workbook))
+
+
+def test_hidden_rows_and_columns_are_never_taken_silently() -> None:
+    """Rows that a filter hides are left out and named, or taken by option; a hidden column is named."""
+    workbook = saved([HEADER, [BADGE, 7], [BADGE, 8], [BADGE, 9]])
+    workbook["Members"].row_dimensions[3].hidden = True
+    workbook["Members"].column_dimensions["B"].hidden = True
+    found, remarks = read(content(workbook))
+    assert [row.row for row in found] == ["2", "4"]
+    assert said(remarks) == [
+        "column B (customerId) is hidden, and is read: ",
+        "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it): 3",
+    ]
+    found, _ = read(content(workbook), hidden_rows=True)
+    assert [row.row for row in found] == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        ["Total", 2],
+        ["Total:", 2],
+        ["Gesamt", 15],
+        [None, "=SUM(B2:B3)"],
+        ["", "=SUBTOTAL(103,Table1[customerId])"],
+    ],
+)
+def test_a_row_of_totals_is_no_badge(last: list[Any]) -> None:
+    """It is left out and named, also where its number could be a customer's."""
+    found, remarks = read(content(saved([HEADER, [BADGE, 7], [BADGE, 8], [], last])))
+    assert [row.row for row in found] == ["2", "3"]
+    assert said(remarks) == ["a row that reads as totals is left out: 5"]
+
+
+def test_a_badge_is_a_badge_whatever_stands_beside_it() -> None:
+    """A person called Total, and a customer that a formula looked up, are no totals."""
+    rows = [[*HEADER[:2], "Name"], [BADGE, 7, "Total"]]
+    found, remarks = read(content(saved(rows)), "Name=")
+    assert len(found) == 1
+    assert not said(remarks)
+
+
+SPOKEN = '<rPh sb="0" eb="2"><t>no</t></rPh>'
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ('<c r="B2"><v>555567088</v></c>', "555567088"),
+        ('<c r="B2" t="n"><v>555567088.0</v></c>', "555567088"),
+        ('<c r="B2"><v>5.5556708800000003E8</v></c>', "555567088"),
+        ('<c r="B2"><v>999999999999999</v></c>', "999999999999999"),
+        ('<c r="B2"><v>1.5</v></c>', "1.5"),
+        ('<c r="B2"><v>-3</v></c>', "-3"),
+        ('<c r="B2" s="3"><v>12345</v></c>', "00012345"),
+        ('<c r="B2" t="s"><v>0</v></c>', "0042"),
+        ('<c r="B2" t="s"><v>1</v></c>', "in two"),
+        ('<c r="B2" t="s"><v>2</v></c>', "a\tb_x0009_"),
+        (
+            f'<c r="B2" t="inlineStr"><is><r><t>4</t></r>{SPOKEN}<r><t>2</t></r></is></c>',
+            "42",
+        ),
+        ('<c r="B2" t="str"><f>A1&amp;""</f><v>42</v></c>', "42"),
+        ('<c r="B2" t="b"><v>1</v></c>', True),
+        ('<c r="B2" t="b"><v>0</v></c>', False),
+        ('<c r="B2" t="s"><v></v></c>', None),
+        ('<c r="B2" s="1"/>', None),
+    ],
+)
+def test_a_cell_is_read_as_it_is_typed(cell: str, value: object) -> None:
+    """Numbers keep their digits, texts are texts, a format's leading zeros count, nothing is nothing."""
+    strings = [
+        "<t>0042</t>",
+        f'<r><rPr><b/></rPr><t xml:space="preserve">in </t></r><r><t>two</t></r>{SPOKEN}',
+        "<t>a_x0009_b_x005F_x0009_</t>",
+    ]
+    assert value_of(cell, strings=strings) == value
+
+
+@pytest.mark.parametrize(
+    ("style", "number", "value"),
+    [
+        (2, "45910.625", "2025-09-10T15:00:00"),
+        (2, "45910.6249884259", "2025-09-10T14:59:59"),  # 15 digits, as LibreOffice writes
+        (2, "45910.624999999993", "2025-09-10T15:00:00"),
+        (2, "45910.6250014699", "2025-09-10T15:00:00.127"),
+        (2, "45910", "2025-09-10T00:00:00"),
+        (1, "45910", "2025-09-10"),
+        (1, "45910.5", "2025-09-10T12:00:00"),
+        (1, "2958465", "9999-12-31"),
+        (0, "45910", "45910"),
+        (5, "45910", "45910"),
+    ],
+)
+def test_a_date_is_what_the_cell_shows(style: int, number: str, value: str) -> None:
+    """Whole milliseconds, no zone, a time only where there is one; a number without the format is none."""
+    cell = f'<c r="C2" s="{style}"><v>{number}</v></c>'
+    assert value_of(cell, "earnEventDateISO") == value
+
+
+def test_dates_may_count_from_1904() -> None:
+    """The workbook says so, and its dates are four years later."""
+    cell = '<c r="C2" s="1"><v>44448</v></c>'
+    for flag in ("1", "true"):
+        assert (
+            value_of(cell, "earnEventDateISO", properties=f'<workbookPr date1904="{flag}"/>') == "2025-09-10"
+        )
+    assert value_of(cell, "earnEventDateISO", properties='<workbookPr date1904="0"/>') == "2021-09-09"
+
+
+def test_a_date_of_a_cell_has_no_zone() -> None:
+    """So it is refused as any such date is: UTC is never assumed."""
+    row = row_of(
+        f'<c r="A2" t="str"><v>{BADGE}</v></c><c r="B2"><v>7</v></c><c r="C2" s="2"><v>45910.5</v></c>'
+    )
+    assert fault_of(row).startswith("earnEventDateISO: must be ISO 8601 with an offset")
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ('<c r="B2"><v>1000000000000000</v></c>', "customerId: is a number of more than 15 digits"),
+        ('<c r="B2"><v>9.2233720368547758E+18</v></c>', "customerId: is a number of more than 15 digits"),
+        ('<c r="B2" t="e"><v>#N/A</v></c>', "customerId: the cell shows the error #N/A"),
+        ('<c r="B2" t="e"><v>#REF!</v></c>', "customerId: the cell shows the error #REF!"),
+        ('<c r="B2" t="b"><v>1</v></c>', "customerId: must be a whole number, not true or false"),
+        ('<c r="B2"><f>A1*2</f><v/></c>', "customerId: the cell is a formula whose value isn't stored"),
+        ('<c r="B2"><f>A1*2</f></c>', "customerId: the cell is a formula whose value isn't stored"),
+        ('<c r="B2"><v>nonsense</v></c>', "customerId: the cell shows the error #NUM!"),
+        ('<c r="C2" s="4"><v>0.5</v></c>', "earnEventDateISO: the cell is a time without a day"),
+        (
+            '<c r="C2" s="1"><v>-5</v></c>',
+            "earnEventDateISO: the cell is shown as a date",
+        ),
+        ('<c r="C2" s="1"><v>2958466</v></c>', "earnEventDateISO: the cell is shown as a date"),
+        ('<c r="D2"><v>45910</v></c>', "earnExpiresOn: must be an epoch, and “45910” would be"),
+        ('<c r="D2" s="1"><v>45910</v></c>', "earnExpiresOn: must be an epoch, not “2025-09-10”"),
+        ('<c r="D2"><v>1705828011000000</v></c>', "reads as microseconds"),
+    ],
+)
+def test_what_cannot_be_certain_is_a_fault_of_its_field(cell: str, words: str) -> None:
+    """Also when the row is read again, as a text of a report: it never becomes a badge by that."""
+    customer = "" if 'r="B2"' in cell else '<c r="B2"><v>7</v></c>'
+    row = row_of(f"{A2}{customer}{cell}")
+    assert words in fault_of(row)
+    fault_of(row._replace(item={name: str(value) for name, value in row.item.items()}))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '<c r="A2"><v>6.9600704007208476E+23</v></c>',
+        '<c r="A2" t="e"><v>#FIELD!</v></c>',
+        '<c r="A2" t="b"><v>1</v></c>',
+        '<c r="A2"><f>B7</f></c>',
+        '<c r="A2" s="4"><v>0.5</v></c>',
+    ],
+)
+def test_what_is_no_id_never_becomes_one(cell: str) -> None:
+    """A badge's id takes nearly any text: what a cell shows instead of one is told from it, also later."""
+    row = row_of(f'{cell}<c r="B2"><v>7</v></c>')
+    assert "badgeMetaId" in fault_of(row)
+    kept = {name: str(value) for name, value in row.item.items() if not isinstance(value, bool)}
+    assert "badgeMetaId" in fault_of(row._replace(item=kept))
+
+
+def test_a_number_can_be_an_id_of_ones_own() -> None:
+    """Short numbers are what was typed, with the zeros that a format shows: one job, by CSV or XLSX."""
+    data = content(saved([[*HEADER[:2], "job_id"], [BADGE, 7, 42], [BADGE, 7, 43]]))
+    found, _ = read(data)
+    assert [row.item["job_id"] for row in found] == ["42", "43"]
+    cells = f'<c r="A2" t="str"><v>{BADGE}</v></c><c r="B2"><v>7</v></c><c r="C2" s="3"><v>42</v></c>'
+    book = package(parts(sheet(f'{texts(1, *HEADER[:2], "job_id")}<row r="2">{cells}</row>')))
+    assert read(book)[0][0].item["job_id"] == "00000042"
+
+
+def test_formulas_are_taken_by_their_stored_value_with_a_warning() -> None:
+    """The field is named; one of a column that stands for no field is nothing to warn of."""
+    row = row_of(f'<c r="A2" t="str"><f>X1</f><v>{BADGE}</v></c><c r="B2"><f t="shared" si="0"/><v>7</v></c>')
+    assert row.item == {"badgeMetaId": BADGE, "customerId": "7"}
+    taken = "is a formula: its stored value is taken"
+    assert row.warning == f"badgeMetaId {taken}; customerId {taken}"
+
+
+def test_merged_ranges_are_named_where_they_hide_a_field() -> None:
+    """Only the first cell of a range has the value; a stale one below it isn't taken."""
+    rows = [HEADER, [BADGE, 7], [None, 8], [BADGE, 9, "2025-09-10T15:00:00+05:30"], [BADGE, 10]]
+    workbook = saved([["All of it"], *rows, [], ["a", "b"]])
+    members = workbook["Members"]
+    for merged in ("A1:D1", "A3:A4", "C5:C6", "A8:B8"):
+        members.merge_cells(merged)
+    found, _ = read(content(workbook))
+    assert not isinstance(parse_item(found[0].item), Invalid)
+    assert "badgeMetaId: is one of the merged cells A3:A4" in fault_of(found[1])
+    assert not isinstance(parse_item(found[2].item), Invalid)
+    assert "earnEventDateISO: is one of the merged cells C5:C6" in fault_of(found[3])
+    stale = sheet(
+        f"{HEAD}{texts(2, BADGE, '7')}{texts(3, BADGE, '8')}",
+        behind='<mergeCells count="1"><mergeCell ref="B2:B3"/></mergeCells>',
+    )
+    found, _ = read(package(parts(stale)))
+    assert "customerId: is one of the merged cells B2:B3" in fault_of(found[1])
+
+
+def test_a_note_beside_the_table_is_named() -> None:
+    """A cell under no column's name harms nothing, and is said."""
+    workbook = saved([HEADER, [BADGE, 7], [BADGE, 8]])
+    workbook["Members"]["G3"] = "called on Monday"
+    found, remarks = read(content(workbook))
+    assert len(found) == 2
+    assert said(remarks) == ["a cell under no column's name isn't read: 3"]
+
+
+LIBREOFFICE_ROW = (
+    '<row r="{n}" customFormat="false" ht="12.8" hidden="{hidden}" customHeight="false" outlineLevel="0" '
+    'collapsed="false"><c r="A{n}" s="0" t="s"><v>4</v></c><c r="B{n}" s="0" t="n"><v>{customer}</v></c>'
+    '<c r="C{n}" s="2" t="n"><v>45910.6250115741</v></c><c r="D{n}" s="0"/></row>'
+)
+
+
+def test_what_libreoffice_saves_is_read() -> None:
+    """Truth values in words, every attribute written out, styles without values, formulas with ``aca``."""
+    rows = '<row r="1" hidden="false">' + "".join(
+        f'<c r="{column}1" s="0" t="s"><v>{n}</v></c>' for n, column in enumerate("ABCD")
+    )
+    rows += "</row>" + LIBREOFFICE_ROW.format(n=2, hidden="false", customer=7)
+    rows += LIBREOFFICE_ROW.format(n=3, hidden="true", customer=8)
+    for n, kind, formula, value in ((4, "n", "3*3", "9"), (5, "e", "NA()", "#N/A")):
+        rows += f'<row r="{n}"><c r="A{n}" s="0" t="s"><v>4</v></c>'
+        rows += f'<c r="B{n}" t="{kind}"><f aca="false">{formula}</f><v>{value}</v></c></row>'
+    rows += '<row r="1048576" customFormat="false" ht="12.8" hidden="false"></row>'
+    before = (
+        '<sheetPr filterMode="true"><pageSetUpPr fitToPage="false"/></sheetPr>'
+        '<dimension ref="A1:XFD1048576"/><cols><col collapsed="false" customWidth="false" hidden="false" '
+        'min="1" max="1024" width="11"/></cols>'
+    )
+    strings = [f'<t xml:space="preserve">{text}</t>' for text in (*HEADER, BADGE)]
+    data = package(
+        parts(
+            sheet(rows, before),
+            sheet("", "<sheetPr/>"),
+            strings=strings,
+            properties='<workbookPr backupFile="false" date1904="false"/>',
+        )
+    )
+    found, remarks = read(data)
+    assert [row.row for row in found] == ["2", "4", "5"]
+    assert found[0].item["earnEventDateISO"] == "2025-09-10T15:00:01"
+    assert found[1].warning == "customerId is a formula: its stored value is taken"
+    assert "the error #N/A" in fault_of(found[2])
+    assert said(remarks) == [
+        "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it): 3"
+    ]
+
+
+def test_what_other_programs_save_is_read(tmp_path: Path) -> None:
+    """Prefixed names, rows and cells without references, Strict's names, parts in another place or case."""
+    cells = (
+        "".join(f'<x:c t="str"><x:v>{value}</x:v></x:c>' for value in row) for row in (HEADER, (BADGE, "7"))
+    )
+    rows = "".join(f"<x:row>{of_one}</x:row>" for of_one in cells)
+    book = parts(f'<x:worksheet xmlns:x="urn:x"><x:sheetData>{rows}</x:sheetData></x:worksheet>')
+    book["XL\\Worksheets\\Sheet1.xml"] = book.pop(SHEET)
+    book["_rels/.rels"] = str(book["_rels/.rels"]).replace(
+        "schemas.openxmlformats.org", "purl.oclc.org/ooxml"
+    )
+    (row,), _ = read(package(book))
+    assert (row.row, row.item) == ("2", {"badgeMetaId": BADGE, "customerId": "7"})
+
+    file = tmp_path / "constant.xlsx"
+    with xlsxwriter.Workbook(file, {"constant_memory": True}) as workbook:
+        written = workbook.add_worksheet()
+        day = workbook.add_format({"num_format": "d mmmm yyyy"})
+        for at, name in enumerate(HEADER):
+            written.write(0, at, name)
+        written.write_row(1, 0, [BADGE, 7])
+        written.write_datetime(1, 2, dt.datetime(2025, 9, 10), day)  # noqa: DTZ001 - as cells are
+    (row,), _ = read(file.read_bytes())
+    assert row.item == {"badgeMetaId": BADGE, "customerId": "7", "earnEventDateISO": "2025-09-10"}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "zeros"),
+    [
+        ("General", "", 0),
+        ("0", "", 0),
+        ("0000", "", 4),
+        ("000000;-000000", "", 6),
+        ("00-00", "", 0),
+        ('#,##0.00\\ "Tage";[Red]-#,##0.00', "", 0),
+        ("_-* #,##0.00\\ _€_-", "", 0),
+        ("0.00E+00", "", 0),
+        ("@", "", 0),
+        ("yyyy-mm-dd", "date", 0),
+        ("d. mmm", "date", 0),
+        ("mmmm", "date", 0),
+        ("[$-F800]dddd\\,\\ mmmm\\ dd\\,\\ yyyy", "date", 0),
+        ("dd/mm/yy hh:mm AM/PM", "datetime", 0),
+        ("mm:ss.0", "time", 0),
+        ("h:mm", "time", 0),
+        ("[h]:mm:ss", "", 0),
+        ('"day "0', "", 0),
+    ],
+)
+def test_a_format_tells_what_a_number_is(code: str, kind: str, zeros: int) -> None:
+    """By its signs, without texts, colours and padding."""
+    look = look_of(code)
+    assert (look.kind, look.zeros) == (kind, zeros)
+
+
+def test_the_content_decides_and_not_the_name() -> None:
+    """A workbook called .csv, one that is compressed, one that comes through a pipe, and CSV called .xlsx."""
+    data = content(saved([HEADER, [BADGE, 7]]))
+    assert read(data, name="members.csv")[0][0].item["customerId"] == "7"
+    assert read(gzip.compress(data), name="members.xlsx.gz")[0][0].item["customerId"] == "7"
+    piped = io.BufferedReader(_Unseekable(data))
+    assert len(list(read_rows(piped, name="-", without_dates=True))) == 1
+    csv = f"badgeMetaId,customerId\n{BADGE},7\n".encode()
+    assert read(csv, name="members.xlsx")[0][0].item["customerId"] == "7"
+    assert "is no Excel workbook, so that --sheet means nothing" in refusal(csv, ConfigError, sheet="A")
+    assert "--hidden-rows means nothing" in refusal(csv, ConfigError, hidden_rows=True)
+
+
+class _Unseekable(io.RawIOBase):
+    def __init__(self, data: bytes) -> None:
+        self._inner = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._inner.readinto(buffer)
+
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(5000)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (OLE + "EncryptedPackage".encode("utf-16-le") + bytes(100), "is encrypted with a password"),
+        (OLE + "Workbook".encode("utf-16-le"), "is an old Excel workbook (.xls)"),
+        (package({"[Content_Types].xml": "", "xl/workbook.bin": ""}), "binary Excel workbook (.xlsb)"),
+        (package({"mimetype": "x", "content.xml": ""}), "OpenDocument spreadsheet (.ods)"),
+        (package({"[Content_Types].xml": "", "word/document.xml": ""}), "is a Word document"),
+        (package({"Index/Document.iwa": ""}), "Apple's Numbers"),
+        (package({"members.csv": "a,b"}), "is a zip archive, not a table"),
+        (
+            b'<?xml version="1.0"?>\n<?mso-application progid="Excel.Sheet"?>\n<Workbook/>',
+            "XML spreadsheet of 2003",
+        ),
+        (b"\xef\xbb\xbf<html><table><tr><td>badgeMetaId</td></tr></table></html>", "is a web page"),
+        (b"PK\x03\x04" + bytes(100), "is damaged or cut off"),
+    ],
+)
+def test_what_is_no_xlsx_is_named_with_what_to_do(data: bytes, words: str) -> None:
+    """Whatever its name; the words say how to save it."""
+    assert words in refusal(data, name="members.xlsx")
+
+
+def test_a_workbook_that_is_cut_off_or_damaged_gives_no_row() -> None:
+    """All of it is held against its checksums before the first row is given."""
+    data = content(saved([HEADER, *([BADGE, n] for n in range(1, 4000))]))
+    for kept in (0.3, 0.9, 0.999):
+        assert "is damaged or cut off" in refusal(data[: int(len(data) * kept)])
+    at = data.index(SHEET.encode()) + 2000
+    assert "is damaged or cut off" in refusal(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+
+
+def _bomb(part: str, xml: str) -> bytes:
+    book = parts(sheet(HEAD + '<row r="2"><c r="A2" s="1"><v>7</v></c><c r="B2" t="s"><v>0</v></c></row>'))
+    book[part] = xml
+    return package(book)
+
+
+ENTITIES = (
+    '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
+    '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]>'
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (_bomb(SHEET, f"{ENTITIES}<worksheet>&c;</worksheet>"), "document type"),
+        (_bomb("xl/sharedStrings.xml", f"{ENTITIES}<sst><si><t>&c;</t></si></sst>"), "document type"),
+        (_bomb("xl/workbook.xml", '<!DOCTYPE x SYSTEM "file:///etc/passwd"><workbook/>'), "document type"),
+        (_bomb(SHEET, sheet(f'<row r="1"><c r="A1" x="{"a" * 3_000_000}"')), "1 MiB"),
+        (
+            _bomb(SHEET, sheet(f'<row><c t="str"><v>{"a" * 3_000_000}</v></c></row>')),
+            "longer",
+        ),
+        (_bomb(SHEET, sheet('<row r="1048577"/>')), "row 1048577"),
+        (_bomb(SHEET, sheet('<row r="2"/><row r="2"/>')), "row 2 follows row 2"),
+        (
+            _bomb(SHEET, sheet('<row r="1"><c r="XFE1"><v>1</v></c></row>')),
+            "no column XFE",
+        ),
+        (
+            _bomb(SHEET, sheet(HEAD + '<row r="2"><c r="A2" t="s"><v>9</v></c></row>')),
+            "no text 9",
+        ),
+        (_bomb("xl/styles.xml", "x" * (33 << 20)), "unpacks to 33 MiB, more than 32 MiB"),
+        (_bomb(SHEET, "<worksheet><sheetData>"), "damaged"),
+        (package(dict.fromkeys((f"{n:0250}.xml" for n in range(15_000)), "")), "too many parts"),
+    ],
+    ids=lambda it: it if isinstance(it, str) else "",
+)
+def test_bombs_are_refused_in_little_memory(data: bytes, words: str) -> None:
+    """Entities, endless tags, absurd places and sizes: each is named, and none fills the memory."""
+    with pytest.raises(FileError, match=words):
+        sum(1 for _ in read_rows(io.BytesIO(data), name="bomb.xlsx"))
+
+
+def test_a_size_that_is_claimed_bounds_what_is_unpacked() -> None:
+    """A part gives no more than the archive says, which is held against the bound."""
+    data = bytearray(package(parts(sheet(HEAD + texts(2, BADGE, "7") + " " * 50_000_000))))
+    at = data.rindex(b"PK\1\2" + data[data.rindex(b"PK\1\2") + 4 : data.rindex(b"PK\1\2") + 6])
+    struct.pack_into("<L", data, at + 24, 1000)
+    tracemalloc.start()
+    assert "is damaged" in refusal(bytes(data))
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_far_cells_and_false_dimensions_cost_nothing() -> None:
+    """A sheet is read by what is written in it, not by the rectangle it claims to fill."""
+    far = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
+    before = '<dimension ref="A1:XFD1048576"/>'
+    tracemalloc.start()
+    found, _ = read(package(parts(sheet(HEAD + texts(2, BADGE, "7") + far, before))))
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    assert [row.row for row in found] == ["2"]
+
+
+def test_memory_is_flat() -> None:
+    """Thousands of rows, each with a text of its own, take little more than their letters."""
+    rows = 20_000
+    cells = "".join(
+        f'<row r="{n + 2}"><c r="A{n + 2}" t="s"><v>{n}</v></c><c r="B{n + 2}"><v>{n + 1}</v></c></row>'
+        for n in range(rows)
+    )
+    data = package(parts(sheet(HEAD + cells), strings=[f"<t>{n:024x}</t>" for n in range(rows)]))
+    stream = io.BytesIO(data)
+    tracemalloc.start()
+    assert sum(1 for _ in read_rows(stream, name="book", without_dates=True)) == rows
+    assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    tracemalloc.stop()
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.integers(-(10**14), 10**14),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=20),
+    st.sampled_from(["=1+1", "@SUM(A1)", "+5", "'x", "''", "_x0041_", " a ", '<&>"', "0042", "2026-12-31"]),
+)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=5))
+@settings(deadline=None, max_examples=60)
+def test_what_is_written_is_read_back(rows: list[tuple[Any, Any]]) -> None:
+    """By this program and by another reader: texts are texts, formulas never are."""
+    data = b"".join(xlsx_pieces(("a", "b", "c"), ((BADGE, *row) for row in rows)))
+    other = CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0)
+    there = [["" if it is None else it for it in row] + [""] * (3 - len(row)) for row in other.to_python()]
+    assert there == [["a", "b", "c"], *([BADGE, *("" if it is None else it for it in row)] for row in rows)]
+    found, _ = read(data, "a=badgeMetaId", "b=customerId", "c=job_id")
+    shown = [tuple(row.item.get(name, "") for name in ("customerId", "job_id")) for row in found]
+    texts_of = [tuple("" if it is None else str(it) for it in row) for row in rows]
+    assert shown == [tuple(it if it.strip() else "" for it in row) for row in texts_of]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([SHEET, "xl/workbook.xml", "xl/styles.xml"]))
+@settings(deadline=None, max_examples=100)
+def test_no_bytes_are_too_strange(seed: int, part: str) -> None:
+    """Damaged XML ends in rows or in words, never in another error."""
+    chance = random.Random(seed)
+    book = parts(sheet(HEAD + texts(2, BADGE, "7") + '<row r="3"><c r="A3" s="1"><f>1</f><v>5</v></c></row>'))
+    text = bytearray(str(book[part]).encode())
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(text))
+        new = chance.choice(string.printable).encode() * chance.randint(0, 3)
+        text[at : at + chance.randint(0, 3)] = new
+    book[part] = bytes(text)
+    with suppress(FileError, ConfigError):
+        read(package(book))

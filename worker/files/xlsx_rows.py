@@ -1,0 +1,294 @@
+"""Rows of an Excel workbook: sheet and header are found, and nothing that nobody sees is taken silently.
+
+A row keeps the number that Excel shows. The archive is read in ``xlsx_package.py``, cells in
+``xlsx_sheet.py``, and what they mean is in ``xlsx_cells.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from shlex import quote
+from typing import BinaryIO, Final
+
+from worker.domain.item import Remarks, Source
+from worker.domain.numbers import INVISIBLE, BadCell
+from worker.domain.text import escaped
+from worker.errors import ConfigError, FileError
+from worker.files.columns import FIELDS, NEEDED, Names, folded, unguarded
+from worker.files.header import Header
+from worker.files.sample import Sample
+from worker.files.xlsx_cells import Meanings, Rounded, Value
+from worker.files.xlsx_package import Package
+from worker.files.xlsx_sheet import Range, Row, Sheet, letters
+from worker.files.xlsx_workbook import Workbook
+
+_ROWS_LOOKED_AT: Final = 50  # for the header
+_BADGE_ID: Final = re.compile("[0-9a-fA-F]{24}")
+_TOTALS: Final = frozenset(
+    map(
+        folded,
+        (
+            *("total", "totals", "grand total", "subtotal", "sum", "count"),
+            *("summe", "gesamt", "gesamtsumme", "gesamtergebnis", "zwischensumme", "anzahl"),
+            *("somme", "total général", "suma", "totale", "totaal", "итого", "всего"),
+            *("合計", "合计", "总计"),
+        ),
+    )
+)
+_ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|MIN|MAX)\(", re.IGNORECASE)
+_TOTAL_LEFT_OUT: Final = "a row that reads as totals is left out"
+_HIDDEN_LEFT_OUT: Final = (
+    "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it)"
+)
+_IDS: Final = ("badgeMetaId", "customerId", "job_id")
+_ROUNDED: Final = (
+    "is a number of more than 15 digits, of which a spreadsheet keeps 15: format the column as text and "
+    "take the id from its source once more"
+)
+_NAMELESS: Final = "a cell under no column's name isn't read"
+_MERGED: Final = "is one of the merged cells {}, which show one value: unmerge them and fill in each cell"
+
+
+@dataclass(frozen=True, slots=True)
+class SheetOptions:
+    """Which sheet of a workbook is read, and whether its hidden rows are taken.
+
+    ``remarks`` gets what is left out, and what is taken though nobody sees it, until the last row was given.
+    """
+
+    sheet: str | None = None
+    hidden_rows: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
+
+    def refuse(self, name: str) -> None:
+        """Refuse options that mean nothing for a file without sheets.
+
+        Raises:
+            ConfigError: there are such.
+        """
+        if self.sheet is not None or self.hidden_rows:
+            option = "--hidden-rows" if self.sheet is None else "--sheet"
+            raise ConfigError(f"{name} is no Excel workbook, so that {option} means nothing: leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """Where a sheet's columns are named, by their places; ``fields`` counts the badge's among them."""
+
+    sheet: Sheet
+    row: int
+    names: Mapping[int, str]
+    fields: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Which column is which field, and the names of the others."""
+
+    fields: Mapping[int, str]
+    others: Mapping[int, str]
+    is_report: bool
+
+
+def open_xlsx(
+    stream: BinaryIO,
+    name: str,
+    names: Names,
+    options: SheetOptions,
+    *,
+    without_dates: bool = False,
+) -> Iterator[Source]:
+    """Find the sheet and its header, and give the rows below it.
+
+    Args:
+        stream: a file that can be read anywhere.
+        name: what the messages call it.
+        names: what its columns stand for.
+        options: which sheet, and whether its hidden rows are taken.
+        without_dates: columns of dates may be left out, though a date is missing.
+
+    Raises:
+        FileError: the workbook is damaged, or names no columns of a badge.
+        ConfigError: several sheets could be meant, or a date is missing, and a column of dates isn't mapped.
+    """
+    workbook = Workbook(Package(stream, name))
+    meanings = Meanings(workbook)
+    top = _chosen(workbook, meanings, names, options)
+    said = f" --sheet {quote(top.sheet.name)}" if options.sheet else ""
+    header = Header(name, names, tuple(top.names.values()), options=said)
+    header.check_names(_no_header(top))
+    is_report = bool(names.signs_of_a_report(header.columns))
+    field_of = names.field_in_report if is_report else names.field
+    fields = {at: its for at, column in top.names.items() if (its := field_of(column))}
+    others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
+    rows = _Rows(top, _Table(fields, others, is_report), meanings, options)
+    sample = Sample.of(rows.sources())
+    header.check({} if is_report else sample.date_columns(), without_dates=without_dates)
+    return sample.rows()
+
+
+def _chosen(workbook: Workbook, meanings: Meanings, names: Names, options: SheetOptions) -> _Top:
+    """Return the sheet that is meant: by name, or the only one that names columns of a badge."""
+    file, wanted = workbook.file, options.sheet
+    if wanted is not None:
+        top = _top(_named(workbook.sheets, wanted, file), meanings, names)
+        if top is None:
+            raise FileError(f"{file}: the sheet {_quoted(wanted)} is empty")
+        return top
+    tops = [top for sheet in workbook.sheets if (top := _top(sheet, meanings, names))]
+    seen = [top for top in tops if not top.sheet.hidden]
+    fitting = [top for top in seen if top.fields] or seen
+    if not fitting:
+        hidden = "".join(
+            f"; the sheet {_quoted(it.sheet.name)} is hidden, and read with --sheet" for it in tops
+        )
+        raise FileError(f"{file} is empty{hidden}")
+    if len(fitting) > 1:
+        which = " or ".join(f"--sheet {quote(escaped(top.sheet.name, 60))}" for top in fitting)
+        raise ConfigError(f"{file} has several sheets that could be meant: say which, with {which}")
+    for top in tops:
+        if top is not fitting[0]:
+            why = "is hidden" if top.sheet.hidden else "names no columns of a badge"
+            options.remarks.add(f"the sheet {_quoted(top.sheet.name)} {why}, and isn't read")
+    return fitting[0]
+
+
+def _named(sheets: Sequence[Sheet], wanted: str, file: str) -> Sheet:
+    for sheet in sheets:
+        if sheet.name.strip().casefold() == wanted.strip().casefold():
+            return sheet
+    if wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:4]) <= len(sheets):
+        return sheets[int(wanted[:4]) - 1]
+    there = ", ".join(_quoted(sheet.name) for sheet in sheets)
+    raise ConfigError(f"{file} has no sheet {_quoted(wanted)}; it has {there}")
+
+
+def _quoted(name: str) -> str:
+    return f"“{escaped(name, 60)}”"
+
+
+def _top(sheet: Sheet, meanings: Meanings, names: Names) -> _Top | None:
+    """Return the row that names a sheet's columns, among the first: that with most fields; none if empty."""
+    best: _Top | None = None
+    looked_at = 0
+    for row in sheet.rows():
+        shown = {at: _text(meanings.value(cell)) for at, cell in sorted(row.cells.items())}
+        shown = {at: text for at, text in shown.items() if text}
+        found = {names.field(text) for text in shown.values()}.intersection(FIELDS)
+        if shown and (best is None or len(found) > best.fields):
+            best = _Top(sheet, row.number, shown, len(found))
+        looked_at += bool(shown)
+        if found.issuperset(NEEDED) or looked_at == _ROWS_LOOKED_AT:
+            break
+    return best
+
+
+def _text(value: Value) -> str:
+    """Return what a cell shows, as the name of a column."""
+    if value is None or isinstance(value, bool):
+        return ""
+    return " ".join(INVISIBLE.sub("", value).split())
+
+
+def _refused(number: Rounded) -> BadCell:
+    return BadCell.of("rounded", number, _ROUNDED)
+
+
+def _no_header(top: _Top) -> str:
+    begin = escaped(", ".join(top.names.values()), 60)
+    return (
+        f"none of the first {_ROWS_LOOKED_AT} rows of the sheet {_quoted(top.sheet.name)} names the columns; "
+        f"row {top.row} reads “{begin}”"
+    )
+
+
+class _Rows:
+    """Makes items of a sheet's rows."""
+
+    def __init__(self, top: _Top, table: _Table, meanings: Meanings, options: SheetOptions) -> None:
+        self._top, self._table = top, table
+        self._meanings, self._options, self._remarks = meanings, options, options.remarks
+        self._named = table.fields.keys() | table.others.keys()
+        self._merged = _Merged(top.sheet.merged(), table.fields)
+        for at, name in top.names.items():
+            if at in table.fields and any(at in hidden for hidden in top.sheet.hidden_columns):
+                self._remarks.add(f"column {letters(at)} ({escaped(name, 60)}) is hidden, and is read")
+
+    def sources(self) -> Iterator[Source]:
+        """Give the rows below the header."""
+        for row in self._top.sheet.rows():
+            if row.number > self._top.row and (source := self._source(row)):
+                yield source
+
+    def _source(self, row: Row) -> Source | None:
+        item: dict[str, Value] = {}
+        formulas = []
+        for at, name in self._table.fields.items():
+            cell = row.cells.get(at)
+            value = self._meanings.value(cell) if cell else None
+            if value is None or (isinstance(value, str) and (not value or value.isspace())):
+                continue
+            item[name] = _refused(value) if isinstance(value, Rounded) and name in _IDS else value
+            if cell and cell.formula is not None and not isinstance(item[name], BadCell):
+                formulas.append(name)
+        if not item or self._left_out(row, item):
+            return None
+        for name, merged in self._merged.at(row.number):
+            item[name] = BadCell.of("merged", str(merged), _MERGED.format(merged))
+        if self._table.is_report:
+            shown = {name: unguarded(it) if type(it) is str else it for name, it in item.items()}
+            item = {"state": "", **shown}
+        elif len(row.cells) > len(self._named) or not row.cells.keys() <= self._named:
+            self._note_nameless(row)
+        warning = "; ".join(f"{name} is a formula: its stored value is taken" for name in formulas)
+        return Source(str(row.number), item, others=self._others(row), warning=warning)
+
+    def _others(self, row: Row) -> Mapping[str, str]:
+        cells = ((name, row.cells.get(at)) for at, name in self._table.others.items())
+        values = ((name, self._meanings.value(cell)) for name, cell in cells if cell)
+        return {name: str(value) for name, value in values if value is not None}
+
+    def _left_out(self, row: Row, item: Mapping[str, Value]) -> bool:
+        if row.hidden and not self._options.hidden_rows:
+            self._remarks.add(_HIDDEN_LEFT_OUT, row.number)
+            return True
+        badge = item.get("badgeMetaId")
+        if self._table.is_report or (isinstance(badge, str) and _BADGE_ID.fullmatch(badge.strip())):
+            return False
+        is_total = any(
+            _ADDS_UP.match(cell.formula)
+            if cell.formula
+            else folded(_text(self._meanings.value(cell))).rstrip(":") in _TOTALS
+            for cell in row.cells.values()
+        )
+        if is_total:
+            self._remarks.add(_TOTAL_LEFT_OUT, row.number)
+        return is_total
+
+    def _note_nameless(self, row: Row) -> None:
+        nameless = row.cells.keys() - self._named
+        if any(_text(self._meanings.value(row.cells[at])) for at in nameless):
+            self._remarks.add(_NAMELESS, row.number)
+
+
+class _Merged:
+    """The merged ranges that touch columns of fields, asked row by row from above."""
+
+    def __init__(self, ranges: Sequence[Range], fields: Mapping[int, str]) -> None:
+        self._fields = fields
+        touching = (it for it in ranges if any(it.left <= at <= it.right for at in fields))
+        self._waiting = sorted(touching, key=lambda it: -it.top)
+        self._open: list[Range] = []
+
+    def at(self, row: int) -> Iterator[tuple[str, Range]]:
+        """Give the fields of a row whose cells show another cell's value, each with its range."""
+        while self._waiting and self._waiting[-1].top <= row:
+            self._open.append(self._waiting.pop())
+        if self._open:
+            self._open = [it for it in self._open if it.bottom >= row]
+        for it in self._open:
+            for at, name in self._fields.items():
+                if it.left <= at <= it.right and (row, at) != (it.top, it.left):
+                    yield name, it

@@ -1,0 +1,208 @@
+"""The cells of one sheet, row by row, in memory that doesn't grow: what is written, not yet what it means.
+
+What a number means is in ``xlsx_cells.py``; which cell is which field, in
+``xlsx_rows.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from worker.errors import FileError
+from worker.files.text import MAX_RECORD
+from worker.files.xlsx_package import LARGEST_SHEET, Package, Xml
+
+LAST_ROW: Final = 1_048_576
+_LAST_COLUMN: Final = 16_384
+_MOST_MERGED: Final = 100_000
+_DIGITS: Final = "0123456789"
+_TRUE: Final = frozenset(("1", "true", "on"))
+_AFTER_CELLS: Final = re.compile(rb"</(?:\w+:)?sheetData>|<(?:\w+:)?sheetData\s*/>")
+_MERGED: Final = re.compile(
+    rb"<(?:\w+:)?mergeCell\s[^>]*?\bref=[\"']\$?([A-Z]+)\$?(\d+):\$?([A-Z]+)\$?(\d+)[\"']"
+)
+_OVERLAP: Final = 200
+
+
+class Cell(NamedTuple):
+    """A cell as it is written: its type, the number of its style, its text, and its formula if it has one."""
+
+    kind: str
+    style: str
+    text: str
+    formula: str | None
+
+
+class Row(NamedTuple):
+    """A row that has cells, by their columns from 1."""
+
+    number: int
+    hidden: bool
+    cells: dict[int, Cell]
+
+
+class Range(NamedTuple):
+    """A rectangle of cells, its corners included."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def __str__(self) -> str:
+        return f"{letters(self.left)}{self.top}:{letters(self.right)}{self.bottom}"
+
+
+def is_true(text: str | None) -> bool:
+    """Read a truth value; a missing one is false."""
+    return text in _TRUE
+
+
+def whole(text: str | None) -> int:
+    """Read a number that counts something; 0 where there is none."""
+    return int(text) if text and len(text) < 10 and text.isascii() and text.isdecimal() else 0
+
+
+def letters(column: int) -> str:
+    """Write a column from 1 as Excel does: A, B, … AA."""
+    name = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        name = chr(65 + rest) + name
+    return name
+
+
+def _column(name: str) -> int:
+    column = 0
+    for letter in name:
+        column = column * 26 + ord(letter) - 64
+    return column
+
+
+@dataclass(slots=True)
+class Sheet:
+    """A sheet of a package; ``hidden_columns`` is known once its first row was read."""
+
+    package: Package
+    part: str
+    name: str
+    hidden: bool = False
+    hidden_columns: list[range] = field(default_factory=list)
+
+    def rows(self) -> Iterator[Row]:
+        """Give the rows that have cells; those of a damaged sheet up to the damage.
+
+        Raises:
+            FileError: the sheet is damaged.
+        """
+        reader = _Reader(self)
+        with self.package.open(self.part, LARGEST_SHEET) as stream:
+            for _ in reader.xml.read(stream):
+                yield from reader.rows
+                reader.rows.clear()
+
+    def merged(self) -> list[Range]:
+        """Return the merged ranges, which a sheet tells behind its cells.
+
+        Raises:
+            FileError: the sheet is damaged: all of it is unpacked for this.
+        """
+        found: list[Range] = []
+        before, behind = b"", False
+        with self.package.open(self.part, LARGEST_SHEET) as stream:
+            while piece := stream.read(1 << 18):
+                text = before + piece
+                if not behind and (end := _AFTER_CELLS.search(text)):
+                    behind, text = True, text[end.end() :]
+                if behind:
+                    found += (self._range(*it.groups()) for it in _MERGED.finditer(text))
+                    text = text[text.rfind(b">") + 1 :]
+                before = text[-_OVERLAP:]
+                if len(found) > _MOST_MERGED:
+                    raise FileError(f"{self.package.name} has more than {_MOST_MERGED:,} merged ranges")
+        return found
+
+    @staticmethod
+    def _range(left: bytes, top: bytes, right: bytes, bottom: bytes) -> Range:
+        return Range(_column(left.decode()), int(top), _column(right.decode()), int(bottom))
+
+
+class _Reader:
+    """Takes what the XML of a sheet says, and puts rows together."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.rows: list[Row] = []
+        self._sheet = sheet
+        self._columns: dict[str, int] = {}
+        self._row, self._column, self._hidden = 0, 0, False
+        self._cells: dict[int, Cell] = {}
+        self._kind = self._style = ""
+        self._formula: str | None = None
+        self._value: list[str] = []
+        self._text: list[str] = []
+        self._size = 0
+        self._phonetic = False
+        self.xml = Xml(sheet.package)
+        self.xml.on_start(self._start)
+        self.xml.on_end(self._end)
+
+    def _start(self, name: str, has: Mapping[str, str]) -> None:
+        if name == "c":
+            self._begin_cell(has)
+        elif name in ("v", "f") or (name == "t" and not self._phonetic):
+            self._text, self._size = [], 0
+            self.xml.on_text(self._take)
+        elif name == "row":
+            self._begin_row(has)
+        elif name == "rPh":
+            self._phonetic = True
+        elif name == "col" and is_true(has.get("hidden")):
+            self._sheet.hidden_columns.append(range(whole(has.get("min")), whole(has.get("max")) + 1))
+
+    def _take(self, text: str) -> None:
+        self._size += len(text)
+        if self._size > MAX_RECORD:
+            raise self._sheet.package.damaged(f"a cell of row {self._row} is longer than {MAX_RECORD:,}")
+        self._text.append(text)
+
+    def _begin_row(self, has: Mapping[str, str]) -> None:
+        number = whole(has.get("r")) or self._row + 1
+        if not self._row < number <= LAST_ROW:
+            raise self._sheet.package.damaged(f"row {number} follows row {self._row}")
+        self._row, self._column, self._cells = number, 0, {}
+        self._hidden = is_true(has.get("hidden"))
+
+    def _begin_cell(self, has: Mapping[str, str]) -> None:
+        name = has.get("r", "").rstrip(_DIGITS)
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._named(name) if name else 0
+        self._column = column or self._column + 1
+        self._kind, self._style = has.get("t", "n"), has.get("s", "")
+        self._formula, self._value = None, []
+
+    def _named(self, name: str) -> int:
+        column = _column(name) if name.isascii() and name.isupper() and len(name) <= 3 else 0
+        if not 0 < column <= _LAST_COLUMN:
+            raise self._sheet.package.damaged(f"there is no column {name}")
+        return column
+
+    def _end(self, name: str) -> None:
+        if name == "v" or (name == "t" and not self._phonetic):
+            self._value += self._text
+            self.xml.on_text(None)
+        elif name == "c":
+            if self._value or self._formula is not None:
+                text = "".join(self._value)
+                self._cells[self._column] = Cell(self._kind, self._style, text, self._formula)
+        elif name == "f":
+            self._formula = "".join(self._text)
+            self.xml.on_text(None)
+        elif name == "row":
+            if self._cells:
+                self.rows.append(Row(self._row, self._hidden, self._cells))
+        elif name == "rPh":
+            self._phonetic = False
