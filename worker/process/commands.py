@@ -1,33 +1,58 @@
-"""What of Celery's remote control a worker refuses: which queues it hears is decided at its start.
+"""What of Celery's remote control a worker refuses: whatever would leave it alive and of no use.
 
-Anybody may publish a command on the channel that every worker hears. One with a queue more, which may not
-even exist, or without its own looks well and delivers nothing, for as long as it lives.
+Anybody may publish a command on the channel that every worker hears. A worker that hears another queue, which
+may not even exist, or none of its own, whose tasks Celery holds back or cuts off in the middle of a call, or
+without a place in its pool looks well, and delivers nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery.worker.control import control_command
+from celery.worker.control import Panel, control_command
 
 from worker.process.refusals import REFUSED, note_refused
 
-CURE = "a worker hears the queues that it was started with; to hold an org: badges pause"
+QUEUES = "a worker hears the queues that it was started with; to hold an org: badges pause"
+LIMITS = "limits are settings: BADGES_RATE_LIMIT, BADGES_HTTP_TIMEOUT_S; to hold an org: badges pause"
+PLACES = "a worker keeps at least one place; to end it, stop it"
+
+_shrink = Panel.data["pool_shrink"]
 
 
 # Under Celery's own names, in the place of its own.
 @control_command(name="add_consumer", signature="(refused)")
-def add_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001 - Celery's
+def add_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001 - Celery's, as below
     """Refuse to hear another queue."""
-    return _refused("add_consumer")
+    return _refused("add_consumer", QUEUES)
 
 
 @control_command(name="cancel_consumer", signature="(refused)")
-def cancel_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001 - Celery's
+def cancel_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
     """Refuse to hear a queue no more."""
-    return _refused("cancel_consumer")
+    return _refused("cancel_consumer", QUEUES)
 
 
-def _refused(command: str) -> dict[str, str]:
-    note_refused(REFUSED, CURE, {"task": command})
-    return {"error": CURE}
+@control_command(name="rate_limit", signature="(refused)")
+def rate_limit(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to hold tasks back: an org's limit is the one that counts."""
+    return _refused("rate_limit", LIMITS)
+
+
+@control_command(name="time_limit", signature="(refused)")
+def time_limit(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to cut tasks off: a call that is cut off is in doubt."""
+    return _refused("time_limit", LIMITS)
+
+
+@control_command(name="pool_shrink", args=[("n", int)], signature="[N=1]")
+def pool_shrink(state: Any, n: Any = 1, **_: Any) -> Any:
+    """Shrink the pool, but not to nothing."""
+    if isinstance(n, int) and n < state.consumer.pool.num_processes:
+        return _shrink(state, n=n)
+    return _refused("pool_shrink", PLACES)
+
+
+def _refused(command: str, cure: str) -> dict[str, str]:
+    note_refused(REFUSED, cure, {"task": command})
+    return {"error": cure}
