@@ -17,7 +17,7 @@ QUEUES = "a worker hears the queues that it was started with; to hold an org: ba
 LIMITS = "limits are settings: BADGES_RATE_LIMIT, BADGES_HTTP_TIMEOUT_S; to hold an org: badges pause"
 PLACES = "a worker keeps at least one place; to end it, stop it"
 
-_shrink = Panel.data["pool_shrink"]
+_shrink, _shown = Panel.data["pool_shrink"], Panel.meta["pool_shrink"]
 
 
 # Under Celery's own names, in the place of its own.
@@ -45,7 +45,7 @@ def time_limit(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
     return _refused("time_limit", LIMITS)
 
 
-@control_command(name="pool_shrink", args=[("n", int)], signature="[N=1]")
+@control_command(name="pool_shrink", args=_shown.args, signature=_shown.signature)
 def pool_shrink(state: Any, n: Any = 1, **_: Any) -> Any:
     """Shrink the pool, but not to nothing."""
     if isinstance(n, int) and n < state.consumer.pool.num_processes:
