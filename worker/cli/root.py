@@ -64,7 +64,10 @@ OVERVIEW = {
         "Show who paused, resumed, cancelled, replayed, resolved and discarded what, newest first.",
     ),
     "schema": _Entry("schemas.schemas_cli", "Print the JSON Schema of what a command prints with --json."),
-    "help": _Entry("help.help_cli", "Read the documentation: print a page, or list the topics there are."),
+    "help": _Entry(
+        "help.help_cli",
+        "Read the documentation: print a page, find words in all of them, or list the topics there are.",
+    ),
     "up": _Entry(
         "workers.workers_cli",
         "Run all that one machine needs, in the foreground: server (if none is configured) and worker.",
