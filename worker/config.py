@@ -82,6 +82,18 @@ class Settings(Org, BaseSettings):
         default="info", description="The lowest level that is logged"
     )
 
+    console_public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        description="The URL at which a proxy on this machine shows `badges console`; its path may be a sub-path",
+    )
+    console_session_s: float = Field(
+        default=43_200,
+        ge=60,
+        le=31_536_000,
+        description="Seconds that a session of the console lasts after it was last used",
+    )
+
     @field_validator("name", mode="before")
     @classmethod
     def _is_the_default(cls, _: object) -> str:

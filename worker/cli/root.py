@@ -49,6 +49,10 @@ OVERVIEW = {
         "orgs.orgs_cli",
         "Show, per org, what waits, what is in flight, what died, and whether the gate is open.",
     ),
+    "console": _Entry(
+        "serve.serve_cli",
+        "Serve the web console on this machine: runs, imports, dead letters, doubt and gates in a browser.",
+    ),
     "doctor": _Entry(
         "orgs.orgs_cli",
         "Check Redis, broker, workers, clocks, settings, and each org's vendor; say how to cure what isn't "

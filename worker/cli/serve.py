@@ -10,10 +10,11 @@ import typer
 
 from worker import logs
 from worker.cli import tables
-from worker.cli.session import Host, Port, see_to_server, session
+from worker.cli.session import Host, Port, load_settings, see_to_server, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
 from worker.domain.text import counted
 from worker.errors import ConfigError, StoreError
+from worker.server.connection import Connection
 
 LOOPBACK = "127.0.0.1"
 
@@ -75,6 +76,25 @@ def intake(
             port=port,
             on_ready=lambda url: tables.out.print(f"intake on {url}"),
         )
+
+
+@serve_cli.command()
+def console(host: Host = LOOPBACK, port: Port = 8090) -> None:
+    """Serve the web console on this machine: runs, imports, dead letters, doubt and gates in a browser.
+
+    It prints the link that opens it, which works once; then it prints the next one. Whoever has the link acts
+    as you do here, and the audit trail says so. No credentials of the vendor are needed. Ctrl-C ends it.
+    """
+    try:
+        from worker.web.console.serve import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"badges console needs {error.name}, which is missing: pip install 'badge-import-worker[console]'"
+        ) from None
+    settings = load_settings()
+    logs.configure(settings)
+    with Connection.open(settings) as connection:
+        serve(settings, connection, host=host, port=port, say=lambda line: print(line, flush=True))  # noqa: T201
 
 
 @serve_cli.command()

@@ -12,6 +12,10 @@ class Via(StrEnum):
     USER = "user"  # of the operating system, at a shell
     KEY = "key"  # an API key, by its name
     TASK = "task"  # a message of Celery's, by its origin
+    CONSOLE = "console"  # in a browser, by the user whom the console runs as
+
+
+_BEFORE = {Via.USER: "", Via.KEY: "key ", Via.TASK: "task from ", Via.CONSOLE: "console, "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +27,4 @@ class Actor:
 
     def __str__(self) -> str:
         """Return it as the audit trail shows it."""
-        return {Via.USER: "", Via.KEY: "key ", Via.TASK: "task from "}[self.via] + self.name
+        return _BEFORE[self.via] + self.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import redis
 from redis.cluster import RedisCluster
@@ -24,6 +24,8 @@ Redis = redis.Redis  # the client, for those who only hand it on: what it can do
 REDIS_ERRORS = (RedisError, OSError)
 
 ONE_NODE = "it is one node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL"
+UNAVAILABLE: Final = (StoreError, RedisError)
+"""What is raised where Redis can't be reached or refuses, whether or not it went through ``reaching``."""
 FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
 
 

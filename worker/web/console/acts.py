@@ -1,0 +1,102 @@
+"""What was asked for at the console and takes a while: done in the background, its progress shown meanwhile.
+
+An act has an id, made when its form is shown: a form that is sent twice begins one act. The audit trail keeps
+what was done under the same id; here is only what this process remembers of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+
+from worker.errors import BadgesError
+from worker.server.cluster import UNAVAILABLE
+
+log = structlog.get_logger()
+
+KEPT = 500  # acts that are remembered, the newest
+AT_ONCE = 4
+
+Move = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Act:
+    """One act: what it is, how far it is, and what came of it.
+
+    ``result`` is what its work returned; ``links`` are pages that tell more, each with its words.
+    """
+
+    id: str
+    title: str
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    looked_at: int = 0
+    total: int = 0
+    result: Any = None
+    problem: str = ""
+    began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    seconds: float = 0.0
+    links: Sequence[tuple[str, str]] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens."""
+        return self.state in ("done", "failed")
+
+    def move(self, looked_at: int, total: int) -> None:
+        """Take note of how far it is."""
+        self.looked_at, self.total = looked_at, total
+
+
+class Acts:
+    """The acts of this process, by id."""
+
+    def __init__(self) -> None:
+        self._acts: dict[str, Act] = {}
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def get(self, act_id: str) -> Act | None:
+        """Return an act, if this process has done it and still remembers it."""
+        return self._acts.get(act_id)
+
+    def begin(
+        self, act_id: str, title: str, work: Callable[[Act], Any], *, links: Sequence[tuple[str, str]] = ()
+    ) -> Act:
+        """Do the work in the background; one that was begun before is only returned."""
+        with self._lock:
+            if act := self._acts.get(act_id):
+                return act
+            act = self._acts[act_id] = Act(act_id, title, links=links)
+            while len(self._acts) > KEPT:
+                del self._acts[next(iter(self._acts))]
+            self._pool = self._pool or ThreadPoolExecutor(AT_ONCE, "act")
+            self._pool.submit(_do, act, work)
+        return act
+
+    def close(self) -> None:
+        """Wait for what is being done; what waits to be begun is dropped."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _do(act: Act, work: Callable[[Act], Any]) -> None:
+    began = time.monotonic()
+    act.state = "running"
+    try:
+        act.result = work(act)
+        act.state = "done"
+    except (BadgesError, OSError, *UNAVAILABLE) as error:
+        act.problem, act.state = str(error), "failed"
+    except Exception:
+        act.problem, act.state = "the console failed; its log says more", "failed"
+        log.exception("console.failed", act=act.id)
+    finally:
+        act.seconds = time.monotonic() - began

@@ -1,0 +1,210 @@
+"""The console's application: which pages and acts there are, and how each becomes an answer.
+
+A page is a function of what was asked for (``Asked``) and returns a ``Page``; an act is one of a form, and
+returns where to go on. What stands before all of them is ``guard.py``. Needs the extra ``console``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from worker.errors import BadgesError, ConfigError, NotAllowed, NotFound
+from worker.server.cluster import UNAVAILABLE
+from worker.web.console import now
+from worker.web.console.asked import Asked
+from worker.web.console.guard import Guard, Places
+from worker.web.console.service import Console
+from worker.web.console.views import STATIC, Page, html, live_part, static_file
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+ALIVE_EVERY_S = 4.0
+MOST_LIVE = 60  # pages that are kept fresh at the same time
+_AWAY = "Redis can't be reached: nothing can be shown or done until it answers"
+
+PageOf = Callable[[Console, Asked], Page]
+ActOf = Callable[[Console, Asked], str]
+
+PAGES: Mapping[str, PageOf] = {"now": now.page}
+ACTS: Mapping[str, ActOf] = {"pause": now.pause, "resume": now.resume}
+
+
+def create_app(here: Console, *, places: Callable[[], Places], on_link_used: Callable[[], None] = lambda: None) -> Guard:
+    """Make the application, with what guards it."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=_HANDLERS)
+    app.state.here, app.state.live = here, 0
+    for name in ("", *PAGES):
+        app.add_api_route(f"/{name}", _page, methods=["GET"])
+    for name in ACTS:
+        app.add_api_route(f"/{name}", _act, methods=["POST"])
+    app.add_api_route("/live", _live, methods=["GET"])
+    app.add_api_route("/signout", _sign_out, methods=["POST"])
+    app.add_api_route("/healthz", _healthz, methods=["GET"])
+    app.add_api_route("/favicon.ico", _favicon, methods=["GET"])
+    app.add_api_route("/static/{name}", _static, methods=["GET"])
+    return Guard(app, sessions=here.sessions, places=places, refuse=_refused, on_link_used=on_link_used)
+
+
+def _here(request: Request) -> Console:
+    here: Console = request.app.state.here
+    return here
+
+
+def _page(request: Request) -> Response:
+    name = request.url.path.strip("/") or "now"
+    return _shown(request, PAGES[name](_here(request), Asked.of(request)))
+
+
+def _act(request: Request) -> Response:
+    name = request.url.path.strip("/")
+    return RedirectResponse(ACTS[name](_here(request), Asked.of(request)), 303)
+
+
+def _shown(request: Request, page: Page) -> Response:
+    return HTMLResponse(html(page, _common(request, page)), page.status)
+
+
+def _common(request: Request, page: Page) -> dict[str, Any]:
+    """Return what every page has: who is here, and what stands still."""
+    session = getattr(request.state, "session", None)
+    here = _here(request)
+    return {
+        "nonce": request.state.nonce,
+        "csrf": session.csrf if session else "",
+        "query": request.url.query,
+        "banners": now.banners(here) if session and page.status != 503 else [],
+    }
+
+
+# -- what is kept fresh
+
+
+async def _live(request: Request) -> Response:
+    name = request.query_params.get("of", "")
+    if name not in PAGES and name != "banners":
+        raise HTTPException(404)
+    state = request.app.state
+    if state.live >= MOST_LIVE:
+        raise HTTPException(503, "too many pages are open")
+    return StreamingResponse(_stream(request, name), media_type="text/event-stream")
+
+
+async def _stream(request: Request, name: str) -> AsyncIterator[str]:
+    """Give the live part of a page whenever it has changed, and a sign of life in between."""
+    state, last, silent_s = request.app.state, "", 0.0
+    state.live += 1
+    try:
+        while True:
+            try:
+                part, pause_s = await run_in_threadpool(_part, request, name)
+            except Exception as error:  # noqa: BLE001 - the page stays, and says that it is stale
+                if not isinstance(error, (BadgesError, *UNAVAILABLE)):
+                    log.exception("console.failed", page=name)
+                yield "event: away\ndata: \n\n"
+                part, pause_s = last, ALIVE_EVERY_S
+            if part != last:
+                last, silent_s = part, 0.0
+                yield "".join(f"data: {line}\n" for line in part.splitlines()) + "\n"
+            elif silent_s >= ALIVE_EVERY_S:
+                silent_s = 0.0
+                yield "event: alive\ndata: \n\n"
+            await asyncio.sleep(pause_s)
+            silent_s += pause_s
+    finally:
+        state.live -= 1
+
+
+def _part(request: Request, name: str) -> tuple[str, float]:
+    here = _here(request)
+    if here.sessions.of(request.state.session.id) is None:
+        raise NotFound("the session has ended")
+    began = here.clock()
+    page = now.banners_page() if name == "banners" else PAGES[name](here, Asked.of(request))
+    part = live_part(page, _common(request, page))
+    # What takes long to look at is looked at less often: a fifth of the time at most.
+    return part, max(LOOK_EVERY_S, 4 * (here.clock() - began))
+
+
+# -- the rest
+
+
+def _sign_out(request: Request) -> Response:
+    _here(request).sessions.end(request.state.session)
+    return RedirectResponse("./", 303)
+
+
+def _healthz(request: Request) -> Response:
+    _here(request).queue.client.ping()
+    return PlainTextResponse("ok\n")
+
+
+def _favicon() -> Response:
+    return _static("favicon.svg")
+
+
+def _static(name: str) -> Response:
+    if name not in STATIC:
+        raise HTTPException(404)
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(static_file(name), media_type=STATIC[name], headers=headers)
+
+
+# -- what goes wrong
+
+
+def _failed(request: Request, status: int, what: str, *, title: str = "") -> Response:
+    page = Page(
+        "problem.html", title or "That didn't work", "", "", {"what": what, "status": status}, status=status
+    )
+    if request.url.path.count("/") > 1 or "nonce" not in request.scope.get("state", {}):
+        return PlainTextResponse(f"{what}\n", status)
+    return _shown(request, page)
+
+
+def _refused(scope: Scope, status: int, words: str) -> Response:
+    """Say why a request is not for this console; nothing of the orgs is shown."""
+    request = Request(scope)
+    if request.url.path.count("/") > 1:
+        return PlainTextResponse(f"{words}\n", status)
+    page = Page("refused.html", "badges", "", "", {"what": words, "status": status}, status=status)
+    common = {"nonce": scope["state"]["nonce"], "csrf": "", "query": "", "banners": []}
+    return HTMLResponse(html(page, common), status)
+
+
+def _expected(request: Request, error: BadgesError) -> Response:
+    status = 404 if isinstance(error, NotFound) else 409 if isinstance(error, NotAllowed) else 400
+    return _failed(request, status if isinstance(error, ConfigError | NotFound) else 500, str(error))
+
+
+def _away(request: Request, error: Exception) -> Response:
+    log.warning("console.store_unavailable", reason=str(error))
+    if request.url.path == "/healthz":
+        return PlainTextResponse("Redis doesn't answer\n", 503)
+    return _failed(request, 503, _AWAY, title="Redis is away")
+
+
+def _http(request: Request, error: HTTPException) -> Response:
+    words = "There is no such page." if error.status_code == 404 else str(error.detail)
+    return _failed(request, error.status_code, words)
+
+
+def _broken(request: Request, _: Exception) -> Response:
+    return _failed(request, 500, "The console failed; its log says more.")
+
+
+_HANDLERS: Any = {
+    HTTPException: _http,
+    BadgesError: _expected,
+    Exception: _broken,
+    **dict.fromkeys(UNAVAILABLE, _away),
+}

@@ -1,0 +1,77 @@
+"""What somebody asks the console for: the parameters of a page, or the fields of a form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from worker.domain.job import DeadKind
+from worker.errors import ConfigError
+from worker.operate.deadlist import Filter
+
+LONGEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The parameters by name; of one that comes twice, the last."""
+
+    given: Mapping[str, str]
+    query: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> Asked:
+        """Take them from the URL or, of a form, from its body."""
+        given = getattr(request.state, "form", None) or dict(request.query_params)
+        return cls({name: value[:LONGEST] for name, value in given.items()}, request.url.query)
+
+    def text(self, name: str) -> str | None:
+        """Return a parameter, without blanks around it; ``None`` if it is empty or isn't there."""
+        return self.given.get(name, "").strip() or None
+
+    def need(self, name: str) -> str:
+        """Return a parameter that must be there.
+
+        Raises:
+            ConfigError: it isn't.
+        """
+        if value := self.text(name):
+            return value
+        raise ConfigError(f"{name} is missing")
+
+    def whole(self, name: str) -> int | None:
+        """Return a whole number; commas, blanks and points between its digits don't count.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        text = self.text(name)
+        if text is None:
+            return None
+        digits = text.replace(",", "").replace("\u00a0", "").replace(" ", "").replace(".", "")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
+            raise ConfigError(f"{name} must be a whole number, not {text!r}")
+        return int(digits)
+
+    def filter(self) -> Filter:
+        """Return which dead letters are meant.
+
+        Raises:
+            ConfigError: a kind or a number isn't one.
+        """
+        kind = self.text("kind")
+        if kind and kind not in set(DeadKind):
+            raise ConfigError(f"there is no kind {kind!r}; there are: {', '.join(DeadKind)}")
+        return Filter(
+            org=self.text("org"),
+            kind=DeadKind(kind) if kind else None,
+            run=self.text("run"),
+            code=self.text("code"),
+            badge=self.text("badge"),
+            customer=self.whole("customer"),
+            job=self.text("job"),
+            since_ms=self.whole("since_ms"),
+            until_ms=self.whole("until_ms"),
+        )

@@ -1,0 +1,56 @@
+"""Charts as SVG, made here: no script, no style of their own; colours are classes of ``static/app.css``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+WIDTH = 1000
+STATES = ("issued", "sending", "retrying", "queued", "dead", "undone")
+
+
+def states(counts: Mapping[str, int], label: str) -> Markup:
+    """Draw how many jobs are in each state, as parts of one bar."""
+    total = sum(counts.values())
+    parts, at = [], 0.0
+    for state in STATES:
+        if count := counts.get(state, 0):
+            # What there is one of among a million is still seen.
+            width = max(4.0, count / total * WIDTH)
+            parts.append(
+                Markup('<rect class="of-{}" x="{:.1f}" width="{:.1f}" height="10"><title>{:,} {}</title></rect>').format(
+                    state, at, width, count, state
+                )
+            )
+            at += width
+    return _svg("bar", max(at, 1.0), 10, parts, label)
+
+
+def use(share: float, label: str) -> Markup:
+    """Draw how much of a limit is used: a bar that fills, with a mark at the whole."""
+    filled = min(1.0, max(0.0, share)) * WIDTH
+    parts = [Markup('<rect class="of-use{}" width="{:.1f}" height="10"/>').format(" full" if share >= 0.98 else "", filled)]
+    return _svg("bar use", WIDTH, 10, parts, label)
+
+
+def line(values: Sequence[float], label: str, *, most: float = 0.0) -> Markup:
+    """Draw values over time as a line over its area, the newest at the right."""
+    if not values:
+        return Markup("")
+    high = max(most, *values, 1e-9)
+    step = WIDTH / max(1, len(values) - 1)
+    points = " ".join(f"{n * step:.1f},{98 - value / high * 94:.1f}" for n, value in enumerate(values))
+    parts = [
+        Markup('<polygon class="area" points="0,100 {} {},100"/>').format(points, WIDTH),
+        Markup('<polyline class="line" points="{}"/>').format(points),
+    ]
+    if most:
+        parts.insert(0, Markup('<line class="most" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(WIDTH, 98 - most / high * 94, 98 - most / high * 94))
+    return _svg("spark", WIDTH, 100, parts, label)
+
+
+def _svg(kind: str, width: float, height: int, parts: Sequence[Markup], label: str) -> Markup:
+    return Markup(
+        '<svg class="{}" viewBox="0 0 {:.1f} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(kind, width, height, label, Markup("").join(parts))

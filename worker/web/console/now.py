@@ -1,0 +1,73 @@
+"""The page *Now*: each org with its lamp, its limit and what waits; and the banners that every page has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.operate.status import OrgState
+from worker.web.console.asked import Asked
+from worker.web.console.service import Console
+from worker.web.console.views import Page
+
+LAMPS = {"open": "sends", "probing": "tries one job at a time", "closed": "waits", "paused": "is paused"}
+
+
+def page(here: Console, _: Asked) -> Page:
+    """Show every org as it is."""
+    orgs = [_org(here, state) for state in here.states()]
+    return Page("now.html", "Now", "now", "badges status --watch", {"orgs": orgs}, live="now")
+
+
+def banners(here: Console) -> list[dict[str, Any]]:
+    """Say which orgs stand still, and why: on every page."""
+    return [
+        {"org": state.org, "sentence": state.standstill.sentence, "reason": state.standstill.reason}
+        for state in here.states()
+        if state.standstill
+    ]
+
+
+def banners_page() -> Page:
+    """Return a page whose live part is its banners alone."""
+    return Page("base.html", "", "", "")
+
+
+def pause(here: Console, asked: Asked) -> str:
+    """Let no further batch of an org start."""
+    org = here.settings.org(asked.need("org")).name
+    here.operator(asked.text("note") or "").pause(org)
+    here.forget_states()
+    return "./"
+
+
+def resume(here: Console, asked: Asked) -> str:
+    """Let batches of an org start again."""
+    org = here.settings.org(asked.need("org")).name
+    here.operator(asked.text("note") or "").resume(org)
+    here.forget_states()
+    return "./"
+
+
+def _org(here: Console, state: OrgState) -> dict[str, Any]:
+    shown = state.as_json()
+    per_minute, limit = shown["sent_last_minute"], shown["limit_per_minute"]
+    lamp = state.gate.state if state.settings else "none"
+    return shown | {
+        "lamp": lamp,
+        "words": _words(state),
+        "share": per_minute / limit if limit and per_minute is not None else None,
+        "hour": here.pulse.hour(state.org),
+        "waiting": state.waiting,
+        "empty_s": state.seconds_for(state.waiting) if state.waiting else None,
+        "dead_total": sum(state.dead.values()),
+    }
+
+
+def _words(state: OrgState) -> str:
+    if state.standstill:
+        return state.standstill.sentence
+    if state.settings is None:
+        return "not configured any more; what it had is kept"
+    if state.gate.state == "open" and not state.waiting and not state.in_flight:
+        return "idle: nothing waits"
+    return LAMPS[state.gate.state]

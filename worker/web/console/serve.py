@@ -1,0 +1,70 @@
+"""Serving the console in the foreground, on loopback: its clients, its background and the link that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from worker.config import Settings
+from worker.domain.org import is_loopback
+from worker.errors import ConfigError
+from worker.server.connection import Connection
+from worker.store.queue import Queue
+from worker.web.console.app import create_app
+from worker.web.console.guard import Places
+from worker.web.console.service import Console
+from worker.web.console.sessions import Sessions
+from worker.web.serving import serve_app
+
+DRAIN_S = 2
+Say = Callable[[str], None]
+
+
+def serve(settings: Settings, connection: Connection, *, host: str, port: int, say: Say) -> None:
+    """Serve until Ctrl-C or SIGTERM; what an act was doing is finished first.
+
+    Args:
+        settings: all of them; no credential of a vendor is needed, and none is shown.
+        connection: to the store.
+        host: a loopback address.
+        port: 0 takes a free one.
+        say: is given the link that opens the console, once it listens, and the next one when that was used.
+
+    Raises:
+        ConfigError: the address isn't loopback.
+        OSError: the port is taken.
+    """
+    if not is_loopback(host):
+        raise ConfigError(
+            f"--host {host}: the console listens on loopback alone, since whoever reaches it acts as you; "
+            "from elsewhere, forward a port to it: ssh -L 8090:127.0.0.1:8090 HOST"
+        )
+    with connection.client(hurried=True) as hurried, connection.client() as patient:
+        replicas = settings.replicas
+        here = Console(
+            settings,
+            Queue(hurried, replicas=replicas),
+            Queue(patient, replicas=replicas),
+            Sessions(lasts_s=settings.console_session_s),
+        )
+        shown_at = ""
+
+        def link() -> str:
+            return f"{shown_at}/?token={here.sessions.token}"
+
+        def ready(url: str) -> None:
+            nonlocal shown_at
+            here.port = int(url.rpartition(":")[2])
+            shown_at = (settings.console_public_url or url).rstrip("/")
+            say(link())
+
+        app = create_app(
+            here,
+            places=lambda: Places.of(here.port, settings.console_public_url),
+            on_link_used=lambda: say(f"opened; for another browser, or when that session has ended:\n{link()}"),
+        )
+        here.pulse.start()
+        try:
+            serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=ready)
+        finally:
+            here.pulse.stop()
+            here.acts.close()

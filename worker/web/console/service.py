@@ -1,0 +1,76 @@
+"""What every page of the console works with: the store, who acts, and how the orgs are just now."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from worker.config import Settings
+from worker.domain.actor import Actor, Via
+from worker.domain.org import Org
+from worker.operate.operator import Operator, this_user
+from worker.operate.runs import JobReader
+from worker.operate.status import OrgState
+from worker.operate.survey import Survey
+from worker.store.queue import Queue
+from worker.web.console.acts import Acts
+from worker.web.console.pulse import Pulse
+from worker.web.console.sessions import Sessions
+
+KNOWN_FOR_S = 0.8  # how long all pages believe one look at the orgs
+
+
+@dataclass(slots=True)
+class Console:
+    """The console's own: one for the process."""
+
+    settings: Settings
+    queue: Queue  # whose client gives up soon: somebody waits for the page
+    patient: Queue  # for acts, which may take their time
+    sessions: Sessions
+    port: int = 0
+    acts: Acts = field(default_factory=Acts)
+    clock: Callable[[], float] = time.monotonic
+    pulse: Pulse = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _states: list[OrgState] = field(default_factory=list)
+    _looked_at: float = -KNOWN_FOR_S
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.states)
+
+    @property
+    def orgs(self) -> Mapping[str, Org]:
+        """The orgs that are configured, as they are now."""
+        return self.settings.orgs()
+
+    @property
+    def reports(self) -> JobReader:
+        """What reads runs and jobs."""
+        return JobReader(client=self.queue.client, orgs=self.orgs)
+
+    def operator(self, note: str = "") -> Operator:
+        """Return who sits at the console, at work; the client is the patient one."""
+        orgs = self.orgs
+        reports = JobReader(client=self.patient.client, orgs=orgs)
+        return Operator(self.patient, reports, orgs, Actor(Via.CONSOLE, this_user().name), note)
+
+    def states(self) -> list[OrgState]:
+        """Return how each org is; what was seen a moment ago will do.
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        with self._lock:
+            if self.clock() - self._looked_at >= KNOWN_FOR_S:
+                orgs = self.orgs
+                chosen = {name: orgs.get(name) for name in self.reports.org_names()}
+                self._states = Survey(self.queue.client).states(chosen)
+                self._looked_at = self.clock()
+            return self._states
+
+    def forget_states(self) -> None:
+        """Look again at the orgs before anything is shown of them: one was changed."""
+        self._looked_at = -KNOWN_FOR_S

@@ -1,0 +1,100 @@
+// What the server can't do: local times, copying, staleness, one act a click, and sending files in pieces.
+// Everything else is HTML from the server. Nothing here writes HTML.
+(() => {
+  "use strict";
+
+  const $ = (selector) => document.querySelector(selector);
+  const every = (selector, act, within = document) => within.querySelectorAll(selector).forEach(act);
+
+  // Times are written in UTC; the viewer sees their own zone, and UTC on hover.
+  const zone = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  });
+  const localTimes = () => every("time[datetime]", (time) => {
+    const local = zone.format(new Date(time.dateTime));
+    if (time.textContent !== local) time.textContent = local;
+  });
+
+  // An id is copied whole by a click on it.
+  const say = (text) => {
+    const said = $("#said");
+    if (said) said.textContent = text;
+  };
+  document.addEventListener("click", async (event) => {
+    const id = event.target.closest?.("[data-copy]");
+    if (!id) return;
+    try {
+      await navigator.clipboard.writeText(id.dataset.copy);
+      id.classList.add("copied");
+      say("copied");
+      setTimeout(() => id.classList.remove("copied"), 900);
+    } catch {
+      getSelection().selectAllChildren(id);
+    }
+  });
+
+  // A form is sent once, however often its button is pressed; coming back to the page makes it usable again.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+    form.setAttribute("aria-busy", "true");
+  });
+  addEventListener("pageshow", () => every("form[data-sent]", (form) => {
+    delete form.dataset.sent;
+    form.removeAttribute("aria-busy");
+  }));
+
+  // A dangerous button waits until what must be typed is there.
+  const armed = (input) => {
+    const button = input.form?.querySelector("[data-armed]");
+    const digits = (text) => text.replace(/[\s.,]/g, "");
+    if (button) button.disabled = digits(input.value) !== digits(input.dataset.want);
+  };
+  document.addEventListener("input", (event) => {
+    if (event.target.dataset?.want) armed(event.target);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "")) return;
+    event.preventDefault();
+    $("#quick")?.focus();
+  });
+
+  // The live part says since when it is stale.
+  const QUIET_MS = 9000;
+  const live = $("#live");
+  let heard = Date.now(), ended = false;
+  const fresh = () => {
+    heard = Date.now();
+    $("#stale").hidden = true;
+  };
+  const stale = () => {
+    if (!live?.hasAttribute("hx-sse:connect")) return;
+    if (Date.now() - heard < QUIET_MS && !ended) return;
+    const told = $("#stale");
+    const since = new Date(heard).toLocaleTimeString();
+    const text = ended
+      ? "Your session has ended. Open the link that the console printed where it was started."
+      : `What you see is of ${since}: the console or Redis doesn’t answer. It goes on by itself.`;
+    if (told.textContent !== text) told.textContent = text;
+    told.hidden = false;
+  };
+  if (live) {
+    live.addEventListener("htmx:sse:after:message", (event) => {
+      if (event.detail.message.event !== "away") fresh();
+    });
+    live.addEventListener("htmx:sse:error", (event) => {
+      ended = event.detail.status === 401;
+      stale();
+    });
+    new MutationObserver(localTimes).observe(live, {childList: true, subtree: true, characterData: true});
+    setInterval(stale, 1000);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) heard = Date.now(); });
+  }
+
+  localTimes();
+  every("[data-want]", armed);
+})();

@@ -1,0 +1,163 @@
+"""How a page becomes HTML: templates that escape everything, and the few forms that values are shown in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from worker.domain.text import counted, printable
+from worker.web.console import charts
+
+STATIC: Final = {
+    "app.css": "text/css",
+    "app.js": "text/javascript",
+    "favicon.svg": "image/svg+xml",
+    "htmx.min.js": "text/javascript",
+    "hx-csp.min.js": "text/javascript",
+    "hx-sse.min.js": "text/javascript",
+}
+NAVIGATION: Final = (
+    ("./", "now", "Now"),
+    ("runs", "runs", "Runs"),
+    ("import", "import", "Import"),
+    ("dead", "dead", "Dead letters"),
+    ("doubt", "doubt", "Doubt"),
+    ("search", "search", "Search"),
+    ("audit", "audit", "Audit"),
+    ("settings", "settings", "Settings"),
+)
+KINDS: Final = {
+    "rejected": "rejected by the vendor",
+    "exhausted": "tried too often",
+    "invalid": "invalid, never sent",
+    "in_doubt": "in doubt",
+    "cancelled": "cancelled",
+}
+_SHORT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows: its template and values, and the command that says the same in a terminal.
+
+    ``place`` is its entry in the navigation. ``live`` says which page's live part is streamed into it.
+    """
+
+    template: str
+    title: str
+    place: str
+    command: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+    live: str = "banners"
+
+
+def url(page: str, **parameters: object) -> str:
+    """Return a relative link; what is ``None`` or empty is left out."""
+    said = {name.rstrip("_"): value for name, value in parameters.items() if value not in (None, "")}
+    return f"{page}?{urlencode(said)}" if said else page
+
+
+def instant(at: str | None) -> Markup:
+    """Show an instant (ISO 8601, UTC); in the browser it turns into the viewer's own time."""
+    if not at:
+        return Markup('<span class="none">–</span>')
+    shown = datetime.fromisoformat(at)
+    return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(
+        at, f"{shown:%Y-%m-%d %H:%M:%S}", f"{shown:%Y-%m-%d %H:%M:%S}"
+    )
+
+
+def ident(text: object, *, short: bool = False) -> Markup:
+    """Show an id, to be copied whole by a click."""
+    if text in (None, ""):
+        return Markup('<span class="none">–</span>')
+    whole = printable(str(text))
+    shown = f"{whole[:_SHORT]}…" if short and len(whole) > _SHORT + 1 else whole
+    return Markup(
+        '<button type="button" class="id" data-copy="{}" title="copy {}"><bdi>{}</bdi></button>'
+    ).format(whole, whole, shown)
+
+
+def duration(seconds: float | None) -> str:
+    """Say how long in words."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def number(value: float | None) -> str:
+    """Write a number for people."""
+    return "–" if value is None else f"{value:,}"
+
+
+@cache
+def static_file(name: str) -> bytes:
+    """Return a file that pages load."""
+    return resources.files("worker.web.console").joinpath("static", name).read_bytes()
+
+
+@cache
+def _version_of(name: str) -> str:
+    return sha256(static_file(name)).hexdigest()[:10]
+
+
+def static_url(name: str) -> str:
+    """Return where a file is; it changes with its content, so that a browser may keep it."""
+    return f"static/{name}?v={_version_of(name)}"
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates. Everything is escaped; what is missing is an error, not an empty place."""
+    made = Environment(
+        loader=PackageLoader("worker.web.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"instant": instant, "ident": ident, "duration": duration, "n": number}
+    made.globals |= {
+        "url": url,
+        "static": static_url,
+        "counted": counted,
+        "charts": charts,
+        "kinds": KINDS,
+        "navigation": NAVIGATION,
+        "version": version("badge-import-worker"),
+    }
+    return made
+
+
+def html(page: Page, common: Mapping[str, Any]) -> str:
+    """Write a whole page."""
+    return environment().get_template(page.template).render(common | page.values | {"page": page})
+
+
+def live_part(page: Page, common: Mapping[str, Any]) -> str:
+    """Write the part of a page that is kept fresh."""
+    template = environment().get_template(page.template)
+    context = template.new_context(dict(common | page.values | {"page": page}))
+    return "".join(template.blocks["live"](context))
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the columns that rows have, in the order in which they come."""
+    return list(dict.fromkeys(name for row in rows for name in row))
