@@ -85,7 +85,7 @@ class Settings(Org, BaseSettings):
     console_public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
-        description="The URL at which a proxy on this machine shows `badges console`; its path may be a sub-path",
+        description="The URL at which a proxy on this machine shows `badges console`, with its sub-path",
     )
     console_session_s: float = Field(
         default=43_200,

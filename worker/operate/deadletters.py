@@ -168,14 +168,20 @@ def doubt_words(count: int) -> str:
 
 
 def discard_all(
-    operator: Operator, which: Filter, *, on_progress: Move = lambda _looked_at, _total: None
+    operator: Operator,
+    which: Filter,
+    *,
+    action: str = "",
+    on_progress: Move = lambda _looked_at, _total: None,
 ) -> int:
     """Take the dead letters that fit off the list for good, and return how many.
 
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
-    an org that isn't configured any more, as long as those of the default one.
+    an org that isn't configured any more, as long as those of the default one. ``action`` is its id in the
+    audit trail, if the caller wants to know it beforehand.
     """
-    action, reports, orgs = audit.action_id(operator.queue, "discard"), operator.reports, operator.orgs
+    action = action or audit.action_id(operator.queue, "discard")
+    reports, orgs = operator.reports, operator.orgs
     discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
     begun: set[str] = set()
     for seen, page in deadlist.pages(reports, which):

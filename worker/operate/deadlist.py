@@ -114,7 +114,7 @@ def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     return sum(
         extent.size
         for org in reports.org_names(which.org)
-        for extent in _extents(reports, org, which, _groups(reports, org, which, replayable=replayable))
+        for extent in _extents(reports, org, which, groups_of(reports, org, which, replayable=replayable))
         if extent
     )
 
@@ -129,7 +129,7 @@ def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dic
     counts: Counter[str] = Counter()
     if which.job is None and not which.read_fields and not _mixed(reports, which):
         for org in reports.org_names(which.org):
-            groups = _groups(reports, org, which, replayable=replayable)
+            groups = groups_of(reports, org, which, replayable=replayable)
             for group, extent in zip(groups, _extents(reports, org, which, groups), strict=True):
                 counts[group.kind] += extent.size if extent else 0
     else:
@@ -159,7 +159,7 @@ def pages(
             continue
         now_ms = reports.store.org_now_ms(org)
         until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
-        for group in _groups(reports, org, which, replayable=replayable):
+        for group in groups_of(reports, org, which, replayable=replayable):
             wanted = which.fields if group.is_mixed else which.read_fields
             for found in reading.letters(
                 reports.client, org, group, since_ms=which.since_ms or 0, until_ms=until_ms
@@ -191,7 +191,7 @@ def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> li
         if which.job is not None or which.read_fields:
             found += _counted(reports, replace(which, org=org), replayable=replayable)
             continue
-        its = _groups(reports, org, which, replayable=replayable)
+        its = groups_of(reports, org, which, replayable=replayable)
         whole = [group for group in its if not group.is_mixed]
         extents = _extents(reports, org, which, whole)
         told = [(group, extent) for group, extent in zip(whole, extents, strict=True) if extent]
@@ -241,7 +241,7 @@ def died_at_ms(reports: JobReader, org: str, kind: DeadKind, job_id: str) -> int
     return found[1] if found and found[0].get(Field.KIND) == kind else None
 
 
-def _groups(reports: JobReader, org: str, which: Filter, *, replayable: bool) -> list[StoredGroup]:
+def groups_of(reports: JobReader, org: str, which: Filter, *, replayable: bool = False) -> list[StoredGroup]:
     """Return the groups in which letters may fit, by their last death."""
     kinds = which.kinds(replayable=replayable)
     its = reading.groups(reports.client, org)

@@ -101,7 +101,7 @@ class JobReader:
     def runs(self, org: str | None = None, *, newest: int | None = None) -> list[RunProgress]:
         """Return every run, or the newest so many, in the order they began."""
         began = self._began(org)
-        return self._progress([(name, run) for _, name, run in began[-newest if newest else 0 :]])
+        return self.progress([(name, run) for _, name, run in began[-newest if newest else 0 :]])
 
     def count_runs(self, org: str | None = None) -> int:
         """Count the runs there are."""
@@ -123,7 +123,7 @@ class JobReader:
             NotFound: no org has such a run.
         """
         for name in self.org_names(org):
-            if found := self._progress([(name, run)]):
+            if found := self.progress([(name, run)]):
                 return found[0]
         raise NotFound(f"there is no run {run!r}; see: badges run list")
 
@@ -233,10 +233,14 @@ class JobReader:
 
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""
-        key, at = keys.key(org, "jobs", run), 0
-        while page := self.client.lrange(key, at, at + PAGE - 1):
-            yield from (str(job_id) for job_id in page)
+        at = 0
+        while page := self.page_of_ids(org, run, at):
+            yield from page
             at += PAGE
+
+    def page_of_ids(self, org: str, run: str, at: int) -> list[str]:
+        """Return the ids of a run's jobs from the one at that place on, a page at most."""
+        return [str(one) for one in self.client.lrange(keys.key(org, "jobs", run), at, at + PAGE - 1)]
 
     def known(self, org: str, ids: Sequence[str]) -> list[bool]:
         """Say of each id whether it was accepted before, however long ago."""
@@ -257,7 +261,7 @@ class JobReader:
         found = zip(ids, reading.records(self.client, org, ids), strict=True)
         yield from ((job_id, record) for job_id, record in found if record)
 
-    def _progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
+    def progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
         pipe = self.client.pipeline(transaction=False)
         for org, run in runs:

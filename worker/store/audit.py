@@ -7,8 +7,9 @@ script. So when an act breaks off half-way, it has an entry, and the count says 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import redis
@@ -71,13 +72,29 @@ def entries(client: redis.Redis, org: str) -> Iterator[Entry]:
     """Yield what was done to an org, newest first."""
     ids = [str(action) for action in client.zrange(keys.key(org, "audits"), 0, -1, desc=True)]
     for at in range(0, len(ids), PAGE):
-        page = ids[at : at + PAGE]
-        pipe = client.pipeline(transaction=False)
-        for action in page:
-            pipe.hgetall(keys.key(org, "audit", action))
-        for action, record in zip(page, pipe.execute(), strict=True):
-            if record:
-                yield _entry(org, action, record)
+        yield from _read(client, org, ids[at : at + PAGE])
+
+
+def before(client: redis.Redis, org: str, at: str | None, most: int) -> list[Entry]:
+    """Return what was done last to an org, up to that instant (ISO 8601, the instant included)."""
+    until = "+inf" if at is None else str(round(datetime.fromisoformat(at).timestamp() * 1000))
+    key = keys.key(org, "audits")
+    ids = client.zrange(key, until, "-inf", desc=True, byscore=True, offset=0, num=most)
+    return list(_read(client, org, [str(action) for action in ids]))
+
+
+def entry(client: redis.Redis, org: str, action: str) -> Entry | None:
+    """Return one action, if it was begun."""
+    return next(_read(client, org, [action]), None)
+
+
+def _read(client: redis.Redis, org: str, ids: Sequence[str]) -> Iterator[Entry]:
+    pipe = client.pipeline(transaction=False)
+    for action in ids:
+        pipe.hgetall(keys.key(org, "audit", action))
+    for action, record in zip(ids, pipe.execute(), strict=True):
+        if record:
+            yield _entry(org, action, record)
 
 
 def _entry(org: str, action: str, record: Mapping[str, str]) -> Entry:

@@ -107,14 +107,20 @@ def extents(
     return told
 
 
-def letters(
-    client: redis.Redis, org: str, group: StoredGroup, *, since_ms: int, until_ms: int
+def letters(  # noqa: PLR0913 - of which group, and which of it
+    client: redis.Redis,
+    org: str,
+    group: StoredGroup,
+    *,
+    since_ms: int,
+    until_ms: int | str,
+    behind: tuple[int, str] | None = None,
 ) -> Iterator[list[tuple[str, int]]]:
-    """Yield ids and times of death (ms), in pages, oldest first.
+    """Yield ids and times of death (ms), in pages, oldest first; or only those behind a time and an id.
 
     Whatever is taken off the list between two pages makes it skip none.
     """
-    last, limit, key = (since_ms, ""), PAGE, keys.key(org, "dead", group.number)
+    last, limit, key = behind or (since_ms, ""), PAGE, keys.key(org, "dead", group.number)
     while True:
         # Not by rank: a rank moves when others are taken off the list.
         found: Any = client.zrangebyscore(key, last[0], until_ms, start=0, num=limit, withscores=True)

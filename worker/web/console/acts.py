@@ -44,6 +44,7 @@ class Act:
     began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
     links: Sequence[tuple[str, str]] = ()
+    over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_over(self) -> bool:
@@ -81,6 +82,15 @@ class Acts:
             self._pool.submit(_do, act, work)
         return act
 
+    def look(self, name: str, work: Callable[[Act], Any], *, within_s: float = 0.15) -> Act:
+        """Do what takes long to find out in the background, and wait a moment for it: it may be over.
+
+        A look of the same name is done once, for as long as it is remembered.
+        """
+        act = self.begin(name, name, work)
+        act.over.wait(within_s)
+        return act
+
     def close(self) -> None:
         """Wait for what is being done; what waits to be begun is dropped."""
         if self._pool:
@@ -100,3 +110,4 @@ def _do(act: Act, work: Callable[[Act], Any]) -> None:
         log.exception("console.failed", act=act.id)
     finally:
         act.seconds = time.monotonic() - began
+        act.over.set()

@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from worker.errors import BadgesError, ConfigError, NotAllowed, NotFound
 from worker.server.cluster import UNAVAILABLE
-from worker.web.console import now
+from worker.web.console import about, acting, dead, doubt, exports, now, plan, runs, search, trail
 from worker.web.console.asked import Asked
 from worker.web.console.guard import Guard, Places
 from worker.web.console.service import Console
@@ -35,11 +35,33 @@ _AWAY = "Redis can't be reached: nothing can be shown or done until it answers"
 PageOf = Callable[[Console, Asked], Page]
 ActOf = Callable[[Console, Asked], str]
 
-PAGES: Mapping[str, PageOf] = {"now": now.page}
-ACTS: Mapping[str, ActOf] = {"pause": now.pause, "resume": now.resume}
+PAGES: Mapping[str, PageOf] = {
+    "now": now.page,
+    "runs": runs.page,
+    "run": runs.one,
+    "dead": dead.page,
+    "plan": plan.page,
+    "doubt": doubt.page,
+    "search": search.page,
+    "job": search.job,
+    "audit": trail.page,
+    "settings": about.page,
+    "act": acting.page,
+}
+ACTS: Mapping[str, ActOf] = {
+    "pause": now.pause,
+    "resume": now.resume,
+    "cancel": runs.cancel,
+    "replay": plan.replay,
+    "discard": plan.discard,
+    "takeback": plan.take_back,
+    "resolve": doubt.resolve,
+}
 
 
-def create_app(here: Console, *, places: Callable[[], Places], on_link_used: Callable[[], None] = lambda: None) -> Guard:
+def create_app(
+    here: Console, *, places: Callable[[], Places], on_link_used: Callable[[], None] = lambda: None
+) -> Guard:
     """Make the application, with what guards it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=_HANDLERS)
     app.state.here, app.state.live = here, 0
@@ -47,6 +69,7 @@ def create_app(here: Console, *, places: Callable[[], Places], on_link_used: Cal
         app.add_api_route(f"/{name}", _page, methods=["GET"])
     for name in ACTS:
         app.add_api_route(f"/{name}", _act, methods=["POST"])
+    app.add_api_route("/report.csv", _report, methods=["GET"])
     app.add_api_route("/live", _live, methods=["GET"])
     app.add_api_route("/signout", _sign_out, methods=["POST"])
     app.add_api_route("/healthz", _healthz, methods=["GET"])
@@ -107,7 +130,7 @@ async def _stream(request: Request, name: str) -> AsyncIterator[str]:
         while True:
             try:
                 part, pause_s = await run_in_threadpool(_part, request, name)
-            except Exception as error:  # noqa: BLE001 - the page stays, and says that it is stale
+            except Exception as error:
                 if not isinstance(error, (BadgesError, *UNAVAILABLE)):
                     log.exception("console.failed", page=name)
                 yield "event: away\ndata: \n\n"
@@ -136,6 +159,10 @@ def _part(request: Request, name: str) -> tuple[str, float]:
 
 
 # -- the rest
+
+
+def _report(request: Request) -> Response:
+    return exports.report(_here(request), request)
 
 
 def _sign_out(request: Request) -> Response:

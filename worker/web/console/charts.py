@@ -19,9 +19,9 @@ def states(counts: Mapping[str, int], label: str) -> Markup:
             # What there is one of among a million is still seen.
             width = max(4.0, count / total * WIDTH)
             parts.append(
-                Markup('<rect class="of-{}" x="{:.1f}" width="{:.1f}" height="10"><title>{:,} {}</title></rect>').format(
-                    state, at, width, count, state
-                )
+                Markup(
+                    '<rect class="of-{}" x="{:.1f}" width="{:.1f}" height="10"><title>{:,} {}</title></rect>'
+                ).format(state, at, width, count, state)
             )
             at += width
     return _svg("bar", max(at, 1.0), 10, parts, label)
@@ -30,7 +30,11 @@ def states(counts: Mapping[str, int], label: str) -> Markup:
 def use(share: float, label: str) -> Markup:
     """Draw how much of a limit is used: a bar that fills, with a mark at the whole."""
     filled = min(1.0, max(0.0, share)) * WIDTH
-    parts = [Markup('<rect class="of-use{}" width="{:.1f}" height="10"/>').format(" full" if share >= 0.98 else "", filled)]
+    parts = [
+        Markup('<rect class="of-use{}" width="{:.1f}" height="10"/>').format(
+            " full" if share >= 0.98 else "", filled
+        )
+    ]
     return _svg("bar use", WIDTH, 10, parts, label)
 
 
@@ -46,11 +50,17 @@ def line(values: Sequence[float], label: str, *, most: float = 0.0) -> Markup:
         Markup('<polyline class="line" points="{}"/>').format(points),
     ]
     if most:
-        parts.insert(0, Markup('<line class="most" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(WIDTH, 98 - most / high * 94, 98 - most / high * 94))
+        parts.insert(
+            0,
+            Markup('<line class="most" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                WIDTH, 98 - most / high * 94, 98 - most / high * 94
+            ),
+        )
     return _svg("spark", WIDTH, 100, parts, label)
 
 
 def _svg(kind: str, width: float, height: int, parts: Sequence[Markup], label: str) -> Markup:
     return Markup(
-        '<svg class="{}" viewBox="0 0 {:.1f} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+        '<svg class="{}" viewBox="0 0 {:.1f} {}" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg>'
     ).format(kind, width, height, label, Markup("").join(parts))

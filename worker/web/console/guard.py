@@ -1,4 +1,4 @@
-"""What stands before every page: whose host it is, who asks, whether a form is our own, and how much it may be.
+"""What stands before every page: whose host it is, who asks, whether a form is our own, and its size.
 
 It wraps the whole application, so that no page can forget it. What a session is, is in ``sessions.py``.
 """
@@ -83,7 +83,15 @@ class Places:
 class Guard:
     """Lets in who has a session, and what such a person meant to send."""
 
-    def __init__(self, app: ASGIApp, *, sessions: Sessions, places: Callable[[], Places], refuse: Refuse, on_link_used: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        sessions: Sessions,
+        places: Callable[[], Places],
+        refuse: Refuse,
+        on_link_used: Callable[[], None],
+    ) -> None:
         self._app, self._sessions, self._places = app, sessions, places
         self._refuse, self._on_link_used = refuse, on_link_used
 

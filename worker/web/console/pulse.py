@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from worker.errors import BadgesError
 from worker.operate.status import OrgState
@@ -65,6 +66,6 @@ class Pulse:
             return Hour()
         newest_s = seen[-1][0]
         calls = [0] * (int((newest_s - seen[0][0]) // 60) + 1)
-        for (_, before), (at_s, now) in zip(seen, seen[1:], strict=False):
+        for (_, before), (at_s, now) in pairwise(seen):
             calls[int((newest_s - at_s) // 60)] += max(0, now - before)
         return Hour(tuple(reversed(calls)), newest_s - seen[0][0])

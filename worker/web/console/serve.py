@@ -1,4 +1,4 @@
-"""Serving the console in the foreground, on loopback: its clients, its background and the link that opens it."""
+"""Serving the console in the foreground, on loopback: its clients, its background, the link that opens it."""
 
 from __future__ import annotations
 
@@ -60,11 +60,14 @@ def serve(settings: Settings, connection: Connection, *, host: str, port: int, s
         app = create_app(
             here,
             places=lambda: Places.of(here.port, settings.console_public_url),
-            on_link_used=lambda: say(f"opened; for another browser, or when that session has ended:\n{link()}"),
+            on_link_used=lambda: say(
+                f"opened; for another browser, or when that session has ended:\n{link()}"
+            ),
         )
         here.pulse.start()
         try:
             serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=ready)
         finally:
             here.pulse.stop()
+            here.looks.close()
             here.acts.close()

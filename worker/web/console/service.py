@@ -32,6 +32,7 @@ class Console:
     sessions: Sessions
     port: int = 0
     acts: Acts = field(default_factory=Acts)
+    looks: Acts = field(default_factory=Acts)  # what is only found out
     clock: Callable[[], float] = time.monotonic
     pulse: Pulse = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)

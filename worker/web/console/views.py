@@ -71,7 +71,7 @@ def url(page: str, **parameters: object) -> str:
 def instant(at: str | None) -> Markup:
     """Show an instant (ISO 8601, UTC); in the browser it turns into the viewer's own time."""
     if not at:
-        return Markup('<span class="none">–</span>')
+        return Markup('<span class="none">\N{EN DASH}</span>')
     shown = datetime.fromisoformat(at)
     return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(
         at, f"{shown:%Y-%m-%d %H:%M:%S}", f"{shown:%Y-%m-%d %H:%M:%S}"
@@ -81,7 +81,7 @@ def instant(at: str | None) -> Markup:
 def ident(text: object, *, short: bool = False) -> Markup:
     """Show an id, to be copied whole by a click."""
     if text in (None, ""):
-        return Markup('<span class="none">–</span>')
+        return Markup('<span class="none">\N{EN DASH}</span>')
     whole = printable(str(text))
     shown = f"{whole[:_SHORT]}…" if short and len(whole) > _SHORT + 1 else whole
     return Markup(
@@ -92,7 +92,7 @@ def ident(text: object, *, short: bool = False) -> Markup:
 def duration(seconds: float | None) -> str:
     """Say how long in words."""
     if seconds is None:
-        return "–"
+        return "\N{EN DASH}"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:
@@ -104,7 +104,7 @@ def duration(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Write a number for people."""
-    return "–" if value is None else f"{value:,}"
+    return "\N{EN DASH}" if value is None else f"{value:,}"
 
 
 @cache
@@ -148,13 +148,13 @@ def environment() -> Environment:
 
 def html(page: Page, common: Mapping[str, Any]) -> str:
     """Write a whole page."""
-    return environment().get_template(page.template).render(common | page.values | {"page": page})
+    return environment().get_template(page.template).render({**common, **page.values, "page": page})
 
 
 def live_part(page: Page, common: Mapping[str, Any]) -> str:
     """Write the part of a page that is kept fresh."""
     template = environment().get_template(page.template)
-    context = template.new_context(dict(common | page.values | {"page": page}))
+    context = template.new_context({**common, **page.values, "page": page})
     return "".join(template.blocks["live"](context))
 
 

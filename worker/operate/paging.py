@@ -1,0 +1,119 @@
+"""Listings a page at a time, for who looks at one page after another: each page says where the next begins.
+
+A page begins behind a key and not at a number, so that what is added or taken away meanwhile makes it skip
+and repeat nothing. Whole listings are in ``runs.py`` and ``deadlist.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from worker.domain.job import DeadKind, State
+from worker.operate.deadlist import Filter, groups_of
+from worker.operate.report import report_row
+from worker.operate.runs import JobReader, RunProgress
+from worker.store import audit, reading
+from worker.store.audit import Entry
+from worker.store.reading import PAGE
+from worker.store.record import state_of
+
+T = TypeVar("T")
+LOOKED_AT = 5_000  # records that are read for one page at most, where few of them fit
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[T]):
+    """Some of a listing; ``after`` is where the next ones begin, ``None`` where there are none."""
+
+    rows: Sequence[T]
+    after: str | None = None
+
+
+def runs(reports: JobReader, org: str | None, after: str | None, size: int) -> Slice[RunProgress]:
+    """Return runs, the newest first, that began before the one that is named ``org/run``."""
+    names = [f"{its_org}/{run}" for its_org, run in reports.run_names(org)]
+    end = names.index(after) if after in names else len(names)
+    begin = max(0, end - size)
+    pairs = [name.partition("/")[::2] for name in names[begin:end]]
+    return Slice(reports.progress(pairs)[::-1], names[begin] if begin else None)
+
+
+def jobs(
+    reports: JobReader, run: RunProgress, state: State | None, after: int, size: int
+) -> Slice[dict[str, Any]]:
+    """Return jobs of a run in the order they came, behind so many of them."""
+    rows: list[dict[str, Any]] = []
+    org = run.org
+    for at in range(after, after + LOOKED_AT, PAGE):
+        ids = reports.page_of_ids(org, run.run, at)
+        for n, (job_id, record) in enumerate(
+            zip(ids, reading.records(reports.client, org, ids), strict=True), at + 1
+        ):
+            if record and (state is None or state_of(record) is state):
+                rows.append(report_row(org, job_id, record))
+                if len(rows) == size:
+                    return Slice(rows, str(n))
+        if len(ids) < PAGE:
+            return Slice(rows)
+    return Slice(rows, str(after + LOOKED_AT))
+
+
+def letters(reports: JobReader, which: Filter, after: str | None, size: int) -> Slice[dict[str, Any]]:
+    """Return dead letters that fit, of each group the oldest first; ``after`` names group, time and job."""
+    rows: list[dict[str, Any]] = []
+    at_org, at_group, at_ms, at_id = (after.split(" ", 3) + [""] * 3)[:4] if after else ("", "", "", "")
+    looked_at = 0
+    for org in reports.org_names(which.org):
+        if org < at_org:
+            continue
+        its = sorted(groups_of(reports, org, which), key=lambda group: int(group.number))
+        for group in its:
+            behind = None
+            if org == at_org and int(group.number) < int(at_group or 0):
+                continue
+            if org == at_org and group.number == at_group:
+                behind = (int(at_ms or 0), at_id)
+            wanted = which.fields if group.is_mixed else which.read_fields
+            until_ms = which.until_ms or "+inf"
+            for found in reading.letters(
+                reports.client, org, group, since_ms=which.since_ms or 0, until_ms=until_ms, behind=behind
+            ):
+                records = reading.records(reports.client, org, [job_id for job_id, _ in found])
+                for (job_id, died_ms), record in zip(found, records, strict=True):
+                    looked_at += 1
+                    fits = record is not None and all(record.get(f) == v for f, v in wanted.items())
+                    if record is not None and fits and state_of(record) is State.DEAD:
+                        rows.append(report_row(org, job_id, record))
+                    if len(rows) == size or looked_at >= LOOKED_AT:
+                        return Slice(rows, f"{org} {group.number} {died_ms} {job_id}")
+    return Slice(rows)
+
+
+def one_letter(reports: JobReader, which: Filter) -> Slice[dict[str, Any]]:
+    """Return the dead letter that a filter names by its job."""
+    for org in reports.org_names(which.org):
+        if found := reading.listed_at_ms(reports.client, org, str(which.job)):
+            record = found[0]
+            kind = DeadKind(record["kind"])
+            if which.kind in (None, kind) and all(record.get(f) == v for f, v in which.fields.items()):
+                return Slice([report_row(org, str(which.job), record)])
+    return Slice([])
+
+
+def trail(reports: JobReader, org: str | None, after: str | None, size: int) -> Slice[Entry]:
+    """Return what was done, the newest first, before the act that is named ``at org/act``."""
+    at, _, name = (after or "").partition(" ")
+    found: list[Entry] = []
+    for its_org in reports.org_names(org):
+        found += audit.before(reports.client, its_org, at or None, size + 1)
+    order = sorted(found, key=lambda entry: (entry.at or "", _name(entry)), reverse=True)
+    rest = [entry for entry in order if not after or (entry.at or "", _name(entry)) < (at, name)]
+    rows = rest[:size]
+    more = len(rest) > size
+    return Slice(rows, f"{rows[-1].at} {_name(rows[-1])}" if more else None)
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.org}/{entry.id}"

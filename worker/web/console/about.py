@@ -1,0 +1,61 @@
+"""The page *Settings*: what is set, without any secret, and what the doctor says. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pydantic import SecretStr
+
+from worker.config import PREFIX, Settings, unknown_settings
+from worker.domain.org import Org
+from worker.web.console.acts import Act
+from worker.web.console.asked import Asked
+from worker.web.console.service import Console
+from worker.web.console.views import Page, url
+
+SECRET = "set, not shown"  # noqa: S105 - no secret
+_HIDDEN = ("basic_username",)  # half of a credential
+
+
+def page(here: Console, asked: Asked) -> Page:
+    """Show every setting by its name, and the doctor's findings if they were asked for."""
+    look = _doctor(here) if asked.text("doctor") else None
+    process = {name: field for name, field in Settings.model_fields.items() if name not in Org.model_fields}
+    values = {
+        "process": [_row(here.settings, name, field) for name, field in process.items()],
+        "orgs": [
+            (name, [_row(org, field, it) for field, it in Org.model_fields.items() if field != "name"])
+            for name, org in here.orgs.items()
+        ],
+        "unknown": unknown_settings(os.environ),
+        "findings": look.result if look and look.state == "done" else None,
+        "looking": look is not None and not look.is_over,
+        "problem": look.problem if look else "",
+        "again": url("settings", doctor=f"{here.clock():.0f}"),
+    }
+    return Page("settings.html", "Settings", "settings", "badges doctor", values, live="settings")
+
+
+def _row(of: Settings | Org, name: str, field: Any) -> dict[str, Any]:
+    value = getattr(of, name)
+    if isinstance(value, SecretStr) or (name in _HIDDEN and value):
+        shown = SECRET
+    else:
+        shown = "\N{EN DASH}" if value in (None, ()) else str(value)
+    return {
+        "name": PREFIX + name.upper(),
+        "value": shown,
+        "is_default": value == field.default,
+        "words": field.description or "",
+    }
+
+
+def _doctor(here: Console) -> Act:
+    """Ask the doctor, in the background: a call to each vendor is paid from its limit, so once in a while."""
+    from worker.operate.doctor import examine  # noqa: PLC0415 - brokers are loaded only where they are needed
+
+    def work(_: Act) -> list[dict[str, Any]]:
+        return [found.as_json() for found in examine(here.settings, os.environ)]
+
+    return here.looks.look(f"doctor {here.clock() // 30:.0f}", work)

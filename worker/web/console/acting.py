@@ -1,0 +1,98 @@
+"""How every act at the console begins: once, written into the audit trail first, and followed on a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from worker.errors import ConfigError, NotFound
+from worker.store import audit
+from worker.store.audit import Action, Entry
+from worker.web.console.acts import Act
+from worker.web.console.asked import Asked
+from worker.web.console.service import Console
+from worker.web.console.views import Page, url
+
+_ID = re.compile(r"(?P<action>[a-z]+)-[a-z0-9]{8}")
+
+
+def begin(  # noqa: PLR0913 - what an act is
+    here: Console,
+    asked: Asked,
+    action: Action,
+    title: str,
+    work: Callable[[Act], Any],
+    *,
+    links: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Begin the act whose form was sent, unless it was begun before; returns the page that follows it.
+
+    Raises:
+        ConfigError: the form has no id of an act.
+    """
+    act_id = asked.need("act")
+    found = _ID.fullmatch(act_id)
+    if not found or found["action"] != action:
+        raise ConfigError("the form has no id of its act: load its page again")
+    if here.acts.get(act_id) is None and not entries(here, act_id):
+        here.acts.begin(act_id, title, work, links=links)
+    return url("act", id=act_id)
+
+
+def note_of(asked: Asked) -> str:
+    """Return why it is done."""
+    return asked.text("note") or ""
+
+
+def typed(asked: Asked, count: int) -> None:
+    """Make sure that the number was typed that an act is about.
+
+    Raises:
+        ConfigError: another one was.
+    """
+    if asked.whole("typed") != count:
+        raise ConfigError(f"nothing was done: type {count:,}, the number that this is about, to go on")
+
+
+def unchanged(asked: Asked, now: int) -> None:
+    """Make sure that an act is about as many as were shown.
+
+    Raises:
+        ConfigError: it isn't any more.
+    """
+    seen = asked.whole("seen")
+    if seen != now:
+        raise ConfigError(
+            f"nothing was done: it has changed since you looked. {now:,} fit now, and not {seen or 0:,}; "
+            "go back and look again"
+        )
+
+
+def page(here: Console, asked: Asked) -> Page:
+    """Follow an act: what this process knows of it, or else what the audit trail says."""
+    act_id = asked.need("id")
+    act, written = here.acts.get(act_id), entries(here, act_id)
+    if act is None and not written:
+        raise NotFound(f"nothing is known of {act_id}: it was never begun, or the trail has forgotten it")
+    title = act.title if act else f"{written[0].action} of {written[0].at}"
+    values = {"act": act, "id": act_id, "entries": written, "replay": act_id.startswith("replay-")}
+    values["following"] = _following(here, act_id, act) if values["replay"] else None
+    return Page("act.html", title, "", "badges audit", values, live="act")
+
+
+def entries(here: Console, act_id: str) -> list[Entry]:
+    """Return what the audit trail has of an act: an entry for each org that it is about."""
+    client = here.queue.client
+    return [it for org in here.reports.org_names() if (it := audit.entry(client, org, act_id))]
+
+
+def _following(here: Console, act_id: str, act: Act | None) -> Any:
+    from worker.operate import deadletters  # noqa: PLC0415
+
+    if act and (not act.is_over or act.state == "failed"):
+        return None
+    try:
+        return next(deadletters.follow(here.reports, act_id, every_s=1))
+    except NotFound:
+        return None

@@ -1,0 +1,101 @@
+"""The pages *Runs*: all of them, and one with its outcomes, its reasons and what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.domain.job import DeadKind, State
+from worker.errors import ConfigError
+from worker.operate import deadletters, deadlist, paging
+from worker.operate.deadlist import Filter, Group
+from worker.operate.report import argument, option
+from worker.operate.runs import COUNTED, RunProgress
+from worker.store import audit
+from worker.web.console.acting import begin, note_of
+from worker.web.console.acts import Act
+from worker.web.console.asked import Asked
+from worker.web.console.service import Console
+from worker.web.console.views import Page, url
+
+SIZE = 50
+
+
+def page(here: Console, asked: Asked) -> Page:
+    """Show the newest runs, or those before one."""
+    org, after = asked.text("org"), asked.text("after")
+    found = paging.runs(here.reports, org, after, SIZE)
+    command = " ".join(["badges run list", *([option("org", org)] if org else [])])
+    values = {
+        "runs": [(run, states(run)) for run in found.rows],
+        "next": url("runs", org=org, after=found.after) if found.after else None,
+        "orgs": here.reports.org_names(),
+        "org": org or "",
+        "after": after,
+    }
+    return Page("runs.html", "Runs", "runs", command, values, live="runs")
+
+
+def one(here: Console, asked: Asked) -> Page:
+    """Show a run: its counts, its dead letters by reason, and its jobs."""
+    run = here.reports.run_meant(asked.need("run"), asked.text("org"))
+    state = asked.text("state")
+    if state and state not in COUNTED:
+        raise ConfigError(f"there is no state {state!r}; there are: {', '.join(COUNTED)}")
+    jobs = paging.jobs(here.reports, run, State(state) if state else None, asked.whole("after") or 0, SIZE)
+    reasons = _reasons(here, run)
+    which = {"org": run.org, "run": run.run}
+    values = {
+        "run": run,
+        "states": states(run),
+        "state": state or "",
+        "jobs": jobs.rows,
+        "next": url("run", **which, state=state, after=jobs.after) if jobs.after else None,
+        "reasons": reasons.result if reasons and reasons.state == "done" else None,
+        "counting": reasons is not None and not reasons.is_over,
+        "counted_states": COUNTED,
+        "act": audit.action_id(here.queue, "cancel"),
+        "which": which,
+    }
+    command = f"badges run show {argument(run.run)}"
+    return Page("run.html", f"Run {run.run}", "runs", command, values, live="run")
+
+
+def cancel(here: Console, asked: Asked) -> str:
+    """Cancel what still waits of a run."""
+    run = here.reports.run_meant(asked.need("run"), asked.need("org"))
+    if (seen := asked.whole("seen")) is not None and seen < run.waiting:
+        raise ConfigError(f"changed since you looked: {run.waiting:,} jobs wait now, and not {seen:,}")
+
+    def work(act: Act) -> Mapping[str, Any]:
+        operator = here.operator(note_of(asked))
+        operator.begin(run.org, act.id, {"run": run.run})
+        ids = operator.reports.ids(run.org, run.run)
+        done = deadletters.cancel(
+            operator.queue, run.org, ids, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
+        )
+        return {"cancelled": done}
+
+    back = url("plan", do="replay", org=run.org, run=run.run, kind=DeadKind.CANCELLED.value)
+    links = (
+        (url("run", org=run.org, run=run.run), "The run"),
+        (back, "Take it back: replay what was cancelled"),
+    )
+    title = f"Cancel what waits of run {run.run}"
+    return begin(here, asked, "cancel", title, work, links=links)
+
+
+def states(run: RunProgress) -> dict[str, int]:
+    """Return how many jobs are in each state."""
+    return dict(zip(COUNTED, run.states(), strict=True))
+
+
+def _reasons(here: Console, run: RunProgress) -> Act | None:
+    """Count a run's dead letters by reason, in the background where that takes long."""
+    if not run.unhandled:
+        return None
+
+    def work(_: Act) -> list[Group]:
+        return deadlist.groups(here.reports, Filter(org=run.org, run=run.run))
+
+    return here.looks.look(f"reasons {run.org} {run.run} {run.unhandled} {run.dead}", work)
