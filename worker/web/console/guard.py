@@ -65,6 +65,7 @@ class Places:
     hosts: frozenset[str]
     origins: frozenset[str]
     path: str = ""
+    is_secure: bool = False
 
     @classmethod
     def of(cls, port: int, public_url: str | None) -> Places:
@@ -77,7 +78,8 @@ class Places:
             hosts.add(parts.netloc.lower())
             origins.add(f"{parts.scheme}://{parts.netloc}".lower())
             path = parts.path.rstrip("/")
-        return cls(frozenset(hosts), frozenset(origins), path)
+        secure = (public_url or "").startswith("https:")
+        return cls(frozenset(hosts), frozenset(origins), path, secure)
 
 
 class Guard:
@@ -116,7 +118,7 @@ class Guard:
         if _OPEN.fullmatch(scope["path"]) and scope["method"] in _READING:
             return None
         if scope["path"] == "/" and (token := _token(scope)) is not None:
-            return self._enter(scope, token)
+            return self._enter(scope, token, places)
         session = self._sessions.of(_cookie(headers))
         if session is None:
             return self._refuse(scope, 401, _NO_LINK)
@@ -125,13 +127,13 @@ class Guard:
             return None
         return await self._judge_act(scope, receive, session, places)
 
-    def _enter(self, scope: Scope, token: str) -> Response:
+    def _enter(self, scope: Scope, token: str, places: Places) -> Response:
         session = self._sessions.begin(token)
         if session is None:
             return self._refuse(scope, 401, _NO_LINK)
         self._on_link_used()
         answer = RedirectResponse("./", 303)
-        secure = scope.get("scheme") == "https"
+        secure = places.is_secure
         answer.set_cookie(COOKIE, session.id, httponly=True, samesite="strict", secure=secure)
         return answer
 
