@@ -65,7 +65,7 @@ class Browser:
         return str(self.http.base_url).rstrip("/")
 
     def send(self, action: str, fields: dict[str, Any], *, origin: str | None = "") -> httpx.Response:
-        """Send a form, as a browser does, and don't go where it leads; by default from the console's origin."""
+        """Send a form, by default from the console's origin, and don't go where it leads."""
         headers = {} if origin is None else {"origin": origin or self.home}
         return self.http.post(action, data=fields, headers=headers, follow_redirects=False)
 
