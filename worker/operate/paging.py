@@ -19,15 +19,15 @@ from worker.store.audit import Entry
 from worker.store.reading import PAGE
 from worker.store.record import state_of
 
-T = TypeVar("T")
+Row = TypeVar("Row")
 LOOKED_AT = 5_000  # records that are read for one page at most, where few of them fit
 
 
 @dataclass(frozen=True, slots=True)
-class Slice(Generic[T]):
+class Slice(Generic[Row]):
     """Some of a listing; ``after`` is where the next ones begin, ``None`` where there are none."""
 
-    rows: Sequence[T]
+    rows: Sequence[Row]
     after: str | None = None
 
 

@@ -20,8 +20,8 @@ _MOST_ENTRIES = 2_000  # of the trail that are looked through for one job
 
 def page(here: Console, asked: Asked) -> Page:
     """Find jobs and runs by whatever a person has at hand."""
-    what = asked.text("q")
-    values: dict[str, Any] = {"q": what or "", "jobs": [], "runs": [], "badge": asked.text("badge") or ""}
+    what = asked.text("what")
+    values: dict[str, Any] = {"what": what or "", "jobs": [], "runs": [], "badge": asked.text("badge") or ""}
     if what:
         values |= {"jobs": [*_jobs(here, what, asked.text("badge"))], "runs": _runs(here, what)}
     command = f"badges job show {argument(what)}" if what else "badges job show JOB"

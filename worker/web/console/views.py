@@ -133,7 +133,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"instant": instant, "ident": ident, "duration": duration, "n": number}
+    made.filters |= {"instant": instant, "ident": ident, "duration": duration, "number": number}
     made.globals |= {
         "url": url,
         "static": static_url,
