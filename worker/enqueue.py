@@ -20,7 +20,7 @@ from itertools import islice
 from shlex import quote
 from typing import Any, NamedTuple
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item, short_hash, warnings_of
+from worker.domain.badge import BadgeIssue, Invalid, read_badge, short_hash, warnings_of
 from worker.domain.batch import Item
 from worker.domain.identity import content_id
 from worker.domain.item import Source, Warned, add_up
@@ -289,7 +289,7 @@ class Prepared(NamedTuple):
 
 def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
     """Check what came in and make a job of it, an invalid one included."""
-    issue = source.problem or parse_item(source.item, org=org.name, strict_dates=org.strict_dates)
+    issue = source.problem or read_badge(source.item, org=org.name, strict_dates=org.strict_dates)
     odd = [source.warning] if source.warning else []
     if isinstance(issue, Invalid):
         return Prepared(_invalid(source, issue, org), issue, odd)
@@ -307,14 +307,23 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
-    raw = (source.problem and source.raw) or as_text(source.item)
+    raw = _raw_of(source)
     fields: dict[str, str] = {
         Field.CODE: problem.field or "row",
         Field.MESSAGE: bounded(problem.words),
         Field.RAW_ROW if source.problem else Field.RAW_ITEM: raw[:RAW_BYTES],
     }
     fields |= others_field(source.others)
-    return Item(short_hash(org.name, "invalid", raw), source.row, fields, kind=DeadKind.INVALID)
+    return Item(invalid_id(source, org), source.row, fields, kind=DeadKind.INVALID)
+
+
+def invalid_id(source: Source, org: Org) -> str:
+    """Return the id of an invalid row's job: what came in alike has the same."""
+    return short_hash(org.name, "invalid", _raw_of(source))
+
+
+def _raw_of(source: Source) -> str:
+    return (source.problem and source.raw) or as_text(source.item)
 
 
 def as_text(item: object) -> str:

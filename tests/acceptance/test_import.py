@@ -34,7 +34,7 @@ from support import (
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
 from worker.files.reader import read_rows
-from worker.operate.checking import check_rows
+from worker.operate.checking import Checking, check_rows
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue
@@ -219,6 +219,8 @@ def test_dry_run_accepts_nothing(here: Here) -> None:
     done = badges("import", "-", "--dry-run", env=here.env, stdin=content, expect=3)
     said = done.stdout.decode().splitlines()
     assert [" ".join(line.split()) for line in said] == [
+        "badgeMetaId → badgeMetaId: b",
+        "customerId → customerId: C-0, C-1, C-2",
         "1,200 customerId: must be a whole number, not “C-0”, such as row 2",
         "1 customerId: is missing, such as row 1202",
         "2 it expires before it is earned, such as row 1203 (a warning)",
@@ -227,6 +229,7 @@ def test_dry_run_accepts_nothing(here: Here) -> None:
             "Of the good ones, 0 equal an earlier row of the file, and 0 were accepted before; "
             "those aren't sent again."
         ),
+        "An import would accept 2 rows, in 1 call: 1 s at the present limit.",
     ]
     counted = badges_json("import", "-", "--dry-run", env=here.env, stdin=content)
     assert (counted["valid"], counted["invalid"]) == (2, 1201)
@@ -241,9 +244,10 @@ def test_dry_run_accepts_nothing(here: Here) -> None:
 def test_a_dry_run_keeps_little() -> None:
     """However many different things are wrong, the groups are few, and every row is in one."""
     lines = "".join(f'{{"{chr(97 + n // 26)}{chr(97 + n % 26)}": 1}}\n' for n in range(300))
-    *_, checked = check_rows(configured(), read_rows(io.BytesIO(lines.encode()), name="x.jsonl"))
-    assert len(checked.groups) == 101
-    assert sum(group.count for group in checked.groups.values()) == checked.invalid == 300
+    *_, checking = check_rows(Checking(configured()), read_rows(io.BytesIO(lines.encode()), name="x.jsonl"))
+    found = checking.result()
+    assert len(found.faults) == 101
+    assert sum(fault.count for fault in found.faults) == found.invalid == 300
 
 
 def test_the_figures_add_up(here: Here) -> None:

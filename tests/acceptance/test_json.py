@@ -319,17 +319,31 @@ def test_an_import_that_nobody_delivers(place: Place) -> None:
 
 
 def test_what_a_check_knows(place: Place) -> None:
-    """Duplicates within the file and from before, near-duplicates, and null for what nobody looks at yet."""
+    """Duplicates and near-duplicates in the file and from before, what it takes, what an import would do."""
     it = f"{BADGE},{{}},1674292011,1705828011\n"
     place.run("import", "-", stdin=HEADER + it.format(1) + it.format(2))
     rows = it.format(1) + it.format(2) + it.format(2) + it.format(3) + f"{BADGE},3,1674292012,1705828011\n"
     said = place.run("import", "-", "--dry-run", "--json", stdin=HEADER + rows).json()
-    assert said["duplicates"] == {"in_file": 1, "before": 2}
+    assert said["duplicates"] == {"in_file": 1, "before": 2, "in_file_rows": [4], "before_rows": [2, 3]}
     assert (said["rows"], said["good"], said["near_duplicates"]) == (5, 5, 1)
-    assert (said["calls"], said["seconds"], said["badges"]) == (
-        None, None, [{"badgeMetaId": BADGE, "rows": 5, "known": None}],
-    )  # fmt: skip
+    assert said["badges"] == [{"badgeMetaId": BADGE, "rows": 5, "known": None}]
+    assert (said["calls"], said["waiting"], said["near_duplicate_rows"]) == (1, 2, [6])
+    assert said["seconds"] is not None
+    place.run("import", "-", "--json", stdin=HEADER + rows)
+    counts = place.run("run", "show", "last", "--json").json()
+    would = said["would"]
+    assert would == {"accepted": counts["total"], "duplicates": counts["duplicates"], "invalid": 0}
     away = place.env | {"BADGES_REDIS_URL": "redis://127.0.0.1:1"}
     blind = in_process("import", "-", "--dry-run", "--json", env=away, stdin=HEADER + rows)
     assert (blind.status, blind.json()["duplicates"]["before"]) == (0, None)
+    assert (blind.json()["would"], blind.json()["calls"]) == (None, None)
     assert "isn't looked at" in blind.err
+
+
+def test_a_check_of_a_file_that_is_cut_off(place: Place) -> None:
+    """It tells what could be read, and that this isn't all; exit 1, as the import's."""
+    text = f'[{{"badgeMetaId":"{BADGE}","customerId":"x"}},{{'
+    done = place.run("import", "-", "--dry-run", "--json", stdin=text)
+    assert (done.status, done.json()["invalid"], done.json()["would"]["invalid"]) == (1, 1, 1)
+    assert "cut off" in done.json()["incomplete"]
+    assert "cut off" in done.err

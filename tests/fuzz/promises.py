@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from worker.domain.badge import Badge, BadgeIssue, Invalid, parse_item, warnings_of
+from worker.domain.badge import Badge, BadgeIssue, Invalid, parse_item, read_badge, warnings_of
 from worker.domain.item import Source
 from worker.domain.job import Job
 from worker.domain.outcome import Issued, Reply
@@ -65,7 +65,8 @@ def check_file(data: bytes, name: str) -> list[Source]:
 
 def check_item(item: object) -> BadgeIssue | Invalid:
     """Parse an item; it becomes a badge or a reason that can be shown."""
-    parsed = parse_item(item, org="default")
+    parsed, taken = parse_item(item, org="default"), read_badge(item, org="default")
+    assert taken == (parsed if isinstance(parsed, Invalid) else (parsed.badge, parsed.job_id))
     if isinstance(parsed, Invalid):
         assert parsed.reason
         assert all(fault.reason.encode() for fault in parsed.faults)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +15,7 @@ from worker.cli import exits, tables
 from worker.cli.exits import FailOn
 from worker.cli.output import say_json
 from worker.cli.progress import progress_bar
+from worker.cli.showcheck import show_check
 from worker.config import Settings
 from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
@@ -24,9 +24,10 @@ from worker.errors import EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
 from worker.files.xlsx_rows import SheetOptions
-from worker.operate.checking import Checked, Known, check_rows
-from worker.operate.runs import JobReader
+from worker.operate.checking import Checking, check_rows
+from worker.operate.past import NoPast, StoredPast
 from worker.server.connection import Connection
+from worker.store.lookup import Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,69 +100,55 @@ def count_good(org: Org, given: Input) -> int:
     Raises:
         FileError: it isn't there, or can't be read.
     """
-    return _checked(org, given, None).good
+    return _checked(Checking(org, names=given.names), given).good
 
 
 def check_file(settings: Settings, org: str, given: Input, *, fail_on: FailOn, as_json: bool) -> None:
     """Check every row of a file, say what is wrong, and accept none; end with 3 as ``fail_on`` says.
 
     Raises:
-        FileError: it isn't there, or can't be read.
+        FileError: it isn't there, or can't be read to its end; what could be read is told.
     """
-    target = settings.org(org)
-    with _jobs_there_are(settings, target) as known:
-        checked = _checked(target, given, known)
+    target, cut_off = settings.org(org), None
+    with _past_of(settings, target) as past:
+        checking = Checking(target, past, names=given.names)
+        try:
+            _checked(checking, given)
+        except FileError as error:
+            if not checking.rows:
+                raise
+            cut_off, checking.incomplete = error, str(error)
+        check = checking.result(past.state() if past else None)
     if as_json:
-        say_json(checked.as_json())
+        say_json(check)
     else:
-        _show(checked)
-    exits.end(fail_on, dead=checked.invalid, invalid=checked.invalid)
+        show_check(check)
+    if cut_off:
+        raise cut_off
+    exits.end(fail_on, dead=check.invalid, invalid=check.invalid)
 
 
-def _checked(org: Org, given: Input, known: Known | None) -> Checked:
-    checked = Checked()
+def _checked(checking: Checking, given: Input) -> Checking:
     with reading(given, "checking") as opened:
-        for checked in check_rows(org, opened.rows, known):
-            opened.move(checked.rows)
-    checked.remark(opened.remarks.warned())
-    return checked
+        for so_far in check_rows(checking, opened.rows):
+            opened.move(so_far.rows)
+    checking.remark(opened.remarks.warned())
+    return checking
 
 
 @contextmanager
-def _jobs_there_are(settings: Settings, org: Org) -> Iterator[Known | None]:
+def _past_of(settings: Settings, org: Org) -> Iterator[StoredPast | NoPast | None]:
     """Give what knows the org's jobs; ``None`` where they can't be looked at, which is said."""
     if not settings.redis_url and not settings.data_dir.exists():  # nothing was ever imported here
-        yield lambda ids: [False] * len(ids)
+        yield NoPast(org)
         return
     with ExitStack() as stack:
-        known = None
+        past = None
         try:
             connection = stack.enter_context(Connection.open(settings))
-            client = stack.enter_context(connection.client())
-            known = partial(JobReader(client=client, orgs=settings.orgs()).known, org.name)
-            known([org.name])  # only to see whether it answers
+            past = StoredPast(stack.enter_context(connection.client()), org)
+            past.look_up([Asked(org.name)])  # only to see whether it answers
         except (StoreError, EmbeddedServerError) as error:
             tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")
-            known = None
-        yield known
-
-
-def _show(checked: Checked) -> None:
-    for group in (*checked.of_kind("invalid"), *checked.of_kind("warning")):
-        what = f"{group.field}: {group.reason}" if group.field else group.reason
-        where = f", such as row {group.rows[0]}" if group.rows else ""
-        warning = " (a warning)" if group.kind == "warning" else ""
-        tables.out.print(f"{group.count:>11,} {tables.safe(what)}{where}{warning}")
-    good = "1 row is good" if checked.good == 1 else f"{checked.good:,} rows are good"
-    others = "1 is not" if checked.invalid == 1 else f"{checked.invalid:,} are not"
-    tables.out.print(f"{good}, {others}; nothing was enqueued.")
-    before = "what was accepted before isn't known" if checked.before is None else (
-        f"{checked.before:,} {'was' if checked.before == 1 else 'were'} accepted before"
-    )  # fmt: skip
-    same = f"{checked.in_file:,} {'equals' if checked.in_file == 1 else 'equal'} an earlier row"
-    tables.out.print(f"Of the good ones, {same} of the file, and {before}; those aren't sent again.")
-    if near := checked.near_duplicates:
-        tables.out.print(
-            f"{counted(near, 'row')} {'has' if near == 1 else 'have'} the badge and customer of an "
-            "earlier row, but other dates: they are sent."
-        )
+            past = None
+        yield past

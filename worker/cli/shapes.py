@@ -15,6 +15,7 @@ from typing import (
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from worker.domain.check import Check
 from worker.domain.item import Warned
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
@@ -32,65 +33,6 @@ class Imported(TypedDict):
     invalid: int
     warnings: list[Warned]
     followed: NotRequired[RunProgress | None]
-
-
-class Duplicates(TypedDict):
-    """Good rows that aren't sent again: equal to an earlier row, or accepted before (null: not known)."""
-
-    in_file: int
-    before: int | None
-
-
-class Fault(TypedDict):
-    """What makes rows invalid: how many, and the first of them."""
-
-    field: str | None
-    reason: str
-    count: int
-    rows: list[int]
-
-
-class CheckWarning(TypedDict):
-    """What is odd about rows that are sent all the same."""
-
-    reason: str
-    count: int
-    rows: list[int]
-
-
-class CheckedBadge(TypedDict):
-    """A badge of the file; ``known`` says if the vendor has it, null if nobody asked."""
-
-    badgeMetaId: str | None
-    rows: int
-    known: bool | None
-
-
-class CheckGroup(TypedDict):
-    """A fault or a warning as the first version printed it."""
-
-    kind: Literal["invalid", "warning"]
-    field: str | None
-    reason: str
-    row: int
-    count: int
-
-
-class Check(TypedDict):
-    """What ``badges import --dry-run`` found; ``valid`` and ``groups`` are from the first version."""
-
-    rows: int
-    good: int
-    invalid: int
-    duplicates: Duplicates
-    near_duplicates: int
-    faults: list[Fault]
-    warnings: list[CheckWarning]
-    badges: list[CheckedBadge]
-    calls: int | None
-    seconds: float | None
-    valid: int
-    groups: list[CheckGroup]
 
 
 class Error(TypedDict):

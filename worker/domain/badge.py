@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from typing import Annotated, Any, NamedTuple
 
@@ -42,6 +42,7 @@ from worker.domain.text import plain
 
 LARGEST_CUSTOMER_ID = 2**63 - 1
 _ERROR_OF_SPREADSHEETS = re.compile(r"#(N/A|[A-Z0-9_/]{1,20}[!?])\s*")
+_NAME = re.compile(r"[!-~]{1,64}")
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 _BASE32_PAIRS = [a + b for a, b in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
 
@@ -154,8 +155,8 @@ class Badge(NamedTuple):
 
     def content(self) -> str:
         """Say what makes two badges the same: badge, customer and the instants in whole seconds."""
-        event = instants(self.earn_event_date, self.earn_event_date_iso)
-        expiry = instants(self.earn_expires_on, self.earn_expires_on_iso)
+        event, _ = _meant(self.earn_event_date, self.earn_event_date_iso)
+        expiry, _ = _meant(self.earn_expires_on, self.earn_expires_on_iso)
         return f"{one_case(self.badge_meta_id)}\n{self.customer_id}\n{event}\n{expiry}"
 
     def body(self, unit: EpochUnit) -> dict[str, str | int]:
@@ -176,24 +177,26 @@ class Badge(NamedTuple):
         A warning holds no value of the badge, so that those of a file are few.
         """
         odd = [] if _OBJECT_ID.fullmatch(self.badge_meta_id) else [NO_OBJECT_ID]
-        odd += [f"{field} {what}" if what == MISSING else what for field, what in self._odd_dates()]
+        if dates := self._odd_dates():
+            odd += [f"{field} {what}" if what == MISSING else what for field, what in dates]
         if self.earn_expires_on_iso and is_never(self.earn_expires_on_iso):
             odd.append(NEVER)
         # Of what is no int, a range would look through all it holds.
-        nearly = self.earn_expires_on is not None and self.earn_expires_on in NEARLY_NEVER_S
-        return [*odd, ALMOST_NEVER] if nearly else odd
+        if self.earn_expires_on is not None and self.earn_expires_on in NEARLY_NEVER_S:
+            odd.append(ALMOST_NEVER)
+        return odd
 
     def strict_fault(self) -> Invalid | None:
         """Say what ``STRICT_DATES`` refuses about its dates."""
         faults = [Invalid(field, f"{what} (STRICT_DATES)") for field, what in self._odd_dates()]
         return _together(faults) if faults else None
 
-    def _odd_dates(self) -> list[tuple[str, str]]:
+    def _odd_dates(self) -> Sequence[tuple[str, str]]:
         """Return what is odd about the dates, with the field."""
-        event = instants(self.earn_event_date, self.earn_event_date_iso)
-        expiry = instants(self.earn_expires_on, self.earn_expires_on_iso)
+        _, event = _meant(self.earn_event_date, self.earn_event_date_iso)
+        _, expiry = _meant(self.earn_expires_on, self.earn_expires_on_iso)
         if len(event) == 1 == len(expiry) and expiry >= event:
-            return []
+            return ()
         odd = [
             (field, f"{field} and {field}ISO disagree" if its else MISSING)
             for field, its in (("earnEventDate", event), ("earnExpiresOn", expiry))
@@ -202,6 +205,13 @@ class Badge(NamedTuple):
         if event and expiry and expiry[0] < event[-1]:
             odd.append(("earnExpiresOn", "it expires before it is earned"))
         return odd
+
+
+@lru_cache(maxsize=4096)  # the dates of a campaign are few
+def _meant(epoch: int | None, iso: str | None) -> tuple[str, list[int]]:
+    """Return the instants that a date means, as a part of the content and as they are."""
+    its = instants(epoch, iso)
+    return str(its), its
 
 
 MISSING = "is missing"
@@ -257,6 +267,45 @@ def parse_item(item: object, *, org: str | None = None, strict_dates: bool = Fal
     return (issue.badge.strict_fault() if strict_dates else None) or issue
 
 
+class Taken(NamedTuple):
+    """A badge that was read, and the producer's own id for it."""
+
+    badge: Badge
+    job_id: str | None = None
+
+
+_PLAIN = frozenset(alias for field in BadgeIssue.model_fields.values() if (alias := field.alias) != "job_id")
+
+
+def read_badge(item: object, *, org: str | None = None, strict_dates: bool = False) -> Taken | Invalid:
+    """Do as ``parse_item``, in a third of its time for what is right and has no id of its own."""
+    if type(item) is dict and _PLAIN.issuperset(item):
+        try:
+            badge = _quickly(item)
+        except (KeyError, ValueError):  # whatever is wrong, parse_item says it
+            pass
+        else:
+            return (badge.strict_fault() if strict_dates else None) or Taken(badge)
+    issue = parse_item(item, org=org, strict_dates=strict_dates)
+    return issue if isinstance(issue, Invalid) else Taken(issue.badge, issue.job_id)
+
+
+def _quickly(item: dict[str, Any]) -> Badge:
+    """Read a badge by the same rules as ``BadgeIssue``, or raise anything: then that has the say."""
+    name = item["badgeMetaId"]
+    if type(name) is not str or name[:1] == "#" or not _NAME.fullmatch(name):
+        raise ValueError(name)
+    get = item.get
+    return Badge(
+        name,
+        _customer(item["customerId"]),
+        read_epoch(get("earnEventDate"), "earnEventDate"),
+        read_iso(get("earnEventDateISO"), "earnEventDate"),
+        read_epoch(get("earnExpiresOn"), "earnExpiresOn"),
+        read_iso(get("earnExpiresOnISO"), "earnExpiresOn"),
+    )
+
+
 def warnings_of(item: object, badge: Badge) -> list[str]:
     """Say what is odd about what became a badge, also where the badge itself no longer shows it."""
     customer = item.get("customerId") if isinstance(item, Mapping) else None
@@ -292,6 +341,7 @@ def _strict_faults_beside(faults: Iterable[Invalid], item: Mapping[Any, Any]) ->
     return [fault for fault in beside.faults if fault.field not in wrong] if beside else []
 
 
+@lru_cache(maxsize=4096)  # the badges of a campaign are few
 def one_case(badge_id: str) -> str:
     """Return what compares equal for one badge: the vendor's ids are numbers in base 16, in either case."""
     return badge_id.lower() if _OBJECT_ID.fullmatch(badge_id) else badge_id

@@ -36,4 +36,11 @@ def _letters(*parts: str) -> str:
     """Return ten letters and digits (50 bits) that stand for ``parts``."""
     text = "\x00".join((FORMAT, *parts)).encode("utf-8", "surrogatepass")
     bits = int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) >> 6
-    return "".join([_BASE32_PAIRS[bits >> shift & 1023] for shift in (40, 30, 20, 10, 0)])
+    pairs = _BASE32_PAIRS  # written out, since every row of a file comes by here twice
+    return (
+        pairs[bits >> 40]
+        + pairs[bits >> 30 & 1023]
+        + pairs[bits >> 20 & 1023]
+        + pairs[bits >> 10 & 1023]
+        + pairs[bits & 1023]
+    )

@@ -1,173 +1,295 @@
-"""A dry run: every row of a file is checked, what is wrong is counted by reason, and nothing is accepted."""
+"""Checking rows before any is accepted: all that is wrong with each, what is known of it, what it would cost.
+
+The command, the console and the intake ask here. What a check says is what an import into a new run then
+does; the values it answers with are in ``domain/check.py``.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from dataclasses import field as made
+from typing import Final, Literal, NamedTuple, Protocol
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item, warnings_of
-from worker.domain.identity import content_id
+from worker.domain.badge import Invalid, Taken, read_badge, warnings_of
+from worker.domain.check import (
+    Check,
+    CheckedBadge,
+    CheckedColumn,
+    CheckGroup,
+    CheckWarning,
+    Duplicates,
+    Fault,
+    Would,
+)
+from worker.domain.identity import PAIR_LETTERS, content_id
 from worker.domain.item import Source, Warned
 from worker.domain.org import Org
-from worker.files.columns import FIELDS
-from worker.operate.mending import is_reported
-from worker.store.queue import CHUNK
+from worker.domain.seen import Fingerprints, Met
+from worker.domain.text import cell, plain
+from worker.enqueue import invalid_id, next_chunk
+from worker.files.columns import AS_THEY_ARE, FIELDS, Names
+from worker.operate.mending import Judged, is_reported
+from worker.operate.status import OrgState
+from worker.store.lookup import Asked
+from worker.store.record import Seen
 
-Known = Callable[[Sequence[str]], Sequence[bool]]  # says of each job id whether there is such a job
+_OF_ONE_ROW: Final = re.compile(r"“.*”|\d+")  # what differs between rows with the same thing wrong
+_MOST_GROUPS: Final = 100
+_MOST_BADGES: Final = 1_000
+_MOST_COLUMNS: Final = 200
+_ROWS_NAMED: Final = 20
+_VALUES_SHOWN: Final = 5
+_SAMPLES: Final = 3
+_LONGEST_SHOWN: Final = 60
 
-_OF_ONE_ROW = re.compile(r"“.*”|\d+")  # what differs between rows with the same thing wrong
-_MOST_GROUPS = 100
-_MOST_BADGES = 1_000
-_ROWS_NAMED = 20
+
+class Past(Protocol):
+    """What was accepted before, for those who can look."""
+
+    def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
+        """Say of up to 1,000 rows what is known of them."""
+
+    def judge(self, rows: Sequence[Source], org: Org) -> Judged:
+        """Say what a report's rows would do."""
 
 
 @dataclass(slots=True)
-class Group:
-    """Rows of which the same is to be said: how many, which the first are, the field and the words.
+class _Group:
+    """Rows of which the same is to be said; ``values`` are some of those that are wrong."""
 
-    ``kind`` is ``invalid``, or ``warning`` for what is sent all the same.
-    """
-
-    kind: str
     field: str | None
     reason: str
-    rows: list[int] = dataclasses.field(default_factory=list)
+    rows: list[int] = made(default_factory=list)
+    values: list[str] = made(default_factory=list)
     count: int = 0
 
-    def add(self, row: int) -> None:
-        """Count a row."""
+    def add(self, row: str, value: object = None) -> None:
         self.count += 1
         if len(self.rows) < _ROWS_NAMED:
-            self.rows.append(row)
+            self.rows.append(int(row))
+        if len(self.values) < _VALUES_SHOWN and (text := plain(cell(value), _LONGEST_SHOWN)):
+            self.values += [] if text in self.values else [text]
+
+    def as_first_version(self, kind: Literal["invalid", "warning"]) -> CheckGroup:
+        return CheckGroup(kind, self.field, self.reason, self.rows[0], self.count)
 
 
 @dataclass(slots=True)
-class Checked:
-    """What rows would become.
+class _Counted:
+    """How many rows, and the first of them."""
 
-    ``good`` rows are valid; of them ``in_file`` equal an earlier row of the file, ``before`` were accepted
-    earlier (``None`` where nobody could look), and ``near_duplicates`` have the badge and customer of an
-    earlier row, but other dates. Groups and badges stay few; for each row some 100 bytes are kept.
-    """
+    count: int = 0
+    rows: list[int] = made(default_factory=list)
 
-    good: int = 0
-    invalid: int = 0
-    in_file: int = 0
-    before: int | None = None
-    near_duplicates: int = 0
-    groups: dict[object, Group] = dataclasses.field(default_factory=dict)
-    badges: Counter[str | None] = dataclasses.field(default_factory=Counter)
-    _jobs: set[int] = dataclasses.field(default_factory=set)
-    _pairs: set[int] = dataclasses.field(default_factory=set)
+    def add(self, row: str) -> None:
+        self.count += 1
+        if len(self.rows) < _ROWS_NAMED:
+            self.rows.append(int(row))
+
+
+class _First(NamedTuple):
+    """A row whose id is new in this file."""
+
+    row: str
+    asked: Asked
+    is_near: bool = False  # there was an earlier row of its badge and customer
+
+
+class Checking:
+    """A check that goes on, and what its rows have told. Groups stay few; of each row 40 bytes are kept."""
+
+    def __init__(self, org: Org, past: Past | None = None, *, names: Names = AS_THEY_ARE) -> None:
+        """Begin; without a ``past``, nobody looks at what was accepted before."""
+        self._org, self._past, self._names = org, past, names
+        self.good = self.invalid = 0
+        self.incomplete: str | None = None
+        self._in_file, self._before, self._near = _Counted(), _Counted(), _Counted()
+        self._accepted = self._new_invalid = 0
+        self._faults: dict[object, _Group] = {}
+        self._warnings: dict[object, _Group] = {}
+        self._badges: Counter[str | None] = Counter()
+        self._columns: dict[str, tuple[str | None, list[str]]] = {}
+        # Of badges and customers; of ids that aren't made of them; of jobs that mend.
+        self._met, self._others, self._mended = Fingerprints(), Fingerprints(), Fingerprints()
 
     @property
     def rows(self) -> int:
         """How many rows were checked."""
         return self.good + self.invalid
 
-    def of_kind(self, kind: str) -> list[Group]:
-        """Return the groups of a kind, the largest first."""
-        return sorted((it for it in self.groups.values() if it.kind == kind), key=lambda it: -it.count)
+    def add(self, rows: Sequence[Source]) -> None:
+        """Check up to 1,000 rows more."""
+        if not self.rows:
+            self._look_at_columns(rows)
+        reported: list[Source] = []
+        taken: list[str] = []  # the badges of good rows
+        firsts = [first for row in rows if (first := self._check(row, reported, taken))]
+        self.good += len(taken)
+        self.invalid += len(rows) - len(taken)
+        for badge, count in Counter(taken).items():
+            known = badge in self._badges or len(self._badges) < _MOST_BADGES
+            self._badges[badge if known else None] += count
+        if self._past:
+            self._look_up(firsts, self._past)
+            if reported:
+                self._judge(reported, self._past)
+        else:
+            self._tell_near(first for first in firsts if not first.asked.is_invalid)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as ``badges import --dry-run --json`` prints it; what nobody looks at yet is null."""
-        faults, warnings = self.of_kind("invalid"), self.of_kind("warning")
-        return {
-            "rows": self.rows,
-            "good": self.good,
-            "invalid": self.invalid,
-            "duplicates": {"in_file": self.in_file, "before": self.before},
-            "near_duplicates": self.near_duplicates,
-            "faults": [
-                {"field": it.field, "reason": it.reason, "count": it.count, "rows": it.rows} for it in faults
-            ],
-            "warnings": [{"reason": it.reason, "count": it.count, "rows": it.rows} for it in warnings],
-            "badges": [
-                {"badgeMetaId": badge, "rows": rows, "known": None}
-                for badge, rows in self.badges.most_common()
-            ],
-            "calls": None,
-            "seconds": None,
-            # As the first version had it.
-            "valid": self.good,
-            "groups": [
-                {
-                    "kind": it.kind,
-                    "field": it.field,
-                    "reason": it.reason,
-                    "row": it.rows[0],
-                    "count": it.count,
-                }
-                for it in (*faults, *warnings)
-                if it.rows
-            ],
-        }
+    def _check(self, row: Source, reported: list[Source], good: list[str]) -> _First | None:
+        """Check one row; return it if it is to be looked for in the past."""
+        item, org = row.item, self._org
+        if report := is_reported(row):  # which tells its job's state and org beside the badge
+            reported.append(row)
+            item = {name: value for name, value in item.items() if name in FIELDS}
+        taken = row.problem or read_badge(item, org=org.name, strict_dates=org.strict_dates)
+        if row.warning:
+            self._note(self._warnings, Invalid(None, row.warning), row.row)
+        if isinstance(taken, Invalid):
+            values = item if isinstance(item, dict) else {}
+            for fault in taken.faults:
+                self._note(self._faults, fault, row.row, values.get(fault.field))
+            return None if report else self._first_of_invalid(row)
+        for warning in warnings_of(item, taken.badge):
+            self._note(self._warnings, Invalid(None, warning), row.row)
+        good.append(taken.badge.badge_meta_id)
+        return None if report else self._first_of(taken, row.row)
 
-    def check(self, row: Source, org: Org) -> str | None:
-        """Validate one row and count it; return its job's id if it is good and the first of that id here."""
-        item = row.item
-        if is_reported(row):  # which tells its job's state and org beside the badge
-            item = {name: value for name, value in row.item.items() if name in FIELDS}
-        issue = row.problem or parse_item(item, org=org.name, strict_dates=org.strict_dates)
-        warnings = [row.warning] if row.warning else []
-        if not isinstance(issue, Invalid):
-            warnings += warnings_of(item, issue.badge)
-        for warning in warnings:
-            self._note("warning", Invalid(None, warning), int(row.row))
-        if isinstance(issue, Invalid):
-            self.invalid += 1
-            for fault in issue.faults:
-                self._note("invalid", fault, int(row.row))
+    def _first_of(self, taken: Taken, row: str) -> _First | None:
+        content = content_id(self._org.name, taken.badge)
+        pair, own = content[:PAIR_LETTERS], taken.job_id
+        if own is None:
+            met = self._met.add(pair, content)
+        else:
+            met = self._others.add(own, "")
+            self._met.add(pair, own)
+        if met is Met.SAME:
+            self._in_file.add(row)
             return None
-        self.good += 1
-        badge = issue.badge_meta_id
-        self.badges[badge if badge in self.badges or len(self.badges) < _MOST_BADGES else None] += 1
-        return self._first_of(issue, row, org)
+        return _First(row, Asked(own or content, own is not None), met is Met.SIMILAR)
 
-    def _first_of(self, issue: BadgeIssue, row: Source, org: Org) -> str | None:
-        own = None if is_reported(row) else issue.job_id  # of a report, the id is that of its dead letter
-        job_id = own or content_id(org.name, issue.badge)
-        job, pair = hash(job_id), hash((issue.badge_meta_id, issue.customer_id))
-        if job in self._jobs:
-            self.in_file += 1
+    def _first_of_invalid(self, row: Source) -> _First | None:
+        job_id = invalid_id(row, self._org)
+        if self._others.add(job_id, "") is Met.SAME:
             return None
-        self.near_duplicates += pair in self._pairs and own is None
-        self._jobs.add(job)
-        self._pairs.add(pair)
-        return job_id
+        return _First(row.row, Asked(job_id, is_invalid=True))
+
+    def _look_up(self, firsts: Sequence[_First], past: Past) -> None:
+        seen = past.look_up([first.asked for first in firsts])
+        good = []
+        for first, known in zip(firsts, seen, strict=True):
+            if first.asked.is_invalid:
+                self._new_invalid += known is not Seen.KNOWN
+            elif known is Seen.KNOWN:
+                self._before.add(first.row)
+            else:
+                good.append(first._replace(is_near=first.is_near or known is Seen.SIMILAR))
+        self._tell_near(good)
+
+    def _tell_near(self, firsts: Iterable[_First]) -> None:
+        for first in firsts:
+            self._accepted += 1
+            if first.is_near:
+                self._near.add(first.row)
+
+    def _judge(self, rows: Sequence[Source], past: Past) -> None:
+        """Count what a report's rows would do: a mended one is accepted, all others are known."""
+        judged = past.judge(rows, self._org)
+        self._accepted += sum(self._mended.add(one.job.id, "") is Met.NEW for one in judged.mended)
+        self._new_invalid += sum(noted.kind == "invalid" for noted in judged.noted)
+
+    def _look_at_columns(self, rows: Sequence[Source]) -> None:
+        column_of = {its: column for column, its in self._names.said.items() if its}
+        for row in rows:
+            for name, value in (row.item or {}).items():
+                self._look_at(column_of.get(name, name), name, value)
+            for other, value in row.others.items():
+                self._look_at(other, None, value)
+
+    def _look_at(self, column: str, its: str | None, value: object) -> None:
+        if column not in self._columns and len(self._columns) >= _MOST_COLUMNS:
+            return
+        _, samples = self._columns.setdefault(plain(column, _LONGEST_SHOWN), (its, []))
+        if len(samples) < _SAMPLES and (text := plain(cell(value), _LONGEST_SHOWN)) and text not in samples:
+            samples.append(text)
 
     def remark(self, warnings: Iterable[Warned]) -> None:
         """Take in what is said of the file beside its rows."""
         for it in warnings:
-            self.groups["file", it.reason] = Group(
-                "warning", None, it.reason, [int(row) for row in it.rows], it.count
+            self._warnings["file", it.reason] = _Group(
+                None, it.reason, [int(row) for row in it.rows], count=it.count
             )
 
-    def _note(self, kind: str, problem: Invalid, row: int) -> None:
-        key: object = (kind, problem.field, _OF_ONE_ROW.sub("", problem.reason))
-        if key not in self.groups and len(self.groups) >= _MOST_GROUPS:
-            key, problem = kind, Invalid(None, f"something else, at first: {problem}")
-        self.groups.setdefault(key, Group(kind, problem.field, problem.reason)).add(row)
+    def result(self, state: OrgState | None = None) -> Check:
+        """Return what was found; ``state`` is what the org is doing, for the calls and seconds."""
+        faults, warnings = (
+            sorted(its.values(), key=lambda one: -one.count) for its in (self._faults, self._warnings)
+        )
+        groups = [it.as_first_version("invalid") for it in faults]
+        groups += [it.as_first_version("warning") for it in warnings if it.rows]
+        calls, seconds = self._cost(state) if self._past else (None, None)
+        return Check(
+            rows=self.rows,
+            good=self.good,
+            invalid=self.invalid,
+            duplicates=Duplicates(
+                self._in_file.count,
+                self._before.count if self._past else None,
+                tuple(self._in_file.rows),
+                tuple(self._before.rows),
+            ),
+            near_duplicates=self._near.count,
+            near_duplicate_rows=tuple(self._near.rows),
+            faults=tuple(
+                Fault(it.field, it.reason, it.count, tuple(it.rows), tuple(it.values)) for it in faults
+            ),
+            warnings=tuple(CheckWarning(it.reason, it.count, tuple(it.rows)) for it in warnings),
+            badges=tuple(CheckedBadge(badge, rows) for badge, rows in self._badges.most_common()),
+            columns=tuple(
+                CheckedColumn(column, its, tuple(samples)) for column, (its, samples) in self._columns.items()
+            ),
+            would=self._would() if self._past else None,
+            calls=calls,
+            seconds=seconds,
+            waiting=state.waiting if state else None,
+            incomplete=self.incomplete,
+            valid=self.good,
+            groups=tuple(groups),
+        )
+
+    def _would(self) -> Would:
+        accepted, invalid = self._accepted, self._new_invalid
+        return Would(accepted, self.rows - accepted - invalid, invalid)
+
+    def _cost(self, state: OrgState | None) -> tuple[int | None, float | None]:
+        """Return how many calls the rows need, and the seconds until all are sent, behind what waits."""
+        if state is None or state.pace is None:
+            return None, None
+        return -(-self._accepted // state.pace.width), state.seconds_for(state.waiting + self._accepted)
+
+    @staticmethod
+    def _note(groups: dict[object, _Group], problem: Invalid, row: str, value: object = None) -> None:
+        key: object = (problem.field, _OF_ONE_ROW.sub("", problem.reason))
+        if key not in groups and len(groups) >= _MOST_GROUPS:
+            key, problem = None, Invalid(None, f"something else, at first: {problem}")
+        groups.setdefault(key, _Group(problem.field, problem.reason)).add(row, value)
 
 
-def check_rows(org: Org, rows: Iterable[Source], known: Known | None = None) -> Iterator[Checked]:
-    """Validate every row and accept none; yields one account, ever fuller, every 1,000 rows.
-
-    ``known`` says which jobs there are; without it nobody looks at what was accepted before.
+def check_rows(checking: Checking, rows: Iterable[Source]) -> Iterator[Checking]:
+    """Check every row and accept none; yields the same check, ever fuller, every 1,000 rows.
 
     Raises:
-        FileError: the file turns out to be damaged half-way.
+        FileError: the file turns out to be damaged half-way; the check has what came before.
     """
-    checked = Checked(before=0 if known else None)
     remaining = iter(rows)
-    while chunk := list(islice(remaining, CHUNK)):
-        ids = [job_id for row in chunk if (job_id := checked.check(row, org))]
-        if known and checked.before is not None:
-            checked.before += sum(known(ids))
-        yield checked
-    yield checked
+    while True:
+        chunk, cut_off = next_chunk(remaining)
+        checking.add(chunk)
+        yield checking
+        if cut_off:
+            raise cut_off
+        if not chunk:
+            return

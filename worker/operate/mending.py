@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
+import redis
+
 from worker.domain.badge import BadgeIssue, Invalid, parse_item
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
@@ -41,11 +43,19 @@ _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
 
 @dataclass(frozen=True, slots=True)
-class _Mended:
+class Mended:
     """The job that is to take a dead letter's place."""
 
     letter: str
     job: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What rows of a report would do: those that mend a dead letter, and what is to be said of others."""
+
+    mended: tuple[Mended, ...]
+    noted: tuple[Noted, ...]
 
 
 def is_reported(row: Source) -> bool:
@@ -72,15 +82,26 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
             raise cut_off
 
 
-def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
+def judge(client: redis.Redis, org: Org, rows: Sequence[Source]) -> Judged:
+    """Say what rows of a report would do, and do nothing.
+
+    Raises:
+        StoreError: Redis refused or can't be reached.
+    """
     with reaching("the report's jobs"):
-        records = reading.all_records(queue.client, org.name, [_text(row, "job_id") for row in rows])
+        records = reading.all_records(client, org.name, [_text(row, "job_id") for row in rows])
     judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
-    mended = [one for one in judged if isinstance(one, _Mended)]
+    mended = [one for one in judged if isinstance(one, Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
     with reaching("what was accepted before"):
-        known = reading.known(queue.client, org.name, [one.job.id for one in mended])
+        known = reading.known(client, org.name, [one.job.id for one in mended])
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
+    return Judged(tuple(one for one, there in zip(mended, known, strict=True) if not there), tuple(noted))
+
+
+def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
+    judged = judge(queue.client, org, rows)
+    mended, noted = judged.mended, judged.noted
     accepted = 0
     if mended:
         items = [Replay(one.letter, one.job, options.urgent) for one in mended]
@@ -90,10 +111,10 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     duplicates = len(rows) - accepted - invalid
     queue.enqueue(org, run=options.run, items=[], call=f"{options.call}.d", duplicates=duplicates)
     warnings = add_up(Warned(row.warning, 1, (row.row,)) for row in rows if row.warning)
-    return Enqueued(options.run, accepted, duplicates, invalid, tuple(noted), warnings=warnings)
+    return Enqueued(options.run, accepted, duplicates, invalid, noted, warnings=warnings)
 
 
-def _judge(row: Source, record: Record | None, org: Org) -> _Mended | Noted | None:
+def _judge(row: Source, record: Record | None, org: Org) -> Mended | Noted | None:
     """Return what takes a dead letter's place, what a person must know of the row, or nothing."""
     where, its_org = row.row, _text(row, "org")
     if its_org not in ("", org.name):
@@ -118,11 +139,11 @@ def _judge(row: Source, record: Record | None, org: Org) -> _Mended | Noted | No
 
 
 def _judge_letter(
-    row: Source, record: Record, new: _Mended | Invalid, *, changed: bool
-) -> _Mended | Noted | None:
+    row: Source, record: Record, new: Mended | Invalid, *, changed: bool
+) -> Mended | Noted | None:
     where = row.row
     if Field.REPLAYED_AS in record:
-        done_before = isinstance(new, _Mended) and new.job.id == record[Field.REPLAYED_AS]
+        done_before = isinstance(new, Mended) and new.job.id == record[Field.REPLAYED_AS]
         reason = f"job {record[Field.REPLAYED_AS]} took its place already: mend that one"
         return Noted(where, None, reason, "conflict") if changed and not done_before else None
     problem, in_doubt = new if isinstance(new, Invalid) else None, record[Field.KIND] == DeadKind.IN_DOUBT
@@ -149,7 +170,7 @@ def _changed(row: Source, issue: BadgeIssue | Invalid, record: Record) -> bool:
     return any(_text(row, name) != cell(before.get(name)).strip() for name in _INPUT)
 
 
-def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> _Mended:
+def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> Mended:
     """Return the job that takes a dead letter's place.
 
     Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
@@ -158,14 +179,14 @@ def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> _Mended
     letter, content = _text(row, "job_id"), content_id(org.name, issue.badge)
     fields = badge_fields(issue.badge) | handed_on(record)
     if issue.job_id:
-        return _Mended(letter, Item(issue.job_id, row.row, fields, fingerprint=content))
+        return Mended(letter, Item(issue.job_id, row.row, fields, fingerprint=content))
     new_id = content
     if record[Field.KIND] != DeadKind.INVALID and letter != content_id(org.name, badge_of(record)):
         new_id = content_id(org.name, issue.badge, letter)
-    return _Mended(letter, Item(new_id, row.row, fields))
+    return Mended(letter, Item(new_id, row.row, fields))
 
 
-def _known(mended: _Mended) -> Noted:
+def _known(mended: Mended) -> Noted:
     discard = f"badges dead discard {option('job', mended.letter)}"
     reason = f"as mended it was accepted before, as job {mended.job.id}; to be rid of this one: {discard}"
     return Noted(mended.job.row, None, reason, "conflict")

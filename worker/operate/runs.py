@@ -18,7 +18,6 @@ from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
-from worker.server.cluster import reaching
 from worker.store import keys, reading
 from worker.store.queue import Queue
 from worker.store.reading import PAGE
@@ -241,11 +240,6 @@ class JobReader:
     def page_of_ids(self, org: str, run: str, at: int) -> list[str]:
         """Return the ids of a run's jobs from the one at that place on, a page at most."""
         return [str(one) for one in self.client.lrange(keys.key(org, "jobs", run), at, at + PAGE - 1)]
-
-    def known(self, org: str, ids: Sequence[str]) -> list[bool]:
-        """Say of each id whether it was accepted before, however long ago."""
-        with reaching("the org's jobs"):
-            return reading.known(self.client, org, ids)
 
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""

@@ -71,6 +71,9 @@ class OrgState:
         if self.pace is None or self.settings is None or self.gate.state == "paused":
             return None
         per_s = self.pace.allowed_per_s
+        items_per_s = [limit.count / limit.window_s for limit in self.settings.limits if limit.of_items]
+        if items_per_s:
+            per_s = min(per_s, min(items_per_s) / min(self.pace.width, max(1, jobs)))
         if call_s := self.call_s:
             per_s = min(per_s, self.settings.max_in_flight / call_s)
         opens_in_s = 0.0
@@ -107,6 +110,28 @@ class OrgState:
             "limit_per_minute": _per_minute(self.settings) if self.settings else None,
             "limits": [{"limit": str(limit), "sent": sent} for limit, sent in (pace.sent if pace else ())],
         }
+
+
+def idle(org: Org) -> OrgState:
+    """Return the state of an org of which nothing is in Redis."""
+    per_s = min(limit.count / limit.window_s for limit in org.limits if not limit.of_items)
+    pace = Pace(
+        ripe=False, width=org.batch_size, allowed_per_s=per_s, learned=False, sent=(), per_minute=None
+    )
+    return OrgState(
+        org=org.name,
+        settings=org,
+        queued=0,
+        isolated=0,
+        retrying=0,
+        in_flight=0,
+        missing_badges=0,
+        oldest_s=None,
+        dead={},
+        stats={},
+        gate=Gate(state="open"),
+        pace=pace,
+    )
 
 
 def _per_minute(settings: Org) -> float:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from worker.domain.badge import Badge
+from worker.domain.identity import PAIR_LETTERS
 from worker.domain.job import DeadKind, Job, State
 from worker.domain.text import cell, printable
 
@@ -88,6 +89,14 @@ class Answer(StrEnum):
     IN_DOUBT = "Q"  # duplicate of one in doubt
     REPLACED = "R"  # duplicate of a dead letter whose place another job took
     UNDONE = "U"  # duplicate of one whose badge was revoked
+
+
+class Seen(StrEnum):
+    """What ``look_up.lua`` says of a row that nobody has accepted yet."""
+
+    NEW = "n"
+    KNOWN = "k"
+    SIMILAR = "s"  # this badge of this customer was accepted before, with other dates or an id of its own
 
 
 # "sending" is never written: it is what is shown of a queued job that a batch carries (``carried_by``).
@@ -279,10 +288,11 @@ def lua_tables() -> str:
         "WORD": {letter: word for word, letter in letters.items()},
         "KIND": {kind.value: kind.value for kind in DeadKind},
         "ANSWER": {answer.name.lower(): answer.value for answer in Answer},
+        "SEEN": {seen.name.lower(): seen.value for seen in Seen},
     }
     few, more = BUCKET_LETTERS
     lines = [
-        f"local FEW_LETTERS, MORE_LETTERS, MANY = {few}, {more}, {MANY}",
+        f"local FEW_LETTERS, MORE_LETTERS, MANY, PAIR_LETTERS = {few}, {more}, {MANY}, {PAIR_LETTERS}",
         f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'",
     ]
     for name, entries in tables.items():

@@ -1,0 +1,204 @@
+"""What a check says of rows is what an import of them then does."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import BADGE, OTHER_BADGE, configured
+
+from worker.domain.check import Check, Would
+from worker.domain.job import State
+from worker.domain.org import Org
+from worker.domain.seen import Fingerprints, Met
+from worker.enqueue import EnqueueOptions, total
+from worker.errors import FileError
+from worker.files.columns import Names
+from worker.files.reader import read_rows
+from worker.operate.checking import Checking, check_rows
+from worker.operate.importing import import_rows
+from worker.operate.past import StoredPast
+from worker.operate.report import result_lines
+from worker.operate.runs import JobReader
+from worker.server.connection import Connection
+from worker.store.queue import Queue, new_id
+
+ORG = configured(rate_limit="60/minute,items:600/minute", batch_size=20)
+_FEW = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "max_examples": 40}
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Iterator[Queue]:
+    """An empty queue."""
+    with connection.client() as client:
+        client.flushall()
+        yield Queue(client)
+        client.flushall()
+
+
+def checked(
+    queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG, names: Names | None = None
+) -> Check:
+    """Check a file against what is in the store."""
+    past = StoredPast(queue.client, org)
+    rows = read_rows(io.BytesIO(text.encode()), name=name, names=names or Names())
+    checking = Checking(org, past, names=names or Names())
+    for _ in check_rows(checking, rows):
+        pass
+    return checking.result(past.state())
+
+
+def imported(queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG) -> Would:
+    """Import the same file, as a new run."""
+    run = f"r-{new_id()}"
+    rows = read_rows(io.BytesIO(text.encode()), name=name)
+    done = total(run, import_rows(queue, org, rows, EnqueueOptions(run, new_id())))
+    return Would(done.accepted, done.duplicates, done.invalid)
+
+
+def line(customer: object = 1, event: object = 1674292011, **more: object) -> str:
+    """Write a row as a line of JSON."""
+    row = {"badgeMetaId": BADGE, "customerId": customer, "earnEventDate": event} | more
+    return json.dumps({name: value for name, value in row.items() if value is not None}) + "\n"
+
+
+_rows = st.builds(
+    lambda customer, event, own, badge: line(customer, event, job_id=own, badgeMetaId=badge),
+    st.sampled_from([1, 2, 3, "4", "C-1", 0]),
+    st.sampled_from([1674292011, 1674292012, "1674292011000", "20261231", None]),
+    st.sampled_from([None, None, None, "own-1", "own-2"]),
+    st.sampled_from([BADGE, BADGE, OTHER_BADGE, "two words"]),
+)
+_files = st.lists(_rows | st.just('{"x": 1}\n') | st.just("{\n"), max_size=12).map("".join)
+
+
+@settings(**_FEW)  # type: ignore[arg-type]
+@given(before=st.lists(_files, max_size=2), text=_files, strict=st.booleans())
+def test_what_a_check_says_is_what_an_import_does(
+    connection: Connection,
+    before: list[str],
+    text: str,
+    strict: bool,  # noqa: FBT001
+) -> None:
+    """Whatever was imported before and whatever the file holds, its forecast is right to the row."""
+    org = ORG.model_copy(update={"strict_dates": strict})
+    with connection.client() as client:
+        client.flushall()
+        queue = Queue(client)
+        for earlier in filter(str.strip, before):
+            imported(queue, earlier, org=org)
+        if not text.strip():
+            return
+        check = checked(queue, text, org=org)
+        waiting = client.llen("{badges:default}/queue")
+        assert (check.waiting, check.rows) == (waiting, len(text.splitlines()))
+        assert checked(queue, text, org=org) == check, "a check changes nothing"
+        would = imported(queue, text, org=org)
+        assert check.would == would
+        assert check.duplicates.before is not None
+        assert check.good - check.duplicates.in_file - check.duplicates.before == would.accepted
+        assert checked(queue, text, org=org).would == Would(0, check.rows, 0), "now all of it is known"
+
+
+def test_every_fault_of_every_row_is_told(queue: Queue) -> None:
+    """By field and reason, the largest first, with rows and values; a row with three faults is in three."""
+    bad = line("C-1", "20261231", earnExpiresOnISO="tomorrow")
+    check = checked(queue, bad + line("C-2") + line("C-3", job_id="two words") + line(1))
+    assert [(fault.field, fault.count, fault.rows, fault.values) for fault in check.faults] == [
+        ("customerId", 3, (1, 2, 3), ("C-1", "C-2", "C-3")),
+        ("earnEventDate", 1, (1,), ("20261231",)),
+        ("earnExpiresOnISO", 1, (1,), ("tomorrow",)),
+        ("job_id", 1, (3,), ("two words",)),
+    ]
+    assert (check.good, check.invalid, check.would) == (1, 3, Would(1, 0, 3))
+
+
+def test_duplicates_and_near_duplicates_in_the_file_and_before(queue: Queue) -> None:
+    """Equal rows aren't sent; the same badge of the same customer with another date is, and is told."""
+    imported(queue, line(1) + line(2) + line(5, job_id="mine"))
+    rows = [line(1), line(2, 1674292999), line(3), line(3), line(3, 1674292999), line(4), line(5)]
+    check = checked(queue, "".join(rows))
+    assert (check.duplicates.in_file_rows, check.duplicates.before_rows) == ((4,), (1,))
+    assert check.near_duplicate_rows == (2, 5, 7)
+    assert check.would == Would(5, 2, 0)
+
+
+def test_what_it_costs(queue: Queue) -> None:
+    """Calls by the size of a batch, seconds at the strictest limit behind what waits; null while paused."""
+    imported(queue, "".join(line(n) for n in range(1, 41)))
+    text = "".join(line(n) for n in range(100, 145))
+    check = checked(queue, text)
+    assert (check.waiting, check.calls) == (40, 3)
+    assert check.seconds is not None
+    assert 8 <= check.seconds <= 10, "600 items a minute, for 85"
+    queue.pause("default", why="hand", reason="")
+    assert checked(queue, text).seconds is None
+
+
+def test_the_columns_and_what_is_in_them(queue: Queue) -> None:
+    """Each with its field, or as ignored, and the first cells that differ."""
+    text = f"Badge,customer_id,Name\n{BADGE},7,Ann\n{BADGE},8,Bo\n{BADGE},9,Ann\n"
+    names = Names.parse(["Badge=badgeMetaId", "Name="])
+    check = checked(queue, text, name="f.csv", names=names)
+    assert [(column.column, column.field, column.samples) for column in check.columns] == [
+        ("Badge", "badgeMetaId", (BADGE,)),
+        ("customerId", "customerId", ("7", "8", "9")),
+        ("Name", None, ("Ann", "Bo")),
+    ]
+
+
+def test_a_report_that_was_mended(queue: Queue) -> None:
+    """Its rows do what importing the report does: mended ones go in, all others are known."""
+    imported(queue, line("C-1") + line("C-2") + line(3))
+    reader = JobReader(client=queue.client, orgs={})
+    (run,) = [run.run for run in reader.runs()]
+    rows: list[Any] = list(reader.results(run=run, state=State.DEAD))
+    report = "".join(result_lines(rows, form="csv"))
+    assert checked(queue, report, name="r.csv").would == Would(0, 2, 0)
+    mended = report.replace("C-1", "11", 1)
+    check = checked(queue, mended, name="r.csv")
+    assert check.would == Would(1, 1, 0)
+    assert check.would == imported(queue, mended, name="r.csv")
+
+
+def test_a_file_that_is_cut_off_is_told_as_far_as_it_goes(queue: Queue) -> None:
+    """The check has what came before, as the import would have accepted it."""
+    rows = read_rows(io.BytesIO(f"[{line(1)},{line('x')},{{".encode()), name="f.json")
+    checking = Checking(ORG, StoredPast(queue.client, ORG))
+    with pytest.raises(FileError, match="cut off"):
+        list(check_rows(checking, rows))
+    assert checking.result().would == Would(1, 0, 1)
+
+
+def test_nobody_looks_at_the_past() -> None:
+    """What can't be told is null, and the rest is told."""
+    checking = Checking(ORG)
+    list(check_rows(checking, read_rows(io.BytesIO((line(1) + line(1, 5)).encode()), name="f.jsonl")))
+    check = checking.result()
+    assert (check.would, check.calls, check.seconds, check.waiting) == (None, None, None, None)
+    assert (check.good, check.invalid, check.duplicates.before) == (1, 1, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3))))
+def test_what_was_met_is_known_again(met: list[tuple[int, int]]) -> None:
+    """A pair is new once, a content is the same from its second time on."""
+    seen, pairs, contents = Fingerprints(), set(), set()
+    for pair, content in met:
+        said = seen.add(str(pair), f"{pair}.{content}")
+        wanted = Met.SAME if (pair, content) in contents else Met.SIMILAR if pair in pairs else Met.NEW
+        assert said is wanted
+        pairs.add(pair)
+        contents.add((pair, content))
+
+
+def test_many_are_met_in_little_room() -> None:
+    """A table that grows forgets nothing."""
+    seen = Fingerprints()
+    assert all(seen.add(str(n), str(n)) is Met.NEW for n in range(20_000))
+    assert all(seen.add(str(n), str(n)) is Met.SAME for n in range(20_000))
+    assert seen.add("5", "other") is Met.SIMILAR

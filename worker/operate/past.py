@@ -1,0 +1,59 @@
+"""What was accepted before and what the org is doing now, as a check wants to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import redis
+
+from worker.domain.item import Source
+from worker.domain.org import Org
+from worker.operate.mending import Judged, judge
+from worker.operate.status import OrgState, idle
+from worker.operate.survey import Survey
+from worker.store.lookup import Asked, look_up
+from worker.store.record import Seen
+from worker.store.scripts import Store
+
+
+class StoredPast:
+    """The past of one org, as it lies in Redis.
+
+    Each of its answers may raise ``StoreError``: Redis refused or can't be reached.
+    """
+
+    def __init__(self, client: redis.Redis, org: Org) -> None:
+        self._client, self._store, self._org = client, Store(client), org
+
+    def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
+        """Say of up to 1,000 rows what is known of them."""
+        return look_up(self._store, self._org.name, asked)
+
+    def judge(self, rows: Sequence[Source], org: Org) -> Judged:
+        """Say what a report's rows would do."""
+        return judge(self._client, org, rows)
+
+    def state(self) -> OrgState:
+        """Say what the org is doing now."""
+        orgs: Mapping[str, Org | None] = {self._org.name: self._org}
+        (state,) = Survey(self._client).states(orgs)
+        return state
+
+
+class NoPast:
+    """The past of an org for which nothing was ever accepted here."""
+
+    def __init__(self, org: Org) -> None:
+        self._org = org
+
+    def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
+        """Know nothing."""
+        return [Seen.NEW] * len(asked)
+
+    def judge(self, rows: Sequence[Source], org: Org) -> Judged:  # noqa: ARG002
+        """Know none of the report's jobs, so that nothing would be done."""
+        return Judged((), ())
+
+    def state(self) -> OrgState:
+        """Say that nothing waits."""
+        return idle(self._org)
