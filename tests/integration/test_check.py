@@ -45,7 +45,7 @@ def checked(
     queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG, names: Names | None = None
 ) -> Check:
     """Check a file against what is in the store."""
-    past = StoredPast(queue.client, org)
+    past = StoredPast(queue, org)
     rows = read_rows(io.BytesIO(text.encode()), name=name, names=names or Names())
     checking = Checking(org, past, names=names or Names())
     for _ in check_rows(checking, rows):
@@ -169,7 +169,7 @@ def test_a_report_that_was_mended(queue: Queue) -> None:
 def test_a_file_that_is_cut_off_is_told_as_far_as_it_goes(queue: Queue) -> None:
     """The check has what came before, as the import would have accepted it."""
     rows = read_rows(io.BytesIO(f"[{line(1)},{line('x')},{{".encode()), name="f.json")
-    checking = Checking(ORG, StoredPast(queue.client, ORG))
+    checking = Checking(ORG, StoredPast(queue, ORG))
     with pytest.raises(FileError, match="cut off"):
         list(check_rows(checking, rows))
     assert checking.result().would == Would(1, 0, 1)

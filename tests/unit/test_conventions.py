@@ -69,6 +69,8 @@ def test_no_letter_of_the_record_stands_outside_it() -> None:
             letters -= DATE_LETTERS
         if within(path).startswith("files/xlsx_"):
             letters -= XML_LETTERS
+        if within(path) == "domain/seen.py":
+            letters -= {"q"}  # the type of an array
         found += [f"{within(path)}: {letter}" for letter in sorted(letters)]
     assert not found, found
 

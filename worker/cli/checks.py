@@ -28,6 +28,7 @@ from worker.operate.checking import Checking, check_rows
 from worker.operate.past import NoPast, StoredPast
 from worker.server.connection import Connection
 from worker.store.lookup import Asked
+from worker.store.queue import Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _past_of(settings: Settings, org: Org) -> Iterator[StoredPast | NoPast | Non
         past = None
         try:
             connection = stack.enter_context(Connection.open(settings))
-            past = StoredPast(stack.enter_context(connection.client()), org)
+            past = StoredPast(Queue(stack.enter_context(connection.client())), org)
             past.look_up([Asked(org.name)])  # only to see whether it answers
         except (StoreError, EmbeddedServerError) as error:
             tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
-import redis
-
 from worker.domain.badge import BadgeIssue, Invalid, parse_item
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
@@ -82,25 +80,25 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
             raise cut_off
 
 
-def judge(client: redis.Redis, org: Org, rows: Sequence[Source]) -> Judged:
+def judge(queue: Queue, org: Org, rows: Sequence[Source]) -> Judged:
     """Say what rows of a report would do, and do nothing.
 
     Raises:
         StoreError: Redis refused or can't be reached.
     """
     with reaching("the report's jobs"):
-        records = reading.all_records(client, org.name, [_text(row, "job_id") for row in rows])
+        records = reading.all_records(queue.client, org.name, [_text(row, "job_id") for row in rows])
     judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
     mended = [one for one in judged if isinstance(one, Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
     with reaching("what was accepted before"):
-        known = reading.known(client, org.name, [one.job.id for one in mended])
+        known = reading.known(queue.client, org.name, [one.job.id for one in mended])
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
     return Judged(tuple(one for one, there in zip(mended, known, strict=True) if not there), tuple(noted))
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
-    judged = judge(queue.client, org, rows)
+    judged = judge(queue, org, rows)
     mended, noted = judged.mended, judged.noted
     accepted = 0
     if mended:

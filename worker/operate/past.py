@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import redis
-
 from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.operate.mending import Judged, judge
 from worker.operate.status import OrgState, idle
 from worker.operate.survey import Survey
 from worker.store.lookup import Asked, look_up
+from worker.store.queue import Queue
 from worker.store.record import Seen
-from worker.store.scripts import Store
 
 
 class StoredPast:
@@ -22,21 +20,21 @@ class StoredPast:
     Each of its answers may raise ``StoreError``: Redis refused or can't be reached.
     """
 
-    def __init__(self, client: redis.Redis, org: Org) -> None:
-        self._client, self._store, self._org = client, Store(client), org
+    def __init__(self, queue: Queue, org: Org) -> None:
+        self._queue, self._org = queue, org
 
     def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
         """Say of up to 1,000 rows what is known of them."""
-        return look_up(self._store, self._org.name, asked)
+        return look_up(self._queue.store, self._org.name, asked)
 
     def judge(self, rows: Sequence[Source], org: Org) -> Judged:
         """Say what a report's rows would do."""
-        return judge(self._client, org, rows)
+        return judge(self._queue, org, rows)
 
     def state(self) -> OrgState:
         """Say what the org is doing now."""
         orgs: Mapping[str, Org | None] = {self._org.name: self._org}
-        (state,) = Survey(self._client).states(orgs)
+        (state,) = Survey(self._queue.client).states(orgs)
         return state
 
 
