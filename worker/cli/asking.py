@@ -36,7 +36,7 @@ def ask(act: str, count: int, *, flag: str, allowed: bool, as_json: bool) -> Non
     """
     if allowed or not count:
         return
-    if as_json or not _is_person():
+    if as_json or not is_person():
         raise NotAllowed(f"{act}; nothing was done. To do it unasked, add {flag}; to look first: --dry-run")
     tables.err.print(f"[yellow]{tables.safe(act)}[/]")
     if count < LARGE:
@@ -48,5 +48,6 @@ def ask(act: str, count: int, *, flag: str, allowed: bool, as_json: bool) -> Non
         raise typer.Abort
 
 
-def _is_person() -> bool:
+def is_person() -> bool:
+    """Say whether there is a terminal at which somebody can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

@@ -82,6 +82,19 @@ def reading(given: Input, what: str) -> Iterator[Opened]:
             yield Opened(rows, move, sheets.remarks)
 
 
+def columns_of(given: Input) -> tuple[str, ...]:
+    """Return the columns of a file that is a table.
+
+    Raises:
+        FileError: it isn't there, or can't be read as a whole.
+        ConfigError: several sheets could be meant.
+    """
+    sheets = SheetOptions(given.sheet, given.hidden_rows)
+    with _open(given.file) as stream:
+        read_rows(stream, name=given.file, names=given.names, without_dates=True, sheets=sheets)
+    return sheets.remarks.columns
+
+
 def _open(file: str) -> AbstractContextManager[BinaryIO]:
     path = Path(file)
     if file == "-":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from worker.cli.asking import ask
 from worker.cli.checks import Input, check_file, count_good, reading
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
+from worker.cli.mapping import Mapping, choose, for_check, note_profile
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Note, OneOrg, load_settings, see_to_server, session
 from worker.domain.item import add_up
@@ -26,7 +26,6 @@ from worker.domain.provenance import Provenance
 from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
 from worker.errors import BadgesError
-from worker.files.columns import Names
 from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
 from worker.operate.report import argument, option
@@ -60,6 +59,17 @@ def import_(
             help="Read a column or key as that field; COLUMN= ignores it. May be repeated.",
         ),
     ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="What every row has. May be repeated."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Read the file as this profile says.")
+    ] = None,
+    save_profile: Annotated[
+        str | None, typer.Option("--save-profile", help="Keep how this file is read, under that name.")
+    ] = None,
+    no_profile: Annotated[bool, typer.Option("--no-profile", help="Propose no profile.")] = False,
     without_dates: Annotated[
         bool, typer.Option("--without-dates", help="Leave a column of dates out, though a date is missing.")
     ] = False,
@@ -73,7 +83,9 @@ def import_(
         bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
     ] = False,
     fail_on: FailOnOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --allow-duplicates: don't ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --allow-duplicates, or a profile that changed: don't ask.")
+    ] = False,
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
@@ -88,28 +100,28 @@ def import_(
     """
     if not file.strip():
         raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
-    try:
-        names = Names.parse(mappings or ())
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--map") from None
+    asked = Mapping(mappings or (), sets or (), profile, save_profile, no_profile, yes, as_json)
     if allow_duplicates and not run:
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
-    given = Input(file, names, without_dates, sheet, hidden_rows)
+    given = Input(file, asked.names(), without_dates, sheet, hidden_rows)
     if dry_run:
+        given = for_check(org, given, asked)
         check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
         return
     with session() as here:
         see_to_server(here)
         target, name = here.settings.org(org), run or run_name(file)
+        chosen = choose(here, org, given, asked)
+        given = chosen.given
         options = EnqueueOptions(
             name,
             new_id(),
             allow_duplicates=allow_duplicates,
             urgent=urgent,
             wait=not no_wait,
-            source=_provenance(given, mappings, note),
+            source=Provenance(str(this_user()), file, given.sha256(), chosen.said, note),
         )
         if allow_duplicates:
             _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
@@ -120,6 +132,7 @@ def import_(
         with reading(given, "importing") as opened:
             chunks = import_rows(here.queue, target, opened.rows, options)
             done = _take_in(name, chunks, opened.move, notes)
+        note_profile(here, org, chosen, opened.remarks.columns)
         done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
         last = here.reports.run(name, org) if _rows(done) else None
         _say_import(done, notes, last, as_json=as_json)
@@ -131,13 +144,6 @@ def import_(
         say_json(said | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
-
-
-def _provenance(given: Input, mappings: Sequence[str] | None, note: str) -> Provenance:
-    said = [f"--map {quote(one)}" for one in mappings or ()]
-    said += [f"--sheet {quote(given.sheet)}"] if given.sheet else []
-    mapping = " ".join(said)
-    return Provenance(str(this_user()), given.file, given.sha256(), mapping, note)
 
 
 def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: bool) -> None:

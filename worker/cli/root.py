@@ -45,6 +45,9 @@ OVERVIEW = {
     ),
     "dead": _Entry("dead.dead_cli", "Dead letters: jobs that need a person."),
     "job": _Entry("jobs.job_cli", "Single jobs."),
+    "profiles": _Entry(
+        "profiles.profiles_cli", "Profiles: how files with certain columns are read, by name."
+    ),
     "status": _Entry(
         "orgs.orgs_cli",
         "Show, per org, what waits, what is in flight, what died, and whether the gate is open.",

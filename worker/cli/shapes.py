@@ -201,6 +201,28 @@ class Finding(TypedDict):
     org: NotRequired[str]
 
 
+class ProfileShown(TypedDict):
+    """How files with these columns are read; ``columns`` has the field of each, "" for an ignored one."""
+
+    name: str
+    org: str
+    columns: dict[str, str]
+    set: dict[str, str]
+    mark: str  # changes with what decides which badge a row is
+    changed: bool  # since it was last used
+    made_by: str
+    made_at: str | None
+    last_used_at: str | None
+
+
+class ProfileRemoved(TypedDict):
+    """A profile that is forgotten."""
+
+    name: str
+    org: str
+    removed: bool
+
+
 SHAPES: dict[str, Any] = {
     "import": Imported,
     "import --dry-run": Check,
@@ -222,6 +244,10 @@ SHAPES: dict[str, Any] = {
     "pause": GateChange,
     "resume": GateChange,
     "audit": list[Entry],
+    "profiles list": list[ProfileShown],
+    "profiles show": ProfileShown,
+    "profiles load": ProfileShown,
+    "profiles remove": ProfileRemoved,
 }
 
 

@@ -52,11 +52,15 @@ def add_up(warnings: Iterable[Warned]) -> tuple[Warned, ...]:
 
 
 class Remarks:
-    """What is to be said of a file beside what is said of its rows: few reasons, bounded."""
+    """What is to be said of a file beside what is said of its rows: few reasons, bounded.
+
+    ``columns`` are the names of a table's columns, once its header was read.
+    """
 
     MOST: Final = 100
 
     def __init__(self) -> None:
+        self.columns: tuple[str, ...] = ()
         self._by_reason: dict[str, Warned] = {}
 
     def add(self, reason: str, *rows: int) -> None:

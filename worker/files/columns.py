@@ -94,9 +94,23 @@ class Names:
     A name counts without case, blanks, dashes and underscores.
     """
 
-    def __init__(self, said: Mapping[str, str | None] | None = None) -> None:
-        """Take what a person says: a column's name, and its field, or None where it is to be ignored."""
+    def __init__(
+        self,
+        said: Mapping[str, str | None] | None = None,
+        fixed: Mapping[str, str] | None = None,
+        *,
+        of_profile: bool = False,
+    ) -> None:
+        """Take what a person says.
+
+        Args:
+            said: a column's name, and its field, or None where it is to be ignored.
+            fixed: fields that have the same value in every row, and no column.
+            of_profile: all columns that are expected are said; others are left out, if they name no field.
+        """
         self.said: Final = dict(said or {})
+        self.fixed: Final = dict(fixed or {})
+        self.of_profile: Final = of_profile
         self._said: Final = frozenset(map(folded, self.said))
         self._field: Final = BY_FOLDED_NAME | {folded(column): field for column, field in self.said.items()}
         self._field[ORG] = self._field[ORG] or ORG  # another field, if a person says so, but never ignored
@@ -104,7 +118,7 @@ class Names:
         """The names that are written as the field's own, and mean it."""
 
     @classmethod
-    def parse(cls, mappings: Iterable[str]) -> Self:
+    def parse(cls, mappings: Iterable[str], fixed: Mapping[str, str] | None = None) -> Self:
         """Read ``COLUMN=FIELD``, or ``COLUMN=`` for a column to be ignored.
 
         Raises:
@@ -124,7 +138,7 @@ class Names:
             others = [other for other, its in said.items() if its and its == said[column]]
             if len(others) > 1:
                 raise ValueError(f"“{others[0]}” and “{others[1]}” are both mapped to {said[column]}")
-        return cls(said)
+        return cls(said, fixed)
 
     def field(self, name: str) -> str | None:
         """Return the field, or ``org``, that a known name stands for; None if it is to be ignored."""
@@ -156,8 +170,45 @@ class Names:
         """
         if self.signs_of_a_report(names):
             return [name for name in names if not name.strip()]
+        if self.of_profile:
+            return [name for name in names if not name.strip() or self._is_new_field(name)]
         mistaken = _ANSWER_NAMES - self._said
         return [name for name in names if (key := folded(name)) not in self._field or key in mistaken]
+
+    def left_out(self, names: Iterable[str]) -> list[str]:
+        """Return the names that a profile doesn't know, and that stand for no field."""
+        if not self.of_profile:
+            return []
+        return [
+            name
+            for name in names
+            if name.strip() and folded(name) not in self._said and not self._is_new_field(name)
+        ]
+
+    def _is_new_field(self, name: str) -> bool:
+        key = folded(name)
+        return key not in self._said and self._field.get(key) in (*FIELDS, ORG)
+
+
+def fixed_fields(assignments: Iterable[str]) -> dict[str, str]:
+    """Read ``FIELD=VALUE``: what every row of a file has.
+
+    Raises:
+        ValueError: one isn't written like that, names no field that rows can share, or contradicts another.
+    """
+    fixed: dict[str, str] = {}
+    for text in assignments:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        field = BY_FOLDED_NAME.get(folded(name))
+        if not sign or not value:
+            raise ValueError(f"“{text}” sets nothing: write FIELD=VALUE")
+        if field not in FIELDS or field == "job_id":
+            hint = "" if field else f"there is no field {with_hint(name)}; "
+            raise ValueError(f"“{text}”: {hint}every row can have the same {', '.join(FIELDS[:-1])}")
+        if fixed.get(field, value) != value:
+            raise ValueError(f"{field} is set twice")
+        fixed[field] = value
+    return fixed
 
 
 AS_THEY_ARE: Final = Names()

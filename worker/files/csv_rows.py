@@ -14,8 +14,8 @@ from worker.domain.item import Source
 from worker.domain.numbers import INVISIBLE
 from worker.domain.text import escaped
 from worker.errors import FileError
-from worker.files.columns import RAW_LIMIT, Names, refused, unguarded
-from worker.files.header import Header
+from worker.files.columns import RAW_LIMIT, refused, unguarded
+from worker.files.header import Header, Table
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
 
@@ -37,9 +37,7 @@ class _Table:
     is_report: bool
 
 
-def open_csv(
-    lines: Iterator[str], number: int, name: str, names: Names, *, without_dates: bool = False
-) -> Iterator[Source]:
+def open_csv(lines: Iterator[str], number: int, given: Table) -> Iterator[Source]:
     """Read the header, the first of ``lines`` (line ``number`` of the file), and give the rows below it.
 
     Raises:
@@ -49,13 +47,15 @@ def open_csv(
     for at, line in enumerate(lines, number):
         if line.strip() and not re.fullmatch("sep=.", line):  # Excel's hint; the header itself tells
             if problem := damage_of(line):
-                raise FileError(f"{name}: the header can't be read: {problem}")
-            header = Header.read(INVISIBLE.sub("", line), name, names)
+                raise FileError(f"{given.file}: the header can't be read: {problem}")
+            header = Header.read(INVISIBLE.sub("", line), given.file, given.names)
+            header.tell(given.remarks)
             table = _table_of(header)
             sample = Sample.of(_csv_rows(lines, at, table))
-            header.check({} if table.is_report else sample.date_columns(), without_dates=without_dates)
+            dates = {} if table.is_report else sample.date_columns()
+            header.check(dates, without_dates=given.without_dates)
             return sample.rows()
-    raise FileError(f"{name} is empty")
+    raise FileError(f"{given.file} is empty")
 
 
 def _table_of(header: Header) -> _Table:

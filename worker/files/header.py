@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from shlex import quote
 from typing import Final, Self
 
+from worker.domain.item import Remarks
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
@@ -16,6 +17,19 @@ from worker.files.sample import missing_dates, proposed, unmapped_dates
 
 _COMPLAINTS: Final = 5
 _COLUMNS_SHOWN: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's file, what a person says of it, and ``remarks``, which gets what is to be said back.
+
+    ``without_dates``: columns of dates may be left out, though a date is missing.
+    """
+
+    file: str
+    names: Names
+    without_dates: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +81,24 @@ class Header:
         file, names, columns = self.file, self.names, self.columns
         if absent := names.absent(columns):
             there = ", ".join(f"“{escaped(column.strip(), 60)}”" for column in columns[:_COLUMNS_SHOWN])
-            raise FileError(
-                f"{file} has no column “{absent[0]}” that could be mapped; its columns are {there}."
-            )
+            text = f"{file} has no column “{absent[0]}” that could be mapped; its columns are {there}."
+            if names.of_profile:
+                text = (
+                    f"{file} has no column “{absent[0]}”, which its profile expects; its columns are "
+                    f"{there}. Where it has another name now, say --map COLUMN=FIELD beside the profile."
+                )
+            raise FileError(text)
         if not any(names.field(column) in FIELDS for column in columns):
             raise FileError(f"{file}: {none}. {_ALLOWED}.")
         ours = names.signs_of_a_report(columns)
         if ours and not names.unknown(columns) and (problem := lacking(columns, ours)):
             raise FileError(f"{file}: {problem}")
+
+    def tell(self, remarks: Remarks) -> None:
+        """Hand on the columns, and say which of them a profile leaves out."""
+        remarks.columns = tuple(column.strip() for column in self.columns)
+        for column in self.names.left_out(self.columns):
+            remarks.add(f"the column “{escaped(column.strip(), 60)}” isn't in the profile, and isn't read")
 
     def check(self, dates: Mapping[str, str], *, without_dates: bool) -> None:
         """Refuse columns that are missing, unknown, nameless, there twice, or hold dates that are needed.
@@ -88,7 +112,7 @@ class Header:
             ConfigError: a date is missing, and there is a column that holds dates.
         """
         found = Counter(map(self.names.field, self.columns))
-        missing = missing_dates([field for field in FIELDS if found[field]])
+        missing = missing_dates([field for field in FIELDS if found[field] or field in self.names.fixed])
         complaints = self._complaints(found)
         text = f"{self.file} has {'; '.join(complaints)}. {_ALLOWED}{self._command(found, dates, missing)}"
         if missing and dates and not without_dates:
@@ -99,15 +123,23 @@ class Header:
     def _complaints(self, found: Counter[str | None]) -> list[str]:
         unknown = [column.strip() for column in self.names.unknown(self.columns)]
         complaints = [
-            f"unknown column {with_hint(column)}" if column else "a column without a name"
-            for column in unknown[:_COMPLAINTS]
+            self._unknown(column) if column else "a column without a name" for column in unknown[:_COMPLAINTS]
         ]
-        complaints += [f"no column {field}" for field in NEEDED if not found[field]]
+        fixed = self.names.fixed
+        complaints += [f"no column {field}" for field in NEEDED if not found[field] and field not in fixed]
+        complaints += [f"a column {field}, which is set for all rows" for field in fixed if found[field]]
         twice = [name for name in (*FIELDS, ORG) if found[name] > 1]
         return complaints + [f"{found[name]} columns that mean {name}" for name in twice]
 
+    def _unknown(self, column: str) -> str:
+        if self.names.of_profile:
+            return f"a column “{escaped(column, 60)}” that its profile doesn't know, though it names a field"
+        return f"unknown column {with_hint(column)}"
+
     def _command(self, found: Counter[str | None], dates: Mapping[str, str], missing: Sequence[str]) -> str:
         """Return the command that would read the file; a column that holds dates is never left out by it."""
+        if self.names.of_profile:
+            return "."
         unknown = [column.strip() for column in self.names.unknown(self.columns)]
         mapped = dict(self.names.said)
         for column in filter(None, unknown[:_COLUMNS_SHOWN]):

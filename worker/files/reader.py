@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import PurePath
 from tempfile import TemporaryFile
 from typing import BinaryIO, Final, cast
 
+from worker.domain.badge import Invalid
 from worker.domain.item import Source
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import AS_THEY_ARE, Names
 from worker.files.csv_rows import open_csv
+from worker.files.header import Table
 from worker.files.json_rows import array_rows, json_rows
 from worker.files.sample import Sample, missing_dates, unmapped_dates
 from worker.files.text import Window, read_bytes, read_lines, read_text
@@ -56,11 +58,12 @@ def read_rows(
             a workbook's sheet isn't certain.
     """
     sheets = sheets or SheetOptions()
+    table = Table(name, names, without_dates, sheets.remarks)
     head, rest = read_bytes(stream, name=name)
     if head.startswith(ZIP):
         book = _seekable(stream, head, rest, name)
-        opened = partial(open_xlsx, name=name, names=names, options=sheets, without_dates=without_dates)
-        return opened(book) if book is stream else _closing(book, opened)
+        opened = partial(open_xlsx, given=table, options=sheets)
+        return _with_fixed(opened(book) if book is stream else _closing(book, opened), names)
     if head.startswith(OLD):
         raise older(itertools.chain([head], rest), name)
     if what := markup(head):
@@ -81,12 +84,25 @@ def read_rows(
         case "lines":
             rows = json_rows(read_lines(pieces), line, names)
         case _:
-            return open_csv(read_lines(pieces), line, name, names, without_dates=without_dates)
+            return _with_fixed(open_csv(read_lines(pieces), line, table), names)
     sample = Sample.of(rows)
-    dates, missing = sample.date_columns(), missing_dates(sample.fields())
+    dates, missing = sample.date_columns(), missing_dates(sample.fields() | names.fixed.keys())
     if dates and missing and not without_dates:
         raise ConfigError(unmapped_dates(name, dates, missing))
-    return sample.rows()
+    return _with_fixed(sample.rows(), names)
+
+
+def _with_fixed(rows: Iterator[Source], names: Names) -> Iterator[Source]:
+    """Give the rows with what is set for all of them; one that has such a field itself is refused."""
+    return (_fixed(row, names.fixed) for row in rows) if names.fixed else rows
+
+
+def _fixed(row: Source, fixed: Mapping[str, str]) -> Source:
+    if row.problem or not isinstance(row.item, Mapping):
+        return row
+    if own := next((name for name in fixed if row.item.get(name) not in (None, "")), None):
+        return row._replace(problem=Invalid(own, "is set for all rows, and this one has a value of its own"))
+    return row._replace(item={**row.item, **fixed})
 
 
 def _closing(book: BinaryIO, opened: Callable[[BinaryIO], Iterator[Source]]) -> Iterator[Source]:

@@ -17,7 +17,7 @@ from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, Names, folded, unguarded
-from worker.files.header import Header
+from worker.files.header import Header, Table
 from worker.files.sample import Sample
 from worker.files.xlsx_cells import Meanings, Rounded, Value
 from worker.files.xlsx_package import Package
@@ -84,7 +84,7 @@ class _Top:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _Columns:
     """Which column is which field, and the names of the others."""
 
     fields: Mapping[int, str]
@@ -92,40 +92,33 @@ class _Table:
     is_report: bool
 
 
-def open_xlsx(
-    stream: BinaryIO,
-    name: str,
-    names: Names,
-    options: SheetOptions,
-    *,
-    without_dates: bool = False,
-) -> Iterator[Source]:
+def open_xlsx(stream: BinaryIO, given: Table, options: SheetOptions) -> Iterator[Source]:
     """Find the sheet and its header, and give the rows below it.
 
     Args:
         stream: a file that can be read anywhere.
-        name: what the messages call it.
-        names: what its columns stand for.
+        given: what the messages call it, and what a person says of its columns.
         options: which sheet, and whether its hidden rows are taken.
-        without_dates: columns of dates may be left out, though a date is missing.
 
     Raises:
         FileError: the workbook is damaged, or names no columns of a badge.
         ConfigError: several sheets could be meant, or a date is missing, and a column of dates isn't mapped.
     """
-    workbook = Workbook(Package(stream, name))
+    names = given.names
+    workbook = Workbook(Package(stream, given.file))
     meanings = Meanings(workbook)
     top = _chosen(workbook, meanings, names, options)
     said = f" --sheet {quote(top.sheet.name)}" if options.sheet else ""
-    header = Header(name, names, tuple(top.names.values()), options=said)
+    header = Header(given.file, names, tuple(top.names.values()), options=said)
     header.check_names(_no_header(top))
+    header.tell(options.remarks)
     is_report = bool(names.signs_of_a_report(header.columns))
     field_of = names.field_in_report if is_report else names.field
     fields = {at: its for at, column in top.names.items() if (its := field_of(column))}
     others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
-    rows = _Rows(top, _Table(fields, others, is_report), meanings, options)
+    rows = _Rows(top, _Columns(fields, others, is_report), meanings, options)
     sample = Sample.of(rows.sources())
-    header.check({} if is_report else sample.date_columns(), without_dates=without_dates)
+    header.check({} if is_report else sample.date_columns(), without_dates=given.without_dates)
     return sample.rows()
 
 
@@ -207,7 +200,7 @@ def _no_header(top: _Top) -> str:
 class _Rows:
     """Makes items of a sheet's rows."""
 
-    def __init__(self, top: _Top, table: _Table, meanings: Meanings, options: SheetOptions) -> None:
+    def __init__(self, top: _Top, table: _Columns, meanings: Meanings, options: SheetOptions) -> None:
         self._top, self._table = top, table
         self._meanings, self._options, self._remarks = meanings, options, options.remarks
         self._named = table.fields.keys() | table.others.keys()

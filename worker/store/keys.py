@@ -40,6 +40,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     rate/<key>    string calls that an API key made in a window of the intake's own limit
     stats         hash   lifetime counters: requests, items, outcomes
     token         hash   the OAuth token that all processes share
+    profiles      hash   name -> JSON: how files with these columns are read (``operate/profiles.py``)
 
     outside
     {badges}/schema string the version of the structures (``Store.refuse_other_versions``)
@@ -86,6 +87,7 @@ _PLAIN = (
     "reader",
     "outbox",
     "outbox_read",
+    "profiles",
 )
 
 STRUCTURES = "{badges}/schema"

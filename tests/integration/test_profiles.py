@@ -1,0 +1,243 @@
+"""A profile reads a file as it was read before, or says why not; it changes no badge silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import workbooks
+from hypothesis import given
+from hypothesis import strategies as st
+from support import BADGE, Outcome, badges_json, environment, in_process
+
+from worker.errors import ConfigError
+from worker.files.columns import FIELDS, fixed_fields
+from worker.operate.profiles import Profile, from_toml
+from worker.server.connection import Connection
+
+DATABASE = 11  # of the session's server: these tests disturb no others
+HEADER = "Customer No;Who;When"
+LINE = "555567088;Ann;2025-09-10T15:00:00+05:30"
+MAPPED = ["--map", "Customer No=customerId", "--map", "Who=", "--map", "When=earnEventDateISO"]
+MAPPED += ["--set", f"badgeMetaId={BADGE}"]
+
+
+class Here:
+    """The command with a folder and a database of its own."""
+
+    def __init__(self, folder: Path, env: dict[str, str], client: redis.Redis) -> None:
+        self.folder, self.env, self.client = folder, env, client
+
+    def file(self, *lines: str, name: str = "members.csv") -> Path:
+        """Write a file."""
+        path = self.folder / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def run(self, *arguments: object) -> Outcome:
+        """Run a command."""
+        return in_process(*arguments, env=self.env)
+
+    def took(self, *arguments: object) -> tuple[int, int, int]:
+        """Import, and return how many rows were accepted, duplicates and invalid."""
+        said = badges_json("import", *arguments, env=self.env)
+        return said["accepted"], said["duplicates"], said["invalid"]
+
+    def saved(self) -> Path:
+        """Import a file, and keep how it was read."""
+        path = self.file(HEADER, LINE)
+        assert self.took(path, *MAPPED, "--save-profile", "members", "--run", "first") == (1, 0, 0)
+        return path
+
+
+@pytest.fixture
+def here(connection: Connection, tmp_path: Path) -> Iterator[Here]:
+    """Give the command, and an empty Redis."""
+    url = connection.url.replace("db=0", f"db={DATABASE}")
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.flushdb()
+        yield Here(tmp_path, environment(redis_url=url), client)
+        client.flushdb()
+
+
+def test_a_file_is_read_as_before(here: Here) -> None:
+    """Columns in another order or with others beside them, names in another case: the same badges, once."""
+    path = here.saved()
+    assert here.took(path, "--profile", "members") == (0, 1, 0)
+    moved = here.file("WHEN,extra,customer_no,Who", "2025-09-10T15:00:00+05:30,x,555567088,Ann")
+    said = badges_json("import", moved, "--profile", "members", env=here.env)
+    assert (said["accepted"], said["duplicates"]) == (0, 1)
+    reasons = [warning["reason"] for warning in said["warnings"]]
+    assert "the column “extra” isn't in the profile, and isn't read" in reasons
+    book = workbooks.saved([["Members of 2025"], [], ["Who", "When", "Customer No"]])
+    book["Members"].append(["Ann", "2025-09-10T15:00:00+05:30", 555567088])
+    book.save(here.folder / "book.xlsx")
+    assert here.took(here.folder / "book.xlsx", "--profile", "members") == (0, 1, 0)
+
+
+def test_a_column_that_is_missing_or_new_is_no_guess(here: Here) -> None:
+    """A missing one refuses, and may be renamed by option; a new one that names a field refuses as well."""
+    here.saved()
+    renamed = here.file("Who;When;Customer number", "Ann;2025-09-10T15:00:00+05:30;555567088")
+    refused = here.run("import", renamed, "--profile", "members")
+    assert refused.status == 1
+    assert "has no column “Customer No”, which its profile expects" in refused.err
+    assert here.took(renamed, "--profile", "members", "--map", "Customer number=customerId") == (0, 1, 0)
+    more = here.file(f"{HEADER};earnExpiresOn", f"{LINE};1767225600")
+    refused = here.run("import", more, "--profile", "members")
+    assert refused.status == 1
+    assert "a column “earnExpiresOn” that its profile doesn't know, though it names a field" in refused.err
+    assert "--map earnExpiresOn=" not in refused.err
+    assert here.took(more, "--profile", "members", "--map", "earnExpiresOn=earnExpiresOn") == (1, 0, 0)
+    no_customer = here.file("Who;When", "Ann;2025-09-10T15:00:00+05:30")
+    assert here.run("import", no_customer, "--profile", "members", "--dry-run").status == 1
+
+
+def test_a_new_column_of_dates_is_never_left_out_by_chance(here: Here) -> None:
+    """The profile maps no expiry: a column that could be it has to be mapped, or said not to be."""
+    here.saved()
+    dated = here.file(f"{HEADER};Until", f"{LINE};2027-01-01")
+    refused = here.run("import", dated, "--profile", "members")
+    assert refused.status == 2
+    assert "“Until” looks like a date" in refused.err
+
+
+def test_a_profile_that_changed_is_never_taken_silently(here: Here) -> None:
+    """What may count as another badge has to be allowed: when a profile is replaced, and when used."""
+    path = here.saved()
+    exported = here.folder / "members.toml"
+    assert here.run("profiles", "export", "members", "-o", exported).status == 0
+    assert here.run("profiles", "load", exported).status == 0  # the same again
+    changed = here.file(exported.read_text().replace("earnEventDateISO", "earnExpiresOnISO"), name="c.toml")
+    refused = here.run("profiles", "load", changed)
+    assert refused.status == 2
+    assert "may count as another badge from then on, and be issued again" in refused.err
+    assert here.took(path, "--profile", "members") == (0, 1, 0)
+    assert badges_json("profiles", "load", changed, "--yes", env=here.env)["changed"] is True
+    refused = here.run("import", path, "--profile", "members")
+    assert refused.status == 2
+    assert "was changed by" in refused.err
+    assert "may count as another badge now" in refused.err
+    checked = here.run("import", path, "--profile", "members", "--dry-run")
+    assert (checked.status, "was changed since it was last used" in checked.err) == (0, True)
+    assert here.run("profiles", "load", exported, "--yes").status == 0  # as it was used
+    assert here.took(path, "--profile", "members") == (0, 1, 0)
+    again = here.run("import", path, *MAPPED, "--save-profile", "members")
+    assert again.status == 2
+    assert "would be replaced" in again.err
+    assert here.run("profiles", "load", changed, "--yes").status == 0
+    assert here.took(path, "--profile", "members", "--yes") == (1, 0, 0)
+    assert here.took(path, "--profile", "members") == (0, 1, 0)  # it is what it is now
+
+
+def test_who_made_it_and_when_it_was_used_is_known(here: Here) -> None:
+    """In the listing, and with its mark in the provenance of a run that it read."""
+    path = here.saved()
+    (row,) = badges_json("profiles", "list", env=here.env)
+    assert row["columns"] == {"Customer No": "customerId", "Who": "", "When": "earnEventDateISO"}
+    assert row["set"] == {"badgeMetaId": BADGE}
+    assert row["made_by"]
+    assert row["made_at"] <= row["last_used_at"]
+    assert here.took(path, "--profile", "members", "--run", "second") == (0, 1, 0)
+    assert badges_json("profiles", "show", "members", env=here.env)["last_used_at"] > row["last_used_at"]
+    other = here.file(HEADER, LINE.replace("88", "89"))
+    assert here.took(other, "--profile", "members", "--run", "third") == (1, 0, 0)
+    shown = here.run("run", "show", "third").out
+    assert f"profile members ({row['mark']}): --map Customer No=customerId" in shown
+    assert "made by" in here.run("profiles", "show", "members").out
+    assert here.run("profiles", "remove", "members").status == 0
+    gone = here.run("import", path, "--profile", "members")
+    assert gone.status == 1
+    assert "has no profile “members”; it has none yet" in gone.err
+
+
+def test_without_a_terminal_a_profile_is_named_and_not_taken(here: Here) -> None:
+    """Only where its columns are the file's, and never with options of one's own."""
+    path = here.saved()
+    hinted = here.run("import", path)
+    assert hinted.status == 1
+    assert "profile members was made for these columns: --profile members takes it" in hinted.err
+    assert "members takes it" not in here.run("import", path, "--no-profile").err
+    more = here.file(f"{HEADER};More", f"{LINE};x")
+    assert "members takes it" not in here.run("import", more).err
+    assert here.run("import", path, "--no-profile", "--profile", "members").status == 2
+    assert here.run("import", path, *MAPPED, "--dry-run", "--save-profile", "x").status == 2
+    assert here.run("import", path, *MAPPED, "--save-profile", "no name").status == 2
+
+
+def test_profiles_belong_to_an_org(here: Here) -> None:
+    """Another org hasn't them, and gets them by export and load."""
+    path = here.saved()
+    orgs = here.file("[other]", 'api_base_url = "http://127.0.0.1:1"', name="orgs.toml")
+    env = here.env | {"BADGES_ORGS_FILE": str(orgs)}
+    assert in_process("import", path, "--org", "other", "--profile", "members", env=env).status == 1
+    exported = in_process("profiles", "export", "members", env=env).out
+    copy = here.file(exported, name="copy.toml")
+    assert in_process("profiles", "load", copy, "--org", "other", env=env).status == 0
+    assert in_process("import", path, "--org", "other", "--profile", "members", env=env).status == 0
+
+
+def test_what_is_set_for_all_rows_has_no_column(here: Here) -> None:
+    """A value that a row has itself is never overwritten, in a table and in JSON."""
+    both = here.file("badgeMetaId,customerId", f"{BADGE},7")
+    refused = here.run("import", both, "--set", f"badgeMetaId={BADGE}")
+    assert refused.status == 1
+    assert "a column badgeMetaId, which is set for all rows" in refused.err
+    assert here.took(both, "--map", "badgeMetaId=", "--set", f"badgeMetaId={BADGE}") == (1, 0, 0)
+    lines = here.file('{"customerId": 8}', f'{{"customerId": 9, "badgeMetaId": "{BADGE}"}}', name="a.jsonl")
+    assert here.took(lines, "--set", f"badgeMetaId={BADGE}") == (1, 0, 1)
+    for wrong in ("badgeMetaId", "badge=x", "job_id=x", "customerId="):
+        assert here.run("import", both, "--set", wrong).status == 2
+    bad = here.run("import", here.file("customerId", "7"), "--set", "badgeMetaId=two words", "--dry-run")
+    assert bad.status == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = 1\n[columns]\na = ""', "must have a name"),
+        ('name = "x"', "columns"),
+        ('name = "x"\n[columns]\n', "1 to 500 columns"),
+        ('name = "x y"\n[columns]\na = ""', "no name for a profile"),
+        ('name = "x"\n[columns]\na = "nothing"', "there is no field"),
+        ('name = "x"\n[columns]\na = 5', "table of texts"),
+        ('name = "x"\nzone = "UTC"\n[columns]\na = ""', "“zone”"),
+        ('name = "x"\n[columns]\na = ""\n[set]\njob_id = "1"', "every row can have"),
+        ("[columns", "is no profile"),
+        ("a" * 200_000, "longer than"),
+    ],
+)
+def test_a_file_that_is_no_profile_says_why(text: str, words: str) -> None:
+    """Nothing of it is taken."""
+    with pytest.raises(ConfigError, match=words):
+        from_toml(text, "x.toml")
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda it: it == it.strip() and "=" not in it and it.casefold() != "org"
+)
+
+
+@given(
+    st.dictionaries(NAMES, st.just(""), min_size=1, max_size=4),
+    st.sampled_from([{}, {"badgeMetaId": 'a"b\\c'}, {"earnExpiresOn": "1705828011"}]),
+)
+def test_what_is_exported_is_loaded(columns: dict[str, str], fixed: dict[str, str]) -> None:
+    """Whatever the columns are called."""
+    profile = Profile("x", columns, fixed_fields(f"{name}={value}" for name, value in fixed.items()))
+    try:
+        loaded = from_toml(profile.to_toml(), "x.toml")
+    except ConfigError as error:
+        assert "mapped twice" in str(error)  # noqa: PT017 - two names that mean the same
+    else:
+        assert (loaded.columns, loaded.fixed, loaded.mark) == (columns, fixed, profile.mark)
+
+
+def test_the_mark_is_of_what_decides_which_badge_a_row_is() -> None:
+    """Order, case and ignored columns don't; fields and what is set do."""
+    one = Profile("x", {"A b": "customerId", "B": "", "C": FIELDS[0]})
+    assert one.mark == Profile("y", {"C": FIELDS[0], "a_B": "customerId"}).mark
+    assert one.mark != Profile("x", {"A b": FIELDS[0], "C": "customerId"}).mark
+    assert one.mark != Profile("x", one.columns, {"earnExpiresOn": "1705828011"}).mark

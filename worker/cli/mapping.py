@@ -1,0 +1,173 @@
+"""How an import reads its file's columns: as the options say, as a profile says, or as both do.
+
+A profile is taken by its name. Without a name it is proposed where its columns are the file's, and taken only
+if a person at a terminal says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from shlex import quote
+
+import typer
+
+from worker.cli import tables
+from worker.cli.asking import ask, is_person
+from worker.cli.checks import Input, columns_of
+from worker.cli.profiles import ask_to_replace, profiles_of, save, show_profile
+from worker.cli.session import Session, session
+from worker.errors import ConfigError, FileError
+from worker.files.columns import Names, fixed_fields, folded
+from worker.operate.profiles import Profile, Profiles, check_name, of_file
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What an import's options say of columns and profiles, and whether anybody can be asked about them."""
+
+    maps: Sequence[str] = ()
+    sets: Sequence[str] = ()
+    profile: str | None = None
+    save_as: str | None = None
+    no_profile: bool = False
+    yes: bool = False
+    as_json: bool = False
+
+    def names(self) -> Names:
+        """Return what the columns stand for, without a profile.
+
+        Raises:
+            typer.BadParameter: an option isn't written as it must be, or they contradict each other.
+        """
+        if self.no_profile and self.profile:
+            raise typer.BadParameter("say --profile or --no-profile, not both", param_hint="--no-profile")
+        try:
+            fixed = fixed_fields(self.sets)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--set") from None
+        try:
+            return Names.parse(self.maps, fixed)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--map") from None
+
+    def said(self, given: Input, profile: Profile | None) -> str:
+        """Say how the file is read, for the run's provenance."""
+        parts = [f"profile {profile.name} ({profile.mark}):", *profile.options()] if profile else []
+        parts += [f"--map {quote(one)}" for one in self.maps] + [f"--set {quote(one)}" for one in self.sets]
+        parts += [f"--sheet {quote(given.sheet)}"] if given.sheet else []
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file and how it is read; ``profile`` is the one that says so, if one does."""
+
+    given: Input
+    asked: Mapping
+    profile: Profile | None = None
+
+    @property
+    def said(self) -> str:
+        """How the file is read, for the run's provenance."""
+        return self.asked.said(self.given, self.profile)
+
+
+def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
+    """Find the profile that is meant, if one is, and ask where it isn't what it was.
+
+    Raises:
+        NotFound: there is no profile of that name.
+        NotAllowed: it changed, or would be replaced, and nobody allowed that.
+    """
+    profiles = profiles_of(here, org)
+    if asked.save_as:
+        check_name(asked.save_as)
+        ask_to_replace(profiles, asked.save_as, new_mark=None, allowed=asked.yes, as_json=asked.as_json)
+    if asked.profile:
+        profile: Profile | None = profiles.named(asked.profile)
+    elif asked.no_profile or asked.maps or asked.sets or asked.save_as or given.file == "-":
+        profile = None
+    else:
+        profile = _proposed(profiles, given)
+    if profile is None:
+        return Reading(given, asked)
+    if profile.is_changed:
+        act = (
+            f"profile {profile.name} was changed by {profile.made_by} since it was last used: a row that was "
+            "imported with it before may count as another badge now, and be issued again"
+        )
+        ask(act, 1, flag="--yes", allowed=asked.yes, as_json=asked.as_json)
+    return Reading(replace(given, names=_merged(profile, given.names)), asked, profile)
+
+
+def for_check(org: str, given: Input, asked: Mapping) -> Input:
+    """Return the file as a profile that is named reads it, to be checked only.
+
+    Raises:
+        NotFound: there is no profile of that name.
+        typer.BadParameter: a check would have to keep one.
+    """
+    if asked.save_as:
+        raise typer.BadParameter(
+            "a check keeps nothing: import the file with it", param_hint="--save-profile"
+        )
+    if not asked.profile:
+        return given
+    with session() as here:
+        profile = profiles_of(here, org).named(asked.profile)
+    if profile.is_changed:
+        tables.err.print(f"[yellow]profile {tables.safe(profile.name)} was changed since it was last used[/]")
+    return replace(given, names=_merged(profile, given.names))
+
+
+def _merged(profile: Profile, names: Names) -> Names:
+    """Return what a profile says, but for what the options say otherwise: they may rename a column."""
+    its, mapped = profile.names(), set(map(folded, names.said))
+    fields = {field for field in names.said.values() if field}
+    kept = {
+        column: field
+        for column, field in its.said.items()
+        if folded(column) not in mapped and field not in fields
+    }
+    return Names({**kept, **names.said}, its.fixed | names.fixed, of_profile=True)
+
+
+def _proposed(profiles: Profiles, given: Input) -> Profile | None:
+    """Return the profile that was made for such a file, if a person wants it."""
+    for profile in profiles.all():
+        if not _fits(profile, given):
+            continue
+        if not is_person():
+            hint = (
+                f"profile {profile.name} was made for these columns: --profile {quote(profile.name)} takes it"
+            )
+            tables.err.print(tables.safe(hint))
+            return None
+        show_profile(profile)
+        return profile if typer.confirm("Read the file with this profile?", default=True, err=True) else None
+    return None
+
+
+def _fits(profile: Profile, given: Input) -> bool:
+    try:
+        return profile.fits(columns_of(replace(given, names=profile.names(), without_dates=True)))
+    except (FileError, ConfigError):
+        return False
+
+
+def note_profile(here: Session, org: str, chosen: Reading, columns: Sequence[str]) -> None:
+    """Note that a profile was used, and keep how the file was read as one, if that is asked for."""
+    profiles = profiles_of(here, org)
+    if not chosen.asked.save_as:
+        if chosen.profile:
+            profiles.note_use(chosen.profile)
+        return
+    try:
+        made = of_file(chosen.asked.save_as, columns, chosen.given.names)
+    except ConfigError as error:  # what was imported stays imported
+        tables.err.print(f"[yellow]no profile is kept:[/] {tables.safe(error)}")
+        return
+    profiles.note_use(save(profiles, made))
+    name = tables.safe(quote(made.name))
+    tables.err.print(f"the profile is kept; to read such a file in this way: --profile {name}")

@@ -1,0 +1,202 @@
+"""Profiles: how a file with certain columns is read, remembered per org under a name.
+
+A profile says of every column of a file which field it is, or that it is ignored, and what all rows have in
+common. What of it decides which badge a row is has a mark of its own: where that changed since the profile
+was last used, rows that were imported before would count as new, and a person is asked first. How profiles
+are kept is in ``store/profiles.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+from worker.domain.badge import short_hash
+from worker.domain.text import plain
+from worker.enqueue import check_run_name
+from worker.errors import ConfigError, NotFound
+from worker.files.columns import Names, fixed_fields, folded
+from worker.store import profiles as kept
+from worker.store.queue import Queue
+
+_MARK_LETTERS: Final = 8
+_MOST_COLUMNS: Final = 500
+_LARGEST: Final = 100_000  # characters of TOML
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile; ``columns`` has the field of each column, "" for one that is ignored.
+
+    ``used_as`` is the mark it had when it was last used. Times are ms, 0 for never.
+    """
+
+    name: str
+    columns: dict[str, str]
+    fixed: dict[str, str] = field(default_factory=dict)
+    made_by: str = ""
+    made_at: int = 0
+    used_at: int = 0
+    used_as: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What stands for all of it that decides which badge a row is."""
+        fields = sorted((folded(column), its) for column, its in self.columns.items() if its)
+        return short_hash(json.dumps([fields, sorted(self.fixed.items())]))[:_MARK_LETTERS]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it was used before as something else."""
+        return self.used_as not in ("", self.mark)
+
+    def names(self) -> Names:
+        """Return what the columns stand for."""
+        said = {column: its or None for column, its in self.columns.items()}
+        return Names(said, self.fixed, of_profile=True)
+
+    def fits(self, columns: Iterable[str]) -> bool:
+        """Say whether a file with these columns, in any order, is what the profile was made for."""
+        return {folded(column) for column in columns} == {folded(column) for column in self.columns}
+
+    def options(self) -> list[str]:
+        """Return it as options of an import would say it."""
+        maps = [f"{column}={its}" for column, its in self.columns.items() if folded(column) != folded(its)]
+        return [f"--map {one}" for one in maps] + [f"--set {n}={value}" for n, value in self.fixed.items()]
+
+    def to_toml(self) -> str:
+        """Write it as a file that ``from_toml`` reads."""
+        lines = [f"name = {_quoted(self.name)}", "", "[columns]  # the field of each; empty: it is ignored"]
+        lines += [f"{_quoted(column)} = {_quoted(its)}" for column, its in self.columns.items()]
+        lines += ["", "[set]  # what every row has"]
+        lines += [f"{name} = {_quoted(value)}" for name, value in self.fixed.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def from_toml(text: str, file: str) -> Profile:
+    """Read a profile that was exported.
+
+    Raises:
+        ConfigError: it isn't one; the text says what is wrong with it.
+    """
+    try:
+        if len(text) > _LARGEST:
+            raise ValueError(f"it is longer than {_LARGEST:,} characters")  # noqa: TRY301 - said alike
+        return _checked(tomllib.loads(text))
+    except ValueError as error:  # TOMLDecodeError is one
+        raise ConfigError(f"{file} is no profile: {plain(str(error), 300)}") from None
+
+
+def _checked(table: Mapping[str, Any]) -> Profile:
+    if unknown := table.keys() - {"name", "columns", "set"}:
+        raise ValueError(f"it has “{min(unknown)}”; it may have name, columns, set")
+    name, columns, fixed = table.get("name"), table.get("columns"), table.get("set", {})
+    for what, part in (("columns", columns), ("set", fixed)):
+        if not isinstance(part, dict) or not all(isinstance(value, str) for value in part.values()):
+            raise ValueError(f"[{what}] must be a table of texts")
+    if not isinstance(name, str) or not columns or len(columns) > _MOST_COLUMNS:
+        raise ValueError(f"it must have a name, and 1 to {_MOST_COLUMNS} columns")
+    check_name(name)
+    names = Names.parse([f"{column}={its}" for column, its in columns.items()])
+    proper = {column: its or "" for column, its in names.said.items()}
+    return Profile(name, proper, fixed_fields(f"{field_}={value}" for field_, value in fixed.items()))
+
+
+def check_name(name: str) -> None:
+    """Make sure that a profile can have this name: as a run's.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    try:
+        check_run_name(name)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("for a run", "for a profile")) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """The profiles of an org."""
+
+    queue: Queue
+    org: str
+
+    def all(self) -> list[Profile]:
+        """Return them by name; one that can't be read (a newer version's) isn't among them."""
+        found = sorted(kept.all_profiles(self.queue, self.org).items())
+        return [profile for name, text in found if (profile := _read(name, text))]
+
+    def named(self, name: str) -> Profile:
+        """Return one.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        profiles = self.all()
+        for profile in profiles:
+            if profile.name == name:
+                return profile
+        there = ", ".join(profile.name for profile in profiles) or "none yet"
+        raise NotFound(f"{self.org} has no profile “{plain(name, 64)}”; it has {there}")
+
+    def before(self, name: str) -> Profile | None:
+        """Return the one of that name, if there is one."""
+        return next((profile for profile in self.all() if profile.name == name), None)
+
+    def save(self, profile: Profile, by: str) -> Profile:
+        """Keep a profile; what was there under its name says how it was last used."""
+        there = self.before(profile.name)
+        made = replace(
+            profile,
+            made_by=by,
+            made_at=kept.now_ms(self.queue, self.org),
+            used_at=there.used_at if there else 0,
+            used_as=there.used_as if there else "",
+        )
+        self._write(made)
+        return made
+
+    def note_use(self, profile: Profile) -> None:
+        """Note that a file was read with it, as it is now."""
+        self._write(replace(profile, used_at=kept.now_ms(self.queue, self.org), used_as=profile.mark))
+
+    def remove(self, name: str) -> None:
+        """Forget one.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        self.named(name)
+        kept.remove(self.queue, self.org, name)
+
+    def _write(self, profile: Profile) -> None:
+        values = asdict(profile)
+        kept.write(self.queue, self.org, values.pop("name"), json.dumps(values))
+
+
+def _read(name: str, text: str) -> Profile | None:
+    try:
+        return Profile(name=name, **json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+def of_file(name: str, columns: Iterable[str], names: Names) -> Profile:
+    """Return the profile of a file with these columns, read like that.
+
+    Raises:
+        ConfigError: the file has no columns, or is a report, which says itself how it is read.
+    """
+    fields = {column: names.field(column) or "" for column in columns if column}
+    if not fields:
+        raise ConfigError("a profile is made of a table's columns, and JSON has none")
+    if names.signs_of_a_report(fields):
+        raise ConfigError("a report needs no profile: its columns are this program's own")
+    return Profile(name, fields, dict(names.fixed))
