@@ -90,7 +90,9 @@ def listings(stage: Stage, jobs: int) -> None:
         "page by kind": lambda: stage.page(Filter(kind=DeadKind.REJECTED)),
         "page by code": lambda: stage.page(Filter(code="815")),
         "page by badge": lambda: stage.page(Filter(badge=badge)),
-        "page by kind, code, badge": lambda: stage.page(Filter(kind=DeadKind.REJECTED, code="750", badge=badge)),
+        "page by kind, code, badge": lambda: stage.page(
+            Filter(kind=DeadKind.REJECTED, code="750", badge=badge)
+        ),
         "page by customer": lambda: stage.page(Filter(customer=customer)),
         "groups by customer": lambda: deadlist.groups(stage.reports, Filter(customer=customer)),
         "page by run": lambda: stage.page(Filter(run="r")),
@@ -103,7 +105,9 @@ def listings(stage: Stage, jobs: int) -> None:
 
 def main() -> None:
     """Measure it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=MILLION)
     parser.add_argument("--only", nargs="*", default=["listings", "replay", "cancel", "discard"])
     given = parser.parse_args()

@@ -214,21 +214,30 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     return queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())["replayed"] == 1
 
 
-def cancel(
-    queue: Queue, org: str, ids: Iterable[str], *, action: str, on_progress: Callable[[int], None]
+def cancel(  # noqa: PLR0913 - what, of what, and who counts it
+    queue: Queue,
+    org: str,
+    ids: Iterable[str],
+    *,
+    action: str,
+    run: str = "",
+    on_progress: Callable[[int], None],
 ) -> int:
     """Make dead letters of the jobs that still wait; returns how many. What is being sent is settled.
 
-    ``action`` is the entry of the audit trail that counts them.
+    ``action`` is the entry of the audit trail that counts them. Where ``run`` is cancelled as a whole, so is
+    what of it would wait again later.
     """
     cancelled, seen, remaining = 0, 0, iter(ids)
     while chunk := list(islice(remaining, CHUNK)):
-        cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action)
+        cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action, run=run)
         seen += len(chunk)
         on_progress(seen)
     # Of a run that came last no id could be taken off the queue's end before its last job was cancelled.
-    for _ in range(0, seen, CHUNK):
+    left, before = reading.in_lanes(queue.client, org), -1
+    while left and left != before:
         queue.cancel(org, [], call=queue.new_id(), action=action)
+        left, before = reading.in_lanes(queue.client, org), left
     return cancelled
 
 

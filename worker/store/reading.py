@@ -78,6 +78,11 @@ def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
     return [any(found[at : at + each]) for at in range(0, len(found), each)]
 
 
+def in_lanes(client: redis.Redis, org: str) -> int:
+    """Count the ids in an org's lanes: those of jobs that were dealt with otherwise, too."""
+    return client.llen(keys.key(org, "queue")) + client.llen(keys.key(org, "urgent"))
+
+
 def groups(client: redis.Redis, org: str) -> list[StoredGroup]:
     """Return the groups of an org's dead letters."""
     found: dict[str, str] = client.hgetall(keys.key(org, "groups"))  # type: ignore[assignment]

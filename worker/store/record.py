@@ -24,6 +24,7 @@ SEPARATOR, LINE = "\x1f", "\x1e"
 ISSUE = "i"  # the kind of a job whose call issues a badge
 # What is remembered lies in buckets by the first letters of ids, once there are MANY by one letter more.
 BUCKET_LETTERS, MANY = (3, 4), 3_000_000
+CANCELLED = "it was cancelled before it was sent"  # the words of that code, which no record holds
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
 TEXT_BYTES, CODE_BYTES, FAULT_BYTES, RAW_BYTES = 240, 64, 100, 2000
 OTHERS_BYTES, OTHER_LENGTH = 960, 200  # of all cells of a row that stand for no field, and signs of one
@@ -143,6 +144,8 @@ def read(text: str) -> dict[str, str]:
     record: dict[str, str] = {field: value for field, value in parts if value}
     if is_newer(record):
         return {name: record[name] for name in (Field.VERSION, Field.RUN) if name in record}
+    if record.get(Field.KIND) == DeadKind.CANCELLED:
+        record.setdefault(Field.MESSAGE, CANCELLED)
     return record
 
 

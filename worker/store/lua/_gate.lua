@@ -216,22 +216,32 @@ local function first_score(zset)
   return tonumber(first[2]) or NEVER
 end
 
--- Since when the job at an end of a lane has been ready. Ids of jobs that were dealt with otherwise are
+-- Since when a job has been ready; nil if it doesn't wait.
+local function waits_since(raw)
+  local version, state = head(raw)
+  if newer(version) then return 0 end -- claim takes it out of the way
+  if state ~= STATE.queued then return nil end
+  local fields = parse(raw)
+  return tonumber(fields[FIELD.ready_since]) or tonumber(fields[FIELD.enqueued_at])
+end
+
+-- Since when the job at an end of a lane has been ready: from 0, or its end, -1. Ids of jobs that were dealt with otherwise are
 -- dropped on the way, a bounded number.
-local function ready_since(list, place, pop)
-  for _ = 1, 1000 do
-    local id = redis.call('LINDEX', list, place)
-    if not id then return NEVER end
-    local raw = redis.call('GET', K.job .. id)
-    if raw then
-      local version, state = head(raw)
-      if newer(version) then return 0 end -- claim takes it out of the way
-      if state == STATE.queued then
-        local fields = parse(raw)
-        return tonumber(fields[FIELD.ready_since]) or tonumber(fields[FIELD.enqueued_at])
-      end
+local function ready_since(list, from, pop)
+  local looked_at, page = 0, 1
+  while looked_at < 1000 do
+    local ids = redis.call('LRANGE', list, from == 0 and 0 or -page, from == 0 and page - 1 or -1)
+    if #ids == 0 then return NEVER end
+    local raws, since, stale = records_of(ids), nil, 0
+    for n = 1, #ids do
+      local raw = raws[from == 0 and n or #ids + 1 - n]
+      if raw then since = waits_since(raw) end
+      if since then break end
+      stale = n
     end
-    redis.call(pop, list)
+    if stale > 0 then redis.call(pop, list, stale) end
+    if since then return since end
+    looked_at, page = looked_at + #ids, 100
   end
   return 0
 end

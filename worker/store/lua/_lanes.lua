@@ -2,7 +2,8 @@
 local function lane(urgent) return urgent == '1' and K.urgent or K.queue end
 
 -- A job that has a record waits (again) from now on, at the end of its lane; of a cancelled run it is cancelled.
-local function wait_again(id, fields, from)
+-- ends: of each lane the ids that the caller adds to it at once, later.
+local function wait_again(id, fields, from, ends)
   if is_cancelled(fields[FIELD.run]) then
     set_cancelled(fields)
     bury(id, fields, from)
@@ -10,7 +11,8 @@ local function wait_again(id, fields, from)
   end
   fields[FIELD.state], fields[FIELD.ready_since] = STATE.queued, int(NOW)
   write(id, fields)
-  redis.call('RPUSH', lane(fields[FIELD.urgent]), id)
+  local list = lane(fields[FIELD.urgent])
+  if ends then table.insert(ends[list], id) else redis.call('RPUSH', list, id) end
   moved(fields[FIELD.run], from, 'queued')
   return true
 end

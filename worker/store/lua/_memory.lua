@@ -34,10 +34,11 @@ local function remember(id)
 end
 
 local function forget(id)
-  for _, letters in ipairs({FEW_LETTERS, MORE_LETTERS}) do
-    local name, rest = bucket(id, letters)
-    newly = newly - redis.call('ZREM', name, rest)
-  end
+  local name, rest = bucket(id, FEW_LETTERS)
+  newly = newly - redis.call('ZREM', name, rest)
+  if not has_many() then return end
+  name, rest = bucket(id, MORE_LETTERS)
+  newly = newly - redis.call('ZREM', name, rest)
 end
 
 -- What is remembered that begins so, whole; at most 100.

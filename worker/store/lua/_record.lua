@@ -1,35 +1,71 @@
 -- Records of jobs. One is a string of fields, apart by a byte that no field holds; empty ones at its end are
 -- left out. FIELD, FIELDS, SEPARATOR and STATE come from store/record.py, which writes records as well.
 -- Every script reads the version first, and leaves alone what only a newer program can read.
-local ONE, SKIPPED = '([^' .. SEPARATOR .. ']*)' .. SEPARATOR, '[^' .. SEPARATOR .. ']*' .. SEPARATOR
-local HEAD = '^' .. ONE .. SKIPPED:rep(FIELD.state - 2) .. ONE:rep(5)
+local newer, head, accepted, waiting, ended, parse, pack
+do
+  local ONE, SKIPPED = '([^' .. SEPARATOR .. ']*)' .. SEPARATOR, '[^' .. SEPARATOR .. ']*' .. SEPARATOR
+  local HEAD = '^' .. ONE .. SKIPPED:rep(FIELD.state - 2) .. ONE:rep(5)
 
--- One that says no version is no record that we know: it is left alone as well.
-local function newer(version) return (tonumber(version or nil) or math.huge) > RECORD_VERSION end
+  -- One that says no version is no record that we know: it is left alone as well.
+  function newer(version) return (tonumber(version or nil) or math.huge) > RECORD_VERSION end
 
--- Of the first fields: version, state, urgent, run, badge, customer.
-local function head(raw) return raw:match(HEAD) end
+  -- Of the first fields: version, state, urgent, run, badge, customer.
+  function head(raw) return raw:match(HEAD) end
 
--- A record as Python writes it comes without its first fields: the times are the server's. "accepted" begins
--- behind both of them, the others with "enqueued_at".
-local function accepted(rest) return RECORD_VERSION .. SEPARATOR .. SEPARATOR .. int(NOW) .. SEPARATOR .. rest end
-local function waiting(rest) return RECORD_VERSION .. SEPARATOR .. SEPARATOR .. rest end
-local function ended(rest) return RECORD_VERSION .. SEPARATOR .. int(NOW) .. SEPARATOR .. rest end
+  -- A record as Python writes it comes without its first fields: the times are the server's. "accepted" begins
+  -- behind both of them, the others with "enqueued_at".
+  function accepted(rest) return RECORD_VERSION .. SEPARATOR .. SEPARATOR .. int(NOW) .. SEPARATOR .. rest end
+  function waiting(rest) return RECORD_VERSION .. SEPARATOR .. SEPARATOR .. rest end
+  function ended(rest) return RECORD_VERSION .. SEPARATOR .. int(NOW) .. SEPARATOR .. rest end
 
-local function parse(raw)
-  local fields, n = {}, 0
-  for value in (raw .. SEPARATOR):gmatch('([^' .. SEPARATOR .. ']*)' .. SEPARATOR) do
-    n = n + 1
-    fields[n] = value
+  -- Those behind the last that scripts go by lie in one piece, until somebody asks for one of them.
+  local HEAD_FIELDS = FIELD.undone
+  local HEAD_AND_BODY = '^' .. ONE:rep(HEAD_FIELDS) .. '(.*)$'
+
+  local function take_apart(fields)
+    local n, body = HEAD_FIELDS, fields.body
+    setmetatable(fields, nil)
+    fields.body = nil
+    for value in (body .. SEPARATOR):gmatch(ONE) do
+      n = n + 1
+      fields[n] = value
+    end
+    for place = n + 1, FIELDS do fields[place] = '' end
   end
-  for place = n + 1, FIELDS do fields[place] = '' end
-  return fields
-end
 
-local function pack(fields)
-  local last = FIELDS
-  while fields[last] == '' do last = last - 1 end
-  return table.concat(fields, SEPARATOR, 1, math.max(last, FIELD.customer + 1))
+  local IN_ONE_PIECE = {
+    __index = function(fields, place)
+      take_apart(fields)
+      return fields[place]
+    end,
+    __newindex = function(fields, place, value)
+      take_apart(fields)
+      fields[place] = value
+    end,
+  }
+
+  function parse(raw)
+    local fields, n = {raw:match(HEAD_AND_BODY)}, 0
+    if fields[1] then
+      fields.body, fields[HEAD_FIELDS + 1] = fields[HEAD_FIELDS + 1], nil
+      return setmetatable(fields, IN_ONE_PIECE)
+    end
+    for value in (raw .. SEPARATOR):gmatch('([^' .. SEPARATOR .. ']*)' .. SEPARATOR) do
+      n = n + 1
+      fields[n] = value
+    end
+    for place = n + 1, FIELDS do fields[place] = '' end
+    return fields
+  end
+
+  function pack(fields)
+    local body = rawget(fields, 'body')
+    if body and body ~= '' then return table.concat(fields, SEPARATOR, 1, HEAD_FIELDS) .. SEPARATOR .. body end
+    if body then take_apart(fields) end
+    local last = FIELDS
+    while fields[last] == '' do last = last - 1 end
+    return table.concat(fields, SEPARATOR, 1, math.max(last, FIELD.customer + 1))
+  end
 end
 
 -- The fields of a job; nil if it has no record, or one that only a newer program can read.
@@ -54,6 +90,18 @@ local function records_of(ids)
   local names = {}
   for n, id in ipairs(ids) do names[n] = K.job .. id end
   return #names > 0 and redis.call('MGET', unpack(names)) or {}
+end
+
+-- The same at once for many, as what gives the fields of the n-th.
+local function reading(ids)
+  local raws = {}
+  for first = 1, #ids, 1000 do
+    for _, raw in ipairs(records_of({unpack(ids, first, math.min(#ids, first + 999))})) do raws[#raws + 1] = raw end
+  end
+  return function(n)
+    local raw = raws[n]
+    return raw and not newer(raw:match('^%d+')) and parse(raw) or nil
+  end
 end
 
 local HISTORY, HISTORY_KEPT, HISTORY_BYTES = '\30', 10, 140

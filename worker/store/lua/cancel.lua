@@ -24,7 +24,7 @@ for n, id in ipairs(ids) do
     local state = fields[FIELD.state]
     if state == STATE.queued or state == STATE.retrying then
       -- Its id may stay in the middle of a lane: whatever pops it looks at the record.
-      redis.call('ZREM', K.retry, id)
+      if state == STATE.retrying then redis.call('ZREM', K.retry, id) end
       set_cancelled(fields)
       bury(id, fields, WORD[state])
       cancelled = cancelled + 1
@@ -35,7 +35,6 @@ for _, list in ipairs({K.urgent, K.queue}) do
   ready_since(list, 0, 'LPOP')
   ready_since(list, -1, 'RPOP')
 end
-write_counts()
-write_outbox()
+write_ends()
 audited(action, cancelled)
 return tonumber(memoize(call, int(cancelled)))

@@ -211,8 +211,7 @@ put_back_due_retries()
 local at, why = when(cfg, gate)
 if at <= T then fill(gate, width(cfg, gate)) end
 if #jobs == 0 then
-  write_counts()
-  write_outbox()
+  write_ends()
   if at <= T then at, why = when(cfg, gate) end
   return reply({why = why, at = next_look(at), check = first_score(K.checks) <= NOW})
 end
@@ -222,7 +221,6 @@ reserve(cfg, gate, slot, #jobs)
 carry(batch, slot, gate.n - 1, jobs)
 redis.call('ZADD', K.inflight, int(T + cfg.call_ms), batch)
 redis.call('ZADD', K.leases, int(T + cfg.lease_ms), batch)
-write_counts()
-write_outbox()
+write_ends()
 at = when(cfg, gate)
 return reply({send_in_us = slot - T_US, more = at <= T, at = next_look(at)}, jobs)

@@ -36,6 +36,5 @@ for at = 5, #ARGV do
     end
   end
 end
-write_counts()
-write_outbox()
+write_ends()
 return tonumber(memoize(call, int(done)))

@@ -13,20 +13,19 @@
 local call, ttl_ms, action = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return tonumber(before) end
-local discarded = 0
-for at = 4, #ARGV, 2 do
-  local id = ARGV[at]
-  local fields = read(id)
-  if fields and is_listed(id, fields) then
-    unlist(id, fields)
+local discarded, ids, hashes = 0, {}, {}
+for at = 4, #ARGV, 2 do ids[#ids + 1], hashes[#hashes + 1] = ARGV[at], ARGV[at + 1] end
+local fields_of = reading(ids)
+for n, id in ipairs(ids) do
+  local fields = fields_of(n)
+  if fields and fields[FIELD.state] == STATE.dead and unlist(id, fields) then
     if kept_ms(ttl_ms) then redis.call('PEXPIRE', K.job .. id, ttl_ms) end
     note_end(id, 'discarded')
-    if fields[FIELD.was_in_doubt] == '' then forget_job(id, fields, ARGV[at + 1]) end
+    if fields[FIELD.was_in_doubt] == '' then forget_job(id, fields, hashes[n]) end
     discarded = discarded + 1
   end
 end
-write_counts()
-write_outbox()
+write_ends()
 write_remembered()
 audited(action, discarded)
 return tonumber(memoize(call, int(discarded)))

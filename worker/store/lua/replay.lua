@@ -14,16 +14,17 @@ local call, run, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return before end
 local done = {replayed = 0, duplicates = 0, skipped = 0}
-local queued_again, born, badges = {}, {}, {}
+local queued_again, born, badges, goes_on = {}, {}, {}, {}
+local ends = {[K.queue] = {}, [K.urgent] = {}}
 
 -- A person asked for it: a run that was cancelled goes on.
 local function again(id, fields)
   local its_run = fields[FIELD.run]
-  redis.call('HDEL', K.run .. its_run, 'cancelled')
-  cancelled_runs[its_run] = false
-  exhume(id, fields)
+  if not goes_on[its_run] then redis.call('HDEL', K.run .. its_run, 'cancelled') end
+  goes_on[its_run], cancelled_runs[its_run] = true, false
+  revive(fields)
   fields[FIELD.attempts], fields[FIELD.busy] = '0', ''
-  wait_again(id, fields, 'dead')
+  wait_again(id, fields, 'dead', ends)
   queued_again[#queued_again + 1] = id
 end
 
@@ -51,15 +52,18 @@ local function as_new(id, fields, new_id, how, rest)
   return true
 end
 
-for at = 4, #ARGV, 4 do
-  local id, new_id = ARGV[at], ARGV[at + 1]
-  local fields = read(id)
-  local unsendable = fields and fields[FIELD.kind] == KIND.invalid and new_id == '' -- it holds no badge
-  if not fields or unsendable or not is_listed(id, fields) then
-    done.skipped = done.skipped + 1
-  elseif new_id == '' then
+local ids = {}
+for at = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[at] end
+local fields_of = reading(ids)
+for n, id in ipairs(ids) do
+  local at, fields = 4 * n, fields_of(n)
+  local new_id = ARGV[at + 1]
+  local is_dead = fields and fields[FIELD.state] == STATE.dead
+  if is_dead and new_id == '' and fields[FIELD.kind] ~= KIND.invalid and unlist(id, fields) then
     again(id, fields)
     done.replayed = done.replayed + 1
+  elseif not is_dead or new_id == '' or not is_listed(id, fields) then
+    done.skipped = done.skipped + 1
   elseif as_new(id, fields, new_id, ARGV[at + 2], ARGV[at + 3]) then
     done.replayed = done.replayed + 1
   else
@@ -72,8 +76,10 @@ if #born > 0 then
   redis.call('RPUSH', K.jobs .. run, unpack(born))
   begin_run(run, ttl_ms)
 end
-write_counts()
-write_outbox()
+for list, of_it in pairs(ends) do
+  if #of_it > 0 then redis.call('RPUSH', list, unpack(of_it)) end
+end
+write_ends()
 write_remembered()
 -- These keep their runs; by this list they can be followed, and cancelled, as this replay.
 if run ~= '' and #queued_again > 0 then

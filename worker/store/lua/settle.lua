@@ -265,8 +265,7 @@ if s.signal == 'none' then take_back_slot(s.cfg, gate, K.batch .. batch) end
 release_batch(batch, ids, customers)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
-write_counts()
-write_outbox()
+write_ends()
 write_remembered()
 if s.sent then
   if gate.trouble then redis.call('HDEL', K.gate, 'trouble') end
