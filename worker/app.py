@@ -36,6 +36,7 @@ from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 from worker.vendor.doubt import DoubtChecker
+from worker.vendor.lookups import Lookups
 
 # Apart from what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
@@ -86,7 +87,7 @@ def _services_of(_: int) -> Services:
         queue,
         Seats(queue=queue),
         Delivery(queue=queue, client=client, auth=auth),
-        DoubtChecker(queue=queue, client=client, auth=auth),
+        DoubtChecker(queue, Lookups(queue, client, auth)),
     )
 
 

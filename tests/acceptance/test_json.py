@@ -79,6 +79,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "job show": ("job", "show", item(22).id),
     "dead list": ("dead", "list"),
     "dead groups": ("dead", "groups"),
+    "dead check": ("dead", "check", "--dry-run"),
     "dead resolve": ("dead", "resolve", item(21).id, "--issued"),
     "dead replay": ("dead", "replay", "--kind", "rejected"),
     "pause": ("pause",),

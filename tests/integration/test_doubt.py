@@ -37,6 +37,7 @@ from worker.store.record import badge_of
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import OPEN_FENCE, VendorClient
 from worker.vendor.doubt import DoubtChecker
+from worker.vendor.lookups import Lookups
 
 AWHILE_MS = CHECK_AFTER_S * 1000 + 1000
 
@@ -93,7 +94,7 @@ class Bench:
         if in_time:
             self.pass_time()
         self.client.hdel(self.key("gate"), "closed_until")
-        return DoubtChecker(queue=self.queue, client=self.http, auth=self.auth).check(self.org)
+        return DoubtChecker(self.queue, Lookups(self.queue, self.http, self.auth)).check(self.org)
 
     def reads(self) -> list[Exchange]:
         """Return the vendor's reads."""
@@ -326,7 +327,7 @@ def test_what_a_person_ended_is_not_checked(bench: Bench) -> None:
     bench.witness()
     assert bench.check() == "absent"
     bench.queue.discard(bench.org.name, [ONE.id], keep_ms=60_000, call="d")
-    bench.queue.resolve(bench.org, item(2).id)
+    bench.queue.resolve(bench.org, [item(2).id], call="r")
     assert [bench.check() for _ in range(3)] == [None] * 3
     assert [bench.state(job) for job in (ONE.id, item(2).id)] == ["in_doubt", "issued"]
 

@@ -405,7 +405,7 @@ class Machine(RuleBasedStateMachine):
         job = self.model.jobs[job_id]
         may = job.indexed and (verb == "discard" or job.kind == "in_doubt")
         if verb == "issued":
-            assert self.queue.resolve(ORG, job_id) == may
+            assert self.queue.resolve(ORG, [job_id], call=new_id()) == may
         else:
             done = self.queue.discard(ORG.name, [job_id], keep_ms=ttl_ms(ORG), call=new_id())
             assert done == may

@@ -102,7 +102,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "replay": lambda q, _: q.replay(
         ORG, run="noted", items=[Replay("dead"), MENDED, Replay("none")], call="c"
     ),
-    "resolve": lambda q, _: _unsaid(q.resolve(ORG, "doubt", action="noted")),
+    "resolve": lambda q, _: q.resolve(ORG, ["doubt"], call="c", action="noted"),
     "discard": lambda q, _: q.discard(
         "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
     ),
@@ -110,7 +110,9 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
         "audit", [keys.key_prefix("default")], ["new", ["by", "me", "count", "0"], 1]
     ),
     "conclude_check": lambda q, _: q.store.call(
-        "conclude_check", [keys.key_prefix("default")], ["c", "cleared", "", 600_000, "doubt", "none"]
+        "conclude_check",
+        [keys.key_prefix("default")],
+        ["c", "cleared", "", 600_000, "", "noted", "doubt", "none"],
     ),
     "gauge": lambda q, _: q.store.call("gauge", [keys.key_prefix("default")], [gate_config(ORG)])["width"],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),

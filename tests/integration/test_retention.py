@@ -120,7 +120,7 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
         case "discard":
             queue.discard("default", [item(1).id], keep_ms=int(TTL_S * 1000), call=new_id())
         case "resolve":
-            assert queue.resolve(ORG, item(1).id)
+            assert queue.resolve(ORG, [item(1).id], call=new_id())
         case "settle late":
             assert batch
             queue.settle(ORG, batch, issued(1), verdict=Verdict((), Signal.OK), sent=Sent("200", 1))

@@ -115,12 +115,12 @@ def test_an_older_program_changes_no_newer_record(queue: Queue, client: redis.Re
     settle(queue, "b", [item(0).id])
     assert queue.cancel("default", [item(2).id], call="c3") == 0
     assert queue.discard("default", ["doubt"], keep_ms=1000, call="c5") == 0
-    assert not queue.resolve(ORG, "doubt")
+    assert not queue.resolve(ORG, ["doubt"], call="r")
     assert queue.replay(ORG, run="again", items=[Replay("doubt")], call="c6")["skipped"] == 1
     client.zadd(keys.key("default", "checks"), {"doubt": 1})
     slot = [keys.key_prefix("default")]
     assert not queue.store.call("take_check", slot, [600_000]).get("jobs")
-    assert queue.store.call("conclude_check", slot, ["c4", "cleared", "", 600_000, "doubt"]) == 0
+    assert queue.store.call("conclude_check", slot, ["c4", "cleared", "", 600_000, "", "", "doubt"]) == 0
     assert {each: client.get(key(each)) for each in left} == left
     assert client.zscore(keys.key("default", "checks"), "doubt") == 1
 

@@ -41,6 +41,7 @@ from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.store.record import Answer
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker
+from worker.vendor.lookups import Lookups
 
 BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "69aa16140772ad476ecfe5aa")
 MISSING = BADGES[2]
@@ -118,10 +119,10 @@ class OnlookersQueue(Queue):
         super().hint(org, at_ms, seen=seen)
         self._world.ring(org, at_ms)
 
-    def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
+    def pay(self, org: Org, call: str, **more: Any) -> float | Wait:
         """Note that a call is paid for, which may never be made."""
         self._world.known[org.name].calls += 1
-        return super().pay(org, call, though_closed=though_closed)
+        return super().pay(org, call, **more)
 
     def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
         """Note what may be issued again, where that was asked for."""
@@ -262,7 +263,7 @@ class Worker:
         auth = Authenticator(queue=self.queue, client=line)
         jitter = Random(f"jitter {world.plan.seed} {name}")
         self._delivery = Delivery(queue=self.queue, client=line, auth=auth, random=jitter.random)
-        self._checker = DoubtChecker(queue=self.queue, client=line, auth=auth)
+        self._checker = DoubtChecker(self.queue, Lookups(self.queue, line, auth))
         self._seats = Seats(queue=self.queue)
 
     def runs(self) -> list[Callable[[], None]]:

@@ -41,8 +41,8 @@ def _plain_claim(durably: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _one_look(_: Callable[..., Any]) -> Callable[..., Any]:
-    def look(checker: Any, org: Any, suspects: Any, credentials: Any) -> str:
-        count = checker._earn_count(org, suspects.badge, suspects.customer, credentials)  # noqa: SLF001
+    def look(checker: Any, org: Any, suspects: Any) -> str:
+        count = checker._earn_count(org, suspects.badge, suspects.customer)  # noqa: SLF001
         return "unknown" if count is None else "cleared" if count == 0 else "seen"
 
     return look
@@ -146,7 +146,7 @@ MUTATIONS = (
         lua=(("replay", "if not fields or unsendable or not is_listed(id, fields) then",
               "if not fields then"),)),
     Mutation("resolve: only what is on the list", "counters are what the records are",
-        lua=(("resolve", " or not is_listed(id, fields) then", " then"),)),
+        lua=(("resolve", " and is_listed(id, fields) then", " then"),)),
     Mutation("check: only what is on the list", "discarded for good",
         lua=(("conclude_check", " and is_listed(id, fields) then", " then"),)),
     Mutation("cancel: only what waits", "counters are what the records are",

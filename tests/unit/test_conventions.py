@@ -19,7 +19,6 @@ SCRIPTS = [path for path in LUA if not path.name.startswith("_")]
 # Where a file outside store and server still reaches for Redis or a key. It only ever shrinks.
 REACH_FOR_REDIS = {
     "operate/runs.py",
-    "vendor/doubt.py",
 }
 # One letter that is no code of the record: a type's name, a unit, a mode of open(), a separator in a date.
 OTHER_LETTERS = {"s", "m", "h", "d", "w", "T", "Z"}

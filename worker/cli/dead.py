@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
+from worker.cli.doubts import doubts_cli, resolve_from, resolve_one
 from worker.cli.output import AsJson, AsJsonLines, Limit, form_of, say_json, say_listing
 from worker.cli.progress import progress_bar
 from worker.cli.replays import replays_cli
 from worker.cli.session import ItsOrg, Note, Session, filtered, session
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
-from worker.errors import BadgesError
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.report import option
 
 dead_cli = typer.Typer(name="dead", help="Dead letters: jobs that need a person.", no_args_is_help=True)
 dead_cli.add_typer(replays_cli)
+dead_cli.add_typer(doubts_cli)
 
 
 @dead_cli.command("list")
@@ -57,6 +58,11 @@ def dead_groups(
     if form != "words":
         return
     run = f" {option('run', which.run)}" if which.run else ""
+    if any(group.kind == DeadKind.IN_DOUBT for group in groups):
+        tables.out.print(
+            f"  in doubt: badges dead check{tables.safe(run)} asks the vendor about all of them;"
+        )
+        tables.out.print("    or, by what its support or an export says: badges dead resolve --from FILE")
     for what, command in {
         "a group mended": f"badges dead replay{run} --badge BADGE --set badgeMetaId=… --dry-run",
         "row by row": f"badges results{run} --state dead --format csv -o report.csv",
@@ -94,39 +100,37 @@ def _discard(here: Session, which: Filter, note: str) -> int:
 @dead_cli.command("resolve")
 def dead_resolve(
     job_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The job's; see: badges dead list --kind in_doubt.")
-    ],
+        str | None, typer.Argument(metavar="ID", help="The job's; see: badges dead list --kind in_doubt.")
+    ] = None,
     issued: Annotated[
         bool | None,
         typer.Option("--issued/--not-issued", help="What you found out; --not-issued sends it again now."),
     ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Of many: CSV or JSON with issued (yes/no), and job_id, or customerId and badgeMetaId.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     note: Note = "",
     org: ItsOrg = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what became of a job in doubt, once you have looked it up at the vendor."""
+    """Say what became of a job in doubt, once you have looked it up at the vendor; or of many, by a file."""
+    if (job_id is None) == (file is None):
+        raise typer.BadParameter("say which job, or --from FILE")
+    if file is not None:
+        if issued is not None:
+            raise typer.BadParameter("with --from the file says which were issued")
+        resolve_from(file, Filter(org), dry_run=dry_run, yes=yes, note=note, as_json=as_json)
+        return
     if issued is None:
         raise typer.BadParameter("say --issued or --not-issued")
-    with session() as here:
-        job = here.reports.job(job_id, org)
-        if not _resolve(here, job, issued=issued, note=note, dry_run=dry_run):
-            raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
-    now = "issued" if issued else "queued"
-    if as_json:
-        said = {"job_id": job_id, "org": job["org"], "state": now}
-        say_json(said | ({"dry_run": True} if dry_run else {}))
-    else:
-        verb = "would be" if dry_run else "is"
-        tables.out.print(f"{tables.safe(job_id)} {verb} {'issued' if issued else 'queued again'}")
-
-
-def _resolve(here: Session, job: Mapping[str, Any], *, issued: bool, note: str, dry_run: bool) -> bool:
-    """Write down what a person found out; answers whether the job was in doubt."""
-    org, job_id = here.settings.org(job["org"]), job["job_id"]
-    if dry_run:
-        return deadlist.died_at_ms(here.reports, org.name, DeadKind.IN_DOUBT, job_id) is not None
-    return deadletters.resolve(here.operator(note), org, job_id, issued=issued)
+    resolve_one(str(job_id), issued=issued, org=org, dry_run=dry_run, note=note, as_json=as_json)
 
 
 # -- what is said of them

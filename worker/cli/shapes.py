@@ -141,6 +141,42 @@ class Resolved(TypedDict):
     dry_run: NotRequired[bool]
 
 
+class FileFault(TypedDict):
+    """A row of a file that says nothing that could be acted on."""
+
+    row: int
+    reason: str
+
+
+class ResolvedByFile(TypedDict):
+    """What a file says of jobs in doubt, and what was done about them; nothing with ``dry_run``."""
+
+    issued: int
+    not_issued: int
+    unknown: int
+    refused: int
+    faults: list[FileFault]
+    queued: int
+    resolved: int
+    dry_run: bool
+
+
+class DoubtsChecked(TypedDict):
+    """What the vendor shows of jobs in doubt, and what was done about them; nothing with ``dry_run``."""
+
+    jobs: int
+    not_issued: int
+    issued: int
+    unclear: int
+    waiting: int
+    why: dict[str, int]
+    look_again_at: str | None
+    calls: int
+    queued: int
+    resolved: int
+    dry_run: bool
+
+
 class GateChange(TypedDict):
     """How an org's gate is now, and how it was."""
 
@@ -238,7 +274,8 @@ SHAPES: dict[str, Any] = {
     "dead follow": Following,
     "dead cancel": ReplayCancelled,
     "dead discard": Discarded,
-    "dead resolve": Resolved,
+    "dead resolve": Resolved | ResolvedByFile,
+    "dead check": DoubtsChecked,
     "status": list[OrgStatus],
     "doctor": list[Finding],
     "pause": GateChange,

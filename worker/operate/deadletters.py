@@ -210,7 +210,7 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     which = {"job": job_id, "found": "issued" if issued else "not issued"}
     operator.begin(org.name, action, which)
     if issued:
-        return queue.resolve(org, job_id, action=action)
+        return queue.resolve(org, [job_id], call=queue.new_id(), action=action) == 1
     return queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())["replayed"] == 1
 
 

@@ -247,10 +247,11 @@ class Queue:
         hashed = [part for job_id in ids for part in (job_id, short_hash(job_id))]
         return int(self.store.durably("discard", [keys.key_prefix(org)], [call, keep_ms, action, *hashed]))
 
-    def resolve(self, org: Org, job_id: str, *, action: str = "") -> bool:
-        """End a job in doubt as issued, by a person's word; answers whether it was in doubt."""
-        args = [job_id, ttl_ms(org), short_hash(job_id), action]
-        return bool(self.store.durably("resolve", [keys.key_prefix(org.name)], args))
+    def resolve(self, org: Org, ids: Sequence[str], *, call: str, action: str = "") -> int:
+        """End up to 1,000 jobs in doubt as issued, by a person's word; answers how many were in doubt."""
+        hashed = [part for job_id in ids for part in (job_id, short_hash(job_id))]
+        args = [call, ttl_ms(org), action, *hashed]
+        return int(self.store.durably("resolve", [keys.key_prefix(org.name)], args))
 
     # -- the gate
 
@@ -259,9 +260,15 @@ class Queue:
         answer = self.store.call("gauge", [keys.key_prefix(org.name)], [self._gate(org)])
         return Wait(Why(answer["why"]), answer["at"])
 
-    def pay(self, org: Org, call: str, *, though_closed: bool = False) -> float | Wait:
-        """Take one slot of the limit for a call without jobs; return the seconds until it may be made."""
-        cfg = self._gate(org, though_closed=1) if though_closed else self._gate(org)
+    def pay(
+        self, org: Org, call: str, *, though_closed: bool = False, share: float | None = None
+    ) -> float | Wait:
+        """Take one slot of the limit for a call without jobs; return the seconds until it may be made.
+
+        While deliveries wait, such calls have a ``share`` of the limit at most.
+        """
+        more = {"though_closed": 1} if though_closed else {}
+        cfg = self._gate(org, **more) | ({} if share is None else {"aside": share})
         answer = self._timed(self.store.call, "pay", org, [call, cfg])
         if "send_in_us" in answer:
             return float(answer["send_in_us"]) / 1e6

@@ -259,6 +259,14 @@ local function ripe_at(cfg, gate)
   return T + math.max(0, cfg.linger_ms - (NOW - since)), waiting
 end
 
+-- While deliveries wait, calls beside them have a share of the limit: so far apart, us. Returns how long the next
+-- one is to wait, ms; 0: it may go.
+local function yields_ms(cfg, gate, share)
+  local at_us = (gate.aside or 0) + spacing_us(cfg, gate) / (share or NEVER)
+  if not share or at_us <= T_US or ripe_at(cfg, gate) > T then return 0 end
+  return math.max(1, math.ceil((at_us - T_US) / 1000))
+end
+
 -- When the next batch may start, ms, and what it waits for; T or earlier means: now.
 local function when(cfg, gate)
   local at, items = ripe_at(cfg, gate)

@@ -3,7 +3,8 @@
 -- Uses     clock calls record runs gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
--- ARGV[2]  JSON: cfg of the gate; though_closed: a person asks for it, and only a vendor that throttles is left alone
+-- ARGV[2]  JSON: cfg of the gate; though_closed: a person asks for it, and only a vendor that throttles is left alone;
+--          aside: the share of the limit that such calls may have while deliveries wait
 -- Returns  JSON: {send_in_us, clock} or, while the gate is closed, {at, why, clock}
 -- Repeated: the same call id gets the same slot.
 local cfg = cjson.decode(ARGV[2])
@@ -16,7 +17,10 @@ if not slot then
   if (gate.closed_until or 0) > T and (gate.why == 'throttled' or not cfg.though_closed) then
     return cjson.encode({at = wall(gate.closed_until), why = gate.why or 'closed', clock = int(T_US)})
   end
+  local wait_ms = yields_ms(cfg, gate, cfg.aside)
+  if wait_ms > 0 then return cjson.encode({at = wall(T + wait_ms), why = 'deliveries', clock = int(T_US)}) end
   slot = slot_us(cfg, gate, 0)
+  if cfg.aside then set_gate(gate, 'aside', int(slot)) end
   reserve(cfg, gate, slot, 0)
   stat('requests', 1)
   memoize(ARGV[1], int(slot))

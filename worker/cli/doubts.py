@@ -1,0 +1,166 @@
+"""The commands about jobs in doubt: ask the vendor about many, or take what somebody else knows of them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.cli import tables
+from worker.cli.asking import DryRun, Yes, ask
+from worker.cli.output import AsJson, say_json
+from worker.cli.progress import progress_bar
+from worker.cli.session import Note, Session, filtered, session
+from worker.domain.job import DeadKind
+from worker.domain.text import counted
+from worker.errors import BadgesError, FileError
+from worker.operate import deadletters, deadlist, doubts, verdicts
+from worker.operate.deadlist import Filter
+from worker.operate.doubts import Done, Plan
+from worker.operate.verdicts import Verdicts
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import VendorClient
+from worker.vendor.lookups import SHARE, Lookups
+
+doubts_cli = typer.Typer()
+
+Share = Annotated[
+    float,
+    typer.Option(min=0.01, max=1, help="Of the limit, at most, while deliveries wait."),
+]
+
+
+@doubts_cli.command("check")
+@filtered
+def dead_check(
+    which: Filter,
+    share: Share = SHARE,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Ask the vendor about jobs in doubt, show what it shows of each, and then act on it.
+
+    Certainly not issued (shown at neither of two looks, ten minutes apart, while something issued later is
+    shown) is sent again; what is shown ends as issued, though it may be an older badge of that customer.
+    The first look at a job only notes it: ten minutes later the same command looks again. Each look is a
+    call, paid from the org's limit.
+    """
+    if which.kind not in (None, DeadKind.IN_DOUBT):
+        raise typer.BadParameter("only jobs in doubt can be checked: leave --kind out")
+    with session() as here, closing(VendorClient()) as client:
+        which = replace(here.chosen(which), kind=DeadKind.IN_DOUBT)
+        operator = here.operator(note)
+        lookups = Lookups(here.queue, client, Authenticator(queue=here.queue, client=client), share)
+        its = doubts.pairs(here.reports, which)
+        with progress_bar("asking the vendor", len(its), unit="customers and badges") as move:
+            plan = doubts.look(operator, lookups, its, on_progress=move)
+        if not as_json:
+            _show_plan(plan)
+        done = None
+        if not dry_run:
+            ask(_act(plan), _acted_on(plan), flag="--yes", allowed=yes, as_json=as_json)
+            done = doubts.act(operator, plan, which)
+    if as_json:
+        did = {"queued": done.queued, "resolved": done.issued} if done else {"queued": 0, "resolved": 0}
+        say_json(plan.as_json() | did | {"dry_run": dry_run})
+    elif done and _acted_on(plan):
+        _show_done(done)
+
+
+def _acted_on(plan: Plan) -> int:
+    return plan.jobs["not_issued"] + plan.jobs["issued"]
+
+
+def _act(plan: Plan) -> str:
+    return (
+        f"{counted(plan.jobs['not_issued'], 'job')} would be sent again, and {plan.jobs['issued']:,} would "
+        "end as issued, since the vendor shows such a badge (which may be an older one)"
+    )
+
+
+def _show_plan(plan: Plan) -> None:
+    found = plan.jobs
+    for count, words in (
+        (found["not_issued"], "certainly not issued: to be sent again"),
+        (found["issued"], "shown as issued (it may be an older badge): to end as issued"),
+        (found["waiting"], "to be looked at again"),
+        (found["unclear"], "can't be told"),
+    ):
+        tables.out.print(f"{count:>11,} {words}")
+    for why, count in plan.why.most_common():
+        tables.out.print(f"{'':>11} [dim]{count:,}: {tables.safe(why)}[/]")
+    tables.out.print(f"{counted(found.total(), 'job')} in doubt, {counted(plan.calls, 'call')} made")
+    if plan.again_ms:
+        at = tables.to_the_second(plan.as_json()["look_again_at"])
+        tables.out.print(f"  look again after {at} UTC, with the same command")
+
+
+def _show_done(done: Done) -> None:
+    tables.out.print(f"{done.queued:,} queued again, {done.issued:,} ended as issued ({done.action})")
+
+
+def resolve_from(file: str, which: Filter, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
+    """Take what a file says of jobs in doubt: show it as a plan, ask, and act."""
+    with session() as here:
+        found = _read(here, file, which)
+        issued, not_issued = found.counts
+        if not as_json:
+            _show_verdicts(found)
+        done = None
+        if not dry_run:
+            act = f"{issued:,} would end as issued, and {counted(not_issued, 'job')} would be sent again now"
+            ask(act, issued + not_issued, flag="--yes", allowed=yes, as_json=as_json)
+            with progress_bar("resolving", issued + not_issued, unit="jobs") as move:
+                done = verdicts.act(here.operator(note), found, file, on_progress=move)
+    if as_json:
+        did = {"queued": done.queued, "resolved": done.issued} if done else {"queued": 0, "resolved": 0}
+        say_json(found.as_json() | did | {"dry_run": dry_run})
+    elif done:
+        _show_done(done)
+
+
+def _read(here: Session, file: str, which: Filter) -> Verdicts:
+    path = Path(file)
+    if not path.is_file():
+        raise FileError(f"there is no file {file}")
+    with path.open("rb") as stream:
+        return verdicts.match(here.reports, verdicts.read_words(stream, name=file), which)
+
+
+def _show_verdicts(found: Verdicts) -> None:
+    issued, not_issued = found.counts
+    tables.out.print(f"{issued:>11,} issued: to end so")
+    tables.out.print(f"{not_issued:>11,} not issued: to be sent again")
+    if found.unknown:
+        tables.out.print(f"{found.unknown:>11,} rows speak of nothing that is in doubt")
+    for fault in found.faults[: verdicts.NOTED]:
+        tables.out.print(f"  [yellow]row {fault.row}[/] {tables.safe(fault.reason)}: left as it is")
+    if (more := len(found.faults) - verdicts.NOTED) > 0:
+        tables.out.print(f"  … and {more:,} more that can't be used")
+
+
+def resolve_one(
+    job_id: str, *, issued: bool, org: str | None, dry_run: bool, note: str, as_json: bool
+) -> None:
+    """Say what became of one job in doubt."""
+    with session() as here:
+        job = here.reports.job(job_id, org)
+        its = here.settings.org(job["org"])
+        if dry_run:
+            was = deadlist.died_at_ms(here.reports, its.name, DeadKind.IN_DOUBT, job["job_id"]) is not None
+        else:
+            was = deadletters.resolve(here.operator(note), its, job["job_id"], issued=issued)
+        if not was:
+            raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
+    now = "issued" if issued else "queued"
+    if as_json:
+        said = {"job_id": job_id, "org": job["org"], "state": now}
+        say_json(said | ({"dry_run": True} if dry_run else {}))
+    else:
+        verb = "would be" if dry_run else "is"
+        tables.out.print(f"{tables.safe(job_id)} {verb} {'issued' if issued else 'queued again'}")
