@@ -92,7 +92,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
 }
 
 
-def test_every_command_keeps_to_its_schema(place: Place) -> None:
+def test_every_command_keeps_to_its_schema(place: Place, tmp_path: Path) -> None:
     """One JSON value each, with all the keys of its schema and no other; a dry run as well."""
     bury(place, "bulk", "in_doubt", 21)
     bury(place, "bulk", "rejected", 22, 23)
@@ -115,7 +115,19 @@ def test_every_command_keeps_to_its_schema(place: Place) -> None:
     doctor = place.run("doctor", "--json")
     assert doctor.status in (0, 1)
     check("doctor", doctor._replace(status=0))
-    assert set(COMMANDS) | {"dead cancel", "dead follow", "doctor"} == set(SHAPES)
+    profiles = check_profiles(place, tmp_path)
+    assert set(COMMANDS) | {"dead cancel", "dead follow", "doctor"} | profiles == set(SHAPES)
+
+
+def check_profiles(place: Place, folder: Path) -> set[str]:
+    """Hold the commands about profiles against their schemas; returns which those are."""
+    file = folder / "members.toml"
+    file.write_text('name = "members"\n[columns]\nBadge = "badgeMetaId"\n')
+    check("profiles load", place.run("profiles", "load", file, "--json"))
+    check("profiles list", place.run("profiles", "list", "--json"))
+    check("profiles show", place.run("profiles", "show", "members", "--json"))
+    check("profiles remove", place.run("profiles", "remove", "members", "--json"))
+    return {name for name in SHAPES if name.startswith("profiles ")}
 
 
 def check(name: str, said: Outcome) -> None:
