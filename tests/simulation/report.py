@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from simulation.plan import PAIRS
 from simulation.rounds import Played
 
 LAST = 60  # lines of a trace
+MANY = 20_000  # rounds from which on every pair must have been met
+Pairs = Counter[tuple[str, str]]
+
+
+@dataclass
+class Coverage:
+    """Which faults were met at which steps, in how many rounds; a file carries it from run to run."""
+
+    rounds: int = 0
+    met: Pairs = field(default_factory=Counter)
+
+    @classmethod
+    def read(cls, path: Path) -> Coverage:
+        """Read what was met so far; it begins again where there are other steps or faults than before."""
+        told = json.loads(path.read_text()) if path.exists() else {"met": {}}
+        if told["met"].keys() != {_named(pair) for pair in PAIRS}:
+            return cls()
+        return cls(told["rounds"], Counter({pair: told["met"][_named(pair)] for pair in PAIRS}))
+
+    def add(self, rounds: int, met: Pairs) -> None:
+        """Add what some rounds met."""
+        self.rounds += rounds
+        self.met += met
+
+    def write(self, path: Path) -> None:
+        """Keep it for the next run."""
+        met = {_named(pair): self.met[pair] for pair in PAIRS}
+        path.write_text(json.dumps({"rounds": self.rounds, "met": met}, indent=1) + "\n")
+
+    def missing(self) -> list[str]:
+        """Return the pairs that were never met in so many rounds that each must have been."""
+        return never_met(self.met) if self.rounds >= MANY else []
+
+
+def _named(pair: tuple[str, str]) -> str:
+    return " at ".join(pair)
 
 
 def story(played: Played, seed: int) -> str:
@@ -29,10 +68,10 @@ def story(played: Played, seed: int) -> str:
 
 def never_met(met: Mapping[tuple[str, str], int]) -> list[str]:
     """Return which faults were never met at a step where they may strike."""
-    return [f"{kind} at {step}" for kind, step in PAIRS if not met.get((kind, step))]
+    return [_named(pair) for pair in PAIRS if not met.get(pair)]
 
 
-def table(met: Counter[tuple[str, str]]) -> str:
+def table(met: Pairs) -> str:
     """Show how often each fault was met at each step."""
     steps = list(dict.fromkeys(step for _, step in PAIRS))
     kinds = list(dict.fromkeys(kind for kind, _ in PAIRS))

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from simulation.mutations import MUTATIONS, Mutation, without
 from simulation.plan import plan_of
-from simulation.report import never_met, story, table
+from simulation.report import Coverage, story, table
 from simulation.rounds import Stage, quiet
 from simulation.server import running, virtual
 
 LOG = Path(__file__).with_name("seeds.log")
+MET = Path(__file__).with_name("met.json")  # what the rounds of the log met
 BLOCK = 100  # rounds a line of the log
-MANY = 20_000  # rounds from which on every pair must have been met
 WITHIN = 3000  # rounds in which a mutation must be found
 
 
@@ -78,22 +78,26 @@ def show(seed: int, *, shrink: bool) -> int:
 
 def play(seeds: Sequence[int], processes: int, *, log: bool) -> int:
     """Play rounds in several processes; print what was met, and each failure's smallest form."""
-    began, met, failures, rounds = time.monotonic(), Counter[tuple[str, str]](), dict[int, str](), 0
+    began, failures = time.monotonic(), dict[int, str]()
+    here, all_ = Coverage(), Coverage.read(MET)
     blocks = [seeds[at : at + BLOCK] for at in range(0, len(seeds), BLOCK)]
     with get_context("spawn").Pool(processes) as pool:
         for its, block in zip(blocks, pool.imap(play_block, blocks), strict=True):
-            met += block.met
+            here.add(block.rounds, block.met)
             failures |= block.failures
-            rounds += block.rounds
             for text in block.failures.values():
-                print(text)
+                print(text, flush=True)
             if log:
                 write_log(its, block)
-    print(table(met))
-    minutes = (time.monotonic() - began) / 60
-    print(f"{rounds:,} rounds, {rounds / minutes:,.0f} a minute; {len(failures)} failed {sorted(failures)}")
-    missing = never_met(met) if len(seeds) >= MANY else []
-    if missing:
+                all_.add(block.rounds, block.met)
+                all_.write(MET)
+    of_all = all_ if log else here
+    print(table(of_all.met))
+    minutes, seconds = (time.monotonic() - began) / 60, sum(os.times()[:4])
+    speed = f"{here.rounds / minutes:,.0f} a minute, {seconds / here.rounds:.3f} s of CPU each"
+    print(f"{here.rounds:,} rounds, {speed}")
+    print(f"{len(failures)} failed {sorted(failures)}; the table is of {of_all.rounds:,} rounds")
+    if missing := of_all.missing():
         print("never met:", ", ".join(missing))
     return 1 if failures or missing else 0
 

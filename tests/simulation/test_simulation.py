@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from simulation.mutations import MUTATIONS, Mutation, without
-from simulation.plan import plan_of
-from simulation.report import story
+from simulation.plan import PAIRS, plan_of
+from simulation.report import MANY, Coverage, story
 from simulation.rounds import Stage, quiet
 from simulation.server import Server, running, virtual
 
@@ -62,3 +64,25 @@ def test_a_failure_is_shrunk(server: Server) -> None:
     (producer,) = smallest.plan.producers
     assert (len(producer.rows), smallest.plan.faults, smallest.plan.acts) == (1, (), ())
     assert smallest.broke in story(smallest, 0)
+
+
+def test_a_pair_that_is_never_met_is_told(tmp_path: Path) -> None:
+    """Over all runs together: a fault that never strikes at a step tries nothing there."""
+    kept = tmp_path / "met.json"
+    for _ in range(2):
+        coverage = Coverage.read(kept)
+        assert coverage.missing() == []
+        coverage.add(MANY // 2, Counter(PAIRS[1:]))
+        coverage.write(kept)
+    assert Coverage.read(kept).missing() == [" at ".join(PAIRS[0])]
+    coverage.add(1, Counter(PAIRS[:1]))
+    assert coverage.missing() == []
+
+
+def test_coverage_begins_again_with_another_step(tmp_path: Path) -> None:
+    """What was met before says nothing of it."""
+    kept = tmp_path / "met.json"
+    coverage = Coverage(MANY, Counter(PAIRS))
+    coverage.write(kept)
+    kept.write_text(kept.read_text().replace(" at ".join(PAIRS[0]), "crash_before at what_was_there"))
+    assert Coverage.read(kept) == Coverage()
