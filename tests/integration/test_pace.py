@@ -214,6 +214,19 @@ def test_a_step_is_noticed_once_for_all_processes(queue: Queue, client: redis.Re
     assert abs(int(client.hget(GATE, "offset") or 0)) < 2_000_000
 
 
+def test_who_only_looks_after_a_leap_forgets_no_call(queue: Queue, client: redis.Redis, time: Time) -> None:
+    """A process that never heard the clock takes a leap for the time; no call ends by its look."""
+    org = configured(rate_limit="10/second", batch_size=1, max_in_flight=1)
+    queue.enqueue(org, run=RUN, items=[item(n) for n in range(3)], call="fixture")
+    assert isinstance(queue.claim(org, new_id()), Batch)
+    time.step(3_600_000_000)
+    Queue(client).look(org)
+    Queue(client).probed(org.name)
+    waits = queue.claim(org, new_id())
+    assert isinstance(waits, Wait)
+    assert waits.why == "in flight"
+
+
 # -- sending late
 
 

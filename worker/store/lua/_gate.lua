@@ -206,9 +206,16 @@ local function width(cfg, gate)
   return most
 end
 
+-- Calls that are over are passed over, and forgotten by claim alone: whoever only looks may have met a clock
+-- that leapt ahead, and nothing tells it.
 local function room(cfg, gate)
-  redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
-  return ((gate.probing or 0) > 0 and 1 or cfg.max_in_flight) - redis.call('ZCARD', K.inflight)
+  local calls = redis.call('ZCOUNT', K.inflight, '(' .. int(T), '+inf')
+  return ((gate.probing or 0) > 0 and 1 or cfg.max_in_flight) - calls
+end
+
+local function first_call_over()
+  local first = redis.call('ZRANGEBYSCORE', K.inflight, '(' .. int(T), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return tonumber(first[2]) or NEVER
 end
 
 local function first_score(zset)
@@ -277,7 +284,7 @@ local function when(cfg, gate)
     if candidate > at and candidate > T then at, why = candidate, reason end
   end
   wait(gate.closed_until or 0, gate.why or 'closed')
-  if room(cfg, gate) <= 0 then wait(first_score(K.inflight), 'in flight') end
+  if room(cfg, gate) <= 0 then wait(first_call_over(), 'in flight') end
   wait((slot_us(cfg, gate, items) - cfg.horizon_us) / 1000, 'rate')
   return at == NEVER and at or math.ceil(at), why
 end

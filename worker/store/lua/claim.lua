@@ -205,6 +205,7 @@ if before then return before end
 if recall('settle:' .. batch) then return reply({why = 'settled', at = -1, check = false}) end
 
 keep_clock(gate)
+redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
 fit_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()

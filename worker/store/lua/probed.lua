@@ -9,7 +9,6 @@
 local gate = read_gate({})
 local closed, throttled = (gate.closed_until or 0) > T, gate.why == 'throttled'
 if not ((gate.probing or 0) > 0 or (closed and not throttled)) then return 0 end
-redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
 local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
 if waiting + redis.call('ZCARD', K.retry) + redis.call('ZCARD', K.leases) > 0 then return 0 end
 redis.call('HDEL', K.gate, 'probing', 'failures')
