@@ -248,7 +248,9 @@ def test_a_date_of_a_cell_has_no_zone() -> None:
     row = row_of(
         f'<c r="A2" t="str"><v>{BADGE}</v></c><c r="B2"><v>7</v></c><c r="C2" s="2"><v>45910.5</v></c>'
     )
-    assert fault_of(row).startswith("earnEventDateISO: must be ISO 8601 with an offset")
+    assert "earnEventDateISO: is the date of a cell, “2025-09-10T12:00:00”, which has no zone" in fault_of(
+        row
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_a_date_of_a_cell_has_no_zone() -> None:
         ),
         ('<c r="C2" s="1"><v>2958466</v></c>', "earnEventDateISO: the cell is shown as a date"),
         ('<c r="D2"><v>45910</v></c>', "earnExpiresOn: must be an epoch, and “45910” would be"),
-        ('<c r="D2" s="1"><v>45910</v></c>', "earnExpiresOn: must be an epoch, not “2025-09-10”"),
+        ('<c r="D2" s="1"><v>45910</v></c>', "earnExpiresOn: is a cell's date, “2025-09-10”"),
         ('<c r="D2"><v>1705828011000000</v></c>', "reads as microseconds"),
     ],
 )

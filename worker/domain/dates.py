@@ -13,7 +13,15 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from worker.domain.numbers import BadCell, NumberText, invisible_in, is_shortened, kind_of, whole_number
+from worker.domain.numbers import (
+    BadCell,
+    CellDate,
+    NumberText,
+    invisible_in,
+    is_shortened,
+    kind_of,
+    whole_number,
+)
 from worker.domain.spellings import compact_date, is_written_date
 from worker.domain.text import plain
 
@@ -53,6 +61,9 @@ class HourText(str):
     __slots__ = ()
 
 
+_ZONELESS: Final = "is a cell's date, “{}”, which has no zone, and UTC is never assumed: say --timezone"
+
+
 def read_epoch(value: object, field: str) -> int | None:
     """Read an epoch in seconds or milliseconds of the years 1973 to 2199; an empty text is no date.
 
@@ -65,6 +76,8 @@ def read_epoch(value: object, field: str) -> int | None:
             return usual
     if value is None or (isinstance(value, str) and (not value or value.isspace())):
         return None
+    if isinstance(value, CellDate):
+        raise ValueError(_ZONELESS.format(value))  # noqa: TRY004 - it is the value that is wrong
     number = whole_number(value, lambda text: _not_an_epoch(text, field))
     text = value.strip() if isinstance(value, str) else ""
     clear = _CLEAR_S <= number < END_S or _SMALLEST_CLEAR_MS <= number < _END_MS
@@ -91,6 +104,8 @@ def read_iso(value: object, field: str) -> str | None:
         raise ValueError(f"must be text, not {kind_of(value)}")
     if isinstance(value, BadCell):
         raise ValueError(value.why)  # noqa: TRY004 - it is the value that is wrong
+    if isinstance(value, CellDate):
+        raise ValueError(_ZONELESS.format(value))  # noqa: TRY004
     text = value.strip()
     return _plausible_iso(text, field) if text else None
 

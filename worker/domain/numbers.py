@@ -43,6 +43,12 @@ class BadCell(str):
         return cell
 
 
+class CellDate(str):
+    """The date of a spreadsheet's cell, as ISO without an offset: a cell has no zone."""
+
+    __slots__ = ()
+
+
 class NumberText(str):
     """A number of a JSON file as it is written there, where a float would have lost how."""
 

@@ -9,7 +9,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.domain.numbers import EXACT_BELOW, BadCell
+from worker.domain.numbers import EXACT_BELOW, BadCell, CellDate
 from worker.files.xlsx_sheet import Cell, whole
 from worker.files.xlsx_texts import unescaped
 from worker.files.xlsx_workbook import PLAIN, Look, Workbook
@@ -63,7 +63,7 @@ class Meanings:
             case "b":
                 return text == "1"
             case "d":
-                return text.removesuffix("T00:00:00")
+                return CellDate(text.removesuffix("T00:00:00"))
             case "e":
                 return BadCell.of("error", text[:20], _ERROR.format(text[:20]))
         return self._number(text, style)
@@ -95,8 +95,8 @@ class Meanings:
             return BadCell.of("date", "########", _NO_DATE)
         at = day_0 + timedelta(milliseconds=ms)
         if kind == "date" and not ms % _MS_A_DAY:
-            return at.date().isoformat()
-        return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds")
+            return CellDate(at.date().isoformat())
+        return CellDate(at.isoformat(timespec="milliseconds" if at.microsecond else "seconds"))
 
 
 def _digits(number: float) -> str:
