@@ -248,9 +248,7 @@ def test_a_date_of_a_cell_has_no_zone() -> None:
     row = row_of(
         f'<c r="A2" t="str"><v>{BADGE}</v></c><c r="B2"><v>7</v></c><c r="C2" s="2"><v>45910.5</v></c>'
     )
-    assert "earnEventDateISO: is the date of a cell, “2025-09-10T12:00:00”, which has no zone" in fault_of(
-        row
-    )
+    assert "earnEventDateISO: is a cell's date, “2025-09-10T12:00:00”, which has no zone" in fault_of(row)
 
 
 @pytest.mark.parametrize(
