@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 IN_THE_IMAGE = ("flower", "intake", "tracing")
 # What is needed without being imported by us, and where it is.
-NOT_OURS = {"packaging": "kombu.transport.redis", "flower": "flower.command"}
+NOT_OURS = {"packaging": "kombu.transport.redis", "flower": "flower.command", "tzdata": "zoneinfo"}
 PINNED = re.compile(r"^([\w.-]+)==(\S+)( .*)?$", re.MULTILINE)
 
 

@@ -22,6 +22,7 @@ from worker.domain.org import Org
 from worker.domain.text import counted
 from worker.errors import EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names
+from worker.files.dated import AS_WRITTEN, Dating, dated
 from worker.files.reader import read_rows
 from worker.files.xlsx_rows import SheetOptions
 from worker.operate.checking import Checking, check_rows
@@ -40,6 +41,7 @@ class Input:
     without_dates: bool = False
     sheet: str | None = None
     hidden_rows: bool = False
+    dates: Dating = AS_WRITTEN
 
     def sha256(self) -> str:
         """Return the digest of the file's bytes; "" for what can be read only once, or not at all."""
@@ -74,6 +76,7 @@ def reading(given: Input, what: str) -> Iterator[Opened]:
         rows = read_rows(
             stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
         )
+        rows = dated(rows, given.dates, sheets.remarks, name=given.file)
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:

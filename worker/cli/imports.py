@@ -15,6 +15,7 @@ from rich.console import Console
 from worker.cli import exits, tables
 from worker.cli.asking import ask
 from worker.cli.checks import Input, check_file, count_good, reading
+from worker.cli.dates import DateFormatOption, TimezoneOption, dating
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.mapping import Mapping, choose, for_check, note_profile
@@ -73,6 +74,8 @@ def import_(
     without_dates: Annotated[
         bool, typer.Option("--without-dates", help="Leave a column of dates out, though a date is missing.")
     ] = False,
+    date_format: DateFormatOption = None,
+    timezone: TimezoneOption = None,
     sheet: Annotated[
         str | None, typer.Option("--sheet", help="The sheet of a workbook: its name or, from 1, its number.")
     ] = None,
@@ -105,7 +108,7 @@ def import_(
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
-    given = Input(file, asked.names(), without_dates, sheet, hidden_rows)
+    given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
     if dry_run:
         given = for_check(org, given, asked)
         check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)

@@ -56,7 +56,7 @@ class Mapping:
         parts = [f"profile {profile.name} ({profile.mark}):", *profile.options()] if profile else []
         parts += [f"--map {quote(one)}" for one in self.maps] + [f"--set {quote(one)}" for one in self.sets]
         parts += [f"--sheet {quote(given.sheet)}"] if given.sheet else []
-        return " ".join(parts)
+        return " ".join([*parts, *given.dates.options()])
 
 
 @dataclass(frozen=True, slots=True)

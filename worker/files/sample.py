@@ -56,12 +56,16 @@ class Sample:
         numbers = _mostly(lambda value: str(value).strip().isdigit(), cells)
         return {name: "" if name in numbers else "ISO" for name in _mostly(looks_like_a_date, cells)}
 
+    def everything(self) -> Iterator[Source]:
+        """Give all rows as they are."""
+        return itertools.chain(self.first, self.rest)
+
     def rows(self) -> Iterator[Source]:
         """Give all rows; ten digits in a column of dates are marked, so that they are refused."""
         items = (row.item for row in self.first if row.item)
         cells = ((name, item[name]) for item in items for name in _EPOCHS if name in item)
         dates = _mostly(_is_compact, cells)
-        everything = itertools.chain(self.first, self.rest)
+        everything = self.everything()
         return (_marked(row, dates) for row in everything) if dates else everything
 
 

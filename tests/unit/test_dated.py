@@ -1,0 +1,168 @@
+"""Dates as people write them: read in the format and zone that were said, or refused."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.domain.badge import BadgeIssue, Invalid, parse_item
+from worker.domain.item import Remarks
+from worker.domain.localdates import DateFormat, fitting, in_zone, read_zone
+from worker.errors import ConfigError
+from worker.files.dated import Dating, dated
+from worker.files.reader import read_rows
+
+BADGE = "696f0fd40772ad476ecf74ac"
+BERLIN = read_zone("Europe/Berlin")
+
+
+def taken(
+    cells: list[str], how: Dating, *, field: str = "earnExpiresOn", remarks: Remarks | None = None
+) -> list[object]:
+    """Return what becomes of these cells of a column: the ISO date, the epoch, or what is wrong."""
+    text = f"badgeMetaId,customerId,{field}\n" + "".join(f'{BADGE},1,"{cell}"\n' for cell in cells)
+    rows = read_rows(io.BytesIO(text.encode()), name="f.csv")
+    said: list[object] = []
+    for row in dated(rows, how, remarks or Remarks(), name="f.csv"):
+        parsed = row.problem or parse_item(row.item)
+        if isinstance(parsed, BadgeIssue):
+            sent = parsed.badge.body("s")
+            said.append(sent.get(f"{field.removesuffix('ISO')}ISO", sent.get(field)))
+        else:
+            assert isinstance(parsed, Invalid)
+            said.append(str(parsed))
+    return said
+
+
+@pytest.mark.parametrize(
+    ("form", "cell", "sent"),
+    [
+        ("DD.MM.YYYY", "31.12.2026", "2026-12-31T23:59:59+01:00"),
+        ("DD/MM/YYYY HH:mm", "01/07/2026 08:30", "2026-07-01T08:30:00+02:00"),
+        ("MM/DD/YYYY HH:mm:ss", "07/01/2026 08:30:05", "2026-07-01T08:30:05+02:00"),
+        ("D/M/YY", "1/7/26", "2026-07-01T23:59:59+02:00"),
+        ("YYYYMMDD", "20261231", "2026-12-31T23:59:59+01:00"),
+        ("YYYYMMDDHHmmss", "20261231120000", "2026-12-31T12:00:00+01:00"),
+        ("iso", "2026-12-31", "2026-12-31T23:59:59+01:00"),
+        ("iso", "2026-12-31 12:00", "2026-12-31T12:00:00+01:00"),
+        ("iso", "2026-12-31T12:00:00.250", "2026-12-31T12:00:00.250+01:00"),
+        ("DD.MM.YYYY", "2026-12-31T00:00:00Z", "2026-12-31T00:00:00Z"),
+        ("DD.MM.YYYY", "1798758000", 1798758000),
+        ("DD.MM.YYYY", "31.12.9999", "9999-12-31T23:59:59+01:00"),
+    ],
+)
+def test_a_date_is_read_as_it_was_said(form: str, cell: str, sent: object) -> None:
+    """In its zone; an expiry without a time of day is the day's last second. What is certain stays."""
+    assert taken([cell], Dating(DateFormat.parse(form), BERLIN)) == [sent]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("29.03.2026 02:30", "there is no 2026-03-29 02:30:00 in Europe/Berlin, where clocks skip it"),
+        (
+            "25.10.2026 02:30",
+            "comes twice in Europe/Berlin: write it as ISO with its offset, +02:00 or",
+        ),
+        ("31.02.2026 00:00", "isn't written as DD.MM.YYYY HH:mm: “31.02.2026 00:00”"),
+        ("12/31/2026 00:00", "isn't written as DD.MM.YYYY HH:mm"),
+        ("tomorrow", "isn't written as DD.MM.YYYY HH:mm"),
+        ("01.01.1899 00:00", "must lie in the years 1973 to 2199"),
+    ],
+)
+def test_a_date_that_is_not_certain_is_refused_in_its_row(cell: str, words: str) -> None:
+    """The others go on."""
+    how = Dating(DateFormat.parse("DD.MM.YYYY HH:mm"), BERLIN)
+    bad, good = taken([cell, "31.12.2026 12:00"], how)
+    assert words in str(bad)
+    assert str(bad).startswith("earnExpiresOn")
+    assert good == "2026-12-31T12:00:00+01:00"
+
+
+def test_a_day_is_told_to_be_a_day() -> None:
+    """An event begins its day; both are said, with their rows."""
+    remarks, how = Remarks(), Dating(DateFormat.parse("DD.MM.YYYY"), BERLIN)
+    assert taken(["01.07.2026"], how, field="earnEventDate", remarks=remarks) == ["2026-07-01T00:00:00+02:00"]
+    (said,) = remarks.warned()
+    assert (said.reason, said.rows) == (
+        "earnEventDateISO has dates without a time of day: 00:00:00 in Europe/Berlin is meant",
+        ("2",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["31.12.2026", "01.02.2026"], "say --date-format DD.MM.YYYY --timezone ZONE"),
+        (["12/31/2026 10:00"], "say --date-format 'MM/DD/YYYY HH:mm' --timezone ZONE"),
+        (["01/02/2026"], "they fit --date-format DD/MM/YYYY or --date-format MM/DD/YYYY: say which"),
+        (["2025-09-10"], "say --date-format YYYY-MM-DD"),
+        (["31 Dec 2026"], "say --date-format and"),
+    ],
+)
+def test_a_format_that_nobody_said_ends_the_import_before_its_first_row(cells: list[str], words: str) -> None:
+    """With what to say; what fits two formats is never detected as one."""
+    with pytest.raises(ConfigError) as caught:
+        taken(cells, Dating())
+    assert words in str(caught.value)
+    assert "f.csv: earnExpiresOn has dates such as" in str(caught.value)
+
+
+def test_without_a_zone_nothing_is_assumed() -> None:
+    """A format alone is refused; an ISO date without an offset is refused in its row, as ever."""
+    with pytest.raises(ConfigError, match="has no zone: say --timezone"):
+        Dating(DateFormat.parse("DD.MM.YYYY"))
+    (said,) = taken(["2026-12-31T00:00:00"], Dating(), field="earnExpiresOnISO")
+    assert "must be ISO 8601 with an offset" in str(said)
+    assert taken(["2026-12-31T00:00:00"], Dating(None, BERLIN)) == ["2026-12-31T00:00:00+01:00"]
+
+
+def test_ten_digits_are_epochs_if_that_is_said() -> None:
+    """A column that reads as dates is taken at the person's word."""
+    (refused,) = taken(["2026123123"], Dating())
+    assert "reads as a date" in str(refused)
+    assert taken(["2026123123"], Dating(DateFormat.parse("epoch"))) == [2026123123]
+
+
+@pytest.mark.parametrize("text", ["", "DD.MM", "YYYY-MM-DD DD", "dd/mm/yyyy", "%d.%m.%Y", "YYYY MM D5"])
+def test_what_is_no_format(text: str) -> None:
+    """It is refused with what a format looks like."""
+    with pytest.raises(ValueError, match="is no format: write it with YYYY MM DD"):
+        DateFormat.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Europe/Berln", "did you mean Europe/Berlin"),
+        ("CET", "such as"),
+        ("+25:00", "such as"),
+        ("", "such as"),
+    ],
+)
+def test_what_is_no_zone(text: str, words: str) -> None:
+    """Abbreviations, which mean several zones, are none."""
+    with pytest.raises(ValueError, match=words):
+        read_zone(text)
+
+
+@given(st.datetimes(datetime(1973, 1, 2), datetime(2199, 12, 30)))  # noqa: DTZ001 - local times
+def test_a_local_time_comes_back_or_is_refused(at: datetime) -> None:
+    """What was read is that time of day in that zone."""
+    at = at.replace(microsecond=0, fold=0)
+    try:
+        read = datetime.fromisoformat(in_zone(at, BERLIN))
+    except ValueError:
+        return
+    assert read.astimezone(BERLIN).replace(tzinfo=None, fold=0) == at
+
+
+@given(st.dates(datetime(1973, 1, 1).date(), datetime(2199, 1, 1).date()))  # noqa: DTZ001 - dates
+def test_what_is_detected_reads_what_it_was_detected_from(day: object) -> None:
+    """The format that a date was written in is among those that fit it."""
+    for form, written in (("DD/MM/YYYY", f"{day:%d/%m/%Y}"), ("YYYY-MM-DD", f"{day:%Y-%m-%d}")):
+        assert form in fitting([written])

@@ -1,0 +1,168 @@
+"""Dates as people write them: which format they have, and which instant one is in a time zone.
+
+Nothing is guessed: a format is said, or proposed where only one fits; a zone is always said. What comes out
+is ISO with an offset, which ``dates.py`` then holds against its rules.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from itertools import product
+from typing import Final, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+_TOKENS: Final = {
+    "YYYY": ("Y", r"\d{4}"),
+    "YY": ("y", r"\d\d"),
+    "MM": ("m", r"\d\d"),
+    "M": ("m", r"\d{1,2}"),
+    "DD": ("d", r"\d\d"),
+    "D": ("d", r"\d{1,2}"),
+    "HH": ("H", r"\d\d"),
+    "H": ("H", r"\d{1,2}"),
+    "mm": ("M", r"\d\d"),
+    "ss": ("S", r"\d\d"),
+}
+_TOKEN: Final = re.compile("|".join(_TOKENS))
+_ISO_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?)?", re.ASCII)
+_OFFSET: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
+_CERTAIN: Final = re.compile(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:?\d\d)", re.ASCII)
+EPOCH, ISO_FORMAT = "epoch", "iso"
+_ORDERS: Final = ("YYYY MM DD", "DD MM YYYY", "MM DD YYYY", "D M YYYY", "M D YYYY")
+_PROPOSED: Final = tuple(
+    order.replace(" ", sign) + clock
+    for order, sign, clock in product(_ORDERS, "-/.", ("", " HH:mm", " HH:mm:ss"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DateFormat:
+    """How dates are written: ``DD/MM/YYYY HH:mm:ss``-like tokens, ``iso`` or ``epoch``."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what a person says.
+
+        Raises:
+            ValueError: it is no format; the text says what would be.
+        """
+        text = text.strip()
+        if text.lower() in (EPOCH, ISO_FORMAT):
+            return cls(text.lower())
+        letters = [_TOKENS[token][0] for token in _TOKEN.findall(text)]
+        whole = {"m", "d"} < set(letters) and {"Y", "y"} & set(letters)
+        if (
+            not whole
+            or len(set(letters)) != len(letters)
+            or re.search("[A-SU-Za-z0-9]", _TOKEN.sub("", text))
+        ):
+            raise ValueError(
+                f"“{text}” is no format: write it with YYYY MM DD HH mm ss, such as DD/MM/YYYY or "
+                "“DD.MM.YYYY HH:mm”; or say iso or epoch"
+            )
+        return cls(text)
+
+    def read(self, cell: str) -> tuple[datetime, bool] | None:
+        """Return the date that a cell is and whether it has a time; ``None`` if it isn't written so."""
+        if self.text == ISO_FORMAT:
+            return _iso_date(cell)
+        found = _pattern(self.text).fullmatch(cell)
+        if not found:
+            return None
+        part = {name: int(digits) for name, digits in found.groupdict().items()}
+        year = part["Y"] if "Y" in part else 2000 + part["y"]
+        clock = part.get("H", 0), part.get("M", 0), part.get("S", 0)
+        try:
+            return datetime(year, part["m"], part["d"], *clock), "H" in part  # noqa: DTZ001 - it has none
+        except ValueError:
+            return None
+
+
+@lru_cache
+def _pattern(text: str) -> re.Pattern[str]:
+    pattern, at = "", 0
+    for token in _TOKEN.finditer(text):
+        name, digits = _TOKENS[token[0]]
+        pattern += f"{re.escape(text[at : token.start()])}(?P<{name}>{digits})"
+        at = token.end()
+    return re.compile(pattern + re.escape(text[at:]), re.ASCII)
+
+
+def _iso_date(cell: str) -> tuple[datetime, bool] | None:
+    if not _ISO_TEXT.fullmatch(cell):
+        return None
+    try:
+        return datetime.fromisoformat(cell.replace(",", ".")), ":" in cell
+    except ValueError:
+        return None
+
+
+def is_certain(cell: str) -> bool:
+    """Say whether a cell is ISO with an offset, which means the same in any zone."""
+    return bool(_CERTAIN.fullmatch(cell))
+
+
+def fitting(cells: Iterable[str]) -> list[str]:
+    """Return the formats that every one of these cells is written in: one that is certain, or several."""
+    formats, sample = [DateFormat(text) for text in _PROPOSED], list(cells)
+    fit = [one.text for one in formats if sample and all(one.read(cell) for cell in sample)]
+    padded = [text for text in fit if "DD" in text]
+    return padded or fit
+
+
+def read_zone(text: str) -> tzinfo:
+    """Return the time zone of a name such as Europe/Berlin, or of an offset such as +02:00.
+
+    Raises:
+        ValueError: there is none; the text says which was probably meant.
+    """
+    text = text.strip()
+    if text in ("UTC", "Z"):
+        return UTC
+    if _OFFSET.fullmatch(text):
+        hours, minutes = int(text[1:3]), int(text[4:])
+        return timezone((1 if text[0] == "+" else -1) * timedelta(hours=hours, minutes=minutes))
+    names = [name for name in available_timezones() if "/" in name]  # CET and EST mean several
+    if text in names:
+        return ZoneInfo(text)
+    near = difflib.get_close_matches(text.lower(), [name.lower() for name in names], n=1, cutoff=0.7)
+    meant = next((f"; did you mean {name}?" for name in names if [name.lower()] == near), "")
+    raise ValueError(
+        f"there is no time zone “{text}”{meant or ': write one such as Europe/Berlin or +02:00'}"
+    )
+
+
+def in_zone(at: datetime, zone: tzinfo) -> str:
+    """Return a local time as ISO with its offset.
+
+    Raises:
+        ValueError: the clocks skip it, or show it twice.
+    """
+    earlier, later = at.replace(tzinfo=zone, fold=0), at.replace(tzinfo=zone, fold=1)
+    if earlier.utcoffset() != later.utcoffset():
+        offsets = " or ".join(_offset(one) for one in (earlier, later))
+        if earlier.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != at:
+            raise ValueError(f"there is no {at} in {zone}, where clocks skip it: say which time is meant")
+        raise ValueError(f"{at} comes twice in {zone}: write it as ISO with its offset, {offsets}")
+    return earlier.isoformat(timespec="milliseconds" if at.microsecond else "seconds")
+
+
+def _offset(at: datetime) -> str:
+    return at.isoformat()[-6:]
+
+
+def end_of_day(at: datetime) -> datetime:
+    """Return the last second of a day, when what expires that day does."""
+    return at.replace(hour=23, minute=59, second=59)
+
+
+def shown(formats: Sequence[str]) -> str:
+    """Return formats as options to copy."""
+    return " or ".join(f"--date-format '{one}'" if " " in one else f"--date-format {one}" for one in formats)
