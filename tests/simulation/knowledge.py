@@ -49,7 +49,7 @@ class Knowledge:
     answered: dict[str, str] = field(default_factory=dict)  # earnedBadgeIds of settlements that were taken
     settled: set[str] = field(default_factory=set)  # batches that are over
     duplicates: Counter[str] = field(default_factory=Counter)
-    uncounted: bool = False  # a call's answer was never heard, so that duplicates can't be counted
+    uncounted: bool = False  # an answer was never heard, or forgotten: duplicates can't be counted
     open_until: list[int] = field(default_factory=list)
     sends: deque[tuple[int, int]] = field(default_factory=deque)
     calls: int = 0
@@ -198,6 +198,8 @@ class Knowledge:
             return
         if record.earned and record.earned not in earned:
             raise Broken(f"{job} has a result, {record.earned}, that the vendor never gave")
+        if job in self.discarded and record.state == "issued" and not record.earned:
+            raise Broken(f"{job} was discarded, and is said to be issued by nobody's answer")
         pair = self.pairs.get(job)
         well = record.state == "issued" or record.kind in {"in_doubt", "invalid"}
         is_asked = pair in self.allowed or self.org.in_doubt == "resend"

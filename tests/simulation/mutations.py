@@ -145,7 +145,7 @@ MUTATIONS = (
     Mutation("replay: only what is dead", "nothing is issued twice",
         lua=(("replay", "if not fields or unsendable or not is_listed(id, fields) then",
               "if not fields then"),)),
-    Mutation("resolve: only what is on the list", "counters are what the records are",
+    Mutation("resolve: only what is on the list", "discarded for good",
         lua=(("resolve", " and is_listed(id, fields) then", " then"),)),
     Mutation("check: only what is on the list", "discarded for good",
         lua=(("conclude_check", " and is_listed(id, fields) then", " then"),)),

@@ -83,6 +83,7 @@ DOUBTFUL = (
     ),
     *("held_up", "held_up_after", "crash_after", "truncated", "error_applied"),
 )
+UNAPPLIED = ("timeout_unapplied", "reset_unapplied", "error_unapplied", "timeout_unapplied") * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +165,10 @@ def plan_of(seed: int) -> Plan:
     pooled = random.random() < 0.25
     number = 1 + (random.random() < (0.7 if pooled else 0.1))
     orgs = {name: _org(random) for name in ("default", "other")[:number]}
-    theme = random.choice(("none", "trouble", "late", "late sends", "operators", "check", "repeated"))
+    theme = random.choice(("none", *THEMES))
     if theme == "check":
         orgs["default"] |= {"in_doubt": "check"}
-    if theme == "late sends":
+    if theme in {"late sends", "twice"}:
         orgs["default"] |= {"rate_limit": random.choice(SLOW), "max_in_flight": 3, "batch_size": 1}
     acts = [*_acts(random, list(orgs), random.choice((0, 0, 1, 2)), 60 if pooled else 300)]
     faults: list[Fault] = []
@@ -218,6 +219,10 @@ def _org(random: Random) -> dict[str, Any]:
 
 def _producers(random: Random, orgs: Sequence[str], theme: str) -> Iterator[Producer]:
     """Draw who brings what; rows that are brought twice are what duplicates are made of."""
+    if theme == "twice":  # a run in the middle of the lane, where a cancel leaves its ids
+        for n, run in enumerate(("summer", "spring", "summer")):
+            yield Producer(orgs[0], run, tuple(range(10 * n, 10 * n + 5)), 0.5 + 0.1 * n, 5)
+        return
     for n in range(random.randint(1, 3)):
         first = random.choice((0, 0, 5, 10))
         rows = [*range(first, first + random.randint(3, 14))]
@@ -226,7 +231,7 @@ def _producers(random: Random, orgs: Sequence[str], theme: str) -> Iterator[Prod
         urgent = random.random() < 0.2
         yield Producer(org, run, tuple(rows), random.uniform(0, 4), random.randint(2, 14), urgent)
     if theme == "check":  # what is issued later shows that the vendor shows what was issued before
-        yield Producer(orgs[0], "later", (30, 31), 50, 2)
+        yield Producer(orgs[0], "later", (30, 31), random.choice((50, 300)), 2)
 
 
 def _acts(random: Random, orgs: Sequence[str], number: int, most_s: float) -> Iterator[Act]:
@@ -305,13 +310,14 @@ def _operators(random: Random, orgs: Sequence[str]) -> Theme:
 
 def _check(random: Random, orgs: Sequence[str]) -> Theme:
     """Doubt that is narrowed by asking the vendor, which takes two looks, ten minutes apart."""
-    faults = [Fault(random.choice(DOUBTFUL), "put", random.randint(1, 3))]
+    faults = [Fault(random.choice((*DOUBTFUL, *UNAPPLIED)), "put", random.randint(1, 3))]
     faults.append(
-        Fault("held_up", random.choice(("get", "pay", "conclude_check")), 1, 500, random.uniform(1, 60))
+        Fault("held_up", random.choice(("get", "pay", "conclude_check")), 1, 500, random.uniform(1, 120))
     )
     acts = [Act("wait", orgs[0], random.choice((700, 2600)))]
-    if random.random() < 0.6:
-        acts.append(Act(random.choice(ON_DEAD), orgs[0], random.uniform(600, 680)))
+    if random.random() < 0.7:  # while a check goes on
+        what = random.choice((*ON_DEAD, *("discard",) * 6))
+        acts.append(Act(what, orgs[0], random.uniform(600, 720)))
     return acts, faults
 
 
@@ -332,7 +338,15 @@ def _repeated(random: Random, orgs: Sequence[str]) -> Theme:
     return acts, faults
 
 
+def _twice(random: Random, orgs: Sequence[str]) -> Theme:
+    """Jobs that are cancelled and replayed while they wait, so that their ids lie in the lane twice."""
+    at_s = random.uniform(0.75, 1.5)
+    acts = [Act("cancel", orgs[0], at_s), Act("replay", orgs[0], at_s + random.uniform(0.02, 0.4))]
+    return acts, [Fault("late_answer", "put", random.randint(3, 10)) for _ in range(2)]
+
+
 THEMES = {
+    "twice": _twice,
     "repeated": _repeated,
     "trouble": _trouble,
     "late": _late,

@@ -164,6 +164,7 @@ class World:
             case "clock_forward":
                 for known in self.known.values():
                     known.leapt = True
+                    known.uncounted = True  # what a call answered is forgotten by then, and it counts again
                 self.ahead_us += self.random.choice((400_000, 5 * SECOND, 3600 * SECOND))
             case "clock_back":
                 self.ahead_us -= self.random.choice((400_000, 5 * SECOND, 3600 * SECOND))
