@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import redis
 from conventions import replies
 from support import configured, item
 
-from worker.domain.batch import Batch, Replay, Sent, Wait
+from worker.domain.batch import Batch, Replay, Sent, Wait, Why
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.server.connection import Connection
@@ -80,3 +81,12 @@ def test_replies_have_the_fields_that_the_headers_say(heard: dict[str, list[Any]
                 sorted(fields),
                 kinds,
             )
+
+
+def test_every_reason_to_wait_has_its_word() -> None:
+    """What a script answers as ``why`` is read into an enum, which refuses any other word."""
+    texts = [path.read_text() for path in FOLDER.glob("*.lua")]
+    told = {word for text in texts for word in re.findall(r"\bwhy = '([^']+)'|return NEVER, '([^']+)'", text)}
+    words = {one for pair in told for one in pair if one}
+    assert {"deliveries", "settled", "idle", "paused"} <= words
+    assert words <= {why.value for why in Why}

@@ -78,6 +78,7 @@ class Why(StrEnum):
     LINGER = "linger"  # for the batch to fill
     IN_FLIGHT = "in flight"  # for one of the batches that may be in flight at once
     RATE = "rate"  # for a slot of the limit
+    DELIVERIES = "deliveries"  # a look at the vendor, while its share of the limit is used up
     PAUSED = "paused"
     CLOSED = "closed"
     THROTTLED = "throttled"  # closed by a 429
