@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-import redis
-
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
 from worker.domain.provenance import NOWHERE, Provenance
@@ -18,10 +16,12 @@ from worker.errors import Ambiguous, ConfigError, NotFound
 from worker.operate.report import report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
-from worker.store import keys, reading
+from worker.server.cluster import Redis
+from worker.store import reading, runs
 from worker.store.queue import Queue
 from worker.store.reading import PAGE
 from worker.store.record import Field, Record, failed_calls, raw_of, state_of
+from worker.store.runs import RunName
 
 LAST = "last"  # means the newest run, unless one has that name
 CANDIDATES = 20  # that are named where a beginning fits several
@@ -81,9 +81,9 @@ class RunProgress:
 class JobReader:
     """Reads runs and jobs of all orgs."""
 
-    def __init__(self, *, client: redis.Redis, orgs: Mapping[str, Org]) -> None:
-        queue = Queue(client)
-        self.client, self.store = client, queue.store
+    def __init__(self, *, client: Redis, orgs: Mapping[str, Org]) -> None:
+        self._queue = Queue(client)
+        self.client, self.store = client, self._queue.store
         self._orgs, self._survey = orgs, Survey(client)
 
     def org_names(self, only: str | None = None) -> list[str]:
@@ -92,7 +92,7 @@ class JobReader:
         Raises:
             ConfigError: ``only`` is none of them.
         """
-        names = {str(name) for name in self.client.smembers(keys.ORGS)} | set(self._orgs)
+        names = self._queue.orgs() | set(self._orgs)
         if only and only not in names:
             raise ConfigError(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
         return [only] if only else sorted(names)
@@ -100,20 +100,14 @@ class JobReader:
     def runs(self, org: str | None = None, *, newest: int | None = None) -> list[RunProgress]:
         """Return every run, or the newest so many, in the order they began."""
         began = self._began(org)
-        return self.progress([(name, run) for _, name, run in began[-newest if newest else 0 :]])
+        return self.progress(began[-newest if newest else 0 :])
 
     def count_runs(self, org: str | None = None) -> int:
         """Count the runs there are."""
         return len(self._began(org))
 
-    def _began(self, org: str | None) -> list[tuple[float, str, str]]:
-        """Return when each run began, its org and its name; some may be forgotten by now."""
-        names = self.org_names(org)
-        pipe = self.client.pipeline(transaction=False)
-        for name in names:
-            pipe.zrange(keys.key(name, "runs"), 0, -1, withscores=True)
-        found = zip(names, pipe.execute(), strict=True)
-        return sorted((at_ms, name, str(run)) for name, runs in found for run, at_ms in runs)
+    def _began(self, org: str | None) -> list[RunName]:
+        return runs.began(self.client, self.org_names(org))
 
     def run(self, run: str, org: str | None = None) -> RunProgress:
         """Return one run; the first org that has one of that name, unless one is said.
@@ -146,24 +140,17 @@ class JobReader:
         found = self._meant(text, org)
         return found[0][1] if len({run for _, run in found}) == 1 else self._one(text, found)[1]
 
-    def _meant(self, text: str, org: str | None) -> list[tuple[str, str]]:
+    def _meant(self, text: str, org: str | None) -> list[RunName]:
         """Return those that can be meant; a whole name goes before a beginning, and before ``last``."""
-        if exact := self._known([(name, text) for name in self.org_names(org)]):
+        if exact := runs.known(self.client, [RunName(name, text) for name in self.org_names(org)]):
             return exact
-        began = [(name, run) for _, name, run in self._began(org)]
+        began = self._began(org)
         if text != LAST:
-            return self._known([one for one in began if one[1].startswith(text)])
-        return next(filter(None, (self._known([one]) for one in reversed(began))), [])
-
-    def _known(self, runs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return those runs, each an org and a name, that aren't forgotten."""
-        pipe = self.client.pipeline(transaction=False)
-        for org, run in runs:
-            pipe.exists(keys.key(org, "run", run))
-        return [one for one, there in zip(runs, pipe.execute(), strict=True) if there]
+            return runs.known(self.client, [one for one in began if one.run.startswith(text)])
+        return next(filter(None, (runs.known(self.client, [one]) for one in reversed(began))), [])
 
     @staticmethod
-    def _one(text: str, found: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    def _one(text: str, found: Sequence[RunName]) -> RunName:
         if not found:
             raise NotFound(f"there is no run {text!r}; see: badges run list")
         if len(found) == 1:
@@ -208,15 +195,15 @@ class JobReader:
                     if fits_state and (code is None or record.get(Field.CODE) == code):
                         yield report_row(its_org, job_id, record, discarded=job_id in discarded)
 
-    def run_names(self, org: str | None = None, run: str | None = None) -> list[tuple[str, str]]:
+    def run_names(self, org: str | None = None, run: str | None = None) -> list[RunName]:
         """Return the runs there are, or the one that is named, each with its org, in the order they began.
 
         Raises:
             NotFound: no org has such a run.
         """
         if run:
-            return [(self.run(run, org).org, run)]
-        return [(its_org, its_run) for _, its_org, its_run in self._began(org)]
+            return [RunName(self.run(run, org).org, run)]
+        return self._began(org)
 
     def _discarded(self, org: str, jobs: Sequence[tuple[str, Record]]) -> set[str]:
         """Return the ids of dead jobs that were taken off the list without another taking their place."""
@@ -225,10 +212,7 @@ class JobReader:
             for job_id, record in jobs
             if state_of(record) is State.DEAD and Field.REPLAYED_AS not in record
         ]
-        pipe = self.client.pipeline(transaction=False)
-        for job_id, group in dead:
-            pipe.zscore(keys.key(org, "dead", group), job_id)
-        return {job_id for (job_id, _), at_ms in zip(dead, pipe.execute(), strict=True) if at_ms is None}
+        return {job_id for job_id, _ in dead} - reading.listed(self.client, org, dead)
 
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""
@@ -239,7 +223,7 @@ class JobReader:
 
     def page_of_ids(self, org: str, run: str, at: int) -> list[str]:
         """Return the ids of a run's jobs from the one at that place on, a page at most."""
-        return [str(one) for one in self.client.lrange(keys.key(org, "jobs", run), at, at + PAGE - 1)]
+        return runs.page_of_ids(self.client, org, run, at)
 
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
@@ -255,27 +239,25 @@ class JobReader:
         found = zip(ids, reading.records(self.client, org, ids), strict=True)
         yield from ((job_id, record) for job_id, record in found if record)
 
-    def progress(self, runs: Sequence[tuple[str, str]]) -> list[RunProgress]:
+    def progress(self, names: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
-        pipe = self.client.pipeline(transaction=False)
-        for org, run in runs:
-            pipe.hgetall(keys.key(org, "run", run))
-        read = zip(runs, pipe.execute(), strict=True)
+        read = zip(names, runs.counters(self.client, names), strict=True)
         found = [_progress(org, run, record) for (org, run), record in read if record]
         return self._with_eta(found)
 
-    def _with_eta(self, runs: Sequence[RunProgress]) -> list[RunProgress]:
+    def _with_eta(self, found: Sequence[RunProgress]) -> list[RunProgress]:
         """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
-        states = {state.org: state for state in self._states(*(run.org for run in runs if run.open))}
+        states = {state.org: state for state in self._states(*(run.org for run in found if run.open))}
         ahead: dict[str, int] = {}
         told = []
-        for run in runs:
+        for run in found:
             if not run.open:
                 told.append(run)
                 continue
             state, waiting = states[run.org], run.queued + run.retrying
             if run.org not in ahead:
-                ahead[run.org] = self._ahead(run)
+                # Those that began before it are sent first.
+                ahead[run.org] = runs.open_before(self.client, run.org, run.run, most=AHEAD)
             before = min(ahead[run.org], max(0, state.queued + state.isolated + state.retrying - waiting))
             eta_s = state.seconds_for(before + run.open)
             told.append(replace(run, eta_s=eta_s, held=_sentence(state)))
@@ -289,16 +271,6 @@ class JobReader:
 
     def _states(self, *orgs: str) -> list[OrgState]:
         return self._survey.states({org: self._orgs.get(org) for org in orgs})
-
-    def _ahead(self, progress: RunProgress) -> int:
-        """Count the open jobs of the last so many runs that began before this one: they are sent first."""
-        began = keys.key(progress.org, "runs")
-        rank = int(str(self.client.zrank(began, progress.run) or 0))
-        earlier = self.client.zrange(began, max(0, rank - AHEAD), rank - 1) if rank else []
-        pipe = self.client.pipeline(transaction=False)
-        for run in earlier:
-            pipe.hmget(keys.key(progress.org, "run", str(run)), "queued", "sending", "retrying")
-        return sum(int(count or 0) for counts in pipe.execute() for count in counts)
 
 
 def _sentence(state: OrgState) -> str | None:

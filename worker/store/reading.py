@@ -139,6 +139,15 @@ def letters(  # noqa: PLR0913 - of which group, and which of it
             limit *= 2  # so many died in the same millisecond
 
 
+def listed(client: redis.Redis, org: str, letters: Sequence[tuple[str, str]]) -> set[str]:
+    """Return which of the dead letters, each an id and its group's number, are on the list."""
+    pipe = client.pipeline(transaction=False)
+    for job_id, group in letters:
+        pipe.zscore(keys.key(org, "dead", group), job_id)
+    found = zip(letters, pipe.execute(), strict=True)
+    return {job_id for (job_id, _), at_ms in found if at_ms is not None}
+
+
 def listed_at_ms(client: redis.Redis, org: str, job_id: str) -> tuple[Record, int] | None:
     """Return a dead letter and when it died; ``None`` if the job is none, or needs nobody any more."""
     record = records(client, org, [job_id])[0]

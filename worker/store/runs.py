@@ -1,0 +1,64 @@
+"""What lies in Redis of runs: their names, counters and ids. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from worker.server.cluster import Redis, reaching
+from worker.store import keys
+from worker.store.reading import PAGE
+
+
+class RunName(NamedTuple):
+    """A run is known by its org and its name."""
+
+    org: str
+    run: str
+
+
+def began(client: Redis, orgs: Sequence[str]) -> list[RunName]:
+    """Return the runs of these orgs in the order they began; some may be forgotten by now."""
+    pipe = client.pipeline(transaction=False)
+    for org in orgs:
+        pipe.zrange(keys.key(org, "runs"), 0, -1, withscores=True)
+    with reaching("runs"):
+        found = zip(orgs, pipe.execute(), strict=True)
+    in_order = sorted((at_ms, org, str(run)) for org, runs in found for run, at_ms in runs)
+    return [RunName(org, run) for _, org, run in in_order]
+
+
+def known(client: Redis, runs: Sequence[RunName]) -> list[RunName]:
+    """Return those of the runs that aren't forgotten."""
+    pipe = client.pipeline(transaction=False)
+    for org, run in runs:
+        pipe.exists(keys.key(org, "run", run))
+    with reaching("runs"):
+        return [one for one, is_there in zip(runs, pipe.execute(), strict=True) if is_there]
+
+
+def counters(client: Redis, runs: Sequence[tuple[str, str]]) -> list[Mapping[str, str]]:
+    """Return the counters and times of each run; nothing of one that is forgotten."""
+    pipe = client.pipeline(transaction=False)
+    for org, run in runs:
+        pipe.hgetall(keys.key(org, "run", run))
+    with reaching("runs"):
+        return list(pipe.execute())
+
+
+def page_of_ids(client: Redis, org: str, run: str, at: int) -> list[str]:
+    """Return the ids of a run's jobs in their order, a page at most, from the one at that place on."""
+    with reaching("a run"):
+        return [str(one) for one in client.lrange(keys.key(org, "jobs", run), at, at + PAGE - 1)]
+
+
+def open_before(client: Redis, org: str, run: str, *, most: int) -> int:
+    """Count the open jobs of the runs that began before this one, the latest ``most`` of them."""
+    runs = keys.key(org, "runs")
+    with reaching("runs"):
+        rank = int(str(client.zrank(runs, run) or 0))
+        earlier = client.zrange(runs, max(0, rank - most), rank - 1) if rank else []
+        pipe = client.pipeline(transaction=False)
+        for one in earlier:
+            pipe.hmget(keys.key(org, "run", str(one)), "queued", "sending", "retrying")
+        return sum(int(count or 0) for counts in pipe.execute() for count in counts)
