@@ -134,7 +134,12 @@ def _celery_settings() -> dict[str, Any]:
 
 app = Celery(
     "badges",
-    include=["worker.process.tasks", "worker.process.operator_tasks", "worker.process.commands"],
+    include=[
+        "worker.process.tasks",
+        "worker.process.operator_tasks",
+        "worker.process.commands",
+        "worker.process.staged_import",
+    ],
 )
 app.add_defaults(_celery_settings)
 

@@ -94,11 +94,28 @@ class Settings(Org, BaseSettings):
         description="Seconds that a session of the console lasts after it was last used",
     )
 
+    console_upload_max: int = Field(
+        default=1 << 30,
+        ge=1,
+        le=1 << 40,
+        description="Bytes of an uploaded file, at most",
+    )
+    console_upload_dir: Path | None = Field(
+        default=None,
+        description="Where uploaded files lie, for a day at most; console and workers must "
+        "both see it. Without it, `uploads` in `DATA_DIR`",
+    )
+
     @field_validator("name", mode="before")
     @classmethod
     def _is_the_default(cls, _: object) -> str:
         """Take no ``BADGES_NAME``: an org other than this one has a table in ``ORGS_FILE``."""
         return DEFAULT_ORG
+
+    @property
+    def uploads(self) -> Path:
+        """Where files lie that were uploaded to the console."""
+        return self.console_upload_dir or self.data_dir / "uploads"
 
     @field_validator("log_format", "log_level", mode="before")
     @classmethod

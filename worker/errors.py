@@ -5,6 +5,7 @@
     │   ├── NotAllowed       an act that can lose work or issue twice, without the option that allows it
     │   └── Ambiguous        a name that could mean several
     ├── FileError            a file to import can't be read at all
+    │   └── ColumnsUnclear   its columns stand for no fields yet; what they may stand for
     ├── EmbeddedServerError  the embedded server can't be started or reached
     ├── StoreError           Redis can't do what was asked of it
     │   ├── NewerStore       a newer version of this program changed what is in Redis
@@ -17,6 +18,10 @@
 
 What the vendor answers is never an exception: it is an outcome (``vendor/verdict.py``).
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class BadgesError(Exception):
@@ -37,6 +42,17 @@ class Ambiguous(ConfigError):  # noqa: N818 - as above
 
 class FileError(BadgesError):
     """A whole file can't be read; the text says why, and what would be accepted."""
+
+
+class ColumnsUnclear(FileError):  # noqa: N818 - reads as what is the case, as above
+    """Columns of a file stand for no field, or fields lack a column.
+
+    ``proposed`` is what the columns that nobody knows may stand for; ``None`` where that is nothing.
+    """
+
+    def __init__(self, text: str, proposed: Mapping[str, str | None]) -> None:
+        super().__init__(text)
+        self.proposed = dict(proposed)
 
 
 class EmbeddedServerError(BadgesError):

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from worker.domain.item import Remarks
 from worker.domain.text import escaped
-from worker.errors import ConfigError, FileError
+from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
 from worker.files.sample import missing_dates, proposed, unmapped_dates
 
@@ -118,7 +118,7 @@ class Header:
         if missing and dates and not without_dates:
             raise ConfigError(unmapped_dates(self.file, dates, missing) + (f" {text}" if complaints else ""))
         if complaints:
-            raise FileError(text)
+            raise ColumnsUnclear(text, self._mapped(found, dates, missing))
 
     def _complaints(self, found: Counter[str | None]) -> list[str]:
         unknown = [column.strip() for column in self.names.unknown(self.columns)]
@@ -140,16 +140,23 @@ class Header:
         """Return the command that would read the file; a column that holds dates is never left out by it."""
         if self.names.of_profile:
             return "."
+        kept = set(map(folded, dates))
+        mapped = self._mapped(found, dates, missing)
+        mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
+        pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
+        maps = "".join(f" --map {quote(pair)}" for pair in pairs)
+        return f". To be completed: badges import {quote(self.file)}{self.options}{maps}" if mapped else "."
+
+    def _mapped(
+        self, found: Counter[str | None], dates: Mapping[str, str], missing: Sequence[str]
+    ) -> dict[str, str | None]:
+        """Say what each column that nobody knows probably stands for, beside what a person said."""
         unknown = [column.strip() for column in self.names.unknown(self.columns)]
         mapped = dict(self.names.said)
         for column in filter(None, unknown[:_COLUMNS_SHOWN]):
             field = proposed(column, dates[column], missing) if column in dates else nearest(column)
             mapped[column] = None if found[field] else field
-        kept = set(map(folded, dates))
-        mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
-        pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
-        maps = "".join(f" --map {quote(pair)}" for pair in pairs)
-        return f". To be completed: badges import {quote(self.file)}{self.options}{maps}" if mapped else "."
+        return mapped
 
 
 _ALLOWED: Final = (

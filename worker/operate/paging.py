@@ -20,7 +20,7 @@ from worker.store.reading import PAGE
 from worker.store.record import state_of
 
 Row = TypeVar("Row")
-LOOKED_AT = 5_000  # records that are read for one page at most, where few of them fit
+LOOKED_AT = 1_000  # records that are read for one page at most, where few of them fit
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
                   that message of an operator
     intake/<id>   string of an Idempotency-Key, for a day: the hash of its body
     rate/<key>    string calls that an API key made in a window of the intake's own limit
+    staged/<id>   hash   a file that was uploaded to the console, and how far its import is (``staged.py``)
+    uploads       zset   id of such a file -> uploaded at, ms
     stats         hash   lifetime counters: requests, items, outcomes
     token         hash   the OAuth token that all processes share
     profiles      hash   name -> JSON: how files with these columns are read (``operate/profiles.py``)
@@ -61,7 +63,20 @@ Version 1 of this program had other names for all of these: ``{badges}:orgs`` te
 
 from __future__ import annotations
 
-_PREFIXED = ("job", "batch", "dead", "run", "jobs", "call", "audit", "intake", "rate", "memory", "undone")
+_PREFIXED = (
+    "job",
+    "batch",
+    "dead",
+    "run",
+    "jobs",
+    "call",
+    "audit",
+    "intake",
+    "rate",
+    "memory",
+    "staged",
+    "undone",
+)
 _MANY = ("job", "memory", "undone")  # of which there are millions: one letter is enough
 _PLAIN = (
     "queue",
@@ -84,6 +99,7 @@ _PLAIN = (
     "groups",
     "group_numbers",
     "remembered",
+    "uploads",
     "reader",
     "outbox",
     "outbox_read",

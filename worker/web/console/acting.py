@@ -35,9 +35,19 @@ def begin(  # noqa: PLR0913 - what an act is
     found = _ID.fullmatch(act_id)
     if not found or found["action"] != action:
         raise ConfigError("the form has no id of its act: load its page again")
-    if here.acts.get(act_id) is None and not entries(here, act_id):
+    if not begun(here, asked):
         here.acts.begin(act_id, title, work, links=links)
     return url("act", id=act_id)
+
+
+def begun(here: Console, asked: Asked) -> str | None:
+    """Return the page of the act whose form was sent, if it was begun before: by the click before this one.
+
+    It comes before every other check: what the act was about has changed since, by the act itself.
+    """
+    act_id = asked.need("act")
+    known = here.acts.get(act_id) is not None or (_ID.fullmatch(act_id) and entries(here, act_id))
+    return url("act", id=act_id) if known else None
 
 
 def note_of(asked: Asked) -> str:

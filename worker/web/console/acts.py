@@ -91,6 +91,10 @@ class Acts:
         act.over.wait(within_s)
         return act
 
+    def is_busy(self, beginning: str) -> bool:
+        """Say whether one whose name begins so isn't over."""
+        return any(name.startswith(beginning) and not act.is_over for name, act in list(self._acts.items()))
+
     def close(self) -> None:
         """Wait for what is being done; what waits to be begun is dropped."""
         if self._pool:

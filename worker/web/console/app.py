@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from worker.errors import BadgesError, ConfigError, NotAllowed, NotFound
 from worker.server.cluster import UNAVAILABLE
-from worker.web.console import about, acting, dead, doubt, exports, now, plan, runs, search, trail
+from worker.web.console import about, acting, dead, doubt, exports, importing, now, plan, runs, search, trail
 from worker.web.console.asked import Asked
 from worker.web.console.guard import Guard, Places
 from worker.web.console.service import Console
@@ -39,6 +39,8 @@ PAGES: Mapping[str, PageOf] = {
     "now": now.page,
     "runs": runs.page,
     "run": runs.one,
+    "import": importing.page,
+    "staged": importing.staged,
     "dead": dead.page,
     "plan": plan.page,
     "doubt": doubt.page,
@@ -56,6 +58,9 @@ ACTS: Mapping[str, ActOf] = {
     "discard": plan.discard,
     "takeback": plan.take_back,
     "resolve": doubt.resolve,
+    "columns": importing.columns,
+    "start": importing.start,
+    "stop": importing.stop,
 }
 
 
@@ -69,6 +74,9 @@ def create_app(
         app.add_api_route(f"/{name}", _page, methods=["GET"])
     for name in ACTS:
         app.add_api_route(f"/{name}", _act, methods=["POST"])
+    app.add_api_route("/upload", _upload, methods=["POST"])
+    app.add_api_route("/piece", _offset, methods=["GET"])
+    app.add_api_route("/piece", _piece, methods=["PUT"])
     app.add_api_route("/report.csv", _report, methods=["GET"])
     app.add_api_route("/live", _live, methods=["GET"])
     app.add_api_route("/signout", _sign_out, methods=["POST"])
@@ -161,6 +169,18 @@ def _part(request: Request, name: str) -> tuple[str, float]:
 # -- the rest
 
 
+def _upload(request: Request) -> Response:
+    return importing.begin(_here(request), Asked.of(request))
+
+
+def _offset(request: Request) -> Response:
+    return importing.offset(_here(request), Asked.of(request))
+
+
+async def _piece(request: Request) -> Response:
+    return await importing.piece(_here(request), request)
+
+
 def _report(request: Request) -> Response:
     return exports.report(_here(request), request)
 
@@ -193,6 +213,8 @@ def _failed(request: Request, status: int, what: str, *, title: str = "") -> Res
     page = Page(
         "problem.html", title or "That didn't work", "", "", {"what": what, "status": status}, status=status
     )
+    if request.headers.get("accept") == "text/plain":
+        return PlainTextResponse(what, status)
     if request.url.path.count("/") > 1 or "nonce" not in request.scope.get("state", {}):
         return PlainTextResponse(f"{what}\n", status)
     return _shown(request, page)

@@ -11,7 +11,7 @@ from worker.errors import ConfigError
 from worker.operate import deadletters, paging
 from worker.operate.deadlist import Filter
 from worker.store import audit
-from worker.web.console.acting import begin, note_of, typed
+from worker.web.console.acting import begin, begun, note_of, typed
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.dead import command, parameters
@@ -48,6 +48,8 @@ def page(here: Console, asked: Asked) -> Page:
 
 def resolve(here: Console, asked: Asked) -> str:
     """Write down what became of jobs in doubt: of a whole batch, or of those that are chosen."""
+    if known := begun(here, asked):
+        return known
     org, found = here.settings.org(asked.need("org")), asked.need("found")
     if found not in FOUND:
         raise ConfigError("say what became of them: issued, or not issued")

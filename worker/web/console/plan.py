@@ -13,7 +13,7 @@ from worker.operate import deadletters, deadlist
 from worker.operate.deadletters import Replayed
 from worker.operate.deadlist import Filter
 from worker.store import audit
-from worker.web.console.acting import begin, note_of, typed, unchanged
+from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.dead import MENDABLE, command, parameters
@@ -58,6 +58,8 @@ def page(here: Console, asked: Asked) -> Page:
 
 def replay(here: Console, asked: Asked) -> str:
     """Replay what was planned: all, or the first ten."""
+    if known := begun(here, asked):
+        return known
     which, changes = _which(here, asked), _changes(asked)
     count = _count(here, which, replayable=True)
     unchanged(asked, count)
@@ -88,6 +90,8 @@ def replay(here: Console, asked: Asked) -> str:
 
 def discard(here: Console, asked: Asked) -> str:
     """Take off the list what was planned."""
+    if known := begun(here, asked):
+        return known
     which = _which(here, asked)
     count = _count(here, which)
     unchanged(asked, count)

@@ -33,8 +33,8 @@ class Hour:
 class Pulse:
     """Looks at the counters of calls every ten seconds. What was before this process began, nobody knows."""
 
-    def __init__(self, look: Callable[[], Sequence[OrgState]]) -> None:
-        self._look, self._stop = look, threading.Event()
+    def __init__(self, look: Callable[[], Sequence[OrgState]], tend: Callable[[], None]) -> None:
+        self._look, self._tend, self._stop = look, tend, threading.Event()
         self._seen: dict[str, deque[tuple[float, int]]] = {}
 
     def start(self) -> None:
@@ -49,6 +49,7 @@ class Pulse:
         while not self._stop.is_set():
             try:
                 self.note(self._look(), time.monotonic())
+                self._tend()
             except (BadgesError, *UNAVAILABLE):
                 pass  # the page says so
             self._stop.wait(EVERY_S)

@@ -12,7 +12,7 @@ from worker.operate.deadlist import Filter, Group
 from worker.operate.report import argument, option
 from worker.operate.runs import COUNTED, RunProgress
 from worker.store import audit
-from worker.web.console.acting import begin, note_of
+from worker.web.console.acting import begin, begun, note_of
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
@@ -63,6 +63,8 @@ def one(here: Console, asked: Asked) -> Page:
 
 def cancel(here: Console, asked: Asked) -> str:
     """Cancel what still waits of a run."""
+    if known := begun(here, asked):
+        return known
     run = here.reports.run_meant(asked.need("run"), asked.need("org"))
     if (seen := asked.whole("seen")) is not None and seen < run.waiting:
         raise ConfigError(f"changed since you looked: {run.waiting:,} jobs wait now, and not {seen:,}")

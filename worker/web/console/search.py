@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from worker.errors import BadgesError, NotFound
-from worker.operate import paging
+from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.report import argument, option
 from worker.store import audit
+from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 from worker.web.console.views import Page
@@ -21,9 +23,16 @@ _MOST_ENTRIES = 2_000  # of the trail that are looked through for one job
 def page(here: Console, asked: Asked) -> Page:
     """Find jobs and runs by whatever a person has at hand."""
     what = asked.text("what")
-    values: dict[str, Any] = {"what": what or "", "jobs": [], "runs": [], "badge": asked.text("badge") or ""}
+    values: dict[str, Any] = {
+        "what": what or "",
+        "jobs": [],
+        "runs": [],
+        "badge": asked.text("badge") or "",
+        "looking": False,
+    }
     if what:
         values |= {"jobs": [*_jobs(here, what, asked.text("badge"))], "runs": _runs(here, what)}
+    values["looking"] = here.looks.is_busy("letters ")
     command = f"badges job show {argument(what)}" if what else "badges job show JOB"
     return Page("search.html", f"Search: {what}" if what else "Search", "search", command, values)
 
@@ -45,13 +54,22 @@ def _jobs(here: Console, what: str, badge: str | None) -> Iterator[dict[str, Any
         except NotFound:
             found = []
         if what.isdecimal() and len(what) < 20:
-            found += paging.letters(
-                reports, Filter(org=org, customer=int(what), badge=badge), None, SIZE
-            ).rows
+            found += _letters(here, Filter(org=org, customer=int(what), badge=badge))
         for row in found:
             if (key := (org, row["job_id"])) not in seen:
                 seen.add(key)
                 yield row
+
+
+def _letters(here: Console, which: Filter) -> list[dict[str, Any]]:
+    """Return a customer's dead letters; they are looked for in the background, which may not be over yet."""
+
+    def work(_: Act) -> list[dict[str, Any]]:
+        return list(islice(deadlist.rows(here.reports, which), SIZE))
+
+    dead = sum(sum(state.dead.values()) for state in here.states())
+    look = here.looks.look(f"letters {which} {dead}", work)
+    return look.result or []
 
 
 def _runs(here: Console, what: str) -> list[Any]:

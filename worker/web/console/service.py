@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from worker.config import Settings
 from worker.domain.actor import Actor, Via
 from worker.domain.org import Org
+from worker.errors import StoreError
 from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader
+from worker.operate.staging import Staging
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
 from worker.store.queue import Queue
@@ -20,6 +22,16 @@ from worker.web.console.pulse import Pulse
 from worker.web.console.sessions import Sessions
 
 KNOWN_FOR_S = 0.8  # how long all pages believe one look at the orgs
+
+
+def ask_a_worker(staged_id: str) -> None:
+    """Send the message upon which a worker imports an uploaded file."""
+    from worker.app import app  # noqa: PLC0415 - Celery is loaded only where it is needed
+
+    try:
+        app.send_task("badges.import_staged", args=(staged_id,), retry=False)
+    except Exception as error:  # the broker's errors are many
+        raise StoreError(f"the broker can't be reached; it is tried again by itself: {error}") from error
 
 
 @dataclass(slots=True)
@@ -34,13 +46,26 @@ class Console:
     acts: Acts = field(default_factory=Acts)
     looks: Acts = field(default_factory=Acts)  # what is only found out
     clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    send_import: Callable[[str], None] = ask_a_worker
     pulse: Pulse = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _states: list[OrgState] = field(default_factory=list)
     _looked_at: float = -KNOWN_FOR_S
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.states)
+        self.pulse = Pulse(self.states, self.tend)
+
+    @property
+    def staging(self) -> Staging:
+        """The files that were uploaded."""
+        return Staging(self.queue, self.settings)
+
+    def tend(self) -> None:
+        """Ask again for imports that have come to a stop, and take away what is old."""
+        for stalled in self.staging.stalled():
+            self.send_import(stalled.id)
+        self.staging.sweep()
 
     @property
     def orgs(self) -> Mapping[str, Org]:

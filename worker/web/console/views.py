@@ -104,7 +104,9 @@ def duration(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Write a number for people."""
-    return "\N{EN DASH}" if value is None else f"{value:,}"
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,}"
 
 
 @cache

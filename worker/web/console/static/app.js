@@ -95,6 +95,72 @@
     document.addEventListener("visibilitychange", () => { if (!document.hidden) heard = Date.now(); });
   }
 
+  // A file goes up in pieces, each behind so many bytes; what is there already isn't sent again.
+  const drop = $("#drop");
+  if (drop) {
+    const form = $("#upload"), told = $("#upload-said"), sent = $("#sent"), stop = $("#stop");
+    let stopped = false;
+    const ask = async (path, options = {}) => {
+      const headers = {accept: "text/plain", "x-csrf-token": $("meta[name=csrf]").content, ...options.headers};
+      const answer = await fetch(path, {...options, headers});
+      if (!answer.ok) {
+        throw Object.assign(new Error(await answer.text() || answer.status), {status: answer.status});
+      }
+      return answer.json();
+    };
+    const known = (file, org) => `upload ${org} ${file.name} ${file.size} ${file.lastModified}`;
+    const where = async (file, org) => {
+      const before = localStorage.getItem(known(file, org));
+      if (before) {
+        try { return await ask(`piece?id=${before}`); } catch (error) { if (error.status !== 404) throw error; }
+      }
+      const fields = new URLSearchParams({name: file.name, size: file.size, org, csrf: $("meta[name=csrf]").content});
+      const made = await ask("upload", {method: "POST", body: fields});
+      localStorage.setItem(known(file, org), made.id);
+      return made;
+    };
+    const wait = (ms) => new Promise((go) => setTimeout(go, ms));
+    const upload = async (file, org) => {
+      stopped = false;
+      stop.hidden = sent.hidden = false;
+      sent.max = Math.max(1, file.size);
+      let {id, offset} = await where(file, org), tries = 0;
+      while (offset < file.size && !stopped) {
+        sent.value = offset;
+        told.textContent = `${Math.floor(100 * offset / file.size)} % of ${file.name}`;
+        try {
+          const body = file.slice(offset, offset + Number(drop.dataset.piece));
+          ({offset} = await ask(`piece?id=${id}&offset=${offset}`, {method: "PUT", body}));
+          tries = 0;
+        } catch (error) {
+          if (error.status && error.status < 500 || ++tries > 60) throw error;
+          told.textContent = "The console doesn’t answer; it is tried again.";
+          await wait(Math.min(5000, 500 * tries));
+        }
+      }
+      stop.hidden = true;
+      if (stopped) { told.textContent = "Stopped. Choose the same file again, and it goes on."; return; }
+      localStorage.removeItem(known(file, org));
+      location.assign(`staged?id=${id}`);
+    };
+    const begin = (file) => upload(file, form.elements.org.value).catch((error) => {
+      stop.hidden = true;
+      told.textContent = `${file.name} wasn’t uploaded: ${error.message}`;
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (form.elements.file.files[0]) begin(form.elements.file.files[0]);
+    });
+    stop.addEventListener("click", () => { stopped = true; });
+    for (const name of ["dragover", "dragleave", "drop"]) {
+      drop.addEventListener(name, (event) => {
+        event.preventDefault();
+        drop.classList.toggle("over", name === "dragover");
+        if (name === "drop" && event.dataTransfer.files[0]) begin(event.dataTransfer.files[0]);
+      });
+    }
+  }
+
   localTimes();
   every("[data-want]", armed);
 })();

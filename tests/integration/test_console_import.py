@@ -1,0 +1,252 @@
+"""A file is uploaded in pieces, checked, begun by its number of rows, and imported whoever goes away."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from consoles import Browser, browsing, words
+from support import BADGE, wait_for
+
+from worker.errors import NotFound
+from worker.operate.runs import JobReader
+from worker.store import audit, staged
+from worker.store.queue import Queue
+from worker.web.console.guard import PIECE_BYTES
+from worker.web.console.service import Console
+
+HEAD = "badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
+
+
+@pytest.fixture
+def at_console(client: redis.Redis, tmp_path: Path) -> Iterator[tuple[Console, Browser]]:
+    """Somebody with a session; what should be sent to a worker is noted."""
+    settings = {"api_base_url": "https://vendor.example", "console_upload_dir": tmp_path / "up"}
+    with browsing(client, **settings, console_upload_max=20 << 20) as (here, browser):
+        here.send_import = sent(browser).append
+        yield here, browser
+
+
+def sent(browser: Browser) -> list[str]:
+    """Return what was sent to a worker."""
+    browser.__dict__.setdefault("sent", [])
+    found: list[str] = browser.__dict__["sent"]
+    return found
+
+
+def row(n: int) -> str:
+    """Return a good row."""
+    return f"{BADGE},{500000000 + n},1674292011,1905828011\n"
+
+
+def csrf(browser: Browser) -> str:
+    """Return the session's token."""
+    return browser.form(browser.open("/import"), "signout")["csrf"]
+
+
+def put(browser: Browser, staged_id: str, offset: int, piece: bytes, *, token: str = "") -> Any:
+    """Send a piece."""
+    headers = {"origin": browser.home, "x-csrf-token": token or csrf(browser)}
+    return browser.http.put(f"/piece?id={staged_id}&offset={offset}", content=piece, headers=headers)
+
+
+def upload(browser: Browser, name: str, content: bytes) -> str:
+    """Upload a file in one piece and return its id."""
+    made = browser.send("upload", {"csrf": csrf(browser), "name": name, "size": str(len(content))})
+    assert made.status_code == 200, made.text
+    staged_id: str = made.json()["id"]
+    assert put(browser, staged_id, 0, content).json() == {"offset": len(content)}
+    return staged_id
+
+
+def begin(browser: Browser, staged_id: str, count: int) -> str:
+    """Start the import once the check is there."""
+    page = wait_for(
+        lambda: (text := browser.open(f"/staged?id={staged_id}")) and "data-want" in text and text
+    )
+    return browser.press(page, "start", typed=str(count))
+
+
+def test_pieces_are_written_each_once_and_resumed(at_console: tuple[Console, Browser]) -> None:
+    """By their offset: one that comes again changes nothing, one that leaves a gap is refused."""
+    here, browser = at_console
+    token = csrf(browser)
+    made = browser.send("upload", {"csrf": token, "name": "../../m.csv", "size": "10"}).json()
+    one = made["id"]
+    assert put(browser, one, 0, b"01234", token=token).json() == {"offset": 5}
+    assert put(browser, one, 0, b"xxxxx", token=token).json() == {"offset": 5}
+    assert put(browser, one, 7, b"789", token=token).status_code == 400
+    assert put(browser, one, 5, b"5678901", token=token).status_code == 400
+    assert browser.http.get(f"/piece?id={one}").json()["offset"] == 5
+    assert put(browser, one, 5, b"56789", token=token).json() == {"offset": 10}
+    (path,) = here.settings.uploads.iterdir()
+    assert path.read_bytes() == b"0123456789"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert here.settings.uploads.stat().st_mode & 0o777 == 0o700
+    assert here.staging.get(one).name == "m.csv"
+
+
+@pytest.mark.parametrize("size", ["0", str((20 << 20) + 1), "many"])
+def test_what_is_too_large_is_refused_before_it_comes(at_console: tuple[Console, Browser], size: str) -> None:
+    """By its name and by its size; nothing is left of it."""
+    here, browser = at_console
+    assert browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": size}).status_code == 400
+    assert not here.staging.all()
+
+
+def test_bounds_hold_whatever_comes(at_console: tuple[Console, Browser]) -> None:
+    """A piece that is too large, without its token, or for another file."""
+    _, browser = at_console
+    made = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": "15000000"}).json()["id"]
+    assert put(browser, made, 0, b"x" * (PIECE_BYTES + 1)).status_code == 413
+    assert put(browser, made, 0, b"x", token="wrong").status_code == 403
+    for other in ("../../etc/passwd", "a" * 26, ""):
+        assert put(browser, other, 0, b"x").status_code in (400, 404), other
+
+
+def test_a_full_disk_is_said_before_anything_is_written(
+    at_console: tuple[Console, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how much is left."""
+    _, browser = at_console
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda _: os.terminal_size((0, 0)) and type("Use", (), {"free": 5})
+    )
+    answer = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": "10"})
+    assert answer.status_code == 400
+    assert "5 bytes left" in answer.text
+
+
+def test_a_checked_file_is_imported_by_its_number_of_rows(
+    at_console: tuple[Console, Browser], queue: Queue
+) -> None:
+    """The check says what is wrong before; another number starts nothing; two clicks start it once."""
+    here, browser = at_console
+    one = upload(browser, "members.csv", (HEAD + row(1) + row(2) + row(1) + f"{BADGE},C-9,,\n").encode())
+    page = wait_for(lambda: (text := browser.open(f"/staged?id={one}")) and "data-want" in text and text)
+    said = words(page)
+    assert "3 good" in said
+    assert "1 invalid" in said
+    assert "must be a whole number" in said
+    form = browser.form(page, "start")
+    assert browser.send("start", form | {"typed": "3"}).status_code == 400
+    assert not sent(browser)
+    for _ in range(2):
+        assert browser.send("start", form | {"typed": "4", "note": "spring"}).status_code == 303
+    assert sent(browser) == [one]
+    (entry,) = audit.entries(queue.client, "default")
+    assert (entry.action, entry.which["file"]) == ("import", "members.csv")
+    assert here.staging.go_on(one) is False
+    about = here.staging.get(one)
+    assert (about.state, about.rows, about.accepted, about.duplicates, about.invalid) == ("done", 4, 2, 1, 1)
+    assert "All of it is in" in browser.open(f"/staged?id={one}")
+    assert not list(here.settings.uploads.iterdir())
+
+
+def test_columns_that_nobody_knows_are_mapped_beside_sample_rows(at_console: tuple[Console, Browser]) -> None:
+    """What is proposed is said by a person before anything is checked."""
+    _, browser = at_console
+    text = (
+        "badge,member,earnEventDate,earnExpiresOn,Shop\n" + f"{BADGE},500000001,1674292011,1905828011,Süd\n"
+    )
+    one = upload(browser, "odd.csv", text.encode())
+    page = browser.open(f"/staged?id={one}")
+    assert "Süd" in page
+    assert "data-want" not in page
+    fields = {"column:badge": "badgeMetaId", "column:member": "customerId", "column:Shop": "-"}
+    page = browser.press(page, "columns", **fields)
+    page = wait_for(lambda: (text := browser.open(f"/staged?id={one}")) and "data-want" in text and text)
+    assert "1 good" in words(page)
+    assert "--map member=customerId" in page.replace("&#39;", "'")
+    same = fields | {"column:Shop": "customerId"}
+    assert browser.send("columns", browser.form(page, "columns") | same).status_code == 400
+
+
+def test_an_import_goes_on_in_slices_and_after_a_crash(
+    at_console: tuple[Console, Browser], queue: Queue
+) -> None:
+    """Each slice begins behind the last; what was accepted and not noted comes in once all the same."""
+    here, browser = at_console
+    content = HEAD + "".join(row(n) for n in range(3500))
+    one = upload(browser, "m.csv", content.encode())
+    begin(browser, one, 3500)
+    assert here.staging.go_on(one, for_s=0) is True
+    first = here.staging.get(one)
+    assert 0 < first.rows < 3500
+    assert here.staging.go_on(one, for_s=0) is True
+    here.staging.change(one, rows=first.rows, accepted=first.accepted)  # as after a crash
+    while here.staging.go_on(one, for_s=0):
+        pass
+    run = JobReader(client=queue.client, orgs={}).run(first.run)
+    assert (run.total, run.queued, run.duplicates) == (3500, 3500, 0)
+    assert here.staging.get(one).rows == 3500
+    assert here.staging.go_on(one) is False, "it is over"
+
+
+def test_one_worker_imports_a_file_at_a_time_and_a_silent_one_is_replaced(
+    at_console: tuple[Console, Browser], client: redis.Redis
+) -> None:
+    """Whoever has it keeps it for a minute; an import of which nothing is heard is asked for again."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    begin(browser, one, 1)
+    assert staged.take(client, one, "somebody")
+    assert here.staging.go_on(one) is False
+    assert here.staging.get(one).state == "asked"
+    here.tend()
+    assert sent(browser) == [one]
+    here.staging.change(one, alive_at=int(time.time()) - 1000)
+    here.tend()
+    assert sent(browser) == [one, one]
+    staged.give_back(client, one)
+    here.staging.go_on(one)
+    assert here.staging.get(one).state == "done"
+
+
+def test_an_import_is_stopped_and_a_file_taken_away(at_console: tuple[Console, Browser]) -> None:
+    """Stopped, no more comes in; what wasn't begun is deleted."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + "".join(row(n) for n in range(2500))).encode())
+    page = begin(browser, one, 2500)
+    assert here.staging.go_on(one, for_s=0) is True
+    browser.press(page, "stop")
+    assert here.staging.go_on(one) is False
+    assert here.staging.get(one).state == "cancelled"
+    two = upload(browser, "n.csv", (HEAD + row(1)).encode())
+    browser.press(browser.open(f"/staged?id={two}"), "stop")
+    with pytest.raises(NotFound):
+        here.staging.get(two)
+
+
+def test_a_file_is_gone_after_a_day(at_console: tuple[Console, Browser], client: redis.Redis) -> None:
+    """With what is known of it; the page says so."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    here.tend()
+    assert here.staging.get(one)
+    client.zadd("{badges:default}/uploads", {one: int((time.time() - 90_000) * 1000)})
+    here.tend()
+    assert not list(here.settings.uploads.iterdir())
+    assert "upload it again" in browser.open(f"/staged?id={one}", expect=404)
+
+
+def test_a_mended_report_goes_up_the_same_way(at_console: tuple[Console, Browser], queue: Queue) -> None:
+    """A bad row is downloaded, mended, uploaded, and takes its letter's place."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + row(1) + f"{BADGE},C-9,1674292011,1905828011\n").encode())
+    begin(browser, one, 2)
+    here.staging.go_on(one)
+    run = here.staging.get(one).run
+    report = browser.http.get(f"/report.csv?run={run}&state=dead").content.decode("utf-8-sig")
+    two = upload(browser, "report.csv", report.replace("C-9", "500000009").encode())
+    begin(browser, two, 1)
+    here.staging.go_on(two)
+    done = here.staging.get(two)
+    assert (done.accepted, done.invalid, done.problem) == (1, 0, "")
+    progress = JobReader(client=queue.client, orgs={}).run(run)
+    assert progress.unhandled == 0
