@@ -129,7 +129,7 @@ def test_a_group_is_mended_planned_tried_and_replayed_once(
     bury(queue, 30)
     queue.enqueue(ORG, run="before", items=[item(0, badge_id=OTHER_BADGE)], call="before")
     plan = f"/plan?do=replay&kind=rejected&code=812&set_field=badgeMetaId&set_value={OTHER_BADGE}"
-    said = words(browser.open(plan))
+    said = wait_for(lambda: (text := words(browser.open(plan))) and "Duplicates" in text and text)
     assert "Sent 29" in said
     assert "Duplicates 1" in said
     form = browser.form(browser.open(plan), "replay")
@@ -268,6 +268,7 @@ def test_no_secret_is_shown(client: redis.Redis) -> None:
         assert "till.1" not in page
 
 
+@pytest.mark.timeout(400)
 def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
     at_console: tuple[Console, Browser], queue: Queue
 ) -> None:

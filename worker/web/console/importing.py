@@ -10,12 +10,14 @@ from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from worker.domain.check import Check
 from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import counted
 from worker.errors import ConfigError
 from worker.files.columns import FIELDS
-from worker.operate.checking import Checked, check_rows
+from worker.operate.checking import Checking, check_rows
 from worker.operate.importing import run_name
+from worker.operate.past import StoredPast
 from worker.operate.report import option
 from worker.operate.staging import Staged
 from worker.store import audit
@@ -149,15 +151,13 @@ def stop(here: Console, asked: Asked) -> str:
 def _check(here: Console, about: Staged) -> Act:
     org = here.settings.org(about.org)
 
-    def known(ids: Any) -> list[bool]:
-        return here.reports.known(about.org, ids)
-
-    def work(act: Act) -> Checked:
-        checked = Checked()
+    def work(act: Act) -> Check:
+        past = StoredPast(here.queue, org)
+        checking = Checking(org, past, names=about.names)
         with here.staging.rows(about) as rows:
-            for checked in check_rows(org, rows, known):
-                act.move(checked.rows, 0)
-        return checked
+            for so_far in check_rows(checking, rows):
+                act.move(so_far.rows, 0)
+        return checking.result(past.state())
 
     return here.looks.look(f"check {about.id} {about.maps} {about.without_dates}", work, within_s=0.3)
 
