@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -40,8 +40,17 @@ DRAIN_S = 15
 WORKER_LOG = "worker.log"
 
 
-def run(items: int) -> None:
-    """Import ``items`` rows with some bad ones into a sandbox vendor, and show what becomes of them."""
+KEPT_EVERY_S, KEPT_ROWS = 20.0, 400  # a file every now and then, where it is left running
+
+
+def run(items: int, *, keep: bool = False, console: bool = False) -> None:
+    """Import ``items`` rows with some bad ones into a sandbox vendor, and show what becomes of them.
+
+    Args:
+        items: how many.
+        keep: leave all of it running until Ctrl-C, and import a small file every now and then.
+        console: run the web console beside it.
+    """
     started = time.monotonic()
     with _interruptions() as interruptible, ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="badges-demo-"))
@@ -52,7 +61,13 @@ def run(items: int) -> None:
         worker = stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
         client = stack.enter_context(connection.client())
         with interruptible():
+            if console:
+                from worker.web.console.beside import beside  # noqa: PLC0415 - it may not be installed
+
+                stack.enter_context(beside(_environment(folder, vendor.url)))
             _story(settings, Queue(client), worker, Path(folder), items)
+            if keep:
+                _keep_on(settings, Queue(client), worker, Path(folder))
         requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
     tables.out.print(
@@ -84,6 +99,22 @@ def _story(
     tables.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
     tables.show_groups(deadlist.groups(reports, Filter()))
     _mend(queue, reports, settings)
+
+
+def _keep_on(settings: Settings, queue: Queue, worker: subprocess.Popen[bytes], folder: Path) -> None:
+    """Import a small file every now and then, until Ctrl-C, which is how this ends well."""
+    tables.out.print("\n[bold]It goes on[/]: a small file comes in every now and then; Ctrl-C ends it")
+    org, first = settings.org(DEFAULT_ORG), 1_000_000
+    with suppress(KeyboardInterrupt):
+        while worker.poll() is None:
+            file = folder / "more.csv"
+            _write_rows(file, KEPT_ROWS, first=first)
+            first += KEPT_ROWS
+            with file.open("rb") as stream:
+                options = EnqueueOptions(new_run("more"), new_id())
+                for _ in import_rows(queue, org, read_rows(stream, name=file.name), options):
+                    pass
+            time.sleep(KEPT_EVERY_S)
 
 
 def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
@@ -127,8 +158,8 @@ def _show_first_invalid(chunk: Enqueued, done: int) -> None:
         tables.err.print(f"  such as row {invalid.row}, {invalid.field}: {tables.safe(invalid.reason)}")
 
 
-def _write_rows(file: Path, items: int) -> None:
-    random = Random(items)  # noqa: S311 - the same rows every time
+def _write_rows(file: Path, items: int, *, first: int = 0) -> None:
+    random = Random(items + first)  # noqa: S311 - the same rows every time
     with file.open("w", newline="") as stream:
         out = csv.writer(stream)
         out.writerow(["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn"])
@@ -139,7 +170,7 @@ def _write_rows(file: Path, items: int) -> None:
                 out.writerow(row)  # the same badge once more
                 continue
             badge = MISTYPED_BADGE if kind < 0.03 else random.choice(GOOD_BADGES)
-            customer: object = f"C-{n}" if kind > 0.995 else 500_000_000 + n
+            customer: object = f"C-{n}" if kind > 0.995 else 500_000_000 + first + n
             row = [badge, customer, 1_674_292_011, 1_905_828_011]
             out.writerow(row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, Literal
@@ -26,11 +27,19 @@ Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or 
 
 
 @workers_cli.command()
-def demo(items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 10_000) -> None:
+def demo(
+    items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 10_000,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave it running, with a file every now and then, until Ctrl-C.")
+    ] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="With the web console to look at it; see badges console.")
+    ] = False,
+) -> None:
     """Show the whole on this machine: server, vendor and worker, a file with bad rows, a replay."""
     from worker.cli.demo import run  # noqa: PLC0415 - a web server is loaded only where it is needed
 
-    run(items)
+    run(items, keep=keep, console=console)
 
 
 @workers_cli.command()
@@ -38,6 +47,9 @@ def up(
     concurrency: Concurrency = 4,
     pool: Pool = "threads",
     flower: Annotated[bool, typer.Option("--flower", help="Flower too, on http://127.0.0.1:5555.")] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="The web console too; see badges console.")
+    ] = False,
 ) -> None:
     """Run all that one machine needs, in the foreground: server (if none is configured) and worker.
 
@@ -49,12 +61,15 @@ def up(
     from celery.signals import worker_ready  # noqa: PLC0415 - Celery is loaded only where it is needed
 
     worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
-    if not flower:
-        _work(concurrency, pool)
-        return
-    from worker.process.flower import beside  # noqa: PLC0415
+    with ExitStack() as stack:
+        if flower:
+            from worker.process.flower import beside as flower_beside  # noqa: PLC0415
 
-    with beside(on_start=tables.out.print):
+            stack.enter_context(flower_beside(on_start=tables.out.print))
+        if console:
+            from worker.web.console.beside import beside as console_beside  # noqa: PLC0415
+
+            stack.enter_context(console_beside())
         _work(concurrency, pool)
 
 
