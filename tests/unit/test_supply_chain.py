@@ -20,7 +20,12 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 IN_THE_IMAGE = ("flower", "intake", "tracing")
 # What is needed without being imported by us, and where it is.
-NOT_OURS = {"packaging": "kombu.transport.redis", "flower": "flower.command", "tzdata": "zoneinfo"}
+NOT_OURS = {
+    "packaging": "kombu.transport.redis",
+    "hiredis": "redis.utils",
+    "flower": "flower.command",
+    "tzdata": "zoneinfo",
+}
 PINNED = re.compile(r"^([\w.-]+)==(\S+)( .*)?$", re.MULTILINE)
 
 
@@ -71,10 +76,12 @@ def test_every_dependency_is_used() -> None:
     """Each is imported, or is known to be needed where it isn't."""
     used = set().union(*map(of_distribution, imported()))
     assert asked_for().keys() - used - NOT_OURS.keys() == set()
-    found = find_spec(NOT_OURS["packaging"])
-    assert found
-    assert found.origin
-    assert re.search(r"^from packaging|^import packaging", Path(found.origin).read_text(), re.MULTILINE)
+    for name in ("packaging", "hiredis"):
+        found = find_spec(NOT_OURS[name])
+        assert found
+        assert found.origin
+        text = Path(found.origin).read_text()
+        assert re.search(rf"^\s*(from|import) {name}\b", text, re.MULTILINE), name
 
 
 def test_nothing_else_is_imported() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -69,10 +69,11 @@ def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent:
         Field.URGENT: "1" if urgent else "",
         Field.TRACEPARENT: traceparent,
     }
+    begun = record.new(of_all)
     for item in items:
         yield item.id
         yield how_made(item)
-        yield new_record(item, of_all)
+        yield new_record(item, begun)
 
 
 def how_made(item: Item) -> str:
@@ -82,12 +83,12 @@ def how_made(item: Item) -> str:
     return f"own:{short_hash(item.id)}{item.fingerprint}" if item.fingerprint else ""
 
 
-def new_record(item: Item, fields: Mapping[str, str]) -> str:
-    """Write the record of a new job."""
-    row: dict[str, str] = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
+def new_record(item: Item, begun: Sequence[str]) -> str:
+    """Write the record of a new job, which was begun for all of its call."""
+    its: dict[str, str] = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
     if item.kind:
-        row |= {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: item.kind}
-    return record.accepted({**fields, **row, **item.fields})
+        its |= {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: item.kind}
+    return record.accepted(begun, its, item.fields)
 
 
 def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
@@ -96,7 +97,7 @@ def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
     if new is None:
         return job_id, "", "", ""
     fields: dict[str, str] = {Field.RUN: run, Field.REPLAY_OF: job_id, Field.URGENT: "1" if urgent else ""}
-    return job_id, new.id, how_made(new), new_record(new, fields)
+    return job_id, new.id, how_made(new), new_record(new, record.new(fields))
 
 
 def settlement_of(job: Job, settlement: Settlement, *, batch: str) -> tuple[str, str, str, str, str]:

@@ -9,7 +9,7 @@ its states are in ``domain/job.py``, what is shown of it in ``operate/report.py`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ STATE_LETTERS = {
 _STATES = {letter: state for state, letter in STATE_LETTERS.items()}
 
 FIELDS = tuple(Field)
-PLACE = {field: place for place, field in enumerate(FIELDS)}
+PLACE: dict[str, int] = {field: place for place, field in enumerate(FIELDS)}
 BADGE_FIELDS = (  # in the order of Badge
     Field.BADGE_META_ID,
     Field.CUSTOMER_ID,
@@ -149,31 +149,39 @@ def read(text: str) -> dict[str, str]:
     return record
 
 
-def accepted(fields: Record) -> str:
-    """Write a new record as ``enqueue.lua`` takes it: without the times that come first, which it adds."""
+def new(fields: Record) -> list[str]:
+    """Begin a new record by the fields that all of a call have; ``accepted`` writes each with its own."""
     parts = _ABSENT.copy()
     parts[PLACE[Field.JOB_KIND]], parts[PLACE[Field.STATE]] = ISSUE, STATE_LETTERS[State.QUEUED]
-    return _joined(_replaced(parts, fields), PLACE[Field.JOB_KIND])
+    _replace(parts, fields)
+    return parts
+
+
+def accepted(begun: Sequence[str], *its: Record) -> str:
+    """Write a new record as ``enqueue.lua`` takes it: without the times that come first, which it adds."""
+    parts = [*begun]
+    for fields in its:
+        _replace(parts, fields)
+    return _joined(parts, PLACE[Field.JOB_KIND])
 
 
 def changed(text: str, fields: Record) -> str:
     """Write a record with other fields as ``settle.lua`` takes it: without the end's time, which it adds."""
     parts = text.split(SEPARATOR)
     parts += _ABSENT[len(parts) :]
-    return _joined(_replaced(parts, fields), PLACE[Field.ENQUEUED_AT])
+    _replace(parts, fields)
+    return _joined(parts, PLACE[Field.ENQUEUED_AT])
 
 
-def _replaced(parts: list[str], fields: Record) -> list[str]:
+def _replace(parts: list[str], fields: Record) -> None:
     for name, value in fields.items():
-        parts[PLACE[Field(name)]] = value if value.isprintable() else value.translate(_UNSAFE)
-    return parts
+        parts[PLACE[name]] = value if value.isprintable() else value.translate(_UNSAFE)
 
 
 def _joined(parts: list[str], first: int) -> str:
-    last = len(parts)
-    while last > _AT_LEAST and not parts[last - 1]:
-        last -= 1
-    return SEPARATOR.join(parts[first:last])
+    body = SEPARATOR.join(parts[_AT_LEAST:]).rstrip(SEPARATOR)  # which no value holds
+    head = SEPARATOR.join(parts[first:_AT_LEAST])
+    return f"{head}{SEPARATOR}{body}" if body else head
 
 
 def bounded(value: str, size: int = TEXT_BYTES) -> str:
@@ -286,7 +294,7 @@ def lua_tables() -> str:
     """Return what the scripts know records by: FIELD, STATE, WORD, KIND, ANSWER and a few numbers."""
     letters = {state.value: letter for state, letter in STATE_LETTERS.items()}
     tables: dict[str, dict[str, Any]] = {
-        "FIELD": {field.value: place + 1 for field, place in PLACE.items()},
+        "FIELD": {str(field): place + 1 for field, place in PLACE.items()},
         "STATE": letters,
         "WORD": {letter: word for word, letter in letters.items()},
         "KIND": {kind.value: kind.value for kind in DeadKind},

@@ -229,6 +229,8 @@ class Store:
 
 
 def _argument(value: Any) -> str:
+    if type(value) is str:  # as most are
+        return value
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple | dict) else str(value)
 
 
