@@ -29,6 +29,7 @@ from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
+from worker.store.queue import Queue
 
 DATABASE = 7  # of the session's server: these tests disturb no others
 
@@ -142,6 +143,13 @@ def test_a_message_that_makes_no_sense_harms_nobody(broker: Broker, tmp_path: Pa
         send(broker, items(3), run="good")
         wait_for(lambda: broker.count("good", "issued") == 3)
         wait_for(lambda: "no org 'nobody'" in log.read_text())
+        with Celery(broker=broker.url) as stranger:  # what an operator asks for is refused as loudly
+            stranger.send_task("badges.pause", kwargs={"raeson": "lunch"})
+        wait_for(lambda: "raeson: is no argument" in log.read_text())
+        wait_for(lambda: Queue(broker.client).refused() == {"enqueue": 2, "message": 1})
+    (refused,) = [json.loads(line) for line in log.read_text().splitlines() if "raeson: is no" in line]
+    assert refused["event"] == "message.refused"
+    assert refused["origin"].startswith("gen")
     assert len(broker.vendor.vendor.ledger().issues) == 3
 
 

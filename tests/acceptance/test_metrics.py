@@ -34,6 +34,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
+from worker.web.metrics import families
 
 DATABASE = 11  # of the session's server: these tests disturb no others
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -275,6 +276,7 @@ def test_both_formats_are_read_back(place: Place) -> None:
         name.removesuffix("_total") for name in text
     }
     assert all(re.fullmatch(r"badges_[a-z_]+", name) for name in text)
+    assert {name.removesuffix("_total") for name in text} <= {name for name, *_ in families()}
 
 
 def test_a_hundred_orgs(place: Place, tmp_path: Path) -> None:
@@ -367,7 +369,7 @@ def test_the_alert_rules(names: set[str]) -> None:
         assert rule["annotations"].keys() == {"summary", "description"}
         text = " ".join(rule["annotations"].values())
         assert text.count("{{") == text.count("}}")
-        assert set(re.findall(r"\$labels\.(\w+)", text)) <= {"org", "reason"}
+        assert set(re.findall(r"\$labels\.(\w+)", text)) <= {"org", "reason", "kind"}
         asks_for_what_exists(rule["expr"], names)
 
 

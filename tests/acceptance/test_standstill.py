@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def reasons(client: redis.Redis, **orgs: Org) -> dict[str, str]:
     return {sample.labels["org"]: sample.labels["reason"] for sample in samples}
 
 
-def test_it_is_the_same_sentence_everywhere(env: dict[str, str], client: redis.Redis) -> None:
-    """At the end of an import, in status, run show, doctor, and as the reason of a metric."""
+def test_it_is_the_same_sentence_everywhere(env: dict[str, str], client: redis.Redis, tmp_path: Path) -> None:
+    """At the end of an import, in status, run show and follow, doctor, and as the reason of a metric."""
     imported = badges("import", "-", "--run", "r", env=env, stdin=ROWS).stderr.decode()
     assert b"no worker" not in badges("import", "-", "--run", "r", env=env, stdin=ROWS).stderr
     again = badges("import", "-", "--run", "r", "--json", env=env, stdin=ROWS.replace(b",2", b",3"))
@@ -74,6 +75,11 @@ def test_it_is_the_same_sentence_everywhere(env: dict[str, str], client: redis.R
     found = {f["check"]: f for f in json.loads(badges("doctor", "--json", env=env).stdout)}
     assert sentence in found["gate"]["detail"]
     assert reasons(client, default=Org()) == {"default": status["standstill"]["reason"]}
+    log = tmp_path / "follow.log"
+    following = [sys.executable, "-m", "worker.cli", "run", "follow", "r", "--json"]
+    with process(following, env=env, log=log):  # no terminal, so no bar
+        said = wait_for(log.read_text, what="a line")
+        assert f"nothing moves: {sentence}" in said
 
 
 def test_a_claim_that_fails_says_what_the_server_lacks(client: redis.Redis) -> None:

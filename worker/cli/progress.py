@@ -24,6 +24,7 @@ from worker.operate.deadletters import Following
 from worker.operate.runs import RunProgress
 
 PACE_OVER_S = 10.0
+HELD_AGAIN_S = 10.0  # a sentence that names a time differs often
 _Followed = TypeVar("_Followed", RunProgress, Following)
 
 
@@ -63,6 +64,19 @@ def progress_bar(what: str, total: int | None, *, unit: str | None) -> Iterator[
         yield move
 
 
+def _saying_why(snapshots: Iterable[_Followed]) -> Iterator[_Followed]:
+    """Pass them on, and say in a line on standard error why nothing moves, whenever that changes."""
+    said, said_at = None, -HELD_AGAIN_S
+    for one in snapshots:
+        now = time.monotonic()
+        if one.held != said and now - said_at >= HELD_AGAIN_S:
+            if one.held:
+                tables.err.print(f"[yellow]nothing moves:[/] {tables.safe(one.held)}")
+                said_at = now
+            said = one.held
+        yield one
+
+
 def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed:
     """Show the progress of a run or a replay live, until it is over; returns the last of it.
 
@@ -80,7 +94,7 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed:
     )
     with Progress(*columns, console=tables.err) as bar:
         task = bar.add_task("", total=None, pace="")
-        for last in snapshots:
+        for last in _saying_why(snapshots):
             ended, now = last.total - last.open, time.monotonic()
             seen.append((now, ended))
             while now - seen[0][0] > PACE_OVER_S:
@@ -99,19 +113,19 @@ def watch(snapshots: Iterable[_Followed], show: Callable[[_Followed], None], *, 
         last = follow_jobs(snapshots)
         show(last)
         return last
-    for last in snapshots:
+    for last in snapshots if form == "jsonl" else _saying_why(snapshots):
         if form == "jsonl":
             say_json(last.as_json())
     return last
 
 
 def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) -> str:
-    """Say what holds it, or how fast jobs ended lately, and how long the rest takes.
+    """Say that it waits, or how fast jobs ended lately, and how long the rest takes.
 
     That is at the pace that the org may go, or at which it went if that is slower.
     """
     if progress.held:
-        return tables.safe(progress.held)
+        return "waits"
     (first_s, first), (last_s, last) = seen[0], seen[-1]
     if last_s - first_s < 1:
         return ""

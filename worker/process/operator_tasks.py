@@ -6,6 +6,7 @@ What each does is in ``operate/``; how the arguments of a replay are read, in ``
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from celery.exceptions import Ignore
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
 from worker.domain.text import plain
-from worker.errors import BadgesError
+from worker.errors import BadgesError, ConfigError, StoreError
 from worker.operate import deadletters
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
@@ -29,9 +30,22 @@ log = structlog.get_logger()
 NAME_BYTES = 100
 TAKEN_ONCE_S = 86_400  # longer than any broker delivers a message again
 
+
+class _OperatorTask(Task):  # type: ignore[type-arg]
+    """One whose message is refused aloud where its arguments are wrong: nothing of it was done."""
+
+    def on_failure(self, exc: Exception, task_id: str, *_: Any, **__: Any) -> None:
+        """Log that the message was refused, and count it."""
+        if not isinstance(exc, ConfigError):
+            return
+        log.error("message.refused", reason=str(exc)[:300], task=self.name, id=task_id, origin=origin(self))
+        with suppress(StoreError):
+            services().queue.count_refused("message")
+
+
 # ``typing=False``: Flower answers a wrong argument with a bare 500 if the check is on its side; so the worker
 # finds it, and the task's failure says what is wrong.
-_operator_task = partial(app.task, bind=True, typing=False, throws=(BadgesError,))
+_operator_task = partial(app.task, base=_OperatorTask, bind=True, typing=False, throws=(BadgesError,))
 
 
 @_operator_task(name="badges.pause")

@@ -173,6 +173,8 @@ def families() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     nobody = Fleet(places={}, own=frozenset(), due_ms={}, now_ms=0)
     unlabelled = [_up(1.0), *_workers(nobody), *_memory(0, 0)]
     yield from ((one.name, one.type, one.documentation, ()) for one in unlabelled)
+    refused = _refused({})
+    yield refused.name, refused.type, refused.documentation, ("kind",)
     for group, kind in ((GAUGES, "gauge"), (COUNTERS, "counter")):
         yield from ((PREFIX + one.name, kind, one.help, ("org", *one.labels)) for one in group)
     latencies = _latencies([])
@@ -202,12 +204,7 @@ class BadgesCollector(Collector):
         states = self._survey.states({name: orgs.get(name) for name in sorted({*self._queue.orgs(), *orgs})})
         yield from _workers(fleet(self._queue))
         yield from _memory(*memory(self._client))
-        refused = self._queue.refused()
-        words = "Messages that were refused, by kind; see enqueue.refused and message.refused in the logs."
-        counted = CounterMetricFamily(PREFIX + "messages_refused", words, labels=("kind",))
-        for kind in ("enqueue", "message"):
-            counted.add_metric((kind,), float(refused.get(kind, 0)))
-        yield counted
+        yield _refused(self._queue.refused())
         for families, metric in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
             for family in families:
                 yield _family(family, metric, states)
@@ -243,6 +240,14 @@ def _memory(used: float, most: float) -> Iterator[Metric]:
         "Memory that Redis may use; where no maxmemory is set, the machine's.",
         value=most,
     )
+
+
+def _refused(counts: Mapping[str, int]) -> Metric:
+    words = "Messages that were refused, by kind; see enqueue.refused and message.refused in the logs."
+    made = CounterMetricFamily(PREFIX + "messages_refused", words, labels=("kind",))
+    for kind in ("enqueue", "message"):
+        made.add_metric((kind,), float(counts.get(kind, 0)))
+    return made
 
 
 def _family(family: Family, metric: type[Metric], states: Sequence[OrgState]) -> Metric:
