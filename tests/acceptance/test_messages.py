@@ -359,7 +359,7 @@ def test_what_is_wrong_as_a_whole_is_refused(place: Place, kwargs: dict[str, Any
     raw = message(**kwargs)
     place.push(json.dumps(raw).encode())
     mine = wait_for(lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]])
-    assert [(line["level"], line["sender"], reason in line["reason"]) for line in mine] == [
+    assert [(line["level"], line["origin"], reason in line["reason"]) for line in mine] == [
         ("error", "points-service", True)
     ]
     wait_for(lambda: not place.client.hlen("unacked"))
@@ -383,7 +383,7 @@ def test_wrong_arguments_are_refused_by_their_name(place: Place, kwargs: dict[st
     (line,) = wait_for(
         lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
     )
-    assert (line["level"], line["sender"], reason in line["reason"]) == ("error", "points-service", True)
+    assert (line["level"], line["origin"], reason in line["reason"]) == ("error", "points-service", True)
     wait_for(lambda: not place.client.hlen("unacked"))
     wait_for(lambda: place.refused("enqueue") == counted + 1)
 
@@ -396,7 +396,7 @@ def test_a_message_that_expired_is_refused_aloud(place: Place) -> None:
     (line,) = wait_for(
         lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
     )
-    assert (line["sender"], "expired" in line["reason"]) == ("points-service", True)
+    assert (line["origin"], "expired" in line["reason"]) == ("points-service", True)
     assert place.count("expired", "total") == 0
     assert "Traceback" not in place.log.read_text()
 

@@ -21,6 +21,6 @@ def note_refused(event: str, reason: str, said: Mapping[str, Any], **more: Any) 
     """Log in one line that a message was refused, with its sender if it names one; count it."""
     named = {name: plain(str(said[name]), 100) for name in ("task", "id", "origin") if said.get(name)}
     if event != REFUSED:
-        named["sender"] = named.pop("origin", "nobody")
+        named["sender"] = named.get("origin", "nobody")
     log.error(event, reason=reason[:300], **more, **named)
     refused[event.partition(".")[0]] += 1

@@ -109,7 +109,9 @@ def enqueue(
             done = total(options.run, chunks)
     except ConfigError as error:
         reason = str(error)[:500]
-        log.error("enqueue.refused", id=self.request.id, sender=sender.name, reason=reason)  # noqa: TRY400
+        log.error(  # noqa: TRY400
+            "enqueue.refused", id=self.request.id, reason=reason, origin=sender.name, sender=sender.name
+        )
         with suppress(StoreError):
             here.queue.count_refused("enqueue")
         raise
