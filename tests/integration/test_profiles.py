@@ -132,10 +132,36 @@ def test_a_profile_that_changed_is_never_taken_silently(here: Here) -> None:
     assert here.took(path, "--profile", "members") == (0, 1, 0)  # it is what it is now
 
 
+def test_zone_and_format_are_kept(here: Here) -> None:
+    """What a file's dates are written in is shown, exported and applied; an option goes before it."""
+    german = here.file(HEADER, "7;Ann;10.09.2025 15:00", name="german.csv")
+    maps, dates = MAPPED, ["--date-format", "DD.MM.YYYY HH:mm", "--timezone", "+02:00"]
+    assert here.took(german, *maps, *dates, "--save-profile", "members", "--run", "first") == (1, 0, 0)
+    assert here.took(german, "--profile", "members") == (0, 1, 0)
+    row = badges_json("profiles", "show", "members", env=here.env)
+    assert (row["date_format"], row["timezone"]) == ("DD.MM.YYYY HH:mm", "+02:00")
+    assert "as DD.MM.YYYY HH:mm in +02:00" in here.run("profiles", "show", "members").out
+    checked = badges_json("import", german, "--profile", "members", "--dry-run", env=here.env)
+    assert (checked["good"], checked["duplicates"]["before"]) == (1, 1)
+    assert here.took(german, "--profile", "members", "--timezone", "+03:00", "--run", "moved") == (1, 0, 0)
+    assert "--date-format 'DD.MM.YYYY HH:mm' --timezone +03:00" in here.run("run", "show", "moved").out
+    american = here.file(HEADER, "7;Ann;09/10/2025 15:00", name="american.csv")
+    other = ["--date-format", "MM/DD/YYYY HH:mm"]
+    assert here.took(american, "--profile", "members", *other) == (0, 1, 0)
+    exported = here.run("profiles", "export", "members").out
+    assert 'date_format = "DD.MM.YYYY HH:mm"\ntimezone = "+02:00"' in exported
+    changed = here.file(exported.replace("+02:00", "Asia/Tokyo"), name="tokyo.toml")
+    assert here.run("profiles", "load", changed).status == 2
+    assert badges_json("profiles", "load", changed, "--yes", env=here.env)["changed"] is True
+    assert "was changed by" in here.run("import", german, "--profile", "members").err
+    assert here.took(german, "--profile", "members", "--yes") == (1, 0, 0)
+
+
 def test_who_made_it_and_when_it_was_used_is_known(here: Here) -> None:
     """In the listing, and with its mark in the provenance of a run that it read."""
     path = here.saved()
     (row,) = badges_json("profiles", "list", env=here.env)
+    assert (row["date_format"], row["timezone"]) == (None, None)
     assert row["columns"] == {"Customer No": "customerId", "Who": "", "When": "earnEventDateISO"}
     assert row["set"] == {"badgeMetaId": BADGE}
     assert row["made_by"]
@@ -205,6 +231,10 @@ def test_what_is_set_for_all_rows_has_no_column(here: Here) -> None:
         ('name = "x"\n[columns]\na = 5', "table of texts"),
         ('name = "x"\nzone = "UTC"\n[columns]\na = ""', "“zone”"),
         ('name = "x"\n[columns]\na = ""\n[set]\njob_id = "1"', "every row can have"),
+        ('name = "x"\ndate_format = 5\n[columns]\na = ""', "must be texts"),
+        ('name = "x"\ndate_format = "DD"\n[columns]\na = ""', "is no format"),
+        ('name = "x"\ndate_format = "DD.MM.YYYY"\n[columns]\na = ""', "has no zone"),
+        ('name = "x"\ntimezone = "Europe/Berln"\n[columns]\na = ""', "did you mean Europe/Berlin"),
         ("[columns", "is no profile"),
         ("a" * 200_000, "longer than"),
     ],
@@ -241,3 +271,5 @@ def test_the_mark_is_of_what_decides_which_badge_a_row_is() -> None:
     assert one.mark == Profile("y", {"C": FIELDS[0], "a_B": "customerId"}).mark
     assert one.mark != Profile("x", {"A b": FIELDS[0], "C": "customerId"}).mark
     assert one.mark != Profile("x", one.columns, {"earnExpiresOn": "1705828011"}).mark
+    assert one.mark != Profile("x", one.columns, timezone="Europe/Berlin").mark
+    assert one.mark != Profile("x", one.columns, date_format="epoch").mark

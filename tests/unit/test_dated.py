@@ -115,7 +115,7 @@ def test_a_format_that_nobody_said_ends_the_import_before_its_first_row(cells: l
 def test_without_a_zone_nothing_is_assumed() -> None:
     """A format alone is refused; an ISO date without an offset is refused in its row, as ever."""
     with pytest.raises(ConfigError, match="has no zone: say --timezone"):
-        Dating(DateFormat.parse("DD.MM.YYYY"))
+        taken(["31.12.2026"], Dating(DateFormat.parse("DD.MM.YYYY")))
     (said,) = taken(["2026-12-31T00:00:00"], Dating(), field="earnExpiresOnISO")
     assert "must be ISO 8601 with an offset" in str(said)
     assert taken(["2026-12-31T00:00:00"], Dating(None, BERLIN)) == ["2026-12-31T00:00:00+01:00"]

@@ -26,7 +26,6 @@ def dating(date_format: str | None, timezone: str | None) -> Dating:
 
     Raises:
         typer.BadParameter: one of them means nothing.
-        ConfigError: a format without a zone, and none is said.
     """
     try:
         form = None if date_format is None else DateFormat.parse(date_format)

@@ -98,7 +98,7 @@ def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
             "imported with it before may count as another badge now, and be issued again"
         )
         ask(act, 1, flag="--yes", allowed=asked.yes, as_json=asked.as_json)
-    return Reading(replace(given, names=_merged(profile, given.names)), asked, profile)
+    return Reading(_as_profiled(given, profile), asked, profile)
 
 
 def for_check(org: str, given: Input, asked: Mapping) -> Input:
@@ -118,7 +118,12 @@ def for_check(org: str, given: Input, asked: Mapping) -> Input:
         profile = profiles_of(here, org).named(asked.profile)
     if profile.is_changed:
         tables.err.print(f"[yellow]profile {tables.safe(profile.name)} was changed since it was last used[/]")
-    return replace(given, names=_merged(profile, given.names))
+    return _as_profiled(given, profile)
+
+
+def _as_profiled(given: Input, profile: Profile) -> Input:
+    """Return the file as a profile reads it, but for what the options say otherwise."""
+    return replace(given, names=_merged(profile, given.names), dates=given.dates.over(profile.dates()))
 
 
 def _merged(profile: Profile, names: Names) -> Names:
@@ -164,7 +169,7 @@ def note_profile(here: Session, org: str, chosen: Reading, columns: Sequence[str
             profiles.note_use(chosen.profile)
         return
     try:
-        made = of_file(chosen.asked.save_as, columns, chosen.given.names)
+        made = of_file(chosen.asked.save_as, columns, chosen.given.names, chosen.given.dates)
     except ConfigError as error:  # what was imported stays imported
         tables.err.print(f"[yellow]no profile is kept:[/] {tables.safe(error)}")
         return

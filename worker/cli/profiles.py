@@ -32,6 +32,8 @@ def as_row(profile: Profile, org: str) -> dict[str, Any]:
         "org": org,
         "columns": profile.columns,
         "set": profile.fixed,
+        "date_format": profile.date_format or None,
+        "timezone": profile.timezone or None,
         "mark": profile.mark,
         "changed": profile.is_changed,
         "made_by": profile.made_by,
@@ -82,6 +84,9 @@ def show_profile(profile: Profile) -> None:
     """Print what a profile makes of each column, who made it, and when it was last used."""
     lines = [[column, its or "(ignored)"] for column, its in profile.columns.items()]
     lines += [["(every row)", f"{name}={value}"] for name, value in profile.fixed.items()]
+    said = (("as", profile.date_format), ("in", profile.timezone))
+    if dates := " ".join(f"{word} {its}" for word, its in said if its):
+        lines.append(["(dates)", dates])
     tables.table(f"profile {profile.name}, mark {profile.mark}", ("column", "is"), lines)
     made = f"made by {profile.made_by} at {iso_time(profile.made_at or None)}"
     used = iso_time(profile.used_at) if profile.used_at else "never"

@@ -244,6 +244,8 @@ class ProfileShown(TypedDict):
     org: str
     columns: dict[str, str]
     set: dict[str, str]
+    date_format: str | None
+    timezone: str | None
     mark: str  # changes with what decides which badge a row is
     changed: bool  # since it was last used
     made_by: str

@@ -139,6 +139,11 @@ def read_zone(text: str) -> tzinfo:
     )
 
 
+def zone_name(zone: tzinfo) -> str:
+    """Return what ``read_zone`` reads a zone from."""
+    return str(zone).removeprefix("UTC") or "UTC"
+
+
 def in_zone(at: datetime, zone: tzinfo) -> str:
     """Return a local time as ISO with its offset.
 

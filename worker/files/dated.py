@@ -23,6 +23,7 @@ from worker.domain.localdates import (
     in_zone,
     is_certain,
     shown,
+    zone_name,
 )
 from worker.domain.numbers import BadCell, NumberText
 from worker.domain.spellings import is_written_date
@@ -46,9 +47,18 @@ class Dating:
     def options(self) -> list[str]:
         """Return the options that say so."""
         form = [f"--date-format {quote(self.form.text)}"] if self.form else []
-        return form + ([f"--timezone {self.zone}"] if self.zone else [])
+        return form + ([f"--timezone {zone_name(self.zone)}"] if self.zone else [])
 
-    def __post_init__(self) -> None:
+    def over(self, other: Dating) -> Dating:
+        """Return what this says, and what another says where this says nothing."""
+        return Dating(self.form or other.form, self.zone or other.zone)
+
+    def refuse_without_zone(self) -> None:
+        """Make sure that dates can become instants.
+
+        Raises:
+            ConfigError: there is a format of dates without a zone, and no zone.
+        """
         if self.form and self.form.text not in (EPOCH, ISO_FORMAT) and not self.zone:
             raise ConfigError(
                 f"--date-format {self.form.text} has no zone: say --timezone, such as Europe/Berlin; UTC is "
@@ -64,8 +74,9 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     """Give the rows with their dates read; a date that can't be is refused in its row.
 
     Raises:
-        ConfigError: most of a column's dates are written in a format that nobody said.
+        ConfigError: most of a column's dates are written in a format that nobody said; or there is no zone.
     """
+    how.refuse_without_zone()
     if how.form and how.form.text == EPOCH:
         return map(_taken_at_its_word, rows)
     if not how.form:

@@ -1,9 +1,9 @@
 """Profiles: how a file with certain columns is read, remembered per org under a name.
 
-A profile says of every column of a file which field it is, or that it is ignored, and what all rows have in
-common. What of it decides which badge a row is has a mark of its own: where that changed since the profile
-was last used, rows that were imported before would count as new, and a person is asked first. How profiles
-are kept is in ``store/profiles.py``.
+A profile says of every column of a file which field it is, or that it is ignored, what all rows have in
+common, and how dates are written and in which zone. What of it decides which badge a row is has a mark of
+its own: where that changed since the profile was last used, rows that were imported before would count as
+new, and a person is asked first. How profiles are kept is in ``store/profiles.py``.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from worker.domain.badge import short_hash
+from worker.domain.localdates import DateFormat, read_zone, zone_name
 from worker.domain.text import plain
 from worker.enqueue import check_run_name
 from worker.errors import ConfigError, NotFound
 from worker.files.columns import Names, fixed_fields, folded
+from worker.files.dated import Dating
 from worker.store import profiles as kept
 from worker.store.queue import Queue
 
 _MARK_LETTERS: Final = 8
 _MOST_COLUMNS: Final = 500
+_KEYS: Final = ("name", "date_format", "timezone", "columns", "set")
 _LARGEST: Final = 100_000  # characters of TOML
 
 
@@ -31,12 +34,15 @@ _LARGEST: Final = 100_000  # characters of TOML
 class Profile:
     """A profile; ``columns`` has the field of each column, "" for one that is ignored.
 
-    ``used_as`` is the mark it had when it was last used. Times are ms, 0 for never.
+    ``date_format`` and ``timezone`` are "" where
+    nothing is said of dates. ``used_as`` is the mark it had when it was last used. Times are ms, 0 for never.
     """
 
     name: str
     columns: dict[str, str]
     fixed: dict[str, str] = field(default_factory=dict)
+    date_format: str = ""
+    timezone: str = ""
     made_by: str = ""
     made_at: int = 0
     used_at: int = 0
@@ -46,7 +52,9 @@ class Profile:
     def mark(self) -> str:
         """What stands for all of it that decides which badge a row is."""
         fields = sorted((folded(column), its) for column, its in self.columns.items() if its)
-        return short_hash(json.dumps([fields, sorted(self.fixed.items())]))[:_MARK_LETTERS]
+        parts: list[object] = [fields, sorted(self.fixed.items())]
+        parts += [[self.date_format, self.timezone]] if self.date_format or self.timezone else []
+        return short_hash(json.dumps(parts))[:_MARK_LETTERS]
 
     @property
     def is_changed(self) -> bool:
@@ -57,6 +65,17 @@ class Profile:
         """Return what the columns stand for."""
         said = {column: its or None for column, its in self.columns.items()}
         return Names(said, self.fixed, of_profile=True)
+
+    def dates(self) -> Dating:
+        """Return how dates are written.
+
+        Raises:
+            ConfigError: this machine doesn't know the zone (any more).
+        """
+        try:
+            return _dating(self.date_format, self.timezone)
+        except ValueError as error:
+            raise ConfigError(f"profile {self.name}: {error}") from None
 
     def fits(self, columns: Iterable[str]) -> bool:
         """Say whether a file with these columns, in any order, is what the profile was made for."""
@@ -69,11 +88,19 @@ class Profile:
 
     def to_toml(self) -> str:
         """Write it as a file that ``from_toml`` reads."""
-        lines = [f"name = {_quoted(self.name)}", "", "[columns]  # the field of each; empty: it is ignored"]
+        lines = [f"name = {_quoted(self.name)}"]
+        said = (("date_format", self.date_format), ("timezone", self.timezone))
+        lines += [f"{name} = {_quoted(value)}" for name, value in said if value]
+        lines += ["", "[columns]  # the field of each; empty: it is ignored"]
         lines += [f"{_quoted(column)} = {_quoted(its)}" for column, its in self.columns.items()]
         lines += ["", "[set]  # what every row has"]
         lines += [f"{name} = {_quoted(value)}" for name, value in self.fixed.items()]
         return "\n".join(lines) + "\n"
+
+
+def _dating(date_format: str, timezone: str) -> Dating:
+    form = DateFormat.parse(date_format) if date_format else None
+    return Dating(form, read_zone(timezone) if timezone else None)
 
 
 def _quoted(text: str) -> str:
@@ -95,8 +122,8 @@ def from_toml(text: str, file: str) -> Profile:
 
 
 def _checked(table: Mapping[str, Any]) -> Profile:
-    if unknown := table.keys() - {"name", "columns", "set"}:
-        raise ValueError(f"it has “{min(unknown)}”; it may have name, columns, set")
+    if unknown := table.keys() - _KEYS:
+        raise ValueError(f"it has “{min(unknown)}”; it may have {', '.join(_KEYS)}")
     name, columns, fixed = table.get("name"), table.get("columns"), table.get("set", {})
     for what, part in (("columns", columns), ("set", fixed)):
         if not isinstance(part, dict) or not all(isinstance(value, str) for value in part.values()):
@@ -106,7 +133,18 @@ def _checked(table: Mapping[str, Any]) -> Profile:
     check_name(name)
     names = Names.parse([f"{column}={its}" for column, its in columns.items()])
     proper = {column: its or "" for column, its in names.said.items()}
-    return Profile(name, proper, fixed_fields(f"{field_}={value}" for field_, value in fixed.items()))
+    of_dates = [table.get("date_format", ""), table.get("timezone", "")]
+    if not all(isinstance(text, str) for text in of_dates):
+        raise ValueError("date_format and timezone must be texts")
+    dates = _dating(*of_dates)
+    dates.refuse_without_zone()
+    its = fixed_fields(f"{field_}={value}" for field_, value in fixed.items())
+    return _with_dates(Profile(name, proper, its), dates)
+
+
+def _with_dates(profile: Profile, dates: Dating) -> Profile:
+    form, zone = dates.form.text if dates.form else "", zone_name(dates.zone) if dates.zone else ""
+    return replace(profile, date_format=form, timezone=zone)
 
 
 def check_name(name: str) -> None:
@@ -188,7 +226,7 @@ def _read(name: str, text: str) -> Profile | None:
         return None
 
 
-def of_file(name: str, columns: Iterable[str], names: Names) -> Profile:
+def of_file(name: str, columns: Iterable[str], names: Names, dates: Dating) -> Profile:
     """Return the profile of a file with these columns, read like that.
 
     Raises:
@@ -199,4 +237,4 @@ def of_file(name: str, columns: Iterable[str], names: Names) -> Profile:
         raise ConfigError("a profile is made of a table's columns, and JSON has none")
     if names.signs_of_a_report(fields):
         raise ConfigError("a report needs no profile: its columns are this program's own")
-    return Profile(name, fields, dict(names.fixed))
+    return _with_dates(Profile(name, fields, dict(names.fixed)), dates)
