@@ -129,7 +129,7 @@ def _decide(meter: Meter, batch: Batch, number: int) -> tuple[Verdict, list[Sett
 def _body(batch: Batch) -> bytes:
     whole = getattr(vendor, "body_of", None)
     if whole:
-        return bytes(whole(batch.jobs, ORG.epoch_unit))
+        return str(whole(batch.jobs, ORG.epoch_unit)).encode()
     its = [job.badge.body(ORG.epoch_unit) for job in batch.jobs]  # of an older tree
     return json.dumps(its, separators=(",", ":")).encode()
 

@@ -7,8 +7,9 @@ What only files know (columns, line ends) is in ``files/``.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
@@ -44,6 +45,7 @@ LARGEST_CUSTOMER_ID = 2**63 - 1
 _ERROR_OF_SPREADSHEETS = re.compile(r"#(N/A|[A-Z0-9_/]{1,20}[!?])\s*")
 _NAME = re.compile(r"[!-~]{1,64}")
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+_NUMBERS = {int, type(None)}
 _BASE32_PAIRS = [a + b for a, b in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
 
 _REASONS = {
@@ -57,6 +59,8 @@ _REASONS = {
 
 
 def _customer(value: object) -> int:
+    if type(value) is int and 0 < value <= LARGEST_CUSTOMER_ID:
+        return value
     number = whole_number(value, _no_customer)
     if not 0 < number <= LARGEST_CUSTOMER_ID:
         raise ValueError("must be between 1 and 9223372036854775807")
@@ -155,9 +159,8 @@ class Badge(NamedTuple):
 
     def content(self) -> str:
         """Say what makes two badges the same: badge, customer and the instants in whole seconds."""
-        event, _ = _meant(self.earn_event_date, self.earn_event_date_iso)
-        expiry, _ = _meant(self.earn_expires_on, self.earn_expires_on_iso)
-        return f"{one_case(self.badge_meta_id)}\n{self.customer_id}\n{event}\n{expiry}"
+        dates, _ = _dates_meant(*self[2:])
+        return f"{one_case(self.badge_meta_id)}\n{self.customer_id}\n{dates}"
 
     def body(self, unit: EpochUnit) -> dict[str, str | int]:
         """Return the item of the request, its epochs in ``unit``; absent dates stay absent."""
@@ -171,13 +174,26 @@ class Badge(NamedTuple):
         }
         return {name: value for name, value in item.items() if value is not None}
 
+    def written(self, unit: EpochUnit) -> str:
+        """Return the same as JSON."""
+        name, customer, event, event_iso, expiry, expiry_iso = self
+        is_plain = type(customer) is int and event_iso is None is expiry_iso
+        if not is_plain or not {type(event), type(expiry)} <= _NUMBERS:
+            return json.dumps(self.body(unit), separators=(",", ":"))
+        event, expiry = in_unit(event, unit), in_unit(expiry, unit)
+        dates = f',"earnEventDate":{event}' if event is not None else ""
+        if expiry is not None:
+            dates += f',"earnExpiresOn":{expiry}'
+        return f'{{"badgeMetaId":{json.dumps(name)},"customerId":{customer}{dates}}}'
+
     def warnings(self) -> list[str]:
         """Say what is odd about it; it is sent as it is, unless ``STRICT_DATES`` refuses its dates.
 
         A warning holds no value of the badge, so that those of a file are few.
         """
-        odd = [] if _OBJECT_ID.fullmatch(self.badge_meta_id) else [NO_OBJECT_ID]
-        if dates := self._odd_dates():
+        odd = [] if _is_object_id(self.badge_meta_id) else [NO_OBJECT_ID]
+        _, dates = _dates_meant(*self[2:])
+        if dates:
             odd += [f"{field} {what}" if what == MISSING else what for field, what in dates]
         if self.earn_expires_on_iso and is_never(self.earn_expires_on_iso):
             odd.append(NEVER)
@@ -188,30 +204,25 @@ class Badge(NamedTuple):
 
     def strict_fault(self) -> Invalid | None:
         """Say what ``STRICT_DATES`` refuses about its dates."""
-        faults = [Invalid(field, f"{what} (STRICT_DATES)") for field, what in self._odd_dates()]
+        _, dates = _dates_meant(*self[2:])
+        faults = [Invalid(field, f"{what} (STRICT_DATES)") for field, what in dates]
         return _together(faults) if faults else None
-
-    def _odd_dates(self) -> Sequence[tuple[str, str]]:
-        """Return what is odd about the dates, with the field."""
-        _, event = _meant(self.earn_event_date, self.earn_event_date_iso)
-        _, expiry = _meant(self.earn_expires_on, self.earn_expires_on_iso)
-        if len(event) == 1 == len(expiry) and expiry >= event:
-            return ()
-        odd = [
-            (field, f"{field} and {field}ISO disagree" if its else MISSING)
-            for field, its in (("earnEventDate", event), ("earnExpiresOn", expiry))
-            if len(its) != 1
-        ]
-        if event and expiry and expiry[0] < event[-1]:
-            odd.append(("earnExpiresOn", "it expires before it is earned"))
-        return odd
 
 
 @lru_cache(maxsize=4096)  # the dates of a campaign are few
-def _meant(epoch: int | None, iso: str | None) -> tuple[str, list[int]]:
-    """Return the instants that a date means, as a part of the content and as they are."""
-    its = instants(epoch, iso)
-    return str(its), its
+def _dates_meant(
+    event: int | None, event_iso: str | None, expiry: int | None, expiry_iso: str | None
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return the instants that a badge's dates mean, as a part of the content, and what is odd, by field."""
+    earned, expires = instants(event, event_iso), instants(expiry, expiry_iso)
+    odd = [
+        (field, f"{field} and {field}ISO disagree" if its else MISSING)
+        for field, its in (("earnEventDate", earned), ("earnExpiresOn", expires))
+        if len(its) != 1
+    ]
+    if earned and expires and expires[0] < earned[-1]:
+        odd.append(("earnExpiresOn", "it expires before it is earned"))
+    return f"{earned}\n{expires}", tuple(odd)
 
 
 MISSING = "is missing"
@@ -308,7 +319,8 @@ def _quickly(item: dict[str, Any]) -> Badge:
 
 def warnings_of(item: object, badge: Badge) -> list[str]:
     """Say what is odd about what became a badge, also where the badge itself no longer shows it."""
-    customer = item.get("customerId") if isinstance(item, Mapping) else None
+    # Asking for a dict first, since to ask an abstract class takes 2 us.
+    customer = item.get("customerId") if isinstance(item, dict) or isinstance(item, Mapping) else None  # noqa: SIM101
     if not isinstance(customer, str) or (customer[0] in "123456789" and "." not in customer):
         return badge.warnings()
     odd = [LEADING_ZEROS] if customer.strip()[0] == "0" else []
@@ -344,7 +356,12 @@ def _strict_faults_beside(faults: Iterable[Invalid], item: Mapping[Any, Any]) ->
 @lru_cache(maxsize=4096)  # the badges of a campaign are few
 def one_case(badge_id: str) -> str:
     """Return what compares equal for one badge: the vendor's ids are numbers in base 16, in either case."""
-    return badge_id.lower() if _OBJECT_ID.fullmatch(badge_id) else badge_id
+    return badge_id.lower() if _is_object_id(badge_id) else badge_id
+
+
+@lru_cache(maxsize=1024)  # so are the badges
+def _is_object_id(badge_id: str) -> bool:
+    return _OBJECT_ID.fullmatch(badge_id) is not None
 
 
 def short_hash(*parts: str) -> str:

@@ -74,6 +74,8 @@ def read_epoch(value: object, field: str) -> int | None:
         usual = int(value)  # told apart first, since files are mostly this
         if value[0] != "0" and usual < END_S:
             return usual
+    if type(value) is int and _CLEAR_S <= value < END_S:
+        return value
     if value is None or (isinstance(value, str) and (not value or value.isspace())):
         return None
     if isinstance(value, CellDate):
@@ -98,10 +100,10 @@ def read_iso(value: object, field: str) -> str | None:
     Raises:
         ValueError: it isn't one; the text says why.
     """
+    if value is None:
+        return None
     if not isinstance(value, str) or isinstance(value, NumberText):
-        if value is None:
-            return None
-        raise ValueError(f"must be text, not {kind_of(value)}")
+        raise ValueError(f"must be text, not {kind_of(value)}")  # noqa: TRY004 - the same for all
     if isinstance(value, BadCell):
         raise ValueError(value.why)  # noqa: TRY004 - it is the value that is wrong
     if isinstance(value, CellDate):

@@ -7,7 +7,7 @@ producer gives an id of its own, this one is kept beside it, as its fingerprint.
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import blake2b
 from itertools import product
 
 from worker.domain.badge import Badge, one_case
@@ -34,8 +34,9 @@ def pair_letters(org: str, badge_id: str, customer: int) -> str:
 
 def _letters(*parts: str) -> str:
     """Return ten letters and digits (50 bits) that stand for ``parts``."""
-    text = "\x00".join((FORMAT, *parts)).encode("utf-8", "surrogatepass")
-    bits = int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) >> 6
+    text = "\x00".join((FORMAT, *parts))
+    written = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
+    bits = int.from_bytes(blake2b(written, digest_size=7).digest()) >> 6
     pairs = _BASE32_PAIRS  # written out, since every row of a file comes by here twice
     return (
         pairs[bits >> 40]

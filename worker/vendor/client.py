@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from worker import tracing
+from worker.domain.dates import EpochUnit
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
@@ -110,7 +111,7 @@ class VendorClient:
         The time-out begins when the request may leave. The fence is looked at once the connection stands,
         right before the first byte; if it is too late, nothing is sent, and the code is ``TOO_LATE``.
         """
-        body = [job.badge.body(org.epoch_unit) for job in jobs]
+        body = body_of(jobs, org.epoch_unit)
         url = f"{org.api_base_url}{org.api_path}"
         with tracing.span(org.api_method, kind="client", url__full=url) as span:
             answer = self._exchange(org, org.api_method, org.api_path, headers, body, fence)
@@ -123,7 +124,7 @@ class VendorClient:
 
     def post(self, org: Org, path: str, body: Any) -> Reply | NoReply:
         """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
-        return self._exchange(org, "POST", path, {}, body)
+        return self._exchange(org, "POST", path, {}, json.dumps(body, separators=(",", ":")))
 
     def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:
         """Read from the org's host, within its HTTP time-out."""
@@ -139,7 +140,7 @@ class VendorClient:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        body: Any = None,
+        body: str | None = None,
         fence: Fence = OPEN_FENCE,
     ) -> Reply | NoReply:
         timeout_s, passage = org.http_timeout_s, Passage(fence)
@@ -158,10 +159,14 @@ class VendorClient:
         return Reply(response.status_code, body, _kept(response.headers))
 
 
-def _request(org: Org, method: str, path: str, headers: Mapping[str, str], body: Any) -> httpx.Request:
-    content = None if body is None else json.dumps(body, separators=(",", ":"))
+def body_of(jobs: Sequence[Job], unit: EpochUnit) -> str:
+    """Write the body of a batch's request."""
+    return f"[{','.join([job.badge.written(unit) for job in jobs])}]"
+
+
+def _request(org: Org, method: str, path: str, headers: Mapping[str, str], body: str | None) -> httpx.Request:
     its = OWN_HEADERS | ({} if body is None else {"Content-Type": "application/json"}) | dict(headers)
-    return httpx.Request(method, f"{org.api_base_url}{path}", content=content, headers=its)
+    return httpx.Request(method, f"{org.api_base_url}{path}", content=body, headers=its)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

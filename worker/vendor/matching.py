@@ -15,11 +15,21 @@ def match(jobs: Sequence[Job], rows: list[Row]) -> tuple[Outcome, ...]:
     """Match rows to jobs: by position and content, then by content, then what is left over by number."""
     outcomes: dict[int, Outcome] = {}
     owners = [(one_case(job.badge.badge_meta_id), str(job.badge.customer_id)) for job in jobs]
+    if _is_in_order(owners, rows):
+        return tuple([row.outcome for row in rows])
     loose = _match_by_position(owners, _once(rows), outcomes)
     loose = _match_by_content(owners, loose, outcomes)
     outcomes |= _left_over(owners, loose, outcomes)
     unmatched = Unknown("unmatched", "the answer has no row that is certainly this job's")
     return tuple(outcomes.get(n, unmatched) for n in range(len(jobs)))
+
+
+def _is_in_order(owners: list[tuple[str, str]], rows: list[Row]) -> bool:
+    """Say whether each row is, by position and content, that of the item in its place: the usual answer."""
+    return len(owners) == len(rows) and all(
+        row.position == n and row.owner == owner
+        for n, (row, owner) in enumerate(zip(rows, owners, strict=True), 1)
+    )
 
 
 def _once(rows: list[Row]) -> list[Row]:

@@ -44,15 +44,14 @@ def _is_row(row: Any) -> bool:
 
 
 def _row(row: Mapping[str, Any], meanings: Meanings) -> Row:
-    data = row.get("data")
-    bare = not data
-    data = data if isinstance(data, dict) else {}
+    there = row.get("data")
+    data: Mapping[str, Any] = there if isinstance(there, dict) else {}
     badge, customer = text_in(data.get("badgeMetaId")), text_in(data.get("customerId"))
     owner = (one_case(badge), customer) if badge and customer else None
     request_id = data.get("requestId")
     _, mark, suffix = request_id.rpartition("_") if isinstance(request_id, str) else ("", "", "")
     numbered = mark and suffix.isascii() and suffix.isdigit() and len(suffix) < 7
-    bare = bare or (bool(data) and all(value is None for value in data.values()))
+    bare = not there or (not owner and bool(data) and all(value is None for value in data.values()))
     return Row(owner, int(suffix) if numbered else None, _row_outcome(row, data, meanings), bare)
 
 
@@ -98,7 +97,7 @@ def _is_flat(errors: list[Any]) -> bool:
 
 def text_in(value: Any) -> str | None:
     """Read a text or a whole number, within 64 bytes; ``None`` for anything else."""
-    if not isinstance(value, str):
+    if type(value) is not str:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from pydantic_core import from_json
+
 from worker.domain.text import plain
 
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
@@ -86,6 +88,9 @@ def json_in(body: bytes) -> Any:
     Letters of another encoding, or a bare line end, in somebody's text make no row unreadable: all that JSON
     is made of is ASCII.
     """
+    with suppress(ValueError):
+        # Twice as fast, and pickier: what it takes, json takes alike; what it refuses, json is asked.
+        return from_json(body)
     with suppress(ValueError, RecursionError):
         return json.loads(body)
     if body.lstrip().startswith(BEGINS_AS_JSON):
