@@ -76,6 +76,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "run list": ("run", "list"),
     "run show": ("run", "show", "spring"),
     "results": ("results",),
+    "find": ("find", "--job", item(22).id),
     "job show": ("job", "show", item(22).id),
     "dead list": ("dead", "list"),
     "dead groups": ("dead", "groups"),

@@ -121,6 +121,8 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
         "take_seat", [keys.SEATS, keys.POOL], ["o", "worker", "c", 60_000, 0]
     ),
     "begin": lambda q, _: q.store.call("begin", [keys.ASKED, keys.BEGUN], ["default", "9000000000000"]),
+    "search": lambda q, _: q.store.call("search", [keys.key_prefix("default")], ["r", 0, 9, "812"]),
+    "look_up": lambda q, _: q.store.call("look_up", [keys.key_prefix("default")], [item(1).id, ""]),
     "outbox": lambda q, _: Outbox(q, ORG).open("ledger"),
     "acknowledge": lambda q, _: _unsaid(Outbox(q, ORG).acknowledge(_ended(q))),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),
@@ -162,7 +164,9 @@ def test_the_second_call_changes_nothing_and_answers_the_same(
     before = contents(client)
     first = CALLS[name](queue, scene)
     after = contents(client)
-    assert (after != before) == (name not in {"gauge", "claim: nothing", "resume", "probed"})
+    assert (after != before) == (
+        name not in {"gauge", "search", "look_up", "claim: nothing", "resume", "probed"}
+    )
     assert CALLS[name](queue, scene) == first
     assert contents(client) == after
 

@@ -43,6 +43,10 @@ OVERVIEW = {
         "results.results_cli",
         "Write one line a job: what became of it, why, and what can be done; with the input as it came in.",
     ),
+    "find": _Entry(
+        "search.search_cli",
+        "Find jobs: of a customer, by an id, or by what the vendor called them; expired ones as well.",
+    ),
     "dead": _Entry("dead.dead_cli", "Dead letters: jobs that need a person."),
     "job": _Entry("jobs.job_cli", "Single jobs."),
     "profiles": _Entry(

@@ -72,6 +72,12 @@ class Result(TypedDict):
     columns: NotRequired[dict[str, str]]
 
 
+class Found(Result):
+    """A job that was found; of one without a record, ``certain`` says if it surely is one."""
+
+    certain: bool
+
+
 class Attempt(TypedDict):
     """A call that issued nothing."""
 
@@ -269,6 +275,7 @@ SHAPES: dict[str, Any] = {
     "run follow": RunProgress,
     "run cancel": RunCancelled,
     "results": list[Result],
+    "find": list[Found],
     "job show": Job,
     "dead list": list[Result],
     "dead groups": list[Group],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
-from worker.domain.badge import short_hash
+from worker.domain.badge import one_case, short_hash
 from worker.domain.batch import Item, Replay
 from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
@@ -74,6 +74,11 @@ def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent:
         yield item.id
         yield how_made(item)
         yield new_record(item, begun)
+
+
+def badges_of(items: Iterable[Item]) -> list[str]:
+    """Return the badges of jobs, in one case, each once; an invalid row has none."""
+    return [one_case(badge) for badge in {item.fields.get(Field.BADGE_META_ID) for item in items} if badge]
 
 
 def how_made(item: Item) -> str:

@@ -32,6 +32,7 @@ from worker.store.clock import Clock, OrgClocks
 from worker.store.protocol import (
     TOOK_MS,
     Verb,
+    badges_of,
     gate_config,
     job_arguments,
     missing_badges,
@@ -127,7 +128,9 @@ class Queue:
             how = (call, run, org.batch_size, linger_ms, ttl_ms(org), int(urgent), org.max_queued, duplicates)
             jobs = job_arguments(items, run=run, urgent=urgent, traceparent=span.traceparent or "")
             answer = self.store.durably(
-                "enqueue", [keys.key_prefix(org.name)], [*how, source.as_fields() or "", *jobs]
+                "enqueue",
+                [keys.key_prefix(org.name)],
+                [*how, source.as_fields() or "", badges_of(items), *jobs],
             )
         letters, look_at_ms, *full = answer
         if full:

@@ -10,6 +10,7 @@ import redis
 from worker.domain.badge import short_hash
 from worker.store import keys
 from worker.store.record import BUCKET_LETTERS, OTHER, SEPARATOR, Field, Record, carried_by, read
+from worker.store.scripts import Store
 
 PAGE = 500
 
@@ -76,6 +77,36 @@ def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
                 pipe.zlexcount(bucket, f"[{rest}", f"[{rest}{end}")
     found, each = pipe.execute(), 1 + 2 * len(BUCKET_LETTERS)
     return [any(found[at : at + each]) for at in range(0, len(found), each)]
+
+
+def remembered(client: redis.Redis, org: str, prefixes: Sequence[str]) -> list[str]:
+    """Return what is remembered that begins so: ids; of a producer's own ten letters and eight capitals."""
+    pipe = client.pipeline(transaction=False)
+    for prefix in prefixes:
+        for n in BUCKET_LETTERS:
+            bucket = keys.key(org, "memory", prefix[:n])
+            pipe.zrangebylex(bucket, f"[{prefix[n:]}", f"[{prefix[n:]}\xff")
+    answers = iter(pipe.execute())
+    return [prefix[:n] + str(rest) for prefix in prefixes for n in BUCKET_LETTERS for rest in next(answers)]
+
+
+def holding(  # noqa: PLR0913 - what, and where to look
+    store: Store, org: str, run: str, text: str, *, first: int, most: int
+) -> tuple[int, list[str]]:
+    """Look at the records of some jobs of a run; return how many there were, and ids of those with a text."""
+    count, *ids = store.call("search", [keys.key_prefix(org)], [run, first, most, text])
+    return int(count), [str(job_id) for job_id in ids]
+
+
+def badges(client: redis.Redis, org: str) -> list[str]:
+    """Return the badges that an org has, or had, jobs of, in one case."""
+    return sorted(str(badge) for badge in client.smembers(keys.key(org, "badges")))
+
+
+def is_undone(client: redis.Redis, org: str, job_id: str) -> bool:
+    """Say whether a badge was issued as this job, and revoked since."""
+    scores = [client.zscore(keys.key(org, "undone", job_id[:n]), job_id[n:]) for n in BUCKET_LETTERS]
+    return any(score is not None for score in scores)
 
 
 def in_lanes(client: redis.Redis, org: str) -> int:

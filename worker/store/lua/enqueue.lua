@@ -1,6 +1,6 @@
 #!lua
 -- Accept jobs: each gets a record and is queued, or is known already.
--- Uses     clock calls record runs outbox dead lanes memory undone
+-- Uses     clock calls record runs outbox dead lanes memory undone badges
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id, made by the caller
 -- ARGV[2]  run
@@ -10,7 +10,8 @@
 -- ARGV[7]  how many jobs may wait
 -- ARGV[8]  how many duplicates there were beside them
 -- ARGV[9]  JSON: where the run came from, fields of its hash; those that it has stay. '' says nothing
--- ARGV[10]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
+-- ARGV[10] JSON: the badges of these jobs, in one case, each once
+-- ARGV[11]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
 --          "own:<40 letters>" a producer's own, by its hash and its content's; "dead:<class of reason>": it
 --          becomes a dead letter at once); its record from "enqueued_at" on
 -- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
@@ -19,7 +20,7 @@
 -- Repeated: the same call id gets the same answer, unless there was no room. Under another call id, what this
 --          run and row brought in before is accepted again, and is counted once.
 local call, run, ttl_ms, urgent = ARGV[1], ARGV[2], ARGV[5], ARGV[6]
-local FIRST, EACH, SPARE = 10, 3, 0.95
+local FIRST, EACH, SPARE = 11, 3, 0.95
 local before = recall(call)
 if before then return cjson.decode(before) end
 
@@ -120,6 +121,7 @@ begin_run(run, ttl_ms)
 if ARGV[9] ~= '' then
   for name, value in pairs(cjson.decode(ARGV[9])) do redis.call('HSETNX', K.run .. run, name, value) end
 end
+note_badges(cjson.decode(ARGV[10]))
 local list = lane(urgent)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
 if #ready > 0 then redis.call('RPUSH', list, unpack(ready)) end

@@ -1,6 +1,6 @@
 #!lua
 -- Replay dead letters: each is queued again with a new attempt count, or takes up life as a new job.
--- Uses     clock calls record runs outbox dead lanes memory
+-- Uses     clock calls record runs outbox dead lanes memory badges
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither
@@ -41,6 +41,7 @@ local function as_new(id, fields, new_id, how, rest)
   local new = parse(accepted(rest))
   if fields[FIELD.urgent] == '1' then new[FIELD.urgent] = '1' end
   write(new_id, new)
+  note_badges({new[FIELD.badge]:lower()})
   redis.call('RPUSH', lane(new[FIELD.urgent]), new_id)
   moved(run, nil, 'queued')
   count(run, 'total', 1)

@@ -1,0 +1,68 @@
+"""The promise that a customer's jobs are found, however long ago they were accepted, and nobody else's."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, configured, item
+
+from worker.domain.batch import Batch, Sent
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete
+from worker.operate.runs import JobReader
+from worker.operate.search import Sought, find
+from worker.store import keys
+from worker.store.queue import Queue
+
+ORG = configured(batch_size=10)
+
+
+@pytest.fixture
+def reports(queue: Queue, client: redis.Redis) -> JobReader:
+    """Jobs of two badges for three customers, the first of them issued, one with an id of its own."""
+    own = item(2)._replace(id="order-7", fingerprint=item(2).id)
+    items = [item(0), item(1), item(0, badge_id=OTHER_BADGE), own]
+    queue.enqueue(ORG, run="r", items=items, call="c")
+    batch = queue.claim(ORG, "b1")
+    assert isinstance(batch, Batch)
+    issued = [Complete(Issued(f"E{n}", request_id=f"uuid_{n}")) for n, _ in enumerate(batch.jobs)]
+    queue.settle(ORG, batch, issued, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    return JobReader(client=client, orgs={"default": ORG})
+
+
+def found(reports: JobReader, **sought: object) -> list[tuple[str, str, bool]]:
+    """Return id, state and certainty of what is found."""
+    rows = find(reports, Sought(**sought))  # type: ignore[arg-type]
+    return sorted((row["job_id"], row["state"], row["certain"]) for row in rows)
+
+
+def test_a_customers_jobs_are_found(reports: JobReader) -> None:
+    """Of all badges, or of one; also where the producer gave the id."""
+    mine = [item(0).id, item(0, badge_id=OTHER_BADGE).id]
+    assert found(reports, customer=FIRST_CUSTOMER) == sorted((one, "issued", True) for one in mine)
+    assert found(reports, customer=FIRST_CUSTOMER, badge=BADGE.upper()) == [(item(0).id, "issued", True)]
+    assert found(reports, customer=FIRST_CUSTOMER + 2) == [("order-7", "issued", True)]
+    assert found(reports, customer=1) == []
+
+
+def test_what_has_expired_is_remembered(reports: JobReader, client: redis.Redis) -> None:
+    """By customer that is probable, by the job's own id it is certain; a revoked one is told apart."""
+    for job_id in (item(0).id, "order-7"):
+        client.delete(keys.key("default", "job", job_id))
+    sought = {"customer": FIRST_CUSTOMER, "badge": BADGE}
+    assert found(reports, **sought) == [(item(0).id, "remembered", False)]
+    assert found(reports, job=item(0).id) == [(item(0).id, "remembered", True)]
+    assert found(reports, job="order-7") == [("order-7", "remembered", True)]
+    assert found(reports, customer=FIRST_CUSTOMER + 2) == [("", "remembered", True)]
+    client.zadd(keys.key("default", "undone", item(0).id[:3]), {item(0).id[3:]: 0})
+    assert found(reports, job=item(0).id) == [(item(0).id, "undone", True)]
+
+
+def test_what_the_vendor_called_it_finds_it(reports: JobReader) -> None:
+    """An earnedBadgeId, a row's requestId, the whole call's, our batch."""
+    first = [(item(0).id, "issued", True)]
+    assert found(reports, earned="E0") == first
+    assert found(reports, request="uuid_0") == first
+    assert len(found(reports, request="uuid")) == 4
+    assert len(found(reports, request="b1")) == 4
+    assert found(reports, earned="E") == []

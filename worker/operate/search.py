@@ -1,0 +1,137 @@
+"""Finding jobs among all there ever were: of a customer, by an id, by what the vendor called them.
+
+A customer's jobs begin with letters that badge and customer make (``domain/identity.py``), so that only their
+records are read. What only records tell (a request id, an earnedBadgeId, an invalid row) is looked for in all
+of them, on the server. Where a record has expired, what is remembered is shown: that a job was accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.domain.badge import one_case
+from worker.domain.identity import PAIR_LETTERS, pair_letters
+from worker.operate.report import report_row
+from worker.operate.runs import JobReader
+from worker.server.cluster import reaching
+from worker.store import reading
+from worker.store.record import SEPARATOR, Field, Record, failed_calls
+
+MOST_BADGES: Final = 10_000  # of an org that has more, a customer is looked for in all records
+PAGE: Final = 1000
+PROBABLE: Final = "was accepted before; its record has expired, and by chance it may be another's"
+CERTAIN: Final = "was accepted before; its record has expired"
+OWN: Final = "has an id of its producer's own; its record has expired"
+
+Move = Callable[[int], None]  # how many records were looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What is looked for: one of them, a badge only beside a customer."""
+
+    customer: int | None = None
+    badge: str | None = None
+    job: str | None = None
+    request: str | None = None
+    earned: str | None = None
+    org: str | None = None
+
+
+def find(
+    reports: JobReader, sought: Sought, *, on_progress: Move = lambda _looked_at: None
+) -> Iterator[dict[str, Any]]:
+    """Yield the jobs that fit as ``badges results`` shows them, and ``certain``: whether it is surely one.
+
+    One without a record is "remembered", or "undone" if its badge was revoked since; its ``reason`` says
+    what is known of it.
+    """
+    for org in reports.org_names(sought.org):
+        with reaching("the jobs there are"):
+            if sought.customer is not None:
+                yield from _of_customer(reports, org, sought, on_progress)
+            elif sought.job is not None:
+                yield from _one(reports, org, sought.job)
+            else:
+                text = str(sought.request or sought.earned)
+                for job_id, record in scan(reports, org, text, on_progress):
+                    if text in _names(record, sought):
+                        yield _row(org, job_id, record)
+
+
+def ids_of_customer(reports: JobReader, org: str, customer: int, badge: str | None = None) -> list[str]:
+    """Return what is remembered that begins as the ids of this customer do; false ones are very few."""
+    badges = [badge] if badge else reading.badges(reports.client, org)
+    prefixes = list(dict.fromkeys(pair_letters(org, its, customer) for its in badges))
+    return reading.remembered(reports.client, org, prefixes)
+
+
+def scan(reports: JobReader, org: str, text: str, move: Move) -> Iterator[tuple[str, Record]]:
+    """Yield the jobs whose record holds a text, with it; every record is looked at, on the server."""
+    looked_at, seen = 0, set[str]()
+    for _, run in reports.run_names(org):
+        at = 0
+        while True:
+            count, ids = reading.holding(reports.store, org, run, text, first=at, most=PAGE)
+            new = [job_id for job_id in ids if job_id not in seen]
+            seen.update(new)
+            yield from reports.records(org, new)
+            at, looked_at = at + count, looked_at + count
+            move(looked_at)
+            if count < PAGE:
+                break
+
+
+def _of_customer(reports: JobReader, org: str, sought: Sought, move: Move) -> Iterator[dict[str, Any]]:
+    customer = str(sought.customer)
+    found = ids_of_customer(reports, org, int(customer), sought.badge)
+    own = [one for one in found if len(one) == PAIR_LETTERS + 8]
+    ids = [one for one in dict.fromkeys(found) if one not in own]
+    records = dict(reports.records(org, ids))
+    for job_id in ids:
+        record = records.get(job_id)
+        if record is None:
+            yield _without_record(reports, org, job_id, sought, PROBABLE)
+        elif record.get(Field.CUSTOMER_ID) == customer:
+            yield _row(org, job_id, record)
+    if own or (sought.badge is None and len(reading.badges(reports.client, org)) > MOST_BADGES):
+        left = len(own)
+        for job_id, record in scan(reports, org, f"{SEPARATOR}{customer}{SEPARATOR}", move):
+            fits = sought.badge is None or one_case(record.get(Field.BADGE_META_ID, "")) == one_case(
+                sought.badge
+            )
+            if job_id not in records and record.get(Field.CUSTOMER_ID) == customer and fits:
+                left -= Field.FINGERPRINT in record
+                yield _row(org, job_id, record)
+        for _ in range(left):
+            yield _without_record(reports, org, "", sought, OWN)
+
+
+def _one(reports: JobReader, org: str, job_id: str) -> Iterator[dict[str, Any]]:
+    for _, record in reports.records(org, [job_id]):
+        yield _row(org, job_id, record)
+        return
+    if reading.known(reports.client, org, [job_id])[0]:
+        yield _without_record(reports, org, job_id, Sought(), CERTAIN)
+
+
+def _names(record: Record, sought: Sought) -> set[str]:
+    """Return what a job is called by: its requests' ids, with the vendor's and without its item's place."""
+    if sought.earned is not None:
+        return {record.get(Field.EARNED_BADGE_ID, ""), record.get(Field.SECOND_EARNED_BADGE_ID, "")}
+    its = record.get(Field.REQUEST_ID, "")
+    calls = {name for call in failed_calls(record) for name in (call.batch, call.request)}
+    return {its, its.rpartition("_")[0], record.get(Field.BATCH, ""), *calls}
+
+
+def _row(org: str, job_id: str, record: Record) -> dict[str, Any]:
+    return report_row(org, job_id, record) | {"certain": True}
+
+
+def _without_record(reports: JobReader, org: str, job_id: str, sought: Sought, why: str) -> dict[str, Any]:
+    undone = bool(job_id) and reading.is_undone(reports.client, org, job_id)
+    known = {"badgeMetaId": sought.badge, "customerId": sought.customer}
+    state = {"state": "undone" if undone else "remembered", "reason": why, "certain": why != PROBABLE}
+    return report_row(org, job_id, {}) | known | state

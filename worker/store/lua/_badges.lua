@@ -1,0 +1,6 @@
+-- Of which badges there are jobs: with each of them a customer can be looked for in what is remembered.
+local MOST_BADGES = 10000 -- one more says that there are others
+
+local function note_badges(badges)
+  if #badges > 0 and redis.call('SCARD', K.badges) <= MOST_BADGES then redis.call('SADD', K.badges, unpack(badges)) end
+end
