@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
+from datetime import date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from workbooks import content, saved
 
 from worker.domain.badge import BadgeIssue, Invalid, parse_item
 from worker.domain.item import Remarks
@@ -126,6 +127,63 @@ def test_ten_digits_are_epochs_if_that_is_said() -> None:
     (refused,) = taken(["2026123123"], Dating())
     assert "reads as a date" in str(refused)
     assert taken(["2026123123"], Dating(DateFormat.parse("epoch"))) == [2026123123]
+
+
+def booked(cells: list[object], how: Dating, *, field: str = "earnExpiresOn") -> list[object]:
+    """Return what becomes of these cells of a workbook's column."""
+    data = content(saved([["badgeMetaId", "customerId", field], *([BADGE, 1, cell] for cell in cells)]))
+    rows = read_rows(io.BytesIO(data), name="f.xlsx")
+    said: list[object] = []
+    for row in dated(rows, how, Remarks(), name="f.xlsx"):
+        parsed = row.problem or parse_item(row.item)
+        iso = f"{field.removesuffix('ISO')}ISO"
+        said.append(parsed.badge.body("s").get(iso) if isinstance(parsed, BadgeIssue) else str(parsed))
+    return said
+
+
+@pytest.mark.parametrize("form", [None, "DD.MM.YYYY", "iso", "epoch"])
+@pytest.mark.parametrize("suffix", ["", "ISO"])
+def test_a_date_of_a_workbook_needs_only_its_zone(form: str | None, suffix: str) -> None:
+    """No format, and none that is said for texts changes it; a day is the whole day."""
+    how = Dating(DateFormat.parse(form) if form else None, BERLIN)
+    cells: list[object] = [date(2026, 12, 31), datetime(2026, 7, 1, 8, 30)]  # noqa: DTZ001 - as cells are
+    until, at = "2026-12-31T23:59:59+01:00", "2026-07-01T08:30:00+02:00"
+    assert booked(cells, how, field=f"earnExpiresOn{suffix}") == [until, at]
+    assert booked(cells, how, field=f"earnEventDate{suffix}") == ["2026-12-31T00:00:00+01:00", at]
+
+
+def test_a_workbook_may_have_both_dates_and_texts() -> None:
+    """The format is for the texts."""
+    how = Dating(DateFormat.parse("DD.MM.YYYY"), BERLIN)
+    both = booked([date(2026, 12, 31), "31.12.2026", "12/31/2026"], how)
+    assert both[:2] == ["2026-12-31T23:59:59+01:00"] * 2
+    assert "isn't written as DD.MM.YYYY" in str(both[2])
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (datetime(2026, 3, 29, 2, 30), "where clocks skip it"),  # noqa: DTZ001 - as cells are
+        (datetime(2026, 10, 25, 2, 30), "comes twice in Europe/Berlin"),  # noqa: DTZ001
+    ],
+)
+def test_a_time_of_a_workbook_that_clocks_skip_is_refused_in_its_row(at: datetime, words: str) -> None:
+    """The others go on."""
+    bad, good = booked([at, date(2026, 12, 31)], Dating(None, BERLIN))
+    assert words in str(bad)
+    assert good == "2026-12-31T23:59:59+01:00"
+
+
+@pytest.mark.parametrize("form", [None, "epoch", "iso"])
+def test_without_a_zone_a_workbook_of_dates_is_refused(form: str | None) -> None:
+    """Before its first row, with what is missing, and no format is asked for; a single one in its row."""
+    how = Dating(DateFormat.parse(form) if form else None)
+    with pytest.raises(ConfigError) as caught:
+        booked([date(2026, 12, 31)], how)
+    assert "say --timezone, such as Europe/Berlin" in str(caught.value)
+    assert "--date-format" not in str(caught.value)
+    one, *_ = booked([date(2026, 12, 31), *["1798758000"] * 9], how)
+    assert "is a cell's date, “2026-12-31”, which has no zone" in str(one)
 
 
 @pytest.mark.parametrize("text", ["", "DD.MM", "YYYY-MM-DD DD", "dd/mm/yyyy", "%d.%m.%Y", "YYYY MM D5"])

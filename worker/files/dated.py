@@ -1,5 +1,7 @@
 """Rows whose dates are written as people write them: each is read in the format and zone that were said.
 
+The date of a workbook's cell is a date already, and only lacks its zone.
+
 How one is read is in ``domain/localdates.py``; what the result must be, in ``domain/dates.py``.
 """
 
@@ -25,7 +27,7 @@ from worker.domain.localdates import (
     shown,
     zone_name,
 )
-from worker.domain.numbers import BadCell, NumberText
+from worker.domain.numbers import BadCell, CellDate, NumberText
 from worker.domain.spellings import is_written_date
 from worker.domain.text import escaped
 from worker.errors import ConfigError
@@ -35,6 +37,7 @@ _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExp
 _EPOCH: Final = re.compile(r"-?\d{9,}(\.0+)?", re.ASCII)
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 _SHARE: Final = 0.8
+_AS_ISO: Final = DateFormat(ISO_FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     """
     how.refuse_without_zone()
     if how.form and how.form.text == EPOCH:
-        return map(_taken_at_its_word, rows)
-    if not how.form:
+        rows = map(_taken_at_its_word, rows)
+    if not how.form or not how.zone:
         sample = Sample.of(rows)
         _refuse_undeclared(sample, how, name)
         rows = sample.everything()
@@ -93,9 +96,16 @@ def _taken_at_its_word(row: Source) -> Source:
 
 def _refuse_undeclared(sample: Sample, how: Dating, name: str) -> None:
     for field in _FIELDS:
-        cells = [cell.strip() for row in sample.first if (cell := _cell(row.item, field))]
-        foreign = [cell for cell in cells if _is_undeclared(cell)]
-        if len(foreign) < max(1, _SHARE * len(cells)):
+        cells = [cell for row in sample.first if (cell := _cell(row.item, field)).strip()]
+        least = max(1, _SHARE * len(cells))
+        typed = [cell for cell in cells if isinstance(cell, CellDate)]
+        if not how.zone and len(typed) >= least:
+            raise ConfigError(
+                f"{name}: {field} has dates such as “{escaped(typed[0], 40)}”, and a workbook's dates have "
+                "no zone: say --timezone, such as Europe/Berlin; UTC is never assumed"
+            )
+        foreign = [cell.strip() for cell in cells if not how.form and _is_undeclared(cell)]
+        if len(foreign) < least:
             continue
         formats = fitting(foreign[:ROWS])
         zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
@@ -107,7 +117,8 @@ def _refuse_undeclared(sample: Sample, how: Dating, name: str) -> None:
 
 
 def _is_undeclared(cell: str) -> bool:
-    return is_written_date(cell) and not _LOCAL_ISO.match(cell)
+    text = cell.strip()
+    return not isinstance(cell, CellDate) and is_written_date(text) and not _LOCAL_ISO.match(text)
 
 
 def _cell(item: Any, field: str) -> str:
@@ -118,11 +129,16 @@ def _cell(item: Any, field: str) -> str:
 def _read(row: Source, how: Dating, remarks: Remarks) -> Source:
     if not isinstance(row.item, dict):
         return row
-    item, form = dict(row.item), how.form or DateFormat(ISO_FORMAT)
+    item = dict(row.item)
     for field in _FIELDS:
         iso = field if field.endswith("ISO") else f"{field}ISO"
-        cell = _cell(item, field).strip()
+        given = _cell(item, field)
+        cell, form = given.strip(), how.form or _AS_ISO
         if not cell or (iso != field and item.get(iso)):
+            continue
+        if isinstance(given, CellDate):  # whatever format is said for what is written as text
+            form = _AS_ISO
+        elif form.text == EPOCH:
             continue
         if is_certain(cell):
             del item[field]
