@@ -14,9 +14,16 @@ do
 
   -- A record as Python writes it comes without its first fields: the times are the server's. "accepted" begins
   -- behind both of them, the others with "enqueued_at".
-  function accepted(rest) return RECORD_VERSION .. SEPARATOR .. SEPARATOR .. int(NOW) .. SEPARATOR .. rest end
+  local new_begins, ended_begins -- written once a call
+  function accepted(rest)
+    new_begins = new_begins or RECORD_VERSION .. SEPARATOR .. SEPARATOR .. int(NOW) .. SEPARATOR
+    return new_begins .. rest
+  end
   function waiting(rest) return RECORD_VERSION .. SEPARATOR .. SEPARATOR .. rest end
-  function ended(rest) return RECORD_VERSION .. SEPARATOR .. int(NOW) .. SEPARATOR .. rest end
+  function ended(rest)
+    ended_begins = ended_begins or RECORD_VERSION .. SEPARATOR .. int(NOW) .. SEPARATOR
+    return ended_begins .. rest
+  end
 
   -- Those behind the last that scripts go by lie in one piece, until somebody asks for one of them.
   local HEAD_FIELDS = FIELD.undone

@@ -72,7 +72,7 @@ local function remembered(id, answer)
 end
 
 local function accept(id, how, rest)
-  local own = how:match('^own:(.*)')
+  local own = how ~= '' and how:match('^own:(.*)')
   if own then
     local said = remembered_own(own)
     if said then return remembered(id, said == own:sub(21) and ANSWER.remembered or ANSWER.conflict) end
@@ -100,7 +100,7 @@ end
 
 for at = FIRST, #ARGV, EACH do
   local id, how, rest = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local class, answer = how:match('^dead:(.*)'), nil
+  local class, answer = how ~= '' and how:match('^dead:(.*)'), nil
   if not redis.call('SET', K.job .. id, accepted(rest), 'NX') then
     answer = known(id, rest)
   elseif class then
