@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -191,6 +196,78 @@ def test_without_a_terminal_a_profile_is_named_and_not_taken(here: Here) -> None
     assert here.run("import", path, "--no-profile", "--profile", "members").status == 2
     assert here.run("import", path, *MAPPED, "--dry-run", "--save-profile", "x").status == 2
     assert here.run("import", path, *MAPPED, "--save-profile", "no name").status == 2
+
+
+def at_terminal(here: Here, *arguments: object, answers: list[tuple[str, str]]) -> tuple[int, str]:
+    """Run a command at a terminal, with an answer to each question; return how it ended, and what it said."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "worker.cli", *map(str, arguments)]
+    env, shown, left = here.env | {"COLUMNS": "200"}, "", list(answers)
+    with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        with suppress(OSError):  # its other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece.decode(errors="replace")
+                if left and left[0][0] in shown:
+                    os.write(ours, f"{left.pop(0)[1]}\n".encode())
+        status = running.wait(20)
+    os.close(ours)
+    assert not left, shown
+    return status, shown
+
+
+def test_a_format_is_proposed_at_a_terminal(here: Here) -> None:
+    """With samples, and taken if a person says so, with a zone that is asked for; elsewhere it is exit 2."""
+    path = here.file("badgeMetaId,customerId,earnEventDate", f"{BADGE},7,31.12.2025", f"{BADGE},8,01.12.2025")
+    assert here.run("import", path).status == 2
+    question, zone = "Are they written as DD.MM.YYYY?", "In which time zone"
+    status, shown = at_terminal(here, "import", path, answers=[(question, "n")])
+    assert (status, "1 accepted" in shown) == (1, False)
+    assert "earnEventDate has dates such as “31.12.2025”, “01.12.2025”" in shown
+    status, shown = at_terminal(here, "import", path, answers=[(question, "y"), (zone, "Nowhere")])
+    assert (status, "there is no time zone “Nowhere”" in shown) == (2, True)
+    answers = [(question, "y"), (zone, "Europe/Berlin")]
+    status, shown = at_terminal(here, "import", path, "--dry-run", answers=answers)
+    assert (status, "2025-12-31T00:00:00+01:00" in shown) == (0, True)
+    status, shown = at_terminal(here, "import", path, "--run", "asked", answers=answers)
+    assert (status, "2 accepted" in shown) == (0, True)
+    assert "--date-format DD.MM.YYYY --timezone Europe/Berlin" in here.run("run", "show", "asked").out
+    both = here.file("badgeMetaId,customerId,earnEventDate", f"{BADGE},7,01/02/2025", name="both.csv")
+    assert at_terminal(here, "import", both, answers=[])[0] == 2
+
+
+def test_a_profile_is_proposed_at_a_terminal(here: Here) -> None:
+    """It is shown, and taken if a person says so."""
+    path = here.saved()
+    question = "Read the file with this profile?"
+    status, shown = at_terminal(here, "import", path, answers=[(question, "y")])
+    assert (status, "1 duplicate" in shown, "profile members, mark" in shown) == (0, True, True)
+    status, shown = at_terminal(here, "import", path, "--dry-run", answers=[(question, "y")])
+    assert (status, "1 row is good" in shown) == (0, True)
+    assert at_terminal(here, "import", path, "--no-profile", answers=[])[0] == 1
+
+
+def test_a_check_names_the_profile_that_fits(here: Here) -> None:
+    """Where nobody can be asked, as an import does."""
+    path = here.saved()
+    hinted = here.run("import", path, "--dry-run")
+    assert (hinted.status, "--profile members takes it" in hinted.err) == (1, True)
+    assert "members takes it" not in here.run("import", path, "--dry-run", "--no-profile").err
+
+
+def test_who_kept_or_removed_a_profile_is_in_the_audit_trail(here: Here) -> None:
+    """By import, by load, and by remove; with its mark."""
+    here.saved()
+    (row,) = badges_json("profiles", "list", env=here.env)
+    exported = here.file(here.run("profiles", "export", "members").out, name="members.toml")
+    assert here.run("profiles", "load", exported).status == 0
+    assert here.run("profiles", "remove", "members").status == 0
+    entries = badges_json("audit", env=here.env)
+    assert [(one["action"], one["which"], one["by"]) for one in entries] == [
+        ("profile", {"profile": "members", what: row["mark"]}, row["made_by"])
+        for what in ("removed", "saved_as", "saved_as")
+    ]
+    assert "members" in here.run("audit").out
 
 
 def test_profiles_belong_to_an_org(here: Here) -> None:

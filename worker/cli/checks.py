@@ -20,9 +20,9 @@ from worker.config import Settings
 from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
 from worker.domain.text import counted
-from worker.errors import EmbeddedServerError, FileError, StoreError
+from worker.errors import BadgesError, EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names
-from worker.files.dated import AS_WRITTEN, Dating, dated
+from worker.files.dated import AS_WRITTEN, Dating, UndeclaredDates, dated
 from worker.files.reader import read_rows
 from worker.files.xlsx_rows import SheetOptions
 from worker.operate.checking import Checking, check_rows
@@ -96,6 +96,22 @@ def columns_of(given: Input) -> tuple[str, ...]:
     with _open(given.file) as stream:
         read_rows(stream, name=given.file, names=given.names, without_dates=True, sheets=sheets)
     return sheets.remarks.columns
+
+
+def undeclared_dates(given: Input) -> UndeclaredDates | None:
+    """Return which dates of a file nobody said how to read; what else is wrong is told when it is read."""
+    sheets = SheetOptions(given.sheet, given.hidden_rows)
+    try:
+        with _open(given.file) as stream:
+            rows = read_rows(
+                stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
+            )
+            dated(rows, given.dates, sheets.remarks, name=given.file)
+    except UndeclaredDates as found:
+        return found
+    except BadgesError:
+        return None
+    return None
 
 
 def _open(file: str) -> AbstractContextManager[BinaryIO]:

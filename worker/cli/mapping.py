@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from shlex import quote
 
 import typer
 
 from worker.cli import tables
 from worker.cli.asking import ask, is_person
-from worker.cli.checks import Input, columns_of
+from worker.cli.checks import Input, columns_of, undeclared_dates
 from worker.cli.profiles import ask_to_replace, profiles_of, save, show_profile
-from worker.cli.session import Session, session
-from worker.errors import ConfigError, FileError
+from worker.cli.session import Session, load_settings, session
+from worker.domain.localdates import DateFormat, read_zone
+from worker.domain.text import escaped
+from worker.errors import ConfigError, EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names, fixed_fields, folded
 from worker.operate.profiles import Profile, Profiles, check_name, of_file
 
@@ -84,21 +87,55 @@ def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
     if asked.save_as:
         check_name(asked.save_as)
         ask_to_replace(profiles, asked.save_as, new_mark=None, allowed=asked.yes, as_json=asked.as_json)
-    if asked.profile:
-        profile: Profile | None = profiles.named(asked.profile)
-    elif asked.no_profile or asked.maps or asked.sets or asked.save_as or given.file == "-":
-        profile = None
-    else:
-        profile = _proposed(profiles, given)
+    profile = _meant(profiles, given, asked)
     if profile is None:
-        return Reading(given, asked)
+        return Reading(with_dates(given, asked), asked)
     if profile.is_changed:
         act = (
             f"profile {profile.name} was changed by {profile.made_by} since it was last used: a row that was "
             "imported with it before may count as another badge now, and be issued again"
         )
         ask(act, 1, flag="--yes", allowed=asked.yes, as_json=asked.as_json)
-    return Reading(_as_profiled(given, profile), asked, profile)
+    return Reading(with_dates(_as_profiled(given, profile), asked), asked, profile)
+
+
+def _meant(profiles: Profiles, given: Input, asked: Mapping) -> Profile | None:
+    if asked.profile:
+        return profiles.named(asked.profile)
+    if asked.no_profile or asked.maps or asked.sets or asked.save_as or given.file == "-":
+        return None
+    return _proposed(profiles, given, as_json=asked.as_json)
+
+
+def with_dates(given: Input, asked: Mapping) -> Input:
+    """Return the file with a format of its dates that a person at a terminal agrees to, if one is needed.
+
+    Elsewhere, and where several formats fit, reading the file says what to say.
+    """
+    if given.file == "-" or asked.as_json or not is_person():
+        return given
+    while found := undeclared_dates(given):
+        if found.formats is not None and len(found.formats) != 1:
+            return given
+        shown = "”, “".join(escaped(cell, 40) for cell in found.samples)
+        tables.err.print(tables.safe(f"{found.field} has dates such as “{shown}”"))
+        dates = given.dates
+        if found.formats:
+            text = found.formats[0]
+            typer.confirm(f"Are they written as {text}?", default=None, abort=True, err=True)
+            dates = replace(dates, form=DateFormat.parse(text))
+        if not dates.zone:
+            dates = replace(dates, zone=_asked_zone())
+        given = replace(given, dates=dates)
+    return given
+
+
+def _asked_zone() -> tzinfo:
+    text = typer.prompt("In which time zone, such as Europe/Berlin or +02:00", err=True)
+    try:
+        return read_zone(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def for_check(org: str, given: Input, asked: Mapping) -> Input:
@@ -112,13 +149,21 @@ def for_check(org: str, given: Input, asked: Mapping) -> Input:
         raise typer.BadParameter(
             "a check keeps nothing: import the file with it", param_hint="--save-profile"
         )
-    if not asked.profile:
-        return given
-    with session() as here:
-        profile = profiles_of(here, org).named(asked.profile)
+    settings = load_settings()
+    if not asked.profile and not (settings.redis_url or settings.data_dir.exists()):
+        return with_dates(given, asked)  # nothing was ever kept here
+    try:
+        with session() as here:
+            profile = _meant(profiles_of(here, org), given, asked)
+    except (StoreError, EmbeddedServerError):
+        if asked.profile:
+            raise
+        profile = None  # a check goes on without what is kept; it says so itself
+    if profile is None:
+        return with_dates(given, asked)
     if profile.is_changed:
         tables.err.print(f"[yellow]profile {tables.safe(profile.name)} was changed since it was last used[/]")
-    return _as_profiled(given, profile)
+    return with_dates(_as_profiled(given, profile), asked)
 
 
 def _as_profiled(given: Input, profile: Profile) -> Input:
@@ -138,12 +183,12 @@ def _merged(profile: Profile, names: Names) -> Names:
     return Names({**kept, **names.said}, its.fixed | names.fixed, of_profile=True)
 
 
-def _proposed(profiles: Profiles, given: Input) -> Profile | None:
+def _proposed(profiles: Profiles, given: Input, *, as_json: bool) -> Profile | None:
     """Return the profile that was made for such a file, if a person wants it."""
     for profile in profiles.all():
         if not _fits(profile, given):
             continue
-        if not is_person():
+        if as_json or not is_person():
             hint = (
                 f"profile {profile.name} was made for these columns: --profile {quote(profile.name)} takes it"
             )

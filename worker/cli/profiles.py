@@ -98,7 +98,7 @@ def show_profile(profile: Profile) -> None:
 def remove(name: Name, org: OneOrg = DEFAULT_ORG, as_json: AsJson = False) -> None:
     """Forget a profile; what was imported with it stays as it is."""
     with session() as here:
-        profiles_of(here, org).remove(name)
+        profiles_of(here, org).remove(name, str(this_user()))
     if as_json:
         say_json({"name": name, "org": org, "removed": True})
     else:

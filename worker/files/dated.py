@@ -8,7 +8,7 @@ How one is read is in ``domain/localdates.py``; what the result must be, in ``do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from shlex import quote
@@ -36,6 +36,7 @@ from worker.files.sample import ROWS, Sample
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
 _EPOCH: Final = re.compile(r"-?\d{9,}(\.0+)?", re.ASCII)
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
+_SAMPLES: Final = 3
 _SHARE: Final = 0.8
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
 
@@ -69,6 +70,16 @@ class Dating:
             )
 
 
+class UndeclaredDates(ConfigError):  # noqa: N818 - reads as what is the case
+    """Most dates of a field are written so that a format, a zone or both must be said."""
+
+    def __init__(self, why: str, field: str, cells: Sequence[str], formats: Sequence[str] | None) -> None:
+        """Take why, and the formats that all cells fit; ``None`` where they are dates and need none."""
+        super().__init__(why)
+        self.field, self.formats = field, formats
+        self.samples = list(dict.fromkeys(cells))[:_SAMPLES]
+
+
 AS_WRITTEN: Final = Dating()
 """Dates are ISO with an offset, or epochs."""
 
@@ -100,10 +111,11 @@ def _refuse_undeclared(sample: Sample, how: Dating, name: str) -> None:
         least = max(1, _SHARE * len(cells))
         typed = [cell for cell in cells if isinstance(cell, CellDate)]
         if not how.zone and len(typed) >= least:
-            raise ConfigError(
+            why = (
                 f"{name}: {field} has dates such as “{escaped(typed[0], 40)}”, and a workbook's dates have "
                 "no zone: say --timezone, such as Europe/Berlin; UTC is never assumed"
             )
+            raise UndeclaredDates(why, field, typed, None)
         foreign = [cell.strip() for cell in cells if not how.form and _is_undeclared(cell)]
         if len(foreign) < least:
             continue
@@ -113,7 +125,8 @@ def _refuse_undeclared(sample: Sample, how: Dating, name: str) -> None:
             f"they fit {shown(formats)}: say which{', and' if zone else ''}{zone}" if formats
             else f"say --date-format and{zone or ' --timezone'}, or write them as 2026-12-31T00:00:00+01:00"
         )  # fmt: skip
-        raise ConfigError(f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {advice}")
+        why = f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {advice}"
+        raise UndeclaredDates(why, field, foreign, formats)
 
 
 def _is_undeclared(cell: str) -> bool:

@@ -21,6 +21,7 @@ from worker.enqueue import check_run_name
 from worker.errors import ConfigError, NotFound
 from worker.files.columns import Names, fixed_fields, folded
 from worker.files.dated import Dating
+from worker.store import audit
 from worker.store import profiles as kept
 from worker.store.queue import Queue
 
@@ -198,6 +199,7 @@ class Profiles:
             used_at=there.used_at if there else 0,
             used_as=there.used_as if there else "",
         )
+        self._audit(by, {"profile": made.name, "saved_as": made.mark})
         self._write(made)
         return made
 
@@ -205,14 +207,19 @@ class Profiles:
         """Note that a file was read with it, as it is now."""
         self._write(replace(profile, used_at=kept.now_ms(self.queue, self.org), used_as=profile.mark))
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, by: str) -> None:
         """Forget one.
 
         Raises:
             NotFound: there is none of that name.
         """
-        self.named(name)
+        there = self.named(name)
+        self._audit(by, {"profile": name, "removed": there.mark})
         kept.remove(self.queue, self.org, name)
+
+    def _audit(self, by: str, which: Mapping[str, str]) -> None:
+        action = audit.action_id(self.queue, "profile")
+        audit.begin(self.queue, self.org, action, by=by, which=which, counts=False)
 
     def _write(self, profile: Profile) -> None:
         values = asdict(profile)

@@ -22,7 +22,7 @@ KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
 PAGE = 500
 
-Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import"]
+Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile"]
 
 
 @dataclass(frozen=True, slots=True)
