@@ -140,20 +140,24 @@ class Limiter:
         return 0.0
 
     def _leaky(self, at: float) -> float:
-        at = math.floor(at * 1000) / 1000
-        excess = max(0.0, self.excess - (at - self.last) * self.rate + 1) if self.last is not None else 0.0
-        if excess > self.burst:
-            return (excess - self.burst) / self.rate
-        self.excess, self.last = excess, at
+        # In whole milliseconds and thousandths of a call, as nginx reckons.
+        at_ms = math.floor(at * 1000)
+        excess = (
+            max(0, self.excess - (at_ms - self.last) * self.count // self.window_s + 1000) if self.last else 0
+        )
+        if excess > self.burst * 1000:
+            return (excess / 1000 - self.burst) / self.rate
+        self.excess, self.last = excess, at_ms
         return 0.0
 
     def _rolling(self, at: float) -> float:
+        # What is left of the window before counts by its share of the last second, cut to whole calls.
         window = math.floor(at / self.window_s)
         known, before, now = self.counted
         if window != known:
             before, now = (now if window == known + 1 else 0), 0
         self.counted = window, before, now + 1
-        return float(now + 1 + before * (1 - (at / self.window_s - window)) > self.count)
+        return float(math.floor(now + 1 + before * (1 - (at / self.window_s - window))) > self.count)
 
 
 @dataclass(frozen=True, slots=True)

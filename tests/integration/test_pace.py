@@ -288,7 +288,6 @@ def quick(client: redis.Redis) -> Iterator[redis.Redis]:
     client.config_set("appendfsync", "always")
 
 
-TARPIT_S = 2.0
 AT_ONCE: dict[str, Any] = {"refuses_s": 0.001}
 SECONDS = {
     "sliding, 4 in flight": Case("sliding", 20, 3, 4, 0.15),
@@ -298,6 +297,9 @@ SECONDS = {
     "limit_req with burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 20, **AT_ONCE}),
     "limit_req without burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 0, **AT_ONCE}),
     "http_req_rate": Case("rolling", 20, 3, 4, 0.05, own=AT_ONCE),
+    "http_req_rate, 5/s": Case("rolling", 5, 3, 4, 0.15, own=AT_ONCE),
+    "http_req_rate, tarpit": Case("rolling", 20, 3, 4, 0.05, own={"refuses_s": 2.0}),
+    "bucket, as many in flight as are allowed": Case("bucket", 20, 1.5, 4, 0.15, own={"burst": 5}),
 }
 
 
@@ -306,13 +308,6 @@ def test_a_limit_a_second_is_learned_within_ten_and_used(quick: redis.Redis, nam
     """From then on under 3 % of the calls are answered 429, at 90 % of what is allowed."""
     used, refused = SECONDS[name].measure(quick)
     assert used >= USED
-    assert refused < REFUSED
-
-
-def test_a_tarpit_costs_its_time_and_no_more(quick: redis.Redis) -> None:
-    """Each lesson takes 2 s longer, in which nothing goes out; it is one, whatever else is caught."""
-    used, refused = Case("rolling", 20, 3, 4, 0.05, own={"refuses_s": TARPIT_S}).measure(quick)
-    assert used >= 0.8
     assert refused < REFUSED
 
 
@@ -389,6 +384,26 @@ def test_a_vendor_that_has_recovered_is_used_in_full_again(
     time.advance(time.now() + 600)
     sends = send_for(queue, client, time, org, 60)
     assert len(sends) >= 0.95 * 150
+
+
+def test_ten_times_what_was_learned_is_used_within_minutes(
+    queue: Queue, client: redis.Redis, time: Time
+) -> None:
+    """The longer nothing is refused, the faster the rate rises."""
+    org = configured(rate_limit="50/second", batch_size=1)
+    send_for(queue, client, time, org, 1)
+    lesson = {"learned": 200_000, "swing": 0.03, "span": 15_000_000, "learned_from": int(time.now() * 1e6)}
+    client.hset(GATE, mapping=lesson)
+
+    def rate() -> float:
+        shown = queue.store.call("gauge", [keys.key_prefix("default")], [gate_config(org)])
+        return 1e6 / shown["spacing_us"]
+
+    assert 4.8 < rate() < 5
+    time.advance(time.now() + 30)
+    assert 5 < rate() < 5.5
+    time.advance(time.now() + 270)
+    assert rate() > 0.95 * 50
 
 
 # -- what is shown

@@ -116,14 +116,14 @@ local function configured_us(cfg)
 end
 
 -- The spacing of the shortest limit of requests, or a wider one that a vendor who throttles has taught us. From
--- when the gate opens again it narrows, fast at first, then flat around what was learned, then faster again (the
--- curve of TCP CUBIC). A function of time: to know where it stands costs no calls and no writes.
+-- when the gate opens again the rate rises in a straight line to what was learned; beyond it, where it was refused,
+-- slowly at first and then faster. A function of time: to know where it stands costs no calls and no writes.
 local PROBE = 0.05
 local function spacing_us(cfg, gate, at_us)
   if not gate.learned then return configured_us(cfg) end
   local spans = math.max(0, (at_us or T_US) - gate.learned_from) / (gate.span or 100 * gate.learned)
-  local swing = spans < 1 and gate.swing or PROBE
-  return math.max(configured_us(cfg), gate.learned / (1 + swing * (spans - 1) ^ 3))
+  local times = spans < 1 and 1 - gate.swing * (1 - spans) or 1 + PROBE * (spans - 1) ^ 2
+  return math.max(configured_us(cfg), gate.learned / times)
 end
 
 local function slowed(cfg, gate, at_us) return spacing_us(cfg, gate, at_us) > configured_us(cfg) * 1.001 end

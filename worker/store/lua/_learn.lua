@@ -44,10 +44,18 @@ local function learn_from_pauses(gate, rate, reopens)
   if most then go_on_at(gate, math.min(rate, most), 0.97 * rate, SPAN_US) end
 end
 
+-- Whether the vendor counts by the second: the last one let through as much as the second before the lesson before,
+-- or more by what the rate has risen in it.
+local function counts_by_the_second(gate, let)
+  if not gate.let or let < TELLING then return false end
+  local risen = gate.swing / gate.learned / gate.span * SECOND_US ^ 2 / 2
+  return let <= 1.05 * gate.let + 1 + math.min(0.25 * gate.let, risen)
+end
+
 -- A lesson, once the gate is closed; sent: when the refused call was sent, us, and its number; first: the number of
--- the first send since the last lesson; told: the vendor said until when to wait. The first lesson begins with what the last second let through and speeds up until the next
--- one: if that comes at the same number, the vendor counts by the second. Later ones cut the rate, the more the
--- sooner they come, but never below what was let through since the last.
+-- the first send since the last lesson; told: the vendor said until when to wait. The first lesson begins with what
+-- the last second let through and speeds up until the next one, which tells whether the vendor counts by the second.
+-- Later ones cut the rate, the more the sooner they come, but never below what was let through since the last.
 local function learn(cfg, gate, sent, first, told)
   local rate, calls = rate_then(cfg, gate, sent, first), sent.n - first
   local reopens = gate.closed_until * 1000
@@ -68,7 +76,7 @@ local function learn(cfg, gate, sent, first, told)
     low, span = math.min(low, 0.97 * math.max(1, let) / SECOND_US), FIRST_SPAN_US
     set_gate(gate, 'let', let)
   else
-    if gate.let and not calm and let >= TELLING and let <= 1.3 * gate.let + 1 then
+    if not calm and counts_by_the_second(gate, let) then
       low, span = 0.95 * gate.let / SECOND_US, SURE_SPAN_US
       high = 1.02 * low
     end
