@@ -42,7 +42,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
 
-ROUNDS = int(os.environ.get("BADGES_CHAOS_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("BADGES_CHAOS_ROUNDS", "1"))
 FIRST_SEED = int(os.environ.get("BADGES_CHAOS_SEED", "1"))
 ROWS = 3000
 RUN = "chaos"

@@ -14,7 +14,7 @@ from simulation.report import MANY, Coverage, story
 from simulation.rounds import Stage, quiet
 from simulation.server import Server, running, virtual
 
-ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "3000"))
+ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "300"))
 PARTS = 4  # for as many processes of pytest
 QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
 QUICKLY = 500  # rounds, most of them many fewer
