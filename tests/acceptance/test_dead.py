@@ -281,7 +281,7 @@ def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None
 def test_lineage(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:
     """The old one says what took its place, the new one whose it took; else id and history stay."""
     old, plain = bury(queue, 2)
-    Probe(client).change(plain, history="1700000000000 b1 200 812")
+    Probe(client).change(plain, history="1700000000000 b1 200 - 812")
     new_badge = f"badgeMetaId={OTHER_BADGE}"
     said = badges_json("dead", "replay", "--job", old, "--set", new_badge, env=env)
     gone = badges_json("job", "show", old, env=env)

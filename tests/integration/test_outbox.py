@@ -78,7 +78,7 @@ def test_what_changed_since_it_was_read_stays(queue: Queue, client: redis.Redis,
     """Its later entry has it as it is now; and what stands first by now isn't taken for what was read."""
     queue.enqueue(ORG, run="r", items=[Item("doubt", "1", item(1).fields, kind="in_doubt")], call="c")
     ended = outbox.read()
-    queue.resolve(ORG, "doubt")
+    queue.resolve(ORG, ["doubt"], call="r")
     assert outbox.acknowledge(ended)
     assert client.pttl(keys.key("default", "job", "doubt")) == -1
     assert [(it.number, it.how) for it in outbox.read()] == [(1, "issued")]
