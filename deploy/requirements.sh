@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 options=(--constraint deploy/constraints.txt --python-version 3.11.9 --python-platform linux
   --generate-hashes --no-header --no-annotate --quiet)
-uv pip compile pyproject.toml --extra flower --extra intake --extra tracing "${options[@]}" \
+uv pip compile pyproject.toml --extra flower --extra intake --extra tracing --extra console "${options[@]}" \
   --output-file deploy/requirements.txt
 uv pip compile <(sed -n 's/^requires = \["\(hatchling.*\)"\]$/\1/p' pyproject.toml) "${options[@]}" \
   --output-file deploy/requirements-build.txt

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-IN_THE_IMAGE = ("flower", "intake", "tracing")
+IN_THE_IMAGE = ("console", "flower", "intake", "tracing")
 # What is needed without being imported by us, and where it is.
 NOT_OURS = {
     "packaging": "kombu.transport.redis",

@@ -108,7 +108,7 @@ def show_job(job: Mapping[str, Any]) -> None:
     fields = dict(job) | {
         "error": ", ".join(f"{name} {value}" for name, value in (job["error"] or {}).items() if value),
         "warnings": "; ".join(job["warnings"]),
-        "history": "\n".join(" ".join(map(str, attempt.values())) for attempt in job["history"]),
+        "history": "\n".join(" ".join(filter(None, attempt.values())) for attempt in job["history"]),
     }
     known = [(name, str(value)) for name, value in fields.items() if value is not None]
     lines = [(name, line) for name, value in known for line in value.splitlines()]

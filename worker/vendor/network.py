@@ -194,6 +194,7 @@ class Stream(httpcore.NetworkStream):
             self._wire.settimeout(self._call.remaining_s())
             wire: Wire
             if isinstance(self._wire, socket.socket) and not isinstance(self._wire, ssl.SSLSocket):
+                self._wire.getpeername()  # of one that was reset, Python would leave the socket open
                 wire = ssl_context.wrap_socket(self._wire, server_hostname=server_hostname)
             else:
                 wire = NestedTls(self._wire, ssl_context, server_hostname, self._call.remaining_s)
