@@ -37,6 +37,7 @@ from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 from worker.vendor.doubt import DoubtChecker
 from worker.vendor.lookups import Lookups
+from worker.vendor.revoking import Revoker
 
 # Apart from what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
@@ -57,6 +58,7 @@ class Services:
     seats: Seats
     delivery: Delivery
     doubt: DoubtChecker
+    revoker: Revoker
 
 
 @cache
@@ -88,6 +90,7 @@ def _services_of(_: int) -> Services:
         Seats(queue=queue),
         Delivery(queue=queue, client=client, auth=auth),
         DoubtChecker(queue, Lookups(queue, client, auth)),
+        Revoker(queue, client, auth),
     )
 
 

@@ -89,6 +89,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "run follow": ("run", "follow", "bulk"),
     "dead discard": ("dead", "discard", "--kind", "cancelled", "--yes"),
     "status": ("status",),
+    "run undo": ("run", "undo", "bulk", "--dry-run"),
+    "job undo": ("job", "undo", item(21).id, "--dry-run"),
     "audit": ("audit",),
 }
 

@@ -115,6 +115,17 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
         ["c", "cleared", "", 600_000, "", "noted", "doubt", "none"],
     ),
     "gauge": lambda q, _: q.store.call("gauge", [keys.key_prefix("default")], [gate_config(ORG)])["width"],
+    "undo": lambda q, b: (
+        settle(q, b),
+        q.store.call("undo", [keys.key_prefix("default")], ["c", "noted", 60_000, b.jobs[0].id, "u"]),
+    )[1],
+    "settle_revoke": lambda q, b: (
+        settle(q, b),
+        q.store.call("undo", [keys.key_prefix("default")], ["c", "noted", 60_000, b.jobs[0].id, "u"]),
+        q.store.call(
+            "settle_revoke", [keys.key_prefix("default")], ["c2", "u", "undone", "", "", "", 1, 60_000, "200"]
+        ),
+    )[2],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call(
@@ -132,7 +143,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "hint: seen": lambda q, _: q.hint("default", 4_000_000_000_000, seen=_hint(q)),
 }
 # These say otherwise in their headers: what was taken comes up again, the later time of a send counts.
-TIMED = {"take_due", "take_next", "take_check", "retime", "offer"}
+TIMED = {"take_due", "take_next", "take_check", "take_revoke", "retime", "offer"}
 
 
 def _without_time(batch: Any) -> Any:

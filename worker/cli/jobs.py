@@ -22,6 +22,7 @@ from worker.cli.output import (
 )
 from worker.cli.progress import progress_bar, watch
 from worker.cli.session import AnyOrg, ItsOrg, Note, Session, session
+from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
 from worker.operate import deadletters
@@ -33,6 +34,9 @@ run_cli = typer.Typer(
     name="run", help="Runs: the jobs that came in together, with their progress.", no_args_is_help=True
 )
 job_cli = typer.Typer(name="job", help="Single jobs.", no_args_is_help=True)
+
+run_cli.add_typer(run_undo_cli)
+job_cli.add_typer(job_undo_cli)
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last; see: badges run list.")

@@ -112,7 +112,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_options(**given: Any) -> None:
         its = {name: given.pop(name) for name in _FILTER}
-        its["since_ms"] = _since_ms(its.pop("since"))
+        its["since_ms"] = since_option(its.pop("since"))
         command(which=Filter(**its), **given)
 
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "which"]
@@ -126,7 +126,8 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _since_ms(text: str | None) -> int | None:
+def since_option(text: str | None) -> int | None:
+    """Read ``--since``."""
     try:
         return None if text is None else since_ms(text)
     except ValueError as error:

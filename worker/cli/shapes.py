@@ -70,6 +70,9 @@ class Result(TypedDict):
     earnExpiresOnISO: Any
     raw: str | None
     columns: NotRequired[dict[str, str]]
+    undone_at: NotRequired[str | None]
+    undone_by: NotRequired[str | None]
+    undone_note: NotRequired[str | None]
 
 
 class Found(Result):
@@ -127,6 +130,20 @@ class RunCancelled(TypedDict):
 
     run: str
     cancelled: int
+    dry_run: NotRequired[bool]
+
+
+class Undone(TypedDict):
+    """What an undo takes back, and as which run; with ``dry_run`` what it would."""
+
+    run: str | None
+    jobs: int
+    calls: int
+    seconds: int | None
+    expired: int
+    issued_twice: int
+    without_id: int
+    undone_before: int
     dry_run: NotRequired[bool]
 
 
@@ -274,6 +291,8 @@ SHAPES: dict[str, Any] = {
     "run show": RunProgress,
     "run follow": RunProgress,
     "run cancel": RunCancelled,
+    "run undo": Undone,
+    "job undo": Undone,
     "results": list[Result],
     "find": list[Found],
     "job show": Job,

@@ -111,7 +111,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if name == "row":
             flat |= {f"error_{part}": (row["error"] or {}).get(part) for part in _ERROR}
-        if name not in ("error", "columns"):
+        if name not in ("error", "columns", "undone_at", "undone_by", "undone_note"):
             flat[name] = value
     return flat | {"warnings": "; ".join(row["warnings"])}
 
@@ -140,7 +140,7 @@ def result_row(org: str, job_id: str, record: Record) -> dict[str, Any]:
 
 
 def _error(record: Record) -> dict[str, Any] | None:
-    if Field.CODE not in record or state_of(record) is State.ISSUED:
+    if Field.CODE not in record or state_of(record) in (State.ISSUED, State.UNDONE):
         return None
     message = record.get(Field.MESSAGE)
     return {"kind": record.get(Field.KIND), "code": record[Field.CODE], "message": message}

@@ -17,7 +17,7 @@ from worker.operate.report import report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
 from worker.server.cluster import Redis
-from worker.store import reading, runs
+from worker.store import audit, reading, runs
 from worker.store.queue import Queue
 from worker.store.reading import PAGE
 from worker.store.record import Field, Record, failed_calls, raw_of, state_of
@@ -171,7 +171,8 @@ class JobReader:
         for name in self.org_names(org):
             for _, record in self.records(name, [job_id]):
                 discarded = job_id in self._discarded(name, [(job_id, record)])
-                return report_row(name, job_id, record, discarded=discarded) | _details(record)
+                row = report_row(name, job_id, record, discarded=discarded)
+                return row | _details(record) | self._undone(name, row, record, {})
         raise NotFound(f"there is no job {job_id!r}, or its result has expired")
 
     def results(
@@ -187,13 +188,29 @@ class JobReader:
         It reads every job; those that are dead letters are found faster by ``deadlist.rows``.
         """
         for its_org, its_run in self.run_names(org, run):
-            remaining = self.records(its_org, self.ids(its_org, its_run))
+            remaining, acts = self.records(its_org, self.ids(its_org, its_run)), dict[str, audit.Act]()
             while page := list(islice(remaining, PAGE)):
                 discarded = self._discarded(its_org, page)
                 for job_id, record in page:
                     fits_state = state is None or state_of(record) is state
                     if fits_state and (code is None or record.get(Field.CODE) == code):
-                        yield report_row(its_org, job_id, record, discarded=job_id in discarded)
+                        row = report_row(its_org, job_id, record, discarded=job_id in discarded)
+                        yield row | self._undone(its_org, row, record, acts)
+
+    def _undone(
+        self, org: str, row: Mapping[str, Any], record: Record, acts: dict[str, audit.Act]
+    ) -> dict[str, Any]:
+        """Say of a job whose badge was taken back when, by whom and why; ``acts`` are those known by now."""
+        if Field.UNDONE not in record:
+            return {}
+        at_ms, _, action = record[Field.UNDONE].partition(" ")
+        if action not in acts:
+            acts[action] = audit.act(self.client, org, action)
+        by, note = acts[action]
+        at, gone = iso_time(at_ms), record.get(Field.MESSAGE)
+        why = f"undone at {at} by {by or 'somebody'}" + (f": {note}" if note else "")
+        reason = row["reason"] or (f"{why}; {gone}" if gone else why)
+        return {"undone_at": at, "undone_by": by, "undone_note": note, "reason": reason}
 
     def run_names(self, org: str | None = None, run: str | None = None) -> list[RunName]:
         """Return the runs there are, or the one that is named, each with its org, in the order they began.

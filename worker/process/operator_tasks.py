@@ -18,9 +18,10 @@ from worker.app import app, services
 from worker.domain.actor import Actor, Via
 from worker.domain.text import plain
 from worker.errors import BadgesError, ConfigError, StoreError
-from worker.operate import deadletters
+from worker.operate import deadletters, undoing
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
+from worker.operate.undoing import Which
 from worker.process.arguments import PauseArguments, ReplayArguments, ResumeArguments
 from worker.process.tasks import origin
 from worker.store.queue import new_id
@@ -85,6 +86,31 @@ def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any
     )
     shown = {"dry_run": True} if its.dry_run else {}
     return shown | {name: value for name, value in done.as_json().items() if value not in (None, {})}
+
+
+@_operator_task(name="badges.undo")
+def undo(  # noqa: PLR0913, PLR0917 - the options of the command
+    self: Task[..., Any],
+    run: str | None = None,
+    org: str | None = None,
+    badge: str | None = None,
+    customer: int | None = None,
+    job: str | None = None,
+    note: str = "",
+    by: str | None = None,
+    *,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Take back what a run issued, as ``badges run undo`` does. Delivered twice, it acts once."""
+    if not (run or badge or customer or job):
+        raise ConfigError("say which: run, badge, customer or job")
+    operator = _operator(self, note=note, by=by)
+    which = Which(org, run, badge, customer, job)
+    found = undoing.plan(operator.reports, operator.orgs, which)
+    if dry_run:
+        return {"run": None} | found.as_json() | {"dry_run": True}
+    name, jobs = undoing.undo(operator, found, which, run=_action("undo", self))
+    return {"run": name} | found.as_json() | {"jobs": jobs}
 
 
 def _action(name: str, task: Task[..., Any]) -> str:

@@ -69,10 +69,12 @@ def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
 
 @app.task(name="badges.check", throws=(StoreError,))
 def check(org: str) -> dict[str, Any]:
-    """Ask the vendor about one job in doubt that is due (``IN_DOUBT=check``)."""
+    """Make calls that carry no batch: take badges back, look up a job in doubt (``IN_DOUBT=check``)."""
     here = services()
     with bound_contextvars(org=org):
-        return {"finding": here.doubt.check(here.settings.org(org))}
+        mine = here.settings.org(org)
+        revoked = here.revoker.work(mine)
+        return {"finding": here.doubt.check(mine)} | ({"revoked": revoked} if revoked else {})
 
 
 @app.task(name="badges.enqueue", bind=True, acks_late=True, reject_on_worker_lost=True, throws=(ConfigError,))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import redis
 
@@ -22,7 +22,11 @@ KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
 PAGE = 500
 
+<<<<<<< HEAD
 Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile"]
+=======
+Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "undo"]
+>>>>>>> 42e5e45 (Undo: badges that a run issued are taken back, by a run of its own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,19 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
         fields += ["which", json.dumps(which), *(("count", "0") if counts else ())]
     queue.store.refuse_other_versions()
     queue.store.durably("audit", [keys.key_prefix(org)], [action, fields, kept])
+
+
+class Act(NamedTuple):
+    """By whom something was done, and why; ``None`` where the trail doesn't reach so far back."""
+
+    by: str | None
+    note: str | None
+
+
+def act(client: redis.Redis, org: str, action: str) -> Act:
+    """Return who did one thing, and why."""
+    found: Any = client.hmget(keys.key(org, "audit", action), "by", "note")
+    return Act(*found)
 
 
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:

@@ -21,7 +21,7 @@ from worker.domain.text import cell, printable
 # The version of the records and structures that this program writes, and the newest that it reads.
 VERSION = 2
 SEPARATOR, LINE = "\x1f", "\x1e"
-ISSUE = "i"  # the kind of a job whose call issues a badge
+ISSUE, REVOKE = "i", "r"  # the kinds of jobs: whose call issues a badge, or takes it back
 # What is remembered lies in buckets by the first letters of ids, once there are MANY by one letter more.
 BUCKET_LETTERS, MANY = (3, 4), 3_000_000
 CANCELLED = "it was cancelled before it was sent"  # the words of that code, which no record holds
@@ -75,6 +75,7 @@ class Field(StrEnum):
     RAW_ITEM = "raw_item"  # the item as it came in, as JSON, where it was invalid; RAW_BYTES at most
     RAW_ROW = "raw_row"  # the row as it was written, where no item could be read from it; RAW_BYTES at most
     OTHERS = "others"  # the cells of columns that stand for no field, as JSON; OTHERS_BYTES at most
+    REVOKES = "revokes"  # the job whose badge this one takes back
 
 
 class Answer(StrEnum):
@@ -305,6 +306,7 @@ def lua_tables() -> str:
     lines = [
         f"local FEW_LETTERS, MORE_LETTERS, MANY, PAIR_LETTERS = {few}, {more}, {MANY}, {PAIR_LETTERS}",
         f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'",
+        f"local REVOKE = '{REVOKE}'",
     ]
     for name, entries in tables.items():
         written = ", ".join(f"{key} = {value!r}" for key, value in entries.items())

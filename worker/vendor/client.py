@@ -122,9 +122,11 @@ class VendorClient:
                 span.fail(answer.code)
         return answer
 
-    def post(self, org: Org, path: str, body: Any) -> Reply | NoReply:
+    def post(
+        self, org: Org, path: str, body: Any, headers: Mapping[str, str] | None = None
+    ) -> Reply | NoReply:
         """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
-        return self._exchange(org, "POST", path, {}, json.dumps(body, separators=(",", ":")))
+        return self._exchange(org, "POST", path, headers or {}, json.dumps(body, separators=(",", ":")))
 
     def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:
         """Read from the org's host, within its HTTP time-out."""

@@ -155,6 +155,7 @@ COUNTERS = (
            _counter("retried")),
     Family("jobs_put_back", "Times that a job went back into the queue, since its call came to nothing.",
            _counter("put_back")),
+    Family("jobs_undone", "Badges that were taken back from their customers.", _counter("undone")),
     Family("issued_twice", "Jobs that the vendor issued twice: never by this system's own doing.",
            _counter("issued_twice")),
     Family("requests", "Calls that carried jobs, by HTTP status, or our word for none.",

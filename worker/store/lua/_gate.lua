@@ -289,9 +289,16 @@ local function when(cfg, gate)
   return at == NEVER and at or math.ceil(at), why
 end
 
+-- When somebody must look after badges that are to be taken back: at once, unless somebody is at it; ms.
+local function revokes_at()
+  local at = first_score(K.revokes)
+  if at < NEVER and redis.call('HEXISTS', K.gate, 'paused') == 1 then return NEVER end
+  return at < NEVER and math.max(at, redis.call('PEXPIRETIME', K.revoker)) or at
+end
+
 -- When somebody must look at the org again, ms, as others know it: for the next batch, a due retry, an
--- overdue lease, a check; -1: never.
+-- overdue lease, a check, a badge to be taken back; -1: never.
 local function next_look(at)
-  at = math.min(wall(math.min(at, first_score(K.retry), first_score(K.leases))), first_score(K.checks))
+  at = math.min(wall(math.min(at, first_score(K.retry), first_score(K.leases))), first_score(K.checks), revokes_at())
   return instant(at)
 end

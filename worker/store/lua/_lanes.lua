@@ -12,7 +12,13 @@ local function wait_again(id, fields, from, ends)
   fields[FIELD.state], fields[FIELD.ready_since] = STATE.queued, int(NOW)
   write(id, fields)
   local list = lane(fields[FIELD.urgent])
-  if ends then table.insert(ends[list], id) else redis.call('RPUSH', list, id) end
+  if fields[FIELD.job_kind] == REVOKE then
+    redis.call('ZADD', K.revokes, int(NOW), id)
+  elseif ends then
+    table.insert(ends[list], id)
+  else
+    redis.call('RPUSH', list, id)
+  end
   moved(fields[FIELD.run], from, 'queued')
   return true
 end

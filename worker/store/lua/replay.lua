@@ -60,6 +60,8 @@ for n, id in ipairs(ids) do
   local at, fields = 4 * n, fields_of(n)
   local new_id = ARGV[at + 1]
   local is_dead = fields and fields[FIELD.state] == STATE.dead
+  -- One that takes a badge back issues none, however it is mended.
+  is_dead = is_dead and (new_id == '' or fields[FIELD.job_kind] ~= REVOKE)
   if is_dead and new_id == '' and fields[FIELD.kind] ~= KIND.invalid and unlist(id, fields) then
     again(id, fields)
     done.replayed = done.replayed + 1

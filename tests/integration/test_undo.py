@@ -1,0 +1,240 @@
+"""Undo: what a run issued is taken back, once, by calls of its own, and nothing else ever is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+from support import FIRST_CUSTOMER, Probe, badges, badges_json, configured, deliver_one, environment, item
+
+from worker.delivery import Delivered, Delivery
+from worker.domain.org import Org
+from worker.sandbox.issued import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue, new_id
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import VendorClient
+from worker.vendor.revoking import Revoker
+
+
+@dataclass
+class Bench:
+    """An org, its vendor, and what a worker has to work with them."""
+
+    queue: Queue
+    client: redis.Redis
+    org: Org
+    sandbox: SandboxServer
+    http: VendorClient
+    env: dict[str, str]
+
+    @property
+    def auth(self) -> Authenticator:
+        """The org's credentials."""
+        return Authenticator(queue=self.queue, client=self.http)
+
+    def issue(self, *numbers: int, run: str = "spring") -> list[str]:
+        """Have badges issued."""
+        items = [item(n) for n in numbers]
+        self.queue.enqueue(self.org, run=run, items=items, call=new_id())
+        done = deliver_one(Delivery(queue=self.queue, client=self.http, auth=self.auth), self.org)
+        assert isinstance(done, Delivered)
+        assert done.settled.issued == len(numbers)
+        return [it.id for it in items]
+
+    def undo(self, *options: object) -> Any:
+        """Ask for an undo."""
+        return badges_json("run", "undo", *options, "--yes", env=self.env)
+
+    def work(self) -> int:
+        """Let a worker take back what is due now, whatever was to be waited for."""
+        for job in self.client.zrange(keys.key("default", "revokes"), 0, -1):
+            self.client.zadd(keys.key("default", "revokes"), {job: 1})
+        self.client.hdel(keys.key("default", "gate"), "closed_until")
+        return Revoker(self.queue, self.http, self.auth).work(self.org)
+
+    def run(self, name: str) -> Any:
+        """Return a run's progress."""
+        return badges_json("run", "show", name, env=self.env)
+
+    def active(self) -> list[int]:
+        """Return whose badges are active at the vendor, as numbers."""
+        return sorted(issue.customer_id - FIRST_CUSTOMER for issue in self.sandbox.vendor.ledger().active)
+
+    def fault(self, times: int | None = 1, **fault: Any) -> None:
+        """Let revoking fail."""
+        self.sandbox.vendor.add_fault(Fault(fault="status", on="revoke", times=times, **fault))
+
+
+@pytest.fixture
+def bench(
+    queue: Queue, client: redis.Redis, sandbox: SandboxServer, connection: Connection
+) -> Iterator[Bench]:
+    """An org at a limit that holds nothing up."""
+    http = VendorClient()
+    org = configured(api_base_url=sandbox.url, http_timeout_s=5, max_attempts=3)
+    env = environment(redis_url=connection.url, api_base_url=sandbox.url)
+    yield Bench(queue, client, org, sandbox, http, env)
+    http.close()
+
+
+def test_a_run_is_undone_once(bench: Bench) -> None:
+    """A plan, a run of its own, each badge revoked; the run it came from says so; twice is once."""
+    ids = bench.issue(1, 2, 3)
+    bench.issue(9, run="other")
+    plan = badges_json("run", "undo", "spring", "--dry-run", env=bench.env)
+    assert (plan["run"], plan["jobs"], plan["calls"]) == (None, 3, 3)
+    badges("run", "undo", "spring", "--json", env=bench.env, expect=2)
+    done = bench.undo("spring", "--note", "wrong campaign")
+    assert (done["jobs"], bench.run(done["run"])["queued"], bench.active()) == (3, 3, [1, 2, 3, 9])
+    assert bench.undo("spring")["jobs"] == 0
+    assert bench.work() == 3
+    assert bench.active() == [9]
+    its, undo = bench.run("spring"), bench.run(done["run"])
+    assert (its["issued"], its["undone"], its["total"]) == (0, 3, 3)
+    assert (undo["undone"], undo["queued"], undo["total"]) == (3, 0, 3)
+    assert undo["finished_at"]
+    assert bench.undo("spring")["undone_before"] == 3
+    (entry,) = [one for one in badges_json("audit", env=bench.env) if one["id"] == done["run"]]
+    assert (entry["action"], entry["count"], entry["note"]) == ("undo", 3, "wrong campaign")
+    bench.queue.enqueue(bench.org, run="again", items=[item(1)], call=new_id())
+    assert bench.run("again")["duplicates"] == 1
+    job = badges_json("job", "show", ids[0], env=bench.env)
+    assert (job["state"], job["undone_by"] is not None, job["undone_note"]) == (
+        "undone",
+        True,
+        "wrong campaign",
+    )
+    assert job["undone_at"]
+
+
+def test_one_job_and_filters(bench: Bench) -> None:
+    """One job; a customer across runs; without a run or a filter it is a usage error."""
+    ids = bench.issue(1, 2)
+    bench.issue(3, run="other")
+    assert badges_json("job", "undo", ids[0], "--yes", env=bench.env)["jobs"] == 1
+    assert bench.undo("--customer", FIRST_CUSTOMER + 3)["jobs"] == 1
+    bench.work()
+    assert bench.active() == [2]
+    badges("run", "undo", env=bench.env, expect=2)
+    badges("run", "undo", "nothing", "--yes", env=bench.env, expect=1)
+
+
+def test_what_somebody_else_took_back_is_gone(bench: Bench) -> None:
+    """814 is no failure: it is marked, and counts as undone."""
+    (job_id,) = bench.issue(1)
+    issue = bench.sandbox.vendor.ledger().issues[0]
+    asked = {"badgeMetaId": issue.badge_meta_id, "customerId": issue.customer_id}
+    bench.http.post(
+        bench.org,
+        "/api_gateway/v1/badges/customer/revokeEarn",
+        asked | {"earnedBadgeId": issue.earned_badge_id},
+    )
+    bench.undo("spring")
+    bench.work()
+    assert Probe(bench.client).record(job_id)["code"] == "814"
+    assert bench.run("spring")["undone"] == 1
+
+
+@pytest.mark.parametrize("apply", ["none", "all"])
+def test_a_call_whose_end_nobody_knows_is_made_again(bench: Bench, apply: Any) -> None:
+    """Applied or not: never in doubt, and undone in the end."""
+    bench.issue(1)
+    done = bench.undo("spring")
+    bench.fault(status=502, apply=apply)
+    assert bench.work() == 1
+    assert bench.run(done["run"])["queued"] == 1
+    assert bench.work() == 1
+    assert (bench.run(done["run"])["undone"], bench.active()) == (1, [])
+
+
+def test_what_cant_be_taken_back_becomes_a_dead_letter(bench: Bench) -> None:
+    """Tried too often: exhausted, and replayed it goes on; the badge stays issued until then."""
+    bench.issue(1)
+    done = bench.undo("spring")
+    bench.fault(times=3, status=500)
+    assert [bench.work() for _ in range(3)] == [1, 1, 1]
+    assert bench.run(done["run"])["dead_kinds"] == {"exhausted": 1}
+    assert bench.run("spring")["issued"] == 1
+    badges("dead", "replay", "--run", done["run"], env=bench.env)
+    assert bench.work() == 1
+    assert (bench.run(done["run"])["undone"], bench.active()) == (1, [])
+
+
+def test_throttled_paused_and_refused_credentials_cost_time_alone(bench: Bench) -> None:
+    """429 closes the gate, 401 pauses the org, a pause holds an undo as well; no attempt is spent."""
+    bench.issue(1)
+    done = bench.undo("spring")
+    bench.fault(status=429, headers={"Retry-After": "30"})
+    assert bench.work() == 1
+    assert bench.queue.look(bench.org).look_at_ms > 0
+    bench.fault(status=401)
+    assert bench.work() == 1
+    assert bench.work() == 0
+    assert badges_json("status", env=bench.env)[0]["gate"]["state"] == "paused"
+    bench.queue.resume(bench.org)
+    assert bench.work() == 1
+    assert bench.run(done["run"])["undone"] == 1
+
+
+def test_a_badge_that_was_issued_twice_loses_both(bench: Bench) -> None:
+    """Two earnedBadgeIds, two calls, one job."""
+    (job_id,) = bench.issue(1)
+    first = bench.sandbox.vendor.ledger().issues[0]
+    exchange, _ = bench.sandbox.vendor.arrive("import")
+    body = [{"badgeMetaId": first.badge_meta_id, "customerId": first.customer_id}]
+    bench.sandbox.vendor.respond(exchange, {}, lambda e: bench.sandbox.vendor.import_badges(e, body))
+    second = bench.sandbox.vendor.ledger().issues[1].earned_badge_id
+    Probe(bench.client).change(job_id, second_earned=second)
+    done = bench.undo("spring")
+    assert (done["jobs"], done["calls"], done["issued_twice"]) == (1, 2, 1)
+    assert bench.work() == 2
+    assert (bench.active(), bench.run("spring")["undone"]) == ([], 1)
+
+
+def test_what_still_sends_and_what_has_no_id(bench: Bench) -> None:
+    """A run that still sends is refused; what a person said was issued has no earnedBadgeId: counted."""
+    (job_id,) = bench.issue(1)
+    Probe(bench.client).change(job_id, earned_badge_id="")
+    plan = badges_json("run", "undo", "spring", "--dry-run", env=bench.env)
+    assert (plan["jobs"], plan["without_id"]) == (0, 1)
+    bench.queue.enqueue(bench.org, run="spring", items=[item(2)], call=new_id())
+    refused = badges("run", "undo", "spring", "--yes", env=bench.env, expect=2)
+    assert b"still to be sent" in refused.stderr
+
+
+def test_an_undo_is_cancelled(bench: Bench) -> None:
+    """What still waits of it isn't taken back."""
+    bench.issue(1, 2)
+    done = bench.undo("spring")
+    badges("run", "cancel", done["run"], "--yes", env=bench.env)
+    assert bench.work() == 0
+    assert (bench.active(), bench.run(done["run"])["dead_kinds"]) == ([1, 2], {"cancelled": 2})
+
+
+def test_a_worker_is_woken_for_it(bench: Bench) -> None:
+    """A claim says that there is something to do beside batches, and when; not while somebody is at it."""
+    bench.issue(1)
+    bench.undo("spring")
+    waits: Any = bench.queue.claim(bench.org, new_id())
+    assert (waits.check, waits.look_at_ms > 0) == (True, True)
+    bench.client.set(keys.key("default", "revoker"), "another", px=30_000)
+    waits = bench.queue.claim(bench.org, new_id())
+    assert not waits.check
+    assert Revoker(bench.queue, bench.http, bench.auth).work(bench.org) == 0
+
+
+def test_an_unknown_badge_is_a_refusal(bench: Bench) -> None:
+    """Another error of the vendor's own: a dead letter with its words, and the next one goes on."""
+    bench.issue(1, 2)
+    done = bench.undo("spring")
+    body = '{"data": null, "errors": [{"code": 812, "message": "customerId missing"}], "warnings": []}'
+    bench.fault(status=400, body=body)
+    assert bench.work() == 2
+    assert bench.run(done["run"])["dead_kinds"] == {"rejected": 1}
+    assert isinstance(bench.sandbox.vendor.settings, SandboxSettings)

@@ -1,0 +1,92 @@
+"""The commands that take badges back: of a run, by filters, or of one job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.cli import tables
+from worker.cli.asking import DryRun, Yes, ask
+from worker.cli.output import AsJson, say_json
+from worker.cli.session import AnyOrg, ItsOrg, Note, session, since_option
+from worker.domain.text import counted
+from worker.operate import undoing
+from worker.operate.undoing import Plan, Which
+
+run_undo_cli, job_undo_cli = typer.Typer(), typer.Typer()
+
+
+@run_undo_cli.command("undo")
+def run_undo(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last; without it, say filters."),
+    ] = None,
+    badge: Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")] = None,
+    customer: Annotated[int | None, typer.Option(help="Only of this customerId.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only what was issued since: 90m, 12h, 7d, or a date with offset.")
+    ] = None,
+    org: AnyOrg = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take back at the vendor what a run issued, by earnedBadgeId: one call a badge, at the org's limit.
+
+    It is a run of its own, which goes on by itself: badges run follow shows it. What was issued without an
+    earnedBadgeId can't be undone. An undo has no undo. Without RUN the filters go across all runs.
+    """
+    if run is None and not any((badge, customer, job, since)):
+        raise typer.BadParameter("say which: RUN, --badge, --customer, --job or --since")
+    which = Which(org, run, badge, customer, job, since_option(since))
+    _undo(which, dry_run=dry_run, yes=yes, note=note, as_json=as_json)
+
+
+@job_undo_cli.command("undo")
+def job_undo(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's, as results have it.")],
+    org: ItsOrg = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take one badge back at the vendor that was issued; see badges run undo."""
+    _undo(Which(org, job=job_id), dry_run=dry_run, yes=yes, note=note, as_json=as_json)
+
+
+def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
+    with session() as here:
+        if which.run is not None:
+            meant = here.reports.run_meant(which.run, which.org)
+            which = Which(meant.org, meant.run, which.badge, which.customer, which.job, which.since_ms)
+        found = undoing.plan(here.reports, here.settings.orgs(), which)
+        name, jobs = None, found.jobs
+        if not as_json:
+            _show(found)
+        if not dry_run:
+            act = f"{counted(found.jobs, 'badge')} would be taken back from their customers for good"
+            ask(act, found.jobs, flag="--yes", allowed=yes, as_json=as_json)
+            if found.jobs:
+                name, jobs = undoing.undo(here.operator(note), found, which)
+    if as_json:
+        say_json({"run": name} | found.as_json() | {"jobs": jobs} | ({"dry_run": True} if dry_run else {}))
+    elif name:
+        tables.out.print(f"{counted(jobs, 'badge')} on the way; watch it: badges run follow {name}")
+
+
+def _show(found: Plan) -> None:
+    seconds = "" if found.seconds is None else f", about {tables.duration(found.seconds)}"
+    tables.out.print(f"{found.jobs:>11,} to be undone: {counted(found.calls, 'call')}{seconds}")
+    for count, words in (
+        (found.twice, "of them were issued twice, and lose both"),
+        (found.expired, "of them have expired already"),
+        (found.without_id, "have no earnedBadgeId, and can't be undone"),
+        (found.undone, "were undone before"),
+    ):
+        if count:
+            tables.out.print(f"{count:>11,} {words}")

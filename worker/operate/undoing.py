@@ -1,0 +1,146 @@
+"""Undo: what was issued is taken back at the vendor, by jobs of their own in a run of their own.
+
+What can be undone is found here and shown as a plan; how it is revoked is in ``vendor/revoking.py``. Only
+what has an earnedBadgeId that the vendor gave us is ever revoked; an undo has no undo.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.domain.badge import short_hash
+from worker.domain.job import State
+from worker.domain.org import Org
+from worker.domain.text import iso_time
+from worker.errors import NotAllowed
+from worker.operate.operator import Operator
+from worker.operate.runs import JobReader
+from worker.store import audit, undos
+from worker.store.queue import CHUNK
+from worker.store.record import REVOKE, Field, Record, state_of
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which issued jobs are meant; ``None`` means any, ``since_ms`` those that were issued since."""
+
+    org: str | None = None
+    run: str | None = None
+    badge: str | None = None
+    customer: int | None = None
+    job: str | None = None
+    since_ms: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is said, by the names of the options."""
+        names = ("run", "badge", "customer", "job")
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return said | ({"since": iso_time(self.since_ms)} if self.since_ms else {})
+
+    def fits(self, job_id: str, record: Record) -> bool:
+        """Say whether a job is meant, its run aside."""
+        customer = None if self.customer is None else str(self.customer)
+        return (
+            self.job in (None, job_id)
+            and self.badge in (None, record.get(Field.BADGE_META_ID))
+            and customer in (None, record.get(Field.CUSTOMER_ID))
+            and (self.since_ms is None or int(record.get(Field.FINISHED_AT, 0)) >= self.since_ms)
+        )
+
+
+@dataclass(slots=True)
+class Plan:
+    """What an undo would take back, by org: the job, and the id of the job that revokes it.
+
+    ``twice`` of them were issued twice, and lose both; ``expired`` have expired by now. ``without_id`` were
+    issued without an earnedBadgeId, and can't be undone; ``undone`` were before.
+    """
+
+    ids: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    twice: int = 0
+    expired: int = 0
+    without_id: int = 0
+    undone: int = 0
+    seconds: int | None = 0  # None: of an org that isn't configured
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs would be undone."""
+        return sum(map(len, self.ids.values()))
+
+    @property
+    def calls(self) -> int:
+        """How many calls that takes."""
+        return self.jobs + self.twice
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges run undo --json`` prints it."""
+        return {
+            "jobs": self.jobs,
+            "calls": self.calls,
+            "seconds": self.seconds,
+            "expired": self.expired,
+            "issued_twice": self.twice,
+            "without_id": self.without_id,
+            "undone_before": self.undone,
+        }
+
+    def add(self, org: str, job_id: str, record: Record) -> None:
+        """Count a job that is meant."""
+        state, earned = state_of(record), record.get(Field.EARNED_BADGE_ID, "")
+        self.undone += state is State.UNDONE
+        self.without_id += state is State.ISSUED and not earned
+        if state is not State.ISSUED or not earned:
+            return
+        second = record.get(Field.SECOND_EARNED_BADGE_ID, "")
+        self.twice += bool(second)
+        self.expired += float(record.get(Field.EXPIRES_ON) or "inf") < time.time()
+        self.ids.setdefault(org, []).append((job_id, short_hash("undo", org, job_id, earned, second)))
+
+
+def plan(reports: JobReader, orgs: Mapping[str, Org], which: Which) -> Plan:
+    """Find what can be undone.
+
+    Raises:
+        NotAllowed: the run still sends: cancel it first.
+        NotFound: there is no such run, or no such job.
+    """
+    found = Plan()
+    for org, job_id, record in _records(reports, which):
+        if which.fits(job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
+            found.add(org, job_id, record)
+    limits = [limit for org in found.ids for limit in (orgs[org].limits if org in orgs else ())]
+    per_s = [limit.count / limit.window_s for limit in limits if not limit.of_items]
+    found.seconds = round(found.calls / min(per_s)) if per_s else None if found.calls else 0
+    return found
+
+
+def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Record]]:
+    if which.job is not None and which.run is None:
+        its_org = str(reports.job(which.job, which.org)["org"])
+        yield from ((its_org, job_id, record) for job_id, record in reports.records(its_org, [which.job]))
+        return
+    for org, run in reports.run_names(which.org, which.run):
+        if which.run and (waiting := reports.run(run, org).open):
+            raise NotAllowed(
+                f"{waiting:,} jobs of run {run} are still to be sent: badges run cancel {run}, wait for what "
+                "is being sent, then undo it"
+            )
+        yield from ((org, job_id, record) for job_id, record in reports.records(org, reports.ids(org, run)))
+
+
+def undo(operator: Operator, found: Plan, which: Which, *, run: str = "") -> tuple[str, int]:
+    """Let what a plan found be taken back; return the name of its run, and how many jobs it has.
+
+    What is undone, or on its way to be, isn't undone again.
+    """
+    name, accepted = run or audit.action_id(operator.queue, "undo"), 0
+    for org, ids in found.ids.items():
+        operator.begin(org, name, which.as_json())
+        for at in range(0, len(ids), CHUNK):
+            chunk = ids[at : at + CHUNK]
+            accepted += undos.accept(operator.queue, operator.orgs[org], run=name, ids=chunk)
+    return name, accepted

@@ -1,0 +1,64 @@
+#!lua flags=allow-oom
+-- Write what became of a call that takes a badge back. On a full server as well.
+-- Uses     clock calls record runs outbox dead memory undone
+-- KEYS[1]  what all keys of the org begin with
+-- ARGV[1]  call id    ARGV[2]  id of the job that revokes
+-- ARGV[3]  'undone' the badge is taken back; 'later': to be tried again; 'dead': it can't be
+-- ARGV[4]  later: after how many ms; dead: the kind    ARGV[5]  code    ARGV[6]  message
+-- ARGV[7]  1 if it spends an attempt    ARGV[8]  how long results are kept, ms
+-- ARGV[9]  HTTP status, or our word for none
+-- Returns  {word}: of its state now; '' if it had ended before
+-- Repeated: the same call id gets the same answer.
+local call, id, verb, argument, code, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local before = recall(call)
+if before then return {before} end
+local ttl_ms = ARGV[8]
+
+-- The job whose badge it was; one that was issued twice has lost both by now.
+local function undo(job)
+  local original = read(job[FIELD.revokes])
+  if not original or original[FIELD.state] ~= STATE.issued then return end
+  original[FIELD.state], original[FIELD.undone] = STATE.undone, int(NOW) .. ' ' .. job[FIELD.run]
+  original[FIELD.code], original[FIELD.message] = code, message
+  write(job[FIELD.revokes], original, kept_ms(ttl_ms))
+  note_undone(job[FIELD.revokes])
+  note_end(job[FIELD.revokes], 'undone')
+  moved(original[FIELD.run], 'issued', 'undone')
+end
+
+local function settle(job)
+  job[FIELD.attempts] = int((tonumber(job[FIELD.attempts]) or 0) + tonumber(ARGV[7]))
+  if verb == 'undone' and job[FIELD.second_earned] ~= '' then -- issued twice: the other one goes as well
+    job[FIELD.earned_badge_id], job[FIELD.second_earned] = job[FIELD.second_earned], ''
+    write(id, job)
+    redis.call('ZADD', K.revokes, int(NOW), id)
+    return 'queued'
+  end
+  job[FIELD.code], job[FIELD.message] = code, message
+  if verb == 'later' then
+    remember_attempt(job, call, ARGV[9], '-', code)
+    write(id, job)
+    redis.call('ZADD', K.revokes, int(NOW + tonumber(argument)), id)
+    return 'queued'
+  end
+  redis.call('ZREM', K.revokes, id)
+  if verb == 'dead' then
+    job[FIELD.kind] = argument
+    remember_attempt(job, call, ARGV[9], '-', code)
+    bury(id, job, 'queued')
+    return 'dead'
+  end
+  job[FIELD.state], job[FIELD.finished_at] = STATE.undone, int(NOW)
+  job[FIELD.undone] = int(NOW) .. ' ' .. job[FIELD.run]
+  write(id, job, kept_ms(ttl_ms))
+  note_end(id, 'undone')
+  moved(job[FIELD.run], 'queued', 'undone')
+  stat('undone', 1)
+  undo(job)
+  return 'undone'
+end
+
+local job, word = read(id), ''
+if job and job[FIELD.job_kind] == REVOKE and job[FIELD.state] == STATE.queued then word = settle(job) end
+write_ends()
+return {memoize(call, word)}

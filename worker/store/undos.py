@@ -1,0 +1,65 @@
+"""Badges that are to be taken back, as the store has them; how they are: ``vendor/revoking.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from worker.domain.org import Org
+from worker.server.cluster import reaching
+from worker.store import keys
+from worker.store.protocol import ttl_ms
+from worker.store.queue import Queue
+from worker.store.record import CODE_BYTES, Record, bounded, read
+
+Verb = Literal["undone", "later", "dead"]
+
+
+class Revoke(NamedTuple):
+    """A job that takes a badge back."""
+
+    id: str
+    record: Record
+
+
+class Word(NamedTuple):
+    """What became of a call; ``argument`` is ms until the next, or a dead letter's kind."""
+
+    verb: Verb
+    argument: str = ""
+    code: str = ""
+    message: str = ""
+    spends_attempt: bool = True
+
+
+def accept(queue: Queue, org: Org, *, run: str, ids: Sequence[tuple[str, str]]) -> int:
+    """Accept up to 1,000 jobs that take badges back: of which job, and their own id; how many are new."""
+    flat = [part for pair in ids for part in pair]
+    args = [queue.new_id(), run, ttl_ms(org), *flat]
+    new = int(queue.store.durably("undo", [keys.key_prefix(org.name)], args))
+    queue.hint(org.name, queue.look(org).look_at_ms)
+    return new
+
+
+def take(queue: Queue, org: Org, by: str) -> Revoke | None:
+    """Take the next one, if there is one and nobody else is at it; it comes up again by itself."""
+    lease_ms = int((org.http_timeout_s + 5) * 1000)
+    found = queue.store.call("take_revoke", [keys.key_prefix(org.name)], [by, lease_ms])
+    return Revoke(found[0], read(found[1])) if found else None
+
+
+def settle(queue: Queue, org: Org, job_id: str, word: Word, status: str) -> str:
+    """Write what became of a call; answers the job's state, in a word."""
+    code, message = bounded(word.code, CODE_BYTES), bounded(word.message)
+    told = [word.verb, word.argument, code, message, int(word.spends_attempt), ttl_ms(org), status]
+    args = [queue.new_id(), job_id, *told]
+    return str(queue.store.durably("settle_revoke", [keys.key_prefix(org.name)], args)[0])
+
+
+def leave(queue: Queue, org: Org, by: str) -> None:
+    """Let others go on with what is to be taken back, and note when to look at the org again."""
+    with reaching("what is to be taken back"):
+        key = keys.key(org.name, "revoker")
+        if queue.client.get(key) == by:
+            queue.client.delete(key)
+    queue.hint(org.name, queue.look(org).look_at_ms)

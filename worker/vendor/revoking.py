@@ -1,0 +1,121 @@
+"""Taking badges back at the vendor, one a call (doc: ``customer/revokeEarn``).
+
+Each call is paid from the org's limit; while deliveries wait, these have a share of it. A call whose end
+nobody knows is made again: revoking twice does no harm, and 814 says that no such badge is active any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from worker.domain.job import DeadKind
+from worker.domain.org import Org
+from worker.domain.outcome import NoReply, Reply, Signal
+from worker.domain.settlement import backoff_s
+from worker.store import undos
+from worker.store.queue import Queue
+from worker.store.record import Field, Record, number_of
+from worker.store.undos import Revoke, Word
+from worker.vendor.auth import Authenticator, Credentials, wait_for_slot
+from worker.vendor.client import VendorClient
+from worker.vendor.codes import meanings_of
+from worker.vendor.lookups import SHARE
+from worker.vendor.rows import error_in
+from worker.vendor.unpacking import json_in
+from worker.vendor.verdict import read_answer
+
+log = structlog.get_logger()
+
+PATH = "/api_gateway/v1/badges/customer/revokeEarn"
+GONE = "814"  # doc: "Active earn instance is not present"
+WAIT_MS = 1000
+ORG_WIDE = (Signal.THROTTLED, Signal.UNAUTHORIZED, Signal.MISCONFIGURED)
+
+
+@dataclass(frozen=True, slots=True)
+class Revoker:
+    """Takes back what is to be taken back of an org, one badge a call."""
+
+    queue: Queue
+    client: VendorClient
+    auth: Authenticator
+    share: float = SHARE
+
+    def work(self, org: Org, *, for_s: float = 2.0) -> int:
+        """Take badges back for a while, or as long as there are some; answers how many calls were made."""
+        clock, by, calls = self.queue.clock, self.queue.new_id(), 0
+        end_s = clock.monotonic_s() + for_s
+        while clock.monotonic_s() < end_s and (revoke := undos.take(self.queue, org, by)):
+            credentials = self.auth.credentials(org)
+            is_ready = isinstance(credentials, Credentials)
+            if not is_ready or wait_for_slot(self.queue, org, share=self.share):
+                undos.settle(self.queue, org, revoke.id, _later(WAIT_MS, "", ""), "-")
+                break
+            assert isinstance(credentials, Credentials)  # noqa: S101 - is_ready
+            calls += 1
+            if not self._revoke(org, revoke, credentials):
+                break
+        undos.leave(self.queue, org, by)
+        return calls
+
+    def _revoke(self, org: Org, revoke: Revoke, credentials: Credentials) -> bool:
+        """Make one call and write what became of it; answers whether the next one may follow."""
+        answer = self.client.post(org, PATH, _body(revoke.record), credentials.headers)
+        word, signal = self._read(org, revoke, answer)
+        status = str(answer.status) if isinstance(answer, Reply) else answer.code
+        state = undos.settle(self.queue, org, revoke.id, word, status)
+        log.info("badge.revoked", job=revoke.id, run=revoke.record.get(Field.RUN), state=state, status=status)
+        if signal is Signal.UNAUTHORIZED and not self.auth.refused(org, credentials):
+            self.queue.pause(org.name, why="auth", reason=word.message)
+        elif signal is Signal.MISCONFIGURED:
+            self.queue.pause(org.name, why="config", reason=word.message)
+        elif signal is Signal.THROTTLED and isinstance(answer, Reply):
+            verdict = read_answer((), answer, meanings_of(org))
+            self.queue.hear(org, signal, reason=word.message, retry_after_s=verdict.retry_after_s)
+        return signal is Signal.OK
+
+    def _read(self, org: Org, revoke: Revoke, answer: Reply | NoReply) -> tuple[Word, Signal]:
+        """Say what an answer means for the badge, and for the org."""
+        if isinstance(answer, NoReply):
+            return _again(org, revoke, answer.code, answer.reason), Signal.UNAVAILABLE
+        body, meanings = json_in(answer.body), meanings_of(org)
+        if isinstance(body, list) and len(body) == 1:
+            body = body[0]
+        error = error_in(body.get("errors")) if isinstance(body, dict) else None
+        if error and error[0] == GONE:
+            return Word("undone", code=GONE, message="it was gone at the vendor already"), Signal.OK
+        if not error and answer.status in (200, 201) and isinstance(body, dict) and body.get("data"):
+            return Word("undone"), Signal.OK
+        code, message = error or (str(answer.status), f"the vendor answered {answer.status}")
+        signal = (
+            meanings.of_error(code, answer.status, shaped=True)
+            if error
+            else meanings.of_status(answer.status)
+        )
+        if signal in ORG_WIDE:
+            return _later(WAIT_MS, code, message), signal
+        if signal is Signal.REFUSED and error:
+            return Word("dead", DeadKind.REJECTED, code, message), Signal.OK
+        return _again(org, revoke, code, message), Signal.UNAVAILABLE
+
+
+def _again(org: Org, revoke: Revoke, code: str, message: str) -> Word:
+    attempts = int(revoke.record.get(Field.ATTEMPTS, 0)) + 1
+    if attempts >= org.max_attempts:
+        return Word("dead", DeadKind.EXHAUSTED, code, message)
+    delay_s = backoff_s(attempts, org=org, random=lambda: 1.0)
+    return Word("later", str(int(delay_s * 1000)), code, message)
+
+
+def _later(delay_ms: int, code: str, message: str) -> Word:
+    return Word("later", str(delay_ms), code, message, spends_attempt=False)
+
+
+def _body(record: Record) -> dict[str, object]:
+    return {
+        "badgeMetaId": record.get(Field.BADGE_META_ID),
+        "customerId": number_of(record.get(Field.CUSTOMER_ID)),
+        "earnedBadgeId": record.get(Field.EARNED_BADGE_ID),
+    }
