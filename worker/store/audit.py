@@ -22,11 +22,7 @@ KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
 PAGE = 500
 
-<<<<<<< HEAD
-Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile"]
-=======
-Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "undo"]
->>>>>>> 42e5e45 (Undo: badges that a run issued are taken back, by a run of its own)
+Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile", "undo"]
 
 
 @dataclass(frozen=True, slots=True)
