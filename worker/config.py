@@ -132,7 +132,13 @@ class Settings(Org, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read what was passed, then the environment, then the files that ``BADGES_*_FILE`` name."""
-        return init_settings, env_settings, _SecretFiles(settings_cls), _Meanings(settings_cls)
+        return (
+            init_settings,
+            env_settings,
+            _SecretFiles(settings_cls),
+            _Meanings(settings_cls),
+            _Emptied(settings_cls),
+        )
 
     @classmethod
     def load(cls, **values: Any) -> Settings:
@@ -181,6 +187,17 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         return _secret_files()
+
+
+class _Emptied(PydanticBaseSettingsSource):
+    """What is switched off by being empty; everywhere else an empty variable is none."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        name = "request_id_header"
+        return {name: ""} if os.environ.get(f"{PREFIX}{name.upper()}") == "" else {}
 
 
 class _Meanings(PydanticBaseSettingsSource):

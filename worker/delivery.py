@@ -18,9 +18,11 @@ from structlog.contextvars import bound_contextvars
 
 from worker import tracing
 from worker.domain.batch import Batch, Died, Sent, Settled, Wait, Why
+from worker.domain.identity import request_id
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
+from worker.domain.text import plain
 from worker.errors import LogLost, StoreError
 from worker.logs import Seldom
 from worker.store.protocol import guard_s
@@ -160,10 +162,13 @@ class Delivery:
         )
         clock = self.queue.clock
         started = max(batch.send_at, clock.steady_s())
-        answer = self.client.put(org, batch.jobs, claimed.credentials.headers, fence=fence)
+        name = org.request_id_header
+        headers = claimed.credentials.headers | ({name: request_id(batch.id)} if name else {})
+        answer = self.client.put(org, batch.jobs, headers, fence=fence)
         elapsed_ms = round(max(0.0, clock.steady_s() - started) * 1000)
         if isinstance(answer, Reply):
-            return answer, Sent(str(answer.status), elapsed_ms)
+            theirs = plain(answer.headers.get(name.lower(), ""), 40).replace(" ", "")
+            return answer, Sent(str(answer.status), elapsed_ms, theirs or "-")
         if answer.code == TOO_LATE:
             log.warning("batch.too_late")
             return self._insist(lambda: self._release(org, batch, Why.TOO_LATE))
@@ -215,6 +220,7 @@ def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:
         badges__org=org.name,
         badges__batch=batch.id,
         badges__jobs=jobs,
+        badges__request=request_id(batch.id),
     )
 
 
@@ -237,6 +243,7 @@ def _log(org: Org, batch: Batch, verdict: Verdict, sent: Sent, settled: Settled)
         queued=settled.queued,
         status=sent.status,
         elapsed_ms=sent.elapsed_ms,
+        **({"request": request_id(batch.id)} if org.request_id_header else {}),
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )
     if settled.paused:

@@ -96,6 +96,7 @@ class Job(Result):
 
     came_from: str | None
     batch: str | None
+    sent_request_id: str | None
     replayed_as: str | None
     replay_of: str | None
     second_earnedBadgeId: str | None

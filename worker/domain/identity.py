@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from itertools import product
+from uuid import UUID
 
 from worker.domain.badge import Badge, one_case
 
@@ -25,6 +26,11 @@ def content_id(org: str, badge: Badge, *repeated: str) -> str:
     """
     pair = pair_letters(org, badge.badge_meta_id, badge.customer_id)
     return pair + _letters(org, badge.content(), *repeated)
+
+
+def request_id(batch: str) -> str:
+    """Return the UUID that a batch's call carries: made of the batch's id, so that it needs no keeping."""
+    return str(UUID(bytes=hashlib.blake2b(batch.encode(), digest_size=16).digest(), version=4))
 
 
 def pair_letters(org: str, badge_id: str, customer: int) -> str:

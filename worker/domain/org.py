@@ -135,6 +135,12 @@ class Org(BaseModel):
         le=36500,
         description="Days that a result is kept. That a row was accepted is remembered for good",
     )
+    request_id_header: str = Field(
+        default="X-CAP-REQUEST-ID",
+        pattern=r"^[A-Za-z0-9-]{0,64}$",
+        description="The header with an id of each import call, to ask the vendor's support by; empty "
+        "sends none",
+    )
     epoch_unit: EpochUnit = Field(
         default="s", description="The unit of the dates that are sent: seconds, milliseconds, or as given"
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from worker.domain.identity import request_id
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
 from worker.domain.provenance import NOWHERE, Provenance
@@ -333,6 +334,7 @@ def _details(record: Record) -> dict[str, Any]:
     return {
         "came_from": record.get(Field.ROW),
         "batch": record.get(Field.BATCH),
+        "sent_request_id": request_id(batch) if (batch := record.get(Field.BATCH)) else None,
         "raw": raw_of(record),
         "replayed_as": record.get(Field.REPLAYED_AS),
         "replay_of": record.get(Field.REPLAY_OF),

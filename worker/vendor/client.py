@@ -149,16 +149,16 @@ class VendorClient:
         call = Call(time.monotonic() + max(0.0, fence.send_at - steady_s()) + timeout_s, passage)
         try:
             with closing(call):
-                return self._receive(_request(org, method, path, headers, body), call)
+                return self._receive(_request(org, method, path, headers, body), call, org.request_id_header)
         except Exception as error:  # noqa: BLE001 - a mistyped host alone causes a UnicodeError
             return _failure(error, call, timeout_s)
 
-    def _receive(self, request: httpx.Request, call: Call) -> Reply:
+    def _receive(self, request: httpx.Request, call: Call, also: str) -> Reply:
         request.extensions["call"] = call
         response = self._transport.handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - our own
         body = unpacked(response.stream, response.headers.get("content-encoding", ""))
-        return Reply(response.status_code, body, _kept(response.headers))
+        return Reply(response.status_code, body, _kept(response.headers, also.lower()))
 
 
 def body_of(jobs: Sequence[Job], unit: EpochUnit) -> str:
@@ -171,9 +171,9 @@ def _request(org: Org, method: str, path: str, headers: Mapping[str, str], body:
     return httpx.Request(method, f"{org.api_base_url}{path}", content=body, headers=its)
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+def _kept(headers: Mapping[str, str], also: str) -> dict[str, str]:
     """Keep what decides something; where an answer has no date, a wait is counted by our own clock."""
-    kept = {name: headers[name] for name in HEADERS_KEPT if name in headers}
+    kept = {name: headers[name] for name in (*HEADERS_KEPT, also) if name in headers}
     return kept if "retry-after" not in kept else {"date": formatdate(usegmt=True)} | kept
 
 
