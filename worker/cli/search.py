@@ -31,7 +31,7 @@ def find_(
     """Find jobs: of a customer, by an id, or by what the vendor called them; expired ones as well.
 
     A customer and a job are found at once, among millions; --request and --earned look at all results that
-    are kept, which takes a second or so a million. What has expired is "remembered": that it was accepted.
+    are kept, which takes long where there are many. What has expired is "remembered": that it was accepted.
     """
     if sum(one is not None for one in (customer, job, request, earned)) != 1:
         raise typer.BadParameter("say one of --customer, --job, --request, --earned")
