@@ -124,6 +124,9 @@ def test_the_documents_sample_is_issued() -> None:
     assert read(jobs, body) == Verdict(expected, Signal.OK, "200")
 
 
+TWICE = {"code": 809, "message": "Request with the same requestId is not allowed"}
+
+
 @pytest.mark.parametrize("errors", [None, {}, [], "", [None], [{}], {"code": None, "message": None}, [[]]])
 def test_a_row_without_errors_is_issued(errors: object) -> None:
     """Errors may be null, an empty object or an empty array: with an earnedBadgeId, the badge is issued."""
@@ -161,7 +164,8 @@ def test_a_row_with_an_error_is_rejected(errors: object, code: str, message: str
         (498, Deferred("498", "x", spends_attempt=True)),
         (4001, Deferred("4001", "x", spends_attempt=True)),
         (1060, Deferred("1060", "x", spends_attempt=True)),
-        *((code, Rejected(str(code), "x")) for code in (1054, 809, 750, 812, 815, 816, 1040, 500, 99999)),
+        (809, Unknown("809", "x")),
+        *((code, Rejected(str(code), "x")) for code in (1054, 750, 812, 815, 816, 1040, 500, 99999)),
     ],
 )
 def test_the_code_table_decides_about_an_item(code: int, expected: Outcome) -> None:
@@ -841,3 +845,11 @@ def test_a_code_told_anew(code: object, word: str, result: str) -> None:
 def test_a_code_of_the_whole_request(status: int) -> None:
     """It counts under every status, as the built-in ones do."""
     assert says(status, bare({"code": 9001}), codes={"9001": "throttled"}).signal is Signal.THROTTLED
+
+
+@pytest.mark.parametrize("status", [200, 400, 409, 500])
+@pytest.mark.parametrize("body", [{"data": None, "errors": [TWICE]}, [{"data": None, "errors": [TWICE]}]])
+def test_a_request_id_that_was_seen_before_leaves_all_in_doubt(status: int, body: Any) -> None:
+    """Ours is new with each call, so something on the way sent it twice: the first may have been applied."""
+    verdict = read(TWO, body, status)
+    assert (letters(verdict), verdict.signal) == ("UU", Signal.IN_DOUBT)

@@ -31,6 +31,9 @@ CODES: Mapping[str, Signal | Item] = {
     "498": Signal.UNAUTHORIZED,
     "503": Item.DEFERRED,
     "521": Item.BUSY,  # doc: "multiple actions running for same customer"
+    # doc: "Request with the same requestId is not allowed". Ours is new with each call: so something on the
+    # way sent it twice, and the first may have been applied.
+    "809": Signal.IN_DOUBT,
     "1060": Signal.TOO_LARGE,
     "4000": Signal.MISCONFIGURED,
     "4001": Signal.UNAVAILABLE,
