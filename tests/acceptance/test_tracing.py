@@ -30,6 +30,7 @@ from support import (
 
 from worker import tracing
 from worker.delivery import Delivered, Delivery
+from worker.domain.identity import request_id
 from worker.domain.org import Org
 from worker.enqueue import EnqueueOptions, accept, sources
 from worker.sandbox.issued import Fault
@@ -96,6 +97,7 @@ def test_a_batch_links_to_what_enqueued_its_jobs(
     assert dict(batch.attributes or {}) == {
         "badges.org": "default",
         "badges.batch": done.batch.id,
+        "badges.request": request_id(done.batch.id),
         "badges.jobs": 5,
         "badges.status": "200",
         "badges.issued": 5,
