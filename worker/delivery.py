@@ -210,6 +210,11 @@ class Delivery:
                 clock.sleep(INSIST_EVERY_S)
 
 
+def _request(org: Org, batch: Batch, name: str = "badges__request") -> dict[str, str]:
+    """Return the id that the batch's call carries, under a name; nothing where calls carry none."""
+    return {name: request_id(batch.id)} if org.request_id_header else {}
+
+
 def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:
     links = (job.traceparent for job in batch.jobs)
     jobs = len(batch.jobs)
@@ -220,7 +225,7 @@ def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:
         badges__org=org.name,
         badges__batch=batch.id,
         badges__jobs=jobs,
-        badges__request=request_id(batch.id),
+        **_request(org, batch),
     )
 
 
@@ -243,7 +248,7 @@ def _log(org: Org, batch: Batch, verdict: Verdict, sent: Sent, settled: Settled)
         queued=settled.queued,
         status=sent.status,
         elapsed_ms=sent.elapsed_ms,
-        **({"request": request_id(batch.id)} if org.request_id_header else {}),
+        **_request(org, batch, "request"),
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )
     if settled.paused:
