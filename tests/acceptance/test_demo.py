@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support import environment, wait_for
+
+from worker.cli.demo import interruptions
 
 DEMO = [sys.executable, "-m", "worker.cli", "demo", "--items"]
 
@@ -86,6 +89,19 @@ def test_ctrl_c_at_any_moment_leaves_nothing(folder: Path, tmp_path: Path, momen
     assert demo.wait(40) in (130, -signal.SIGINT, 1), (tmp_path / "demo.log").read_text()
     wait_for(lambda: not processes(folder), what=f"{processes(folder)}")
     assert list(folder.iterdir()) == []
+
+
+def test_an_interruption_that_a_library_swallows_comes_again() -> None:
+    """It may fall into a callback whose caller takes every error for one of the rows."""
+
+    def library() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.sigtimedwait([], 20)  # until the next signal
+
+    with interruptions() as interruptible, pytest.raises(KeyboardInterrupt), interruptible():
+        library()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_sigterm_leaves_nothing(folder: Path, tmp_path: Path) -> None:

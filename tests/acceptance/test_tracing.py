@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -42,23 +43,36 @@ from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 
 
+class Provider(TracerProvider):
+    """One that records only during these tests: a process can't take back the one that it has set."""
+
+    is_on = False
+
+    def get_tracer(self, *args: Any, **options: Any) -> trace.Tracer:
+        """Return a tracer, or one that does nothing."""
+        source = super() if self.is_on else trace.NoOpTracerProvider()
+        return source.get_tracer(*args, **options)
+
+
 @pytest.fixture(scope="module")
-def provider() -> TracerProvider:
-    """Return a provider as a program that we are a part of would have set it up; it can be set only once."""
-    made = TracerProvider()
+def provider() -> Provider:
+    """Return a provider as a program that we are a part of would have set it up."""
+    made = Provider()
     trace.set_tracer_provider(made)
     return made
 
 
 @pytest.fixture
-def spans(provider: TracerProvider) -> Iterator[InMemorySpanExporter]:
+def spans(provider: Provider) -> Iterator[InMemorySpanExporter]:
     """All spans of a test, in the order of their ends."""
     exporter = InMemorySpanExporter()
     processor = SimpleSpanProcessor(exporter)
     provider.add_span_processor(processor)
+    provider.is_on = True
     tracing.tracer.cache_clear()
     yield exporter
     processor.shutdown()
+    provider.is_on = False
     tracing.tracer.cache_clear()
 
 

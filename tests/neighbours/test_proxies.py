@@ -15,7 +15,7 @@ from topology import APPEND_ONLY, Certificates, free_port, servers
 
 from worker.config import Settings
 from worker.operate.runs import JobReader
-from worker.operate.standstill import Standstill
+from worker.operate.standstill import Reason, Standstill
 from worker.operate.survey import Survey
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
@@ -61,9 +61,10 @@ class Place:
         return list(reader.results(org=name, run="r"))
 
     def held(self, name: str) -> Standstill | None:
-        """Say why nothing of it moves."""
+        """Say why nothing of it moves; the worker may not have said yet that it is there."""
         (state,) = Survey(self.client).states({name: self.settings.org(name)})
-        return state.standstill
+        held = state.standstill
+        return held if held and held.reason is not Reason.NO_WORKER else None
 
     def ended(self, name: str, vendor: SandboxServer, *, within_s: float = 60) -> tuple[int, int]:
         """Wait for the run's end, hold results against the ledger, and count what is issued, and in doubt."""

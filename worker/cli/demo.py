@@ -37,6 +37,7 @@ USERNAME, PASSWORD = "demo.till", "demo-password"
 GOOD_BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
 MISTYPED_BADGE = "654e08f2041fd452b3ef5b2f"
 DRAIN_S = 15
+AGAIN_S = 0.2
 WORKER_LOG = "worker.log"
 
 
@@ -52,7 +53,7 @@ def run(items: int, *, keep: bool = False, console: bool = False) -> None:
         console: run the web console beside it.
     """
     started = time.monotonic()
-    with _interruptions() as interruptible, ExitStack() as stack:
+    with interruptions() as interruptible, ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="badges-demo-"))
         vendor = stack.enter_context(_sandbox())
         settings = _settings(folder, vendor.url)
@@ -233,19 +234,20 @@ def _worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Po
 
 
 @contextmanager
-def _interruptions() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+def interruptions() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Hold Ctrl-C and SIGTERM back, but for a block that is ``interruptible``.
 
-    Starting and stopping are then never interrupted, however often Ctrl-C is pressed.
+    Starting and stopping are then never interrupted, however often Ctrl-C is pressed. Where the interruption
+    falls into a callback of a library, that may swallow it: it comes again until it is heeded.
     """
     seen, listening = False, False
 
     def on_signal(*_: object) -> None:
         nonlocal seen
-        if listening and not seen:
-            seen = True
-            raise KeyboardInterrupt
         seen = True
+        if listening:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            raise KeyboardInterrupt
 
     @contextmanager
     def interruptible() -> Iterator[None]:
@@ -258,9 +260,11 @@ def _interruptions() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         finally:
             listening = False
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield interruptible
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
