@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, Outcome, configured, environment, in_process, item
+from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Outcome, configured, environment, in_process, item
 
 from worker.cli.shapes import SHAPES, schema
 from worker.domain.batch import Batch, Item, Sent
@@ -91,6 +91,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "status": ("status",),
     "run undo": ("run", "undo", "bulk", "--dry-run"),
     "job undo": ("job", "undo", item(21).id, "--dry-run"),
+    "forget": ("forget", "--customer", FIRST_CUSTOMER + 22, "--yes"),
     "audit": ("audit",),
 }
 
@@ -103,7 +104,7 @@ def test_every_command_keeps_to_its_schema(place: Place, tmp_path: Path) -> None
     for name, command in COMMANDS.items():
         if name == "dead resolve":
             check("dead resolve", place.run(*command, "--dry-run", "--json"))
-        if name in ("run cancel", "dead discard"):
+        if name in ("run cancel", "dead discard", "forget"):
             check(name, place.run(*command, "--dry-run", "--json"))
         said = place.run(*command, "--json", stdin=FILE)
         check(name, said)

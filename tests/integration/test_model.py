@@ -23,7 +23,7 @@ from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait, Why
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
-from worker.store import keys, reading
+from worker.store import forgets, keys, reading
 from worker.store.protocol import ttl_ms
 from worker.store.queue import Queue, new_id
 from worker.store.record import carried_by, read
@@ -135,7 +135,9 @@ class Model:
         count: Counter[str] = Counter()
         twice = []
         for job_id, outcome in zip((job.id for job in batch.claimed.jobs), outcomes, strict=True):
-            job, verb = self.jobs[job_id], OUTCOMES[outcome]
+            verb = OUTCOMES[outcome]
+            if (job := self.jobs.get(job_id)) is None:  # forgotten
+                continue
             ours = job.batch == batch_id
             given_up = ours and job.state == "d" and job.kind == "in_doubt" and job.indexed
             if (ours and job.state == "s") or (given_up and outcome != "in_doubt"):
@@ -413,6 +415,24 @@ class Machine(RuleBasedStateMachine):
             self.model.move(job, "i")
         elif may:
             job.indexed = False
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.jobs)
+    def forget(self, data: st.DataObject) -> None:
+        """Forget some jobs; what a call may still be about, or is in doubt, stays."""
+        ids = data.draw(
+            st.lists(st.sampled_from(sorted(self.model.jobs)), min_size=1, max_size=4, unique=True)
+        )
+        batches = [self.model.batches[batch].claimed for batch in self.model.open_batches()]
+        carried = {job.id for batch in batches for job in batch.jobs}
+        doubtful = {
+            i for i, job in self.model.jobs.items() if job.kind == "in_doubt" and job.indexed
+        } - carried
+        gone = set(ids) - carried - doubtful
+        done = forgets.forget_jobs(self.queue, "default", ids, action="")
+        assert done == (len(gone), 0, len(carried & set(ids)), len(doubtful & set(ids)))
+        for job_id in gone:
+            del self.model.jobs[job_id]
 
     @rule()
     def pause(self) -> None:

@@ -23,7 +23,7 @@ from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack
 from worker.domain.settlement import Retry as RetryLater
 from worker.server.connection import Connection
-from worker.store import keys
+from worker.store import forgets, keys
 from worker.store.outbox import Ending, Outbox
 from worker.store.pool import Seats
 from worker.store.protocol import gate_config
@@ -105,6 +105,9 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "resolve": lambda q, _: q.resolve(ORG, ["doubt"], call="c", action="noted"),
     "discard": lambda q, _: q.discard(
         "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
+    ),
+    "forget": lambda q, _: forgets.forget(
+        q, "default", [3, "dead", "", "doubt", "", "none", "", item(8).id[:10]], action="noted", call="c"
     ),
     "audit": lambda q, _: q.store.call(
         "audit", [keys.key_prefix("default")], ["new", ["by", "me", "count", "0"], 1]

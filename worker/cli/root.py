@@ -47,6 +47,10 @@ OVERVIEW = {
         "search.search_cli",
         "Find jobs: of a customer, by an id, or by what the vendor called them; expired ones as well.",
     ),
+    "forget": _Entry(
+        "forgets.forgets_cli",
+        "Forget a customer: all records, invalid rows as they came in, and that jobs were ever accepted.",
+    ),
     "dead": _Entry("dead.dead_cli", "Dead letters: jobs that need a person."),
     "job": _Entry("jobs.job_cli", "Single jobs."),
     "profiles": _Entry(

@@ -148,6 +148,25 @@ class Undone(TypedDict):
     dry_run: NotRequired[bool]
 
 
+class CustomerForgotten(TypedDict):
+    """What was kept of a customer, and what was done; with ``dry_run`` nothing was.
+
+    ``records`` are jobs by state; ``remembered`` counts those without a result as well. What is in flight or
+    in doubt holds everything back.
+    """
+
+    customer: int
+    records: dict[str, int]
+    raw_rows: int
+    remembered: int
+    in_flight: int
+    in_doubt: int
+    cancelled: int
+    forgotten: int
+    out_of_reach: list[str]
+    dry_run: NotRequired[bool]
+
+
 class ReplayCancelled(TypedDict):
     """How many jobs of a replay were cancelled, or with ``dry_run`` would be."""
 
@@ -296,6 +315,7 @@ SHAPES: dict[str, Any] = {
     "job undo": Undone,
     "results": list[Result],
     "find": list[Found],
+    "forget": CustomerForgotten,
     "job show": Job,
     "dead list": list[Result],
     "dead groups": list[Group],

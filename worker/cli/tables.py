@@ -69,6 +69,8 @@ def show_run(run: RunProgress) -> None:
         were = "was" if run.handled == 1 else "were"
         out.print(f"  {run.handled:>11,} of the dead {were} mended or replayed as another job, or discarded")
     out.print(f"  {run.total:>11,} {'job' if run.total == 1 else 'jobs'} in all")
+    if run.forgotten:
+        out.print(f"  {run.forgotten:>11,} beside them of customers that were forgotten since")
     if run.duplicates:
         again = "not sent again (a file imported again counts its own again)"
         rows = (

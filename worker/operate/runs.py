@@ -36,7 +36,8 @@ class RunProgress:
 
     Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
     as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
-    ``incomplete`` why its file wasn't read to its end, ``source`` where it came from.
+    ``incomplete`` why its file wasn't read to its end, ``source`` where it came from. Jobs of customers that
+    were ``forgotten`` since are in none of these numbers.
     """
 
     run: str
@@ -59,6 +60,7 @@ class RunProgress:
     unhandled: int = 0
     source: Provenance = NOWHERE
     undone: int = 0
+    forgotten: int = 0
 
     @property
     def open(self) -> int:
@@ -312,6 +314,7 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         unhandled=unhandled,
         source=Provenance.of(record),
         undone=int(record.get("undone", 0)),
+        forgotten=int(record.get("forgotten", 0)),
     )
 
 

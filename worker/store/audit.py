@@ -7,7 +7,7 @@ script. So when an act breaks off half-way, it has an entry, and the count says 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -21,8 +21,11 @@ from worker.store.queue import Queue
 KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
 PAGE = 500
+FORGOTTEN = "forgotten"  # stands for whom an entry was about
 
-Action = Literal["replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile", "undo"]
+Action = Literal[
+    "replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile", "undo", "forget"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,21 @@ def before(client: redis.Redis, org: str, at: str | None, most: int) -> list[Ent
     key = keys.key(org, "audits")
     ids = client.zrange(key, until, "-inf", desc=True, byscore=True, offset=0, num=most)
     return list(_read(client, org, [str(action) for action in ids]))
+
+
+def forget(client: redis.Redis, org: str, customer: int, jobs: Collection[str]) -> None:
+    """Take a customer, and these jobs, out of what entries say they were asked for."""
+    pipe = client.pipeline(transaction=False)
+    for one in entries(client, org):
+        said = {name for name, value in one.which.items() if _is_of(name, value, customer, jobs)}
+        if said:
+            which = one.which | dict.fromkeys(said, FORGOTTEN)
+            pipe.hset(keys.key(org, "audit", one.id), "which", json.dumps(which))
+    pipe.execute()
+
+
+def _is_of(name: str, value: object, customer: int, jobs: Collection[str]) -> bool:
+    return value == customer if name == "customer" else name == "job" and value in jobs
 
 
 def entry(client: redis.Redis, org: str, action: str) -> Entry | None:

@@ -29,7 +29,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     badges        set    badges that the org has, or had, jobs of, in one case; some 10,000 at most
     u/<abc>       zset   in the same way, ids of what was issued and revoked since
     reader        string "name since" of who reads what has ended, if anybody does; ms (``outbox.py``)
-    outbox        list   "id how at" of what has ended since: issued, dead, discarded, replaced, undone; ms
+    outbox        list   "id how at" of what has ended since; ms: ``Ending``
     outbox_read   string how many entries of it were acknowledged before
     run/<run>     hash   counters and times of a run; "cancelled" where it was; "from_...": where it came from
     jobs/<run>    list   ids of a run, in the order they came; or those that a replay took up again

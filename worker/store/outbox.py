@@ -22,7 +22,7 @@ MOST = 1000  # entries that are read at once
 
 
 class Ending(NamedTuple):
-    """What ended, how and when: issued, dead, discarded, replaced or undone.
+    """What ended, how and when: issued, dead, discarded, replaced, undone or forgotten.
 
     ``number`` grows with each ending of the org. ``stored`` is the job's record as it is now, "" if there is
     none any more: ``store/record.py`` reads it.

@@ -13,3 +13,10 @@ local function note_undone(id)
   local name, rest = undone_in(id, has_many() and MORE_LETTERS or FEW_LETTERS)
   if not is_undone(id) then redis.call('ZADD', name, 0, rest) end
 end
+
+local function forget_undone(id)
+  for _, letters in ipairs({FEW_LETTERS, MORE_LETTERS}) do
+    local name, rest = undone_in(id, letters)
+    redis.call('ZREM', name, rest)
+  end
+end

@@ -22,7 +22,7 @@ for n, id in ipairs(ids) do
   if raw and not newer(raw:match('^%d+')) and not is_live(holders[n]) then
     local fields = parse(raw)
     local state = fields[FIELD.state]
-    if state == STATE.queued or state == STATE.retrying then
+    if (state == STATE.queued or state == STATE.retrying) and not is_being_revoked(id, fields) then
       -- Its id may stay in the middle of a lane: whatever pops it looks at the record.
       if state == STATE.retrying then redis.call('ZREM', K.retry, id) end
       set_cancelled(fields)

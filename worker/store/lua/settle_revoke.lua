@@ -35,13 +35,18 @@ local function settle(job)
     return 'queued'
   end
   job[FIELD.code], job[FIELD.message] = code, message
-  if verb == 'later' then
+  if verb == 'later' and not is_cancelled(job[FIELD.run]) then
     remember_attempt(job, call, ARGV[9], '-', code)
     write(id, job)
     redis.call('ZADD', K.revokes, int(NOW + tonumber(argument)), id)
     return 'queued'
   end
   redis.call('ZREM', K.revokes, id)
+  if verb == 'later' then
+    set_cancelled(job)
+    bury(id, job, 'queued')
+    return 'dead'
+  end
   if verb == 'dead' then
     job[FIELD.kind] = argument
     remember_attempt(job, call, ARGV[9], '-', code)

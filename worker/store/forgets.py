@@ -1,0 +1,62 @@
+"""Forgetting a customer, as the store has it; what is found of one is in ``operate/forgetting.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from worker.domain.badge import short_hash
+from worker.server.cluster import reaching
+from worker.store import audit, keys
+from worker.store.queue import Queue
+
+JOBS = 10  # in a call: taking an id out of the lists of a run of a million takes a while each
+PREFIXES = 1000
+
+
+class Forgotten(NamedTuple):
+    """What a call forgot: jobs, and by memory alone; and what is held back, being in flight or in doubt."""
+
+    jobs: int = 0
+    by_memory: int = 0
+    in_flight: int = 0
+    in_doubt: int = 0
+
+    def __add__(self, other: tuple[int, ...]) -> Forgotten:  # type: ignore[override]
+        return Forgotten(*(its + more for its, more in zip(self, other, strict=True)))
+
+
+def forget_jobs(queue: Queue, org: str, ids: Sequence[str], *, action: str) -> Forgotten:
+    """Forget jobs, durably; ``action`` is the entry of the audit trail that counts them."""
+    done = Forgotten()
+    for at in range(0, len(ids), JOBS):
+        page = ids[at : at + JOBS]
+        hashed = [part for job_id in page for part in (job_id, short_hash(job_id))]
+        done += forget(queue, org, [len(page), *hashed], action=action)
+    return done
+
+
+def forget_remembered(queue: Queue, org: str, prefixes: Sequence[str]) -> Forgotten:
+    """Forget, durably, that jobs without a record were accepted, by the letters that their ids begin with."""
+    done = Forgotten()
+    for at in range(0, len(prefixes), PREFIXES):
+        done += forget(queue, org, [0, *prefixes[at : at + PREFIXES]], action="")
+    return done
+
+
+def forget(queue: Queue, org: str, what: Sequence[object], *, action: str, call: str = "") -> Forgotten:
+    """Call the script for what it takes behind its first two arguments."""
+    args = [call or queue.new_id(), action, *what]
+    return Forgotten(*map(int, queue.store.durably("forget", [keys.key_prefix(org)], args)))
+
+
+def leave_runs(queue: Queue, org: str, runs: Sequence[str], ids: Sequence[str]) -> None:
+    """Take ids off the lists of these runs, and of the replays that took them up again."""
+    with reaching("the lists of runs"):
+        acts = audit.entries(queue.client, org)
+        replays = [entry.id for entry in acts if entry.action in {"replay", "resolve"}]
+        for run in dict.fromkeys((*runs, *replays)):
+            pipe = queue.client.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.lrem(keys.key(org, "jobs", run), 0, job_id)
+            pipe.execute()
