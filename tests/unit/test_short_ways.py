@@ -14,7 +14,8 @@ from pydantic_core import from_json
 from worker.domain.badge import Badge, Invalid, parse_item, read_badge
 from worker.domain.dates import EpochUnit
 from worker.domain.job import Job
-from worker.store.record import badge_fields, badge_of
+from worker.store import record
+from worker.store.record import Field, badge_fields, badge_of
 from worker.vendor.client import body_of
 from worker.vendor.unpacking import json_in
 
@@ -84,6 +85,24 @@ def test_a_body_holds_what_its_record_holds() -> None:
     with pytest.raises(TypeError):
         odd.body("s")
     assert json.loads(odd.written("as_given")) == odd.body("as_given")
+
+
+TEXTS = st.text(max_size=8).filter(str.isprintable)
+
+
+@given(
+    st.dictionaries(st.sampled_from(list(Field)[2:]), TEXTS),
+    st.lists(st.text(max_size=8), min_size=6, max_size=6),
+)
+def test_a_badge_that_was_issued_is_written_alike(before: dict[Field, str], said: list[str]) -> None:
+    """By places, as by names; also of a record with more fields than a new one has."""
+    stored = f"2\x1f\x1f{record.changed('2', before)}"
+    by_name = {
+        Field.STATE: "i", Field.ATTEMPTS: "3", Field.BATCH: "b", Field.CODE: "", Field.MESSAGE: "",
+        **dict(zip(record.SAID, said, strict=True)),
+    }  # fmt: skip
+    by_place = record.issued(stored, batch="b", attempts=3, said=said)
+    assert by_place == record.changed(stored, by_name)
 
 
 def _long_way(body: bytes) -> Any:

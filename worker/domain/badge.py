@@ -191,16 +191,8 @@ class Badge(NamedTuple):
 
         A warning holds no value of the badge, so that those of a file are few.
         """
-        odd = [] if _is_object_id(self.badge_meta_id) else [NO_OBJECT_ID]
-        _, dates = _dates_meant(*self[2:])
-        if dates:
-            odd += [f"{field} {what}" if what == MISSING else what for field, what in dates]
-        if self.earn_expires_on_iso and is_never(self.earn_expires_on_iso):
-            odd.append(NEVER)
-        # Of what is no int, a range would look through all it holds.
-        if self.earn_expires_on is not None and self.earn_expires_on in NEARLY_NEVER_S:
-            odd.append(ALMOST_NEVER)
-        return odd
+        name, _, *dates = self
+        return list(_odd_of(name, *dates))
 
     def strict_fault(self) -> Invalid | None:
         """Say what ``STRICT_DATES`` refuses about its dates."""
@@ -223,6 +215,22 @@ def _dates_meant(
     if earned and expires and expires[0] < earned[-1]:
         odd.append(("earnExpiresOn", "it expires before it is earned"))
     return f"{earned}\n{expires}", tuple(odd)
+
+
+@lru_cache(maxsize=4096)
+def _odd_of(
+    name: str, event: int | None, event_iso: str | None, expiry: int | None, expiry_iso: str | None
+) -> tuple[str, ...]:
+    """Say what is odd about all badges with this name and these dates."""
+    odd = [] if _is_object_id(name) else [NO_OBJECT_ID]
+    _, dates = _dates_meant(event, event_iso, expiry, expiry_iso)
+    odd += [f"{field} {what}" if what == MISSING else what for field, what in dates]
+    if expiry_iso and is_never(expiry_iso):
+        odd.append(NEVER)
+    # Of what is no int, a range would look through all it holds.
+    if expiry is not None and expiry in NEARLY_NEVER_S:
+        odd.append(ALMOST_NEVER)
+    return tuple(odd)
 
 
 MISSING = "is missing"
@@ -293,7 +301,7 @@ def read_badge(item: object, *, org: str | None = None, strict_dates: bool = Fal
     if type(item) is dict and _PLAIN.issuperset(item):
         try:
             badge = _quickly(item)
-        except (KeyError, ValueError):  # whatever is wrong, parse_item says it
+        except (KeyError, TypeError, ValueError):  # whatever is wrong, parse_item says it
             pass
         else:
             return (badge.strict_fault() if strict_dates else None) or Taken(badge)
@@ -303,17 +311,29 @@ def read_badge(item: object, *, org: str | None = None, strict_dates: bool = Fal
 
 def _quickly(item: dict[str, Any]) -> Badge:
     """Read a badge by the same rules as ``BadgeIssue``, or raise anything: then that has the say."""
-    name = item["badgeMetaId"]
+    get = item.get
+    name, event, event_iso, expiry, expiry_iso = _in_common(
+        item["badgeMetaId"],
+        get("earnEventDate"),
+        get("earnEventDateISO"),
+        get("earnExpiresOn"),
+        get("earnExpiresOnISO"),
+    )
+    return Badge(name, _customer(item["customerId"]), event, event_iso, expiry, expiry_iso)
+
+
+@lru_cache(maxsize=4096, typed=True)  # of a campaign, all but the customer is the same for many
+def _in_common(
+    name: object, event: object, event_iso: object, expiry: object, expiry_iso: object
+) -> tuple[str, int | None, str | None, int | None, str | None]:
     if type(name) is not str or name[:1] == "#" or not _NAME.fullmatch(name):
         raise ValueError(name)
-    get = item.get
-    return Badge(
+    return (
         name,
-        _customer(item["customerId"]),
-        read_epoch(get("earnEventDate"), "earnEventDate"),
-        read_iso(get("earnEventDateISO"), "earnEventDate"),
-        read_epoch(get("earnExpiresOn"), "earnExpiresOn"),
-        read_iso(get("earnExpiresOnISO"), "earnExpiresOn"),
+        read_epoch(event, "earnEventDate"),
+        read_iso(event_iso, "earnEventDate"),
+        read_epoch(expiry, "earnExpiresOn"),
+        read_iso(expiry_iso, "earnExpiresOn"),
     )
 
 

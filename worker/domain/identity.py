@@ -45,9 +45,6 @@ def _letters(*parts: str) -> str:
     bits = int.from_bytes(blake2b(written, digest_size=7).digest()) >> 6
     pairs = _BASE32_PAIRS  # written out, since every row of a file comes by here twice
     return (
-        pairs[bits >> 40]
-        + pairs[bits >> 30 & 1023]
-        + pairs[bits >> 20 & 1023]
-        + pairs[bits >> 10 & 1023]
-        + pairs[bits & 1023]
+        f"{pairs[bits >> 40]}{pairs[bits >> 30 & 1023]}{pairs[bits >> 20 & 1023]}"
+        f"{pairs[bits >> 10 & 1023]}{pairs[bits & 1023]}"
     )

@@ -33,6 +33,9 @@ class Verb(StrEnum):
     ISOLATE = "isolate"  # argument: "group width"
 
 
+_ISSUED = Verb.ISSUED.value
+
+
 def guard_s(org: Org) -> float:
     """Return by how much a send may be late without any limit being exceeded."""
     return min(limit.window_s for limit in org.limits) * GUARD
@@ -90,10 +93,10 @@ def how_made(item: Item) -> str:
 
 def new_record(item: Item, begun: Sequence[str]) -> str:
     """Write the record of a new job, which was begun for all of its call."""
-    its: dict[str, str] = {Field.ROW: item.row, Field.FINGERPRINT: item.fingerprint}
+    fields = item.fields
     if item.kind:
-        its |= {Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: item.kind}
-    return record.accepted(begun, its, item.fields)
+        fields = {**fields, Field.STATE: STATE_LETTERS[State.DEAD], Field.KIND: item.kind}
+    return record.accepted(begun, fields, row=item.row, fingerprint=item.fingerprint)
 
 
 def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
@@ -107,15 +110,19 @@ def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
 
 def settlement_of(job: Job, settlement: Settlement, *, batch: str) -> tuple[str, str, str, str, str]:
     """Write a settlement as ``settle.lua`` takes it: id, verb, argument, run, record."""
+    if isinstance(settlement, Complete):
+        said = _said(settlement.issued)
+        rest = record.issued(job.stored, batch=batch, attempts=job.attempts + 1, said=said)
+        return job.id, _ISSUED, "", job.run, rest
     verb, argument, fields = _outcome(job, settlement)
     return job.id, verb, argument, job.run, record.changed(job.stored, {Field.BATCH: batch, **fields})
 
 
-def _outcome(job: Job, settlement: Settlement) -> tuple[Verb, str, dict[str, str]]:
+def _outcome(
+    job: Job, settlement: DeadLetter | Retry | PutBack | Isolate
+) -> tuple[Verb, str, dict[str, str]]:
     tried = {Field.ATTEMPTS: str(job.attempts + 1)}
     match settlement:
-        case Complete(issued):
-            return Verb.ISSUED, "", tried | _issued_fields(issued)
         case DeadLetter(kind, code, message):
             return Verb.DEAD, "", tried | {Field.KIND: kind} | _why(code, message)
         case Retry(delay_s, code, message, spends_attempt, in_doubt):
@@ -132,20 +139,17 @@ def _why(code: str, message: str) -> dict[str, str]:
     return {Field.CODE: record.bounded(code, record.CODE_BYTES), Field.MESSAGE: record.bounded(message)}
 
 
-def _issued_fields(issued: Issued) -> dict[str, str]:
-    """Return what the vendor said of an issued badge; what was said of earlier attempts goes."""
-    expires_on = "" if issued.expires_on is None else f"{issued.expires_on:.15g}"
-    return {
-        Field.STATE: STATE_LETTERS[State.ISSUED],
-        Field.CODE: "",
-        Field.MESSAGE: "",
-        Field.EARNED_BADGE_ID: issued.earned_badge_id,
-        Field.ISSUED_ID: issued.issued_id or "",
-        Field.REQUEST_ID: issued.request_id or "",
-        Field.EXPIRES_ON: expires_on,
-        Field.EXPIRES_ON_ISO: issued.expires_on_iso or "",
-        Field.WARNINGS: record.bounded(issued.warnings or ""),
-    }
+def _said(issued: Issued) -> tuple[str, ...]:
+    """Return what the vendor said of an issued badge, field by field."""
+    earned, its_id, request, expires_on, expires_on_iso, warnings = issued
+    return (
+        earned,
+        its_id or "",
+        request or "",
+        "" if expires_on is None else f"{expires_on:.15g}",
+        expires_on_iso or "",
+        record.bounded(warnings) if warnings else "",
+    )
 
 
 def missing_badges(jobs: Sequence[Job], settled: Sequence[Settlement]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from worker.domain.badge import Badge
@@ -32,6 +33,8 @@ OTHERS_BYTES, OTHER_LENGTH = 960, 200  # of all cells of a row that stand for no
 
 class Field(StrEnum):
     """The fields of a record, in their order."""
+
+    __hash__ = str.__hash__  # an enum's own is written in Python, and every field of every job asks for it
 
     VERSION = "version"
     FINISHED_AT = "finished_at"  # ms
@@ -81,6 +84,8 @@ class Field(StrEnum):
 class Answer(StrEnum):
     """What ``enqueue.lua`` answers for one item; kept as letters, for a repeated call."""
 
+    __hash__ = str.__hash__
+
     ACCEPTED = "a"
     REPEATED = "A"  # accepted by this run and row before
     INVALID = "i"  # accepted as a dead letter at once (by this run and row before, too)
@@ -122,6 +127,25 @@ BADGE_FIELDS = (  # in the order of Badge
     Field.EARN_EXPIRES_ON,
     Field.EARN_EXPIRES_ON_ISO,
 )
+SAID = (  # of a badge that was issued, in the order of Issued
+    Field.EARNED_BADGE_ID,
+    Field.ISSUED_ID,
+    Field.REQUEST_ID,
+    Field.EXPIRES_ON,
+    Field.EXPIRES_ON_ISO,
+    Field.WARNINGS,
+)
+# Places of what is written for every job: to look a field up by its enum costs more than to write it.
+_ENQUEUED_AT, _JOB_KIND, _STATE = PLACE[Field.ENQUEUED_AT], PLACE[Field.JOB_KIND], PLACE[Field.STATE]
+_ATTEMPTS, _BATCH, _CODE, _MESSAGE = (
+    PLACE[it] for it in (Field.ATTEMPTS, Field.BATCH, Field.CODE, Field.MESSAGE)
+)
+_ROW, _FINGERPRINT = PLACE[Field.ROW], PLACE[Field.FINGERPRINT]
+_SAID = slice(PLACE[SAID[0]], PLACE[SAID[-1]] + 1)
+_ISSUED = STATE_LETTERS[State.ISSUED]
+_OF_JOB = itemgetter(
+    *(PLACE[it] for it in (*BADGE_FIELDS, Field.ATTEMPTS, Field.BUSY, Field.TRACEPARENT, Field.RUN))
+)
 _ABSENT = [""] * len(FIELDS)
 _UNSAFE = str.maketrans({SEPARATOR: " ", LINE: " "})
 _AT_LEAST = PLACE[Field.CUSTOMER_ID] + 2  # never left out, so that scripts find the head of a record
@@ -158,12 +182,12 @@ def new(fields: Record) -> list[str]:
     return parts
 
 
-def accepted(begun: Sequence[str], *its: Record) -> str:
+def accepted(begun: Sequence[str], fields: Record, *, row: str = "", fingerprint: str = "") -> str:
     """Write a new record as ``enqueue.lua`` takes it: without the times that come first, which it adds."""
     parts = [*begun]
-    for fields in its:
-        _replace(parts, fields)
-    return _joined(parts, PLACE[Field.JOB_KIND])
+    parts[_ROW], parts[_FINGERPRINT] = row, fingerprint
+    _replace(parts, fields)
+    return _joined(parts, _JOB_KIND)
 
 
 def changed(text: str, fields: Record) -> str:
@@ -171,7 +195,20 @@ def changed(text: str, fields: Record) -> str:
     parts = text.split(SEPARATOR)
     parts += _ABSENT[len(parts) :]
     _replace(parts, fields)
-    return _joined(parts, PLACE[Field.ENQUEUED_AT])
+    return _joined(parts, _ENQUEUED_AT)
+
+
+def issued(stored: str, *, batch: str, attempts: int, said: Sequence[str]) -> str:
+    """Write the record of a job whose badge was issued, as ``changed`` does, in a third of its time.
+
+    ``said`` are the vendor's fields, in the order of ``SAID``; what was said of earlier attempts goes.
+    """
+    parts = stored.split(SEPARATOR)
+    parts += _ABSENT[len(parts) :]
+    parts[_STATE], parts[_ATTEMPTS], parts[_BATCH] = _ISSUED, str(attempts), batch
+    parts[_CODE] = parts[_MESSAGE] = ""
+    parts[_SAID] = [value if value.isprintable() else value.translate(_UNSAFE) for value in said]
+    return _joined(parts, _ENQUEUED_AT)
 
 
 def _replace(parts: list[str], fields: Record) -> None:
@@ -192,7 +229,11 @@ def bounded(value: str, size: int = TEXT_BYTES) -> str:
 
 def badge_fields(badge: Badge) -> dict[str, str]:
     """Return the record's fields of a badge."""
-    return {field: str(value) for field, value in zip(BADGE_FIELDS, badge, strict=True) if value is not None}
+    return {
+        field: value if type(value) is str else str(value)
+        for field, value in zip(BADGE_FIELDS, badge)  # noqa: B905 - whose lengths are one
+        if value is not None
+    }
 
 
 def badge_of(record: Record) -> Badge:
@@ -211,17 +252,25 @@ def badge_of(record: Record) -> Badge:
 def number_of(value: str | None) -> Any:
     """Read a number; other text stays as it is, so that one bad record spoils nothing for the others."""
     try:
-        return None if value is None else int(value)
+        return int(value) if value else None
     except ValueError:
         return value
 
 
 def job_of(job_id: str, stored: str) -> Job:
     """Read a job as a batch carries it."""
-    record = read(stored)
-    attempts, busy = int(record.get(Field.ATTEMPTS, 0)), int(record.get(Field.BUSY, 0))
-    traceparent, run = record.get(Field.TRACEPARENT, ""), record.get(Field.RUN, "")
-    return Job(job_id, badge_of(record), attempts, busy, traceparent, run, stored)
+    parts = stored.split(SEPARATOR)
+    parts += _ABSENT[len(parts) :]
+    name, customer, event, event_iso, expiry, expiry_iso, attempts, busy, traceparent, run = _OF_JOB(parts)
+    badge = Badge(
+        name,
+        number_of(customer),
+        number_of(event),
+        event_iso or None,
+        number_of(expiry),
+        expiry_iso or None,
+    )
+    return Job(job_id, badge, number_of(attempts) or 0, number_of(busy) or 0, traceparent, run, stored)
 
 
 def state_of(record: Record) -> State | None:
