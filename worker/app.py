@@ -29,6 +29,7 @@ from worker import logs, tracing
 from worker.config import Settings
 from worker.delivery import Delivery
 from worker.errors import ConfigError, NewerStore, StoreError
+from worker.server.brokerkeys import DEFAULT_QUEUE, DELIVER_QUEUE
 from worker.server.connection import NO_BROKER, Connection
 from worker.server.health import refuse_unusable
 from worker.store.pool import Seats
@@ -38,15 +39,6 @@ from worker.vendor.client import VendorClient
 from worker.vendor.doubt import DoubtChecker
 from worker.vendor.lookups import Lookups
 from worker.vendor.revoking import Revoker
-
-# Apart from what producers send, so that a million of their messages can't delay a delivery.
-DELIVER_QUEUE = "badges.deliver"
-DEFAULT_QUEUE = "celery"
-
-
-def deliver_queue(own_org: str | None = None) -> str:
-    """Return where deliveries are asked for: of an org with a worker of its own, or of all others."""
-    return f"{DELIVER_QUEUE}.{own_org}" if own_org else DELIVER_QUEUE
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
     BadgesError
     ├── ConfigError          a setting is wrong; the command line exits 2
     │   ├── NotAllowed       an act that can lose work or issue twice, without the option that allows it
-    │   └── Ambiguous        a name that could mean several
+    │   ├── Ambiguous        a name that could mean several
+    │   └── UnusableServer   a Redis that no promise can be kept with
     ├── FileError            a file to import can't be read at all
     │   └── ColumnsUnclear   its columns stand for no fields yet; what they may stand for
     ├── EmbeddedServerError  the embedded server can't be started or reached
@@ -38,6 +39,10 @@ class NotAllowed(ConfigError):  # noqa: N818 - reads as what is the case, as bel
 
 class Ambiguous(ConfigError):  # noqa: N818 - as above
     """A name could mean several; the text lists them."""
+
+
+class UnusableServer(ConfigError):  # noqa: N818 - as above
+    """Redis is too old, or throws keys away as it likes; the text says what it is and what to use instead."""
 
 
 class FileError(BadgesError):

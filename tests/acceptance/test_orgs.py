@@ -15,11 +15,11 @@ import pytest
 import redis
 from support import badges, badges_json, environment, item, process, wait_for, worker_command
 
-from worker.app import deliver_queue
 from worker.domain.org import Org
 from worker.process.timing import USUAL
 from worker.sandbox.issued import Exchange, Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
+from worker.server.brokerkeys import deliver_queue
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id

@@ -21,11 +21,11 @@ from celery import Celery
 from faultproxy import FaultProxy
 from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
 
-from worker.app import DELIVER_QUEUE
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.sandbox.issued import Exchange, SandboxSettings
 from worker.sandbox.server import SandboxServer
+from worker.server.brokerkeys import DELIVER_QUEUE
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import SEND_WINDOW_S

@@ -34,10 +34,10 @@ from support import (
     wait_for,
 )
 
-from worker.app import DELIVER_QUEUE
 from worker.config import Settings
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
+from worker.server.brokerkeys import DELIVER_QUEUE
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
 BADGE = "696f0fd40772ad476ecf74ac"
 FIELDS = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
+STATUSES = (200, 200, 200, 200, 201, 201, 400, 401, 413, 422, 429, 500, 503)
+ANSWERS_PER_DRAW = 40
 
 _moments = st.datetimes(datetime(1890, 1, 1), datetime(2260, 1, 1))  # noqa: DTZ001 - written in many ways
 _formats = st.sampled_from(
@@ -153,9 +156,59 @@ _answer_row = st.fixed_dictionaries(
         "warnings": st.none() | _anything,
     }
 )
-answers = st.one_of(
-    st.lists(_answer_row, max_size=7).map(lambda found: json.dumps(found).encode()),
+_bodies = st.one_of(
     _answer_row.map(lambda row: json.dumps(row).encode()),
     _anything.map(lambda value: json.dumps(value).encode()),
     st.binary(max_size=60),
 )
+
+
+class Exchange(NamedTuple):
+    """An answer, and how many jobs the request carried that it answers."""
+
+    body: bytes
+    status: int
+    jobs: int
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> list[Exchange]:
+    """Draw some rows and values, and make many answers of them: drawing takes longer than trying."""
+    rows, values = draw(st.lists(_answer_row, min_size=1, max_size=7)), draw(st.lists(_anything, max_size=3))
+    bodies = draw(st.lists(_bodies, max_size=3))
+    chance = Random(draw(st.integers(0, 2**32 - 1)))
+    usual = [_issued(customer) for customer in range(1, 7)]
+    made = [_body(chance, rows + usual, values) for _ in range(ANSWERS_PER_DRAW - len(bodies))]
+    return [Exchange(body, chance.choice(STATUSES), chance.randint(1, 6)) for body in bodies + made]
+
+
+def _issued(customer: int) -> dict[str, Any]:
+    data = {"badgeMetaId": BADGE, "customerId": customer, "earnedBadgeId": f"e{customer}"}
+    return {"data": data, "errors": None, "warnings": None}
+
+
+def _body(chance: Random, rows: list[dict[str, Any]], values: list[Any]) -> bytes:
+    """Take some rows in any order, put something of one into another, and damage what is sent, at times."""
+    taken = [_other(chance, chance.choice(rows), rows, values) for _ in range(chance.randint(0, len(rows)))]
+    body = json.dumps(taken).encode()
+    if chance.random() < 0.15:
+        at, cut = chance.randint(0, len(body)), chance.randint(0, 3)
+        body = body[:at] + chance.choice([b"", b'"', b"{", b"[", b",", b"\xff", b"null"]) + body[at + cut :]
+    return body[: chance.randint(0, len(body))] if chance.random() < 0.05 else body
+
+
+def _other(chance: Random, row: dict[str, Any], rows: list[dict[str, Any]], values: list[Any]) -> Any:
+    """Return a row, at times with another's values, with one too many or one too few, or no row at all."""
+    if chance.random() < 0.05:
+        return chance.choice([*values, None])
+    if chance.random() < 0.3:
+        row = row | {"errors": chance.choice(rows)["errors"]}
+    if not isinstance(row["data"], dict):
+        return row
+    data = dict(row["data"])
+    if data and chance.random() < 0.2:
+        del data[chance.choice(sorted(data))]
+    if chance.random() < 0.3:
+        likely = [BADGE, 1, 2, "3", 4.0, "d9e144be", "", None, *values]
+        data[chance.choice(["badgeMetaId", "customerId", "earnedBadgeId"])] = chance.choice(likely)
+    return row | {"data": data}

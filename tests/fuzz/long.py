@@ -33,7 +33,7 @@ def main() -> int:
         str(here / "test_fuzz.py"),
         f"--hypothesis-seed={asked.seed}",
         "--timeout=0",
-        "-q",
+        "-qs",
     ]
     return subprocess.run([sys.executable, *command], env=env, cwd=here.parent.parent, check=False).returncode
 

@@ -12,16 +12,17 @@ from typing import Any, cast
 import pytest
 import redis
 from celery import Task
-from celery.worker import state
+from structlog.testing import capture_logs
 from support import configured, item, wait_for
 
 from worker.app import Services
 from worker.config import Settings
 from worker.domain.batch import Batch
 from worker.process.timing import Timing
-from worker.process.wakeup import UNUSABLE, WakeUp
+from worker.process.wakeup import WakeUp
 from worker.server.connection import Connection
 from worker.store import keys
+from worker.store.clock import steady_s
 from worker.store.pool import Seats
 from worker.store.queue import Queue
 
@@ -430,20 +431,26 @@ def test_the_thread_outlives_redis(queue: Queue, client: redis.Redis, deliveries
 
 
 def test_a_server_is_looked_at_again_after_a_failure(
-    queue: Queue, client: redis.Redis, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, client: redis.Redis, deliveries: Deliveries
 ) -> None:
-    """It may be another one by now, and one that can't be relied on: the worker ends, as at start."""
-    monkeypatch.setattr(state, "should_stop", None)
+    """It may be another one by now, and one that can't be relied on: nothing is sent until it is mended."""
     queue.hint("default", 1)
     wait_for(lambda: deliveries.sent)
     client.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        client.set(keys.WAKE, "no sorted set")
-        client.lpush(keys.BELL, "1")
-        wait_for(lambda: state.should_stop == UNUSABLE)
+        with capture_logs() as logged:
+            client.set(keys.WAKE, "no sorted set")
+            client.lpush(keys.BELL, "1")
+            wait_for(lambda: [line for line in logged if line["event"] == "redis.unusable"])
+            client.delete(keys.WAKE)
+        sent = len(deliveries.sent)
+        queue.hint("default", 1)
+        over = steady_s() + 1.5
+        wait_for(lambda: steady_s() > over)
+        assert len(deliveries.sent) == sent
     finally:
-        client.delete(keys.WAKE)
         client.config_set("maxmemory-policy", "noeviction")
+    wait_for(lambda: len(deliveries.sent) > sent)
 
 
 # -- a worker of one org alone

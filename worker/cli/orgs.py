@@ -16,6 +16,7 @@ from worker.cli.session import AnyOrg, Note, OneOrg, session
 from worker.config import Settings
 from worker.domain.org import DEFAULT_ORG
 from worker.operate.survey import Survey
+from worker.server.brokerkeys import broker_faults
 from worker.server.health import faults, is_full
 from worker.store import audit
 from worker.store.queue import Queue
@@ -46,6 +47,7 @@ def status(
 
         def snapshot() -> list[dict[str, Any]]:
             more, server = _differences(queue), faults(queue.client)
+            server += [f"broker: {one}" for one in broker_faults(here.connection, queue.client, orgs)]
             return [
                 state.as_json() | {"differs": more.get(state.org, []), "server": server}
                 for state in survey.states(chosen)

@@ -41,6 +41,7 @@ class Session:
     settings: Settings
     queue: Queue
     reports: JobReader
+    connection: Connection
 
     def chosen(self, which: Filter) -> Filter:
         """Return the filter with its run by its whole name.
@@ -89,7 +90,7 @@ def session(*, hurried: bool = False) -> Iterator[Session]:
     settings = load_settings()
     with Connection.open(settings) as connection, connection.client(hurried=hurried) as client:
         queue = Queue(client, replicas=settings.replicas)
-        yield Session(settings, queue, JobReader(client=client, orgs=settings.orgs()))
+        yield Session(settings, queue, JobReader(client=client, orgs=settings.orgs()), connection)
 
 
 _FILTER = {

@@ -104,7 +104,8 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     from celery.signals import worker_init, worker_shutting_down  # noqa: PLC0415 - as below
     from click import Abort  # noqa: PLC0415 - Celery's
 
-    from worker.app import DEFAULT_QUEUE, app, deliver_queue  # noqa: PLC0415 - Celery only where it is needed
+    from worker.app import app  # noqa: PLC0415 - Celery only where it is needed
+    from worker.server.brokerkeys import DEFAULT_QUEUE, deliver_queue  # noqa: PLC0415 - as above
 
     settings = Settings.load()
     logs.configure(settings)

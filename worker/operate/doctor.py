@@ -8,7 +8,7 @@ How Redis is looked at is in ``server/health.py``, how an org and its vendor in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +19,7 @@ from worker.domain.org import Org
 from worker.errors import BadgesError, ConfigError, StoreError
 from worker.operate.orgcheck import check_org, check_settings, is_local, skew
 from worker.operate.survey import Survey
+from worker.server.brokerkeys import QUICK, client_of, is_redis, wrong_keys
 from worker.server.cluster import Redis
 from worker.server.connection import NO_BROKER, Connection, is_cluster
 from worker.server.health import Finding, check_servers, information, server_time_s
@@ -57,13 +58,13 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
         except BadgesError as error:
             cure = "start it, or correct BADGES_REDIS_URL; without it nothing else can be told"
             yield Finding("redis", "fail", str(error), cure)
-            yield from _broker(connection)
+            yield from _broker(connection, orgs)
             return
         with client:
             yield from _redis(client, info, connection)
             if settings.replicas:
                 yield _replicas(info, settings.replicas)
-            yield from _broker(connection)
+            yield from _broker(connection, orgs)
             queue = Queue(client)
             yield _workers(queue)
             yield from _minds(queue)
@@ -125,18 +126,23 @@ def _replicas(info: Mapping[str, Any], wanted: int) -> Finding:
     return Finding("redis replicas", "fail" if cure else "ok", detail, cure)
 
 
-def _broker(connection: Connection) -> Iterator[Finding]:
+def _broker(connection: Connection, orgs: Iterable[str]) -> Iterator[Finding]:
     if not connection.broker_url:
         cure = "without one, no worker starts; whoever only hands in needs none"
         yield Finding("broker", "fail", NO_BROKER, cure)
         return
     if connection.broker_url != connection.url:
         yield from _transport("broker", connection.broker_url)
-    quick = {"socket_connect_timeout": 3, "socket_timeout": 3, **connection.broker_options}
+    quick = {**QUICK, **connection.broker_options}
     try:
         with kombu.Connection(connection.broker_url, connect_timeout=3, transport_options=quick) as broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=5)
-            yield Finding("broker", "ok", f"answers, {broker.as_uri()}")
+            wrong = wrong_keys(client_of(broker), orgs) if is_redis(connection.broker_url) else []
+            for one in wrong:
+                what, _, cure = one.partition(": ")
+                yield Finding("broker", "fail", f"{what}: no worker can read its messages", cure)
+            if not wrong:
+                yield Finding("broker", "ok", f"answers, {broker.as_uri()}")
     except Exception as error:  # noqa: BLE001 - each kind of broker has errors of its own
         words = str(error) or type(error).__name__
         yield Finding("broker", "fail", words, "start it, or correct BADGES_BROKER_URL")

@@ -10,9 +10,8 @@ from queue import Empty
 from typing import Any
 
 from worker.process.refusals import REFUSED, note_refused
+from worker.server.brokerkeys import DEFAULT_QUEUE
 from worker.server.cluster import is_outage
-
-FALLBACK = "celery"  # the queue that producers' messages go to
 
 
 def tamed(channel: Any) -> Any:
@@ -49,7 +48,7 @@ def tamed(channel: Any) -> Any:
             if not _is_message(payload):
                 raise TypeError("it has no headers or properties")
             if not self._belongs(exchange, routing_key):
-                exchange, routing_key = "", FALLBACK
+                exchange, routing_key = "", DEFAULT_QUEUE
             super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
         def _belongs(self, exchange: Any, routing_key: Any) -> bool:

@@ -10,24 +10,36 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import task_revoked
 from celery.utils.time import maybe_iso8601
 from celery.worker import consumer
+from celery.worker.state import maybe_shutdown
 from kombu import Connection, Message
 from kombu.transport.redis import Channel
 
+from worker.app import settings
 from worker.domain.text import plain
+from worker.logs import Seldom
 from worker.process.broker import tamed
 from worker.process.refusals import REFUSED, note_refused
+from worker.server.brokerkeys import client_of, is_redis, wrong_keys
 
 log = structlog.get_logger()
 
 EVENTS_EVERY_S = 0.1
+LOST = "lost"
+CALM_S, SOON_S, LONGEST_PAUSE_S, LOOK_AGAIN_S = 60.0, 5.0, 5.0, 1.0
+SAID_HERE = (
+    *("consumer: Connection to broker lost", "Connected to", "Frequent restarts"),
+    "Skipping prefetch count reduction",
+)
 ENQUEUE = "badges.enqueue"
 WAKE_UPS = ("badges.deliver", "badges.check")  # sent by workers alone, but anybody may
 # They log a traceback for what comes from outside: a message or command that they can't read, a lost broker.
@@ -51,17 +63,30 @@ class Consumer(consumer.Consumer):
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
         self._events_leave_at = 0.0
+        self._connected_at, self._lost, self._says_connected = 0.0, Seldom(), True
+        logging.getLogger("celery.worker.consumer.connection").addFilter(_unless_said)
+        logging.getLogger("celery.worker.consumer.consumer").addFilter(_unless_said)
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # at each lost connection
         for name in TALKATIVE:
             logging.getLogger(name).addFilter(_without_traceback)
         logging.getLogger("celery.app.trace").addFilter(_unless_given_back)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Drop the connection; the caller starts the blueprint again."""
+        """Drop the connection, and say so, though seldom if it happens often; the caller connects again."""
+        lasted_s = time.monotonic() - self._connected_at
+        if lasted_s > CALM_S:
+            self._lost.over()
+        if tells := self._lost.tells(LOST):
+            reason = f"{type(exc).__name__}: {exc}"[:300]
+            log.warning("broker.lost", reason=reason, times=self._lost.times[LOST])
+        self._says_connected = tells
         try:
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - in any case the next connection is a new one
             log.warning("broker.not_closed", reason=f"{type(error).__name__}: {error}")
             self.connection = None
+        if lasted_s < SOON_S:
+            _pause(min(LONGEST_PAUSE_S, 0.1 * self._lost.times[LOST]))
 
     def ensure_connected(self, conn: Connection) -> Connection:
         """Connect, with a channel that refuses what can't be read as a message at all."""
@@ -69,6 +94,12 @@ class Consumer(consumer.Consumer):
         if issubclass(getattr(transport, "Channel", object), Channel):
             transport.Channel = tamed(transport.Channel)
         connected: Connection = super().ensure_connected(conn)
+        if is_redis(connected.as_uri()):
+            _wait_for_keys(connected)
+        self._connected_at = time.monotonic()
+        if self._says_connected:
+            log.info("broker.connected", broker=connected.as_uri())
+            self._says_connected = False
         return connected
 
     def on_send_event_buffered(self) -> Any:
@@ -123,6 +154,33 @@ def _note_expired(request: Any = None, expired: bool = False, **_: Any) -> None:
         said = {name: getattr(request, name, None) for name in ("task", "id", "origin")}
         reason = "it expired before a worker came to it: nothing of it was taken in"
         note_refused("enqueue.refused" if said["task"] == ENQUEUE else REFUSED, reason, said)
+
+
+def _wait_for_keys(connected: Connection) -> None:
+    """Wait until Celery can use its keys again, if anybody wrote something else there; say so, but seldom."""
+    unusable = Seldom()
+    while wrong := wrong_keys(client_of(connected), settings().orgs()):
+        if unusable.tells(LOST):
+            log.error("broker.unusable", reason="; ".join(wrong), times=unusable.times[LOST])
+        _pause(LOOK_AGAIN_S)
+
+
+def _pause(for_s: float) -> None:
+    """Pause, unless the worker is to end.
+
+    Raises:
+        WorkerShutdown: it is.
+    """
+    over = time.monotonic() + for_s
+    while time.monotonic() < over:
+        maybe_shutdown()
+        time.sleep(0.1)
+    maybe_shutdown()
+
+
+def _unless_said(record: logging.LogRecord) -> bool:
+    """Drop what Celery says of a connection each time: this module says it, and seldom."""
+    return not record.getMessage().startswith(SAID_HERE)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

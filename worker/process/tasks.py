@@ -16,7 +16,7 @@ from celery.exceptions import Reject
 from structlog.contextvars import bound_contextvars
 
 from worker import logs, tracing
-from worker.app import app, deliver_queue, services
+from worker.app import app, services
 from worker.delivery import Delivered
 from worker.domain.actor import Actor, Via
 from worker.domain.badge import short_hash
@@ -30,6 +30,7 @@ from worker.errors import BadgesError, ConfigError, DeliveryFailed, NoRoom, Stor
 from worker.process.timing import timing_of
 from worker.process.turns import DRAINING, Lasting, Turns
 from worker.process.wakeup import install, send_due
+from worker.server.brokerkeys import deliver_queue
 from worker.store.queue import Queue
 
 log = structlog.get_logger()

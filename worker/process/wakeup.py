@@ -17,15 +17,16 @@ from typing import Any
 import structlog
 from celery import Celery, Task, bootsteps
 
-from worker.app import Services, connection, deliver_queue, services, settings
+from worker.app import Services, connection, services, settings
 from worker.domain.badge import short_hash
 from worker.domain.org import Org
-from worker.errors import ConfigError
+from worker.errors import UnusableServer
 from worker.logs import Seldom
 from worker.process.heartbeat import Heartbeat
 from worker.process.refusals import refused
-from worker.process.threads import NeededThread, end_worker
+from worker.process.threads import NeededThread
 from worker.process.timing import USUAL, Timing, timing_of
+from worker.server.brokerkeys import deliver_queue
 from worker.server.health import Pulse, check_servers, refuse_unusable
 from worker.store import audit
 from worker.store.queue import Queue
@@ -33,8 +34,7 @@ from worker.vendor.codes import own_meanings
 
 log = structlog.get_logger()
 
-TURN = "turn"
-UNUSABLE = 2  # the exit status, as at start
+TURN, UNUSABLE = "turn", "unusable"
 
 
 def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float | None:
@@ -69,14 +69,14 @@ class WakeUp(NeededThread):
 
     def serve(self) -> None:
         """Take what is due, sleep until the next; continue after any failure of Redis."""
-        next_sweep, looked = 0.0, False
+        next_sweep, next_look = 0.0, 0.0
         while not self._stopping.is_set():
             self.turned_at = time.monotonic()
             try:
                 queue = self._here().queue
-                if not looked:
+                if time.monotonic() >= next_look:
                     self._look_at_server(queue)
-                    looked = True
+                    next_look = time.monotonic() + self._timing.look_s
                 if time.monotonic() >= next_sweep:
                     self._offer()
                     orgs = self._here().settings.orgs()
@@ -90,22 +90,28 @@ class WakeUp(NeededThread):
                 self._failed.over()
                 self._sleep(queue, wait_s, next_sweep)
             except Exception as error:  # noqa: BLE001 - a worker must wake up again after any failure
-                looked = False
-                if self._failed.tells(TURN):
-                    log.warning("wakeup.failed", reason=str(error), times=self._failed.times[TURN])
+                next_look = 0.0
+                self._say_failed(error)
                 self._stopping.wait(self._timing.recover_s)
 
     def stop(self) -> None:
         """Let the thread end; one that sleeps on the bell ends when it wakes."""
         self._stopping.set()
 
+    def _say_failed(self, error: Exception) -> None:
+        if isinstance(error, UnusableServer):
+            if self._failed.tells(UNUSABLE):
+                log.critical("redis.unusable", reason=str(error), times=self._failed.times[UNUSABLE])
+        elif self._failed.tells(TURN):
+            log.warning("wakeup.failed", reason=str(error), times=self._failed.times[TURN])
+
     def _look_at_server(self, queue: Queue) -> None:
-        """Look at the server, at each connection and after each failure: it may be another one by now."""
-        try:
-            refuse_unusable(queue.client)
-        except ConfigError as error:
-            log.critical("redis.unusable", reason=str(error))
-            end_worker(UNUSABLE)
+        """Look at the server, now and then and after each failure: it may be another one by now.
+
+        Raises:
+            UnusableServer: nothing may be sent until it is a better one.
+        """
+        refuse_unusable(queue.client)
         for found in check_servers(queue.client):
             if found.result != "ok" and self._weaknesses.get(found.check) != found.result:
                 log.warning("redis.weakness", check=found.check, reason=found.detail, cure=found.cure)

@@ -114,6 +114,11 @@ class Connection:
             case _:
                 return redis.Redis.from_url(self.url, **options)
 
+    @property
+    def is_own_broker(self) -> bool:
+        """Whether the store's server is the broker as well."""
+        return self.broker_url == _broker(self.url)[0]
+
     def close(self) -> None:
         """Leave the embedded server, and end it if nobody else uses it."""
         if self.server:

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from worker.errors import ConfigError, StoreError
+from worker.errors import StoreError, UnusableServer
 from worker.server.cluster import Redis, reaching, servers
 
 OLDEST_REDIS = (7, 2)
@@ -117,7 +117,7 @@ def refuse_unusable(client: redis.Redis) -> None:
     """See that the servers are ones that the promises can be kept with at all.
 
     Raises:
-        ConfigError: one is too old, or throws keys away as it likes; in the doctor's words.
+        UnusableServer: one is too old, or throws keys away as it likes; in the doctor's words.
         StoreError: it can't be reached.
     """
     with reaching("a look at the server"):
@@ -125,7 +125,7 @@ def refuse_unusable(client: redis.Redis) -> None:
             info = server.info()
             for found in (_version(info), _eviction(info)):
                 if found.result == "fail" and (found.check == "redis" or "allkeys" in found.detail):
-                    raise ConfigError(f"Redis {name}{': ' if name else ''}{found.detail}: {found.cure}")
+                    raise UnusableServer(f"Redis {name}{': ' if name else ''}{found.detail}: {found.cure}")
 
 
 def faults(client: redis.Redis) -> list[str]:
