@@ -87,6 +87,11 @@ class Settings(Org, BaseSettings):
         pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
         description="The URL at which a proxy on this machine shows `badges console`, with its sub-path",
     )
+    console_flower_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        description="Where Flower is, which `badges console` then links to by batch",
+    )
     console_session_s: float = Field(
         default=43_200,
         ge=60,

@@ -36,7 +36,7 @@ Finding = Literal["not_issued", "issued", "unclear", "waiting"]
 AFTER_MS = CHECK_AFTER_S * 1000
 AT_ONCE = 4  # looks on their way at the same time: an answer takes longer than the limit's pace
 NO_WITNESS = "not shown, but nothing was issued since that could tell whether the vendor shows it late"
-WINDOW = 200  # customers and badges whose looks are prepared together
+WINDOW = 16  # customers and badges whose looks are prepared together
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +151,17 @@ def look(
     its: Sequence[Pair],
     *,
     on_progress: Move = lambda _done, _total: None,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Plan:
     """Ask the vendor about jobs in doubt, as far as that can tell anything now, and say what is known.
 
-    First looks are noted in the jobs' records, so that a later look goes on from there.
+    First looks are noted in the jobs' records, so that a later look goes on from there. It ends early where
+    it isn't ``wanted`` any more.
     """
     plan, done = Plan(deadlist.now_ms(operator.reports)), 0
     remaining = iter(its)
     with ThreadPoolExecutor(AT_ONCE, "look") as pool:
-        while window := list(islice(remaining, WINDOW)):
+        while wanted() and (window := list(islice(remaining, WINDOW))):
             ready = list(_prepared(operator, window))
             for looked in pool.map(
                 lambda one: _look(operator, lookups, one[0], one[1], plan.as_of_ms), ready
@@ -170,12 +172,13 @@ def look(
     return plan
 
 
-def act(operator: Operator, plan: Plan, which: Filter) -> Done:
+def act(operator: Operator, plan: Plan, which: Filter, *, action: str = "") -> Done:
     """Do what a plan says: queue again what certainly wasn't issued, and end what the vendor shows.
 
     Whatever changed since the look stays as it is: what was sent again meanwhile isn't sent once more.
+    ``action`` is its id in the audit trail, if the caller wants to know it beforehand.
     """
-    queue, action = operator.queue, audit.action_id(operator.queue, "resolve")
+    queue, action = operator.queue, action or audit.action_id(operator.queue, "resolve")
     done = Done(action)
     for org in sorted({org for org, _ in plan.ids}):
         operator.begin(org, action, which.as_json() | {"found": "by the vendor's word"})

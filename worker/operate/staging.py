@@ -2,38 +2,35 @@
 
 An import goes on slice by slice, each by a message of its own, and begins where the last one ended: so it
 outlives who asked for it, and a worker that dies. What console and worker share of a file is in
-``store/staged.py``; importing itself is in ``importing.py``.
+``store/staged.py``, how a file is read in ``stagedfile.py``; importing itself is in ``importing.py``.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice, permutations
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from worker.config import Settings
-from worker.domain.badge import Invalid, parse_item
-from worker.domain.item import Source
+from worker.domain.provenance import Provenance
 from worker.enqueue import EnqueueOptions
-from worker.errors import BadgesError, ColumnsUnclear, ConfigError, FileError, NoRoom, NotFound, StoreError
-from worker.files.columns import NEEDED, Names
-from worker.files.reader import read_rows
+from worker.errors import BadgesError, ConfigError, NoRoom, NotFound, StoreError
 from worker.operate.importing import import_rows
+from worker.operate.stagedfile import How, Look, Opened, look, opened
 from worker.store import staged
 from worker.store.queue import Queue, new_id
 
 SLICE_S = 10.0  # a delivery waits no longer than that for a place
 SILENT_S = 90.0  # after which an import that should go on is asked for again
 SPARE_BYTES = 256 << 20
-SAMPLE, GUESSES = 5, 40
 _ID: Final = re.compile(r"[a-z2-7]{26}")
 _GOES_ON = ("asked", "importing", "no room")
 
@@ -56,15 +53,23 @@ class Staged:
     duplicates: int = 0
     invalid: int = 0
     problem: str = ""
-    maps: str = "[]"
-    without_dates: bool = False
+    said: str = ""
+    by: str = ""
+    note: str = ""
+    sha256: str = ""
+    came_at: float = 0.0
     alive_at: float = 0.0
     stop: bool = False  # a person wants no more of it
 
     @property
-    def names(self) -> Names:
-        """What its columns stand for, as a person said."""
-        return Names.parse(json.loads(self.maps))
+    def how(self) -> How:
+        """How it is read, as a person said."""
+        return How.read(self.said)
+
+    @property
+    def source(self) -> Provenance:
+        """Where its run comes from."""
+        return Provenance(self.by, self.name, self.sha256, " ".join(self.how.options()), self.note)
 
     @property
     def goes_on(self) -> bool:
@@ -72,20 +77,11 @@ class Staged:
         return self.state in _GOES_ON
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The first rows of a file, what may be said of its columns, and what is wrong with them."""
-
-    rows: list[Source]
-    columns: dict[str, str | None]
-    problem: str = ""
-
-
 class Staging:
     """The files of one folder."""
 
-    def __init__(self, queue: Queue, settings: Settings) -> None:
-        self._queue, self._settings = queue, settings
+    def __init__(self, queue: Queue, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self._queue, self._settings, self._clock = queue, settings, clock
         self._client, self._folder = queue.client, settings.uploads
 
     def begin(self, name: str, size: int, org: str) -> Staged:
@@ -107,8 +103,10 @@ class Staging:
             new_id(), Path(name).name[:200] or "upload", self._settings.org(org).name, size, "uploading"
         )
         os.close(os.open(self._path(made.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        came_at = int(self._clock())
         about: dict[str, str | int] = {"name": made.name, "org": made.org, "size": size, "state": made.state}
-        staged.put(self._client, made.id, about)
+        staged.put(self._client, made.id, about | {"came_at": came_at})
+        staged.list_it(self._client, made.id, came_at)
         return made
 
     def append(self, staged_id: str, offset: int, piece: bytes) -> int:
@@ -161,45 +159,35 @@ class Staging:
         self._path(self.get(staged_id).id).unlink(missing_ok=True)
         staged.forget(self._client, staged_id)
 
-    def look(self, about: Staged) -> Look:
-        """Read the first rows; columns that nobody knows are read as they probably are meant."""
-        said, problem = dict(about.names.said), ""
+    @contextmanager
+    def alone(self, staged_id: str, holder: str) -> Iterator[Staged]:
+        """Give what is known of a file; while the block lasts, nobody else begins with its import.
+
+        Raises:
+            ConfigError: somebody else does.
+        """
+        if not staged.take(self._client, self.get(staged_id).id, holder):
+            raise ConfigError("nothing was done: somebody else has just begun with this file; load its page")
         try:
-            return Look(self._first(about, said), said)
-        except ColumnsUnclear as unclear:
-            said, problem = unclear.proposed | said, str(unclear)
-        except (FileError, ConfigError) as error:
-            return Look([], said, str(error))
-        there = set(said.values())
-        open_ = [column for column, field in said.items() if field is None and column not in about.names.said]
-        found = Look([], said, problem)
-        # Which of them are the badge and the customer, the rows tell: those that make the most badges.
-        for chosen in islice(permutations(open_, len([it for it in NEEDED if it not in there])), GUESSES):
-            guess = said | dict(zip(chosen, [it for it in NEEDED if it not in there], strict=True))
-            with suppress(FileError, ConfigError, ValueError):
-                rows = self._first(about, guess)
-                if not found.rows or _badges(rows) > _badges(found.rows):
-                    found = Look(rows, guess, problem)
-        return found
+            yield self.get(staged_id)
+        finally:
+            staged.give_back(self._client, staged_id)
 
-    def _first(self, about: Staged, said: Mapping[str, str | None]) -> list[Source]:
-        with self._rows(about, Names(said), without_dates=True) as rows:
-            return list(islice(rows, SAMPLE))
+    def look(self, about: Staged) -> Look:
+        """Read the first rows of a file, and what may be said of its columns."""
+        return look(self._path(about.id), about.name, about.how)
 
-    def rows(self, about: Staged) -> _Reading:
+    def opened(self, about: Staged) -> AbstractContextManager[Opened]:
         """Open a file to be read as a person said."""
-        return self._rows(about, about.names, without_dates=about.without_dates)
-
-    def _rows(self, about: Staged, names: Names, *, without_dates: bool) -> _Reading:
-        return _Reading(self._path(about.id), about.name, names, without_dates)
+        return opened(self._path(about.id), about.name, about.how)
 
     def stalled(self) -> list[Staged]:
         """Return the imports that should go on, and of which nothing was heard for a while."""
-        return [it for it in self.all() if it.goes_on and time.time() - it.alive_at > SILENT_S]
+        return [it for it in self.all() if it.goes_on and self._clock() - it.alive_at > SILENT_S]
 
     def sweep(self) -> None:
         """Take away what lies there for more than a day, but for what is being imported."""
-        before_ms = (time.time() - staged.KEPT_S) * 1000
+        before_ms = (self._clock() - staged.KEPT_S) * 1000
         for staged_id, at_ms in staged.newest(self._client):
             if at_ms < before_ms:
                 with suppress(NotFound):
@@ -233,23 +221,26 @@ class Staging:
             "duplicates": about.duplicates,
             "invalid": about.invalid,
         }
-        options = EnqueueOptions(about.run, f"{about.id[:12]}.{about.rows}")
         org = self._settings.org(about.org)
         try:
-            with self.rows(about) as rows:
-                for done in import_rows(self._queue, org, islice(rows, about.rows, None), options):
+            if not about.sha256:
+                about = self._with_digest(about)
+            options = EnqueueOptions(about.run, f"{about.id[:12]}.{about.rows}", source=about.source)
+            with self.opened(about) as given:
+                rows = islice(given.rows, about.rows, None)
+                for done in import_rows(self._queue, org, rows, options):
                     counts["accepted"] += done.accepted
                     counts["duplicates"] += done.duplicates
                     counts["invalid"] += done.invalid
                     counts["rows"] += done.accepted + done.duplicates + done.invalid
                     state = "cancelled" if self.get(about.id).stop else "importing"
-                    self.change(about.id, state=state, alive_at=int(time.time()), **counts)
+                    self.change(about.id, state=state, alive_at=int(self._clock()), **counts)
                     if state == "cancelled":
                         return False
                     if time.monotonic() > until or not staged.take(self._client, about.id, me):
                         return True
         except NoRoom as error:
-            self.change(about.id, state="no room", problem=error.reason, alive_at=int(time.time()))
+            self.change(about.id, state="no room", problem=error.reason, alive_at=int(self._clock()))
             return True
         except StoreError:
             raise
@@ -259,6 +250,12 @@ class Staging:
         self.change(about.id, state="done", problem="")
         self._path(about.id).unlink(missing_ok=True)
         return False
+
+    def _with_digest(self, about: Staged) -> Staged:
+        with self._path(about.id).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.change(about.id, sha256=digest)
+        return replace(about, sha256=digest)
 
     def _path(self, staged_id: str) -> Path:
         return self._folder / f"{staged_id}.upload"
@@ -271,38 +268,6 @@ class Staging:
             raise NotFound(f"{about.name} can't be opened: {error.strerror}; upload it again") from None
 
 
-class _Reading:
-    """A file that is open as long as its rows are read."""
-
-    def __init__(self, path: Path, name: str, names: Names, without_dates: bool) -> None:  # noqa: FBT001
-        self._path, self._name, self._names, self._without_dates = path, name, names, without_dates
-
-    def __enter__(self) -> Iterator[Source]:
-        try:
-            self._file = self._path.open("rb")
-        except OSError as error:
-            raise FileError(
-                f"this worker can't read the uploaded file ({error.strerror}): it must see the console's "
-                "BADGES_CONSOLE_UPLOAD_DIR"
-            ) from None
-        try:
-            return read_rows(
-                self._file, name=self._name, names=self._names, without_dates=self._without_dates
-            )
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _badges(rows: list[Source]) -> int:
-    """Count the rows that are badges."""
-    read = [row.problem or parse_item(row.item) for row in rows]
-    return sum(not isinstance(it, Invalid) for it in read)
-
-
 def _of(staged_id: str, found: Mapping[str, str]) -> Staged:
     counts = {name: int(found.get(name, 0)) for name in ("size", "rows", "accepted", "duplicates", "invalid")}
     return Staged(
@@ -312,9 +277,12 @@ def _of(staged_id: str, found: Mapping[str, str]) -> Staged:
         state=found.get("state", "failed"),
         run=found.get("run", ""),
         problem=found.get("problem", ""),
-        maps=found.get("maps", "[]"),
-        without_dates=found.get("without_dates") == "1",
+        said=found.get("said", ""),
+        by=found.get("by", ""),
+        note=found.get("note", ""),
+        sha256=found.get("sha256", ""),
         stop=found.get("stop") == "1",
+        came_at=float(found.get("came_at", 0)),
         alive_at=float(found.get("alive_at", 0)),
         **counts,
     )

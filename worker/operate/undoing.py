@@ -16,6 +16,7 @@ from worker.domain.job import State
 from worker.domain.org import Org
 from worker.domain.text import iso_time
 from worker.errors import NotAllowed
+from worker.operate.deadletters import Move
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.store import audit, undos
@@ -101,7 +102,13 @@ class Plan:
         self.ids.setdefault(org, []).append((job_id, short_hash("undo", org, job_id, earned, second)))
 
 
-def plan(reports: JobReader, orgs: Mapping[str, Org], which: Which) -> Plan:
+def plan(
+    reports: JobReader,
+    orgs: Mapping[str, Org],
+    which: Which,
+    *,
+    on_progress: Move = lambda _looked_at, _total: None,
+) -> Plan:
     """Find what can be undone.
 
     Raises:
@@ -109,7 +116,9 @@ def plan(reports: JobReader, orgs: Mapping[str, Org], which: Which) -> Plan:
         NotFound: there is no such run, or no such job.
     """
     found = Plan()
-    for org, job_id, record in _records(reports, which):
+    for n, (org, job_id, record) in enumerate(_records(reports, which), 1):
+        if n % CHUNK == 0:
+            on_progress(n, 0)
         if which.fits(job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
             found.add(org, job_id, record)
     limits = [limit for org in found.ids for limit in (orgs[org].limits if org in orgs else ())]

@@ -186,10 +186,15 @@ def act(
     found: Verdicts,
     file: str,
     *,
+    action: str = "",
     on_progress: Move = lambda _done, _total: None,
 ) -> Done:
-    """End what was issued, and queue again what wasn't; what is no longer in doubt stays as it is."""
-    queue, action, total = operator.queue, audit.action_id(operator.queue, "resolve"), sum(found.counts)
+    """End what was issued, and queue again what wasn't; what is no longer in doubt stays as it is.
+
+    ``action`` is its id in the audit trail, if the caller wants to know it beforehand.
+    """
+    queue, total = operator.queue, sum(found.counts)
+    action = action or audit.action_id(queue, "resolve")
     done = Done(action)
     for org in sorted(found.issued.keys() | found.not_issued.keys()):
         its = operator.orgs[org]

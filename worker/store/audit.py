@@ -24,7 +24,17 @@ PAGE = 500
 FORGOTTEN = "forgotten"  # stands for whom an entry was about
 
 Action = Literal[
-    "replay", "discard", "resolve", "cancel", "pause", "resume", "import", "profile", "undo", "forget"
+    "replay",
+    "discard",
+    "resolve",
+    "cancel",
+    "pause",
+    "resume",
+    "import",
+    "profile",
+    "undo",
+    "forget",
+    "check",
 ]
 
 

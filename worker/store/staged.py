@@ -5,7 +5,6 @@ The bytes themselves lie on disk (``operate/staging.py``). All of it is gone aft
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +19,19 @@ LEASE_S = 60
 
 
 def put(client: redis.Redis, staged_id: str, values: Mapping[str, str | int]) -> None:
-    """Write fields of a file's record; a new one is listed."""
-    key, uploads = keys.key(DEFAULT_ORG, "staged", staged_id), keys.key(DEFAULT_ORG, "uploads")
+    """Write fields of a file's record."""
+    key = keys.key(DEFAULT_ORG, "staged", staged_id)
     with reaching("the uploaded file"):
         pipe = client.pipeline(transaction=False)
         pipe.hset(key, mapping={name: str(value) for name, value in values.items()})
         pipe.expire(key, 2 * KEPT_S)
-        pipe.zadd(uploads, {staged_id: int(time.time() * 1000)}, nx=True)
         pipe.execute()
+
+
+def list_it(client: redis.Redis, staged_id: str, came_at: int) -> None:
+    """Put a file that came at this time (s) on the list."""
+    with reaching("the uploaded files"):
+        client.zadd(keys.key(DEFAULT_ORG, "uploads"), {staged_id: came_at * 1000}, nx=True)
 
 
 def get(client: redis.Redis, staged_id: str) -> dict[str, str]:

@@ -20,7 +20,8 @@ _HIDDEN = ("basic_username",)  # half of a credential
 
 def page(here: Console, asked: Asked) -> Page:
     """Show every setting by its name, and the doctor's findings if they were asked for."""
-    look = _doctor(here) if asked.text("doctor") else None
+    asked_at = asked.whole("doctor")
+    look = _doctor(here, asked_at) if asked_at is not None else None
     process = {name: field for name, field in Settings.model_fields.items() if name not in Org.model_fields}
     values = {
         "process": [_row(here.settings, name, field) for name, field in process.items()],
@@ -51,11 +52,11 @@ def _row(of: Settings | Org, name: str, field: Any) -> dict[str, Any]:
     }
 
 
-def _doctor(here: Console) -> Act:
+def _doctor(here: Console, asked_at: int) -> Act:
     """Ask the doctor, in the background: a call to each vendor is paid from its limit, so once in a while."""
     from worker.operate.doctor import examine  # noqa: PLC0415 - brokers are loaded only where they are needed
 
     def work(_: Act) -> list[dict[str, Any]]:
         return [found.as_json() for found in examine(here.settings, os.environ)]
 
-    return here.looks.look(f"doctor {here.clock() // 30:.0f}", work)
+    return here.looks.look(f"doctor {asked_at // 30}", work)

@@ -88,7 +88,20 @@ def page(here: Console, asked: Asked) -> Page:
     title = act.title if act else f"{written[0].action} of {written[0].at}"
     values = {"act": act, "id": act_id, "entries": written, "replay": act_id.startswith("replay-")}
     values["following"] = _following(here, act_id, act) if values["replay"] else None
+    values |= _asking(here, act_id, act)
     return Page("act.html", title, "", "badges audit", values, live="act")
+
+
+def _asking(here: Console, act_id: str, act: Act | None) -> dict[str, Any]:
+    """Return what a page about asking the vendor goes on with: the plan, and how many it is about."""
+    plan = act.kept[0] if act and act.kept and act.state == "done" else None
+    return {
+        "asking": act_id.startswith("check-"),
+        "plan": plan,
+        "again_at": plan.as_json()["look_again_at"] if plan else None,
+        "count": plan.jobs["not_issued"] + plan.jobs["issued"] if plan else 0,
+        "resolve": audit.action_id(here.queue, "resolve") if plan else "",
+    }
 
 
 def entries(here: Console, act_id: str) -> list[Entry]:

@@ -31,7 +31,8 @@ Move = Callable[[int, int], None]
 class Act:
     """One act: what it is, how far it is, and what came of it.
 
-    ``result`` is what its work returned; ``links`` are pages that tell more, each with its words.
+    ``result`` is what its work returned, ``kept`` what another act goes on from; ``links`` are pages that
+    tell more, each with its words. Work that may take hours ends early where it isn't ``is_wanted``.
     """
 
     id: str
@@ -40,9 +41,12 @@ class Act:
     looked_at: int = 0
     total: int = 0
     result: Any = None
+    kept: Any = None
+    is_wanted: bool = True
     problem: str = ""
     began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
+    over_at: float = 0.0  # monotonic
     links: Sequence[tuple[str, str]] = ()
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -50,6 +54,11 @@ class Act:
     def is_over(self) -> bool:
         """Whether nothing more happens."""
         return self.state in ("done", "failed")
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was over."""
+        return time.monotonic() - self.over_at
 
     def move(self, looked_at: int, total: int) -> None:
         """Take note of how far it is."""
@@ -82,11 +91,23 @@ class Acts:
             self._pool.submit(_do, act, work)
         return act
 
-    def look(self, name: str, work: Callable[[Act], Any], *, within_s: float = 0.15) -> Act:
+    def look(
+        self,
+        name: str,
+        work: Callable[[Act], Any],
+        *,
+        within_s: float = 0.15,
+        fresh_s: float | None = None,
+    ) -> Act:
         """Do what takes long to find out in the background, and wait a moment for it: it may be over.
 
-        A look of the same name is done once, for as long as it is remembered.
+        A look of the same name is done once, for as long as it is remembered; or else again when what it
+        found is older than ``fresh_s``.
         """
+        with self._lock:
+            before = self._acts.get(name)
+            if before and fresh_s is not None and before.is_over and before.age_s > fresh_s:
+                del self._acts[name]
         act = self.begin(name, name, work)
         act.over.wait(within_s)
         return act
@@ -97,6 +118,8 @@ class Acts:
 
     def close(self) -> None:
         """Wait for what is being done; what waits to be begun is dropped."""
+        for act in list(self._acts.values()):
+            act.is_wanted = False
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
@@ -113,5 +136,6 @@ def _do(act: Act, work: Callable[[Act], Any]) -> None:
         act.problem, act.state = "the console failed; its log says more", "failed"
         log.exception("console.failed", act=act.id)
     finally:
-        act.seconds = time.monotonic() - began
+        act.over_at = time.monotonic()
+        act.seconds = act.over_at - began
         act.over.set()

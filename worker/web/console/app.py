@@ -19,7 +19,22 @@ from starlette.types import Scope
 
 from worker.errors import BadgesError, ConfigError, NotAllowed, NotFound
 from worker.server.cluster import UNAVAILABLE
-from worker.web.console import about, acting, dead, doubt, exports, importing, now, plan, runs, search, trail
+from worker.web.console import (
+    about,
+    acting,
+    columns,
+    dead,
+    doubt,
+    exports,
+    importing,
+    inbulk,
+    now,
+    plan,
+    runs,
+    search,
+    trail,
+    undo,
+)
 from worker.web.console.asked import Asked
 from worker.web.console.guard import Guard, Places
 from worker.web.console.service import Console
@@ -44,6 +59,8 @@ PAGES: Mapping[str, PageOf] = {
     "dead": dead.page,
     "plan": plan.page,
     "doubt": doubt.page,
+    "said": inbulk.said,
+    "undo": undo.page,
     "search": search.page,
     "job": search.job,
     "audit": trail.page,
@@ -57,8 +74,14 @@ ACTS: Mapping[str, ActOf] = {
     "replay": plan.replay,
     "discard": plan.discard,
     "takeback": plan.take_back,
+    "takeaway": undo.undo,
     "resolve": doubt.resolve,
-    "columns": importing.columns,
+    "check": inbulk.check,
+    "enough": inbulk.enough,
+    "conclude": inbulk.conclude,
+    "settle": inbulk.settle,
+    "columns": columns.say,
+    "profile": columns.choose,
     "start": importing.start,
     "stop": importing.stop,
 }
@@ -77,6 +100,7 @@ def create_app(
     app.add_api_route("/upload", _upload, methods=["POST"])
     app.add_api_route("/piece", _offset, methods=["GET"])
     app.add_api_route("/piece", _piece, methods=["PUT"])
+    app.add_api_route("/said", _take, methods=["PUT"])
     app.add_api_route("/report.csv", _report, methods=["GET"])
     app.add_api_route("/live", _live, methods=["GET"])
     app.add_api_route("/signout", _sign_out, methods=["POST"])
@@ -113,6 +137,7 @@ def _common(request: Request, page: Page) -> dict[str, Any]:
         "nonce": request.state.nonce,
         "csrf": session.csrf if session else "",
         "query": request.url.query,
+        "flower": (here.settings.console_flower_url or "").rstrip("/"),
         "banners": now.banners(here) if session and page.status != 503 else [],
     }
 
@@ -181,6 +206,10 @@ async def _piece(request: Request) -> Response:
     return await importing.piece(_here(request), request)
 
 
+async def _take(request: Request) -> Response:
+    return await inbulk.take(_here(request), request)
+
+
 def _report(request: Request) -> Response:
     return exports.report(_here(request), request)
 
@@ -226,7 +255,7 @@ def _refused(scope: Scope, status: int, words: str) -> Response:
     if request.url.path.count("/") > 1:
         return PlainTextResponse(f"{words}\n", status)
     page = Page("refused.html", "badges", "", "", {"what": words, "status": status}, status=status)
-    common = {"nonce": scope["state"]["nonce"], "csrf": "", "query": "", "banners": []}
+    common = {"nonce": scope["state"]["nonce"], "csrf": "", "query": "", "flower": "", "banners": []}
     return HTMLResponse(html(page, common), status)
 
 

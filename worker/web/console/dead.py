@@ -76,9 +76,9 @@ def _groups(here: Console, which: Filter) -> Act:
         return deadlist.groups(here.reports, which)
 
     reads = which.job is not None or bool(which.read_fields)
-    dead = sum(sum(state.dead.values()) for state in here.states())
-    fresh = f"{dead}" if reads else f"{here.clock():.0f}"
-    return here.looks.look(f"groups {parameters(which)} {fresh}", work, within_s=0.2)
+    dead = sum(sum(state.dead.values()) for state in here.states()) if reads else 0
+    fresh_s = None if reads else 1.0
+    return here.looks.look(f"groups {parameters(which)} {dead}", work, within_s=0.2, fresh_s=fresh_s)
 
 
 def _sorted(groups: Sequence[Group], sort: str) -> list[Group]:

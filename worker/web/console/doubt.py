@@ -1,16 +1,22 @@
-"""The page *Doubt*: jobs that the vendor may have issued, by batch, with what its support asks for."""
+"""The page *Doubt*: jobs that the vendor may have issued, by batch, with what its support asks for.
+
+What is done about many at once is in ``inbulk.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
+from worker.domain.identity import request_id
 from worker.domain.job import DeadKind
-from worker.domain.text import counted
+from worker.domain.text import counted, iso_time
 from worker.errors import ConfigError
-from worker.operate import deadletters, paging
+from worker.operate import deadletters, deadlist, paging
 from worker.operate.deadlist import Filter
-from worker.store import audit
+from worker.store import audit, reading
+from worker.store.record import Field, Record, failed_calls
 from worker.web.console.acting import begin, begun, note_of, typed
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
@@ -19,31 +25,39 @@ from worker.web.console.service import Console
 from worker.web.console.views import Page, url
 
 SIZE = 500  # jobs of a page, which are some batches
+LISTED = 25  # jobs of a batch that are shown before somebody asks for all
 FOUND = {"issued": "issued", "not_issued": "not issued: sent again now"}
 
 
 def page(here: Console, asked: Asked) -> Page:
     """Show what is in doubt, by the batch whose call got no certain answer."""
-    given = asked.filter()
-    which = Filter(
-        org=given.org, kind=DeadKind.IN_DOUBT, run=given.run, customer=given.customer, job=given.job
-    )
-    after = asked.text("after")
+    which, after = of(asked), asked.text("after")
     found = (
         paging.one_letter(here.reports, which)
         if which.job
         else paging.letters(here.reports, which, after, SIZE)
     )
+    total = sum(deadlist.count(here.reports, Filter(org=which.org, kind=which.kind)).values())
     values = {
         "batches": _by_batch(here, found.rows),
         "next": url("doubt", **parameters(which), after=found.after) if found.after else None,
         "after": after,
         "orgs": here.reports.org_names(),
-        "org": given.org or "",
+        "org": which.org or "",
+        "which": parameters(which),
         "found": FOUND,
+        "listed": LISTED,
+        "total": total,
         "act": lambda: audit.action_id(here.queue, "resolve"),
+        "check": audit.action_id(here.queue, "check"),
     }
-    return Page("doubt.html", "In doubt", "doubt", command("list", which), values)
+    return Page("doubt.html", "In doubt", "doubt", command("check", Filter(org=which.org)), values)
+
+
+def of(asked: Asked) -> Filter:
+    """Return which jobs in doubt are meant."""
+    its = asked.filter()
+    return Filter(org=its.org, kind=DeadKind.IN_DOUBT, run=its.run, customer=its.customer, job=its.job)
 
 
 def resolve(here: Console, asked: Asked) -> str:
@@ -71,20 +85,30 @@ def resolve(here: Console, asked: Asked) -> str:
 def _by_batch(here: Console, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put jobs together that one call carried, with what is known of that call."""
     batches: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        job = here.reports.job(row["job_id"], row["org"])
-        batch = job["batch"] or (job["history"][-1]["batch"] if job["history"] else "") or "unknown"
+    for row, record in _with_records(here, rows):
+        call = next(iter([*failed_calls(record)][::-1]), None)
+        batch = record.get(Field.BATCH) or (call.batch if call else "")
         entry = batches.setdefault(
             (row["org"], batch),
             {
                 "org": row["org"],
                 "batch": batch,
                 "jobs": [],
-                "history": job["history"][-1:],
-                "request_ids": {},
+                "call": call and call._asdict() | {"at": iso_time(call.at)},
+                "sent_as": request_id(batch) if batch else None,
+                "answered_as": {},
             },
         )
         entry["jobs"].append(row)
-        if row["requestId"]:
-            entry["request_ids"].setdefault(row["requestId"].rpartition("_")[0] or row["requestId"])
+        theirs = (row["requestId"] or "").rpartition("_")[0] or row["requestId"]
+        for one in (theirs, call.request.strip("-") if call else ""):
+            if one:
+                entry["answered_as"].setdefault(one)
     return list(batches.values())
+
+
+def _with_records(here: Console, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Record]]:
+    for org, of_org in groupby(rows, key=lambda row: row["org"]):
+        its = list(of_org)
+        records = reading.all_records(here.queue.client, str(org), [row["job_id"] for row in its])
+        yield from ((row, record or {}) for row, record in zip(its, records, strict=True))

@@ -1,40 +1,57 @@
-"""The page *Search*, and a job's whole story."""
+"""The page *Search*, as ``badges find`` looks, and a job's whole story."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from worker.errors import BadgesError, NotFound
-from worker.operate import deadlist
-from worker.operate.deadlist import Filter
+from worker.errors import BadgesError
+from worker.operate import search
 from worker.operate.report import argument, option
+from worker.operate.search import Sought
 from worker.store import audit
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page
+from worker.web.console.views import Page, url
 
-SIZE = 50
+SIZE = 200
+BY = {
+    "": "anything",
+    "customer": "a customer",
+    "job": "a job by its id",
+    "request": "a request id or batch",
+    "earned": "an earnedBadgeId",
+}
 _MOST_ENTRIES = 2_000  # of the trail that are looked through for one job
+_FRESH_S = 20.0  # a search is made anew after as long
 
 
 def page(here: Console, asked: Asked) -> Page:
     """Find jobs and runs by whatever a person has at hand."""
-    what = asked.text("what")
-    values: dict[str, Any] = {
-        "what": what or "",
-        "jobs": [],
-        "runs": [],
-        "badge": asked.text("badge") or "",
-        "looking": False,
+    what, by, badge = asked.text("what") or "", asked.text("by") or "", asked.text("badge")
+    org = asked.text("org")
+    looks = [_look(here, sought) for sought in _sought(what, by, badge, org)]
+    runs = _runs(here, what) if what and not by else []
+    if what and not by and not runs and not any(look.result for look in looks):
+        # Only records tell these: all of them are looked through.
+        looks += [_look(here, it) for it in (Sought(request=what, org=org), Sought(earned=what, org=org))]
+    rows = {(row["org"], row["job_id"], row["state"]): row for look in looks for row in look.result or []}
+    values = {
+        "what": what,
+        "by": by,
+        "kinds_of_search": BY,
+        "badge": badge or "",
+        "jobs": [*rows.values()][:SIZE],
+        "more": len(rows) >= SIZE,
+        "runs": runs,
+        "looking": [look.looked_at for look in looks if not look.is_over],
+        "failed": next((look.problem for look in looks if look.problem), ""),
+        "again": url("search", what=what, by=by, badge=badge),
+        "undo": what if rows and what.isdecimal() and by in ("", "customer") else None,
     }
-    if what:
-        values |= {"jobs": [*_jobs(here, what, asked.text("badge"))], "runs": _runs(here, what)}
-    values["looking"] = here.looks.is_busy("letters ")
-    command = f"badges job show {argument(what)}" if what else "badges job show JOB"
-    return Page("search.html", f"Search: {what}" if what else "Search", "search", command, values)
+    title = f"Search: {what}" if what else "Search"
+    return Page("search.html", title, "search", _command(what, by, badge), values)
 
 
 def job(here: Console, asked: Asked) -> Page:
@@ -45,31 +62,27 @@ def job(here: Console, asked: Asked) -> Page:
     return Page("job.html", f"Job {found['job_id']}", "search", command, values, live="job")
 
 
-def _jobs(here: Console, what: str, badge: str | None) -> Iterator[dict[str, Any]]:
-    reports = here.reports
-    seen: set[tuple[str, str]] = set()
-    for org in reports.org_names():
-        try:
-            found = [reports.job(what, org)]
-        except NotFound:
-            found = []
-        if what.isdecimal() and len(what) < 20:
-            found += _letters(here, Filter(org=org, customer=int(what), badge=badge))
-        for row in found:
-            if (key := (org, row["job_id"])) not in seen:
-                seen.add(key)
-                yield row
+def _sought(what: str, by: str, badge: str | None, org: str | None) -> list[Sought]:
+    """Return what is looked for at once; a number is a customer's, and may be a job's."""
+    if not what:
+        return []
+    customer = int(what) if what.isascii() and what.isdecimal() and len(what) < 20 else None
+    if by in ("request", "earned"):
+        return [Sought(request=what, org=org) if by == "request" else Sought(earned=what, org=org)]
+    found = [Sought(customer=customer, badge=badge, org=org)] if customer is not None and by != "job" else []
+    return found + ([Sought(job=what, org=org)] if by != "customer" else [])
 
 
-def _letters(here: Console, which: Filter) -> list[dict[str, Any]]:
-    """Return a customer's dead letters; they are looked for in the background, which may not be over yet."""
+def _look(here: Console, sought: Sought) -> Act:
+    """Look in the background, which is over at once for what is found by its letters."""
 
-    def work(_: Act) -> list[dict[str, Any]]:
-        return list(islice(deadlist.rows(here.reports, which), SIZE))
+    def work(act: Act) -> list[dict[str, Any]]:
+        def move(looked_at: int) -> None:
+            act.move(looked_at, 0)
 
-    dead = sum(sum(state.dead.values()) for state in here.states())
-    look = here.looks.look(f"letters {which} {dead}", work)
-    return look.result or []
+        return list(islice(search.find(here.reports, sought, on_progress=move), SIZE))
+
+    return here.looks.look(f"find {sought}", work, within_s=0.2, fresh_s=_FRESH_S)
 
 
 def _runs(here: Console, what: str) -> list[Any]:
@@ -77,6 +90,13 @@ def _runs(here: Console, what: str) -> list[Any]:
         return [here.reports.run_meant(what)]
     except BadgesError:
         return []
+
+
+def _command(what: str, by: str, badge: str | None) -> str:
+    if not what:
+        return "badges find --customer CUSTOMER"
+    name = by or ("customer" if what.isdecimal() else "job")
+    return " ".join(["badges find", option(name, what), *([option("badge", badge)] if badge else [])])
 
 
 def _acts(here: Console, job: dict[str, Any]) -> list[Any]:

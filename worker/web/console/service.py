@@ -59,7 +59,7 @@ class Console:
     @property
     def staging(self) -> Staging:
         """The files that were uploaded."""
-        return Staging(self.queue, self.settings)
+        return Staging(self.queue, self.settings, clock=self.wall)
 
     def tend(self) -> None:
         """Ask again for imports that have come to a stop, and take away what is old."""

@@ -161,6 +161,16 @@
     }
   }
 
+  // What is still being looked for is asked for again, unless somebody is filling in a form.
+  const again = $("[data-again]");
+  const busy = () => document.hidden || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "");
+  if (again) setInterval(() => { if (!busy()) location.reload(); }, 1000 * Number(again.dataset.again));
+
+  // The zone that is probably meant is only proposed.
+  every("[data-zone]", (input) => {
+    input.placeholder = `such as ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+  });
+
   localTimes();
   every("[data-want]", armed);
 })();

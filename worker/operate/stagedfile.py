@@ -1,0 +1,220 @@
+"""How an uploaded file is read: what a person said of it, its first rows, and then all of them.
+
+Where it lies and how far its import is, is in ``staging.py``; what is said may be kept (``profiles.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice, permutations
+from pathlib import Path
+from typing import Final, Self
+
+from worker.domain.badge import Invalid, parse_item, short_hash
+from worker.domain.item import Remarks, Source
+from worker.domain.localdates import DateFormat, read_zone
+from worker.errors import ColumnsUnclear, ConfigError, FileError
+from worker.files.columns import NEEDED, Names, fixed_fields, folded
+from worker.files.dated import Dating, UndeclaredDates, dated
+from worker.files.reader import read_rows
+from worker.files.xlsx_rows import SheetOptions
+from worker.operate.profiles import Profile
+from worker.operate.report import option
+
+SAMPLE: Final = 5
+_GUESSES: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What a person said of a file; ``columns`` has the field of each, "" for one that is left out.
+
+    ``fixed`` is what every row has, ``profile`` the one that says all this.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    date_format: str = ""
+    timezone: str = ""
+    sheet: str = ""
+    hidden_rows: bool = False
+    without_dates: bool = False
+    profile: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read what ``written`` wrote."""
+        return cls(**json.loads(text or "{}"))
+
+    def written(self) -> str:
+        """Write it as text."""
+        return json.dumps(asdict(self))
+
+    @property
+    def mark(self) -> str:
+        """What stands for all of it: another mark, another reading."""
+        return short_hash(self.written())
+
+    def names(self) -> Names:
+        """Return what the columns stand for.
+
+        Raises:
+            ConfigError: that contradicts itself, or names no field.
+        """
+        try:
+            fixed = fixed_fields(f"{name}={value}" for name, value in self.fixed.items())
+            names = Names.parse([f"{column}={its}" for column, its in self.columns.items()], fixed)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        return Names(names.said, fixed, of_profile=True) if self.profile else names
+
+    def dates(self) -> Dating:
+        """Return how dates are written.
+
+        Raises:
+            ConfigError: that is no format, or no zone.
+        """
+        try:
+            form = DateFormat.parse(self.date_format) if self.date_format else None
+            dates = Dating(form, read_zone(self.timezone) if self.timezone else None)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        dates.refuse_without_zone()
+        return dates
+
+    def with_profile(self, profile: Profile) -> Self:
+        """Return it as a profile says it."""
+        return replace(
+            self,
+            columns=profile.columns,
+            fixed=profile.fixed,
+            date_format=profile.date_format,
+            timezone=profile.timezone,
+            profile=profile.name,
+        )
+
+    def options(self) -> list[str]:
+        """Return it as options of ``badges import`` say it."""
+        maps = [f"{column}={its}" for column, its in self.columns.items() if folded(column) != folded(its)]
+        said = [option("map", one) for one in maps]
+        said += [option("set", f"{name}={value}") for name, value in self.fixed.items()]
+        if self.profile:
+            said = [option("profile", self.profile)]
+        named = {"date-format": self.date_format, "timezone": self.timezone} if not self.profile else {}
+        said += [option(name, value) for name, value in (named | {"sheet": self.sheet}).items() if value]
+        flags = {"--hidden-rows": self.hidden_rows, "--without-dates": self.without_dates}
+        return said + [flag for flag, given in flags.items() if given]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The first rows of a file, and what may be said of its columns; ``columns`` is empty where it has none.
+
+    ``problem`` is why it can't be read so; ``is_unclear``: a person has to say what the columns stand for, or
+    how its dates are written, which are such as ``dates`` and may be as ``formats``.
+    """
+
+    rows: list[Source] = field(default_factory=list)
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    problem: str = ""
+    is_unclear: bool = False
+    dates: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that is being read: its rows, and what is to be said of it at last."""
+
+    rows: Iterator[Source]
+    remarks: Remarks
+
+
+@contextmanager
+def opened(path: Path, name: str, how: How) -> Iterator[Opened]:
+    """Open a file to be read so, for as long as the block lasts.
+
+    Raises:
+        FileError: it isn't there, or can't be read as a whole.
+        ConfigError: something must be said of it that wasn't.
+    """
+    sheets = SheetOptions(how.sheet or None, how.hidden_rows)
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise FileError(
+            f"this worker can't read the uploaded file ({error.strerror}): it must see the console's "
+            "BADGES_CONSOLE_UPLOAD_DIR"
+        ) from None
+    with stream:
+        rows = read_rows(stream, name=name, names=how.names(), without_dates=how.without_dates, sheets=sheets)
+        yield Opened(dated(rows, how.dates(), sheets.remarks, name=name), sheets.remarks)
+
+
+def look(path: Path, name: str, how: How) -> Look:
+    """Read the first rows as a person said; where that isn't enough, as it is probably meant."""
+    try:
+        return _first(path, name, how)
+    except ColumnsUnclear as unclear:
+        return _guessed(path, name, how, unclear)
+    except UndeclaredDates as found:
+        shown = Look()
+        with suppress(FileError, ConfigError):
+            shown = _as_written(path, name, how)
+        formats = tuple(found.formats or ())
+        return replace(
+            shown, problem=str(found), is_unclear=True, dates=tuple(found.samples), formats=formats
+        )
+    except (FileError, ConfigError) as error:
+        columns: Mapping[str, str | None] = {}
+        with suppress(FileError, ConfigError):
+            columns = _as_written(path, name, replace(how, without_dates=True)).columns
+        return Look([], columns, str(error), is_unclear=bool(columns))
+
+
+def _first(path: Path, name: str, how: How) -> Look:
+    with opened(path, name, how) as given:
+        return Look(list(islice(given.rows, SAMPLE)), _columns(given.remarks, how.names()))
+
+
+def _as_written(path: Path, name: str, how: How) -> Look:
+    """Read the first rows without reading their dates."""
+    sheets = SheetOptions(how.sheet or None, how.hidden_rows)
+    with path.open("rb") as stream:
+        rows = read_rows(stream, name=name, names=how.names(), without_dates=True, sheets=sheets)
+        return Look(list(islice(rows, SAMPLE)), _columns(sheets.remarks, how.names()))
+
+
+def _columns(remarks: Remarks, names: Names) -> dict[str, str | None]:
+    """Return which field each column is read as; none of a report, which says that itself."""
+    if names.signs_of_a_report(remarks.columns):
+        return {}
+    return {column: names.field(column) for column in remarks.columns if column.strip()}
+
+
+def _guessed(path: Path, name: str, how: How, unclear: ColumnsUnclear) -> Look:
+    """Read columns that nobody knows: which are the badge and the customer, the rows tell.
+
+    Those are meant that make the most badges.
+    """
+    said = {**unclear.proposed, **{column: its or None for column, its in how.columns.items()}}
+    lacking = [it for it in NEEDED if it not in {*said.values(), *how.fixed}]
+    open_ = [column for column, its in said.items() if its is None and column not in how.columns]
+    found = Look([], said, str(unclear), is_unclear=True)
+    for chosen in islice(permutations(open_, len(lacking)), _GUESSES):
+        guess = said | dict(zip(chosen, lacking, strict=True))
+        read_so = replace(how, columns={column: its or "" for column, its in guess.items()}, profile="")
+        with suppress(FileError, ConfigError):
+            shown = _as_written(path, name, read_so)
+            if not found.rows or _badges(shown.rows) > _badges(found.rows):
+                found = replace(found, rows=shown.rows, columns=shown.columns)
+    return found
+
+
+def _badges(rows: list[Source]) -> int:
+    """Count the rows that are badges."""
+    read = [row.problem or parse_item(row.item) for row in rows]
+    return sum(not isinstance(it, Invalid) for it in read)
