@@ -300,3 +300,17 @@ def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
             took_s.append(time.perf_counter() - began)
         slow |= {path: took_s} if min(took_s) > 0.3 else {}
     assert not slow
+
+
+@pytest.mark.parametrize(
+    "path", ["now", "runs", "run?run=spring", "import", "act?id={act}", "audit", "job?id={job}"]
+)
+def test_every_live_part_is_streamed(at_console: tuple[Console, Browser], queue: Queue, path: str) -> None:
+    """It is the same as in the whole page, and nothing fails meanwhile."""
+    here, browser = at_console
+    ids = bury(queue, 2)
+    here.operator("because").begin("default", "pause-aaaaaaaa")
+    name, _, query = path.format(act="pause-aaaaaaaa", job=ids[0]).partition("?")
+    with browser.http.stream("GET", f"/live?of={name}&{query}") as stream:
+        first = next(line for line in stream.iter_lines() if line)
+    assert first.startswith("data: "), first

@@ -6,7 +6,7 @@ and repeat nothing. Whole listings are in ``runs.py`` and ``deadlist.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,15 @@ from worker.store.reading import PAGE
 from worker.store.record import state_of
 
 Row = TypeVar("Row")
+SORTED = 5_000  # runs that are read to be sorted by what changes
+RUN_SORTS: Mapping[str, Callable[[RunProgress], Any]] = {
+    "began": lambda run: run.started_at or "",
+    "run": lambda run: run.run.casefold(),
+    "rows": lambda run: run.total,
+    "issued": lambda run: run.issued,
+    "waiting": lambda run: run.open,
+    "dead": lambda run: run.unhandled,
+}
 LOOKED_AT = 1_000  # records that are read for one page at most, where few of them fit
 
 
@@ -31,37 +40,72 @@ class Slice(Generic[Row]):
     after: str | None = None
 
 
-def runs(reports: JobReader, org: str | None, after: str | None, size: int) -> Slice[RunProgress]:
-    """Return runs, the newest first, that began before the one that is named ``org/run``."""
+def runs(
+    reports: JobReader, org: str | None, after: str | None, size: int, *, sort: str = "-began"
+) -> Slice[RunProgress]:
+    """Return runs behind the one that is named ``org/run``, by the name of a ``RUN_SORTS``; - is downwards.
+
+    Sorted by what changes, all of the newest ``SORTED`` are read.
+    """
     names = [f"{its_org}/{run}" for its_org, run in reports.run_names(org)]
-    end = names.index(after) if after in names else len(names)
-    begin = max(0, end - size)
-    pairs = [name.partition("/")[::2] for name in names[begin:end]]
-    return Slice(reports.progress(pairs)[::-1], names[begin] if begin else None)
+    downwards, by = sort.startswith("-"), sort.removeprefix("-")
+    if by != "began":
+        return _sorted_runs(reports, names[-SORTED:], after, size, sort)
+    if downwards:
+        names.reverse()
+    begin = names.index(after) + 1 if after in names else 0
+    chosen = names[begin : begin + size]
+    # In the order they began: that tells when each is done.
+    pairs = [name.partition("/")[::2] for name in (chosen[::-1] if downwards else chosen)]
+    found = reports.progress(pairs)
+    more = begin + size < len(names)
+    return Slice(found[::-1] if downwards else found, chosen[-1] if more else None)
+
+
+def _sorted_runs(
+    reports: JobReader, names: Sequence[str], after: str | None, size: int, sort: str
+) -> Slice[RunProgress]:
+    key = RUN_SORTS[sort.removeprefix("-")]
+    found = reports.progress([name.partition("/")[::2] for name in names])
+    found.sort(key=lambda run: (key(run), run.org, run.run), reverse=sort.startswith("-"))
+    order = [f"{run.org}/{run.run}" for run in found]
+    begin = order.index(after) + 1 if after in order else 0
+    more = begin + size < len(order)
+    return Slice(found[begin : begin + size], order[begin + size - 1] if more else None)
 
 
 def jobs(
-    reports: JobReader, run: RunProgress, state: State | None, after: int, size: int
+    reports: JobReader, run: RunProgress, state: State | None, after: str | None, size: int
 ) -> Slice[dict[str, Any]]:
-    """Return jobs of a run in the order they came, behind so many of them."""
+    """Return jobs of a run in the order they came, behind so many of them; -0 and -N begin at its end."""
     rows: list[dict[str, Any]] = []
-    org = run.org
-    for at in range(after, after + LOOKED_AT, PAGE):
-        ids = reports.page_of_ids(org, run.run, at)
-        for n, (job_id, record) in enumerate(
-            zip(ids, reading.records(reports.client, org, ids), strict=True), at + 1
-        ):
+    org, end, back = run.org, reports.count_ids(run.org, run.run), (after or "").startswith("-")
+    at = int((after or "0").removeprefix("-"))
+    stop = min(end, at + LOOKED_AT)
+
+    def behind(n: int) -> str | None:
+        return (f"-{n}" if back else str(n)) if n < end else None
+
+    while at < stop:
+        first, most = (max(0, end - at - PAGE), min(PAGE, end - at)) if back else (at, PAGE)
+        ids = reports.page_of_ids(org, run.run, first)[:most]
+        found = list(zip(ids, reading.records(reports.client, org, ids), strict=True))
+        for n, (job_id, record) in enumerate(reversed(found) if back else found, at + 1):
             if record and (state is None or state_of(record) is state):
                 rows.append(report_row(org, job_id, record))
                 if len(rows) == size:
-                    return Slice(rows, str(n))
-        if len(ids) < PAGE:
-            return Slice(rows)
-    return Slice(rows, str(after + LOOKED_AT))
+                    return Slice(rows, behind(n))
+        at += max(1, len(ids))
+    return Slice(rows, behind(at))
 
 
-def letters(reports: JobReader, which: Filter, after: str | None, size: int) -> Slice[dict[str, Any]]:
-    """Return dead letters that fit, of each group the oldest first; ``after`` names group, time and job."""
+def letters(
+    reports: JobReader, which: Filter, after: str | None, size: int, *, newest: bool = False
+) -> Slice[dict[str, Any]]:
+    """Return dead letters that fit, of each group the oldest first, or the ``newest``.
+
+    ``after`` names group, time and job.
+    """
     rows: list[dict[str, Any]] = []
     at_org, at_group, at_ms, at_id = (after.split(" ", 3) + [""] * 3)[:4] if after else ("", "", "", "")
     looked_at = 0
@@ -77,7 +121,8 @@ def letters(reports: JobReader, which: Filter, after: str | None, size: int) -> 
                 behind = (int(at_ms or 0), at_id)
             wanted = which.fields if group.is_mixed else which.read_fields
             until_ms = which.until_ms or "+inf"
-            for found in reading.letters(
+            read = reading.letters_back if newest else reading.letters
+            for found in read(
                 reports.client, org, group, since_ms=which.since_ms or 0, until_ms=until_ms, behind=behind
             ):
                 records = reading.records(reports.client, org, [job_id for job_id, _ in found])

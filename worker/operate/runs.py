@@ -245,6 +245,10 @@ class JobReader:
         """Return the ids of a run's jobs from the one at that place on, a page at most."""
         return runs.page_of_ids(self.client, org, run, at)
 
+    def count_ids(self, org: str, run: str) -> int:
+        """Count the jobs of a run."""
+        return runs.count_ids(self.client, org, run)
+
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
         page: list[str] = []

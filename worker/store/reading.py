@@ -170,6 +170,30 @@ def letters(  # noqa: PLR0913 - of which group, and which of it
             limit *= 2  # so many died in the same millisecond
 
 
+def letters_back(  # noqa: PLR0913 - as above
+    client: redis.Redis,
+    org: str,
+    group: StoredGroup,
+    *,
+    since_ms: int,
+    until_ms: int | str,
+    behind: tuple[int, str] | None = None,
+) -> Iterator[list[tuple[str, int]]]:
+    """Yield the same, newest first."""
+    last, limit, key = behind, PAGE, keys.key(org, "dead", group.number)
+    while True:
+        until = last[0] if last else until_ms
+        found: Any = client.zrevrangebyscore(key, until, since_ms, start=0, num=limit, withscores=True)
+        page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
+        if fresh := [entry for entry in page if last is None or entry < last]:
+            yield [(job_id, at_ms) for at_ms, job_id in fresh]
+            last = fresh[-1]
+        if len(page) < limit:
+            return
+        if not fresh:
+            limit *= 2  # so many died in the same millisecond
+
+
 def listed(client: redis.Redis, org: str, letters: Sequence[tuple[str, str]]) -> set[str]:
     """Return which of the dead letters, each an id and its group's number, are on the list."""
     pipe = client.pipeline(transaction=False)

@@ -52,6 +52,12 @@ def page_of_ids(client: Redis, org: str, run: str, at: int) -> list[str]:
         return [str(one) for one in client.lrange(keys.key(org, "jobs", run), at, at + PAGE - 1)]
 
 
+def count_ids(client: Redis, org: str, run: str) -> int:
+    """Count a run's jobs."""
+    with reaching("a run"):
+        return int(client.llen(keys.key(org, "jobs", run)))
+
+
 def open_before(client: Redis, org: str, run: str, *, most: int) -> int:
     """Count the open jobs of the runs that began before this one, the latest ``most`` of them."""
     runs = keys.key(org, "runs")

@@ -32,7 +32,8 @@ def page(here: Console, asked: Asked) -> Page:
     groups = _sorted(look.result or [], sort)
     is_chosen = bool(which.kind or which.job or which.customer)
     letters = paging.one_letter(here.reports, which) if which.job else None
-    letters = letters or (paging.letters(here.reports, which, after, SIZE) if is_chosen else paging.Slice([]))
+    order = "-died" if asked.text("order") == "-died" else None
+    letters = letters or _letters(here, which, after, newest=order is not None, are_shown=is_chosen)
     chosen = parameters(which)
     values = {
         "which": which,
@@ -43,7 +44,10 @@ def page(here: Console, asked: Asked) -> Page:
         "more_groups": max(0, len(groups) - GROUPS_SHOWN),
         "counting": not look.is_over,
         "letters": letters.rows,
-        "next": url("dead", **chosen, sort=sort, after=letters.after) if letters.after else None,
+        "first": url("dead", **chosen, sort=sort, order=order),
+        "next": url("dead", **chosen, sort=sort, order=order, after=letters.after) if letters.after else None,
+        "other_order": url("dead", **chosen, sort=sort, order=None if order else "-died"),
+        "order": order,
         "after": after,
         "is_chosen": is_chosen,
         "orgs": here.reports.org_names(),
@@ -54,6 +58,12 @@ def page(here: Console, asked: Asked) -> Page:
         "invalid": which.kind is DeadKind.INVALID,
     }
     return Page("dead.html", "Dead letters", "dead", command("groups", which), values)
+
+
+def _letters(
+    here: Console, which: Filter, after: str | None, *, newest: bool, are_shown: bool
+) -> paging.Slice[dict[str, Any]]:
+    return paging.letters(here.reports, which, after, SIZE, newest=newest) if are_shown else paging.Slice([])
 
 
 def parameters(which: Filter) -> dict[str, Any]:

@@ -16,19 +16,24 @@ from worker.web.console.acting import begin, begun, note_of
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page, url
+from worker.web.console.views import Page, Sorting, url
 
 SIZE = 50
+NEWEST = "-began"
 
 
 def page(here: Console, asked: Asked) -> Page:
     """Show the newest runs, or those before one."""
-    org, after = asked.text("org"), asked.text("after")
-    found = paging.runs(here.reports, org, after, SIZE)
+    org, after, sort = asked.text("org"), asked.text("after"), asked.text("sort") or NEWEST
+    if sort.removeprefix("-") not in paging.RUN_SORTS:
+        raise ConfigError(f"runs can't be sorted by {sort!r}; by {', '.join(paging.RUN_SORTS)}")
+    found = paging.runs(here.reports, org, after, SIZE, sort=sort)
     command = " ".join(["badges run list", *([option("org", org)] if org else [])])
     values = {
         "runs": [(run, states(run)) for run in found.rows],
-        "next": url("runs", org=org, after=found.after) if found.after else None,
+        "next": url("runs", org=org, sort=_said(sort), after=found.after) if found.after else None,
+        "first": url("runs", org=org, sort=_said(sort)),
+        "sorting": Sorting("runs", {"org": org}, sort),
         "orgs": here.reports.org_names(),
         "org": org or "",
         "after": after,
@@ -42,15 +47,22 @@ def one(here: Console, asked: Asked) -> Page:
     state = asked.text("state")
     if state and state not in COUNTED:
         raise ConfigError(f"there is no state {state!r}; there are: {', '.join(COUNTED)}")
-    jobs = paging.jobs(here.reports, run, State(state) if state else None, asked.whole("after") or 0, SIZE)
+    last, behind = asked.text("sort") == "-row", asked.whole("after")
+    after = f"{'-' if last else ''}{behind or 0}"
+    jobs = paging.jobs(here.reports, run, State(state) if state else None, after, SIZE)
+    rest = (jobs.after or "").removeprefix("-")
     reasons = _reasons(here, run)
     which = {"org": run.org, "run": run.run}
+    listing = which | {"state": state, "sort": "-row" if last else None}
     values = {
         "run": run,
         "states": states(run),
         "state": state or "",
         "jobs": jobs.rows,
-        "next": url("run", **which, state=state, after=jobs.after) if jobs.after else None,
+        "after": behind,
+        "first": url("run", **listing),
+        "next": url("run", **listing, after=rest) if rest else None,
+        "sorting": Sorting("run", which | {"state": state}, "-row" if last else "row"),
         "reasons": reasons.result if reasons and reasons.state == "done" else None,
         "counting": reasons is not None and not reasons.is_over,
         "counted_states": COUNTED,
@@ -90,6 +102,10 @@ def cancel(here: Console, asked: Asked) -> str:
 def states(run: RunProgress) -> dict[str, int]:
     """Return how many jobs are in each state."""
     return dict(zip(COUNTED, run.states(), strict=True))
+
+
+def _said(sort: str) -> str | None:
+    return None if sort == NEWEST else sort
 
 
 def _reasons(here: Console, run: RunProgress) -> Act | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -66,6 +66,28 @@ def url(page: str, **parameters: object) -> str:
     """Return a relative link; what is ``None`` or empty is left out."""
     said = {name.rstrip("_"): value for name, value in parameters.items() if value not in (None, "")}
     return f"{page}?{urlencode(said)}" if said else page
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """How a table is sorted, and the links of its columns that sort it otherwise.
+
+    ``sort`` is a column's name, with a - before it downwards; ``kept`` are the page's other parameters.
+    """
+
+    page: str
+    kept: Mapping[str, Any]
+    sort: str
+
+    def href(self, name: str, *, down: bool = False) -> str:
+        """Return the link of a column's head; a second click turns it round."""
+        upwards, downwards = name, f"-{name}"
+        other = {upwards: downwards, downwards: upwards}.get(self.sort, downwards if down else upwards)
+        return url(self.page, **self.kept, sort=other)
+
+    def aria(self, name: str) -> str:
+        """Say how the table is sorted by this column."""
+        return {name: "ascending", f"-{name}": "descending"}.get(self.sort, "none")
 
 
 def instant(at: str | None) -> Markup:
@@ -150,16 +172,16 @@ def environment() -> Environment:
 
 def html(page: Page, common: Mapping[str, Any]) -> str:
     """Write a whole page."""
-    return environment().get_template(page.template).render({**common, **page.values, "page": page})
+    return environment().get_template(page.template).render(_values(page, common))
 
 
 def live_part(page: Page, common: Mapping[str, Any]) -> str:
     """Write the part of a page that is kept fresh."""
     template = environment().get_template(page.template)
-    context = template.new_context({**common, **page.values, "page": page})
-    return "".join(template.blocks["live"](context))
+    return "".join(template.blocks["live"](template.new_context(_values(page, common))))
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the columns that rows have, in the order in which they come."""
-    return list(dict.fromkeys(name for row in rows for name in row))
+def _values(page: Page, common: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a template is filled with; a block alone has no imports, so ``parts`` are a value."""
+    parts = environment().get_template("parts.html").make_module(dict(common))
+    return {**common, **page.values, "page": page, "parts": parts}

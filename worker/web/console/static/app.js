@@ -95,19 +95,34 @@
     document.addEventListener("visibilitychange", () => { if (!document.hidden) heard = Date.now(); });
   }
 
+  const ask = async (path, options = {}) => {
+    const headers = {accept: "text/plain", "x-csrf-token": $("meta[name=csrf]").content, ...options.headers};
+    const answer = await fetch(path, {...options, headers});
+    if (!answer.ok) {
+      throw Object.assign(new Error(await answer.text() || answer.status), {status: answer.status});
+    }
+    return answer.json();
+  };
+
+  // What the vendor's support has answered is small: it goes up in one piece, and is shown before it is used.
+  $("#answer")?.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const form = event.target, file = form.elements.file.files[0];
+    if (!file) return;
+    try {
+      const which = new URLSearchParams({name: file.name, org: form.dataset.org});
+      const {id} = await ask(`said?${which}`, {method: "PUT", body: file});
+      location.assign(`said?id=${id}`);
+    } catch (error) {
+      $("#answer-said").textContent = `${file.name} wasn’t read: ${error.message}`;
+    }
+  });
+
   // A file goes up in pieces, each behind so many bytes; what is there already isn't sent again.
   const drop = $("#drop");
   if (drop) {
     const form = $("#upload"), told = $("#upload-said"), sent = $("#sent"), stop = $("#stop");
     let stopped = false;
-    const ask = async (path, options = {}) => {
-      const headers = {accept: "text/plain", "x-csrf-token": $("meta[name=csrf]").content, ...options.headers};
-      const answer = await fetch(path, {...options, headers});
-      if (!answer.ok) {
-        throw Object.assign(new Error(await answer.text() || answer.status), {status: answer.status});
-      }
-      return answer.json();
-    };
     const known = (file, org) => `upload ${org} ${file.name} ${file.size} ${file.lastModified}`;
     const where = async (file, org) => {
       const before = localStorage.getItem(known(file, org));
