@@ -293,14 +293,18 @@ def test_every_filter_selects(queue: Queue) -> None:
         ORG, run="other", items=[Item("x", "1", {**item(9).fields, "code": "521"}, kind="rejected")], call="c"
     )
 
+    queue.enqueue(ORG, run="waits", items=[item(7)], call="w")
+    queue.cancel("default", [item(7).id], call="w2")
+
     def found(**which: object) -> int:
         return sum(len(page) for _, page in deadlist.pages(reports(queue), Filter(**which)))  # type: ignore[arg-type]
 
-    assert (found(), found(kind=DeadKind.REJECTED), found(code="521"), found(run=RUN)) == (5, 2, 1, 4)
+    assert (found(), found(kind=DeadKind.REJECTED), found(code="521"), found(run=RUN)) == (6, 2, 1, 4)
     assert (found(job=one), found(job=one, kind=DeadKind.EXHAUSTED), found(job="none")) == (1, 0, 0)
-    assert (found(customer=500_000_002), found(customer=0), found(badge=BADGE, code="812")) == (1, 0, 4)
-    assert (found(since_ms=10), found(since_ms=4 * 10**12), found(job=one, since_ms=4 * 10**12)) == (5, 0, 0)
-    assert (found(org="default"), found(org="eu")) == (5, 0)
+    assert (found(customer=500_000_007), found(customer=0), found(badge=BADGE, code="812")) == (1, 0, 4)
+    assert (found(customer=500_000_007, run=RUN), found(customer=500_000_007, since_ms=4 * 10**12)) == (0, 0)
+    assert (found(since_ms=10), found(since_ms=4 * 10**12), found(job=one, since_ms=4 * 10**12)) == (6, 0, 0)
+    assert (found(org="default"), found(org="eu")) == (6, 0)
 
 
 def test_groups_say_since_when_and_until_when(queue: Queue, client: redis.Redis) -> None:

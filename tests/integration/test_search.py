@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import redis
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, configured, item
+from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges_json, configured, environment, item
 
 from worker.domain.batch import Batch, Sent
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
+from worker.operate.deadlist import Filter
+from worker.operate.paging import letters
 from worker.operate.runs import JobReader
 from worker.operate.search import Sought, find
+from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
 
@@ -66,3 +69,37 @@ def test_what_the_vendor_called_it_finds_it(reports: JobReader) -> None:
     assert len(found(reports, request="uuid")) == 4
     assert len(found(reports, request="b1")) == 4
     assert found(reports, earned="E") == []
+
+
+def test_a_customers_results_and_dead_letters_are_found_without_reading_others(
+    reports: JobReader, queue: Queue, connection: Connection
+) -> None:
+    """The commands' --customer, with their other filters: what belongs to others isn't looked at."""
+    many = [item(n) for n in range(100, 400)]
+    queue.enqueue(ORG, run="many", items=many, call="m")
+    queue.cancel("default", [many[7].id, many[8].id], call="m2")
+    env = environment(redis_url=connection.url)
+    customer = FIRST_CUSTOMER + 107
+
+    def asked(*command: object) -> list[dict[str, str]]:
+        reports.client.config_resetstat()
+        rows = badges_json(*command, env=env)
+        assert reports.client.info("commandstats").get("cmdstat_get", {}).get("calls", 0) < 50
+        return [{name: row[name] for name in ("job_id", "state")} for row in rows]
+
+    mine = [{"job_id": many[7].id, "state": "dead"}]
+    assert asked("dead", "list", "--customer", customer) == mine
+    assert asked("dead", "list", "--customer", customer, "--kind", "rejected") == []
+    assert asked("results", "--customer", customer) == mine
+    assert asked("results", "--customer", customer, "--state", "dead") == mine
+    assert asked("results", "--customer", customer, "--state", "issued") == []
+    assert asked("results", "--customer", customer, "--badge", OTHER_BADGE) == []
+    assert asked("results", "--customer", customer, "--run", "r") == []
+    assert [row["state"] for row in asked("results", "--customer", FIRST_CUSTOMER)] == ["issued"] * 2
+    (group,) = badges_json("dead", "groups", "--customer", customer, env=env)
+    assert (group["count"], group["sample"]) == (1, many[7].id)
+    assert badges_json("dead", "discard", "--customer", customer, "--yes", env=env) == {"discarded": 1}
+    assert asked("dead", "list", "--customer", customer) == []
+    page = letters(reports, Filter(customer=customer + 1), None, 10)
+    assert [row["job_id"] for row in page.rows] == [many[8].id]
+    assert letters(reports, Filter(customer=customer + 1), f"default {many[8].id}", 10).rows == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import TextIOWrapper
@@ -17,11 +17,11 @@ import typer
 from worker.cli import tables
 from worker.cli.output import AsJson, AsJsonLines, as_array, form_of
 from worker.cli.progress import progress_bar
-from worker.cli.session import AnyOrg, RunOption, session
+from worker.cli.session import AnyOrg, RunOption, Session, session
 from worker.domain.job import DeadKind, State
 from worker.domain.text import counted
 from worker.errors import FileError
-from worker.operate import deadlist, othercolumns
+from worker.operate import deadlist, othercolumns, search
 from worker.operate.report import result_lines, result_workbook
 
 results_cli = typer.Typer()
@@ -32,6 +32,7 @@ Rows = Iterator[Mapping[str, Any]]
 Lines = Callable[[Rows], Iterator[Any]]  # writes rows down: as texts, or a workbook as bytes
 Form = Literal["jsonl", "csv", "xlsx"]
 Written = Form | Literal["json"]
+Columns = Sequence[str]
 
 
 @results_cli.command()
@@ -50,6 +51,8 @@ def results(
     ] = None,
     kind: Annotated[DeadKind | None, typer.Option(help="Only dead letters of this kind.")] = None,
     code: Annotated[str | None, typer.Option(help="Only with this error code.")] = None,
+    customer: Annotated[int | None, typer.Option(help="Only of this customerId.")] = None,
+    badge: Annotated[str | None, typer.Option(help="With --customer: only of this badgeMetaId.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most that many. [default: all]")] = None,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
@@ -66,23 +69,16 @@ def results(
     """
     if kind and state not in (None, "dead"):
         raise typer.BadParameter(f"a job that is {state} is no dead letter", param_hint="--kind")
+    if badge is not None and customer is None:
+        raise typer.BadParameter("--badge goes with --customer", param_hint="--badge")
     written = _form(form, as_json=as_json, as_lines=as_lines)
     with session() as here:
         found = here.reports.run_meant(run, org) if run else None
         org, run = (found.org, found.run) if found else (org, None)
-        whole = None
-        if kind or state == "dead":
-            which = deadlist.Filter(org=org, kind=kind, run=run, code=code)
-            rows, of_file = (
-                deadlist.rows(here.reports, which),
-                partial(othercolumns.of_dead_letters, which=which),
-            )
-        else:
-            its_state = State[state.upper()] if state else None
-            rows = here.reports.results(org=org, run=run, state=its_state, code=code)
-            of_file = partial(othercolumns.of_jobs, org=org, run=run)
-            whole = getattr(found, state or "total") if found else None
-        columns = of_file(here.reports) if written in ("csv", "xlsx") else ()
+        which = deadlist.Filter(org=org, kind=kind, run=run, code=code, customer=customer, badge=badge)
+        rows, columns_of = _found(here, which, state)
+        columns = columns_of() if written in ("csv", "xlsx") else ()
+        whole = getattr(found, state or "total", None) if found and not (kind or customer) else None
         lines: Lines = partial(result_lines, form="csv" if written == "csv" else "jsonl", columns=columns)
         if written == "xlsx":
             lines = partial(result_workbook, columns=columns)
@@ -92,6 +88,19 @@ def results(
         tables.err.print(f"{counted(count, 'row')} written to {tables.safe(output)}")
     if more:
         tables.err.print(f"… {more:,} more: --limit N writes more, no --limit all of them")
+
+
+def _found(here: Session, which: deadlist.Filter, state: str | None) -> tuple[Rows, Callable[[], Columns]]:
+    """Return the rows that are asked for, and what says which columns their files had beside the fields."""
+    reports = here.reports
+    if which.kind or state == "dead":
+        return deadlist.rows(reports, which), partial(othercolumns.of_dead_letters, reports, which)
+    its_state = State[state.upper()] if state else None
+    said: dict[str, Any] = {"org": which.org, "run": which.run, "state": its_state, "code": which.code}
+    if which.customer is None:
+        return reports.results(**said), partial(othercolumns.of_jobs, reports, which.org, which.run)
+    of_customer = list(search.results(reports, which.customer, badge=which.badge, **said))
+    return iter(of_customer), partial(othercolumns.of_rows, of_customer)
 
 
 def _form(form: Form | None, *, as_json: bool, as_lines: bool) -> Written:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from worker.domain.job import DeadKind, State
 from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import iso_time
+from worker.operate import search
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.store import reading
@@ -111,6 +112,8 @@ class Group:
 
 def size(reports: JobReader, which: Filter, *, replayable: bool = False) -> int:
     """Count what a search for these looks at: more than fits, if records must be read to tell."""
+    if which.customer is not None:
+        return sum(looked_at for looked_at, _ in pages(reports, which, replayable=replayable))
     return sum(
         extent.size
         for org in reports.org_names(which.org)
@@ -156,6 +159,9 @@ def pages(
     for org in reports.org_names(which.org):
         if which.job is not None:
             yield from _one(reports, org, which, replayable=replayable)
+            continue
+        if which.customer is not None:
+            yield from _of_customer(reports, org, which, replayable=replayable)
             continue
         now_ms = reports.store.org_now_ms(org)
         until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
@@ -264,6 +270,26 @@ def _mixed(reports: JobReader, which: Filter) -> bool:
         return False
     found = (reading.groups(reports.client, org) for org in reports.org_names(which.org))
     return any(group.is_mixed for its in found for group in its)
+
+
+def _of_customer(
+    reports: JobReader, org: str, which: Filter, *, replayable: bool
+) -> Iterator[tuple[int, list[Letter]]]:
+    """Yield a customer's letters in one page, oldest first: they are found by their ids."""
+    jobs = search.of_customer(reports, org, int(str(which.customer)), which.badge)
+    dead = {job_id: record for job_id, record in jobs if record and state_of(record) is State.DEAD}
+    groups = [(job_id, record[Field.GROUP]) for job_id, record in dead.items()]
+    listed = reading.listed(reports.client, org, groups)
+    until_ms = reports.store.org_now_ms(org) if which.until_ms is None else which.until_ms
+    kinds = which.kinds(replayable=replayable)
+    letters = [
+        Letter(org, DeadKind(record[Field.KIND]), job_id, listed[job_id], record)
+        for job_id, record in dead.items()
+        if job_id in listed and all(record.get(field) == value for field, value in which.fields.items())
+    ]
+    fitting = [it for it in letters if it.kind in kinds and (which.since_ms or 0) <= it.at_ms <= until_ms]
+    if dead:
+        yield len(dead), sorted(fitting, key=lambda it: (it.at_ms, it.id))
 
 
 def _one(

@@ -6,7 +6,8 @@ these cells is in ``store/record.py``, how a report writes them in ``report.py``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
@@ -29,10 +30,19 @@ def of_jobs(reports: JobReader, org: str | None, run: str | None) -> tuple[str, 
     return _names(record for its in records for _, record in its)
 
 
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the columns that rows of results have beside the fields."""
+    return _together(row.get("columns", {}) for row in rows)
+
+
 def _names(records: Iterator[Record]) -> tuple[str, ...]:
+    return _together(map(others_of, records))
+
+
+def _together(columns: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for record in records:
-        for name in others_of(record):
+    for its in columns:
+        for name in its:
             if len(names) < MOST:
                 names.setdefault(name)
     return tuple(names)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from worker.domain.job import DeadKind, State
+from worker.operate import deadlist
 from worker.operate.deadlist import Filter, groups_of
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader, RunProgress
@@ -106,6 +107,14 @@ def letters(
 
     ``after`` names group, time and job.
     """
+    if which.customer is not None:
+        return _of_customer(reports, which, after, size, newest=newest)
+    return _by_groups(reports, which, after, size, newest=newest)
+
+
+def _by_groups(
+    reports: JobReader, which: Filter, after: str | None, size: int, *, newest: bool
+) -> Slice[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     at_org, at_group, at_ms, at_id = (after.split(" ", 3) + [""] * 3)[:4] if after else ("", "", "", "")
     looked_at = 0
@@ -134,6 +143,18 @@ def letters(
                     if len(rows) == size or looked_at >= LOOKED_AT:
                         return Slice(rows, f"{org} {group.number} {died_ms} {job_id}")
     return Slice(rows)
+
+
+def _of_customer(
+    reports: JobReader, which: Filter, after: str | None, size: int, *, newest: bool
+) -> Slice[dict[str, Any]]:
+    """Return some of a customer's letters, which are few; ``after`` names the last of those before."""
+    rows = list(deadlist.rows(reports, which))
+    rows = rows[::-1] if newest else rows
+    names = [f"{row['org']} {row['job_id']}" for row in rows]
+    begin = names.index(after) + 1 if after in names else 0
+    end = begin + size
+    return Slice(rows[begin:end], names[end - 1] if end < len(rows) else None)
 
 
 def one_letter(reports: JobReader, which: Filter) -> Slice[dict[str, Any]]:

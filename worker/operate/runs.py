@@ -191,14 +191,24 @@ class JobReader:
         It reads every job; those that are dead letters are found faster by ``deadlist.rows``.
         """
         for its_org, its_run in self.run_names(org, run):
-            remaining, acts = self.records(its_org, self.ids(its_org, its_run)), dict[str, audit.Act]()
-            while page := list(islice(remaining, PAGE)):
-                discarded = self._discarded(its_org, page)
-                for job_id, record in page:
-                    fits_state = state is None or state_of(record) is state
-                    if fits_state and (code is None or record.get(Field.CODE) == code):
-                        row = report_row(its_org, job_id, record, discarded=job_id in discarded)
-                        yield row | self._undone(its_org, row, record, acts)
+            yield from self.rows(its_org, self.records(its_org, self.ids(its_org, its_run)), state, code)
+
+    def rows(
+        self,
+        org: str,
+        jobs: Iterator[tuple[str, Record]],
+        state: State | None = None,
+        code: str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a row for each of these jobs, if it is in this state and has this code."""
+        acts = dict[str, audit.Act]()
+        while page := list(islice(jobs, PAGE)):
+            discarded = self._discarded(org, page)
+            for job_id, record in page:
+                fits_state = state is None or state_of(record) is state
+                if fits_state and (code is None or record.get(Field.CODE) == code):
+                    row = report_row(org, job_id, record, discarded=job_id in discarded)
+                    yield row | self._undone(org, row, record, acts)
 
     def _undone(
         self, org: str, row: Mapping[str, Any], record: Record, acts: dict[str, audit.Act]
@@ -232,7 +242,7 @@ class JobReader:
             for job_id, record in jobs
             if state_of(record) is State.DEAD and Field.REPLAYED_AS not in record
         ]
-        return {job_id for job_id, _ in dead} - reading.listed(self.client, org, dead)
+        return {job_id for job_id, _ in dead} - reading.listed(self.client, org, dead).keys()
 
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""

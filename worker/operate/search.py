@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from worker.domain.badge import one_case
 from worker.domain.identity import PAIR_LETTERS, pair_letters
+from worker.domain.job import State
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.server.cluster import reaching
@@ -68,6 +69,52 @@ def ids_of_customer(reports: JobReader, org: str, customer: int, badge: str | No
     return reading.remembered(reports.client, org, prefixes)
 
 
+def of_customer(
+    reports: JobReader, org: str, customer: int, badge: str | None = None, *, move: Move = lambda _: None
+) -> Iterator[tuple[str, Record | None]]:
+    """Yield the jobs of a customer, those without a record too; of a producer's own id that isn't known then.
+
+    Only where there are such, or too many badges, all records are looked at.
+    """
+    found = ids_of_customer(reports, org, customer, badge)
+    own = [one for one in found if len(one) == PAIR_LETTERS + 8]
+    ids = [one for one in dict.fromkeys(found) if one not in own]
+    records = dict(reports.records(org, ids))
+    for job_id in ids:
+        record = records.get(job_id)
+        if record is None or record.get(Field.CUSTOMER_ID) == str(customer):
+            yield job_id, record
+    if not own and (badge or len(reading.badges(reports.client, org)) <= MOST_BADGES):
+        return
+    left = len(own)
+    for job_id, record in scan(reports, org, f"{SEPARATOR}{customer}{SEPARATOR}", move):
+        fits = badge is None or one_case(record.get(Field.BADGE_META_ID, "")) == one_case(badge)
+        if job_id not in records and record.get(Field.CUSTOMER_ID) == str(customer) and fits:
+            left -= Field.FINGERPRINT in record
+            yield job_id, record
+    yield from [("", None)] * left
+
+
+def results(  # noqa: PLR0913 - what of it
+    reports: JobReader,
+    customer: int,
+    *,
+    badge: str | None = None,
+    org: str | None = None,
+    run: str | None = None,
+    state: State | None = None,
+    code: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the jobs of a customer that have a record as ``JobReader.results`` shows them."""
+    for its_org in reports.org_names(org):
+        jobs = (
+            (job_id, record)
+            for job_id, record in of_customer(reports, its_org, customer, badge)
+            if record and run in (None, record.get(Field.RUN))
+        )
+        yield from reports.rows(its_org, jobs, state, code)
+
+
 def scan(reports: JobReader, org: str, text: str, move: Move) -> Iterator[tuple[str, Record]]:
     """Yield the jobs whose record holds a text, with it; every record is looked at, on the server."""
     looked_at, seen = 0, set[str]()
@@ -85,28 +132,12 @@ def scan(reports: JobReader, org: str, text: str, move: Move) -> Iterator[tuple[
 
 
 def _of_customer(reports: JobReader, org: str, sought: Sought, move: Move) -> Iterator[dict[str, Any]]:
-    customer = str(sought.customer)
-    found = ids_of_customer(reports, org, int(customer), sought.badge)
-    own = [one for one in found if len(one) == PAIR_LETTERS + 8]
-    ids = [one for one in dict.fromkeys(found) if one not in own]
-    records = dict(reports.records(org, ids))
-    for job_id in ids:
-        record = records.get(job_id)
-        if record is None:
-            yield _without_record(reports, org, job_id, sought, PROBABLE)
-        elif record.get(Field.CUSTOMER_ID) == customer:
+    jobs = of_customer(reports, org, int(str(sought.customer)), sought.badge, move=move)
+    for job_id, record in jobs:
+        if record:
             yield _row(org, job_id, record)
-    if own or (sought.badge is None and len(reading.badges(reports.client, org)) > MOST_BADGES):
-        left = len(own)
-        for job_id, record in scan(reports, org, f"{SEPARATOR}{customer}{SEPARATOR}", move):
-            fits = sought.badge is None or one_case(record.get(Field.BADGE_META_ID, "")) == one_case(
-                sought.badge
-            )
-            if job_id not in records and record.get(Field.CUSTOMER_ID) == customer and fits:
-                left -= Field.FINGERPRINT in record
-                yield _row(org, job_id, record)
-        for _ in range(left):
-            yield _without_record(reports, org, "", sought, OWN)
+        else:
+            yield _without_record(reports, org, job_id, sought, PROBABLE if job_id else OWN)
 
 
 def _one(reports: JobReader, org: str, job_id: str) -> Iterator[dict[str, Any]]:

@@ -194,13 +194,13 @@ def letters_back(  # noqa: PLR0913 - as above
             limit *= 2  # so many died in the same millisecond
 
 
-def listed(client: redis.Redis, org: str, letters: Sequence[tuple[str, str]]) -> set[str]:
-    """Return which of the dead letters, each an id and its group's number, are on the list."""
+def listed(client: redis.Redis, org: str, letters: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Return which of the dead letters, each an id and its group's number, are listed, and since when, ms."""
     pipe = client.pipeline(transaction=False)
     for job_id, group in letters:
         pipe.zscore(keys.key(org, "dead", group), job_id)
     found = zip(letters, pipe.execute(), strict=True)
-    return {job_id for (job_id, _), at_ms in found if at_ms is not None}
+    return {job_id: int(at_ms) for (job_id, _), at_ms in found if at_ms is not None}
 
 
 def listed_at_ms(client: redis.Redis, org: str, job_id: str) -> tuple[Record, int] | None:
