@@ -23,17 +23,18 @@ from typing import Any, NamedTuple
 from worker.domain.badge import BadgeIssue, Invalid, read_badge, short_hash, warnings_of
 from worker.domain.batch import Item
 from worker.domain.identity import content_id
-from worker.domain.item import Source, Warned, add_up
+from worker.domain.item import ROWS_NAMED, Source, Warned, add_up
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom
-from worker.store.queue import CHUNK, Queue, new_id
-from worker.store.record import RAW_BYTES, Answer, Field, badge_fields, bounded, others_field
+from worker.store.queue import CHUNK, Queue, Repeats, new_id
+from worker.store.record import HELD, RAW_BYTES, Answer, Field, badge_fields, bounded, others_field
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
+NEAR_DUPLICATE = "has the badge and customer of an earlier row or job, but other dates; it is sent"
 _KNOWN_BEFORE = (
     Answer.DUPLICATE,
     Answer.REMEMBERED,
@@ -69,7 +70,9 @@ class Enqueued:
 
     Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again. ``noted``
     says why not, item by item, for the first 1,000 that were not simply accepted. All that are invalid are
-    dead letters as well. ``warnings`` says what is odd about items that are badges all the same.
+    dead letters as well. Where it was asked, ``near_duplicates`` are new rows whose badge and customer were
+    accepted before with other dates; of them ``held`` became dead letters instead of being accepted.
+    ``warnings`` says what is odd about items that are badges all the same.
     """
 
     run: str
@@ -79,6 +82,8 @@ class Enqueued:
     noted: tuple[Noted, ...] = ()
     repeated: int = 0
     warnings: tuple[Warned, ...] = ()
+    near_duplicates: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class EnqueueOptions:
     """How items are taken in: as which run, and by which call, so that repeating it repeats nothing.
 
     ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
+    ``repeats``: what to do about rows whose badge and customer were accepted before; see ``Queue.enqueue``.
 
     Raises:
         ConfigError: no run can have this name, or ``urgent`` is neither true nor false.
@@ -104,6 +110,7 @@ class EnqueueOptions:
     urgent: bool = False
     wait: bool = False
     source: Provenance = NOWHERE
+    repeats: Repeats = ""
 
     def __post_init__(self) -> None:
         check_run_name(self.run)
@@ -175,20 +182,27 @@ class _Chunk:
         """Return how ``Queue.enqueue`` takes it."""
         call = f"{options.call}.{self.number}"
         its = {"run": options.run, "urgent": options.urgent, "source": options.source}
+        its["repeats"] = "" if options.allow_duplicates else options.repeats
         return its | {"items": self.items, "call": call}
 
     def outcome(self, options: EnqueueOptions, answers: Sequence[Answer]) -> Enqueued:
         """Say what became of it."""
         counts = Counter(answers)
+        near = [
+            item.row for item, answer in zip(self.items, answers, strict=True) if answer is Answer.SIMILAR
+        ]
+        warnings = (*self.warnings, Warned(NEAR_DUPLICATE, len(near), tuple(near[:ROWS_NAMED])))
         notes = map(note, self.items, self.problems, answers)
         return Enqueued(
             options.run,
-            accepted=counts[Answer.ACCEPTED] + counts[Answer.REPEATED],
+            accepted=counts[Answer.ACCEPTED] + counts[Answer.SIMILAR] + counts[Answer.REPEATED],
             repeated=counts[Answer.REPEATED],
             duplicates=sum(counts[answer] for answer in _KNOWN_BEFORE),
             invalid=counts[Answer.INVALID],
             noted=tuple(noted for noted in notes if noted),
-            warnings=self.warnings,
+            warnings=warnings if near else self.warnings,
+            near_duplicates=len(near) + counts[Answer.HELD],
+            held=counts[Answer.HELD],
         )
 
 
@@ -266,7 +280,7 @@ def sources(items: object, call: str, *, first: int = 0) -> Iterator[Source]:
 
 def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
     """Add up what became of each chunk; of the notes the first are kept, so that memory stays flat."""
-    accepted = duplicates = invalid = repeated = 0
+    accepted = duplicates = invalid = repeated = near = held = 0
     noted: list[Noted] = []
     warnings: tuple[Warned, ...] = ()
     for chunk in chunks:
@@ -274,9 +288,11 @@ def total(run: str, chunks: Iterable[Enqueued]) -> Enqueued:
         duplicates += chunk.duplicates
         invalid += chunk.invalid
         repeated += chunk.repeated
+        near += chunk.near_duplicates
+        held += chunk.held
         noted += chunk.noted[: NOTED_KEPT - len(noted)]
         warnings = add_up((*warnings, *chunk.warnings))
-    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated, warnings)
+    return Enqueued(run, accepted, duplicates, invalid, tuple(noted), repeated, warnings, near, held)
 
 
 class Prepared(NamedTuple):
@@ -336,7 +352,7 @@ def as_text(item: object) -> str:
 
 def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
     """Say why an item was not simply accepted."""
-    if answer in (Answer.ACCEPTED, Answer.REPEATED, Answer.DUPLICATE):
+    if answer in (Answer.ACCEPTED, Answer.SIMILAR, Answer.REPEATED, Answer.DUPLICATE):
         return None
     field, job = problem.field if problem else None, quote(item.id)
     match answer:
@@ -349,6 +365,8 @@ def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
         case Answer.IN_DOUBT:
             resolve = f"badges dead resolve {job} --issued or --not-issued"
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
+        case Answer.HELD:
+            kind, reason = "repeat", f"{HELD}; to send it: badges dead replay --kind repeat --job={job}"
         case Answer.REMEMBERED:
             kind, reason = "duplicate", "was accepted before; what became of it has expired"
         case Answer.UNDONE:

@@ -33,6 +33,7 @@ from support import (
 
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
+from worker.enqueue import NEAR_DUPLICATE
 from worker.files.reader import read_rows
 from worker.operate.checking import Checking, check_rows
 from worker.sandbox.server import SandboxServer
@@ -146,7 +147,7 @@ def test_every_format_goes_in(
     file = tmp_path / name
     file.write_bytes(content.encode())
     said = badges_json("import", file, env=here.env)
-    assert list(said) == ["run", "accepted", "duplicates", "invalid", "warnings"]
+    assert list(said) == ["run", "accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held"]
     assert counts(said) == expected
     assert said["run"].startswith(file.stem)
     assert here.count(said["run"]) == expected[0]
@@ -601,6 +602,7 @@ def test_dates_are_never_left_out_by_chance(here: Here) -> None:
     assert [(odd["reason"], odd["count"], odd["rows"]) for odd in said["warnings"]] == [
         ("earnEventDate is missing", 1, ["2"]),
         ("earnExpiresOn is missing", 1, ["2"]),
+        (NEAR_DUPLICATE, 1, ["2"]),  # what went in before has a date
     ]
 
 

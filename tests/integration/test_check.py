@@ -16,7 +16,7 @@ from worker.domain.check import Check, Would
 from worker.domain.job import State
 from worker.domain.org import Org
 from worker.domain.seen import Fingerprints, Met
-from worker.enqueue import EnqueueOptions, total
+from worker.enqueue import Enqueued, EnqueueOptions, total
 from worker.errors import FileError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
@@ -42,23 +42,37 @@ def queue(connection: Connection) -> Iterator[Queue]:
 
 
 def checked(
-    queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG, names: Names | None = None
+    queue: Queue,
+    text: str,
+    *,
+    name: str = "f.jsonl",
+    org: Org = ORG,
+    names: Names | None = None,
+    hold: bool = False,
 ) -> Check:
     """Check a file against what is in the store."""
     past = StoredPast(queue, org)
     rows = read_rows(io.BytesIO(text.encode()), name=name, names=names or Names())
-    checking = Checking(org, past, names=names or Names())
+    checking = Checking(org, past, names=names or Names(), hold_repeats=hold)
     for _ in check_rows(checking, rows):
         pass
     return checking.result(past.state())
 
 
-def imported(queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG) -> Would:
+def imported(queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG, hold: bool = False) -> Would:
     """Import the same file, as a new run."""
+    done = taken_in(queue, text, name=name, org=org, hold=hold)
+    return Would(done.accepted, done.duplicates, done.invalid, done.held)
+
+
+def taken_in(
+    queue: Queue, text: str, *, name: str = "f.jsonl", org: Org = ORG, hold: bool = False
+) -> Enqueued:
+    """Import it, and return all that is said of it."""
     run = f"r-{new_id()}"
     rows = read_rows(io.BytesIO(text.encode()), name=name)
-    done = total(run, import_rows(queue, org, rows, EnqueueOptions(run, new_id())))
-    return Would(done.accepted, done.duplicates, done.invalid)
+    options = EnqueueOptions(run, new_id(), repeats="hold" if hold else "count")
+    return total(run, import_rows(queue, org, rows, options))
 
 
 def line(customer: object = 1, event: object = 1674292011, **more: object) -> str:
@@ -78,12 +92,13 @@ _files = st.lists(_rows | st.just('{"x": 1}\n') | st.just("{\n"), max_size=12).m
 
 
 @settings(**_FEW)  # type: ignore[arg-type]
-@given(before=st.lists(_files, max_size=2), text=_files, strict=st.booleans())
+@given(before=st.lists(_files, max_size=2), text=_files, strict=st.booleans(), hold=st.booleans())
 def test_what_a_check_says_is_what_an_import_does(
     connection: Connection,
     before: list[str],
     text: str,
     strict: bool,  # noqa: FBT001
+    hold: bool,  # noqa: FBT001
 ) -> None:
     """Whatever was imported before and whatever the file holds, its forecast is right to the row."""
     org = ORG.model_copy(update={"strict_dates": strict})
@@ -94,14 +109,16 @@ def test_what_a_check_says_is_what_an_import_does(
             imported(queue, earlier, org=org)
         if not text.strip():
             return
-        check = checked(queue, text, org=org)
+        check = checked(queue, text, org=org, hold=hold)
         waiting = client.llen("{badges:default}/queue")
         assert (check.waiting, check.rows) == (waiting, len(text.splitlines()))
-        assert checked(queue, text, org=org) == check, "a check changes nothing"
-        would = imported(queue, text, org=org)
+        assert checked(queue, text, org=org, hold=hold) == check, "a check changes nothing"
+        done = taken_in(queue, text, org=org, hold=hold)
+        would = Would(done.accepted, done.duplicates, done.invalid, done.held)
         assert check.would == would
+        assert check.near_duplicates == done.near_duplicates
         assert check.duplicates.before is not None
-        assert check.good - check.duplicates.in_file - check.duplicates.before == would.accepted
+        assert check.good - check.duplicates.in_file - check.duplicates.before == would.accepted + would.held
         assert checked(queue, text, org=org).would == Would(0, check.rows, 0), "now all of it is known"
 
 

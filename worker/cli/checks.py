@@ -136,7 +136,9 @@ def count_good(org: Org, given: Input) -> int:
     return _checked(Checking(org, names=given.names), given).good
 
 
-def check_file(settings: Settings, org: str, given: Input, *, fail_on: FailOn, as_json: bool) -> None:
+def check_file(  # noqa: PLR0913 - what, how, and how to say it
+    settings: Settings, org: str, given: Input, *, hold_repeats: bool, fail_on: FailOn, as_json: bool
+) -> None:
     """Check every row of a file, say what is wrong, and accept none; end with 3 as ``fail_on`` says.
 
     Raises:
@@ -144,7 +146,7 @@ def check_file(settings: Settings, org: str, given: Input, *, fail_on: FailOn, a
     """
     target, cut_off = settings.org(org), None
     with _past_of(settings, target) as past:
-        checking = Checking(target, past, names=given.names)
+        checking = Checking(target, past, names=given.names, hold_repeats=hold_repeats)
         try:
             _checked(checking, given)
         except FileError as error:

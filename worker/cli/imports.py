@@ -51,6 +51,13 @@ def import_(
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Issue equal rows again; needs --run.")
     ] = False,
+    hold_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--hold-repeats",
+            help="Hold rows back whose badge and customer were accepted before, other dates.",
+        ),
+    ] = False,
     urgent: Annotated[bool, typer.Option("--urgent", help="Overtake what waits for this org.")] = False,
     mappings: Annotated[
         list[str] | None,
@@ -108,10 +115,13 @@ def import_(
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
+    if allow_duplicates and hold_repeats:
+        raise typer.BadParameter("say --allow-duplicates or --hold-repeats, not both")
     given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
     if dry_run:
         given = for_check(org, given, asked)
-        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json)
+        fail_on = fail_on or FailOn.INVALID
+        check_file(load_settings(), org, given, hold_repeats=hold_repeats, fail_on=fail_on, as_json=as_json)
         return
     with session() as here:
         see_to_server(here)
@@ -124,6 +134,7 @@ def import_(
             allow_duplicates=allow_duplicates,
             urgent=urgent,
             wait=not no_wait,
+            repeats="hold" if hold_repeats else "count",
             source=Provenance(str(this_user()), file, given.sha256(), chosen.said, note),
         )
         if allow_duplicates:
@@ -142,8 +153,8 @@ def import_(
         if follow_it and last:
             last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:
-        counts = {"accepted": done.accepted, "duplicates": done.duplicates, "invalid": done.invalid}
-        said = {"run": name} | counts | {"warnings": done.warnings}
+        names = ("accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held")
+        said = {"run": name} | {its: getattr(done, its) for its in names}
         say_json(said | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
@@ -202,7 +213,7 @@ def _take_in(run: str, chunks: Iterator[Enqueued], move: Callable[..., None], no
 
 
 def _rows(done: Enqueued) -> int:
-    return done.accepted + done.duplicates + done.invalid
+    return done.accepted + done.duplicates + done.invalid + done.held
 
 
 def _counted(done: Enqueued) -> str:
@@ -210,7 +221,8 @@ def _counted(done: Enqueued) -> str:
     if done.repeated:
         new, before = done.accepted - done.repeated, done.repeated
         accepted = f"[green]{new:,} newly accepted[/], {before:,} in this run already (not sent again)"
-    return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid"
+    held = f", {done.held:,} held back as repeats" if done.held else ""
+    return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid{held}"
 
 
 def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_json: bool) -> None:

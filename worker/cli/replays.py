@@ -213,6 +213,7 @@ def _say_what_is_left(done: Replayed, which: Filter) -> None:
     cures = {
         "invalid": f"invalid, never sent: mend them in a report ({report})",
         "in_doubt": "in doubt: look them up at the vendor, or say --kind in_doubt",
+        "repeat": "held back as repeats: to send them all the same, say --kind repeat",
     }
     for kind, count in done.left_out.items():
         tables.out.print(f"  left out: {count:,} {tables.safe(cures[kind])}")

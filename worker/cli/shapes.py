@@ -32,6 +32,8 @@ class Imported(TypedDict):
     duplicates: int
     invalid: int
     warnings: list[Warned]
+    near_duplicates: int
+    held: int
     followed: NotRequired[RunProgress | None]
 
 

@@ -39,7 +39,8 @@ def _show_duplicates(check: Check) -> None:
     if near := check.near_duplicates:
         tables.out.print(
             f"{counted(near, 'row')} {'has' if near == 1 else 'have'} the badge and customer of an earlier "
-            f"row or job, but other dates, such as row {check.near_duplicate_rows[0]}: they are sent."
+            f"row or job, but other dates, such as row {check.near_duplicate_rows[0]}: "
+            f"{'they would be held back' if check.would and check.would.held else 'they are sent'}."
         )
 
 

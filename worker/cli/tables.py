@@ -32,6 +32,7 @@ _KINDS = {
     "exhausted": "exhausted (tried too often)",
     "invalid": "invalid (never sent)",
     "in_doubt": "in doubt (may have been issued)",
+    "repeat": "held back as repeats",
 }
 _NAMED = {"run": "run", "row": "row", "customer": "customerId"}
 _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
@@ -77,6 +78,9 @@ def show_run(run: RunProgress) -> None:
             "row beside them was a duplicate" if run.duplicates == 1 else "rows beside them were duplicates"
         )
         out.print(f"  {run.duplicates:>11,} {rows}, {again}")
+    if run.near_duplicates:
+        what = "with the badge and customer of an earlier job, but other dates"
+        out.print(f"  {run.near_duplicates:>11,} {'job' if run.near_duplicates == 1 else 'jobs'} {what}")
     if run.incomplete:
         again = f"to go on: badges import FILE {option('run', run.run)}, with the whole file"
         out.print(f"  [yellow]incomplete:[/] {safe(run.incomplete)}; {safe(again)}")

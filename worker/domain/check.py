@@ -56,11 +56,12 @@ class CheckedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Would:
-    """What ``badges import`` would answer, into a new run."""
+    """What ``badges import`` would answer, into a new run; ``held`` with ``--hold-repeats``."""
 
     accepted: int
     duplicates: int
     invalid: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ class Check:
     """What a check found; ``valid`` and ``groups`` are from the first version.
 
     A near-duplicate has the badge and customer of an earlier row, or of a job that was accepted before, but
-    other dates or an id of its own: it is sent. ``calls`` is how many its rows need, ``seconds`` how long
-    that takes at the present limit, behind the ``waiting`` jobs that are there already; null where nobody
-    can tell. ``incomplete`` says why the rows weren't read to their end.
+    other dates or an id of its own: it is sent, or held back with ``--hold-repeats``. ``calls`` is how many
+    its rows need, ``seconds`` how long that takes at the present limit, behind the ``waiting`` jobs that are
+    there already; null where nobody can tell. ``incomplete`` says why the rows weren't read to their end.
     """
 
     rows: int

@@ -34,6 +34,7 @@ class DeadKind(StrEnum):
     INVALID = "invalid"
     IN_DOUBT = "in_doubt"
     CANCELLED = "cancelled"
+    REPEAT = "repeat"  # held back, since its customer has such a badge already (import --hold-repeats)
 
 
 class Job(NamedTuple):

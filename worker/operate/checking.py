@@ -101,9 +101,11 @@ class _First(NamedTuple):
 class Checking:
     """A check that goes on, and what its rows have told. Groups stay few; of each row 40 bytes are kept."""
 
-    def __init__(self, org: Org, past: Past | None = None, *, names: Names = AS_THEY_ARE) -> None:
+    def __init__(
+        self, org: Org, past: Past | None = None, *, names: Names = AS_THEY_ARE, hold_repeats: bool = False
+    ) -> None:
         """Begin; without a ``past``, nobody looks at what was accepted before."""
-        self._org, self._past, self._names = org, past, names
+        self._org, self._past, self._names, self._hold_repeats = org, past, names, hold_repeats
         self.good = self.invalid = 0
         self.incomplete: str | None = None
         self._in_file, self._before, self._near = _Counted(), _Counted(), _Counted()
@@ -191,7 +193,7 @@ class Checking:
 
     def _tell_near(self, firsts: Iterable[_First]) -> None:
         for first in firsts:
-            self._accepted += 1
+            self._accepted += not (first.is_near and self._hold_repeats)
             if first.is_near:
                 self._near.add(first.row)
 
@@ -262,7 +264,8 @@ class Checking:
 
     def _would(self) -> Would:
         accepted, invalid = self._accepted, self._new_invalid
-        return Would(accepted, self.rows - accepted - invalid, invalid)
+        held = self._near.count if self._hold_repeats else 0
+        return Would(accepted, self.rows - accepted - invalid - held, invalid, held)
 
     def _cost(self, state: OrgState | None) -> tuple[int | None, float | None]:
         """Return how many calls the rows need, and the seconds until all are sent, behind what waits."""

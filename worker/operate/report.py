@@ -222,6 +222,11 @@ def _cure(record: Record, job_id: str) -> str:
     if kind == DeadKind.IN_DOUBT:
         look = f"badges dead resolve --issued {argument(job_id)} (or --not-issued)"
         return f"it may have been issued: look it up at the vendor, then: {look}"
+    if kind == DeadKind.REPEAT:
+        drop = f"badges dead discard {option('job', job_id)}"
+        return (
+            f"to send it all the same: badges dead replay --kind repeat {option('job', job_id)}; else: {drop}"
+        )
     if kind == DeadKind.REJECTED:
         mend = "mend the row and import this file again" if file_row(record) is not None else HAND_IN_AGAIN
         return f"{mend}, or: {replay}"

@@ -37,7 +37,8 @@ class RunProgress:
     Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
     as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
     ``incomplete`` why its file wasn't read to its end, ``source`` where it came from. Jobs of customers that
-    were ``forgotten`` since are in none of these numbers.
+    were ``forgotten`` since are in none of these numbers. ``near_duplicates`` of its jobs had the badge and
+    customer of an earlier one, but other dates.
     """
 
     run: str
@@ -61,6 +62,7 @@ class RunProgress:
     source: Provenance = NOWHERE
     undone: int = 0
     forgotten: int = 0
+    near_duplicates: int = 0
 
     @property
     def open(self) -> int:
@@ -329,6 +331,7 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         source=Provenance.of(record),
         undone=int(record.get("undone", 0)),
         forgotten=int(record.get("forgotten", 0)),
+        near_duplicates=int(record.get("near_duplicates", 0)),
     )
 
 

@@ -11,7 +11,7 @@ from base64 import b32encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import redis
 from redis.exceptions import RedisError
@@ -45,6 +45,7 @@ from worker.store.scripts import Scripts, Store
 from worker.store.workers import Workers
 
 CHUNK = 1000  # jobs a script takes at most
+Repeats = Literal["", "count", "hold"]
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
 LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
 MISSING_TTL_S = 600
@@ -103,12 +104,14 @@ class Queue:
         urgent: bool = False,
         duplicates: int = 0,
         source: Provenance = NOWHERE,
+        repeats: Repeats = "",
     ) -> list[Answer]:
         """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
         Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
         however often it is made. The run counts ``duplicates`` that were found before as well, and keeps
-        where it came from first.
+        where it came from first. ``repeats``: what to do about new jobs whose badge and customer were
+        accepted before, with another content: nothing, say it (SIMILAR), or hold them as dead letters (HELD).
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -130,7 +133,7 @@ class Queue:
             answer = self.store.durably(
                 "enqueue",
                 [keys.key_prefix(org.name)],
-                [*how, source.as_fields() or "", badges_of(items), *jobs],
+                [*how, source.as_fields() or "", badges_of(items), repeats, *jobs],
             )
         letters, look_at_ms, *full = answer
         if full:

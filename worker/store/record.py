@@ -25,6 +25,7 @@ SEPARATOR, LINE = "\x1f", "\x1e"
 ISSUE, REVOKE = "i", "r"  # the kinds of jobs: whose call issues a badge, or takes it back
 # What is remembered lies in buckets by the first letters of ids, once there are MANY by one letter more.
 BUCKET_LETTERS, MANY = (3, 4), 3_000_000
+HELD = "this badge of this customer was accepted before, with other dates"
 CANCELLED = "it was cancelled before it was sent"  # the words of that code, which no record holds
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
 TEXT_BYTES, CODE_BYTES, FAULT_BYTES, RAW_BYTES = 240, 64, 100, 2000
@@ -87,6 +88,8 @@ class Answer(StrEnum):
     __hash__ = str.__hash__
 
     ACCEPTED = "a"
+    SIMILAR = "s"  # accepted, though its badge and customer were before, with another content
+    HELD = "h"  # accepted as a dead letter for that (by this run and row before, too)
     REPEATED = "A"  # accepted by this run and row before
     INVALID = "i"  # accepted as a dead letter at once (by this run and row before, too)
     CONFLICT = "c"  # the id was used for another badge
@@ -355,9 +358,9 @@ def lua_tables() -> str:
     lines = [
         f"local FEW_LETTERS, MORE_LETTERS, MANY, PAIR_LETTERS = {few}, {more}, {MANY}, {PAIR_LETTERS}",
         f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'",
-        f"local REVOKE = '{REVOKE}'",
+        f"local REVOKE, HELD = '{REVOKE}', '{HELD}'",
     ]
     for name, entries in tables.items():
-        written = ", ".join(f"{key} = {value!r}" for key, value in entries.items())
+        written = ", ".join(f"['{key}'] = {value!r}" for key, value in entries.items())
         lines.append(f"local {name} = {{{written}}}")
     return "\n".join(lines)

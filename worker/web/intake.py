@@ -33,7 +33,9 @@ _LONGEST_NUMBER = 40
 _DEAD = "duplicate_of_dead"
 _STATUSES = {
     Answer.ACCEPTED: "queued",
+    Answer.SIMILAR: "queued",
     Answer.REPEATED: "queued",
+    Answer.HELD: _DEAD,
     Answer.INVALID: "invalid",
     Answer.CONFLICT: "conflict",
     Answer.DUPLICATE: "duplicate",

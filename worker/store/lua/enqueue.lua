@@ -11,7 +11,9 @@
 -- ARGV[8]  how many duplicates there were beside them
 -- ARGV[9]  JSON: where the run came from, fields of its hash; those that it has stay. '' says nothing
 -- ARGV[10] JSON: the badges of these jobs, in one case, each once
--- ARGV[11]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
+-- ARGV[11] what to do about new jobs whose badge and customer were accepted before, with another content: 'hold'
+--          makes dead letters of them, 'count' only says it, '' doesn't look
+-- ARGV[12]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
 --          "own:<40 letters>" a producer's own, by its hash and its content's; "dead:<class of reason>": it
 --          becomes a dead letter at once); its record from "enqueued_at" on
 -- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
@@ -19,8 +21,8 @@
 --          {"", -1, -1}: the server has no memory left for new jobs; nothing was accepted
 -- Repeated: the same call id gets the same answer, unless there was no room. Under another call id, what this
 --          run and row brought in before is accepted again, and is counted once.
-local call, run, ttl_ms, urgent = ARGV[1], ARGV[2], ARGV[5], ARGV[6]
-local FIRST, EACH, SPARE = 11, 3, 0.95
+local call, run, ttl_ms, urgent, repeats = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[11]
+local FIRST, EACH, SPARE = 12, 3, 0.95
 local before = recall(call)
 if before then return cjson.decode(before) end
 
@@ -47,14 +49,17 @@ local most = tonumber(info:match('\nmaxmemory:(%d+)'))
 if most > 0 and tonumber(info:match('\nused_memory:(%d+)')) > most * SPARE and news() > 0 then return {'', -1, -1} end
 
 local answers, ready, born = {}, {}, {}
-local duplicates, invalid = tonumber(ARGV[8]), 0
+local duplicates, invalid, near = tonumber(ARGV[8]), 0, 0
+
+-- What this run and row brought in before, by its kind.
+local KNOWN_AGAIN = {[KIND.invalid] = ANSWER.invalid, [KIND['repeat']] = ANSWER.held}
 
 -- A job that has a record.
 local function known(id, rest)
   local there, mine = parse(redis.call('GET', K.job .. id)), parse(accepted(rest))
   local fingerprint = mine[FIELD.fingerprint]
   if there[FIELD.run] == run and there[FIELD.row] == mine[FIELD.row] and there[FIELD.fingerprint] == fingerprint then
-    return there[FIELD.kind] == KIND.invalid and ANSWER.invalid or ANSWER.repeated
+    return KNOWN_AGAIN[there[FIELD.kind]] or ANSWER.repeated
   end
   duplicates = duplicates + 1
   if fingerprint ~= '' and there[FIELD.fingerprint] ~= fingerprint then return ANSWER.conflict end
@@ -71,6 +76,19 @@ local function remembered(id, answer)
   return answer
 end
 
+-- Of a job that is new: whether there was one of its badge and customer before. Where a producer gives ids, it knows.
+local function is_near(id, how)
+  if repeats == '' or how ~= '' or #remembered_with(id:sub(1, PAIR_LETTERS), 2) < 2 then return false end
+  near = near + 1
+  return true
+end
+
+local function die(id, kind, code, message, rest)
+  local fields = parse(accepted(rest))
+  fields[FIELD.kind], fields[FIELD.code], fields[FIELD.message] = kind, code, message
+  bury(id, fields, nil)
+end
+
 local function accept(id, how, rest)
   local own = how ~= '' and how:match('^own:(.*)')
   if own then
@@ -81,14 +99,16 @@ local function accept(id, how, rest)
     return remembered(id, is_undone(id) and ANSWER.undone or ANSWER.remembered)
   end
   born[#born + 1] = id
-  if is_cancelled(run) then
-    local fields = parse(accepted(rest))
-    set_cancelled(fields)
-    bury(id, fields, nil)
+  local has_met = is_near(id, how)
+  if has_met and repeats == 'hold' then
+    die(id, KIND['repeat'], 'repeat', HELD, rest)
+    return ANSWER.held
+  elseif is_cancelled(run) then
+    die(id, KIND.cancelled, 'cancelled', '', rest)
   else
     ready[#ready + 1] = id
   end
-  return ANSWER.accepted
+  return has_met and ANSWER.similar or ANSWER.accepted
 end
 
 local function refuse(id, class, rest)
@@ -129,6 +149,7 @@ count(run, 'queued', #ready)
 count(run, 'total', #born)
 count(run, 'invalid', invalid)
 count(run, 'duplicates', duplicates)
+count(run, 'near_duplicates', near)
 write_ends()
 write_remembered()
 stat('accepted', #born)

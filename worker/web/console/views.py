@@ -42,6 +42,7 @@ KINDS: Final = {
     "invalid": "invalid, never sent",
     "in_doubt": "in doubt",
     "cancelled": "cancelled",
+    "repeat": "held back as a repeat",
 }
 _SHORT = 12
 
