@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support import BADGE, badges, badges_json, environment, needs, process, wait_for, worker_command
 from topology import APPEND_ONLY, Server, free_port
@@ -17,6 +20,9 @@ from topology import APPEND_ONLY, Server, free_port
 from worker.sandbox.server import SandboxServer
 from worker.server.brokerkeys import wrong_keys
 from worker.server.connection import Connection
+
+
+IMPORT_PATH = "/api_gateway/v1/badges/import/customerBadges"
 
 
 @dataclass
@@ -162,7 +168,15 @@ def replaced(place: Place, folder: Path) -> Iterator[None]:
 
 def test_a_server_that_is_replaced_by_an_old_one(place: Place, tmp_path: Path) -> None:
     """Nothing is sent there, and all that writes says why; once it is the right one again, all goes on."""
-    with replaced(place, tmp_path):
+    log, intake = tmp_path / "intake.log", [sys.executable, "-m", "worker.cli", "intake", "--no-auth"]
+    with (
+        process([*intake, "--port", "0"], env=place.env, log=log),
+        httpx.Client(base_url=wait_for(lambda: "".join(re.findall(r"http://\S+", log.read_text())))) as http,
+        replaced(place, tmp_path),
+    ):
+        answer = http.put(IMPORT_PATH, json=[{"badgeMetaId": BADGE, "customerId": 8}])
+        assert answer.status_code == 503
+        assert "version 7.0" in log.read_text()
         (line, *_) = wait_for(lambda: place.logged("redis.unusable"))
         assert "version 7.0" in line["reason"]
         assert "version 7.0" in place.server_says()

@@ -31,7 +31,9 @@ def state() -> SimpleNamespace:
     return SimpleNamespace(consumer=consumer)
 
 
-@pytest.mark.parametrize(("wanted", "left"), [(1, 3), (3, 1), (4, 4), (100, 4), ("x", 4), (None, 4)])
+@pytest.mark.parametrize(
+    ("wanted", "left"), [(1, 3), (3, 1), (4, 4), (100, 4), (0, 4), (-5, 4), ("x", 4), (None, 4)]
+)
 def test_the_pool_keeps_a_place(state: SimpleNamespace, wanted: object, left: int) -> None:
     """Fewer is an operator's business; none at all is a worker that looks well."""
     with capture_logs() as logged:
@@ -41,10 +43,18 @@ def test_the_pool_keeps_a_place(state: SimpleNamespace, wanted: object, left: in
     assert [line["event"] for line in logged] == ["message.refused"] * (left == 4)
 
 
-@pytest.mark.parametrize("command", ["add_consumer", "cancel_consumer", "rate_limit", "time_limit"])
-def test_what_would_make_it_useless_is_refused(state: SimpleNamespace, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        *((name, "badges pause") for name in ("add_consumer", "cancel_consumer", "rate_limit", "time_limit")),
+        *((name, "badges run cancel") for name in ("revoke", "revoke_by_stamped_headers", "terminate")),
+        ("shutdown", "SIGTERM"),
+        ("pool_grow", "badges worker"),
+    ],
+)
+def test_what_would_make_it_useless_is_refused(state: SimpleNamespace, command: str, instead: str) -> None:
     """With a word of what to do instead, whatever its arguments."""
     for arguments in ({}, {"queue": 5}, {"task_name": "badges.deliver", "hard": 1, "rate_limit": "1/h"}):
         with capture_logs() as logged:
-            assert "badges pause" in Panel.data[command](state, **arguments)["error"]
+            assert instead in Panel.data[command](state, **arguments)["error"]
         assert [line["task"] for line in logged] == [command]

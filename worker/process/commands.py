@@ -1,8 +1,9 @@
-"""What of Celery's remote control a worker refuses: whatever would leave it alive and of no use.
+"""What of Celery's remote control a worker refuses: what would end it, make it useless or lose messages.
 
 Anybody may publish a command on the channel that every worker hears. A worker that hears another queue, which
 may not even exist, or none of its own, whose tasks Celery holds back or cuts off in the middle of a call, or
-without a place in its pool looks well, and delivers nothing.
+without a place in its pool looks well, and delivers nothing. One whose pool is grown without end takes its
+machine with it. A message that is revoked is gone, and a task that is terminated leaves its batch in doubt.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from worker.process.refusals import REFUSED, note_refused
 QUEUES = "a worker hears the queues that it was started with; to hold an org: badges pause"
 LIMITS = "limits are settings: BADGES_RATE_LIMIT, BADGES_HTTP_TIMEOUT_S; to hold an org: badges pause"
 PLACES = "a worker keeps at least one place; to end it, stop it"
+GROWTH = "a worker has the places that it was started with; start another one: badges worker --concurrency N"
+MESSAGES = "messages are not revoked: what is in them would be lost; to stop a run: badges run cancel RUN"
+ENDS = "a worker ends by SIGTERM, on its own machine; to hold an org: badges pause"
 
 _shrink, _shown = Panel.data["pool_shrink"], Panel.meta["pool_shrink"]
 
@@ -45,10 +49,40 @@ def time_limit(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
     return _refused("time_limit", LIMITS)
 
 
+@control_command(name="pool_grow", signature="(refused)")
+def pool_grow(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to grow the pool: the machine may not bear it, and orgs share the places that there were."""
+    return _refused("pool_grow", GROWTH)
+
+
+@control_command(name="revoke", signature="(refused)")
+def revoke(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to drop messages."""
+    return _refused("revoke", MESSAGES)
+
+
+@control_command(name="revoke_by_stamped_headers", signature="(refused)")
+def revoke_by_stamped_headers(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to drop messages by what they are stamped with."""
+    return _refused("revoke_by_stamped_headers", MESSAGES)
+
+
+@control_command(name="terminate", signature="(refused)")
+def terminate(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to end a task in the middle: its call would be in doubt."""
+    return _refused("terminate", MESSAGES)
+
+
+@control_command(name="shutdown", signature="(refused)")
+def shutdown(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
+    """Refuse to end: one message would end every worker there is."""
+    return _refused("shutdown", ENDS)
+
+
 @control_command(name="pool_shrink", args=_shown.args, signature=_shown.signature)
 def pool_shrink(state: Any, n: Any = 1, **_: Any) -> Any:
     """Shrink the pool, but not to nothing."""
-    if isinstance(n, int) and n < state.consumer.pool.num_processes:
+    if isinstance(n, int) and 1 <= n < state.consumer.pool.num_processes:
         return _shrink(state, n=n)
     return _refused("pool_shrink", PLACES)
 

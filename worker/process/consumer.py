@@ -148,12 +148,15 @@ class Consumer(consumer.Consumer):
 
 
 @task_revoked.connect
-def _note_expired(request: Any = None, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002
-    """Refuse, with a log line, a message that expired before it was begun: Celery drops it silently."""
-    if expired:
-        said = {name: getattr(request, name, None) for name in ("task", "id", "origin")}
-        reason = "it expired before a worker came to it: nothing of it was taken in"
-        note_refused("enqueue.refused" if said["task"] == ENQUEUE else REFUSED, reason, said)
+def _note_dropped(request: Any = None, expired: bool = False, **_: Any) -> None:  # noqa: FBT001, FBT002
+    """Refuse, with a log line, a message that expired before it was begun, or that another worker revoked.
+
+    Celery drops both silently.
+    """
+    said = {name: getattr(request, name, None) for name in ("task", "id", "origin")}
+    why = "it expired before a worker came to it" if expired else "it was revoked"
+    reason = f"{why}: nothing of it was taken in"
+    note_refused("enqueue.refused" if said["task"] == ENQUEUE else REFUSED, reason, said)
 
 
 def _wait_for_keys(connected: Connection) -> None:

@@ -24,6 +24,7 @@ from redis.exceptions import AskError, NoScriptError
 
 from worker.errors import LogLost, NewerStore, NotDurable, StoreError
 from worker.server.cluster import Cluster, plain_errors, reaching, servers
+from worker.server.health import faults
 from worker.store import keys, record
 from worker.store.protocol import Verb
 
@@ -167,14 +168,22 @@ class Store:
         replies = self._run(name, its_keys, args, logged=logged, replicas=self._replicas)
         answer = _answer(name, replies[0])
         kept = replies[1:]
-        if logged and not _at_least(1, kept.pop(0)):
+        if logged and not _at_least(1, kept[0]):
             self.log_is_lost = self._keeps_none_now()
             self.see_to_log()
-            raise NotDurable(f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk")
+            raise NotDurable(self._why_not_on_disk(name, kept[0]))
+        kept = kept[logged:]
         if kept and not _at_least(self._replicas, kept[0]):
             wanted = f"{self._replicas} of BADGES_REPLICAS"
             raise NotDurable(f"{wanted} didn't confirm within {DURABLE_WITHIN_MS} ms to have {name}")
         return answer
+
+    def _why_not_on_disk(self, name: str, reply: Any) -> str:
+        """Say it in the doctor's words, if it knows; the server may be another one than it was."""
+        if isinstance(reply, Exception):
+            known = "; ".join(faults(self.client)) or str(reply)
+            return f"Redis can't confirm that {name} is on disk: {known}"
+        return f"Redis didn't confirm within {DURABLE_WITHIN_MS} ms that {name} is on disk"
 
     def _run(
         self,
