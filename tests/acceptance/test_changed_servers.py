@@ -21,7 +21,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.brokerkeys import wrong_keys
 from worker.server.connection import Connection
 
-
 IMPORT_PATH = "/api_gateway/v1/badges/import/customerBadges"
 
 
