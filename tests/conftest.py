@@ -41,6 +41,15 @@ def pytest_configure() -> None:
     os.environ.pop("COLUMNS", None)  # xdist sets it, and what reads it once would keep to it for all tests
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is ``long``, unless ``BADGES_LONG_TESTS`` is set, as in ``.ci/run``."""
+    if os.environ.get("BADGES_LONG_TESTS"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests of each folder took, and their slowest file, with xdist as well."""
     folders: dict[str, Counter[str]] = defaultdict(Counter)

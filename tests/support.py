@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import launcher
 import pytest
 import redis
 
@@ -32,6 +33,7 @@ BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
 PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
+LONG = pytest.mark.long
 SERVICES = ("up", "worker", "sandbox", "demo", "intake", "metrics")
 NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
 
@@ -102,6 +104,14 @@ class Probe:
                 key = keys.key(self._org, "dead", group.number)
                 found += [(at, str(one)) for one, at in self._client.zrange(key, 0, -1, withscores=True)]
         return [one for _, one in sorted(found)]
+
+
+def some(cases: Iterable[Any], number: int) -> list[Any]:
+    """Return the cases of a test, as a person waits for the first ``number`` of them; the others are long."""
+    return [
+        case if n < number else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=LONG)
+        for n, case in enumerate(cases)
+    ]
 
 
 def wait_for(condition: Callable[[], Any], *, within_s: float = 60, what: str = "") -> Any:
@@ -208,7 +218,7 @@ def badges_process(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command as a process of its own."""
     command = [sys.executable, "-m", "worker.cli", *map(str, arguments)]
-    done = subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=110, check=False)
+    done = launcher.run(command, env=env, stdin=stdin)
     _expected(done, expect)
     return done
 
@@ -228,12 +238,14 @@ def badges_json(*arguments: object, env: dict[str, str], stdin: bytes = b"") -> 
 @contextmanager
 def process(
     command: Sequence[object], *, env: dict[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[subprocess.Popen[bytes] | launcher.Process]:
     """Run a process while the block lasts; its output goes to ``log``, and it is stopped by its pid."""
+    words = [str(part) for part in command]
     with log.open("ab") as out:
-        running = subprocess.Popen(
-            [str(part) for part in command], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
+        if words[0] == sys.executable:
+            running = launcher.start(words, env=env, out=out)
+        else:
+            running = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         yield running
     finally:

@@ -9,11 +9,13 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from support import LONG
 
 RUN = Path(__file__).parents[1] / "bench" / "run.py"
 ITEMS = 2000
 
 
+@LONG
 @pytest.mark.timeout(300)
 def test_a_tiny_run_compares_this_project_with_the_ceiling(tmp_path: Path) -> None:
     """Both deliver every item once (the benchmark itself fails otherwise), and table and plot are there."""

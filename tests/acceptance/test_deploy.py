@@ -29,7 +29,7 @@ import pytest
 import redis
 import yaml
 from redis.exceptions import NoPermissionError
-from support import BADGE, absent, wait_for
+from support import BADGE, LONG, absent, wait_for
 
 from worker.config import Settings
 from worker.server.valkey import binary
@@ -384,6 +384,7 @@ def test_prometheus_scrapes_and_knows_the_rules(machine: Machine) -> None:
     wait_for(lambda: '"1"' in machine.get(9090, "/api/v1/query?query=badges_up"), what="what was scraped")
 
 
+@LONG
 def test_compose_delivers_scales_survives_and_drains(machine: Machine) -> None:
     """The demo runs to its end; three workers, one killed, still issue each badge once; SIGTERM drains."""
     before = machine.issued()

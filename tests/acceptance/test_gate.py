@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import environment, item, process, wait_for, worker_command
+from support import LONG, environment, item, process, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.sandbox.issued import SandboxSettings
@@ -23,6 +23,7 @@ DATABASE = 10  # of the session's server: these tests disturb no others
 BENCH = Path(__file__).parents[1] / "bench"
 
 
+@LONG
 def test_no_window_holds_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four workers in two groups at 20 a second, one killed; and the limit is used."""
     monkeypatch.syspath_prepend(str(BENCH))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import BADGE, PROGRAMS, badges, badges_json, environment, process, wait_for
+from support import BADGE, LONG, PROGRAMS, badges, badges_json, environment, process, wait_for
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -125,6 +125,7 @@ def test_an_unrecoverable_end_is_a_failure(place: Place) -> None:
     assert "Unrecoverable error" in place.log.read_text()
 
 
+@LONG
 def test_a_worker_that_waits_is_well(place: Place) -> None:
     """Whether the org is paused, Redis hangs, or Redis is away: it gives its sign all along, and goes on."""
     with place.connection.client() as client:

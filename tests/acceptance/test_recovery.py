@@ -19,7 +19,7 @@ import pytest
 import redis
 from celery import Celery
 from faultproxy import FaultProxy
-from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+from support import BADGE, LONG, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -154,6 +154,7 @@ def test_redis_killed_and_started_again(place: Place) -> None:
     assert place.each_once(60 * BATCH)
 
 
+@LONG
 def test_redis_out_of_reach_for_ten_seconds(place: Place) -> None:
     """Calls that end meanwhile are settled afterwards, none starts, and within seconds it all goes on."""
     place.vendor.vendor.configure(SandboxSettings(latency_s=(0.5, 0.8)))

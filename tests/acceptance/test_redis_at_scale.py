@@ -19,6 +19,7 @@ from redis.crc import key_slot
 from redis.retry import Retry
 from support import (
     BADGE,
+    LONG,
     badges,
     badges_json,
     configured,
@@ -304,6 +305,7 @@ def test_a_node_that_is_given_as_a_server_says_so(clustered: dict[str, str], nod
 # -- another broker
 
 
+@LONG
 @pytest.mark.neighbour("rabbitmq-server", "epmd")
 def test_rabbitmq_is_the_broker(connection: Connection, sandbox: SandboxServer, tmp_path: Path) -> None:
     """Wake-ups and what producers send go over AMQP; what makes no sense harms nobody."""

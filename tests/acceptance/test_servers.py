@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import launcher
 import pytest
 import redis
 from faultproxy import Behaviour, FaultProxy, Forward, answer
@@ -107,13 +108,7 @@ def test_an_environment_that_it_cant_serve_in(place: Place, name: str, value: st
     """Refused at start with exit status 2; the log's last line names the variable."""
     celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-c", "1", "-P", "threads"]
     command = worker_command() if how == "badges" else celery
-    done = subprocess.run(
-        [str(part) for part in command],
-        env=place.env | {name: value},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    done = launcher.run([str(part) for part in command], env=place.env | {name: value})
     assert done.returncode == 2, done.stderr
     assert name in done.stderr.decode().splitlines()[-1]
     assert b"Traceback" not in done.stderr

@@ -26,6 +26,7 @@ from faultproxy import FaultProxy
 from support import (
     BADGE,
     FIRST_CUSTOMER,
+    LONG,
     OTHER_BADGE,
     badges,
     badges_json,
@@ -53,6 +54,7 @@ BEFORE_APPLYING = ("reset_before",)
 ACTIONS = ("worker", "stop worker", "redis", "importer", "message", "operator", "operator", "operator")
 
 
+@LONG
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS))
 def test_nothing_is_lost_and_nothing_is_issued_twice(seed: int, tmp_path: Path) -> None:

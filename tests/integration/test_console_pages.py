@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import redis
 from consoles import Browser, browsing, words
-from support import BADGE, OTHER_BADGE, Probe, item, wait_for
+from support import BADGE, LONG, OTHER_BADGE, Probe, item, wait_for
 
 from worker.domain.batch import Item
 from worker.domain.org import Org
@@ -268,6 +268,7 @@ def test_no_secret_is_shown(client: redis.Redis) -> None:
         assert "till.1" not in page
 
 
+@LONG
 @pytest.mark.timeout(400)
 def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
     at_console: tuple[Console, Browser], queue: Queue

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 from bench.learning import REFUSED, USED, Case
-from support import configured, item
+from support import LONG, configured, item, some
 from virtual import RUN, Answer, Limiter, VirtualClock, play, settle, top_up
 
 from worker.domain.batch import Batch, Sent, Wait
@@ -118,7 +118,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("rate_limit", LIMITS)
+@pytest.mark.parametrize("rate_limit", some(LIMITS, 3))
 def test_every_window_holds_what_is_stated_and_is_used(
     queue: Queue, client: redis.Redis, time: Time, rate_limit: str
 ) -> None:
@@ -134,7 +134,7 @@ def test_every_window_holds_what_is_stated_and_is_used(
     assert max(used) >= 0.98
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", some(range(2), 1))
 def test_limits_that_change_hold_each_while_it_is_in_force(
     queue: Queue, client: redis.Redis, time: Time, seed: int
 ) -> None:
@@ -303,7 +303,7 @@ SECONDS = {
 }
 
 
-@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("name", some(SECONDS, 2))
 def test_a_limit_a_second_is_learned_within_ten_and_used(quick: redis.Redis, name: str) -> None:
     """From then on under 3 % of the calls are answered 429, at 90 % of what is allowed."""
     used, refused = SECONDS[name].measure(quick)
@@ -312,7 +312,8 @@ def test_a_limit_a_second_is_learned_within_ten_and_used(quick: redis.Redis, nam
 
 
 @pytest.mark.parametrize(
-    ("kind", "says_when"), [("sliding", True), ("sliding", False), ("fixed", True), ("bucket", False)]
+    ("kind", "says_when"),
+    some([("sliding", True), ("sliding", False), ("fixed", True), ("bucket", False)], 1),
 )
 def test_a_limit_a_minute_is_learned_within_one_and_used(
     quick: redis.Redis, kind: str, *, says_when: bool
@@ -343,7 +344,7 @@ class Failing:
         return Answer(Signal.IN_DOUBT if failed else Signal.OK, self.random.uniform(0.1, 0.2))
 
 
-@pytest.mark.parametrize(("one_in", "share"), [(100, 0.95), (20, 0.85)])
+@pytest.mark.parametrize(("one_in", "share"), some([(100, 0.95), (20, 0.85)], 0))
 def test_an_answer_now_and_then_that_fails_costs_little(
     quick: redis.Redis, one_in: int, share: float
 ) -> None:
@@ -354,6 +355,7 @@ def test_an_answer_now_and_then_that_fails_costs_little(
     assert len(calls) >= share * 20 * 60
 
 
+@LONG
 def test_an_outage_puts_what_is_in_flight_and_the_probes_in_doubt(quick: redis.Redis) -> None:
     """A minute of outage at 40 calls a second, 16 in flight: those, and a handful of probes."""
     org = configured(rate_limit="40/second", batch_size=1, max_in_flight=16)

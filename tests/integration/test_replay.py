@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, Probe, badge, configured, item
+from support import BADGE, OTHER_BADGE, Probe, badge, configured, item, some
 
 from worker.domain.actor import Actor, Via
 from worker.domain.batch import Batch, Item, Replay, Wait
@@ -237,7 +237,7 @@ def operator(queue: Queue, *, orgs: Mapping[str, Org] = ORGS, note: str = "") ->
     return Operator(queue, reports(queue), orgs, Actor(Via.USER, "me"), note)
 
 
-@pytest.mark.parametrize("same_ms", [False, True])
+@pytest.mark.parametrize("same_ms", some([False, True], 1))
 def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Redis, *, same_ms: bool) -> None:
     """Not even if, at every step, all that was replayed has died again, of whatever kind."""
     ids = bury_many(queue, same_ms=same_ms)
@@ -253,7 +253,7 @@ def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Red
     assert sorted(reports(queue).ids("default", done.replay)) == sorted(ids)
 
 
-@pytest.mark.parametrize("same_ms", [False, True])
+@pytest.mark.parametrize("same_ms", some([False, True], 1))
 def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, same_ms: bool) -> None:
     """While the list shrinks under the reader; their records stay, for a while."""
     ids = bury_many(queue, same_ms=same_ms)
@@ -265,7 +265,7 @@ def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, sa
     assert all(client.pttl(keys.key("default", "job", job_id)) > 0 for job_id in ids)
 
 
-@pytest.mark.parametrize("same_ms", [False, True])
+@pytest.mark.parametrize("same_ms", some([False, True], 1))
 def test_they_are_listed_oldest_first(queue: Queue, *, same_ms: bool) -> None:
     """Each once, whatever the number that died in one millisecond."""
     ids = bury_many(queue, same_ms=same_ms)
