@@ -36,6 +36,8 @@ class _Forms(HTMLParser):
             self.forms.append(
                 {"action": given.get("action", ""), "method": given.get("method"), "fields": {}}
             )
+        elif given.get("type") == "checkbox" and "checked" not in given:
+            pass  # which isn't sent
         elif tag == "input" and self.forms and "name" in given:
             self.forms[-1]["fields"][given["name"]] = given.get("value", "")
 

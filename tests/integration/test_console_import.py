@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from consoles import Browser, browsing, words
+from openpyxl import Workbook
 from support import BADGE, wait_for
 
 from worker.errors import NotFound
@@ -167,6 +172,136 @@ def test_columns_that_nobody_knows_are_mapped_beside_sample_rows(at_console: tup
     assert browser.send("columns", browser.form(page, "columns") | same).status_code == 400
 
 
+def columns_of(browser: Browser, page: str, **more: str) -> dict[str, str]:
+    """Return what the form about a file's columns would send."""
+    chosen = re.findall(
+        r'<select name="(column:[^"]+)">.*?(?:<option selected>([^<]+)|</select>)', page, re.DOTALL
+    )
+    columns = {unescape(name): field or "-" for name, field in chosen}
+    return browser.form(page, "columns") | columns | more
+
+
+def checked(browser: Browser, staged_id: str) -> str:
+    """Return the page of a file once its check is there."""
+    page: str = wait_for(
+        lambda: (text := browser.open(f"/staged?id={staged_id}")) and "data-want" in text and text
+    )
+    return page
+
+
+LOCAL = (
+    f"badge,member,Earned on\n{BADGE},500000001,31/12/2025\n{BADGE},500000002,01/02/2026\n"
+    f"{BADGE},500000003,02/02/2026\n"
+)
+
+
+def test_dates_and_columns_are_said_kept_as_a_profile_and_used_again(
+    at_console: tuple[Console, Browser], queue: Queue
+) -> None:
+    """What is unclear is shown with what it probably is; the next file of that kind needs one click."""
+    here, browser = at_console
+    one = upload(browser, "spring.csv", LOCAL.encode())
+    page = browser.open(f"/staged?id={one}")
+    assert "data-want" not in page
+    columns = {
+        "column:badge": "badgeMetaId",
+        "column:member": "customerId",
+        "column:Earned on": "earnEventDateISO",
+    }
+    proposed = {name: field for name, field in columns_of(browser, page).items() if name in columns}
+    assert proposed == columns
+    page = browser.press(page, "columns", **columns)
+    assert "31/12/2025" in page
+    assert 'value="DD/MM/YYYY"' in page, "it is the only format that fits"
+    form = browser.form(page, "columns") | columns | {"date_format": "DD/MM/YYYY"}
+    assert "UTC is never assumed" in browser.send("columns", form).text
+    assert "no time zone" in browser.send("columns", form | {"timezone": "Middle/Earth"}).text
+    page = browser.press(
+        page, "columns", **columns, date_format="DD/MM/YYYY", timezone="Europe/Berlin", save_as="members"
+    )
+    page = checked(browser, one)
+    assert "--profile members" in page
+    begin(browser, one, 3)
+    assert here.staging.go_on(one) is False
+    run = JobReader(client=queue.client, orgs={}).run(here.staging.get(one).run)
+    assert (run.issued + run.queued, run.source.file) == (3, "spring.csv")
+    assert run.source.mapping == "--profile members"
+    assert run.source.by.startswith("console,")
+    assert run.source.sha256 == sha256(LOCAL.encode()).hexdigest()
+    two = upload(browser, "summer.csv", LOCAL.replace("50000000", "50000001").encode())
+    page = browser.open(f"/staged?id={two}")
+    assert "never" not in words(page).partition("Profiles that fit")[2].partition("How it is read")[0]
+    browser.press(page, "profile", profile="members")
+    assert "3 good" in words(checked(browser, two))
+    assert "members" in browser.open("/import")
+    three = upload(browser, "other.csv", LOCAL.encode())
+    another = columns | {"date_format": "DD/MM/YYYY", "timezone": "UTC", "save_as": "members"}
+    page = browser.open(f"/staged?id={three}")
+    answer = browser.send("columns", browser.form(page, "columns") | another)
+    assert "there is a profile members" in answer.text
+    browser.press(page, "columns", **another, replace="yes")
+    page = checked(browser, three)
+    form = browser.form(page, "start") | {"typed": "3", "changed_ok": ""}
+    assert "was changed since it was last used" in browser.send("start", form).text
+    assert browser.send("start", form | {"changed_ok": "yes"}).status_code == 303
+    assert here.staging.get(three).state == "asked"
+
+
+def test_what_every_row_has_is_said_once(at_console: tuple[Console, Browser]) -> None:
+    """A file of customers alone becomes badges."""
+    _, browser = at_console
+    one = upload(
+        browser, "people.csv", b"customerId,earnEventDate,earnExpiresOn\n500000001,1674292011,1905828011\n"
+    )
+    page = browser.open(f"/staged?id={one}")
+    browser.press(page, "columns", **{"set:badgeMetaId": BADGE})
+    page = checked(browser, one)
+    assert "1 good" in words(page)
+    assert f"--set badgeMetaId={BADGE}" in page
+
+
+def test_two_people_at_one_file_begin_it_once_and_as_it_was_seen(
+    at_console: tuple[Console, Browser], queue: Queue
+) -> None:
+    """Somebody maps the columns otherwise meanwhile: what was checked isn't what would go in."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    page = checked(browser, one)
+    first = browser.form(page, "start") | {"typed": "1"}
+    browser.press(
+        page, "columns", **columns_of(browser, page, **{"column:earnEventDate": "-", "without_dates": "1"})
+    )
+    assert "changed since you looked" in browser.send("start", first).text
+    assert not sent(browser)
+    second = browser.form(checked(browser, one), "start") | {"typed": "1"}
+    third = browser.form(checked(browser, one), "start") | {"typed": "1", "run": "other"}
+    with ThreadPoolExecutor(2) as two:
+        answers = list(two.map(lambda form: browser.send("start", form).status_code, (second, third)))
+    assert 303 in answers
+    assert len(list(audit.entries(queue.client, "default"))) == len(sent(browser)) == 1
+    assert here.staging.get(one).run in (second["run"], "other")
+
+
+def test_a_workbook_with_several_sheets_is_asked_about(
+    at_console: tuple[Console, Browser], tmp_path: Path
+) -> None:
+    """Its sheets are named; the one that is said is read, hidden rows with it if they are wanted."""
+    _, browser = at_console
+    book = Workbook()
+    rows = [HEAD.strip().split(","), [BADGE, 500000001, 1674292011, 1905828011]]
+    for name in ("Spring", "Summer"):
+        sheet = book.create_sheet(name)
+        for values in rows:
+            sheet.append(values)
+    del book["Sheet"]
+    book.save(tmp_path / "b.xlsx")
+    one = upload(browser, "b.xlsx", (tmp_path / "b.xlsx").read_bytes())
+    page = browser.open(f"/staged?id={one}")
+    assert "Summer" in words(page)
+    browser.press(page, "columns", sheet="Summer")
+    assert "1 good" in words(checked(browser, one))
+
+
 def test_an_import_goes_on_in_slices_and_after_a_crash(
     at_console: tuple[Console, Browser], queue: Queue
 ) -> None:
@@ -223,15 +358,22 @@ def test_an_import_is_stopped_and_a_file_taken_away(at_console: tuple[Console, B
         here.staging.get(two)
 
 
-def test_a_file_is_gone_after_a_day(at_console: tuple[Console, Browser], client: redis.Redis) -> None:
-    """With what is known of it; the page says so."""
+def test_a_file_is_gone_after_a_day(at_console: tuple[Console, Browser]) -> None:
+    """With what is known of it, and what lies there that nobody knows; the page says so."""
     here, browser = at_console
     one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    two = upload(browser, "n.csv", (HEAD + row(2)).encode())
+    begin(browser, two, 1)
+    stray = here.settings.uploads / "stray.upload"
+    stray.touch()
+    now = here.wall()
+    here.wall = lambda: now + 86_000
     here.tend()
     assert here.staging.get(one)
-    client.zadd("{badges:default}/uploads", {one: int((time.time() - 90_000) * 1000)})
+    assert stray.exists()
+    here.wall = lambda: now + 87_000
     here.tend()
-    assert not list(here.settings.uploads.iterdir())
+    assert [path.stem for path in here.settings.uploads.iterdir()] == [two], "it waits for a worker"
     assert "upload it again" in browser.open(f"/staged?id={one}", expect=404)
 
 

@@ -60,7 +60,7 @@ class Header:
             except csv.Error:
                 return []
 
-        delimiter = max(",;\t|", key=lambda sign: sum(map(names.means, split(sign))))
+        delimiter = max(",;\t|", key=lambda sign: (sum(map(names.means, cells := split(sign))), len(cells)))
         columns = split(delimiter)
         width = len(columns)
         while columns and not columns[-1].strip():  # a spreadsheet pads its rows
@@ -89,7 +89,8 @@ class Header:
                 )
             raise FileError(text)
         if not any(names.field(column) in FIELDS for column in columns):
-            raise FileError(f"{file}: {none}. {_ALLOWED}.")
+            named = [column.strip() for column in columns[:_COLUMNS_SHOWN] if column.strip()]
+            raise ColumnsUnclear(f"{file}: {none}. {_ALLOWED}.", {it: nearest(it) for it in named})
         ours = names.signs_of_a_report(columns)
         if ours and not names.unknown(columns) and (problem := lacking(columns, ours)):
             raise FileError(f"{file}: {problem}")

@@ -211,7 +211,20 @@ def _guessed(path: Path, name: str, how: How, unclear: ColumnsUnclear) -> Look:
             shown = _as_written(path, name, read_so)
             if not found.rows or _badges(shown.rows) > _badges(found.rows):
                 found = replace(found, rows=shown.rows, columns=shown.columns)
-    return found
+    return replace(found, columns={**found.columns, **_dates_in(path, name, how, found)})
+
+
+def _dates_in(path: Path, name: str, how: How, found: Look) -> dict[str, str]:
+    """Return which date each column that is still open probably is: its name and its cells tell."""
+    known = {column: its for column, its in found.columns.items() if its}
+    try:
+        _as_written(path, name, replace(how, columns=known, profile=""))
+    except ColumnsUnclear as unclear:
+        open_ = {column: its for column, its in unclear.proposed.items() if its and column not in known}
+        return {column: its for column, its in open_.items() if column not in how.columns}
+    except (FileError, ConfigError):
+        pass
+    return {}
 
 
 def _badges(rows: list[Source]) -> int:
