@@ -90,6 +90,7 @@ def test_a_body_holds_what_its_record_holds() -> None:
 TEXTS = st.text(max_size=8).filter(str.isprintable)
 
 
+@example(dict.fromkeys(list(Field)[2:], "x"), ["y"] * 6)
 @given(
     st.dictionaries(st.sampled_from(list(Field)[2:]), TEXTS),
     st.lists(st.text(max_size=8), min_size=6, max_size=6),
