@@ -87,7 +87,7 @@ class Probe:
 
     def carry(self, job_id: str, batch: str) -> None:
         """Let another batch, which is going on, carry a job."""
-        self._client.rpush(keys.key(self._org, "batch", batch), 1, 0, job_id, "0")
+        self._client.set(keys.key(self._org, "batch", batch), SEPARATOR.join(("1 0", job_id, "0")))
         self._client.hset(keys.key(self._org, "sending"), job_id, batch)
 
     def set_died(self, died: Mapping[str, int]) -> None:

@@ -191,7 +191,8 @@ def play(
         top_up(queue, client, org, serial)
         claim = queue.claim(org, new_id(), durably=False)
         if isinstance(claim, Batch):
-            sent = int(client.lindex(keys.key("default", "batch", claim.id), 0) or 0) / 1e6
+            text = str(client.get(keys.key("default", "batch", claim.id)) or "0")
+            sent = int(text.partition(" ")[0]) / 1e6
             heapq.heappush(events, (sent + rnd.uniform(0.5, 1) * transit_s, next(order), arrive(claim)))
             continue
         look = clock.until(claim) if claim.look_at_ms >= 0 else math.inf

@@ -86,7 +86,7 @@ def now_ms(client: redis.Redis) -> int:
 
 def slot_us(client: redis.Redis, batch_id: str) -> int:
     """Return the time that a batch was given, on the server's clock."""
-    return int(client.lindex(keys.key("default", "batch", batch_id), 0) or 0)
+    return int(str(client.get(keys.key("default", "batch", batch_id)) or "0").partition(" ")[0])
 
 
 # -- batches

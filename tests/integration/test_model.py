@@ -26,7 +26,7 @@ from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Ret
 from worker.store import forgets, keys, reading
 from worker.store.protocol import ttl_ms
 from worker.store.queue import Queue, new_id
-from worker.store.record import carried_by, read
+from worker.store.record import SEPARATOR, carried_by, read
 
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
@@ -479,7 +479,9 @@ class Machine(RuleBasedStateMachine):
         }
         assert self.model.in_state("r") <= set(held.retry)
         assert held.batches.keys() == set(held.leases) == set(held.inflight) == self.model.open_batches()
-        carried = {job_id: batch for batch, its in held.batches.items() for job_id in its[2::2]}
+        carried = {
+            job_id: batch for batch, its in held.batches.items() for job_id in its.split(SEPARATOR)[1::2]
+        }
         assert held.sending.items() <= carried.items(), "the inverse says more than the lists"
         assert {i: self.model.jobs[i].batch for i in self.model.in_state("s")}.items() <= held.sending.items()
         for kind in DeadKind:
@@ -512,7 +514,7 @@ class _Held:
     """What the server holds, read in one go."""
 
     jobs: dict[str, dict[str, str]]
-    batches: dict[str, list[str]]
+    batches: dict[str, str]
     runs: dict[str, dict[str, str]]
     ids: dict[str, list[str]]
     sending: dict[str, str]
@@ -530,7 +532,7 @@ class _Held:
         found = [str(key) for key in client.scan_iter(match=f"{keys.key_prefix('default')}*", count=10_000)]
         pipe = client.pipeline(transaction=False)
         sections: list[tuple[str, list[str]]] = []
-        for name, how in (("job", "get"), ("batch", "lrange"), ("run", "hgetall"), ("jobs", "lrange")):
+        for name, how in (("job", "get"), ("batch", "get"), ("run", "hgetall"), ("jobs", "lrange")):
             prefix = keys.key("default", name)
             of_name = [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
             sections.append((name, of_name))

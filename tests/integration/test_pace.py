@@ -88,7 +88,7 @@ def most_used(sends: list[tuple[float, int]], limit: Limit, *, since: float = 0)
 
 def slot_s(client: redis.Redis, batch: Batch) -> float:
     """Return when a batch is sent, by the org's clock."""
-    return int(client.lindex(keys.key("default", "batch", batch.id), 0) or 0) / 1e6
+    return int(str(client.get(keys.key("default", "batch", batch.id)) or "0").partition(" ")[0]) / 1e6
 
 
 def send_for(

@@ -17,9 +17,7 @@ for _, key in ipairs(redis.call('KEYS', P .. '/*')) do
     out.jobs[of] = {carrier and 'sending' or WORD[f[FIELD.state]], f[FIELD.run], f[FIELD.kind],
       carrier or f[FIELD.batch], f[FIELD.earned_badge_id], f[FIELD.second_earned], f[FIELD.replayed_as]}
   elseif name == 'batch' then
-    local ids, list = {}, redis.call('LRANGE', key, 2, -1)
-    for n = 1, #list, 2 do ids[#ids + 1] = list[n] end
-    out.batches[of] = ids
+    out.batches[of] = carried_by(of)
   elseif name == 'dead' then
     local kind = (groups[of] or 'no group'):match('^[^' .. SEPARATOR .. ']+')
     local ids = out.dead[kind] or {}

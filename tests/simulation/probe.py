@@ -53,7 +53,7 @@ class Probe:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        shared = (LUA / name for name in ("_clock.lua", "_record.lua"))
+        shared = (LUA / name for name in ("_clock.lua", "_record.lua", "_sending.lua"))
         texts = "\n".join(path.read_text() for path in shared)
         names = f"#!lua\n{keys.lua_table()}\n{record.lua_tables()}\n{texts}"
         self._all, self._batch = (f"{names}\n{(HERE / name).read_text()}" for name in SCRIPTS)

@@ -42,6 +42,14 @@ local replaced = {
     return answer
   end,
 }
+replaced.MSET = function(_, ...)
+  local pairs_ = {...}
+  for n = 1, #pairs_, 2 do replaced.SET('SET', pairs_[n], pairs_[n + 1]) end
+end
+replaced.MSETEX = function(_, number, ...)
+  local pairs_ = {...}
+  for n = 1, 2 * number, 2 do replaced.SET('SET', pairs_[n], pairs_[n + 1], 'PX', pairs_[#pairs_]) end
+end
 local redis = setmetatable({
   call = function(command, ...)
     local instead = replaced[command]

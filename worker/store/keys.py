@@ -9,7 +9,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     urgent        list   the same for urgent jobs, which overtake the queue
     isolate       list   "tag width id" of jobs whose batch was refused as a whole
     retry         zset   id -> due at, ms
-    batch/<id>    list   the slot, us, and its number in the ring; then id and customer of each job it carries
+    batch/<id>    string its list: slot, us, and number in the ring; then id and customer of each job
     sending       hash   id -> the batch in flight that carries it: the inverse of these lists
     busy          hash   customerId -> the batch in flight that carries its jobs
     leases        zset   batch -> when its holder is given up, ms

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from worker.domain.badge import one_case, short_hash
@@ -108,14 +110,29 @@ def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
     return job_id, new.id, how_made(new), new_record(new, record.new(fields))
 
 
-def settlement_of(job: Job, settlement: Settlement, *, batch: str) -> tuple[str, str, str, str, str]:
-    """Write a settlement as ``settle.lua`` takes it: id, verb, argument, run, record."""
+def settlement_arguments(jobs: Iterable[Job], settled: Iterable[Settlement], *, batch: str) -> Iterator[str]:
+    """Write settlements as ``settle.lua`` takes them: in rows of which the same becomes."""
+    written = (_settlement(*each, batch=batch) for each in zip(jobs, settled, strict=True))
+    for of_all, row in groupby(written, itemgetter(0)):
+        its = [part for _, *one in row for part in one]
+        yield from (*of_all, str(len(its) // 2), *its)
+
+
+def put_back_arguments(jobs: Iterable[Job]) -> Iterator[str]:
+    """Write that jobs go back as they are."""
+    for run, row in groupby(jobs, attrgetter("run")):
+        ids = [job.id for job in row]
+        yield from (Verb.PUT_BACK, "", run, str(len(ids)), *chain(*((one, "") for one in ids)))
+
+
+def _settlement(job: Job, settlement: Settlement, *, batch: str) -> tuple[tuple[str, str, str], str, str]:
+    """Return verb, argument and run; id; record."""
     if isinstance(settlement, Complete):
         said = _said(settlement.issued)
         rest = record.issued(job.stored, batch=batch, attempts=job.attempts + 1, said=said)
-        return job.id, _ISSUED, "", job.run, rest
+        return (_ISSUED, "", job.run), job.id, rest
     verb, argument, fields = _outcome(job, settlement)
-    return job.id, verb, argument, job.run, record.changed(job.stored, {Field.BATCH: batch, **fields})
+    return (verb, argument, job.run), job.id, record.changed(job.stored, {Field.BATCH: batch, **fields})
 
 
 def _outcome(

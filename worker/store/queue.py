@@ -31,13 +31,13 @@ from worker.store import keys
 from worker.store.clock import Clock, OrgClocks
 from worker.store.protocol import (
     TOOK_MS,
-    Verb,
     badges_of,
     gate_config,
     job_arguments,
     missing_badges,
+    put_back_arguments,
     replay_arguments,
-    settlement_of,
+    settlement_arguments,
     ttl_ms,
 )
 from worker.store.record import Answer, job_of
@@ -184,7 +184,7 @@ class Queue:
             org,
             batch.id,
             batch.share,
-            [settlement_of(job, s, batch=batch.id) for job, s in zip(batch.jobs, settled, strict=True)],
+            settlement_arguments(batch.jobs, settled, batch=batch.id),
             sent=True,
             signal=verdict.signal.value,
             reason=verdict.reason[:200],
@@ -216,7 +216,6 @@ class Queue:
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
-        back = [(job.id, Verb.PUT_BACK, "", job.run, "") for job in jobs]
         what = {
             "sent": False,
             "signal": "none",
@@ -227,7 +226,7 @@ class Queue:
             "elapsed_ms": 0,
             "took": 0,
         }
-        return self._settle(org, batch, share, back, missing=[], **what)
+        return self._settle(org, batch, share, put_back_arguments(jobs), missing=[], **what)
 
     def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
         """Queue up to 1,000 dead letters again, or let new jobs take their places.
@@ -375,11 +374,9 @@ class Queue:
         self._clocks.heard(org.name, int(told["clock"]), asked_at=asked_at)
         return answer
 
-    def _settle(
-        self, org: Org, batch: str, share: int | None, jobs: Iterable[tuple[str, ...]], **what: Any
-    ) -> Settled:
+    def _settle(self, org: Org, batch: str, share: int | None, jobs: Iterable[str], **what: Any) -> Settled:
         what |= {"cfg": self._gate(org, share), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
-        answer = self._timed(self.store.call, "settle", org, [batch, what, *chain(*jobs)])
+        answer = self._timed(self.store.call, "settle", org, [batch, what, *jobs])
         del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))
         answer["died"] = _died(answer)

@@ -174,12 +174,18 @@ local function remember_one_more(cfg, gate, last_slot)
   write_send(gate, first, latest, items_before(gate, first + 1))
 end
 
+-- When a batch was to be sent, us, and its number among the sends; nil if there is no such batch any more.
+local function slot_of(batch)
+  local slot, n = redis.call('GETRANGE', K.batch .. batch, 0, 40):match('^(%d+) (%d+)')
+  return tonumber(slot), tonumber(n)
+end
+
 -- Take back the slot of a batch that was certainly not sent: it counts in no window, and another may have it.
 local MOST_AFTER = 1000
-local function take_back_slot(cfg, gate, key)
-  local slot, n = unpack(redis.call('LRANGE', key, 0, 1))
+local function take_back_slot(cfg, gate, batch)
+  local slot, n = slot_of(batch)
   if not slot then return end
-  slot, n = tonumber(slot), math.min(tonumber(n), gate.n - 1)
+  n = math.min(n, gate.n - 1)
   local first = math.max(oldest(gate), gate.n - MOST_AFTER)
   while n >= first and sent_at(gate, n) ~= slot do n = n - 1 end -- others were moved behind it
   if n < first then return end

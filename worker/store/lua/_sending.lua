@@ -1,6 +1,6 @@
--- Which batch carries a job. The list of a batch says it ("slot, its number in the ring, id, customer, id,
--- customer, ..."); the hash "sending" is its inverse, so that anybody can ask for a job. An entry whose batch
--- has no list is void.
+-- Which batch carries a job. The list of a batch says it, in one string: its slot, us, and its number in the
+-- ring, then id and customer of each job; the hash "sending" is its inverse, so that anybody can ask for a job.
+-- An entry whose batch has no list is void.
 local function carriers(ids)
   return #ids > 0 and redis.call('HMGET', K.sending, unpack(ids)) or {}
 end
@@ -8,22 +8,23 @@ end
 local function is_live(batch) return batch and redis.call('EXISTS', K.batch .. batch) == 1 end
 
 local function carried_by(batch)
-  local list, ids, customers = redis.call('LRANGE', K.batch .. batch, 0, -1), {}, {}
-  for n = 3, #list, 2 do
-    ids[#ids + 1], customers[#customers + 1] = list[n], list[n + 1]
+  local list, ids, customers = redis.call('GET', K.batch .. batch) or '', {}, {}
+  local slot, jobs = list:match('^(%d+) %d+(.*)')
+  for id, customer in (jobs or ''):gmatch(SEPARATOR .. '([^' .. SEPARATOR .. ']*)' .. SEPARATOR .. '([^' .. SEPARATOR .. ']*)') do
+    ids[#ids + 1], customers[#customers + 1] = id, customer
   end
-  return ids, customers, list[1], list[2]
+  return ids, customers, slot
 end
 
 -- A batch takes these jobs, {id, customer} each, at its slot, us, with that number in the ring.
 local function carry(batch, slot, number, jobs)
-  local list, of_ids, of_customers = {int(slot), number}, {}, {}
+  local list, of_ids, of_customers = {int(slot) .. ' ' .. number}, {}, {}
   for n, job in ipairs(jobs) do
-    list[2 * n + 1], list[2 * n + 2] = job.id, job.customer
+    list[2 * n], list[2 * n + 1] = job.id, job.customer
     of_ids[2 * n - 1], of_ids[2 * n] = job.id, batch
     of_customers[2 * n - 1], of_customers[2 * n] = job.customer, batch
   end
-  in_chunks(list, function(...) redis.call('RPUSH', K.batch .. batch, ...) end)
+  redis.call('SET', K.batch .. batch, table.concat(list, SEPARATOR))
   in_chunks(of_ids, function(...) redis.call('HSET', K.sending, ...) end)
   in_chunks(of_customers, function(...) redis.call('HSET', K.busy, ...) end)
 end

@@ -54,9 +54,22 @@ local duplicates, invalid, near = tonumber(ARGV[8]), 0, 0
 -- What this run and row brought in before, by its kind.
 local KNOWN_AGAIN = {[KIND.invalid] = ANSWER.invalid, [KIND['repeat']] = ANSWER.held}
 
+-- Records of new jobs, name and text in turns, which are written at once.
+local names, records, taken = {}, {}, {}
+for at = FIRST, #ARGV, EACH do names[#names + 1] = K.job .. ARGV[at] end
+local there_already = #names > 0 and redis.call('MGET', unpack(names)) or {}
+
+-- The record of a job that is known; one that came twice in this call is found among the new ones.
+local function record_of(n)
+  if not taken[names[n]] then return there_already[n] end
+  write_many(records)
+  records = {}
+  return redis.call('GET', names[n])
+end
+
 -- A job that has a record.
-local function known(id, rest)
-  local there, mine = parse(redis.call('GET', K.job .. id)), parse(accepted(rest))
+local function known(id, raw, rest)
+  local there, mine = parse(raw), parse(accepted(rest))
   local fingerprint = mine[FIELD.fingerprint]
   if there[FIELD.run] == run and there[FIELD.row] == mine[FIELD.row] and there[FIELD.fingerprint] == fingerprint then
     return KNOWN_AGAIN[there[FIELD.kind]] or ANSWER.repeated
@@ -69,9 +82,8 @@ local function known(id, rest)
   return there[FIELD.kind] == KIND.in_doubt and ANSWER.in_doubt or ANSWER.dead
 end
 
--- A job without a record that was accepted before: it is none after all.
-local function remembered(id, answer)
-  redis.call('DEL', K.job .. id)
+-- A job without a record that was accepted before.
+local function remembered(answer)
   duplicates = duplicates + 1
   return answer
 end
@@ -93,10 +105,10 @@ local function accept(id, how, rest)
   local own = how ~= '' and how:match('^own:(.*)')
   if own then
     local said = remembered_own(own)
-    if said then return remembered(id, said == own:sub(21) and ANSWER.remembered or ANSWER.conflict) end
+    if said then return remembered(said == own:sub(21) and ANSWER.remembered or ANSWER.conflict) end
     remember_own(own)
   elseif not remember(id) then
-    return remembered(id, is_undone(id) and ANSWER.undone or ANSWER.remembered)
+    return remembered(is_undone(id) and ANSWER.undone or ANSWER.remembered)
   end
   born[#born + 1] = id
   local has_met = is_near(id, how)
@@ -106,6 +118,7 @@ local function accept(id, how, rest)
   elseif is_cancelled(run) then
     die(id, KIND.cancelled, 'cancelled', '', rest)
   else
+    records[#records + 1], records[#records + 2] = K.job .. id, accepted(rest)
     ready[#ready + 1] = id
   end
   return has_met and ANSWER.similar or ANSWER.accepted
@@ -119,17 +132,19 @@ local function refuse(id, class, rest)
 end
 
 for at = FIRST, #ARGV, EACH do
-  local id, how, rest = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local class, answer = how ~= '' and how:match('^dead:(.*)'), nil
-  if not redis.call('SET', K.job .. id, accepted(rest), 'NX') then
-    answer = known(id, rest)
+  local id, how, rest, n = ARGV[at], ARGV[at + 1], ARGV[at + 2], #answers + 1
+  local class, answer, raw = how ~= '' and how:match('^dead:(.*)'), nil, record_of(n)
+  if raw then
+    answer = known(id, raw, rest)
   elseif class then
     answer = refuse(id, class, rest)
   else
     answer = accept(id, how, rest)
   end
-  answers[#answers + 1] = answer
+  taken[names[n]] = true
+  answers[n] = answer
 end
+write_many(records)
 
 for _, over in ipairs(redis.call('ZRANGEBYSCORE', K.ended, '-inf', int(NOW), 'LIMIT', 0, 100)) do
   if redis.call('EXISTS', K.run .. over) == 0 then

@@ -8,10 +8,9 @@
 --          1,000 were made after it
 -- Repeated: the later time counts.
 local cfg, MOST_AFTER = cjson.decode(ARGV[2]), 1000
-local gate, key = read_gate(cfg), K.batch .. ARGV[1]
-local slot, n = unpack(redis.call('LRANGE', key, 0, 1))
+local gate, slot, n = read_gate(cfg), slot_of(ARGV[1])
 if not slot then return 0 end
-slot, n = tonumber(slot), math.min(tonumber(n), gate.n - 1)
+n = math.min(n, gate.n - 1)
 local first = math.max(oldest(gate), gate.n - MOST_AFTER)
 while n >= first and sent_at(gate, n) ~= slot do n = n - 1 end -- others were moved behind it
 if n < first then return 0 end
@@ -27,7 +26,7 @@ while n + 1 < gate.n and sent_at(gate, n + 1) < at do
   n = n + 1
 end
 write_send(gate, n, at, items_before(gate, n + 1) - items)
-redis.call('LSET', key, 0, int(at))
-redis.call('LSET', key, 1, n)
+local jobs = redis.call('GET', K.batch .. ARGV[1]):match('^%d+ %d+(.*)')
+redis.call('SET', K.batch .. ARGV[1], int(at) .. ' ' .. n .. jobs)
 set_gate(gate, 'last', int(math.max(gate.last or 0, at)))
 return 1

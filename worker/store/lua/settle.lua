@@ -7,8 +7,9 @@
 -- ARGV[2]  JSON: cfg of the gate, sent (whether the PUT was made), signal, reason, wait_ms (0: not said),
 --          status, request (the vendor's id of it, or '-'), elapsed_ms, took, ttl_ms, missing = {badgeMetaId, ...} that the vendor doesn't know,
 --          missing_ttl_ms
--- ARGV[3]… five for each job: id, VERB, argument (retry: delay, ms; isolate: "group width"; else ""), run,
---          and its new record from "enqueued_at" on ("": it stays as it is)
+-- ARGV[3]… for each row of jobs of which the same becomes: VERB, argument (retry: delay, ms; isolate: "group
+--          width"; else ""), run, how many they are, and two for each of them: id, and its new record from
+--          "enqueued_at" on ("": it stays as it is)
 -- Returns  JSON: {issued, dead, retrying, queued, late, more, at, clock[, twice, died, paused]}
 --          twice: ids; died: of each that did its id, run, kind and code; paused: why this answer paused the org
 -- Repeated: the same batch gets the same answer.
@@ -23,10 +24,16 @@ if before then return before end
 local gate = read_gate(s.cfg)
 local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
 local twice, put_back, groups, isolated = {}, {}, {}, {}
-local settled, last_issued = {}, nil
-for at = 3, #ARGV, 5 do
-  settled[#settled + 1] =
-    {id = ARGV[at], verb = ARGV[at + 1], argument = ARGV[at + 2], run = ARGV[at + 3], rest = ARGV[at + 4]}
+local settled, records, last_issued = {}, {}, nil
+do
+  local row = 3
+  while row <= #ARGV do
+    local verb, argument, run, past = ARGV[row], ARGV[row + 1], ARGV[row + 2], row + 4 + 2 * ARGV[row + 3]
+    for at = row + 4, past - 1, 2 do
+      settled[#settled + 1] = {id = ARGV[at], verb = verb, argument = argument, run = run, rest = ARGV[at + 1]}
+    end
+    row = past
+  end
 end
 
 local function issued(job, from)
@@ -91,7 +98,7 @@ local apply = {
 -- What became of a job that this batch carries, or that was given up as in doubt from it: before, its fields.
 local function write_outcome(job, from, before_)
   if job.verb == VERB.issued and not before_ then
-    write_raw(job.id, ended(job.rest), kept_ms(s.ttl_ms))
+    records[#records + 1], records[#records + 2] = K.job .. job.id, ended(job.rest)
     return issued(job, from)
   end
   local fields = job.rest == '' and (before_ or read(job.id))
@@ -147,109 +154,106 @@ local function settle(job, holder, listed)
 end
 
 -- What the answer says about the org. "paused" is taken back by hand, the others by themselves.
-local function close(for_ms, why)
-  local reopens = T + for_ms
-  if reopens > (gate.closed_until or 0) then
-    set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
+local act
+do
+  local function close(for_ms, why)
+    local reopens = T + for_ms
+    if reopens > (gate.closed_until or 0) then
+      set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
+    end
+    if not gate.paused then set_gate(gate, 'reason', s.reason) end
   end
-  if not gate.paused then set_gate(gate, 'reason', s.reason) end
+
+  local function pause(why)
+    if gate.paused then return end
+    set_gate(gate, 'paused', why, 'reason', s.reason, 'since', int(NOW))
+    done.paused = why
+  end
+
+  -- 1, 2, 4 ... seconds, a minute at most.
+  local function growing_ms(times) return math.min(60000, 1000 * 2 ^ math.min(times - 1, 6)) end
+
+  local function more_often(counter)
+    set_gate(gate, counter, (gate[counter] or 0) + 1)
+    return gate[counter]
+  end
+
+  -- Calls that were in flight together say one thing: whether this one was claimed since what is known of that
+  -- kind. If so, those that are in flight now will say nothing more. A call without jobs speaks for itself.
+  local function says_more(sent, known)
+    if #settled == 0 then return true end
+    if not sent or sent.n < (gate[known] or 0) then return false end
+    set_gate(gate, known, int(gate.n))
+    return true
+  end
+
+  local PROBE_AFTER_FAILURES, PAUSE_AFTER_REFUSALS, SMALLER_FOR_MS = 3, 20, 3600000
+
+  act = {
+    ok = function(sent)
+      if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
+      if sent and sent.n >= (gate.taught or 0) then redis.call('HDEL', K.gate, 'throttled') end
+      -- One that was sent before the last in doubt says nothing about an outage that began since.
+      if not sent or sent.n < (gate.doubtful or 0) then return end
+      redis.call('HDEL', K.gate, 'probing', 'failures')
+      gate.probing = nil
+      if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
+    end,
+    throttled = function(sent)
+      if #settled == 0 then -- of a call without jobs: what is learned are the batches' lessons
+        return close(s.wait_ms > 0 and s.wait_ms or growing_ms(more_often('throttled')), 'throttled')
+      end
+      local first = gate.taught or oldest(gate)
+      if not says_more(sent, 'taught') then
+        if s.wait_ms > 0 then close(s.wait_ms, 'throttled') end
+        return
+      end
+      -- The next pause is longer if the first call after this one is refused, too.
+      if not gate.throttled or sent.n == first then more_often('throttled') end
+      close(s.wait_ms > 0 and s.wait_ms or growing_ms(gate.throttled), 'throttled')
+      learn(s.cfg, gate, sent, first, s.wait_ms > 0)
+    end,
+    unavailable = function(sent)
+      if not says_more(sent, 'failed') then return end
+      local times = more_often('failures')
+      if times >= PROBE_AFTER_FAILURES then more_often('probing') end
+      close(growing_ms(times), 'vendor unavailable')
+    end,
+    -- The first doubt is probed at once; the pauses grow from the first probe that fails.
+    in_doubt = function(sent)
+      if sent then set_gate(gate, 'doubtful', int(math.max(sent.n, gate.doubtful or 0))) end
+      if not says_more(sent, 'doubted') then return end
+      local failed_probes = more_often('probing') - 1
+      if failed_probes > 0 then
+        close(growing_ms(failed_probes), 'answer in doubt')
+      else
+        set_gate(gate, 'why', 'answer in doubt', 'since', int(gate.since or NOW))
+        if not gate.paused then set_gate(gate, 'reason', s.reason) end
+      end
+    end,
+    unauthorized = function() pause('auth') end,
+    misconfigured = function() pause('config') end,
+    too_large = function()
+      -- An older, larger batch teaches nothing new.
+      local smaller = math.max(1, math.floor(#settled / 2))
+      if smaller < width(s.cfg, gate) then
+        set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(T + SMALLER_FOR_MS))
+      end
+    end,
+    refused = function()
+      if more_often('refusals') >= PAUSE_AFTER_REFUSALS then pause('config') end
+    end,
+    stale_token = function() end,
+    none = function() end,
+  }
 end
-
-local function pause(why)
-  if gate.paused then return end
-  set_gate(gate, 'paused', why, 'reason', s.reason, 'since', int(NOW))
-  done.paused = why
-end
-
--- 1, 2, 4 ... seconds, a minute at most.
-local function growing_ms(times) return math.min(60000, 1000 * 2 ^ math.min(times - 1, 6)) end
-
-local function more_often(counter)
-  set_gate(gate, counter, (gate[counter] or 0) + 1)
-  return gate[counter]
-end
-
--- When the call was sent, us, and its number among the sends; nil where the batch was given up since.
-local function sent_as()
-  local slot = redis.call('LRANGE', K.batch .. batch, 0, 1)
-  return slot[2] and {at = tonumber(slot[1]), n = tonumber(slot[2])}
-end
-
--- Calls that were in flight together say one thing: whether this one was claimed since what is known of that
--- kind. If so, those that are in flight now will say nothing more. A call without jobs speaks for itself.
-local function says_more(sent, known)
-  if #settled == 0 then return true end
-  if not sent or sent.n < (gate[known] or 0) then return false end
-  set_gate(gate, known, int(gate.n))
-  return true
-end
-
-local PROBE_AFTER_FAILURES, PAUSE_AFTER_REFUSALS, SMALLER_FOR_MS = 3, 20, 3600000
-
-local act = {
-  ok = function(sent)
-    if done.issued > 0 then redis.call('HDEL', K.gate, 'refusals') end
-    if sent and sent.n >= (gate.taught or 0) then redis.call('HDEL', K.gate, 'throttled') end
-    -- One that was sent before the last in doubt says nothing about an outage that began since.
-    if not sent or sent.n < (gate.doubtful or 0) then return end
-    redis.call('HDEL', K.gate, 'probing', 'failures')
-    gate.probing = nil
-    if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
-  end,
-  throttled = function(sent)
-    if #settled == 0 then -- of a call without jobs: what is learned are the batches' lessons
-      return close(s.wait_ms > 0 and s.wait_ms or growing_ms(more_often('throttled')), 'throttled')
-    end
-    local first = gate.taught or oldest(gate)
-    if not says_more(sent, 'taught') then
-      if s.wait_ms > 0 then close(s.wait_ms, 'throttled') end
-      return
-    end
-    -- The next pause is longer if the first call after this one is refused, too.
-    if not gate.throttled or sent.n == first then more_often('throttled') end
-    close(s.wait_ms > 0 and s.wait_ms or growing_ms(gate.throttled), 'throttled')
-    learn(s.cfg, gate, sent, first, s.wait_ms > 0)
-  end,
-  unavailable = function(sent)
-    if not says_more(sent, 'failed') then return end
-    local times = more_often('failures')
-    if times >= PROBE_AFTER_FAILURES then more_often('probing') end
-    close(growing_ms(times), 'vendor unavailable')
-  end,
-  -- The first doubt is probed at once; the pauses grow from the first probe that fails.
-  in_doubt = function(sent)
-    if sent then set_gate(gate, 'doubtful', int(math.max(sent.n, gate.doubtful or 0))) end
-    if not says_more(sent, 'doubted') then return end
-    local failed_probes = more_often('probing') - 1
-    if failed_probes > 0 then
-      close(growing_ms(failed_probes), 'answer in doubt')
-    else
-      set_gate(gate, 'why', 'answer in doubt', 'since', int(gate.since or NOW))
-      if not gate.paused then set_gate(gate, 'reason', s.reason) end
-    end
-  end,
-  unauthorized = function() pause('auth') end,
-  misconfigured = function() pause('config') end,
-  too_large = function()
-    -- An older, larger batch teaches nothing new.
-    local smaller = math.max(1, math.floor(#settled / 2))
-    if smaller < width(s.cfg, gate) then
-      set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(T + SMALLER_FOR_MS))
-    end
-  end,
-  refused = function()
-    if more_often('refusals') >= PAUSE_AFTER_REFUSALS then pause('config') end
-  end,
-  stale_token = function() end,
-  none = function() end,
-}
-
 
 local ids, customers = carried_by(batch)
 local listed, asked = {}, {}
 for _, id in ipairs(ids) do listed[id] = true end
 for n, job in ipairs(settled) do asked[n] = job.id end
 for n, holder in ipairs(carriers(asked)) do settle(settled[n], holder, listed[settled[n].id]) end
+write_many(records, kept_ms(s.ttl_ms))
 -- To the head, in their order: they have waited longest.
 for n = #put_back, 1, -1 do redis.call('LPUSH', lane(put_back[n][2]), put_back[n][1]) end
 -- Group by group, however the batch mixed them: claim takes the head run of one tag.
@@ -260,8 +264,9 @@ end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
 -- nginx's limiter answers so; doctor asks for it long after the gate is open again.
 if string.find(s.reason, '503 by nginx', 1, true) then set_gate(gate, 'limiter', s.reason) end
-act[s.signal](sent_as())
-if s.signal == 'none' then take_back_slot(s.cfg, gate, K.batch .. batch) end
+local sent_at_us, sent_n = slot_of(batch) -- nil where the batch was given up since
+act[s.signal](sent_at_us and {at = sent_at_us, n = sent_n})
+if s.signal == 'none' then take_back_slot(s.cfg, gate, batch) end
 release_batch(batch, ids, customers)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
