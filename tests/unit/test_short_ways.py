@@ -17,6 +17,9 @@ from worker.domain.job import Job
 from worker.store import record
 from worker.store.record import Field, badge_fields, badge_of
 from worker.vendor.client import body_of
+from worker.vendor.codes import BUILT_IN
+from worker.vendor.matching import issued_in_order, match
+from worker.vendor.rows import rows_of
 from worker.vendor.unpacking import json_in
 
 EPOCHS = st.one_of(
@@ -85,6 +88,41 @@ def test_a_body_holds_what_its_record_holds() -> None:
     with pytest.raises(TypeError):
         odd.body("s")
     assert json.loads(odd.written("as_given")) == odd.body("as_given")
+
+
+ODD = ["", "a b", " a", "é", "x" * 65, "r_1", "r_2", "r_02", "r_", 0, -1, None, True, [], [None]]
+VALUES: Any = st.one_of(st.sampled_from(ODD), st.integers(), st.floats(), st.text(max_size=3))
+SAID = ("badgeMetaId", "customerId", "earnedBadgeId", "issuedId", "requestId", "expiresOn", "expiresOnISO")
+CHANGES = st.dictionaries(st.sampled_from(SAID), VALUES, max_size=2)
+
+
+@given(
+    st.lists(CHANGES, min_size=2, max_size=2),
+    st.sets(st.integers(0, 1)),
+    st.sampled_from([None, [], "", "w"]),
+)
+@example([{}, {}], set(), None)
+def test_a_usual_answer_is_read_alike(changes: list[dict[str, Any]], without: set[int], said: Any) -> None:
+    """At once, as row by row: what the quick way takes, the long way decides alike."""
+    jobs = [Job(str(n), Badge("696f0fd40772ad476ecf74ac", n)) for n in (1, 2)]
+    rows: list[dict[str, Any]] = [
+        {
+            "data": job.badge.body("s")
+            | {"earnedBadgeId": f"e{job.id}", "issuedId": None, "requestId": f"r_{job.id}"}
+            | {"expiresOn": 1737450411.0, "expiresOnISO": "2025-01-21T09:06:51Z"}
+            | change,
+            "errors": None,
+            "warnings": said,
+        }
+        for job, change in zip(jobs, changes, strict=True)
+    ]
+    for n in without:
+        del rows[n]["data"]["issuedId"]
+    quick = issued_in_order(jobs, rows)
+    if not any(changes) and not without and said is None:
+        assert quick
+    if quick:
+        assert repr(quick) == repr(match(jobs, rows_of(rows, BUILT_IN)))
 
 
 TEXTS = st.text(max_size=8).filter(str.isprintable)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain, zip_longest
 from typing import cast
@@ -103,6 +104,7 @@ def ask_system(host: str, port: int) -> Sequence[Address]:
     return [one for one in chain.from_iterable(zip_longest(firsts, others)) if one]
 
 
+@lru_cache(maxsize=256)  # a worker's hosts are few, and each call asks
 def _literal(host: str, port: int) -> Address | None:
     try:
         address = ip_address(host)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -168,7 +169,12 @@ def body_of(jobs: Sequence[Job], unit: EpochUnit) -> str:
 
 def _request(org: Org, method: str, path: str, headers: Mapping[str, str], body: str | None) -> httpx.Request:
     its = OWN_HEADERS | ({} if body is None else {"Content-Type": "application/json"}) | dict(headers)
-    return httpx.Request(method, f"{org.api_base_url}{path}", content=body, headers=its)
+    return httpx.Request(method, _url(f"{org.api_base_url}{path}"), content=body, headers=its)
+
+
+@lru_cache(maxsize=256)  # an org's are few, and each call asks
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
 
 
 def _kept(headers: Mapping[str, str], also: str) -> dict[str, str]:

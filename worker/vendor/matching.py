@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any
 
-from worker.domain.badge import one_case
+from worker.domain.badge import Badge, one_case
 from worker.domain.job import Job
 from worker.domain.outcome import Deferred, Issued, Outcome, Unknown
-from worker.vendor.rows import Row
+from worker.vendor.rows import TEXT_LENGTH, Row, number_in
+
+_SAID = itemgetter(
+    *("badgeMetaId", "customerId", "earnedBadgeId", "issuedId", "requestId", "expiresOn", "expiresOnISO")
+)
+_NUMBERS = {int, float, type(None)}
 
 
 def match(jobs: Sequence[Job], rows: list[Row]) -> tuple[Outcome, ...]:
@@ -22,6 +29,39 @@ def match(jobs: Sequence[Job], rows: list[Row]) -> tuple[Outcome, ...]:
     outcomes |= _left_over(owners, loose, outcomes)
     unmatched = Unknown("unmatched", "the answer has no row that is certainly this job's")
     return tuple(outcomes.get(n, unmatched) for n in range(len(jobs)))
+
+
+def issued_in_order(jobs: Sequence[Job], body: Any) -> tuple[Issued, ...] | None:
+    """Read the usual answer in a fifth of the time: each row in its place, and its badge issued.
+
+    What is anything but plain is left to ``rows_of`` and ``match``, which would decide the same here.
+    """
+    if type(body) is not list or len(body) != len(jobs):
+        return None
+    try:
+        return tuple(
+            [
+                _plainly_issued(row, job.badge, f"_{n}")
+                for n, (row, job) in enumerate(zip(body, jobs, strict=True), 1)
+            ]
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # another shape
+        return None
+
+
+def _plainly_issued(row: Mapping[str, Any], badge: Badge, end: str) -> Issued:
+    """Return what was issued, or raise anything."""
+    name, customer, earned, its_id, request, expires, expires_iso = _SAID(row["data"])
+    if name != badge.badge_meta_id or type(customer) is not int or customer != badge.customer_id:
+        raise ValueError(name, customer)
+    texts = [text for text in (earned, its_id, request, expires_iso) if text is not None]
+    together = "".join(texts)  # which takes nothing but texts
+    is_plain = together.isascii() and together.isprintable() and " " not in together
+    if not is_plain or not all(texts) or max(map(len, texts)) > TEXT_LENGTH or type(expires) not in _NUMBERS:
+        raise ValueError(texts)
+    if not (earned and request.endswith(end)) or row["errors"] is not None or row["warnings"] is not None:
+        raise ValueError(row)
+    return Issued(earned, its_id, request, number_in(expires), expires_iso)
 
 
 def _is_in_order(owners: list[tuple[str, str]], rows: list[Row]) -> bool:

@@ -11,6 +11,8 @@ from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Unknown
 from worker.domain.text import plain
 from worker.vendor.codes import Meanings
 
+TEXT_LENGTH = 64
+
 
 class Row(NamedTuple):
     """A row of the answer: whose it is, as far as it says, and how it went; ``bare`` without any data."""
@@ -96,14 +98,14 @@ def _is_flat(errors: list[Any]) -> bool:
 
 
 def text_in(value: Any) -> str | None:
-    """Read a text or a whole number, within 64 bytes; ``None`` for anything else."""
+    """Read a text or a whole number, within ``TEXT_LENGTH`` bytes; ``None`` for anything else."""
     if type(value) is not str:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             return None
         value = str(value)
-    return plain(value, 64).strip() or None
+    return plain(value, TEXT_LENGTH).strip() or None
 
 
 def number_in(value: Any) -> float | None:

@@ -16,7 +16,7 @@ from worker.domain.job import Job
 from worker.domain.outcome import Deferred, NoReply, Outcome, Rejected, Reply, Signal, Unknown, Verdict
 from worker.domain.text import plain
 from worker.vendor.codes import BUILT_IN, Meanings
-from worker.vendor.matching import match
+from worker.vendor.matching import issued_in_order, match
 from worker.vendor.rows import Row, error_in, rows_of
 from worker.vendor.unpacking import json_in
 
@@ -38,11 +38,12 @@ def read_answer(jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings
         failure = (Signal.IN_DOUBT, "too_many", "the answer says far more than its items need")
         return _whole(jobs, meanings, failure)
     body = json_in(answer.body)
-    rows = rows_of(body, meanings)
+    issued = issued_in_order(jobs, body)
+    rows = [] if issued else rows_of(body, meanings)
     if found := _request_failure(body, rows, answer.status, len(jobs), meanings):
         return _whole(jobs, meanings, found, retry_after_s(answer.headers))
-    if rows:
-        outcomes = match(jobs, rows)
+    if issued or rows:
+        outcomes = issued or match(jobs, rows)
         if all(isinstance(outcome, Unknown) for outcome in outcomes):
             reason = "no row of the answer says for certain how an item went"
             return Verdict(outcomes, Signal.IN_DOUBT, str(answer.status), reason)
