@@ -203,6 +203,7 @@ POISON = {
     "a body that isn't JSON": changed(body=body_of("{{{")),
     "a body that is an object": changed(body=body_of('{"items": []}')),
     "a body of two parts": changed(body=body_of('[[], {"items": []}]')),
+    "a key given twice": changed(body=body_of('[[], {"items": {"customerId": 7, "customerId": 8}}, {}]')),
     "arguments that are a list": changed(body=body_of("[[], [], {}]")),
     **{
         f"{name}: {links}": changed(

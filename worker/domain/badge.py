@@ -79,6 +79,8 @@ def _name(value: object) -> object:
         raise ValueError("must be text")  # noqa: TRY004 - pydantic takes no other
     if isinstance(value, str) and value[:1] == "#" and _ERROR_OF_SPREADSHEETS.fullmatch(value):
         raise ValueError(f"is a spreadsheet's error, “{value.strip()}”")
+    if isinstance(value, str) and not value.isascii() and (hint := invisible_in(value)):
+        raise ValueError(_REASONS["string_pattern_mismatch"] + hint)
     return value.strip() if isinstance(value, str) else value
 
 

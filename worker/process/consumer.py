@@ -8,10 +8,13 @@ of many of them, and gives some back to the queue first, so that the next worker
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -118,7 +121,7 @@ class Consumer(consumer.Consumer):
         handle = super().create_task_handler(*arguments, **options)
 
         def look_and_handle(message: Message) -> None:
-            if fault := fault_of(message):
+            if fault := fault_of(message) or fault_of_keys(message):
                 self._refuse(message, fault)
             elif fault := fault_of_arguments(message, self.app.tasks):
                 self._refuse(message, fault, _event_of(message))
@@ -215,6 +218,22 @@ def fault_of(message: Message) -> str | None:
     if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)):
         return "its body must be [[], {keyword arguments}, {}]"
     return _fault_of_parts(headers, embedded or {})
+
+
+def fault_of_keys(message: Message) -> str | None:
+    """Say which key an object of the body has twice: its reader would silently take the last."""
+    twice: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) < len(pairs):
+            twice.extend(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+
+    if message.body and "json" in str(message.content_type):
+        with suppress(ValueError):  # of another encoding than JSON's own
+            json.loads(message.body, object_pairs_hook=look)
+    if not twice:
+        return None
+    return f"its JSON gives {plain(twice[0], 100)} twice in one object: which is meant can't be told"
 
 
 def fault_of_arguments(message: Message, tasks: Mapping[str, Any]) -> str | None:
