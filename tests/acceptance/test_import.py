@@ -718,9 +718,9 @@ def test_memory_does_not_grow_with_the_file(here: Here) -> None:
     def bad(n: int) -> bytes:
         return b"%s,C-%d,1674292011\n" % (BADGE.encode(), n)
 
-    small, large = peak_kb(here.env, "small", good, 6_000), peak_kb(here.env, "large", good, 60_000)
-    assert here.count("large") == 54_000  # the rest came in with the small one
-    assert large - small < 8_000, (small, large)
-    wrong = peak_kb(here.env, "wrong", bad, 30_000)
-    assert here.count("wrong", "invalid") == 30_000
-    assert wrong - small < 8_000, (small, wrong)
+    small, large = peak_kb(here.env, "small", good, 4_000), peak_kb(here.env, "large", good, 40_000)
+    assert here.count("large") == 36_000  # the rest came in with the small one
+    assert large - small < 5_400, (small, large)
+    wrong = peak_kb(here.env, "wrong", bad, 20_000)
+    assert here.count("wrong", "invalid") == 20_000
+    assert wrong - small < 5_400, (small, wrong)

@@ -18,7 +18,7 @@ from worker.cli import tables
 from worker.cli.progress import follow_jobs, progress_bar
 from worker.config import PREFIX, Settings
 from worker.domain.job import DeadKind
-from worker.domain.org import DEFAULT_ORG
+from worker.domain.org import DEFAULT_ORG, Org
 from worker.enqueue import Enqueued, EnqueueOptions, new_run
 from worker.errors import BadgesError
 from worker.files.reader import read_rows
@@ -27,6 +27,8 @@ from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
 from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader, RunProgress, follow
+from worker.operate.standstill import Reason
+from worker.operate.survey import Survey
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -95,11 +97,21 @@ def _story(
             done += chunk.accepted + chunk.duplicates + chunk.invalid
             move(done)
             _show_first_invalid(chunk, done)
+    _await(worker, Survey(queue.client), org)
     progress = follow_jobs(_while_running(worker, folder, follow(reports, run_name, every_s=0.1)))
     _summary(queue, progress)
     tables.out.print("\n[bold]Dead letters[/] by group (badges dead groups)")
     tables.show_groups(deadlist.groups(reports, Filter()))
     _mend(queue, reports, settings)
+
+
+def _await(worker: subprocess.Popen[bytes], survey: Survey, org: Org) -> None:
+    """Wait until the worker has said that it is there, or has ended: it takes longer to start than a file."""
+    while worker.poll() is None:
+        (state,) = survey.states({org.name: org})
+        if state.standstill is None or state.standstill.reason is not Reason.NO_WORKER:
+            return
+        time.sleep(0.05)
 
 
 def _keep_on(settings: Settings, queue: Queue, worker: subprocess.Popen[bytes], folder: Path) -> None:
