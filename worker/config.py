@@ -41,7 +41,7 @@ SECRETS = (
 )
 
 # Settings that an error's own words name: as variables in the environment, in lower case in a table.
-_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+|STATUS_\w+|CODE_[\w.-]+)")
+_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+|IN_DOUBT|REQUEST_ID\w*|STATUS_\w+|CODE_[\w.-]+)")
 # What answers mean, each in a variable of its own.
 _MEANINGS = {"statuses": re.compile(r"STATUS_(.+)"), "codes": re.compile(r"CODE_(.+)")}
 

@@ -19,6 +19,7 @@ from structlog.contextvars import bound_contextvars
 from worker import tracing
 from worker.domain.batch import Batch, Died, Sent, Settled, Wait, Why
 from worker.domain.identity import request_id
+from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.domain.settlement import settlements
@@ -31,6 +32,7 @@ from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import meanings_of
+from worker.vendor.repeating import read_again
 from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
@@ -185,6 +187,8 @@ class Delivery:
         verdict = read_answer(batch.jobs, answer, meanings_of(org))
         if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, claimed.credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
+        if batch.is_again:
+            verdict = read_again(verdict, org)
         decided = settlements(batch.jobs, verdict, org=org, random=self.random)
         settled = self._insist(lambda: self.queue.settle(org, batch, decided, verdict=verdict, sent=sent))
         _log(org, batch, verdict, sent, settled)
@@ -249,11 +253,13 @@ def _log(org: Org, batch: Batch, verdict: Verdict, sent: Sent, settled: Settled)
         status=sent.status,
         elapsed_ms=sent.elapsed_ms,
         **_request(org, batch, "request"),
+        **({"again": True} if batch.is_again else {}),
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )
     if settled.paused:
         _log_paused(org, settled.paused, verdict.reason)
-    _log_dead(settled.died)
+    # Of a request that was sent again, who is in doubt was so before.
+    _log_dead(one for one in settled.died if not (batch.is_again and one.kind == DeadKind.IN_DOUBT))
     for job_id in settled.twice:
         log.critical("job.issued_twice", job=job_id)
 

@@ -89,6 +89,7 @@ class OnlookersQueue(Queue):
         began_s, was_paused = self.clock.steady_s(), known.paused
         found = super().claim(org, batch, share=share, durably=durably)
         if isinstance(found, Batch):
+            getcurrent().batch = found.id
             getcurrent().send_by = max(began_s, found.slot_from) + SEND_WINDOW_S
             if was_paused and known.paused:
                 raise Broken(f"{batch} was claimed while {org.name} was paused")

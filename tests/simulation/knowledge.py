@@ -176,13 +176,25 @@ class Knowledge:
         is_over = all(record.state in TERMINAL for record in held.jobs.values())
         return is_over and self.accepted - self.doubtful <= held.jobs.keys() and not held.batches
 
-    def check_end(self, held: Held, earned: dict[str, Pair], *, faultless: bool) -> None:
-        """Hold records, counters and the vendor's ledger against each other, once all has ended."""
+    def check_end(self, held: Held, earned: dict[str, Pair], *, faultless: bool, sure: bool) -> None:
+        """Hold records, counters and the vendor's ledger against each other, once all has ended.
+
+        ``faultless``: nothing may be in doubt. ``sure``: what is said to be issued was.
+        """
         self.check(held)
         if held.busy:
             raise Broken(f"customers are said to be busy for good, in {held.busy}")
         for job, record in held.jobs.items():
             self._ended_well(job, record, earned, faultless=faultless)
+            pair = self.pairs.get(job)
+            if (
+                sure
+                and record.state == "issued"
+                and pair
+                and not self.issues[pair]
+                and job not in self.doubtful
+            ):
+                raise Broken(f"{job} is said to be issued, and wasn't")
         for badge, job in self.answered.items():
             record = held.jobs.get(job)
             if job not in self.doubtful and not (record and badge in {record.earned, record.second}):

@@ -62,7 +62,7 @@ class Line:
         self,
         org: Org,
         jobs: Sequence[Job],
-        headers: Mapping[str, str],  # noqa: ARG002
+        headers: Mapping[str, str],
         *,
         fence: Fence,
     ) -> Reply | NoReply:
@@ -91,13 +91,13 @@ class Line:
         known.sent(world.hub.now_us, len(jobs), until_us)
         world.tell(f"PUT {[job.id for job in jobs]}")
         pairs = [Pair.of(job.badge) for job in jobs]
-        call = _Call()
+        call, its = _Call(), {name.lower(): value for name, value in headers.items()}
         if fault not in UNAPPLIED:
             known.on_the_way.update(pairs)
             transit_us = (
                 timeout_us + 5 * SECOND if fault == "applied_late" else world.random.randint(500, 40_000)
             )
-            world.hub.later(transit_us, lambda: self._arrive(known, call, body, pairs, fault))
+            world.hub.later(transit_us, lambda: self._arrive(known, call, body, pairs, fault, its))
         if world.time.steady_s() - looked_s > fence.slack_s:  # on its way through the fence it was held up:
             world.excuse(known)  # who claimed in the meantime counted it too early, as README.md says
         passage.has_left()
@@ -135,8 +135,14 @@ class Line:
             if job.id in known.discarded and job.id not in known.doubtful:
                 raise Broken(f"{job.id} leaves, and was discarded")
 
-    def _arrive(
-        self, known: Knowledge, call: _Call, body: list[dict[str, Any]], pairs: list[Pair], fault: str
+    def _arrive(  # noqa: PLR0917 - a request
+        self,
+        known: Knowledge,
+        call: _Call,
+        body: list[dict[str, Any]],
+        pairs: list[Pair],
+        fault: str,
+        headers: Mapping[str, str],
     ) -> None:
         """Let a request arrive, and what it asks for be done."""
         known.on_the_way.subtract(pairs)
@@ -146,7 +152,7 @@ class Line:
         before = len(self._vendor.ledger().issues)
         exchange, _ = self._vendor.arrive("import")
         act: Callable[[Exchange], Answer] = lambda e: self._vendor.import_badges(e, body)  # noqa: E731
-        call.answer = self._vendor.respond(exchange, {}, act)
+        call.answer = self._vendor.respond(exchange, headers, act)
         self._world.tell(f"the vendor answers {call.answer.status}, {exchange.issued} issued")
         for issue in self._vendor.ledger().issues[before:]:
             known.issued(Pair(issue.badge_meta_id, issue.customer_id))

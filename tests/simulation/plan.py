@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 # Steps of the store are named by their scripts; "read" and "write" are single commands.
 DURABLE = ("enqueue", "claim", "replay", "cancel", "discard", "resolve", "audit")
@@ -142,6 +142,9 @@ class Plan:
     calm_at_s: float
     missing: bool = False  # whether the vendor doesn't know one of the badges
     read_delay_s: float = 0  # how late the vendor shows what it issued
+    request_ids: Literal["ignores", "honours", "refuses"] = (
+        "ignores"  # what the vendor does with a repeated one
+    )
     watched: bool = field(default=False, compare=False)  # look at everything after each step
 
     @property
@@ -180,6 +183,8 @@ def plan_of(seed: int) -> Plan:
     steps += [*CHECK, "get", *CHECK, "get"] if theme == "check" else []
     faults += _faults(random, steps, 0 if theme == "repeated" else random.choice((0, 1, 1, 2, 3, 4)))
     rest_s = random.choice((5, 30) if pooled else (5, 30, 150))
+    request_ids, more = _same_requests(Random(f"same {seed}"), orgs, theme)
+    faults += more
     return Plan(
         seed=seed,
         orgs=orgs,
@@ -193,7 +198,24 @@ def plan_of(seed: int) -> Plan:
         + max((*(act.at_s for act in acts), *(fault.since_s for fault in faults)), default=0),
         missing=random.random() < 0.2,
         read_delay_s=random.choice((0, 900)),
+        request_ids=request_ids,
     )
+
+
+def _same_requests(random: Random, orgs: dict[str, dict[str, Any]], theme: str) -> tuple[Any, list[Fault]]:
+    """Let the vendor know request ids, now and then, and what is in doubt be sent again as it was."""
+    if theme == "check" or random.random() < 0.8:
+        return "ignores", []
+    request_ids = random.choice(("honours", "refuses"))
+    for settings in orgs.values():
+        settings |= {"in_doubt": "same_request", "request_ids": request_ids}
+    number, late = random.choice((0, 1, 2, 4)), random.choice((0, 0, 80))
+    kinds = (*DOUBTFUL, *UNAPPLIED, *CERTAIN)
+    faults = [Fault(random.choice(kinds), "put", random.randint(1, 6), since_s=late) for _ in range(number)]
+    if random.random() < 0.3:
+        step = random.choice(("claim", "settle", "sleep"))
+        faults.append(Fault(random.choice(kinds_of(step)), step, random.randint(2, 8)))
+    return request_ids, faults
 
 
 def _org(random: Random) -> dict[str, Any]:

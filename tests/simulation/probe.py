@@ -80,7 +80,7 @@ class Probe:
 
     def is_busy(self, org: str) -> bool:
         """Say whether something is certainly on its way still; costs little."""
-        wire, its = self._server.wire, (keys.key(org, name) for name in ("leases", "retry"))
+        wire, its = self._server.wire, (keys.key(org, name) for name in ("leases", "retry", "agains"))
         return any(wire.ask([("ZCARD", key) for key in its]))
 
     def batch(self, org: str, batch: str) -> dict[str, str]:

@@ -21,9 +21,9 @@ local replaced = {
     ends(key)
     return 1
   end,
-  DEL = function(_, key)
-    ends(key)
-    return server.call('DEL', key)
+  DEL = function(_, ...)
+    for _, key in ipairs({...}) do ends(key) end
+    return server.call('DEL', ...)
   end,
   SET = function(_, key, value, ...)
     local options, kept, after_ms = {...}, {}, nil

@@ -217,7 +217,7 @@ def test_no_file_is_read_that_no_setting_names(tmp_path: Path) -> None:
         ("MAX_ATTEMPTS", "0", "from 1 to 1000"),
         ("RETRY_BASE_S", "0", "above 0, at most 3600"),
         ("RETRY_MAX_S", "nan", "above 0, at most 86400"),
-        ("IN_DOUBT", "guess", "must be park, check or resend"),
+        ("IN_DOUBT", "guess", "must be park, check, same_request or resend"),
         ("RESULT_TTL_DAYS", "inf", "above 0, at most 36500"),
         ("RESULT_TTL_DAYS", "0", "above 0, at most 36500"),
         ("EPOCH_UNIT", "us", "must be s, ms or as_given"),

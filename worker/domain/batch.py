@@ -70,6 +70,11 @@ class Batch:
         None  # of its org's batches that may be in flight, where that is less than its maximum
     )
 
+    @property
+    def is_again(self) -> bool:
+        """Whether it is a request that is sent again as it was, with the same id (``lua/_same.lua``)."""
+        return "." in self.id
+
 
 class Why(StrEnum):
     """What a batch waits for; the words of the scripts, and of ``waits_for`` in Flower."""

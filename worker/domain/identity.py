@@ -29,8 +29,12 @@ def content_id(org: str, badge: Badge, *repeated: str) -> str:
 
 
 def request_id(batch: str) -> str:
-    """Return the UUID that a batch's call carries: made of the batch's id, so that it needs no keeping."""
-    return str(UUID(bytes=blake2b(batch.encode(), digest_size=16).digest(), version=4))
+    """Return the UUID that a batch's call carries: made of the batch's id, so that it needs no keeping.
+
+    The same request sent again, whose batch has a number behind its first one's id, carries the same.
+    """
+    first, _, _ = batch.partition(".")
+    return str(UUID(bytes=blake2b(first.encode(), digest_size=16).digest(), version=4))
 
 
 def pair_letters(org: str, badge_id: str, customer: int) -> str:

@@ -124,10 +124,16 @@ class Org(BaseModel):
         default=2, gt=0, le=3600, description="Seconds before the first retry; exponential, with full jitter"
     )
     retry_max_s: float = Field(default=600, gt=0, le=86400, description="Seconds before a retry, at most")
-    in_doubt: Literal["park", "check", "resend"] = Field(
+    in_doubt: Literal["park", "check", "same_request", "resend"] = Field(
         default="park",
         description="What happens to a job whose call got no certain answer. `park` makes it a dead letter, "
-        "`check` asks the vendor, `resend` is at-least-once: a badge may be issued twice",
+        "`check` asks the vendor, `same_request` sends the same call again under its id, `resend` is "
+        "at-least-once: a badge may be issued twice",
+    )
+    request_ids: Literal["ignores", "honours", "refuses"] = Field(
+        default="ignores",
+        description="What the vendor does with a call whose request id it has seen: `honours` gives the "
+        "first answer and issues nothing, `refuses` answers 809. `IN_DOUBT=same_request` goes by your word",
     )
     result_ttl_days: float = Field(
         default=30,
@@ -203,7 +209,7 @@ class Org(BaseModel):
             raise ValueError("must be the Basic token alone: letters, digits and signs without spaces")
         return SecretStr(bare)
 
-    @field_validator("api_method", "auth", "in_doubt", "epoch_unit", mode="before")
+    @field_validator("api_method", "auth", "in_doubt", "request_ids", "epoch_unit", mode="before")
     @classmethod
     def _any_case(cls, value: object, info: Any) -> object:
         if not isinstance(value, str):
@@ -216,6 +222,17 @@ class Org(BaseModel):
             raise ValueError("AUTH=basic needs BASIC_USERNAME and BASIC_PASSWORD, or BASIC_TOKEN")
         if self.auth == "oauth" and not (self.oauth_key and self.oauth_secret):
             raise ValueError("AUTH=oauth needs OAUTH_KEY and OAUTH_SECRET")
+        return self
+
+    @model_validator(mode="after")
+    def _same_request_is_known(self) -> Self:
+        if self.in_doubt == "same_request" and self.request_ids == "ignores":
+            raise ValueError(
+                "IN_DOUBT=same_request needs REQUEST_IDS=honours or refuses: a vendor that ignores request "
+                "ids would issue the badges twice"
+            )
+        if self.in_doubt == "same_request" and not self.request_id_header:
+            raise ValueError("IN_DOUBT=same_request needs a REQUEST_ID_HEADER: it is what the vendor goes by")
         return self
 
     @property

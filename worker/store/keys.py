@@ -11,6 +11,10 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     retry         zset   id -> due at, ms
     batch/<id>    string its list: slot, us, and number in the ring; then id and customer of each job
     sending       hash   id -> the batch in flight that carries it: the inverse of these lists
+    request/<batch> string of one in flight, where the same request may be sent again (IN_DOUBT=same_request):
+                  what it was sent by, and when first, ms
+    again/<request> list  one in doubt: the same, how often it was sent, and the ids of its jobs
+    agains        zset   such a request -> when it is to be sent again as it was, ms
     busy          hash   customerId -> the batch in flight that carries its jobs
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
@@ -79,6 +83,8 @@ _PREFIXED = (
     "memory",
     "staged",
     "undone",
+    "request",
+    "again",
 )
 _MANY = ("job", "memory", "undone")  # of which there are millions: one letter is enough
 _PLAIN = (
@@ -110,6 +116,7 @@ _PLAIN = (
     "outbox",
     "outbox_read",
     "profiles",
+    "agains",
 )
 
 STRUCTURES = "{badges}/schema"

@@ -63,8 +63,15 @@ def gate_config(org: Org, **more: int) -> dict[str, Any]:
         "in_doubt": org.in_doubt,
         "max_attempts": org.max_attempts,
         **({"check_after_ms": CHECK_AFTER_S * 1000} if org.in_doubt == "check" else {}),
+        **({"how": sent_by(org)} if org.in_doubt == "same_request" else {}),
         **more,
     }
+
+
+def sent_by(org: Org) -> str:
+    """Return what stands for all that a request is made of beside its jobs."""
+    where = (org.api_base_url or "", org.api_path, org.api_method)
+    return short_hash(*where, org.request_id_header, org.epoch_unit, org.request_ids)
 
 
 def job_arguments(items: Iterable[Item], *, run: str, urgent: bool, traceparent: str) -> Iterator[str]:

@@ -155,6 +155,7 @@ class Queue:
 
         The same ``batch`` again is the same claim; without ``durably``, only to release it. ``share`` bounds
         how many batches of the org are in flight at once, where that is less than its ``max_in_flight``.
+        What is claimed may be a request in doubt that is sent again as it was: it has its own id.
 
         Raises:
             NotDurable: the claim may have been made, but it isn't known to be on disk: don't send.
@@ -170,7 +171,8 @@ class Queue:
         jobs = tuple(map(job_of, flat[::2], flat[1::2]))
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
-        return Batch(batch, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
+        name = answer.get("batch", batch)
+        return Batch(name, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
 
     def retime(self, org: Org, batch: Batch) -> bool:
         """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""

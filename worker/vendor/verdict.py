@@ -77,7 +77,7 @@ def _request_failure(
     else:
         found, shaped = _error_of_all(rows, status, asked, meanings), True
     if not found:
-        return None
+        return _doubt_of_all(rows, meanings)
     signal = meanings.of_error(found[0], status, shaped=shaped)
     # Rows that the status leaves in doubt may yet be as many as the items, and all errors.
     return None if rows and signal is Signal.IN_DOUBT else (signal, *found)
@@ -99,6 +99,15 @@ def _error_of_all(rows: list[Row], status: int, asked: int, meanings: Meanings) 
     # A lone item that is named in its row speaks for itself: it must not hold up all others.
     same_code = asked > 1 and len({error[0] for error in errors if error}) == 1
     return first if complete and same_code and meanings.is_of_request(first[0]) else None
+
+
+def _doubt_of_all(rows: list[Row], meanings: Meanings) -> tuple[Signal, str, str] | None:
+    """Find the code that leaves all in doubt (809), in rows that say nothing else."""
+    said = {row.outcome for row in rows}
+    match next(iter(said), None):
+        case Unknown(code, message) if len(said) == 1 and meanings.codes.get(code) is Signal.IN_DOUBT:
+            return Signal.IN_DOUBT, code, message
+    return None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

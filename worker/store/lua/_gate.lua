@@ -1,6 +1,7 @@
 -- Shared by every script: when the org's next batch may start, and why not earlier. One brain, one clock.
 -- cfg: limits {{count, window_us, guard_us, of items}, ...} requests first, then shortest window first;
 --      batch_size, linger_ms, max_in_flight, horizon_us (how far ahead of its time a slot is given out),
+--      how (what a request is sent by, where the same one is sent again; else there is none),
 --      clock {what it must show by now, by how much it may show more}, us, where the caller knows.
 
 -- The org's own clock, which never steps: Redis's and an offset. Where Redis's steps back, it stands still.
@@ -259,9 +260,16 @@ local function ready_since(list, from, pop)
   return 0
 end
 
--- When the next batch is ripe, and how many jobs it would carry. A full batch is ripe at once, a part of one
--- when its first job has been ready for the linger time.
-local function ripe_at(cfg, gate)
+-- When a request in doubt is to be sent again as it was, and how many jobs it carries.
+local function again_at(cfg)
+  local first = cfg.how and redis.call('ZRANGE', K.agains, 0, 0, 'WITHSCORES') or {}
+  if not first[1] then return NEVER, 0 end
+  return tonumber(first[2]), math.max(1, redis.call('LLEN', K.again .. first[1]) - 3)
+end
+
+-- When the next batch of jobs that wait is ripe, and how many it would carry. A full batch is ripe at once, a
+-- part of one when its first job has been ready for the linger time.
+local function waiting_ripe_at(cfg, gate)
   local most = width(cfg, gate)
   if redis.call('LLEN', K.isolate) > 0 then return T, most end
   local since = math.min(ready_since(K.urgent, 0, 'LPOP'), ready_since(K.queue, 0, 'LPOP'))
@@ -270,6 +278,15 @@ local function ripe_at(cfg, gate)
   -- Ready in the future: from before Redis's clock stepped back, so it has waited long enough.
   if since > NOW or waiting >= most then return T, most end
   return T + math.max(0, cfg.linger_ms - (NOW - since)), waiting
+end
+
+-- When the next call is ripe, and how many jobs it would carry: what is sent again as it was goes first.
+local function ripe_at(cfg, gate)
+  local again, its = again_at(cfg)
+  if again <= T then return again, its end
+  local at, items = waiting_ripe_at(cfg, gate)
+  if again < at then return again, its end
+  return at, items
 end
 
 -- While deliveries wait, calls beside them have a share of the limit: so far apart, us. Returns how long the next

@@ -41,7 +41,7 @@ local function release_batch(batch, ids, customers)
     if holder == batch then gone[#gone + 1] = customers[n] end
   end
   if #gone > 0 then redis.call('HDEL', K.busy, unpack(gone)) end
-  redis.call('DEL', K.batch .. batch)
+  redis.call('DEL', K.batch .. batch, K.request .. batch)
   redis.call('ZREM', K.leases, batch)
   redis.call('ZREM', K.inflight, batch)
 end

@@ -2,17 +2,19 @@
 -- Claim a batch: "you may make one PUT at this time", or when to ask again and why. No record is written:
 -- that a job is being sent is what the batch's list and the hash "sending" say.
 -- On the way, overdue leases are given up and due retries are put back, a bounded number each.
--- Uses     clock calls record sending runs outbox dead lanes gate
+-- Uses     clock calls record sending runs outbox dead lanes gate same
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  JSON: {send_in_us, more, at, clock[, died]} or, without jobs, {why, at, check, clock[, died]};
+-- Returns  JSON: {send_in_us, more, at, clock[, died, batch]} or, without jobs, {why, at, check, clock[, died]};
 --          behind the former id, record, id, record, ...
+--          batch: its id, where it is another: that of a request in doubt which is sent again as it was
 --          at: when to look again, ms, -1 never; check: whether a job in doubt is due to be checked with the
 --          vendor; clock: the org's own, us; died: of each that did its id, run, kind and code
 -- Repeated: the same batch id gets those of its jobs that are still its own, at the same slot; once it is
 --          settled or released, none.
-local batch, cfg = ARGV[1], cjson.decode(ARGV[2])
+local asked, cfg = ARGV[1], cjson.decode(ARGV[2])
+local batch = asked
 local SWEEP, LEAVE_FOR_MS = 1000, 60000
 check_after_ms = cfg.check_after_ms
 
@@ -43,6 +45,7 @@ local function give_up(lost, ids, customers, raws)
       doubt(ids[n], fields, lost)
     end
   end
+  keep_request(lost, ids, died)
   release_batch(lost, ids, customers)
 end
 
@@ -178,6 +181,51 @@ local function fill(gate, most)
   fill_from_behind(most)
 end
 
+local take_due_request
+do
+  -- The jobs of a request, if all of them are still in doubt from the last time that it was sent, and none of a run
+  -- that was cancelled since; else nothing, and they stay where they are.
+  local function all_in_doubt(request, times, ids)
+    local last, found = times > 1 and request .. '.' .. int(times) or request, {}
+    for n, raw in ipairs(records_of(ids)) do
+      local fields = raw and not newer(raw:match('^%d+')) and parse(raw)
+      local is_its = fields and fields[FIELD.kind] == KIND.in_doubt and fields[FIELD.batch] == last
+      if not is_its or not is_listed(ids[n], fields) or is_cancelled(fields[FIELD.run]) then return nil end
+      found[n] = fields
+    end
+    return found
+  end
+
+  -- A request that is due to be sent again as it was: takes its jobs, all of them or none.
+  local function take_request(request)
+    local kept = redis.call('LRANGE', K.again .. request, 0, -1)
+    redis.call('DEL', K.again .. request)
+    redis.call('ZREM', K.agains, request)
+    local how, since, times, ids = kept[1], tonumber(kept[2]), tonumber(kept[3]), {unpack(kept, 4)}
+    if #ids == 0 or how ~= cfg.how or is_too_old(since, T) then return end
+    for _, limit in ipairs(cfg.limits) do
+      if limit[4] and #ids > limit[1] then return end
+    end
+    local all = all_in_doubt(request, times, ids)
+    for n, fields in ipairs(all or {}) do
+      local code, message = fields[FIELD.code], fields[FIELD.message]
+      exhume(ids[n], fields)
+      fields[FIELD.state], fields[FIELD.code], fields[FIELD.message] = STATE.queued, code, message
+      write(ids[n], fields)
+      moved(fields[FIELD.run], 'dead', 'sending')
+      jobs[n] = {id = ids[n], raw = pack(fields), customer = fields[FIELD.customer]}
+    end
+    if all then return {batch = request .. '.' .. int(times + 1), since = since} end
+  end
+
+  function take_due_request()
+    for _, request in ipairs(cfg.how and redis.call('ZRANGEBYSCORE', K.agains, '-inf', int(T), 'LIMIT', 0, 10) or {}) do
+      local taken = take_request(request)
+      if taken then return taken end
+    end
+  end
+end
+
 local function reply(answer, with)
   answer.clock, answer.died = int(T_US), #died > 0 and died or nil
   local flat = {cjson.encode(answer)}
@@ -188,6 +236,8 @@ local function reply(answer, with)
   return flat
 end
 
+local function renamed() return batch ~= asked and batch or nil end
+
 local function claimed_before()
   local ids, _, slot = carried_by(batch)
   if not slot then return nil end
@@ -195,10 +245,11 @@ local function claimed_before()
   for n, holder in ipairs(carriers(ids)) do
     if holder == batch and raws[n] then still[#still + 1] = {id = ids[n], raw = raws[n]} end
   end
-  return reply({send_in_us = tonumber(slot) - T_US, more = false, at = -1}, still)
+  return reply({send_in_us = tonumber(slot) - T_US, more = false, at = -1, batch = renamed()}, still)
 end
 
 local gate = read_gate(cfg)
+if cfg.how then batch = recall('claim:' .. asked) or batch end
 local before = claimed_before()
 if before then return before end
 -- Its holder is done with it: jobs that it took now would have nobody to send or settle them.
@@ -210,7 +261,15 @@ fit_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()
 local at, why = when(cfg, gate)
-if at <= T then fill(gate, width(cfg, gate)) end
+local again
+if at <= T then
+  again = take_due_request()
+  if again then
+    batch = memoize('claim:' .. asked, again.batch)
+  elseif waiting_ripe_at(cfg, gate) <= T then
+    fill(gate, width(cfg, gate))
+  end
+end
 if #jobs == 0 then
   write_ends()
   if at <= T then at, why = when(cfg, gate) end
@@ -220,8 +279,9 @@ end
 local slot = slot_us(cfg, gate, #jobs)
 reserve(cfg, gate, slot, #jobs)
 carry(batch, slot, gate.n - 1, jobs)
+if cfg.how then note_request(batch, cfg.how, again and again.since or T) end
 redis.call('ZADD', K.inflight, int(T + cfg.call_ms), batch)
 redis.call('ZADD', K.leases, int(T + cfg.lease_ms), batch)
 write_ends()
 at = when(cfg, gate)
-return reply({send_in_us = slot - T_US, more = at <= T, at = next_look(at)}, jobs)
+return reply({send_in_us = slot - T_US, more = at <= T, at = next_look(at), batch = renamed()}, jobs)

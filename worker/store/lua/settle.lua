@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Settle a batch: write what became of each of its jobs, and what its answer says about the org.
 -- Runs on a full server as well: outcomes must never be lost for want of memory.
--- Uses     clock calls record sending runs outbox dead lanes memory gate learn
+-- Uses     clock calls record sending runs outbox dead lanes memory gate learn same
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate, sent (whether the PUT was made), signal, reason, wait_ms (0: not said),
@@ -16,6 +16,8 @@
 -- The answer that comes late: given up as in doubt from this batch, certain knowledge wins; queued
 --          again since, "issued" wins and the id left in the queue is skipped; sent again since, it is
 --          issued whatever that call brings: a second earnedBadgeId is kept, the id returned in twice.
+-- A request that was sent again as it was, and put back: its first call may still have applied it, so that its jobs
+--          are in doubt as before.
 local batch, s = ARGV[1], cjson.decode(ARGV[2])
 check_after_ms = s.cfg.check_after_ms
 local before = recall('settle:' .. batch)
@@ -74,6 +76,9 @@ local function waits(job, fields, from, state)
   return true
 end
 
+-- It was to be sent again as it was, and wasn't: that says nothing of its first call.
+local function not_sent_again(job) return job.verb == VERB.put_back and job.rest == '' and is_again(batch) end
+
 local apply = {
   [VERB.dead] = function(job, fields, from) die(job, fields, from) end,
   [VERB.retry] = function(job, fields, from)
@@ -82,6 +87,10 @@ local apply = {
     end
   end,
   [VERB.put_back] = function(job, fields, from)
+    if not_sent_again(job) then
+      fields[FIELD.kind], fields[FIELD.batch] = KIND.in_doubt, batch
+      return die(job, fields, from)
+    end
     if waits(job, fields, from, STATE.queued) then put_back[#put_back + 1] = {job.id, fields[FIELD.urgent]} end
   end,
   [VERB.isolate] = function(job, fields, from)
@@ -119,7 +128,7 @@ local function issue_late(job, fields, live)
   local state = fields[FIELD.state]
   if state == STATE.issued then
     local known, now = fields[FIELD.earned_badge_id], parse(ended(job.rest))[FIELD.earned_badge_id]
-    if known == now then return end
+    if known == now or now == '' then return end
     if known == '' then -- a person knew it before
       local ended_at = fields[FIELD.finished_at]
       fields = overtaken(job, fields)
@@ -145,6 +154,7 @@ local function settle(job, holder, listed)
   if listed and not live and state == STATE.queued then return write_outcome(job, 'sending') end
   local given_up = fields[FIELD.batch] == batch and fields[FIELD.kind] == KIND.in_doubt and is_listed(job.id, fields)
   local certain = job.verb ~= VERB.dead or parse(waiting(job.rest))[FIELD.kind] ~= KIND.in_doubt
+  if not_sent_again(job) then certain = false end
   if given_up and certain then
     exhume(job.id, fields)
     return write_outcome(job, 'dead', fields)
@@ -267,6 +277,7 @@ if string.find(s.reason, '503 by nginx', 1, true) then set_gate(gate, 'limiter',
 local sent_at_us, sent_n = slot_of(batch) -- nil where the batch was given up since
 act[s.signal](sent_at_us and {at = sent_at_us, n = sent_n})
 if s.signal == 'none' then take_back_slot(s.cfg, gate, batch) end
+keep_request(batch, ids, died)
 release_batch(batch, ids, customers)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end

@@ -1,0 +1,347 @@
+"""The same request again (IN_DOUBT=same_request): as a whole, under its id, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+from support import Probe, configured, deliver_one, item
+
+from worker.delivery import Delivered, Delivery
+from worker.domain.batch import Batch, Replay, Sent, Settled, Wait
+from worker.domain.identity import request_id
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Complete
+from worker.errors import ConfigError
+from worker.operate.runs import JobReader
+from worker.sandbox.issued import Fault, SandboxSettings
+from worker.sandbox.server import SandboxServer
+from worker.store import keys
+from worker.store.queue import Queue, new_id
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import VendorClient
+
+MISSING = "000000000000000000000bad"
+
+
+@dataclass
+class Bench:
+    """An org whose vendor knows request ids, and what a worker process has to work with them."""
+
+    queue: Queue
+    client: redis.Redis
+    org: Org
+    sandbox: SandboxServer
+    http: VendorClient
+
+    def enqueue(self, *numbers: int, run: str = "r") -> None:
+        """Accept jobs."""
+        self.queue.enqueue(self.org, run=run, items=[item(n) for n in numbers], call=new_id())
+
+    def deliver(self) -> Delivered:
+        """Send the next batch, whatever the gate or a request would wait for."""
+        self.due()
+        delivery = Delivery(queue=self.queue, client=self.http, auth=self._auth())
+        done = deliver_one(delivery, self.org)
+        assert isinstance(done, Delivered), done
+        return done
+
+    def due(self) -> None:
+        """Let everything be due."""
+        self.client.hdel(self.key("gate"), "closed_until", "probing", "learned")
+        for request in self.client.zrange(self.key("agains"), 0, -1):
+            self.client.zadd(self.key("agains"), {request: 1})
+
+    def doubt(self, *numbers: int, applied: bool) -> str:
+        """Have jobs sent in one call that nobody knows the end of; return its request id."""
+        self.fault(fault="status", status=500, apply="all" if applied else "none")
+        self.enqueue(*numbers)
+        done = self.deliver()
+        assert done.settled.dead == len(numbers)
+        return request_id(done.batch.id)
+
+    def fault(self, **what: Any) -> None:
+        """Let one call go wrong."""
+        self.sandbox.vendor.add_fault(Fault(times=1, **what))
+
+    def words(self, *numbers: int) -> list[str]:
+        """Return what became of jobs: the state, and of a dead letter its kind."""
+        records = [Probe(self.client).record(item(n).id) for n in numbers]
+        return [record.get("kind") or record["state"] for record in records]
+
+    def settle(self, batch: Batch, *earned: str) -> Settled:
+        """Write a batch down as issued, with these earnedBadgeIds."""
+        decided = [Complete(Issued(one)) for one in earned]
+        return self.queue.settle(
+            self.org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
+        )
+
+    def key(self, name: str) -> str:
+        """Return a key of the org."""
+        return keys.key("default", name)
+
+    def claim(self) -> Batch | Wait:
+        """Ask for the next batch."""
+        self.due()
+        return self.queue.claim(self.org, new_id())
+
+    @property
+    def asked(self) -> list[str]:
+        """The ids of all import calls that came to the vendor."""
+        return [one.request_id for one in self.sandbox.vendor.ledger().exchanges]
+
+    @property
+    def issues(self) -> int:
+        """How many badges the vendor issued."""
+        return len(self.sandbox.vendor.ledger().issues)
+
+    def _auth(self) -> Authenticator:
+        return Authenticator(queue=self.queue, client=self.http)
+
+
+@pytest.fixture(params=["honours", "refuses"])
+def bench(request: pytest.FixtureRequest, queue: Queue, client: redis.Redis) -> Iterator[Bench]:
+    """A vendor that honours request ids, and one that refuses those it has seen."""
+    settings = SandboxSettings(request_ids=request.param, unknown_badges=frozenset({MISSING}))
+    with SandboxServer(settings=settings) as sandbox:
+        org = configured(
+            api_base_url=sandbox.url,
+            in_doubt="same_request",
+            request_ids=request.param,
+            batch_size=10,
+            rate_limit="1000/second",
+            batch_linger_s=0,
+        )
+        http = VendorClient()
+        yield Bench(queue, client, org, sandbox, http)
+        http.close()
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_doubt_ends_with_the_same_request(bench: Bench, *, applied: bool) -> None:
+    """Whether the first call was applied or not: each badge is issued once, and none is in doubt."""
+    its_id = bench.doubt(1, 2, 3, applied=applied)
+    assert bench.words(1, 2, 3) == ["in_doubt"] * 3
+    done = bench.deliver()
+    assert bench.words(1, 2, 3) == ["i"] * 3
+    assert bench.asked == [its_id, its_id]
+    assert [job.id for job in done.batch.jobs] == [item(n).id for n in (1, 2, 3)]
+    assert bench.issues == 3
+    reader = JobReader(client=bench.client, orgs={"default": bench.org})
+    job = reader.job(item(1).id)
+    assert job["sent_request_id"] == its_id
+    says_none = applied and bench.org.request_ids == "refuses"
+    assert bool(job["earnedBadgeId"]) != says_none
+    assert any("809" in warning for warning in job["warnings"]) == says_none
+    run = reader.run("r")
+    assert (run.issued, run.dead, run.sending, run.total) == (3, 0, 0, 3)
+
+
+def test_it_is_the_probe_however_many_jobs_it_has(bench: Bench) -> None:
+    """While the org probes with one job at a time, the request goes as a whole, before what waits."""
+    bench.doubt(1, 2, 3, applied=True)
+    bench.enqueue(*range(10, 30))
+    assert bench.client.hget(bench.key("gate"), "probing") == "1"
+    bench.client.zadd(bench.key("agains"), dict.fromkeys(bench.client.zrange(bench.key("agains"), 0, -1), 1))
+    batch = bench.queue.claim(bench.org, "c")
+    assert isinstance(batch, Batch)
+    assert batch.is_again
+    assert [job.id for job in batch.jobs] == [item(n).id for n in (1, 2, 3)]
+    again = bench.queue.claim(bench.org, "c")
+    assert isinstance(again, Batch)
+    assert (again.id, again.jobs) == (batch.id, batch.jobs)
+    assert isinstance(bench.queue.claim(bench.org, "other"), Wait)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "status", "status": 429},
+        {"fault": "status", "status": 401},
+        {"fault": "status", "status": 404},
+        {"fault": "status", "status": 503, "body": '[{"data":null,"errors":[{"code":4001,"message":"x"}]}]'},
+        {"fault": "status", "status": 500},
+        {"fault": "status", "status": 400},
+        {"fault": "status", "status": 413},
+    ],
+    ids=lambda fault: str(fault["status"]),
+)
+def test_what_isnt_said_of_the_request_leaves_it_in_doubt(bench: Bench, fault: dict[str, Any]) -> None:
+    """A refusal of the second call says nothing of the first: nothing is queued, and it is tried again."""
+    its_id = bench.doubt(1, 2, applied=True)
+    bench.fault(**fault)
+    bench.deliver()
+    assert bench.words(1, 2) == ["in_doubt"] * 2
+    bench.queue.resume(bench.org)
+    bench.deliver()
+    assert bench.words(1, 2) == ["i"] * 2
+    assert (bench.asked, bench.issues) == ([its_id] * 3, 2)
+
+
+def test_one_that_was_not_sent_after_all_stays_in_doubt(bench: Bench) -> None:
+    """Released because it had grown too late: as before, with the words of the first call."""
+    bench.doubt(1, 2, applied=True)
+    code = Probe(bench.client).record(item(1).id)["code"]
+    batch = bench.claim()
+    assert isinstance(batch, Batch)
+    bench.queue.release(bench.org, batch.id, batch.jobs)
+    assert bench.words(1, 2) == ["in_doubt"] * 2
+    assert Probe(bench.client).record(item(1).id)["code"] == code
+    assert bench.client.hgetall(bench.key("busy")) == {}
+    bench.deliver()
+    assert (bench.words(1, 2), bench.issues) == (["i"] * 2, 2)
+
+
+def test_a_worker_that_disappears_leaves_a_request_too(bench: Bench) -> None:
+    """The first time, and the second; a late release of the second changes nothing."""
+    bench.enqueue(1, 2)
+    first = bench.claim()
+    assert isinstance(first, Batch)
+    _lose(bench, first)
+    assert bench.words(1, 2) == ["in_doubt"] * 2
+    second = bench.claim()
+    assert isinstance(second, Batch)
+    assert request_id(second.id) == request_id(first.id)
+    assert second.id != first.id
+    _lose(bench, second)
+    bench.queue.release(bench.org, second.id, second.jobs)
+    bench.queue.release(bench.org, first.id, first.jobs)
+    assert bench.words(1, 2) == ["in_doubt"] * 2
+    bench.deliver()
+    assert (bench.words(1, 2), bench.issues) == (["i"] * 2, 2)
+
+
+@pytest.mark.parametrize("act", ["resolve", "replay", "discard", "cancel", "epoch", "url", "old", "switched"])
+def test_only_as_a_whole_and_as_it_was(bench: Bench, act: str) -> None:
+    """Once one job of it is in doubt no more, or it would be another request: all others stay parked."""
+    bench.doubt(1, 2, 3, applied=True)
+    org = bench.org
+    match act:
+        case "resolve":
+            bench.queue.resolve(org, [item(1).id], call=new_id())
+        case "replay":
+            bench.queue.replay(org, run="again", items=[Replay(item(1).id)], call=new_id())
+            bench.deliver()
+        case "discard":
+            bench.queue.discard("default", [item(1).id], keep_ms=60_000, call=new_id())
+        case "cancel":
+            bench.queue.cancel("default", [], call=new_id(), run="r")
+        case "epoch":
+            org = org.model_copy(update={"epoch_unit": "ms"})
+        case "url":
+            org = org.model_copy(update={"api_base_url": "http://localhost:9"})
+        case "old":
+            (request,) = bench.client.zrange(bench.key("agains"), 0, -1)
+            bench.client.lset(keys.key("default", "again", request), 1, 1)
+        case "switched":
+            org = org.model_copy(update={"in_doubt": "park"})
+    bench.due()
+    assert isinstance(bench.queue.claim(org, new_id()), Wait)
+    bench.due()
+    if act != "switched":
+        assert isinstance(bench.queue.claim(bench.org, new_id()), Wait)
+    assert bench.words(2, 3) == ["in_doubt"] * 2
+
+
+def test_a_late_answer_of_the_first_call_wins(bench: Bench) -> None:
+    """While the second is on its way; what that answers then says nothing else, and no alarm is raised."""
+    bench.enqueue(1, 2)
+    first = bench.claim()
+    assert isinstance(first, Batch)
+    _lose(bench, first)
+    second = bench.claim()
+    assert isinstance(second, Batch)
+    bench.settle(first, "E1", "E2")
+    assert bench.words(1, 2) == ["i"] * 2
+    done = bench.settle(second, *(["", ""] if bench.org.request_ids == "refuses" else ["E1", "E2"]))
+    assert (done.twice, bench.words(1, 2)) == ((), ["i"] * 2)
+    assert Probe(bench.client).record(item(1).id)["earned_badge_id"] == "E1"
+
+
+def test_a_late_answer_that_the_first_wasnt_sent_says_nothing_of_the_second(bench: Bench) -> None:
+    """The second was applied, and is in doubt: the first's release must not queue what may be issued."""
+    bench.enqueue(1, 2)
+    first = bench.claim()
+    assert isinstance(first, Batch)
+    _lose(bench, first)
+    bench.fault(fault="status", status=502, apply="all")
+    bench.deliver()
+    bench.queue.release(bench.org, first.id, first.jobs)
+    assert bench.words(1, 2) == ["in_doubt"] * 2
+    bench.deliver()
+    assert (bench.words(1, 2), bench.issues) == (["i"] * 2, 2)
+
+
+def test_a_request_that_is_refused_as_a_whole_is_isolated(bench: Bench) -> None:
+    """The vendor speaks of that request: nothing was applied, and the culprit is found as ever."""
+    settings = SandboxSettings(
+        request_ids=bench.org.request_ids,
+        unknown_badges=frozenset({MISSING}),
+        missing_badge_fails="request",
+    )
+    bench.sandbox.vendor.configure(settings)
+    bench.fault(fault="status", status=500)
+    items = [item(1), item(2, badge_id=MISSING)]
+    bench.queue.enqueue(bench.org, run="r", items=items, call=new_id())
+    bench.deliver()
+    for _ in range(3):
+        bench.deliver()
+    states = [Probe(bench.client).record(one.id) for one in items]
+    assert [one["state"] for one in states] == ["i", "d"]
+    assert states[1]["kind"] == "rejected"
+
+
+def test_under_honours_809_ends_no_doubt(bench: Bench) -> None:
+    """It says that the id was seen, and not that anything was applied; only REQUEST_IDS=refuses says so."""
+    bench.doubt(1, applied=True)
+    seen = [{"data": None, "errors": [{"code": 809, "message": "same requestId"}]}]
+    bench.fault(fault="status", status=400, body=json.dumps(seen))
+    bench.deliver()
+    assert bench.words(1) == (["i"] if bench.org.request_ids == "refuses" else ["in_doubt"])
+
+
+def test_it_is_tried_for_an_hour_and_then_parked(bench: Bench) -> None:
+    """At growing intervals; what is in doubt for longer waits for a person."""
+    bench.doubt(1, 2, applied=True)
+    sent = 1
+    while bench.client.zcard(bench.key("agains")):
+        ((request, at_ms),) = bench.client.zrange(bench.key("agains"), 0, -1, withscores=True)
+        key = keys.key("default", "again", str(request))
+        since = int(bench.client.lindex(key, 1) or 0)
+        now_ms = bench.queue.store.org_now_ms("default")
+        bench.client.lset(key, 1, since - max(0, int(at_ms) - now_ms))  # as if it had waited so long
+        bench.fault(fault="status", status=500)
+        bench.deliver()
+        sent += 1
+        assert sent < 30
+    assert bench.words(1, 2) == ["in_doubt"] * 2
+    assert isinstance(bench.claim(), Wait)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"in_doubt": "same_request"}, "REQUEST_IDS"),
+        ({"in_doubt": "same_request", "request_ids": "ignores"}, "REQUEST_IDS"),
+        (
+            {"in_doubt": "same_request", "request_ids": "honours", "request_id_header": ""},
+            "REQUEST_ID_HEADER",
+        ),
+        ({"in_doubt": "same_request", "request_ids": "perhaps"}, "honours"),
+    ],
+)
+def test_a_setting_that_would_be_a_lie_is_refused(settings: dict[str, str], says: str) -> None:
+    """With a vendor that ignores request ids, or gets none, the same request issues twice."""
+    with pytest.raises((ValueError, ConfigError), match=says):
+        configured(**settings)
+
+
+def _lose(bench: Bench, batch: Batch) -> None:
+    """Let a batch's lease run out, and be given up by the next claim."""
+    bench.client.zadd(bench.key("leases"), {batch.id: 1})
+    assert isinstance(bench.queue.claim(bench.org, new_id()), Wait)
