@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from celery import Celery
@@ -51,6 +51,7 @@ ONE, MANY = ("default",), ("default", "eu", "us", "asia")  # orgs, more than a w
 MISSING = "000000000000000000000bad"
 AFTER_APPLYING = ("reset_after", "truncate", "bad_gateway", "empty", "html", "hang_after", "nonsense")
 BEFORE_APPLYING = ("reset_before",)
+RequestIds = Literal["ignores", "honours", "refuses"]
 ACTIONS = ("worker", "stop worker", "redis", "importer", "message", "operator", "operator", "operator")
 
 
@@ -61,20 +62,37 @@ def test_nothing_is_lost_and_nothing_is_issued_twice(seed: int, tmp_path: Path) 
     """Whatever is killed when: every job ends in one terminal state, and no badge is issued twice."""
     print(f"seed {seed}")
     with ExitStack() as stack:
-        round_ = Round(Random(seed), [ONE, MANY][seed % 2], tmp_path, stack)
-        round_.disturb()
-        round_.calm_down()
-        round_.check()
+        Round(Random(seed), [ONE, MANY][seed % 2], tmp_path, stack).play()
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS))
+def test_nothing_stays_in_doubt_where_the_vendor_knows_request_ids(seed: int, tmp_path: Path) -> None:
+    """Whatever is killed when: what is in doubt is sent again as it was, and then it isn't in doubt."""
+    request_ids: Any = ["honours", "refuses"][seed % 2]
+    print(f"seed {seed}, {request_ids}")
+    with ExitStack() as stack:
+        Round(Random(seed), [ONE, MANY][seed // 2 % 2], tmp_path, stack, request_ids).play()
 
 
 class Round:
     """One round: its processes, what is done to them, and what must hold in the end."""
 
-    def __init__(self, random: Random, orgs: Sequence[str], folder: Path, stack: ExitStack) -> None:
-        self.random, self.orgs, self.folder = random, orgs, folder
+    def __init__(
+        self,
+        random: Random,
+        orgs: Sequence[str],
+        folder: Path,
+        stack: ExitStack,
+        request_ids: RequestIds = "ignores",
+    ) -> None:
+        self.random, self.orgs, self.folder, self.request_ids = random, orgs, folder, request_ids
         self.calm = False
         settings = SandboxSettings(
-            latency_s=(0.0, 0.05), unknown_badges=frozenset({MISSING}), seed=random.randrange(10**6)
+            latency_s=(0.0, 0.05),
+            unknown_badges=frozenset({MISSING}),
+            seed=random.randrange(10**6),
+            request_ids=request_ids,
         )
         sandbox = stack.enter_context(SandboxServer(settings=settings))
         self.vendor = sandbox.vendor
@@ -89,6 +107,8 @@ class Round:
             "http_timeout_s": 1.5,
             "retry_base_s": 0.1,
             "retry_max_s": 1,
+            "request_ids": request_ids,
+            "in_doubt": "park" if request_ids == "ignores" else "same_request",
         }
         self.env = environment(data_dir=folder / "data", orgs_file=folder / "orgs.toml", **its)
         table = "".join(f"{name} = {json.dumps(value)}\n" for name, value in its.items())
@@ -96,6 +116,12 @@ class Round:
         self.workers: list[subprocess.Popen[bytes]] = []
         stack.callback(self._kill_workers)
         self.distinct = sum(self._write_rows(n, org) for n, org in enumerate(self.orgs))
+
+    def play(self) -> None:
+        """Disturb it, let it settle, and see what has become of it."""
+        self.disturb()
+        self.calm_down()
+        self.check()
 
     # -- what is done to it
 
@@ -144,6 +170,7 @@ class Round:
                     client.zadd(keys.key(org, "inflight"), {batch: 1})
         self._resume()
         self._start_worker()
+        wait_for(self._nothing_is_sent_again, within_s=60, what="what is in doubt to be sent again")
         wait_for(self._all_ended, within_s=60, what="every job to end")
         self._resume()
 
@@ -155,7 +182,8 @@ class Round:
         assert len(rows) == len({row["job_id"] for row in rows}) == self.distinct
         states, kinds = _endings(rows)
         assert set(states) <= {"issued", "dead"}
-        assert set(kinds) <= {"rejected", "in_doubt", "invalid"}, kinds
+        may_be = {"rejected", "invalid"} | ({"in_doubt"} if self.request_ids == "ignores" else set())
+        assert set(kinds) <= may_be, kinds
         for org in self.orgs:
             its = [row for row in rows if row["org"] == org]
             states_, kinds_ = _endings(its)
@@ -174,6 +202,10 @@ class Round:
         results = {
             (r["badgeMetaId"], r["customerId"]): r["earnedBadgeId"] for r in rows if r["state"] == "issued"
         }
+        if self.request_ids == "refuses":  # 809 says no earnedBadgeId, and not that an item was refused
+            unsaid = [pair for pair, earned in results.items() if earned is None and pair[0] != MISSING]
+            results = {pair: earned for pair, earned in results.items() if earned}
+            results |= {pair: issued[pair] for pair in unsaid}
         doubtful = {
             (r["badgeMetaId"], r["customerId"]) for r in rows if (r["error"] or {}).get("kind") == "in_doubt"
         }
@@ -253,6 +285,18 @@ class Round:
     def _all_ended(self) -> bool:
         runs = map(self._run, self.orgs)
         return not any(run["queued"] + run["sending"] + run["retrying"] for run in runs)
+
+    def _nothing_is_sent_again(self) -> bool:
+        """Say whether all that is sent again as it was, at once instead of in a while, has been."""
+        with self.connection.client() as client:
+            names = [keys.key(org, name) for org in self.orgs for name in ("agains", "leases")]
+            for name in names[::2]:
+                if requests := client.zrange(name, 0, -1):
+                    client.zadd(name, dict.fromkeys(requests, 1), xx=True)
+            if not any(map(client.zcard, names)):
+                return True
+        self._resume()
+        return False
 
     def _results(self, org: str) -> list[dict[str, Any]]:
         out = badges("results", "--run", RUN, "--org", org, env=self.env).stdout

@@ -18,6 +18,7 @@ from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Complete
 from worker.errors import ConfigError
+from worker.operate.orgcheck import check_settings
 from worker.operate.runs import JobReader
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
@@ -345,3 +346,15 @@ def _lose(bench: Bench, batch: Batch) -> None:
     """Let a batch's lease run out, and be given up by the next claim."""
     bench.client.zadd(bench.key("leases"), {batch.id: 1})
     assert isinstance(bench.queue.claim(bench.org, new_id()), Wait)
+
+
+def test_with_a_vendor_that_ignores_them_the_setting_is_a_lie(bench: Bench) -> None:
+    """What the documentation warns of, and doctor as long as it is set."""
+    bench.sandbox.vendor.configure(SandboxSettings(request_ids="ignores"))
+    bench.doubt(1, applied=True)
+    bench.deliver()
+    assert bench.issues == 2
+    (finding,) = (
+        one for one in check_settings(bench.org, alone=True) if one.result == "warn" and "twice" in one.detail
+    )
+    assert f"REQUEST_IDS={bench.org.request_ids}" in finding.detail

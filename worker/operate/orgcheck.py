@@ -68,6 +68,13 @@ def check_settings(org: Org, *, alone: bool) -> Iterator[Finding]:
         found.append(
             ("IN_DOUBT=resend may issue a badge twice after every time-out", "set it to park, or check")
         )
+    if org.in_doubt == "same_request":
+        does = "gives its first answer again" if org.request_ids == "honours" else "refuses it with 809"
+        detail = (
+            f"IN_DOUBT=same_request: on your word (REQUEST_IDS={org.request_ids}) the vendor {does} when it "
+            "sees a request id twice; if it doesn't, badges are issued twice"
+        )
+        found.append((detail, "ask the vendor; if it is not so, set IN_DOUBT to park"))
     if org.auth == "none" and not is_local(org.api_base_url):
         found.append(("no credentials are configured", f"set {_name(org, 'AUTH')} to basic or oauth"))
     for detail, cure in found:
