@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,21 +15,25 @@ from worker.cli import exits, tables
 from worker.cli.exits import FailOn
 from worker.cli.output import say_json
 from worker.cli.progress import progress_bar
-from worker.cli.showcheck import show_check
+from worker.cli.showcheck import show_badges, show_check
 from worker.config import Settings
 from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
 from worker.domain.text import counted
-from worker.errors import BadgesError, EmbeddedServerError, FileError, StoreError
+from worker.errors import BadgesError, ConfigError, EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names
 from worker.files.dated import AS_WRITTEN, Dating, UndeclaredDates, dated
 from worker.files.reader import read_rows
 from worker.files.xlsx_rows import SheetOptions
+from worker.operate.badgecheck import AskedBadges, ask_badges
 from worker.operate.checking import Checking, check_rows
 from worker.operate.past import NoPast, StoredPast
 from worker.server.connection import Connection
 from worker.store.lookup import Asked
 from worker.store.queue import Queue
+from worker.vendor.auth import Authenticator
+from worker.vendor.client import VendorClient
+from worker.vendor.lookups import Lookups
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,18 @@ def count_good(org: Org, given: Input) -> int:
 
 
 def check_file(  # noqa: PLR0913 - what, how, and how to say it
-    settings: Settings, org: str, given: Input, *, hold_repeats: bool, fail_on: FailOn, as_json: bool
+    settings: Settings,
+    org: str,
+    given: Input,
+    *,
+    hold_repeats: bool,
+    check_badges: bool,
+    fail_on: FailOn,
+    as_json: bool,
 ) -> None:
     """Check every row of a file, say what is wrong, and accept none; end with 3 as ``fail_on`` says.
+
+    With ``check_badges`` the vendor is asked whether it has each badge.
 
     Raises:
         FileError: it isn't there, or can't be read to its end; what could be read is told.
@@ -153,14 +166,45 @@ def check_file(  # noqa: PLR0913 - what, how, and how to say it
             if not checking.rows:
                 raise
             cut_off, checking.incomplete = error, str(error)
-        check = checking.result(past.state() if past else None)
+        asked = _ask_badges(settings, target, checking) if check_badges else None
+        check = checking.result(past.state() if past else None, asked.badges if asked else None)
     if as_json:
         say_json(check)
     else:
         show_check(check)
+        if asked:
+            show_badges(asked, tables.out)
     if cut_off:
         raise cut_off
     exits.end(fail_on, dead=check.invalid, invalid=check.invalid)
+
+
+def _ask_badges(settings: Settings, org: Org, checking: Checking) -> AskedBadges:
+    with Connection.open(settings) as connection, connection.client() as client:
+        return asked_badges(Queue(client), org, checking)
+
+
+def asked_badges(queue: Queue, org: Org, checking: Checking) -> AskedBadges:
+    """Ask the vendor about the badges of rows that were checked, and show how far that is."""
+    with closing(VendorClient()) as http:
+        lookups = Lookups(queue, http, Authenticator(queue=queue, client=http))
+        customers = checking.customers
+        with progress_bar("asking the vendor", len(customers), unit="badges") as move:
+            return ask_badges(lookups, org, checking.badges(), customers, on_progress=move)
+
+
+def asked_of_file(queue: Queue, org: Org, given: Input) -> AskedBadges:
+    """Ask the vendor about the badges of a file that is to be imported.
+
+    Raises:
+        ConfigError: it can be read only once.
+        FileError: it isn't there, or can't be read.
+    """
+    if given.file == "-":
+        raise ConfigError(
+            "--check-badges reads the rows before the first goes out: name a file, not standard input"
+        )
+    return asked_badges(queue, org, _checked(Checking(org, names=given.names), given))
 
 
 def _checked(checking: Checking, given: Input) -> Checking:

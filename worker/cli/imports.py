@@ -14,19 +14,21 @@ from rich.console import Console
 
 from worker.cli import exits, tables
 from worker.cli.asking import ask
-from worker.cli.checks import Input, check_file, count_good, reading
+from worker.cli.checks import Input, asked_of_file, check_file, count_good, reading
 from worker.cli.dates import DateFormatOption, TimezoneOption, dating
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.mapping import Mapping, choose, for_check, note_profile
 from worker.cli.output import AsJson, say_json
-from worker.cli.session import Note, OneOrg, load_settings, see_to_server, session
+from worker.cli.session import Note, OneOrg, Session, load_settings, see_to_server, session
+from worker.cli.showcheck import show_badges
 from worker.domain.item import add_up
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
 from worker.errors import BadgesError
+from worker.operate.badgecheck import AskedBadges
 from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
 from worker.operate.report import argument, option
@@ -89,12 +91,16 @@ def import_(
     hidden_rows: Annotated[
         bool, typer.Option("--hidden-rows", help="Take hidden rows of a workbook as well.")
     ] = False,
+    check_badges: Annotated[
+        bool, typer.Option("--check-badges", help="First ask the vendor, once a badge, whether it has it.")
+    ] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End (exit 1) where the queue is full, instead of waiting.")
     ] = False,
     fail_on: FailOnOption = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With --allow-duplicates, or a profile that changed: don't ask.")
+        bool,
+        typer.Option("--yes", help="With duplicates, unknown badges, a profile that changed: don't ask."),
     ] = False,
     note: Note = "",
     as_json: AsJson = False,
@@ -120,8 +126,8 @@ def import_(
     given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
     if dry_run:
         given = for_check(org, given, asked)
-        fail_on = fail_on or FailOn.INVALID
-        check_file(load_settings(), org, given, hold_repeats=hold_repeats, fail_on=fail_on, as_json=as_json)
+        how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "as_json": as_json}
+        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, **how)
         return
     with session() as here:
         see_to_server(here)
@@ -139,6 +145,9 @@ def import_(
         )
         if allow_duplicates:
             _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
+        asked_badges = (
+            _check_badges(here, target, given, allowed=yes, as_json=as_json) if check_badges else None
+        )
         if allow_duplicates or note:
             which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
             here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
@@ -155,9 +164,22 @@ def import_(
     if as_json:
         names = ("accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held")
         said = {"run": name} | {its: getattr(done, its) for its in names}
+        said |= {"badges": asked_badges.badges} if asked_badges else {}
         say_json(said | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
+
+
+def _check_badges(here: Session, org: Org, given: Input, *, allowed: bool, as_json: bool) -> AskedBadges:
+    """Ask the vendor about a file's badges, and the person about rows that name one it doesn't know."""
+    found = asked_of_file(here.queue, org, given)
+    show_badges(found, tables.err if as_json else tables.out)
+    act = (
+        f"{counted(found.rows, 'row')} would go in that {'names' if found.rows == 1 else 'name'} a badge "
+        f"the vendor doesn't know ({counted(len(found.unknown), 'badge')}): it will reject them"
+    )
+    ask(act, found.rows, flag="--yes", allowed=allowed, as_json=as_json)
+    return found
 
 
 def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from typing import (
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from worker.domain.check import Check
+from worker.domain.check import Check, CheckedBadge
 from worker.domain.item import Warned
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
@@ -25,7 +25,10 @@ from worker.store.audit import Entry
 
 
 class Imported(TypedDict):
-    """What ``badges import`` accepted; ``followed`` is the run at its end, with ``--follow``."""
+    """What ``badges import`` accepted; ``followed`` is the run at its end, with ``--follow``.
+
+    ``badges`` are those of the file, with ``--check-badges``.
+    """
 
     run: str
     accepted: int
@@ -34,6 +37,7 @@ class Imported(TypedDict):
     warnings: list[Warned]
     near_duplicates: int
     held: int
+    badges: NotRequired[list[CheckedBadge]]
     followed: NotRequired[RunProgress | None]
 
 

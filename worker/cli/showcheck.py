@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from worker.cli import tables
 from worker.domain.check import Check, CheckWarning, Fault
 from worker.domain.text import counted
+from worker.operate.badgecheck import AskedBadges
 
 
 def show_check(check: Check) -> None:
@@ -56,3 +59,25 @@ def _show_cost(check: Check) -> None:
         if check.would.accepted
         else "An import would accept none."
     )
+
+
+UNKNOWN_SHOWN = 20
+
+
+def show_badges(asked: AskedBadges, console: Console) -> None:
+    """Print which badges of a file the vendor doesn't know."""
+    unknown = asked.unknown
+    for badge in unknown[:UNKNOWN_SHOWN]:
+        console.print(
+            f"{badge.rows:>11,} {'name' if badge.rows > 1 else 'names'} {tables.safe(badge.badgeMetaId)}, "
+            "which the vendor doesn't know"
+        )
+    if (more := len(unknown) - UNKNOWN_SHOWN) > 0:
+        console.print(f"  … and {counted(more, 'badge')} more that the vendor doesn't know")
+    if not unknown and asked.badges and not asked.open:
+        all_of_them = "its badge" if len(asked.badges) == 1 else f"all {len(asked.badges):,} badges"
+        console.print(f"The vendor knows {all_of_them}.")
+    if asked.open:
+        console.print(f"[yellow]{counted(asked.open, 'badge')} couldn't be told of[/]")
+    for why in asked.why[:3]:
+        console.print(f"  [dim]{tables.safe(why)}[/]")

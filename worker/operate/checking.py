@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dataclasses import field as made
 from typing import Final, Literal, NamedTuple, Protocol
 
-from worker.domain.badge import Invalid, Taken, read_badge, warnings_of
+from worker.domain.badge import Badge, Invalid, Taken, one_case, read_badge, warnings_of
 from worker.domain.check import (
     Check,
     CheckedBadge,
@@ -113,6 +113,7 @@ class Checking:
         self._faults: dict[object, _Group] = {}
         self._warnings: dict[object, _Group] = {}
         self._badges: Counter[str | None] = Counter()
+        self.customers: dict[str, int] = {}  # of each of these badges, in one case, that of its first row
         self._columns: dict[str, tuple[str | None, list[str]]] = {}
         # Of badges and customers; of ids that aren't made of them; of jobs that mend.
         self._met, self._others, self._mended = Fingerprints(), Fingerprints(), Fingerprints()
@@ -127,13 +128,11 @@ class Checking:
         if not self.rows:
             self._look_at_columns(rows)
         reported: list[Source] = []
-        taken: list[str] = []  # the badges of good rows
+        taken: list[Badge] = []  # of good rows
         firsts = [first for row in rows if (first := self._check(row, reported, taken))]
         self.good += len(taken)
         self.invalid += len(rows) - len(taken)
-        for badge, count in Counter(taken).items():
-            known = badge in self._badges or len(self._badges) < _MOST_BADGES
-            self._badges[badge if known else None] += count
+        self._count_badges(taken)
         if self._past:
             self._look_up(firsts, self._past)
             if reported:
@@ -141,7 +140,15 @@ class Checking:
         else:
             self._tell_near(first for first in firsts if not first.asked.is_invalid)
 
-    def _check(self, row: Source, reported: list[Source], good: list[str]) -> _First | None:
+    def _count_badges(self, taken: Sequence[Badge]) -> None:
+        customers = {badge.badge_meta_id: badge.customer_id for badge in reversed(taken)}
+        for badge, count in Counter(badge.badge_meta_id for badge in taken).items():
+            known = badge in self._badges or len(self._badges) < _MOST_BADGES
+            self._badges[badge if known else None] += count
+            if known:
+                self.customers.setdefault(one_case(badge), customers[badge])
+
+    def _check(self, row: Source, reported: list[Source], good: list[Badge]) -> _First | None:
         """Check one row; return it if it is to be looked for in the past."""
         item, org = row.item, self._org
         if report := is_reported(row):  # which tells its job's state and org beside the badge
@@ -157,7 +164,7 @@ class Checking:
             return None if report else self._first_of_invalid(row)
         for warning in warnings_of(item, taken.badge):
             self._note(self._warnings, Invalid(None, warning), row.row)
-        good.append(taken.badge.badge_meta_id)
+        good.append(taken.badge)
         return None if report else self._first_of(taken, row.row)
 
     def _first_of(self, taken: Taken, row: str) -> _First | None:
@@ -225,8 +232,15 @@ class Checking:
                 None, it.reason, [int(row) for row in it.rows], count=it.count
             )
 
-    def result(self, state: OrgState | None = None) -> Check:
-        """Return what was found; ``state`` is what the org is doing, for the calls and seconds."""
+    def badges(self) -> tuple[CheckedBadge, ...]:
+        """Return the badges of the rows, the most frequent first; those beyond a bound have no name."""
+        return tuple(CheckedBadge(badge, rows) for badge, rows in self._badges.most_common())
+
+    def result(self, state: OrgState | None = None, badges: tuple[CheckedBadge, ...] | None = None) -> Check:
+        """Return what was found; ``state`` is what the org is doing, for the calls and seconds.
+
+        ``badges`` are those of the rows, where the vendor was asked about them.
+        """
         faults, warnings = (
             sorted(its.values(), key=lambda one: -one.count) for its in (self._faults, self._warnings)
         )
@@ -249,7 +263,7 @@ class Checking:
                 Fault(it.field, it.reason, it.count, tuple(it.rows), tuple(it.values)) for it in faults
             ),
             warnings=tuple(CheckWarning(it.reason, it.count, tuple(it.rows)) for it in warnings),
-            badges=tuple(CheckedBadge(badge, rows) for badge, rows in self._badges.most_common()),
+            badges=self.badges() if badges is None else badges,
             columns=tuple(
                 CheckedColumn(column, its, tuple(samples)) for column, (its, samples) in self._columns.items()
             ),

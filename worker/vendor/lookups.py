@@ -7,6 +7,7 @@ follows from it for a job in doubt is decided in ``doubt.py``, for many at once 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from worker.domain.batch import Wait
 from worker.domain.org import Org
@@ -43,7 +44,7 @@ class Lookups:
 
     def earn_count(self, org: Org, badge: str, customer: int) -> int | Unanswered:
         """Ask how often the customer earned the badge."""
-        answer = self._get(org, f"{PATH.format(customer=customer, badge=badge)}?includeStatistics=true")
+        answer = self._get(org, f"{_path(badge, customer)}?includeStatistics=true")
         if isinstance(answer, Unanswered):
             return answer
         count = _count_in(answer)
@@ -51,7 +52,7 @@ class Lookups:
 
     def is_known(self, org: Org, badge: str, customer: int) -> bool | Unanswered:
         """Ask whether the org has a badge; only 404 or 1054 says that it hasn't."""
-        answer = self._get(org, PATH.format(customer=customer, badge=badge))
+        answer = self._get(org, _path(badge, customer))
         if isinstance(answer, Unanswered):
             return answer
         body = json_in(answer.body)
@@ -86,6 +87,10 @@ class Lookups:
             case AuthFailed(reason):
                 return Unanswered(reason, lasting=found.lasting)
         return found
+
+
+def _path(badge: str, customer: int) -> str:
+    return PATH.format(customer=customer, badge=quote(badge, safe="", errors="surrogatepass"))
 
 
 def _said(answer: Reply) -> str:
