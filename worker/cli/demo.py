@@ -65,9 +65,9 @@ def run(items: int, *, keep: bool = False, console: bool = False) -> None:
         client = stack.enter_context(connection.client())
         with interruptible():
             if console:
-                from worker.web.console.beside import beside  # noqa: PLC0415 - it may not be installed
+                from worker.web.console.beside import beside, free_port  # noqa: PLC0415 - not always there
 
-                stack.enter_context(beside(_environment(folder, vendor.url)))
+                stack.enter_context(beside(_environment(folder, vendor.url), port=free_port()))
             _story(settings, Queue(client), worker, Path(folder), items)
             if keep:
                 _keep_on(settings, Queue(client), worker, Path(folder))

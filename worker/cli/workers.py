@@ -14,7 +14,7 @@ import typer
 
 from worker import logs
 from worker.cli import tables
-from worker.config import Settings, unknown_settings
+from worker.config import PREFIX, Settings, unknown_settings
 from worker.domain.org import DEFAULT_ORG
 from worker.errors import ConfigError
 
@@ -62,15 +62,23 @@ def up(
 
     worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
     with ExitStack() as stack:
-        if flower:
-            from worker.process.flower import beside as flower_beside  # noqa: PLC0415
-
-            stack.enter_context(flower_beside(on_start=tables.out.print))
-        if console:
-            from worker.web.console.beside import beside as console_beside  # noqa: PLC0415
-
-            stack.enter_context(console_beside())
+        _beside(stack, flower=flower, console=console)
         _work(concurrency, pool)
+
+
+def _beside(stack: ExitStack, *, flower: bool, console: bool) -> None:
+    """Run what is asked for beside the worker; each knows where the other is."""
+    from worker.process.flower import beside as flower_beside  # noqa: PLC0415
+    from worker.web.console.beside import HOST, free_port  # noqa: PLC0415 - not always there
+    from worker.web.console.beside import beside as console_beside  # noqa: PLC0415 - as above
+
+    port, environment = free_port() if console else 0, dict(os.environ)
+    if flower:
+        its_url = f"http://{HOST}:{port}" if console else None
+        url = stack.enter_context(flower_beside(on_start=tables.out.print, console_url=its_url))
+        environment.setdefault(f"{PREFIX}CONSOLE_FLOWER_URL", url)
+    if console:
+        stack.enter_context(console_beside(environment, port=port))
 
 
 def _say_ready(settings: Settings) -> None:

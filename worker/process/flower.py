@@ -7,6 +7,7 @@ that leaves open is said here, so that it can be used at once and by nobody else
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -24,6 +25,7 @@ from celery.signals import before_task_publish
 
 from worker import logs
 from worker.app import app, connection, settings
+from worker.config import PREFIX
 from worker.errors import ConfigError
 
 log = structlog.get_logger()
@@ -31,19 +33,22 @@ log = structlog.get_logger()
 DEFAULTS = {
     "FLOWER_ADDRESS": "127.0.0.1",
     "FLOWER_PORT": "5555",
-    "FLOWER_TASKS_COLUMNS": "name,state,args,result,received,runtime,exception,kwargs,worker",
+    "FLOWER_TASKS_COLUMNS": "name,state,args,result,received,runtime,exception,kwargs,worker,uuid",
     "FLOWER_LOGGING": "none",  # its lines go the way of all others: see main()
 }
 USER = "badges"
+CONSOLE = f"{PREFIX}CONSOLE_PUBLIC_URL"
+_BATCH = re.compile(r"'batch': '([a-z2-7]{26})'")
 END_S = 10.0
 LOOK_S = 1.0
 
 
 @contextmanager
-def beside(*, on_start: Callable[[str], None]) -> Iterator[None]:
+def beside(*, on_start: Callable[[str], None], console_url: str | None = None) -> Iterator[str]:
     """Run Flower for as long as the block lasts; if it ends before that, the log says so, and no more.
 
-    ``on_start`` gets the sentence that says where it is and, this once, the password that was made for it.
+    ``on_start`` gets the sentence that says where it is and, this once, the password that was made for it;
+    the block gets its URL. At ``console_url`` there is a console, which it names with each batch.
 
     Raises:
         ConfigError: it isn't installed, or can't listen where it should.
@@ -56,14 +61,17 @@ def beside(*, on_start: Callable[[str], None]) -> Iterator[None]:
     where = _free_address(DEFAULTS | given)
     # Not on the command line, which everybody on the machine sees.
     environment = DEFAULTS | given | where | login
+    if console_url:
+        environment.setdefault(CONSOLE, console_url)
     command = [sys.executable, "-m", "worker.process.flower", str(os.getpid())]
     # In a session of its own: Ctrl-C drains the worker first, and Flower shows it.
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     ending = threading.Event()
     threading.Thread(target=_tell_its_end, args=(process, ending), name="flower", daemon=True).start()
     try:
-        on_start(f"Flower on http://{where['FLOWER_ADDRESS']}:{where['FLOWER_PORT']}{_told(login)}")
-        yield
+        url = f"http://{where['FLOWER_ADDRESS']}:{where['FLOWER_PORT']}"
+        on_start(f"Flower on {url}{_told(login)}")
+        yield url
     finally:
         ending.set()
         process.terminate()
@@ -114,7 +122,23 @@ def main(parent: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     connection()
     threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+    if console_url := settings().console_public_url:
+        _name_the_console(console_url.rstrip("/"))
     app.start(["--quiet", "flower"])
+
+
+def _name_the_console(url: str) -> None:
+    """Show with each delivery where the console has its batch."""
+    from flower import options  # noqa: PLC0415 - it is here, or nothing of this runs
+
+    def with_its_place(task: Any) -> Any:
+        told = f"{getattr(task, 'result', '')} {getattr(task, 'exception', '')}"
+        if found := _BATCH.search(told):
+            task.console = f"{url}/search?by=request&what={found[1]}"
+            task._fields = (*task._fields, "console")
+        return task
+
+    options.options.format_task = with_its_place
 
 
 def _sign(headers: dict[str, Any], **_: Any) -> None:

@@ -37,6 +37,7 @@ log = structlog.get_logger()
 given_back = logs.Seldom()
 
 STORE_PAUSE_S = 2.0
+EARLIER_SHOWN = 15  # batches of a task, by which Flower finds it
 NO_ROOM_PAUSE_S = 0.2  # shorter, since it holds up deliveries, which make room
 
 
@@ -65,7 +66,12 @@ def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
         _hand_on(here.queue)
     if isinstance(last, Wait) and not turns.sent:
         return {"waits_for": last.why}
-    return counts_of(turns.sent)
+    try:
+        return counts_of(turns.sent)
+    except DeliveryFailed as failed:
+        with suppress(Exception):  # Flower finds tasks by their result, and a failed one has none
+            self.send_event("task-failing", result=str(failed))
+        raise
 
 
 @app.task(name="badges.check", throws=(StoreError,))
@@ -169,6 +175,7 @@ def counts_of(sent: Sequence[Delivered]) -> dict[str, Any]:
     }
     if len(sent) > 1:
         counts["batches"] = len(sent)
+        counts["earlier"] = " ".join(done.batch.id for done in sent[-1 - EARLIER_SHOWN : -1])
     if len(orgs := dict.fromkeys(done.org for done in sent)) > 1:
         counts["orgs"] = ", ".join(orgs)
     if last.verdict.signal is not Signal.OK:

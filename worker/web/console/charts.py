@@ -38,23 +38,25 @@ def use(share: float, label: str) -> Markup:
     return _svg("bar use", WIDTH, 10, parts, label)
 
 
-def line(values: Sequence[float], label: str, *, most: float = 0.0) -> Markup:
-    """Draw values over time as a line over its area, the newest at the right."""
-    if not values:
-        return Markup("")
-    high = max(most, *values, 1e-9)
-    step = WIDTH / max(1, len(values) - 1)
-    points = " ".join(f"{n * step:.1f},{98 - value / high * 94:.1f}" for n, value in enumerate(values))
+def minutes(calls: Sequence[int], limit: float | None, label: str) -> Markup:
+    """Draw the calls in each of the last sixty minutes as columns, the newest at the right.
+
+    Minutes that nobody saw are empty; a line shows the limit where it is near.
+    """
+    high = float(max([*calls, 1]))
+    is_near = limit is not None and limit <= 2 * high
+    high = max(high, limit or 0) if is_near else high
+    width = WIDTH / 60
     parts = [
-        Markup('<polygon class="area" points="0,100 {} {},100"/>').format(points, WIDTH),
-        Markup('<polyline class="line" points="{}"/>').format(points),
+        Markup('<rect class="of-minute" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+            (60 - len(calls[-60:]) + n) * width, 98 - count / high * 94, width * 0.72, count / high * 94 + 2
+        )
+        for n, count in enumerate(calls[-60:])
     ]
-    if most:
-        parts.insert(
-            0,
-            Markup('<line class="most" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                WIDTH, 98 - most / high * 94, 98 - most / high * 94
-            ),
+    if is_near:
+        at = 98 - (limit or 0) / high * 94
+        parts.append(
+            Markup('<line class="most" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(WIDTH, at, at)
         )
     return _svg("spark", WIDTH, 100, parts, label)
 

@@ -9,7 +9,7 @@ from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 from worker.web.console.views import Page
 
-LAMPS = {"open": "sends", "probing": "tries one job at a time", "closed": "waits", "paused": "is paused"}
+LAMPS = {"open": "sending", "probing": "trying one job at a time", "closed": "waiting", "paused": "paused"}
 
 
 def page(here: Console, _: Asked) -> Page:

@@ -7,11 +7,15 @@
   const every = (selector, act, within = document) => within.querySelectorAll(selector).forEach(act);
 
   // Times are written in UTC; the viewer sees their own zone, and UTC on hover.
-  const zone = new Intl.DateTimeFormat(undefined, {
-    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  });
+  const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false});
+  const day = new Intl.DateTimeFormat(undefined, {day: "numeric", month: "short"});
+  const year = new Intl.DateTimeFormat(undefined, {day: "numeric", month: "short", year: "numeric"});
+  const shown = (at, now) => {
+    if (at.toDateString() === now.toDateString()) return clock.format(at);
+    return `${(at.getFullYear() === now.getFullYear() ? day : year).format(at)}, ${clock.format(at)}`;
+  };
   const localTimes = () => every("time[datetime]", (time) => {
-    const local = zone.format(new Date(time.dateTime));
+    const local = shown(new Date(time.dateTime), new Date());
     if (time.textContent !== local) time.textContent = local;
   });
 
