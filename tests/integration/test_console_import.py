@@ -282,6 +282,18 @@ def test_two_people_at_one_file_begin_it_once_and_as_it_was_seen(
     assert here.staging.get(one).run in (second["run"], "other")
 
 
+def test_a_worker_that_is_quick_finds_the_file_let_go(at_console: tuple[Console, Browser]) -> None:
+    """The message may arrive before the page is answered."""
+    here, browser = at_console
+
+    def at_once(staged_id: str) -> None:
+        here.staging.go_on(staged_id)
+
+    here.send_import = at_once
+    one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    assert "All of it is in" in begin(browser, one, 1)
+
+
 def test_a_workbook_with_several_sheets_is_asked_about(
     at_console: tuple[Console, Browser], tmp_path: Path
 ) -> None:

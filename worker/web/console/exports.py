@@ -13,7 +13,6 @@ from worker.domain.job import State
 from worker.errors import ConfigError
 from worker.operate import deadlist, othercolumns
 from worker.operate.report import result_lines
-from worker.operate.runs import COUNTED
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 
@@ -25,7 +24,7 @@ def report(here: Console, request: Request) -> Response:
     """Write the results of a run, or the dead letters that fit, as CSV."""
     asked = Asked.of(request)
     which, state = asked.filter(), asked.text("state")
-    if state and state not in COUNTED:
+    if state and state not in set(State):
         raise ConfigError(f"there is no state {state!r}")
     run = here.reports.run_meant(which.run, which.org) if which.run else None
     if state == State.DEAD or which.kind or run is None:

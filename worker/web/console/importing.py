@@ -89,8 +89,10 @@ def start(here: Console, asked: Asked) -> str:
     """Let a worker import a checked file: it is that one's from now on."""
     act = asked.need("act")
     with here.staging.alone(asked.need("id"), act) as about:
-        if about.state == "there":  # and this is no second click
+        if is_first := about.state == "there":  # and this is no second click
             _start(here, about, asked, act)
+    if is_first:  # and the worker finds it let go
+        here.send_import(about.id)
     return url("staged", id=about.id)
 
 
@@ -114,7 +116,6 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
     here.staging.change(
         about.id, state="asked", run=run, by=str(operator.by), note=operator.note, alive_at=now
     )
-    here.send_import(about.id)
 
 
 def stop(here: Console, asked: Asked) -> str:

@@ -20,6 +20,7 @@ from worker.web.console.views import Page, Sorting, url
 
 SIZE = 50
 NEWEST = "-began"
+STATES = (*COUNTED, "undone")
 
 
 def page(here: Console, asked: Asked) -> Page:
@@ -45,8 +46,8 @@ def one(here: Console, asked: Asked) -> Page:
     """Show a run: its counts, its dead letters by reason, and its jobs."""
     run = here.reports.run_meant(asked.need("run"), asked.text("org"))
     state = asked.text("state")
-    if state and state not in COUNTED:
-        raise ConfigError(f"there is no state {state!r}; there are: {', '.join(COUNTED)}")
+    if state and state not in STATES:
+        raise ConfigError(f"there is no state {state!r}; there are: {', '.join(STATES)}")
     last, behind = asked.text("sort") == "-row", asked.whole("after")
     after = f"{'-' if last else ''}{behind or 0}"
     jobs = paging.jobs(here.reports, run, State(state) if state else None, after, SIZE)
@@ -65,7 +66,7 @@ def one(here: Console, asked: Asked) -> Page:
         "sorting": Sorting("run", which | {"state": state}, "-row" if last else "row"),
         "reasons": reasons.result if reasons and reasons.state == "done" else None,
         "counting": reasons is not None and not reasons.is_over,
-        "counted_states": COUNTED,
+        "counted_states": STATES,
         "act": audit.action_id(here.queue, "cancel"),
         "which": which,
     }
@@ -101,7 +102,7 @@ def cancel(here: Console, asked: Asked) -> str:
 
 def states(run: RunProgress) -> dict[str, int]:
     """Return how many jobs are in each state."""
-    return dict(zip(COUNTED, run.states(), strict=True))
+    return dict(zip(COUNTED, run.states(), strict=True)) | {"undone": run.undone}
 
 
 def _said(sort: str) -> str | None:
