@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from urllib.parse import quote
 import pytest
 import redis
 from consoles import Browser, browsing, words
-from support import BADGE, LONG, OTHER_BADGE, Probe, item, wait_for
+from support import BADGE, FIRST_CUSTOMER, LONG, OTHER_BADGE, Probe, item, wait_for
 
 from worker.domain.batch import Item
 from worker.domain.org import Org
@@ -22,6 +23,9 @@ from worker.store.queue import Queue
 from worker.web.console.service import Console
 
 ORG = Org(api_base_url="https://vendor.example")
+LETTERS = int(
+    os.environ.get("BADGES_CONSOLE_LETTERS", "100_000")
+)  # a million by hand: see the contributing page
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202eevil =cmd|'/c calc'!A1 {{7*7}}"""
 
 
@@ -269,13 +273,18 @@ def test_no_secret_is_shown(client: redis.Redis) -> None:
 
 
 @LONG
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300 + LETTERS // 1_000)
 def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
     at_console: tuple[Console, Browser], queue: Queue
 ) -> None:
-    """Under 300 ms of server time each."""
+    """Under 300 ms of server time each: the console's and the server's processors, whoever else has them."""
     here, browser = at_console
-    bury(queue, 100_000)
+    bury(queue, LETTERS)
+
+    def spent_s() -> float:
+        usage = queue.client.info("cpu")
+        return time.process_time() + usage["used_cpu_user"] + usage["used_cpu_sys"]
+
     slow = {}
     for path in (
         "/",
@@ -284,21 +293,27 @@ def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
         "/dead",
         "/dead?kind=rejected&code=812",
         f"/dead?kind=rejected&badge={BADGE}",
+        "/dead?kind=rejected&code=812&order=-died",
         "/dead?run=spring",
+        f"/dead?customer={FIRST_CUSTOMER + 1}",
+        "/run?run=spring&sort=-row",
+        "/run?run=spring&state=issued",
+        "/runs?sort=-dead",
         "/doubt",
         "/audit",
         "/search?what=500000001",
         "/plan?do=replay&kind=rejected",
         f"/plan?do=replay&kind=rejected&set_field=badgeMetaId&set_value={OTHER_BADGE}",
         "/plan?do=discard&kind=rejected",
+        "/undo?run=spring",
     ):
         browser.open(path)
-        wait_for(lambda: not here.looks.is_busy(""), within_s=60)
+        wait_for(lambda: not here.looks.is_busy(""), within_s=60 + LETTERS / 5_000)
         took_s = []
-        for _ in range(3):  # the best of three: the machine has other things to do
-            began = time.perf_counter()
+        for _ in range(3):
+            began = spent_s()
             browser.open(path)
-            took_s.append(time.perf_counter() - began)
+            took_s.append(round(spent_s() - began, 3))
         slow |= {path: took_s} if min(took_s) > 0.3 else {}
     assert not slow
 
