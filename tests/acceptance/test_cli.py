@@ -242,6 +242,8 @@ def test_the_embedded_server_is_as_good(tmp_path: Path) -> None:
         "accepted": 1,
         "duplicates": 1,
         "invalid": 0,
+        "near_duplicates": 0,
+        "held": 0,
         "warnings": [],
     }
     shown: dict[str, Any] = json.loads(badges_process("run", "show", "one", "--json", env=env).stdout)
