@@ -44,6 +44,8 @@ def cell(value: object) -> str:
     """Write a value as one cell of text, on one line; ``None`` is an empty cell."""
     if value is None:
         return ""
+    if type(value) is int:  # as JSON writes it, in a tenth of its time
+        return str(value)
     return printable(value if isinstance(value, str) else json.dumps(value))
 
 

@@ -41,6 +41,9 @@ _CHANGED: Final = re.compile(
     r"'*([=+\-@\uff1d\uff0b\uff0d\uff20\t\r].*|0\d+|\d{16,}|\d+[eE]\d+|\d{1,4}([-/.:]\d{1,4}){1,2})",
     re.DOTALL | re.ASCII,
 )
+_MAY_BE_CHANGED: Final = frozenset(
+    "'=+-@\uff1d\uff0b\uff0d\uff20\t\r0123456789"
+)  # what such a cell begins with
 RAW_LIMIT: Final = 2_000
 
 
@@ -80,7 +83,7 @@ def lacking(names: Iterable[str], signs: Iterable[str]) -> str | None:
 
 def guarded(cell: str) -> str:
     """Write a cell so that a spreadsheet leaves it as it is: what it would change gets an apostrophe."""
-    return f"'{cell}" if _CHANGED.fullmatch(cell) else cell
+    return f"'{cell}" if cell[:1] in _MAY_BE_CHANGED and _CHANGED.fullmatch(cell) else cell
 
 
 def unguarded(cell: str) -> str:

@@ -34,6 +34,7 @@ _DATES: Final = {
     "earnExpiresOnISO": Field.EARN_EXPIRES_ON_ISO,
 }
 _EPOCHS: Final = (Field.EARN_EVENT_DATE, Field.EARN_EXPIRES_ON)
+_ELSEWHERE: Final = frozenset({"error", "columns", "undone_at", "undone_by", "undone_note"})
 _ERROR = ("kind", "code", "message")
 _NUMBERS: Final = ("attempts", "row")  # of a workbook's columns; ids stay text, which loses no digit
 NEWER = "newer"  # what is shown instead of a state, where we can't read the record
@@ -65,7 +66,9 @@ def result_lines(
     writer: Any = csv.writer(_Echo())
     yield writer.writerow([guarded(name) for name in _names(columns)])
     for row in rows:
-        yield writer.writerow([guarded(cell(value)) for value in _values(row, columns)])
+        yield writer.writerow(
+            ["" if value is None else guarded(cell(value)) for value in _values(row, columns)]
+        )
 
 
 def result_workbook(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> Iterator[bytes]:
@@ -111,7 +114,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if name == "row":
             flat |= {f"error_{part}": (row["error"] or {}).get(part) for part in _ERROR}
-        if name not in ("error", "columns", "undone_at", "undone_by", "undone_note"):
+        if name not in _ELSEWHERE:
             flat[name] = value
     return flat | {"warnings": "; ".join(row["warnings"])}
 

@@ -261,6 +261,12 @@ class JobReader:
         """Count the jobs of a run."""
         return runs.count_ids(self.client, org, run)
 
+    def others(self, org: str, run: str) -> Iterator[Mapping[str, str]]:
+        """Yield the cells of columns that stand for no field, of each of a run's jobs that has any."""
+        ids = self.ids(org, run)
+        while page := list(islice(ids, PAGE)):
+            yield from reading.others(self.client, org, page)
+
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
         page: list[str] = []

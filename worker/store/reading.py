@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
 
 from worker.domain.badge import short_hash
 from worker.store import keys
-from worker.store.record import BUCKET_LETTERS, OTHER, SEPARATOR, Field, Record, carried_by, read
+from worker.store.record import (
+    BUCKET_LETTERS,
+    OTHER,
+    SEPARATOR,
+    Field,
+    Record,
+    carried_by,
+    has_others,
+    others_of,
+    read,
+)
 from worker.store.scripts import Store
 
 PAGE = 500
@@ -45,15 +55,21 @@ def records(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Record | 
     """Return the records of some hundred jobs, ``None`` for those that have none (any more)."""
     if not ids:
         return []
-    pipe = client.pipeline(transaction=False)
-    for job_id in ids:
-        pipe.get(keys.key(org, "job", job_id))
-    pipe.hmget(keys.key(org, "sending"), list(ids))
-    *found, batches = pipe.execute()
+    stored = _stored(client, org, ids)
+    batches: list[Any] = client.hmget(keys.key(org, "sending"), list(ids))
     return [
-        carried_by(read(stored), batch) if stored else None
-        for stored, batch in zip(found, batches, strict=True)
+        carried_by(read(text), batch) if text else None for text, batch in zip(stored, batches, strict=True)
     ]
+
+
+def others(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Mapping[str, str]]:
+    """Return the cells of columns that stand for no field, of those of some hundred jobs that have any."""
+    return [others_of(read(text)) for text in _stored(client, org, ids) if text and has_others(text)]
+
+
+def _stored(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Any]:
+    prefix = keys.key(org, "job")
+    return client.mget([prefix + job_id for job_id in ids])
 
 
 def all_records(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Record | None]:

@@ -329,7 +329,13 @@ def _compact(others: Mapping[str, str]) -> str:
 
 def others_of(record: Record) -> dict[str, str]:
     """Return the cells of columns that stand for no field, by column."""
-    return dict(json.loads(record.get(Field.OTHERS, "{}")))
+    text = record.get(Field.OTHERS)
+    return dict(json.loads(text)) if text else {}
+
+
+def has_others(stored: str) -> bool:
+    """Say whether a record may have such cells, without reading it: empty fields at its end are left out."""
+    return stored.count(SEPARATOR) >= PLACE[Field.OTHERS]
 
 
 def handed_on(record: Record) -> dict[str, str]:
