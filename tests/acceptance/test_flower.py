@@ -223,6 +223,21 @@ def test_replay_by_the_api(up: Up) -> None:
     assert not up.vendor.vendor.ledger().issued_more_than_once
 
 
+def test_an_undo_by_the_api_wants_a_yes(up: Up) -> None:
+    """Without it the task fails and says how many it would be; looking first needs none; then it is done."""
+    up.enqueue("won", range(5001, 5004))
+    wait_for(lambda: up.run("won", "issued") == 3)
+    refused = up.send("badges.undo", run="won")
+    assert refused["state"] == "FAILURE"
+    assert "3 badges would be taken back from their customers for good" in refused["exception"]
+    assert "'dry_run': True" in up.send("badges.undo", run="won", dry_run=True)["result"]
+    assert up.run("won", "undone") == 0
+    assert "'jobs': 3" in up.send("badges.undo", run="won", yes=True, note="wrong campaign")["result"]
+    wait_for(lambda: up.run("won", "undone") == 3)
+    (entry,) = [one for one in audit.entries(up.client, "default") if one.action == "undo"]
+    assert (entry.count, entry.note) == (3, "wrong campaign")
+
+
 @pytest.mark.parametrize(
     ("task", "arguments", "words"),
     [
@@ -237,6 +252,8 @@ def test_replay_by_the_api(up: Up) -> None:
         ("badges.replay", {"org": "nobody"}, "there is no org 'nobody'"),
         ("badges.pause", {"org": "nobody"}, "there is no org 'nobody'"),
         ("badges.resume", {"colour": "red"}, "colour: is no argument; there are org, note, by"),
+        ("badges.undo", {"customer": "x"}, "customer: must be a whole number"),
+        ("badges.undo", {"yes": True}, "say which: run, badge, customer, job or since"),
         ("badges.pause", {"raeson": "x"}, "raeson: is no argument; did you mean reason?"),
     ],
 )

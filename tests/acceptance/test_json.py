@@ -130,7 +130,9 @@ def check_profiles(place: Place, folder: Path) -> set[str]:
     check("profiles load", place.run("profiles", "load", file, "--json"))
     check("profiles list", place.run("profiles", "list", "--json"))
     check("profiles show", place.run("profiles", "show", "members", "--json"))
-    check("profiles remove", place.run("profiles", "remove", "members", "--json"))
+    check("profiles load", place.run("profiles", "load", file, "--dry-run", "--json"))
+    check("profiles remove", place.run("profiles", "remove", "members", "--dry-run", "--json"))
+    check("profiles remove", place.run("profiles", "remove", "members", "--note", "old", "--json"))
     return {name for name in SHAPES if name.startswith("profiles ")}
 
 

@@ -319,11 +319,18 @@ def test_foreign_wake_ups_are_refused(place: Place) -> None:
     """Anybody may put messages for a delivery into the queue, too: a line each, and no traceback."""
     wrong = [{}, {"org": 5}, {"org": ["default"]}, {"org": "default", "seen": {}}, {"org": None}, {"x": 1}]
     logged = len(place.logged("message.refused"))
-    for kwargs in wrong:
+    tasks = [("badges.deliver", kwargs) for kwargs in wrong]
+    tasks += [("badges.import_staged", {"staged_id": wrong}) for wrong in (5, {}, [1])]
+    tasks += [
+        ("badges.undo", {"run": "x", "colour": 1}),
+        ("badges.undo", {}),
+        ("badges.undo", {"customer": []}),
+    ]
+    for task, kwargs in tasks:
         raw = message(**kwargs)
-        raw["headers"]["task"] = "badges.deliver"
+        raw["headers"]["task"] = task
         place.push(json.dumps(raw).encode())
-    wait_for(lambda: len(place.logged("message.refused")) == logged + len(wrong))
+    wait_for(lambda: len(place.logged("message.refused")) == logged + len(tasks))
     place.send(items(3400, 3401), run="after-wake-ups")
     wait_for(lambda: place.count("after-wake-ups", "issued") == 1)
     assert "Traceback" not in place.log.read_text()

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from worker.cli import tables
-from worker.cli.asking import Yes, ask
+from worker.cli.asking import DryRun, Yes, ask
 from worker.cli.output import AsJson, AsJsonLines, Limit, form_of, say_json, say_listing, stdout
-from worker.cli.session import OneOrg, Session, session
+from worker.cli.session import Note, OneOrg, Session, session
 from worker.domain.org import DEFAULT_ORG
-from worker.domain.text import iso_time
+from worker.domain.text import counted, iso_time
 from worker.errors import FileError
 from worker.operate.operator import this_user
 from worker.operate.profiles import Profile, Profiles, from_toml
@@ -95,14 +95,25 @@ def show_profile(profile: Profile) -> None:
 
 
 @profiles_cli.command()
-def remove(name: Name, org: OneOrg = DEFAULT_ORG, as_json: AsJson = False) -> None:
-    """Forget a profile; what was imported with it stays as it is."""
+def remove(
+    name: Name,
+    org: OneOrg = DEFAULT_ORG,
+    dry_run: DryRun = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Forget a profile; what was imported with it stays as it is. To keep a copy: badges profiles export."""
     with session() as here:
-        profiles_of(here, org).remove(name, str(this_user()))
+        profiles = profiles_of(here, org)
+        there = profiles.named(name)
+        act = f"profile {name} of {counted(len(there.columns), 'column')} would be forgotten"
+        if not dry_run:
+            profiles.remove(name, str(this_user()), note)
     if as_json:
-        say_json({"name": name, "org": org, "removed": True})
+        done = {"name": name, "org": org, "removed": not dry_run}
+        say_json(done | ({"dry_run": True} if dry_run else {}))
     else:
-        tables.out.print(f"profile {tables.safe(name)} is forgotten")
+        tables.out.print(tables.safe(act if dry_run else f"profile {name} is forgotten"))
 
 
 @profiles_cli.command()
@@ -129,7 +140,9 @@ def export(
 def load(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as badges profiles export writes it.")],
     org: OneOrg = DEFAULT_ORG,
+    dry_run: DryRun = False,
     yes: Yes = False,
+    note: Note = "",
     as_json: AsJson = False,
 ) -> None:
     """Take a profile from a TOML file; one of the same name is replaced, if you say so."""
@@ -140,17 +153,18 @@ def load(
     profile = from_toml(text, str(file))
     with session() as here:
         profiles = profiles_of(here, org)
-        ask_to_replace(profiles, profile.name, new_mark=profile.mark, allowed=yes, as_json=as_json)
-        profile = save(profiles, profile)
+        if not dry_run:
+            ask_to_replace(profiles, profile.name, new_mark=profile.mark, allowed=yes, as_json=as_json)
+            profile = save(profiles, profile, note)
     if as_json:
-        say_json(as_row(profile, org))
+        say_json(as_row(profile, org) | ({"dry_run": True} if dry_run else {}))
     else:
         show_profile(profile)
 
 
-def save(profiles: Profiles, profile: Profile) -> Profile:
+def save(profiles: Profiles, profile: Profile, note: str = "") -> Profile:
     """Keep a profile in the name of this command's user."""
-    return profiles.save(profile, str(this_user()))
+    return profiles.save(profile, str(this_user()), note)
 
 
 def ask_to_replace(

@@ -300,14 +300,16 @@ class ProfileShown(TypedDict):
     made_by: str
     made_at: str | None
     last_used_at: str | None
+    dry_run: NotRequired[bool]
 
 
 class ProfileRemoved(TypedDict):
-    """A profile that is forgotten."""
+    """A profile that is forgotten, or with ``dry_run`` would be."""
 
     name: str
     org: str
     removed: bool
+    dry_run: NotRequired[bool]
 
 
 SHAPES: dict[str, Any] = {

@@ -189,7 +189,7 @@ class Profiles:
         """Return the one of that name, if there is one."""
         return next((profile for profile in self.all() if profile.name == name), None)
 
-    def save(self, profile: Profile, by: str) -> Profile:
+    def save(self, profile: Profile, by: str, note: str = "") -> Profile:
         """Keep a profile; what was there under its name says how it was last used."""
         there = self.before(profile.name)
         made = replace(
@@ -199,7 +199,7 @@ class Profiles:
             used_at=there.used_at if there else 0,
             used_as=there.used_as if there else "",
         )
-        self._audit(by, {"profile": made.name, "saved_as": made.mark})
+        self._audit(by, {"profile": made.name, "saved_as": made.mark}, note)
         self._write(made)
         return made
 
@@ -207,19 +207,19 @@ class Profiles:
         """Note that a file was read with it, as it is now."""
         self._write(replace(profile, used_at=kept.now_ms(self.queue, self.org), used_as=profile.mark))
 
-    def remove(self, name: str, by: str) -> None:
+    def remove(self, name: str, by: str, note: str = "") -> None:
         """Forget one.
 
         Raises:
             NotFound: there is none of that name.
         """
         there = self.named(name)
-        self._audit(by, {"profile": name, "removed": there.mark})
+        self._audit(by, {"profile": name, "removed": there.mark}, note)
         kept.remove(self.queue, self.org, name)
 
-    def _audit(self, by: str, which: Mapping[str, str]) -> None:
+    def _audit(self, by: str, which: Mapping[str, str], note: str) -> None:
         action = audit.action_id(self.queue, "profile")
-        audit.begin(self.queue, self.org, action, by=by, which=which, counts=False)
+        audit.begin(self.queue, self.org, action, by=by, note=note, which=which, counts=False)
 
     def _write(self, profile: Profile) -> None:
         values = asdict(profile)

@@ -54,6 +54,9 @@ def _sendable(kind: DeadKind) -> DeadKind:
     return kind
 
 
+Since = Annotated[int, BeforeValidator(lambda text: since_ms(str(text)))] | None
+
+
 class _Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
@@ -102,6 +105,21 @@ class ResumeArguments(_Arguments):
     by: str | None = None
 
 
+class UndoArguments(_Arguments):
+    """The arguments of ``badges.undo``, as the options of ``badges run undo``."""
+
+    run: str | None = None
+    org: str | None = None
+    badge: str | None = None
+    customer: int | None = None
+    job: str | None = None
+    since_ms: Since = Field(default=None, alias="since")
+    dry_run: bool = False
+    yes: bool = False
+    note: str = ""
+    by: str | None = None
+
+
 class ReplayArguments(_Arguments):
     """The arguments of ``badges.replay``; they mean what the options of ``badges dead replay`` mean.
 
@@ -115,9 +133,7 @@ class ReplayArguments(_Arguments):
     badge: str | None = None
     customer: int | None = None
     job: str | None = None
-    since_ms: Annotated[int, BeforeValidator(lambda text: since_ms(str(text)))] | None = Field(
-        default=None, alias="since"
-    )
+    since_ms: Since = Field(default=None, alias="since")
     changes: dict[str, str] | None = Field(default=None, alias="set")
     limit: PositiveInt | None = None
     dry_run: bool = False

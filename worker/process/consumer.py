@@ -44,7 +44,11 @@ SAID_HERE = (
     "Skipping prefetch count reduction",
 )
 ENQUEUE = "badges.enqueue"
-WAKE_UPS = ("badges.deliver", "badges.check")  # sent by workers alone, but anybody may
+WAKE_UPS = (
+    "badges.deliver",
+    "badges.check",
+    "badges.import_staged",
+)  # sent by workers alone, but anybody may
 # They log a traceback for what comes from outside: a message or command that they can't read, a lost broker.
 TALKATIVE = (
     *("kombu.pidbox", "kombu.transport.redis", "celery.worker.pidbox"),

@@ -16,13 +16,13 @@ from celery.exceptions import Ignore
 
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
-from worker.domain.text import plain
-from worker.errors import BadgesError, ConfigError, StoreError
+from worker.domain.text import counted, plain
+from worker.errors import BadgesError, ConfigError, NotAllowed, StoreError
 from worker.operate import deadletters, undoing
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.operate.undoing import Which
-from worker.process.arguments import PauseArguments, ReplayArguments, ResumeArguments
+from worker.process.arguments import PauseArguments, ReplayArguments, ResumeArguments, UndoArguments
 from worker.process.tasks import origin
 from worker.store.queue import new_id
 
@@ -89,26 +89,24 @@ def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any
 
 
 @_operator_task(name="badges.undo")
-def undo(  # noqa: PLR0913, PLR0917 - the options of the command
-    self: Task[..., Any],
-    run: str | None = None,
-    org: str | None = None,
-    badge: str | None = None,
-    customer: int | None = None,
-    job: str | None = None,
-    note: str = "",
-    by: str | None = None,
-    *,
-    dry_run: bool = False,
-) -> dict[str, Any]:
-    """Take back what a run issued, as ``badges run undo`` does. Delivered twice, it acts once."""
-    if not (run or badge or customer or job):
-        raise ConfigError("say which: run, badge, customer or job")
-    operator = _operator(self, note=note, by=by)
-    which = Which(org, run, badge, customer, job)
+def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
+    """Take back what was issued, as ``badges run undo`` does. Delivered twice, it acts once.
+
+    Nobody can be asked here: without ``yes`` it is refused, with how many it would be.
+    """
+    its = UndoArguments.read(arguments, given)
+    if not (its.run or its.badge or its.customer or its.job or its.since_ms):
+        raise ConfigError("say which: run, badge, customer, job or since")
+    operator = _operator(self, note=its.note, by=its.by)
+    which = Which(its.org, its.run, its.badge, its.customer, its.job, its.since_ms)
     found = undoing.plan(operator.reports, operator.orgs, which)
-    if dry_run:
+    if its.dry_run:
         return {"run": None} | found.as_json() | {"dry_run": True}
+    if found.jobs and not its.yes:
+        raise NotAllowed(
+            f"{counted(found.jobs, 'badge')} would be taken back from their customers for good; nothing was "
+            "done. To do it, send yes=true; to look first: dry_run=true"
+        )
     name, jobs = undoing.undo(operator, found, which, run=_action("undo", self))
     return {"run": name} | found.as_json() | {"jobs": jobs}
 
