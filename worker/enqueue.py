@@ -35,6 +35,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
 NEAR_DUPLICATE = "has the badge and customer of an earlier row or job, but other dates; it is sent"
+_UNREMARKABLE = frozenset({Answer.ACCEPTED, Answer.SIMILAR, Answer.REPEATED, Answer.DUPLICATE})
 _KNOWN_BEFORE = (
     Answer.DUPLICATE,
     Answer.REMEMBERED,
@@ -192,7 +193,8 @@ class _Chunk:
             item.row for item, answer in zip(self.items, answers, strict=True) if answer is Answer.SIMILAR
         ]
         warnings = (*self.warnings, Warned(NEAR_DUPLICATE, len(near), tuple(near[:ROWS_NAMED])))
-        notes = map(note, self.items, self.problems, answers)
+        remarkable = zip(self.items, self.problems, answers, strict=True)
+        notes = [note(*each) for each in remarkable if each[2] not in _UNREMARKABLE]
         return Enqueued(
             options.run,
             accepted=counts[Answer.ACCEPTED] + counts[Answer.SIMILAR] + counts[Answer.REPEATED],
@@ -352,7 +354,7 @@ def as_text(item: object) -> str:
 
 def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
     """Say why an item was not simply accepted."""
-    if answer in (Answer.ACCEPTED, Answer.SIMILAR, Answer.REPEATED, Answer.DUPLICATE):
+    if answer in _UNREMARKABLE:
         return None
     field, job = problem.field if problem else None, quote(item.id)
     match answer:

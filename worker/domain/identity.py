@@ -24,8 +24,9 @@ def content_id(org: str, badge: Badge, *repeated: str) -> str:
     ``repeated`` makes it another one: the run and the row of a badge that is meant to be issued once more
     (``--allow-duplicates``), or the dead letter whose place it takes.
     """
-    pair = pair_letters(org, badge.badge_meta_id, badge.customer_id)
-    return pair + _letters(org, badge.content(), *repeated)
+    pair = f"{FORMAT}\x00{org}\x00{one_case(badge.badge_meta_id)}\x00{badge.customer_id}"
+    whole = f"{FORMAT}\x00{org}\x00{badge.content()}"
+    return _letters(pair) + _letters("\x00".join((whole, *repeated)) if repeated else whole)
 
 
 def request_id(batch: str) -> str:
@@ -39,12 +40,11 @@ def request_id(batch: str) -> str:
 
 def pair_letters(org: str, badge_id: str, customer: int) -> str:
     """Return what all ids of one badge of one customer begin with."""
-    return _letters(org, one_case(badge_id), str(customer))
+    return _letters(f"{FORMAT}\x00{org}\x00{one_case(badge_id)}\x00{customer}")
 
 
-def _letters(*parts: str) -> str:
-    """Return ten letters and digits (50 bits) that stand for ``parts``."""
-    text = "\x00".join((FORMAT, *parts))
+def _letters(text: str) -> str:
+    """Return ten letters and digits (50 bits) that stand for a text."""
     written = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
     bits = int.from_bytes(blake2b(written, digest_size=7).digest()) >> 6
     pairs = _BASE32_PAIRS  # written out, since every row of a file comes by here twice

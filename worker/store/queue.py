@@ -49,6 +49,7 @@ Repeats = Literal["", "count", "hold"]
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
 LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
 MISSING_TTL_S = 600
+_ANSWERS: dict[str, Answer] = {answer.value: answer for answer in Answer}
 LINE_MS = 250  # how soon to look again whether a place became free; deliveries that end look by themselves
 
 
@@ -139,7 +140,7 @@ class Queue:
         if full:
             raise NoRoom(_no_room(org, full[0]))
         self.hint(org.name, look_at_ms)
-        return [Answer(letter) for letter in letters]
+        return [_ANSWERS[letter] for letter in letters]
 
     def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
         """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""

@@ -138,7 +138,8 @@ SAID = (  # of a badge that was issued, in the order of Issued
     Field.EXPIRES_ON_ISO,
     Field.WARNINGS,
 )
-# Places of what is written for every job: to look a field up by its enum costs more than to write it.
+# For what is written for every job: to look a field up by its enum costs more than to write it.
+_NAME, _CUSTOMER, _EVENT, _EVENT_ISO, _EXPIRY, _EXPIRY_ISO = BADGE_FIELDS
 _ENQUEUED_AT, _JOB_KIND, _STATE = PLACE[Field.ENQUEUED_AT], PLACE[Field.JOB_KIND], PLACE[Field.STATE]
 _ATTEMPTS, _BATCH, _CODE, _MESSAGE = (
     PLACE[it] for it in (Field.ATTEMPTS, Field.BATCH, Field.CODE, Field.MESSAGE)
@@ -232,11 +233,17 @@ def bounded(value: str, size: int = TEXT_BYTES) -> str:
 
 def badge_fields(badge: Badge) -> dict[str, str]:
     """Return the record's fields of a badge."""
-    return {
-        field: value if type(value) is str else str(value)
-        for field, value in zip(BADGE_FIELDS, badge)  # noqa: B905 - whose lengths are one
-        if value is not None
-    }
+    name, customer, event, event_iso, expiry, expiry_iso = badge
+    fields: dict[str, str] = {_NAME: name, _CUSTOMER: str(customer)}
+    if event is not None:
+        fields[_EVENT] = str(event)
+    if event_iso is not None:
+        fields[_EVENT_ISO] = event_iso
+    if expiry is not None:
+        fields[_EXPIRY] = str(expiry)
+    if expiry_iso is not None:
+        fields[_EXPIRY_ISO] = expiry_iso
+    return fields
 
 
 def badge_of(record: Record) -> Badge:
