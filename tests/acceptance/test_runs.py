@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from support import badges, badges_json, configured, environment, item, wait_for
+from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, wait_for
 
 from worker.cli import progress
 from worker.domain.batch import Batch, Sent
@@ -199,3 +199,25 @@ def test_following_for_a_program_that_goes_away(client: redis.Redis, env: dict[s
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["queued"], first["eta_s"]) == (second["queued"], second["eta_s"]) == (100, 2)
     assert done.stderr == b""
+
+
+def test_a_run_in_numbers(client: redis.Redis, env: dict[str, str]) -> None:
+    """By state, kind, code and badge; a large run only if that is asked for."""
+    queue, other = Queue(client), [item(n, badge_id=OTHER_BADGE) for n in range(3)]
+    queue.enqueue(ORG, run="spring", items=[item(n) for n in range(12)], call="c")
+    deliver(client)
+    queue.enqueue(ORG, run="spring", items=other, call="d")
+    queue.cancel("default", [it.id for it in other], call="e")
+    said = badges_json("run", "show", "spring", env=env)
+    assert [tuple(number.values()) for number in said["numbers"]] == [
+        ("issued", None, None, BADGE, 10),
+        ("dead", "cancelled", "cancelled", OTHER_BADGE, 3),
+        ("queued", None, None, BADGE, 2),
+    ]
+    assert sum(number["count"] for number in said["numbers"]) == said["total"]
+    shown = badges("run", "show", "spring", env=env).stdout.decode()
+    assert re.search(rf"dead +cancelled +cancelled +{OTHER_BADGE} +3", shown)
+    client.hset(keys.key("default", "run", "spring"), "total", 10_001)
+    assert badges_json("run", "show", "spring", env=env)["numbers"] is None
+    assert b"--numbers" in badges("run", "show", "spring", env=env).stdout
+    assert len(badges_json("run", "show", "spring", "--numbers", env=env)["numbers"]) == 3

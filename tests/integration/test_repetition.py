@@ -136,6 +136,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     ),
     "begin": lambda q, _: q.store.call("begin", [keys.ASKED, keys.BEGUN], ["default", "9000000000000"]),
     "search": lambda q, _: q.store.call("search", [keys.key_prefix("default")], ["r", 0, 9, "812"]),
+    "tally": lambda q, _: q.store.call("tally", [keys.key_prefix("default")], ["r", 0, 9]),
     "look_up": lambda q, _: q.store.call("look_up", [keys.key_prefix("default")], [item(1).id, ""]),
     "outbox": lambda q, _: Outbox(q, ORG).open("ledger"),
     "acknowledge": lambda q, _: _unsaid(Outbox(q, ORG).acknowledge(_ended(q))),
@@ -179,7 +180,7 @@ def test_the_second_call_changes_nothing_and_answers_the_same(
     first = CALLS[name](queue, scene)
     after = contents(client)
     assert (after != before) == (
-        name not in {"gauge", "search", "look_up", "claim: nothing", "resume", "probed"}
+        name not in {"gauge", "search", "tally", "look_up", "claim: nothing", "resume", "probed"}
     )
     assert CALLS[name](queue, scene) == first
     assert contents(client) == after

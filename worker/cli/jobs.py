@@ -26,6 +26,7 @@ from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
 from worker.operate import deadletters
+from worker.operate.numbers import UNASKED, Number, numbers
 from worker.operate.report import argument, option
 from worker.operate.runs import RunProgress, follow
 from worker.store import audit
@@ -70,14 +71,29 @@ def _run_line(run: RunProgress) -> list[object]:
 
 
 @run_cli.command("show")
-def run_show(run: RunName, org: ItsOrg = None, as_json: AsJson = False) -> None:
-    """Show one run: how many jobs are in which state, and how long it will take."""
+def run_show(
+    run: RunName,
+    org: ItsOrg = None,
+    by_number: Annotated[
+        bool,
+        typer.Option("--numbers", help="Count by code and badge also where it has more than 10,000 jobs."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run: its jobs by state, code and badge, and how long it will take."""
     with session() as here:
         progress = here.reports.run_meant(run, org)
+        counted_: list[Number] | None = None
+        if progress.total <= UNASKED:
+            counted_ = numbers(here.reports, progress)
+        elif by_number:
+            with progress_bar("counting", progress.total, unit="jobs") as move:
+                counted_ = numbers(here.reports, progress, on_progress=move)
     if as_json:
-        say_json(progress)
-    else:
-        _show_run(progress)
+        say_json(progress.as_json() | {"numbers": counted_})
+        return
+    _show_run(progress)
+    _show_numbers(counted_)
 
 
 def _show_run(run: RunProgress) -> None:
@@ -86,6 +102,17 @@ def _show_run(run: RunProgress) -> None:
         name = tables.safe(option("run", run.run))
         tables.out.print(f"  why: badges dead groups {name}")
         tables.out.print(f"  to mend: badges results {name} --state dead --format csv -o report.csv")
+
+
+def _show_numbers(found: Sequence[Number] | None) -> None:
+    if found is None:
+        tables.out.print("  by code and badge: --numbers")
+    elif len({(number.code, number.badgeMetaId) for number in found}) > 1:
+        columns = ("state", "kind", "code", "badgeMetaId", "jobs")
+        lines = [[it.state, it.kind or "", it.code or "", it.badgeMetaId or "", it.count] for it in found]
+        tables.table("", columns, lines[:LISTED])
+        if len(lines) > LISTED:
+            tables.out.print(f"  … {len(lines) - LISTED:,} more: --json has all of them")
 
 
 @run_cli.command("cancel")

@@ -19,6 +19,7 @@ from worker.domain.check import Check, CheckedBadge
 from worker.domain.item import Warned
 from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
+from worker.operate.numbers import RunShown
 from worker.operate.runs import RunProgress
 from worker.operate.standstill import Standstill
 from worker.store.audit import Entry
@@ -316,7 +317,7 @@ SHAPES: dict[str, Any] = {
     "import": Imported,
     "import --dry-run": Check,
     "run list": list[RunProgress],
-    "run show": RunProgress,
+    "run show": RunShown,
     "run follow": RunProgress,
     "run cancel": RunCancelled,
     "run undo": Undone,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from worker.store.record import (
 from worker.store.scripts import Store
 
 PAGE = 500
+TALLIED = 1000
 
 
 class StoredGroup(NamedTuple):
@@ -112,6 +114,27 @@ def holding(  # noqa: PLR0913 - what, and where to look
     """Look at the records of some jobs of a run; return how many there were, and ids of those with a text."""
     count, *ids = store.call("search", [keys.key_prefix(org)], [run, first, most, text])
     return int(count), [str(job_id) for job_id in ids]
+
+
+class Counted(NamedTuple):
+    """What jobs have in common; a ``kind`` only dead ones have."""
+
+    state: str
+    kind: str
+    code: str
+    badge: str
+
+
+def tally(store: Store, org: str, run: str) -> Iterator[tuple[int, Counter[Counted]]]:
+    """Count the jobs of a run, page by page; yields how many were looked at, and the counts of the page."""
+    first = 0
+    while True:
+        count, *flat = store.call("tally", [keys.key_prefix(org)], [run, first, TALLIED])
+        first += int(count)
+        names = (Counted(*str(name).split(SEPARATOR)) for name in flat[::2])
+        yield first, Counter(dict(zip(names, map(int, flat[1::2]), strict=True)))
+        if int(count) < TALLIED:
+            return
 
 
 def badges(client: redis.Redis, org: str) -> list[str]:
