@@ -122,8 +122,8 @@ def main() -> None:
                 print(deadletters.replay_all(stage.operator, Filter(kind=DeadKind.REJECTED)).replayed)
         if "cancel" in given.only:
             with measured("run cancel of all that wait", running.client):
-                ids = stage.reports.ids("default", "r")
-                print(deadletters.cancel(stage.queue, "default", ids, action="", on_progress=lambda _: None))
+                run = stage.reports.run("r")
+                print(deadletters.cancel_run(stage.operator, run, action="", on_progress=lambda _: None))
         if "discard" in given.only:
             with measured("discard of all", running.client):
                 print(deadletters.discard_all(stage.operator, Filter(code="cancelled")))

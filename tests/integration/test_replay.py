@@ -465,3 +465,38 @@ def test_the_trail_keeps_the_newest(queue: Queue, client: redis.Redis) -> None:
     bury(queue, 1)
     queue.discard("default", [item(0).id], keep_ms=9999, call="c", action="pause-00")
     assert len(list(client.scan_iter(f"{keys.key('default', 'audit')}*", count=1000))) == 10
+
+
+def test_whole_groups_are_dealt_with_by_the_server(queue: Queue, client: redis.Redis) -> None:
+    """A thousand a call, ids of a producer's own too; a limit holds, and somebody is woken for what waits."""
+    own = [item(n)._replace(id=f"order-{n}", fingerprint=item(n).id) for n in range(3000, 3003)]
+    many = [item(n) for n in range(2100)]
+    for at in range(0, len(many), 700):
+        queue.enqueue(ORG, run=RUN, items=many[at : at + 700], call=f"c{at}")
+    queue.enqueue(ORG, run=RUN, items=[*own, item(1, badge_id=OTHER_BADGE)], call="own")
+    assert cancel_all(queue) == 2104
+    assert counts(client)["dead:cancelled"] == 2104
+    assert not queued(client)
+    client.config_resetstat()
+    done = deadletters.replay_all(operator(queue), Filter(kind=DeadKind.CANCELLED), limit=2050)
+    assert (done.replayed, done.skipped, len(queued(client))) == (2050, 0, 2050)
+    assert client.zscore(keys.WAKE, "default") is not None
+    assert client.info("commandstats")["cmdstat_get"]["calls"] < 200, "no record is read by itself"
+    assert cancel_all(queue) == 2050
+    assert deadletters.discard_all(operator(queue), Filter(kind=DeadKind.CANCELLED)) == 2104
+    assert counts(client)["unhandled"] == 0
+    assert client.get(keys.key("default", "remembered")) == "0"
+    client.delete(*(keys.key("default", "job", it.id) for it in own))
+    assert queue.enqueue(ORG, run="again", items=own, call="again") == ["a"] * 3
+
+
+def cancel_all(queue: Queue) -> int:
+    """Cancel the run as a whole."""
+    run = reports(queue).run(RUN)
+    return deadletters.cancel_run(operator(queue), run, action="", on_progress=lambda _: None)
+
+
+def counts(client: redis.Redis) -> dict[str, int]:
+    """Return what the run counts."""
+    held = client.hgetall(keys.key("default", "run", RUN))
+    return {name: int(value) for name, value in held.items() if value.isdecimal()}

@@ -145,10 +145,10 @@ def run_cancel(
 
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
-    action, ids = audit.action_id(here.queue, "cancel"), here.reports.ids(run.org, run.run)
-    here.operator(note).begin(run.org, action, {"run": run.run})
+    action, operator = audit.action_id(here.queue, "cancel"), here.operator(note)
+    operator.begin(run.org, action, {"run": run.run})
     with progress_bar("cancelling", run.total, unit="jobs") as move:
-        return deadletters.cancel(here.queue, run.org, ids, action=action, run=run.run, on_progress=move)
+        return deadletters.cancel_run(operator, run, action=action, on_progress=move)
 
 
 @run_cli.command("follow")

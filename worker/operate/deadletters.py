@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice
@@ -19,16 +19,15 @@ from worker.domain.badge import Badge, Invalid, parse_item
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
 from worker.domain.job import TERMINAL, DeadKind, State
-from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.org import Org
 from worker.domain.text import counted
 from worker.errors import NotAllowed, NotFound
-from worker.operate import deadlist
+from worker.operate import deadlist, groupwise
 from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Operator
-from worker.operate.runs import JobReader
+from worker.operate.runs import JobReader, RunProgress
 from worker.store import audit, reading
-from worker.store.protocol import ttl_ms
-from worker.store.queue import CHUNK, Queue
+from worker.store.queue import CHUNK, GroupPart, Queue
 from worker.store.reading import PAGE
 from worker.store.record import Field, badge_fields, badge_of, handed_on, state_of
 
@@ -122,25 +121,71 @@ def replay_all(  # noqa: PLR0913 - what, and how
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
     ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
     begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which, with_records=bool(changes), replayable=True):
-        looked_at += seen
-        rest = page
-        while rest and (room := CHUNK if limit is None else min(CHUNK, limit - done.replayed)):
-            chunk, rest = rest[:room], rest[room:]
-            org = operator.orgs.get(chunk[0].org)
-            if org is None:
-                done = _left(done, chunk)
-                continue
-            if not dry_run and org.name not in begun:
-                operator.begin(org.name, name, said)
-                begun.add(org.name)
-            items, problems = _items(org, chunk, changes)
-            done = _counted(done, ask(org, items), problems)
-        on_progress(looked_at, total)
-        if limit is not None and done.replayed >= limit:
-            break
+
+    def begin(org: Org) -> None:
+        if not dry_run and org.name not in begun:
+            operator.begin(org.name, name, said)
+            begun.add(org.name)
+
+    def room() -> int:
+        return CHUNK if limit is None else max(0, min(CHUNK, limit - done.replayed))
+
+    for its_org in reports.org_names(which.org):
+        its, org = replace(which, org=its_org), operator.orgs.get(its_org)
+        may_pick = org and not (changes or dry_run)
+        parts = deadlist.parts(reports, its_org, its, replayable=True) if may_pick else None
+        if org and parts is not None:
+            steps = _by_groups(operator, org, parts, name, begin, room)
+        else:
+            steps = _one_by_one(reports, org, its, changes, ask, begin, room)
+        for seen, counted_into in steps:
+            looked_at, done = looked_at + seen, counted_into(done)
+            on_progress(min(looked_at, total), total)
     on_progress(total, total)
     return done
+
+
+_Step = tuple[
+    int, Callable[[Replayed], Replayed]
+]  # how many were looked at, and what to make of what was done
+
+
+def _by_groups(  # noqa: PLR0913, PLR0917 - of whom, what, and how far
+    operator: Operator,
+    org: Org,
+    parts: Sequence[GroupPart],
+    name: str,
+    begin: Callable[[Org], None],
+    room: Callable[[], int],
+) -> Iterator[_Step]:
+    if parts:
+        begin(org)
+    for seen, answer in groupwise.replay(operator, org, parts, name=name, room=room):
+        yield seen, partial(_counted, answer=answer, problems=[])
+
+
+def _one_by_one(  # noqa: PLR0913, PLR0917 - as above
+    reports: JobReader,
+    org: Org | None,
+    which: Filter,
+    changes: Mapping[str, str] | None,
+    ask: Callable[[Org, list[Replay]], Mapping[str, int]],
+    begin: Callable[[Org], None],
+    room: Callable[[], int],
+) -> Iterator[_Step]:
+    for seen, page in deadlist.pages(reports, which, with_records=bool(changes), replayable=True):
+        rest = page
+        while rest and (most := room()):
+            chunk, rest = rest[:most], rest[most:]
+            if org is None:
+                yield 0, partial(_left, chunk=chunk)
+                continue
+            begin(org)
+            items, problems = _items(org, chunk, changes)
+            yield 0, partial(_counted, answer=ask(org, items), problems=problems)
+        yield seen, lambda done: done
+        if not room():
+            return
 
 
 def refuse_doubt(reports: JobReader, which: Filter, limit: int | None) -> None:
@@ -181,20 +226,12 @@ def discard_all(
     audit trail, if the caller wants to know it beforehand.
     """
     action = action or audit.action_id(operator.queue, "discard")
-    reports, orgs = operator.reports, operator.orgs
-    discarded, looked_at, total = 0, 0, deadlist.size(reports, which)
-    begun: set[str] = set()
-    for seen, page in deadlist.pages(reports, which):
-        looked_at += seen
-        for at in range(0, len(page), CHUNK):
-            org, ids = page[0].org, [it.id for it in page[at : at + CHUNK]]
-            if org not in begun:
-                operator.begin(org, action, which.as_json())
-                begun.add(org)
-            keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
-            call = operator.queue.new_id()
-            discarded += operator.queue.discard(org, ids, keep_ms=keep_ms, call=call, action=action)
-        on_progress(looked_at, total)
+    reports, discarded, looked_at = operator.reports, 0, 0
+    total = deadlist.size(reports, which)
+    for org in reports.org_names(which.org):
+        for seen, done in groupwise.discard(operator, org, replace(which, org=org), action, which.as_json()):
+            looked_at, discarded = looked_at + seen, discarded + done
+            on_progress(min(looked_at, total), total)
     on_progress(total, total)
     return discarded
 
@@ -214,31 +251,43 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     return queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())["replayed"] == 1
 
 
-def cancel(  # noqa: PLR0913 - what, of what, and who counts it
-    queue: Queue,
-    org: str,
-    ids: Iterable[str],
-    *,
-    action: str,
-    run: str = "",
-    on_progress: Callable[[int], None],
+def cancel(
+    queue: Queue, org: str, ids: Iterable[str], *, action: str, on_progress: Callable[[int], None]
 ) -> int:
     """Make dead letters of the jobs that still wait; returns how many. What is being sent is settled.
 
-    ``action`` is the entry of the audit trail that counts them. Where ``run`` is cancelled as a whole, so is
-    what of it would wait again later.
+    ``action`` is the entry of the audit trail that counts them.
     """
     cancelled, seen, remaining = 0, 0, iter(ids)
     while chunk := list(islice(remaining, CHUNK)):
-        cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action, run=run)
+        cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action)
         seen += len(chunk)
         on_progress(seen)
+    _tidy_lanes(queue, org, action)
+    return cancelled
+
+
+def cancel_run(
+    operator: Operator, run: RunProgress, *, action: str, on_progress: Callable[[int], None]
+) -> int:
+    """Cancel a run as a whole: what waits, and later what of it would wait again; returns how many waited."""
+    queue, cancelled = operator.queue, 0
+    total = operator.reports.count_ids(run.org, run.run)
+    # From its end, so that what is taken off the list meanwhile (forgotten) makes it skip none.
+    for first in range((total - 1) // CHUNK * CHUNK, -1, -CHUNK):
+        cancelled += queue.cancel_run(run.org, run.run, first, call=queue.new_id(), action=action)
+        on_progress(total - first)
+    _tidy_lanes(queue, run.org, action)
+    return cancelled
+
+
+def _tidy_lanes(queue: Queue, org: str, action: str) -> None:
+    """Take the ids of what was cancelled off the ends of the lanes."""
     # Of a run that came last no id could be taken off the queue's end before its last job was cancelled.
     left, before = reading.in_lanes(queue.client, org), -1
     while left and left != before:
         queue.cancel(org, [], call=queue.new_id(), action=action)
         left, before = reading.in_lanes(queue.client, org), left
-    return cancelled
 
 
 def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:

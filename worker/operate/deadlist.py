@@ -18,6 +18,7 @@ from worker.operate import search
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.store import reading
+from worker.store.queue import GroupPart
 from worker.store.reading import Extent, StoredGroup
 from worker.store.record import Field, Record, fault_of, state_of
 
@@ -179,6 +180,18 @@ def pages(
                     if record is not None and all(record.get(f) == v for f, v in wanted.items())
                 ]
                 yield len(found), page
+
+
+def parts(reports: JobReader, org: str, which: Filter, *, replayable: bool = False) -> list[GroupPart] | None:
+    """Return which letters of which groups fit; ``None`` where that can't be told without their records."""
+    if which.job is not None or which.read_fields:
+        return None
+    its = groups_of(reports, org, which, replayable=replayable)
+    if which.fields and any(group.is_mixed for group in its):
+        return None
+    now_ms = reports.store.org_now_ms(org)
+    until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
+    return [GroupPart(group.number, which.since_ms or 0, until_ms) for group in its]
 
 
 def rows(reports: JobReader, which: Filter) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from base64 import b32encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import redis
 from redis.exceptions import RedisError
@@ -51,6 +51,14 @@ LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given u
 MISSING_TTL_S = 600
 _ANSWERS: dict[str, Answer] = {answer.value: answer for answer in Answer}
 LINE_MS = 250  # how soon to look again whether a place became free; deliveries that end look by themselves
+
+
+class GroupPart(NamedTuple):
+    """The dead letters of a group, by its number, that died in a time, ms."""
+
+    number: str
+    since_ms: int
+    until_ms: int
 
 
 def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
@@ -237,9 +245,22 @@ class Queue:
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
         flat = chain(*(replay_arguments(item, run=run) for item in items))
-        args = [call, run, ttl_ms(org), *flat]
-        answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
+        answer = self._replay(org, [call, run, ttl_ms(org), "", *flat])
         self.hint(org.name, self.look(org).look_at_ms)
+        return answer
+
+    def replay_group(  # noqa: PLR0913 - which, and how many
+        self, org: Org, *, run: str, of: GroupPart, passed: int, most: int, call: str
+    ) -> dict[str, int]:
+        """Queue letters of a group again as they are, up to 1,000 behind those ``passed`` at its head.
+
+        It says how many were ``looked_at``. Nobody is woken for them: the caller does that in the end.
+        """
+        part = [of.number, of.since_ms, of.until_ms, passed, most]
+        return self._replay(org, [call, run, ttl_ms(org), *part])
+
+    def _replay(self, org: Org, args: Sequence[Any]) -> dict[str, int]:
+        answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         return answer
 
     def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "", run: str = "") -> int:
@@ -248,12 +269,28 @@ class Queue:
         ``action`` is the entry of the audit trail that counts them, here and below. Where ``run`` is
         cancelled as a whole, so is what of it would wait again later.
         """
-        return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, action, run, *ids]))
+        return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, action, run, "", *ids]))
+
+    def cancel_run(self, org: str, run: str, first: int, *, call: str, action: str = "") -> int:
+        """Do so with the jobs of a run that is cancelled as a whole: ``CHUNK`` from this place in it on."""
+        return int(self.store.durably("cancel", [keys.key_prefix(org)], [call, action, run, first]))
 
     def discard(self, org: str, ids: Sequence[str], *, keep_ms: int, call: str, action: str = "") -> int:
         """Take up to 1,000 dead letters off the list for good, and keep their records; answers how many."""
         hashed = [part for job_id in ids for part in (job_id, short_hash(job_id))]
-        return int(self.store.durably("discard", [keys.key_prefix(org)], [call, keep_ms, action, *hashed]))
+        args = [call, keep_ms, action, "", *hashed]
+        return int(self.store.durably("discard", [keys.key_prefix(org)], args)[0])
+
+    def discard_group(  # noqa: PLR0913 - as above
+        self, org: str, of: GroupPart, *, passed: int, keep_ms: int, call: str, action: str
+    ) -> tuple[int, int, list[str]]:
+        """Do so with up to 1,000 letters of a group, behind those ``passed`` at its head.
+
+        Answers how many did, how many were looked at, and which were left: those of a producer's own ids.
+        """
+        args = [call, keep_ms, action, of.number, of.since_ms, of.until_ms, passed]
+        done, looked_at, *left = self.store.durably("discard", [keys.key_prefix(org)], args)
+        return int(done), int(looked_at), left
 
     def resolve(self, org: Org, ids: Sequence[str], *, call: str, action: str = "") -> int:
         """End up to 1,000 jobs in doubt as issued, by a person's word; answers how many were in doubt."""

@@ -6,6 +6,7 @@ local NEVER = math.huge
 
 -- tostring() loses digits of large numbers.
 local function int(n) return string.format('%.0f', n) end
+local NOW_TEXT = int(NOW)
 
 -- A reply has no infinity: "never" is -1.
 local function instant(at) return at == NEVER and -1 or at end

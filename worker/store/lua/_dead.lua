@@ -48,12 +48,20 @@ do
     return counter
   end
 
-  local function stat_dead(kind, code)
+  local function stat_dead(kind, code, by)
     local name = kind .. SEPARATOR .. code
     counter_names[name] = counter_names[name] or find_counter(kind, code)
-    stat_later('dead:' .. kind, 1)
-    stat_later('listed:' .. kind, 1)
-    stat_later(counter_names[name], 1)
+    stat_later('dead:' .. kind, by)
+    stat_later('listed:' .. kind, by)
+    stat_later(counter_names[name], by)
+  end
+
+  local function count_dead(run, from, kind, code, by)
+    if from then count(run, from, -by) end
+    count(run, 'dead', by)
+    count(run, 'dead:' .. kind, by)
+    count(run, 'unhandled', by)
+    stat_dead(kind, code, by)
   end
 
   -- A job becomes a dead letter; its fields hold kind and code. from is the word of its state until now, nil for
@@ -66,14 +74,56 @@ do
     if kind == KIND.in_doubt then fields[FIELD.was_in_doubt] = '1' end
     write(id, fields)
     redis.call('ZADD', K.dead .. group, int(NOW), id)
-    moved(run, from, 'dead')
-    count(run, 'dead:' .. kind, 1)
-    count(run, 'unhandled', 1)
-    stat_dead(kind, code)
+    count_dead(run, from, kind, code, 1)
     note_end(id, 'dead')
     died[#died + 1] = {id, run, kind, code}
     if kind == KIND.in_doubt and check_after_ms then
       redis.call('ZADD', K.checks, int(NOW + check_after_ms), id)
+    end
+  end
+
+  -- The same for many: what is alike is counted once, and all is written at the script's end. So nothing that is
+  -- buried like this may be read again before.
+  local alike, now = {}, NOW_TEXT
+
+  local function those_of(run, from, kind, code, badge)
+    local name = table.concat({run, from, kind, code, badge}, SEPARATOR)
+    if not alike[name] then
+      local group = group_of(kind, code, badge)
+      alike[name] = {run = run, from = from, kind = kind, code = code, group = group, letters = {}}
+    end
+    return alike[name]
+  end
+
+  local function bury_with(those, id)
+    local n = #those.letters
+    those.letters[n + 1], those.letters[n + 2] = now, id
+    note_end(id, 'dead')
+  end
+
+  function many.bury(id, fields, from)
+    local those = those_of(fields[FIELD.run], from, fields[FIELD.kind], fields[FIELD.code], fields[FIELD.badge])
+    fields[FIELD.state], fields[FIELD.group], fields[FIELD.finished_at] = STATE.dead, those.group, now
+    many.write(id, fields)
+    bury_with(those, id)
+  end
+
+  -- The same for a job that is cancelled while it waits in a lane and was never tried: answers whether it is one.
+  local CANCELLED_AS = KIND.cancelled .. SEPARATOR .. 'cancelled' .. SEPARATOR
+  function many.cancel(id, raw)
+    local version, made, job_kind, state, way, run, badge, rest = many.cut(raw)
+    if state ~= STATE.queued or job_kind == REVOKE then return false end
+    local those = those_of(run, 'queued', KIND.cancelled, 'cancelled', badge)
+    many.write_raw(id, version .. now .. SEPARATOR .. made .. STATE.dead .. SEPARATOR .. way .. CANCELLED_AS
+      .. those.group .. SEPARATOR .. rest)
+    bury_with(those, id)
+    return true
+  end
+
+  local function bury_all()
+    for _, those in pairs(alike) do
+      in_chunks(those.letters, function(...) redis.call('ZADD', K.dead .. those.group, ...) end)
+      count_dead(those.run, those.from, those.kind, those.code, #those.letters / 2)
     end
   end
 
@@ -92,12 +142,40 @@ do
     return true
   end
 
+  -- The same for many, {id = fields}; answers those that needed somebody until now.
+  function many.unlist(jobs)
+    local groups, listed = {}, {}
+    for id, fields in pairs(jobs) do
+      local group = fields[FIELD.group]
+      groups[group] = groups[group] or {}
+      table.insert(groups[group], id)
+    end
+    for group, ids in pairs(groups) do
+      local gone = {}
+      for n, at in ipairs(redis.call('ZMSCORE', K.dead .. group, unpack(ids))) do
+        if at then
+          local id = ids[n]
+          local fields = jobs[id]
+          listed[id], gone[#gone + 1] = fields, id
+          count(fields[FIELD.run], 'unhandled', -1)
+          stat_later('listed:' .. fields[FIELD.kind], -1)
+          if fields[FIELD.kind] == KIND.in_doubt then redis.call('ZREM', K.checks, id) end
+        end
+      end
+      if #gone > 0 then
+        redis.call('ZREM', K.dead .. group, unpack(gone))
+        left_groups[group] = true
+      end
+    end
+    return listed
+  end
+
   -- The fields of one that was a dead letter and is none any more.
   function revive(fields)
     count(fields[FIELD.run], 'dead:' .. fields[FIELD.kind], -1)
-    for _, name in ipairs({'kind', 'code', 'group', 'message', 'finished_at', 'absent_since'}) do
-      fields[FIELD[name]] = ''
-    end
+    fields[FIELD.kind], fields[FIELD.code], fields[FIELD.group], fields[FIELD.finished_at] = '', '', '', ''
+    if many.peek(fields, FIELD.message) ~= '' then fields[FIELD.message] = '' end
+    if many.peek(fields, FIELD.absent_since) ~= '' then fields[FIELD.absent_since] = '' end
   end
 
   -- A dead letter is one no longer: it is queued again, or turned out to be issued. The caller writes it.
@@ -114,6 +192,8 @@ do
 
   -- Write, once, what was counted and who has ended; groups that are empty by now go.
   function write_ends()
+    bury_all()
+    many.write_all()
     for group in pairs(left_groups) do
       if redis.call('EXISTS', K.dead .. group) == 0 then
         redis.call('HDEL', K.group_numbers, redis.call('HGET', K.groups, group) or '-')

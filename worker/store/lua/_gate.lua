@@ -241,9 +241,9 @@ end
 
 -- Since when the job at an end of a lane has been ready: from 0, or its end, -1. Ids of jobs that were dealt with otherwise are
 -- dropped on the way, a bounded number.
-local function ready_since(list, from, pop)
+local function ready_since(list, from, pop, most)
   local looked_at, page = 0, 1
-  while looked_at < 1000 do
+  while looked_at < (most or 1000) do
     local ids = redis.call('LRANGE', list, from == 0 and 0 or -page, from == 0 and page - 1 or -1)
     if #ids == 0 then return NEVER end
     local raws, since, stale = records_of(ids), nil, 0

@@ -2,15 +2,15 @@
 local function lane(urgent) return urgent == '1' and K.urgent or K.queue end
 
 -- A job that has a record waits (again) from now on, at the end of its lane; of a cancelled run it is cancelled.
--- ends: of each lane the ids that the caller adds to it at once, later.
+-- ends: of each lane the ids that the caller adds to it at once, later; then the record is written at the end too.
 local function wait_again(id, fields, from, ends)
   if is_cancelled(fields[FIELD.run]) then
     set_cancelled(fields)
     bury(id, fields, from)
     return false
   end
-  fields[FIELD.state], fields[FIELD.ready_since] = STATE.queued, int(NOW)
-  write(id, fields)
+  fields[FIELD.state], fields[FIELD.ready_since] = STATE.queued, NOW_TEXT
+  if ends then many.write(id, fields) else write(id, fields) end
   local list = lane(fields[FIELD.urgent])
   if fields[FIELD.job_kind] == REVOKE then
     redis.call('ZADD', K.revokes, int(NOW), id)

@@ -7,25 +7,42 @@
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
 -- ARGV[3]  the entry of the audit trail that counts them, or ''
--- ARGV[4]… two for each of at most 1,000: id, and the letters of its hash, by which a producer's own is remembered
--- Returns  how many were dead letters until now
+-- ARGV[4]  '' ids follow; or the number of a group, of which up to 1,000 letters are taken
+-- ARGV[5]… two for each of at most 1,000: id, and the letters of its hash, by which a producer's own is remembered.
+--          Of a group: since when and until when they died, ms, and how many at its head to pass over
+-- Returns  {how many were dead letters until now, how many were looked at, id, ...}: those of a group that were left,
+--          since they have ids of a producer's own
 -- Repeated: the same call id gets the same answer.
 local call, ttl_ms, action = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
-if before then return tonumber(before) end
-local discarded, ids, hashes = 0, {}, {}
-for at = 4, #ARGV, 2 do ids[#ids + 1], hashes[#hashes + 1] = ARGV[at], ARGV[at + 1] end
-local fields_of = reading(ids)
+if before then return cjson.decode(before) end
+local discarded, ids, hashes, dead, left = 0, {}, {}, {}, {}
+if ARGV[4] ~= '' then
+  ids = redis.call('ZRANGE', K.dead .. ARGV[4], ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', ARGV[7], 1000)
+else
+  for at = 5, #ARGV, 2 do ids[#ids + 1], hashes[ARGV[at]] = ARGV[at], ARGV[at + 1] end
+end
+local fields_of = reading(ids, many.brief)
 for n, id in ipairs(ids) do
   local fields = fields_of(n)
-  if fields and fields[FIELD.state] == STATE.dead and unlist(id, fields) then
+  if fields and fields[FIELD.state] == STATE.dead then
+    if fields[FIELD.fingerprint] ~= '' and not hashes[id] then left[#left + 1] = id else dead[id] = fields end
+  end
+end
+local listed = many.unlist(dead)
+for _, id in ipairs(ids) do
+  local fields = listed[id]
+  if fields then
+    listed[id] = nil -- it may be named twice
     if kept_ms(ttl_ms) then redis.call('PEXPIRE', K.job .. id, ttl_ms) end
     note_end(id, 'discarded')
-    if fields[FIELD.was_in_doubt] == '' then forget_job(id, fields, hashes[n]) end
+    if fields[FIELD.was_in_doubt] == '' then forget_job(id, fields, hashes[id]) end
     discarded = discarded + 1
   end
 end
 write_ends()
 write_remembered()
 audited(action, discarded)
-return tonumber(memoize(call, int(discarded)))
+local answer = {discarded, #ids, unpack(left)}
+memoize(call, cjson.encode(answer))
+return answer

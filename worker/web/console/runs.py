@@ -85,9 +85,8 @@ def cancel(here: Console, asked: Asked) -> str:
     def work(act: Act) -> Mapping[str, Any]:
         operator = here.operator(note_of(asked))
         operator.begin(run.org, act.id, {"run": run.run})
-        ids = operator.reports.ids(run.org, run.run)
-        done = deadletters.cancel(
-            operator.queue, run.org, ids, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
+        done = deadletters.cancel_run(
+            operator, run, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
         )
         return {"cancelled": done}
 

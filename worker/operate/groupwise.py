@@ -1,0 +1,71 @@
+"""Acts on whole groups of dead letters: the server picks the letters itself, a thousand a call.
+
+So a million are dealt with in seconds. Where records must be read to tell which letters are meant, or letters
+become other jobs, ``deadletters.py`` goes through them one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from worker.domain.org import DEFAULT_ORG, Org
+from worker.operate import deadlist
+from worker.operate.deadlist import Filter
+from worker.operate.operator import Operator
+from worker.store.protocol import ttl_ms
+from worker.store.queue import CHUNK, GroupPart
+
+
+def replay(
+    operator: Operator, org: Org, parts: Sequence[GroupPart], *, name: str, room: Callable[[], int]
+) -> Iterator[tuple[int, Mapping[str, int]]]:
+    """Queue letters again as they are, while there is ``room``; yields how many were seen, and the answer."""
+    queue = operator.queue
+    for part in parts:
+        passed = 0
+        while most := room():
+            answer = queue.replay_group(org, run=name, of=part, passed=passed, most=most, call=queue.new_id())
+            seen = answer["looked_at"]
+            passed += seen - answer["replayed"]  # a newer program's
+            yield seen, answer
+            if seen < most:
+                break
+    queue.hint(org.name, queue.look(org).look_at_ms)
+
+
+def discard(
+    operator: Operator, org: str, which: Filter, action: str, said: Mapping[str, Any]
+) -> Iterator[tuple[int, int]]:
+    """Discard what fits of one org; yields how many were looked at, and how many discarded."""
+    queue, orgs, reports = operator.queue, operator.orgs, operator.reports
+    keep_ms = ttl_ms(orgs.get(org, orgs[DEFAULT_ORG]))
+    is_begun = False
+
+    def begin() -> None:
+        nonlocal is_begun
+        if not is_begun:
+            operator.begin(org, action, said)
+        is_begun = True
+
+    def discard_these(ids: Sequence[str]) -> int:
+        pages = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
+        if pages:
+            begin()
+        return sum(
+            queue.discard(org, page, keep_ms=keep_ms, call=queue.new_id(), action=action) for page in pages
+        )
+
+    parts = deadlist.parts(reports, org, which)
+    if parts is None:
+        for seen, page in deadlist.pages(reports, which):
+            yield seen, discard_these([it.id for it in page])
+    for part in parts or ():
+        begin()
+        passed, seen = 0, CHUNK
+        while seen == CHUNK:
+            done, seen, left = queue.discard_group(
+                org, part, passed=passed, keep_ms=keep_ms, call=queue.new_id(), action=action
+            )
+            passed += seen - done - len(left)  # a newer program's
+            yield seen, done + discard_these(left)
