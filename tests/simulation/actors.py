@@ -37,7 +37,7 @@ from worker.operate.runs import JobReader
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
 from worker.store.pool import Seats
-from worker.store.queue import SEND_WINDOW_S, Queue
+from worker.store.queue import SEND_WINDOW_S, GroupPart, Queue
 from worker.store.record import Answer
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker
@@ -133,6 +133,22 @@ class OnlookersQueue(Queue):
             # As it is when the server first does it, and never again for that call.
             self._world.hub.process.notes["then"] = lambda: known.may_issue_again(again)
         return super().replay(org, run=run, items=items, call=call)
+
+    def replay_group(self, org: Org, *, of: GroupPart, **more: Any) -> dict[str, int]:
+        """Do the same for a group, whatever is in it when the server does it."""
+        known, asked = self._world.known[org.name], self._world.hub.process.notes.get("may_issue_again")
+        if asked:
+            then = lambda: known.may_issue_again(self._world.probe.letters(org.name, of.number))  # noqa: E731
+            self._world.hub.process.notes["then"] = then
+        return super().replay_group(org, of=of, **more)
+
+    def discard_group(self, org: str, of: GroupPart, **more: Any) -> tuple[int, int, list[str]]:
+        """Note what must never be sent again."""
+        ids = set(self._world.probe.letters(org, of.number))
+        done, looked_at, left = super().discard_group(org, of, **more)
+        if done == len(ids):
+            self._world.known[org].discarded |= ids
+        return done, looked_at, left
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Note that nothing may be claimed from now on."""

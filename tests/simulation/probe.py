@@ -83,6 +83,11 @@ class Probe:
         wire, its = self._server.wire, (keys.key(org, name) for name in ("leases", "retry", "agains"))
         return any(wire.ask([("ZCARD", key) for key in its]))
 
+    def letters(self, org: str, group: str) -> list[str]:
+        """Return the ids of the dead letters in a group."""
+        (ids,) = self._server.wire.ask([("ZRANGE", keys.key(org, "dead", group), "0", "-1")])
+        return [str(job_id) for job_id in ids]
+
     def batch(self, org: str, batch: str) -> dict[str, str]:
         """Return how the jobs of a live batch stand: ``sending``, ``issued`` or ``not its own``."""
         found = json.loads(self._server.evaluate(self._batch, [keys.key_prefix(org)], batch))

@@ -224,7 +224,7 @@ def _odd_of(
     name: str, event: int | None, event_iso: str | None, expiry: int | None, expiry_iso: str | None
 ) -> tuple[str, ...]:
     """Say what is odd about all badges with this name and these dates."""
-    odd = [] if _is_object_id(name) else [NO_OBJECT_ID]
+    odd = [] if is_object_id(name) else [NO_OBJECT_ID]
     _, dates = _dates_meant(event, event_iso, expiry, expiry_iso)
     odd += [f"{field} {what}" if what == MISSING else what for field, what in dates]
     if expiry_iso and is_never(expiry_iso):
@@ -378,11 +378,12 @@ def _strict_faults_beside(faults: Iterable[Invalid], item: Mapping[Any, Any]) ->
 @lru_cache(maxsize=4096)  # the badges of a campaign are few
 def one_case(badge_id: str) -> str:
     """Return what compares equal for one badge: the vendor's ids are numbers in base 16, in either case."""
-    return badge_id.lower() if _is_object_id(badge_id) else badge_id
+    return badge_id.lower() if is_object_id(badge_id) else badge_id
 
 
 @lru_cache(maxsize=1024)  # so are the badges
-def _is_object_id(badge_id: str) -> bool:
+def is_object_id(badge_id: str) -> bool:
+    """Say whether an id is as the vendor's are."""
     return _OBJECT_ID.fullmatch(badge_id) is not None
 
 

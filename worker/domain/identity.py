@@ -7,6 +7,7 @@ producer gives an id of its own, this one is kept beside it, as its fingerprint.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from itertools import product
 from uuid import UUID
@@ -43,9 +44,21 @@ def pair_letters(org: str, badge_id: str, customer: int) -> str:
     return _letters(f"{FORMAT}\x00{org}\x00{one_case(badge_id)}\x00{customer}")
 
 
+def content_ids(org: str) -> Callable[[str, str], str]:
+    """Return what makes ids for an org as ``content_id`` does: of badge and customer, and of all the content.
+
+    Both are in the form that ``content_id`` hashes, and ASCII.
+    """
+    head = f"{FORMAT}\x00{org}\x00".encode("utf-8", "surrogatepass")
+    return lambda pair, content: _ten(head + pair.encode()) + _ten(head + content.encode())
+
+
 def _letters(text: str) -> str:
     """Return ten letters and digits (50 bits) that stand for a text."""
-    written = text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
+    return _ten(text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass"))
+
+
+def _ten(written: bytes) -> str:
     bits = int.from_bytes(blake2b(written, digest_size=7).digest()) >> 6
     pairs = _BASE32_PAIRS  # written out, since every row of a file comes by here twice
     return (

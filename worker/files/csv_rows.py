@@ -88,8 +88,13 @@ class _Lines:
 
 def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Source]:
     source = _Lines(lines)
+    columns = table.columns if table.width == len(table.columns) and not table.is_report else ()
+    is_whole = all(columns) and bool(columns)  # every column is a field
     for line in source:
         number += 1
+        if is_whole and (item := _plain_item(line, table)):
+            yield Source(str(number), item, line)
+            continue
         if not line or line.isspace():
             continue
         taken = [line]
@@ -104,6 +109,18 @@ def _csv_rows(lines: Iterator[str], number: int, table: _Table) -> Iterator[Sour
             raw = escaped("\n".join(taken), RAW_LIMIT)
             yield Source(str(number), item, raw, None, others, warning)
         number += len(taken) - 1
+
+
+def _plain_item(line: str, table: _Table) -> dict[str, str] | None:
+    """Read a line as most are: printable ASCII, no quotes, a value in every cell; ``None`` for any other."""
+    if type(line) is not str or not line.isascii() or not line.isprintable() or len(line) > RAW_LIMIT:
+        return None
+    if '"' in line or " " in line:
+        return None
+    cells = line.split(table.delimiter)
+    if len(cells) != table.width or "" in cells:
+        return None
+    return dict(zip(table.columns, cells, strict=True))  # type: ignore[arg-type] # each has a name
 
 
 _Found = tuple[dict[str, str], Mapping[str, str]]

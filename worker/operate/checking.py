@@ -27,6 +27,7 @@ from worker.domain.check import (
 from worker.domain.identity import PAIR_LETTERS, content_id
 from worker.domain.item import Source, Warned
 from worker.domain.org import Org
+from worker.domain.plain import Plain, plain_rows
 from worker.domain.seen import Fingerprints, Met
 from worker.domain.text import cell, plain
 from worker.enqueue import invalid_id, next_chunk
@@ -128,8 +129,13 @@ class Checking:
         if not self.rows:
             self._look_at_columns(rows)
         reported: list[Source] = []
-        taken: list[Badge] = []  # of good rows
-        firsts = [first for row in rows if (first := self._check(row, reported, taken))]
+        taken: list[Badge | Plain] = []  # of good rows
+        plain = plain_rows(self._org.name, rows)
+        firsts = [
+            first
+            for row, its in zip(rows, plain, strict=True)
+            if (first := self._met_plain(row, its, taken) if its else self._check(row, reported, taken))
+        ]
         self.good += len(taken)
         self.invalid += len(rows) - len(taken)
         self._count_badges(taken)
@@ -140,7 +146,7 @@ class Checking:
         else:
             self._tell_near(first for first in firsts if not first.asked.is_invalid)
 
-    def _count_badges(self, taken: Sequence[Badge]) -> None:
+    def _count_badges(self, taken: Sequence[Badge | Plain]) -> None:
         customers = {badge.badge_meta_id: badge.customer_id for badge in reversed(taken)}
         for badge, count in Counter(badge.badge_meta_id for badge in taken).items():
             known = badge in self._badges or len(self._badges) < _MOST_BADGES
@@ -148,7 +154,7 @@ class Checking:
             if known:
                 self.customers.setdefault(one_case(badge), customers[badge])
 
-    def _check(self, row: Source, reported: list[Source], good: list[Badge]) -> _First | None:
+    def _check(self, row: Source, reported: list[Source], good: list[Badge | Plain]) -> _First | None:
         """Check one row; return it if it is to be looked for in the past."""
         item, org = row.item, self._org
         if report := is_reported(row):  # which tells its job's state and org beside the badge
@@ -167,18 +173,27 @@ class Checking:
         good.append(taken.badge)
         return None if report else self._first_of(taken, row.row)
 
+    def _met_plain(self, row: Source, its: Plain, good: list[Badge | Plain]) -> _First | None:
+        content = its.content
+        good.append(its)
+        return self._first(row.row, content, self._met.add(content[:PAIR_LETTERS], content))
+
+    def _first(self, row: str, content: str, met: Met) -> _First | None:
+        if met is Met.SAME:
+            self._in_file.add(row)
+            return None
+        return _First(row, Asked(content), met is Met.SIMILAR)
+
     def _first_of(self, taken: Taken, row: str) -> _First | None:
         content = content_id(self._org.name, taken.badge)
         pair, own = content[:PAIR_LETTERS], taken.job_id
         if own is None:
-            met = self._met.add(pair, content)
-        else:
-            met = self._others.add(own, "")
-            self._met.add(pair, own)
-        if met is Met.SAME:
+            return self._first(row, content, self._met.add(pair, content))
+        self._met.add(pair, own)
+        if self._others.add(own, "") is Met.SAME:
             self._in_file.add(row)
             return None
-        return _First(row, Asked(own or content, own is not None), met is Met.SIMILAR)
+        return _First(row, Asked(own, is_own=True))
 
     def _first_of_invalid(self, row: Source) -> _First | None:
         job_id = invalid_id(row, self._org)

@@ -57,52 +57,55 @@ local function overtaken(job, fields)
   return fields
 end
 
-local function die(job, fields, from)
-  bury(job.id, fields, from)
-  done.dead = done.dead + 1
-end
-
--- It would wait again; in a run that was cancelled it doesn't.
-local function waits(job, fields, from, state)
-  if is_cancelled(job.run) then
-    set_cancelled(fields)
-    return die(job, fields, from)
-  end
-  fields[FIELD.state] = state
-  if job.rest ~= '' or from ~= 'sending' then write(job.id, fields) end
-  local word = state == STATE.retrying and 'retrying' or 'queued'
-  moved(job.run, from, word)
-  done[word] = done[word] + 1
-  return true
-end
-
 -- It was to be sent again as it was, and wasn't: that says nothing of its first call.
 local function not_sent_again(job) return job.verb == VERB.put_back and job.rest == '' and is_again(batch) end
 
-local apply = {
-  [VERB.dead] = function(job, fields, from) die(job, fields, from) end,
-  [VERB.retry] = function(job, fields, from)
-    if waits(job, fields, from, STATE.retrying) then
-      redis.call('ZADD', K.retry, int(T + job.argument), job.id)
-    end
-  end,
-  [VERB.put_back] = function(job, fields, from)
-    if not_sent_again(job) then
-      fields[FIELD.kind], fields[FIELD.batch] = KIND.in_doubt, batch
+local apply
+do
+  local function die(job, fields, from)
+    bury(job.id, fields, from)
+    done.dead = done.dead + 1
+  end
+
+  -- It would wait again; in a run that was cancelled it doesn't.
+  local function waits(job, fields, from, state)
+    if is_cancelled(job.run) then
+      set_cancelled(fields)
       return die(job, fields, from)
     end
-    if waits(job, fields, from, STATE.queued) then put_back[#put_back + 1] = {job.id, fields[FIELD.urgent]} end
-  end,
-  [VERB.isolate] = function(job, fields, from)
-    if not waits(job, fields, from, STATE.queued) then return end
-    local tag = job.argument
-    if not isolated[tag] then
-      isolated[tag] = {}
-      groups[#groups + 1] = tag
-    end
-    table.insert(isolated[tag], batch .. '.' .. tag .. ' ' .. job.id)
-  end,
-}
+    fields[FIELD.state] = state
+    if job.rest ~= '' or from ~= 'sending' then write(job.id, fields) end
+    local word = state == STATE.retrying and 'retrying' or 'queued'
+    moved(job.run, from, word)
+    done[word] = done[word] + 1
+    return true
+  end
+
+  apply = {
+    [VERB.dead] = function(job, fields, from) die(job, fields, from) end,
+    [VERB.retry] = function(job, fields, from)
+      if waits(job, fields, from, STATE.retrying) then
+        redis.call('ZADD', K.retry, int(T + job.argument), job.id)
+      end
+    end,
+    [VERB.put_back] = function(job, fields, from)
+      if not_sent_again(job) then
+        fields[FIELD.kind], fields[FIELD.batch] = KIND.in_doubt, batch
+        return die(job, fields, from)
+      end
+      if waits(job, fields, from, STATE.queued) then put_back[#put_back + 1] = {job.id, fields[FIELD.urgent]} end
+    end,
+    [VERB.isolate] = function(job, fields, from)
+      if not waits(job, fields, from, STATE.queued) then return end
+      local tag = job.argument
+      if not isolated[tag] then
+        isolated[tag] = {}
+        groups[#groups + 1] = tag
+      end
+      table.insert(isolated[tag], batch .. '.' .. tag .. ' ' .. job.id)
+    end,
+  }
+end
 
 -- What became of a job that this batch carries, or that was given up as in doubt from it: before, its fields.
 local function write_outcome(job, from, before_)
