@@ -18,7 +18,8 @@ local before = recall(call)
 if before then return cjson.decode(before) end
 local discarded, ids, hashes, dead, left = 0, {}, {}, {}, {}
 if ARGV[4] ~= '' then
-  ids = redis.call('ZRANGE', K.dead .. ARGV[4], ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', ARGV[7], 1000)
+  local since, till, passed = unpack(ARGV, 5)
+  ids = redis.call('ZRANGE', K.dead .. ARGV[4], since, till, 'BYSCORE', 'LIMIT', passed, 1000)
 else
   for at = 5, #ARGV, 2 do ids[#ids + 1], hashes[ARGV[at]] = ARGV[at], ARGV[at + 1] end
 end

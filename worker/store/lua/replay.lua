@@ -59,7 +59,8 @@ end
 -- Those that are queued again as they are, taken off the list all at once.
 local ids, as_they_are = {}, {}
 if of_group then
-  ids = redis.call('ZRANGE', K.dead .. ARGV[4], ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', ARGV[7], ARGV[8])
+  local since, till, passed, most = unpack(ARGV, 5)
+  ids = redis.call('ZRANGE', K.dead .. ARGV[4], since, till, 'BYSCORE', 'LIMIT', passed, most)
   done.looked_at = #ids
 else
   for at = FIRST, #ARGV, 4 do ids[#ids + 1] = ARGV[at] end
