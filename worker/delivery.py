@@ -184,7 +184,8 @@ class Delivery:
 
     def _settle(self, org: Org, claimed: Claimed, answer: Reply | NoReply, sent: Sent) -> Delivered:
         batch = claimed.batch
-        verdict = read_answer(batch.jobs, answer, meanings_of(org))
+        request = request_id(batch.id) if org.request_id_header else ""
+        verdict = read_answer(batch.jobs, answer, meanings_of(org), request=request)
         if verdict.signal is Signal.UNAUTHORIZED and self.auth.refused(org, claimed.credentials):
             verdict = replace(verdict, signal=Signal.STALE_TOKEN)
         if batch.is_again:
@@ -236,6 +237,8 @@ def _traced(org: Org, batch: Batch) -> AbstractContextManager[Span]:
 def _note(span: Span, done: Delivered) -> None:
     settled = done.settled
     span.note(badges__status=done.sent.status, badges__issued=settled.issued, badges__dead=settled.dead)
+    if done.sent.request != "-":
+        span.note(badges__answered=done.sent.request)
     if done.verdict.signal is not Signal.OK:
         span.fail(f"{done.verdict.signal.value}: {done.verdict.reason}")
 
@@ -253,6 +256,7 @@ def _log(org: Org, batch: Batch, verdict: Verdict, sent: Sent, settled: Settled)
         status=sent.status,
         elapsed_ms=sent.elapsed_ms,
         **_request(org, batch, "request"),
+        **({"answered": sent.request} if sent.request != "-" else {}),
         **({"again": True} if batch.is_again else {}),
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )

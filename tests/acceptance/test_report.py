@@ -58,6 +58,8 @@ CONTRACT = [
 ]
 # fmt: on
 ADDED = ["row", "reason", "earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO", "raw"]
+ADDED += ["sent_request_id", "answered_request_id"]
+UNDONE = ["undone_at", "undone_by", "undone_note"]  # in a table always
 INPUT = ["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn", "job_id"]
 LARGE = 9_223_372_036_854_775_807  # more digits than a spreadsheet keeps
 
@@ -231,7 +233,7 @@ def test_a_report_says_what_a_person_needs(here: Here) -> None:
         f"error_{n}" for n in ("kind", "code", "message")
     ]
     table = here.report("csv", run="first")
-    assert [list(row) for row in table] == [flat + ADDED] * len(lines)
+    assert [list(row) for row in table] == [flat + ADDED + UNDONE] * len(lines)
     assert [row["row"] for row in lines] == [*range(2, len(lines) + 1), 99]
     names = dict(zip([*ROWS, "unreadable", "rejected by hand"], zip(lines, table, strict=True), strict=True))
     good, cells = names["good"]

@@ -116,6 +116,7 @@ def test_a_batch_links_to_what_enqueued_its_jobs(
         "badges.status": "200",
         "badges.issued": 5,
         "badges.dead": 0,
+        "badges.answered": done.sent.request,
     }
     assert put.parent is not None
     assert put.parent.span_id == context(batch)

@@ -75,11 +75,16 @@ def bare(error: object = None) -> dict[str, Any]:
 
 
 def read(
-    jobs: Sequence[Job], body: object, status: int = 200, headers: dict[str, str] | None = None
+    jobs: Sequence[Job],
+    body: object,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    *,
+    request: str = "",
 ) -> Verdict:
     """Read an answer with this body: bytes as they are, anything else as JSON."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    verdict = read_answer(jobs, Reply(status, raw, headers or {}))
+    verdict = read_answer(jobs, Reply(status, raw, headers or {}), request=request)
     assert len(verdict.outcomes) == len(jobs)
     return verdict
 
@@ -500,6 +505,17 @@ def test_one_unique_item_bears_the_numbers_out() -> None:
     assert letters(read(jobs, rows)) == "URI"
     assert letters(read(jobs, [rows[0], row(2, n=2, issued="e3")])) == "UUI"
     assert letters(read(jobs, [rows[0], row(9, n=3, issued="e3")])) == "UUU"
+
+
+def test_the_id_of_our_request_bears_the_numbers_out() -> None:
+    """Where the answer carries it: twins are told apart, and rows of another request tell nothing."""
+    one, other = row(1, n=2, issued="e2"), row(1, issued="e1", requestId="another_1")
+    assert letters(read(TWINS, [one])) == "UU"
+    assert letters(read(TWINS, [one], request=UUID)) == "UI"
+    assert letters(read(TWINS, [one], request="another")) == "UU"
+    assert letters(read(THREE, [row(2, n=2, issued="e2"), other])) == "IIU"
+    assert letters(read(THREE, [row(2, n=2, issued="e2"), other], request=UUID)) == "UIU"
+    assert letters(read(TWINS, [row(1, n=1, issued="e1"), row(1, n=1, errors=ERROR)], request=UUID)) == "UU"
 
 
 def test_numbers_from_zero_do_not_confuse_twins() -> None:

@@ -76,6 +76,8 @@ class Result(TypedDict):
     earnExpiresOn: Any
     earnExpiresOnISO: Any
     raw: str | None
+    sent_request_id: str | None
+    answered_request_id: str | None
     columns: NotRequired[dict[str, str]]
     undone_at: NotRequired[str | None]
     undone_by: NotRequired[str | None]
@@ -96,6 +98,7 @@ class Attempt(TypedDict):
     status: str
     code: str
     request: str | None  # the vendor's id of it
+    sent_request_id: str | None  # ours
 
 
 class Job(Result):
@@ -103,7 +106,6 @@ class Job(Result):
 
     came_from: str | None
     batch: str | None
-    sent_request_id: str | None
     replayed_as: str | None
     replay_of: str | None
     second_earnedBadgeId: str | None

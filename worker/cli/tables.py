@@ -140,6 +140,9 @@ def show_dead(rows: Iterable[Mapping[str, Any]]) -> None:
         why = "  ".join(str(word) for word in (row["error"] or {}).values() if word)
         out.print(f"[bold]{safe(row['job_id'])}[/]  {safe(what)}")
         out.print(f"    [dim]{to_the_second(row['finished_at'])} UTC[/]  {safe(why)}")
+        if row["sent_request_id"]:
+            theirs = f", answered as {row['answered_request_id']}" if row["answered_request_id"] else ""
+            out.print(f"    [dim]request {safe(row['sent_request_id'] + theirs)}[/]")
 
 
 def show_audit(entries: Sequence[Entry]) -> None:

@@ -30,6 +30,7 @@ _REPORT: Final = (  # what our own reports add: a person mends a report and impo
         "requestId",
     ),
     *("warnings", "error", "error_kind", "error_code", "error_message", "enqueued_at", "finished_at"),
+    *("sent_request_id", "answered_request_id", "undone_at", "undone_by", "undone_note"),
 )
 # The vendor's answer: ignored as well, but only beside other columns of a report. In a person's own file they
 # are earnExpiresOn misnamed, and to ignore them there would issue badges that never expire.

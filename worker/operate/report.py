@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn
 
+from worker.domain.identity import request_id
 from worker.domain.job import DeadKind, State
 from worker.domain.text import cell, iso_time
 from worker.files.columns import FIELDS, ORG, folded, guarded
@@ -20,6 +21,7 @@ from worker.store.record import (
     Field,
     Record,
     badge_of,
+    failed_calls,
     is_newer,
     number_of,
     others_of,
@@ -34,8 +36,9 @@ _DATES: Final = {
     "earnExpiresOnISO": Field.EARN_EXPIRES_ON_ISO,
 }
 _EPOCHS: Final = (Field.EARN_EVENT_DATE, Field.EARN_EXPIRES_ON)
-_ELSEWHERE: Final = frozenset({"error", "columns", "undone_at", "undone_by", "undone_note"})
+_ELSEWHERE: Final = frozenset({"error", "columns"})
 _ERROR = ("kind", "code", "message")
+_UNDONE: Final = ("undone_at", "undone_by", "undone_note")
 _NUMBERS: Final = ("attempts", "row")  # of a workbook's columns; ids stay text, which loses no digit
 NEWER = "newer"  # what is shown instead of a state, where we can't read the record
 
@@ -116,7 +119,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {f"error_{part}": (row["error"] or {}).get(part) for part in _ERROR}
         if name not in _ELSEWHERE:
             flat[name] = value
-    return flat | {"warnings": "; ".join(row["warnings"])}
+    return dict.fromkeys([*flat, *_UNDONE]) | flat | {"warnings": "; ".join(row["warnings"])}
 
 
 def result_row(org: str, job_id: str, record: Record) -> dict[str, Any]:
@@ -167,11 +170,22 @@ def report_row(org: str, job_id: str, record: Record, *, discarded: bool = False
     row |= {"row": file_row(record), "reason": f"discarded since: {why}" if discarded else why}
     row |= {name: _value(field, record) for name, field in _DATES.items()}
     row["raw"] = None
+    row |= _request_ids(record)
     if record.get(Field.KIND) == DeadKind.INVALID:
         item = invalid_item(record)
         row |= {name: value for name, value in (item or {}).items() if name not in ("job_id", ORG)}
         row["raw"] = raw_of(record) if item is None else None
     return row | ({"columns": others} if (others := others_of(record)) else {})
+
+
+def _request_ids(record: Record) -> dict[str, str | None]:
+    """Return the id that its last call carried, and the one that came back with it, to ask the vendor by."""
+    batch, of_row = record.get(Field.BATCH), record.get(Field.REQUEST_ID, "")
+    theirs = of_row.rpartition("_")[0] or of_row
+    calls = list(failed_calls(record))
+    if not theirs and calls and calls[-1].batch == batch:
+        theirs = calls[-1].request.strip("-")
+    return {"sent_request_id": request_id(batch) if batch else None, "answered_request_id": theirs or None}
 
 
 def file_row(record: Record) -> int | None:

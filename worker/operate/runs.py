@@ -21,7 +21,7 @@ from worker.server.cluster import Redis
 from worker.store import audit, reading, runs
 from worker.store.queue import Queue
 from worker.store.reading import PAGE
-from worker.store.record import Field, Record, failed_calls, raw_of, state_of
+from worker.store.record import REVOKE, Field, Record, failed_calls, raw_of, state_of
 from worker.store.runs import RunName
 
 LAST = "last"  # means the newest run, unless one has that name
@@ -353,14 +353,19 @@ def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: flo
 
 def _details(record: Record) -> dict[str, Any]:
     """Return what a job's record says beyond its row in the results."""
+    revokes = record.get(Field.JOB_KIND) == REVOKE  # whose calls carry no id of ours
     attempts = [
-        call._asdict() | {"at": iso_time(call.at), "request": call.request.strip("-") or None}
+        call._asdict()
+        | {
+            "at": iso_time(call.at),
+            "request": call.request.strip("-") or None,
+            "sent_request_id": None if revokes else request_id(call.batch),
+        }
         for call in failed_calls(record)
     ]
     return {
         "came_from": record.get(Field.ROW),
         "batch": record.get(Field.BATCH),
-        "sent_request_id": request_id(batch) if (batch := record.get(Field.BATCH)) else None,
         "raw": raw_of(record),
         "replayed_as": record.get(Field.REPLAYED_AS),
         "replay_of": record.get(Field.REPLAY_OF),

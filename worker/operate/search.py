@@ -7,24 +7,27 @@ of them, on the server. Where a record has expired, what is remembered is shown:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from worker.domain.badge import one_case
-from worker.domain.identity import PAIR_LETTERS, pair_letters
+from worker.domain.identity import PAIR_LETTERS, pair_letters, request_id
 from worker.domain.job import State
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.server.cluster import reaching
 from worker.store import reading
-from worker.store.record import SEPARATOR, Field, Record, failed_calls
+from worker.store.record import SEPARATOR, Field, Record, batches_of, failed_calls
 
 MOST_BADGES: Final = 10_000  # of an org that has more, a customer is looked for in all records
 PAGE: Final = 1000
 PROBABLE: Final = "was accepted before; its record has expired, and by chance it may be another's"
 CERTAIN: Final = "was accepted before; its record has expired"
 OWN: Final = "has an id of its producer's own; its record has expired"
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Move = Callable[[int], None]  # how many records were looked at
 
@@ -56,10 +59,21 @@ def find(
             elif sought.job is not None:
                 yield from _one(reports, org, sought.job)
             else:
-                text = str(sought.request or sought.earned)
-                for job_id, record in scan(reports, org, text, on_progress):
-                    if text in _names(record, sought):
-                        yield _row(org, job_id, record)
+                yield from _scanned(reports, org, sought, on_progress)
+
+
+def _scanned(reports: JobReader, org: str, sought: Sought, move: Move) -> Iterator[dict[str, Any]]:
+    text, seen = str(sought.request or sought.earned), set[str]()
+    for job_id, record in scan(reports, org, text, move):
+        if text in _names(record, sought):
+            seen.add(job_id)
+            yield _row(org, job_id, record)
+    if sought.request is None or not _UUID.fullmatch(text):
+        return
+    # The id that we sent is made of the batch's, which no text of a record tells.
+    for job_id, record in scan(reports, org, "", move):
+        if job_id not in seen and text.lower() in map(request_id, batches_of(record)):
+            yield _row(org, job_id, record)
 
 
 def ids_of_customer(reports: JobReader, org: str, customer: int, badge: str | None = None) -> list[str]:

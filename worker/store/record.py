@@ -312,6 +312,11 @@ def failed_calls(record: Record) -> Iterator[FailedCall]:
             yield FailedCall(*line.split(" ", 4))
 
 
+def batches_of(record: Record) -> set[str]:
+    """Return the batches that carried a job, as far as its record tells."""
+    return {record.get(Field.BATCH, ""), *(call.batch for call in failed_calls(record))} - {""}
+
+
 def others_field(others: Mapping[str, Any]) -> dict[str, str]:
     """Return the record's field for the cells of columns that stand for no field; empty cells are left out.
 

@@ -18,13 +18,18 @@ _SAID = itemgetter(
 _NUMBERS = {int, float, type(None)}
 
 
-def match(jobs: Sequence[Job], rows: list[Row]) -> tuple[Outcome, ...]:
-    """Match rows to jobs: by position and content, then by content, then what is left over by number."""
+def match(jobs: Sequence[Job], rows: list[Row], request: str = "") -> tuple[Outcome, ...]:
+    """Match rows to jobs: by position and content, then by content, then what is left over by number.
+
+    Where rows carry the id of our ``request``, their positions are its, and others' rows tell nothing.
+    """
     outcomes: dict[int, Outcome] = {}
     owners = [(one_case(job.badge.badge_meta_id), str(job.badge.customer_id)) for job in jobs]
     if _is_in_order(owners, rows):
         return tuple([row.outcome for row in rows])
-    loose = _match_by_position(owners, _once(rows), outcomes)
+    if takes_ours := any(row.request == request for row in rows if row.request):
+        rows = [row for row in rows if row.request in ("", request)]
+    loose = _match_by_position(owners, _once(rows), outcomes, takes_ours=takes_ours)
     loose = _match_by_content(owners, loose, outcomes)
     outcomes |= _left_over(owners, loose, outcomes)
     unmatched = Unknown("unmatched", "the answer has no row that is certainly this job's")
@@ -81,12 +86,13 @@ def _once(rows: list[Row]) -> list[Row]:
 
 
 def _match_by_position(
-    owners: list[tuple[str, str]], rows: list[Row], outcomes: dict[int, Outcome]
+    owners: list[tuple[str, str]], rows: list[Row], outcomes: dict[int, Outcome], *, takes_ours: bool
 ) -> list[Row]:
     """Take rows whose requestId ends in the position of an item with their badge and customer.
 
     That it is the position is inferred. To tell items of the same badge and customer apart it is only
-    trusted in an answer that bears it out: nowhere wrong, and right for all items, or for a unique one.
+    trusted in an answer that bears it out: nowhere wrong, and right for all items, or for a unique one, or
+    with the id of our request before it.
     """
     times = Counter(owners)
     placed: dict[int, list[Row]] = defaultdict(list)
@@ -98,7 +104,7 @@ def _match_by_position(
         else:
             loose.append(row)
             trusted = trusted and (row.position is None or row.owner not in times)
-    borne_out = len(placed) == len(owners) or any(times[owners[at]] == 1 for at in placed)
+    borne_out = takes_ours or len(placed) == len(owners) or any(times[owners[at]] == 1 for at in placed)
     trusted = trusted and borne_out and all(len(candidates) == 1 for candidates in placed.values())
     for at, candidates in placed.items():
         if times[owners[at]] > 1 and not trusted:

@@ -15,12 +15,16 @@ TEXT_LENGTH = 64
 
 
 class Row(NamedTuple):
-    """A row of the answer: whose it is, as far as it says, and how it went; ``bare`` without any data."""
+    """A row of the answer: whose it is, as far as it says, and how it went; ``bare`` without any data.
+
+    ``position`` and ``request`` are the two parts of its requestId.
+    """
 
     owner: tuple[str, str] | None
     position: int | None
     outcome: Outcome
     bare: bool = False
+    request: str = ""
 
     @property
     def error(self) -> tuple[str, str] | None:
@@ -51,10 +55,11 @@ def _row(row: Mapping[str, Any], meanings: Meanings) -> Row:
     badge, customer = text_in(data.get("badgeMetaId")), text_in(data.get("customerId"))
     owner = (one_case(badge), customer) if badge and customer else None
     request_id = data.get("requestId")
-    _, mark, suffix = request_id.rpartition("_") if isinstance(request_id, str) else ("", "", "")
+    request, mark, suffix = request_id.rpartition("_") if isinstance(request_id, str) else ("", "", "")
     numbered = mark and suffix.isascii() and suffix.isdigit() and len(suffix) < 7
     bare = not there or (not owner and bool(data) and all(value is None for value in data.values()))
-    return Row(owner, int(suffix) if numbered else None, _row_outcome(row, data, meanings), bare)
+    position = int(suffix) if numbered else None
+    return Row(owner, position, _row_outcome(row, data, meanings), bare, request if numbered else "")
 
 
 def _row_outcome(row: Mapping[str, Any], data: Mapping[str, Any], meanings: Meanings) -> Outcome:

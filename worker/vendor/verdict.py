@@ -28,8 +28,13 @@ ROWS_TO_SPARE = 100
 ISOLATED = frozenset({Signal.REFUSED, Signal.TOO_LARGE})
 
 
-def read_answer(jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings = BUILT_IN) -> Verdict:
-    """Decide one outcome per job, in the order of ``jobs``; never raises, for any answer."""
+def read_answer(
+    jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings = BUILT_IN, *, request: str = ""
+) -> Verdict:
+    """Decide one outcome per job, in the order of ``jobs``; never raises, for any answer.
+
+    ``request`` is the id that the call carried, if any.
+    """
     if isinstance(answer, NoReply):
         signal = Signal.IN_DOUBT if answer.sent else Signal.UNAVAILABLE
         return _whole(jobs, meanings, (signal, answer.code, answer.reason))
@@ -43,7 +48,7 @@ def read_answer(jobs: Sequence[Job], answer: Reply | NoReply, meanings: Meanings
     if found := _request_failure(body, rows, answer.status, len(jobs), meanings):
         return _whole(jobs, meanings, found, retry_after_s(answer.headers))
     if issued or rows:
-        outcomes = issued or match(jobs, rows)
+        outcomes = issued or match(jobs, rows, request)
         if all(isinstance(outcome, Unknown) for outcome in outcomes):
             reason = "no row of the answer says for certain how an item went"
             return Verdict(outcomes, Signal.IN_DOUBT, str(answer.status), reason)
