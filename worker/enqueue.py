@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from shlex import quote
@@ -28,6 +28,7 @@ from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom
+from worker.store.again import renewed
 from worker.store.queue import CHUNK, Queue, Repeats, new_id
 from worker.store.record import HELD, RAW_BYTES, Answer, Field, badge_fields, bounded, others_field
 
@@ -100,6 +101,7 @@ class EnqueueOptions:
 
     ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
     ``repeats``: what to do about rows whose badge and customer were accepted before; see ``Queue.enqueue``.
+    ``again``: rows whose badge was revoked since are sent once more, as new jobs.
 
     Raises:
         ConfigError: no run can have this name, or ``urgent`` is neither true nor false.
@@ -112,6 +114,7 @@ class EnqueueOptions:
     wait: bool = False
     source: Provenance = NOWHERE
     repeats: Repeats = ""
+    again: bool = False
 
     def __post_init__(self) -> None:
         check_run_name(self.run)
@@ -152,6 +155,8 @@ def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOp
     chunk, failure = next(chunks, None), None
     with ThreadPoolExecutor(1, "enqueue") as sender:
         while chunk:
+            if options.again:
+                chunk = replace(chunk, items=renewed(queue.client, org.name, chunk.items))
             # In the caller's context: its trace goes on in the other thread.
             enqueue = partial(copy_context().run, queue.enqueue, org, **chunk.as_arguments(options))
             send = partial(sender.submit, enqueue)
@@ -372,7 +377,8 @@ def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
         case Answer.REMEMBERED:
             kind, reason = "duplicate", "was accepted before; what became of it has expired"
         case Answer.UNDONE:
-            kind, reason = "duplicate", "was issued, and its badge was revoked since (undone)"
+            kind = "duplicate"
+            reason = "was issued, and its badge was revoked since (undone); to send it once more: --again"
         case Answer.REPLACED:
             kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
         case _:

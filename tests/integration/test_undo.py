@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from support import FIRST_CUSTOMER, Probe, badges, badges_json, configured, deliver_one, environment, item
+from support import (
+    BADGE,
+    FIRST_CUSTOMER,
+    Probe,
+    badges,
+    badges_json,
+    configured,
+    deliver_one,
+    environment,
+    item,
+)
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.org import Org
@@ -62,6 +75,11 @@ class Bench:
         """Return a run's progress."""
         return badges_json("run", "show", name, env=self.env)
 
+    def results(self, run: str) -> list[dict[str, Any]]:
+        """Return a run's results."""
+        found: list[dict[str, Any]] = badges_json("results", "--run", run, "--json", env=self.env)
+        return found
+
     def active(self) -> list[int]:
         """Return whose badges are active at the vendor, as numbers."""
         return sorted(issue.customer_id - FIRST_CUSTOMER for issue in self.sandbox.vendor.ledger().active)
@@ -111,6 +129,11 @@ def test_a_run_is_undone_once(bench: Bench) -> None:
         "wrong campaign",
     )
     assert job["undone_at"]
+    table = badges("results", "--run", "spring", "--format", "csv", env=bench.env).stdout.decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert {(row["state"], row["undone_note"]) for row in rows} == {("undone", "wrong campaign")}
+    assert {row["undone_at"] for row in rows} >= {job["undone_at"]}
+    assert {row["undone_by"] for row in rows} == {job["undone_by"]}
 
 
 def test_one_job_and_filters(bench: Bench) -> None:
@@ -123,6 +146,81 @@ def test_one_job_and_filters(bench: Bench) -> None:
     assert bench.active() == [2]
     badges("run", "undo", env=bench.env, expect=2)
     badges("run", "undo", "nothing", "--yes", env=bench.env, expect=1)
+
+
+def _file(folder: Path, *numbers: int, own: bool = False) -> Path:
+    """Write rows of the same content as these items."""
+    file = folder / "again.csv"
+    head = "badgeMetaId,customerId,earnEventDate" + (",job_id" if own else "")
+    lines = [f"{BADGE},{FIRST_CUSTOMER + n},1674292011" + (f",order-{n}" if own else "") for n in numbers]
+    file.write_text("\n".join([head, *lines, ""]))
+    return file
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_was_undone_is_sent_again_if_somebody_asks(bench: Bench, tmp_path: Path, *, own: bool) -> None:
+    """As a new job with an id of its own, linked with the old one; once, however often that is said."""
+    file = _file(tmp_path, 1, 2, own=own)
+    assert badges_json("import", file, "--run", "spring", env=bench.env)["accepted"] == 2
+    _deliver(bench)
+    (first, _) = (one["job_id"] for one in bench.results("spring"))
+    bench.undo("--job", first)
+    bench.work()
+    assert bench.active() == [2]
+    assert badges_json("import", file, env=bench.env)["duplicates"] == 2
+    said = badges_json(
+        "import", file, "--run", "again", "--again", "--note", "right after all", env=bench.env
+    )
+    assert (said["accepted"], said["duplicates"]) == (1, 1)
+    _deliver(bench)
+    assert bench.active() == [1, 2]
+    (new,) = bench.results("again")
+    job, old = (badges_json("job", "show", one, env=bench.env) for one in (new["job_id"], first))
+    assert (job["state"], job["replay_of"]) == ("issued", first)
+    assert (old["state"], old["replayed_as"]) == ("undone", new["job_id"])
+    assert old["undone_at"]
+    for run in ("again", "another"):
+        said = badges_json("import", file, "--run", run, "--again", env=bench.env)
+        assert (said["accepted"], said["duplicates"]) == ((1, 1) if run == "again" else (0, 2))
+    _deliver(bench, expect=0)
+    bench.undo("again")
+    bench.work()
+    assert bench.active() == [2]
+    assert badges_json("import", file, "--run", "third", "--again", env=bench.env)["accepted"] == 1
+    _deliver(bench)
+    assert bench.active() == [1, 2]
+    its = {"run": "again", "again": True}
+    assert any(entry["which"].items() >= its.items() for entry in badges_json("audit", env=bench.env))
+    found = badges_json("find", "--customer", FIRST_CUSTOMER + 1, env=bench.env)
+    states = {one["job_id"]: one["state"] for one in found}
+    assert (states[first], states[new["job_id"]]) == ("undone", "undone")
+    assert sum(state == "issued" for state in states.values()) == 1
+
+
+def test_again_finds_what_has_expired_and_what_was_never_undone_stays(bench: Bench, tmp_path: Path) -> None:
+    """That a job was undone is remembered for good."""
+    (job_id,) = bench.issue(1)
+    bench.undo("spring")
+    bench.work()
+    bench.client.delete(keys.key("default", "job", job_id))
+    file = _file(tmp_path, 1)
+    assert badges_json("import", file, env=bench.env)["duplicates"] == 1
+    assert badges_json("import", file, "--again", env=bench.env)["accepted"] == 1
+    for other in ("--dry-run", "--allow-duplicates"):
+        badges("import", file, "--again", other, "--run", "r", env=bench.env, expect=2)
+
+
+def test_only_what_is_still_undone_is_sent_again(bench: Bench) -> None:
+    """The script looks once more, whoever asks."""
+    (job_id,) = bench.issue(1)
+    new = item(1)._replace(id="a" * 20, again_of=job_id)
+    bench.queue.enqueue(bench.org, run="again", items=[new], call=new_id())
+    assert (bench.run("again")["duplicates"], bench.run("again")["total"]) == (1, 0)
+
+
+def _deliver(bench: Bench, expect: int = 1) -> None:
+    done = deliver_one(Delivery(queue=bench.queue, client=bench.http, auth=bench.auth), bench.org)
+    assert isinstance(done, Delivered) == bool(expect), done
 
 
 def test_what_somebody_else_took_back_is_gone(bench: Bench) -> None:

@@ -91,6 +91,9 @@ def import_(
     hidden_rows: Annotated[
         bool, typer.Option("--hidden-rows", help="Take hidden rows of a workbook as well.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send rows once more whose badge was revoked (undone) since.")
+    ] = False,
     check_badges: Annotated[
         bool, typer.Option("--check-badges", help="First ask the vendor, once a badge, whether it has it.")
     ] = False,
@@ -124,6 +127,9 @@ def import_(
     if allow_duplicates and hold_repeats:
         raise typer.BadParameter("say --allow-duplicates or --hold-repeats, not both")
     given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
+    if again and (dry_run or allow_duplicates):
+        other = "--dry-run" if dry_run else "--allow-duplicates"
+        raise typer.BadParameter(f"--again doesn't go with {other}")
     if dry_run:
         given = for_check(org, given, asked)
         how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "as_json": as_json}
@@ -138,6 +144,7 @@ def import_(
             name,
             new_id(),
             allow_duplicates=allow_duplicates,
+            again=again,
             urgent=urgent,
             wait=not no_wait,
             repeats="hold" if hold_repeats else "count",
@@ -148,8 +155,10 @@ def import_(
         asked_badges = (
             _check_badges(here, target, given, allowed=yes, as_json=as_json) if check_badges else None
         )
-        if allow_duplicates or note:
-            which = {"run": name, "file": file} | ({"allow_duplicates": True} if allow_duplicates else {})
+        if allow_duplicates or again or note:
+            which: dict[str, object] = {"run": name, "file": file}
+            which |= {"allow_duplicates": True} if allow_duplicates else {}
+            which |= {"again": True} if again else {}
             here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
         notes = _Notes()
         with reading(given, "importing") as opened:

@@ -17,7 +17,7 @@ class Item(NamedTuple):
     """A job to accept: its id, where it came from, and its record's fields.
 
     ``fingerprint`` stands for its content where the id is the producer's own. ``kind`` makes it a dead letter
-    at once.
+    at once. ``again_of`` is the undone job in whose place it is sent once more.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Item(NamedTuple):
     fields: Mapping[str, str]
     fingerprint: str = ""
     kind: str = ""
+    again_of: str = ""
 
 
 class Replay(NamedTuple):

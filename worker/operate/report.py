@@ -119,7 +119,10 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {f"error_{part}": (row["error"] or {}).get(part) for part in _ERROR}
         if name not in _ELSEWHERE:
             flat[name] = value
-    return dict.fromkeys([*flat, *_UNDONE]) | flat | {"warnings": "; ".join(row["warnings"])}
+    for name in _UNDONE:
+        flat.setdefault(name)
+    flat["warnings"] = "; ".join(row["warnings"])
+    return flat
 
 
 def result_row(org: str, job_id: str, record: Record) -> dict[str, Any]:

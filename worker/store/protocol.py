@@ -97,6 +97,8 @@ def how_made(item: Item) -> str:
     """Say what a job's id is made of, as ``enqueue.lua`` asks."""
     if item.kind:
         return f"dead:{record.fault_of(item.fields) if item.kind == DeadKind.INVALID else ''}"
+    if item.again_of:
+        return f"again:{item.again_of}"
     return f"own:{short_hash(item.id)}{item.fingerprint}" if item.fingerprint else ""
 
 

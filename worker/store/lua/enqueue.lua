@@ -14,8 +14,9 @@
 -- ARGV[11] what to do about new jobs whose badge and customer were accepted before, with another content: 'hold'
 --          makes dead letters of them, 'count' only says it, '' doesn't look
 -- ARGV[12]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
---          "own:<40 letters>" a producer's own, by its hash and its content's; "dead:<class of reason>": it
---          becomes a dead letter at once); its record from "enqueued_at" on
+--          "own:<40 letters>" a producer's own, by its hash and its content's; "again:<id>" also of the undone
+--          job in whose place it is; "dead:<class of reason>": it becomes a dead letter at once); its record from
+--          "enqueued_at" on
 -- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
 --          or {"", -1, waiting}: so many jobs wait, and there is no room for what is new here; or
 --          {"", -1, -1}: the server has no memory left for new jobs; nothing was accepted
@@ -76,8 +77,8 @@ local function known(id, raw, rest)
   end
   duplicates = duplicates + 1
   if fingerprint ~= '' and there[FIELD.fingerprint] ~= fingerprint then return ANSWER.conflict end
-  if there[FIELD.replayed_as] ~= '' then return ANSWER.replaced end
   if there[FIELD.state] == STATE.undone then return ANSWER.undone end
+  if there[FIELD.replayed_as] ~= '' then return ANSWER.replaced end
   if not is_listed(id, there) then return ANSWER.duplicate end
   return there[FIELD.kind] == KIND.in_doubt and ANSWER.in_doubt or ANSWER.dead
 end
@@ -101,7 +102,19 @@ local function die(id, kind, code, message, rest)
   bury(id, fields, nil)
 end
 
+-- Whether a job is undone; if so, it says from now on which one is sent in its place.
+local function gives_way(undone, id)
+  local fields = read(undone)
+  if not fields then return is_undone(undone) end
+  if fields[FIELD.state] ~= STATE.undone then return false end
+  fields[FIELD.replayed_as] = id
+  redis.call('SET', K.job .. undone, pack(fields), 'KEEPTTL')
+  return true
+end
+
 local function accept(id, how, rest)
+  local undone = how:match('^again:(.*)')
+  if undone and not gives_way(undone, id) then return remembered(ANSWER.duplicate) end
   local own = how ~= '' and how:match('^own:(.*)')
   if own then
     local said = remembered_own(own)
