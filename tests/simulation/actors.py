@@ -28,12 +28,13 @@ from worker.domain.org import Org
 from worker.domain.outcome import Verdict
 from worker.domain.settlement import Complete, Settlement
 from worker.enqueue import EnqueueOptions, item_of
-from worker.errors import StoreError
-from worker.operate import deadletters, deadlist
+from worker.errors import NotAllowed, NotFound, StoreError
+from worker.operate import deadletters, deadlist, undoing
 from worker.operate.deadlist import Filter
 from worker.operate.mending import mend
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
+from worker.operate.undoing import Which
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
 from worker.store.pool import Seats
@@ -42,6 +43,7 @@ from worker.store.record import Answer
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker
 from worker.vendor.lookups import Lookups
+from worker.vendor.revoking import Revoker
 
 BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "69aa16140772ad476ecfe5aa")
 MISSING = BADGES[2]
@@ -280,6 +282,7 @@ class Worker:
         auth = Authenticator(queue=self.queue, client=line)
         jitter = Random(f"jitter {world.plan.seed} {name}")
         self._delivery = Delivery(queue=self.queue, client=line, auth=auth, random=jitter.random)
+        self._revoker = Revoker(self.queue, line, auth)
         self._checker = DoubtChecker(self.queue, Lookups(self.queue, line, auth))
         self._seats = Seats(queue=self.queue)
 
@@ -317,10 +320,14 @@ class Worker:
             if isinstance(last, Wait):
                 ring(org.name, last.look_at_ms)
                 if last.check:
-                    self._checker.check(org)
+                    self._look_aside(org)
                 return
             if not last.settled.more:
                 return
+
+    def _look_aside(self, org: Org) -> None:
+        self._revoker.work(org)
+        self._checker.check(org)
 
     def _deliver(
         self, org: Org, go_on: Callable[[Batch | Settled], None], *, share: int | None = None
@@ -375,7 +382,7 @@ class Worker:
             last = self._deliver(org, go_on, share=share)
             if isinstance(last, Wait):
                 if last.check:
-                    self._checker.check(org)
+                    self._look_aside(org)
                 return last.look_at_ms
             if not last.settled.more:
                 break
@@ -463,6 +470,12 @@ class Person:
         for pair in list(known.jobs):
             _meet_changed(known, pair)
         self._replay(org, changes={"badgeMetaId": CHANGED})
+
+    def _undo(self, org: Org) -> None:
+        which = Which(org=org.name, since_ms=1)  # what is issued by now, of all runs
+        with suppress(NotAllowed, NotFound):
+            found = undoing.plan(self._reader, self.operator.orgs, which)
+            undoing.undo(self.operator, found, which)
 
     def _discard(self, org: Org) -> None:
         kind = self._random.choice((None, DeadKind.CANCELLED, DeadKind.IN_DOUBT, DeadKind.REJECTED))

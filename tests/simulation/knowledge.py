@@ -13,8 +13,8 @@ from simulation.probe import Held, Record
 from worker.domain.badge import Badge, one_case
 from worker.domain.org import Org
 
-TERMINAL = {"issued", "dead"}
-COUNTERS = ("queued", "sending", "retrying", "issued", "dead")
+TERMINAL = {"issued", "dead", "undone"}
+COUNTERS = ("queued", "sending", "retrying", "issued", "dead", "undone")
 
 
 class Broken(AssertionError):  # noqa: N818 - reads as what is the case
@@ -129,6 +129,7 @@ class Knowledge:
                 "retrying": job in held.retrying,
                 "sending": job in carried,
                 "issued": True,
+                "undone": True,
                 "dead": bool(record.kind),
             }.get(record.state)
             if not is_found:
@@ -176,7 +177,9 @@ class Knowledge:
         is_over = all(record.state in TERMINAL for record in held.jobs.values())
         return is_over and self.accepted - self.doubtful <= held.jobs.keys() and not held.batches
 
-    def check_end(self, held: Held, earned: dict[str, Pair], *, faultless: bool, sure: bool) -> None:
+    def check_end(
+        self, held: Held, earned: dict[str, Pair], revoked: frozenset[str], *, faultless: bool, sure: bool
+    ) -> None:
         """Hold records, counters and the vendor's ledger against each other, once all has ended.
 
         ``faultless``: nothing may be in doubt. ``sure``: what is said to be issued was.
@@ -185,7 +188,7 @@ class Knowledge:
         if held.busy:
             raise Broken(f"customers are said to be busy for good, in {held.busy}")
         for job, record in held.jobs.items():
-            self._ended_well(job, record, earned, faultless=faultless)
+            self._ended_well(job, record, earned, revoked, faultless=faultless)
             pair = self.pairs.get(job)
             if (
                 sure
@@ -204,16 +207,20 @@ class Knowledge:
             if told != number and not self.uncounted:
                 raise Broken(f"run {run} counts {told} duplicates, and {number} were answered")
 
-    def _ended_well(self, job: str, record: Record, earned: dict[str, Pair], *, faultless: bool) -> None:
+    def _ended_well(
+        self, job: str, record: Record, earned: dict[str, Pair], revoked: frozenset[str], *, faultless: bool
+    ) -> None:
         """Hold a record against the vendor's ledger."""
         if job in self.doubtful:
             return
+        if record.state == "undone" and {record.earned, record.second} - {""} - revoked:
+            raise Broken(f"{job} is undone, and its badge is active: {record}")
         if record.earned and record.earned not in earned:
             raise Broken(f"{job} has a result, {record.earned}, that the vendor never gave")
         if job in self.discarded and record.state == "issued" and not record.earned:
             raise Broken(f"{job} was discarded, and is said to be issued by nobody's answer")
         pair = self.pairs.get(job)
-        well = record.state == "issued" or record.kind in {"in_doubt", "invalid"}
+        well = record.state in {"issued", "undone"} or record.kind in {"in_doubt", "invalid"}
         is_asked = pair in self.allowed or self.org.in_doubt == "resend"
         if pair and self.issues[pair] and not well and not is_asked:
             raise Broken(f"{job} was issued, and is {record.state} {record.kind}")

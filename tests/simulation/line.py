@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -106,6 +106,30 @@ class Line:
         known.call_is_over(until_us)
         world.after(fault)
         return answer
+
+    def post(self, org: Org, path: str, body: Any, headers: Mapping[str, str]) -> Reply | NoReply:  # noqa: ARG002
+        """Take a badge back at the vendor."""
+        world, known = self._world, self._world.known[org.name]
+        if not any(kind.startswith("held_up") for kind, _ in world.met):  # it has no fence: it may leave late
+            known.sent(world.hub.now_us, 0, 0)
+        fault = world.strike("post")
+        world.before(fault)
+        if body["earnedBadgeId"] not in {issue.earned_badge_id for issue in self._vendor.ledger().issues}:
+            raise Broken(f"{body} is to be taken back, and was never issued")
+        if fault == "reset_unapplied":
+            return NoReply(sent=True, code="ReadError", reason="reset")
+        world.hub.pause(world.random.randint(1000, 80_000))
+        self._vendor.clear_faults()
+        if fault in ANSWERS:
+            self._vendor.add_fault(replace(ANSWERS[fault], on="revoke"))
+        exchange, _ = self._vendor.arrive("revoke")
+        answer = self._vendor.respond(exchange, {}, lambda e: self._vendor.revoke(e, body))
+        world.tell(f"POST {body['earnedBadgeId']} -> {answer.status}")
+        world.after(fault)
+        world.hub.pause(world.random.randint(500, 40_000))
+        if fault == "reset_applied":
+            return NoReply(sent=True, code="ReadError", reason="reset")
+        return _reply(answer)
 
     def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:  # noqa: ARG002
         """Read from the vendor."""

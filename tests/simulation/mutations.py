@@ -169,6 +169,8 @@ MUTATIONS = (
         lua=(("settle", "keep_request(batch, ids, died)\n", ""),)),
     Mutation("the same request: the same id", "nothing is issued twice",
         lua=(("claim", "batch = memoize('claim:' .. asked, again.batch)", ""),)),
+    Mutation("undo: what was issued twice loses both", "undone means taken back",
+        lua=(("settle_revoke", "verb == 'undone' and second_of(job) or ''", "''"),)),
     Mutation("paused", "what is paused isn't sent",
         lua=(("*", "if gate.paused then return NEVER, 'paused' end", ""),)),
 )  # fmt: skip

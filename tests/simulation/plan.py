@@ -17,7 +17,8 @@ DURABLE = ("enqueue", "claim", "replay", "cancel", "discard", "resolve", "audit"
 PLAIN = ("settle", "retime", "hint", "gauge", "pause", "resume", "read", "write")
 POOL = ("take_due", "begin", "take_seat", "take_next", "offer")
 CHECK = ("take_check", "conclude_check", "pay")
-STORE = (*DURABLE, *PLAIN, *POOL, *CHECK)
+UNDO = ("undo", "take_revoke", "settle_revoke")
+STORE = (*DURABLE, *PLAIN, *POOL, *CHECK, *UNDO)
 
 ANYWHERE = (
     "crash_before",
@@ -39,6 +40,8 @@ IN_THE_CALL = (
 
 def kinds_of(step: str) -> tuple[str, ...]:
     """Return which faults may strike at a step."""
+    if step == "post":
+        return (*ANYWHERE, "reset_unapplied", "reset_applied", "throttled", "unauthorized", "error_unapplied")
     if step == "put":
         return (*ANYWHERE, *IN_THE_CALL)
     if step not in STORE:
@@ -46,7 +49,7 @@ def kinds_of(step: str) -> tuple[str, ...]:
     return (*ANYWHERE, *ON_THE_WAY, *(("unconfirmed",) if step in DURABLE else ()))
 
 
-PAIRS = [(kind, step) for step in (*STORE, "put", "get", "sleep") for kind in kinds_of(step)]
+PAIRS = [(kind, step) for step in (*STORE, "put", "post", "get", "sleep") for kind in kinds_of(step)]
 
 ACTS = (
     *("pause", "resume", "cancel", "replay", "replay_in_doubt", "replay_changed", "discard", "mend"),
@@ -184,6 +187,12 @@ def plan_of(seed: int) -> Plan:
     faults += _faults(random, steps, 0 if theme == "repeated" else random.choice((0, 1, 1, 2, 3, 4)))
     rest_s = random.choice((5, 30) if pooled else (5, 30, 150))
     request_ids, more = _same_requests(Random(f"same {seed}"), orgs, theme)
+    undo = list(_undo(Random(f"undo {seed}"), list(orgs)))
+    its_faults = [fault for _, its in undo for fault in its]
+    # What is to be taken back is due by the server's clock: where that steps back an hour, it waits so long.
+    if not any(fault.kind == "clock_back" for fault in (*faults, *more, *its_faults)):
+        acts += [act for act, _ in undo]
+        faults += its_faults
     faults += more
     return Plan(
         seed=seed,
@@ -200,6 +209,20 @@ def plan_of(seed: int) -> Plan:
         read_delay_s=random.choice((0, 900)),
         request_ids=request_ids,
     )
+
+
+def _undo(random: Random, orgs: Sequence[str]) -> Iterator[tuple[Act, list[Fault]]]:
+    """Take back what was issued, now and then, once or twice, while revoking fails."""
+    if random.random() < 0.85:
+        return
+    for _ in range(random.choice((1, 1, 2))):
+        at_s = random.choice((random.uniform(5, 20), random.uniform(100, 200)))
+        kinds, steps = ("post", "take_revoke", "settle_revoke", "undo"), random.randint(0, 3)
+        faults = [
+            Fault(random.choice(kinds_of(step)), step, random.randint(1, 4), at_s)
+            for step in random.choices(kinds, k=steps)
+        ]
+        yield Act("undo", random.choice(orgs), at_s), faults
 
 
 def _same_requests(random: Random, orgs: dict[str, dict[str, Any]], theme: str) -> tuple[Any, list[Fault]]:

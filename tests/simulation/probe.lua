@@ -35,6 +35,7 @@ for _, key in ipairs(redis.call('KEYS', P .. '/*')) do
     end
   end
 end
+for _, id in ipairs(redis.call('ZRANGE', K.revokes, 0, -1)) do out.waiting[#out.waiting + 1] = id end
 out.retrying = redis.call('ZRANGE', K.retry, 0, -1)
 out.leases = redis.call('ZRANGE', K.leases, 0, -1)
 out.busy = pairs_of(redis.call('HGETALL', K.busy))

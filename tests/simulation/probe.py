@@ -80,7 +80,10 @@ class Probe:
 
     def is_busy(self, org: str) -> bool:
         """Say whether something is certainly on its way still; costs little."""
-        wire, its = self._server.wire, (keys.key(org, name) for name in ("leases", "retry", "agains"))
+        wire, its = (
+            self._server.wire,
+            (keys.key(org, name) for name in ("leases", "retry", "agains", "revokes")),
+        )
         return any(wire.ask([("ZCARD", key) for key in its]))
 
     def letters(self, org: str, group: str) -> list[str]:

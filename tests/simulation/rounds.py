@@ -128,7 +128,7 @@ def _play(world: World) -> None:
     )
     sure = not world.plan.missing and not world.plan.acts and "busy" not in met
     for name, known in world.known.items():
-        known.check_end(world.probe.held(name), earned, faultless=clear, sure=sure)
+        known.check_end(world.probe.held(name), earned, vendor.ledger().revoked, faultless=clear, sure=sure)
 
 
 def _has_ended(world: World) -> bool:

@@ -21,6 +21,11 @@ local replaced = {
     ends(key)
     return 1
   end,
+  PEXPIRETIME = function(_, key)
+    local at = tonumber(server.call('ZSCORE', ENDS, key) or -1)
+    if at >= 0 and at <= VIRTUAL_US / 1000 then server.call('DEL', key) end -- it is swept later
+    return server.call('EXISTS', key) == 1 and at or -2
+  end,
   DEL = function(_, ...)
     for _, key in ipairs({...}) do ends(key) end
     return server.call('DEL', ...)

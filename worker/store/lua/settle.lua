@@ -129,9 +129,10 @@ end
 -- A certain "issued" for a job that went on without this batch.
 local function issue_late(job, fields, live)
   local state = fields[FIELD.state]
+  local known, now = fields[FIELD.earned_badge_id], parse(ended(job.rest))[FIELD.earned_badge_id]
+  -- Nothing new is said of it; nor of one that was taken back since.
+  if (state == STATE.issued or state == STATE.undone) and (known == now or now == '') then return end
   if state == STATE.issued then
-    local known, now = fields[FIELD.earned_badge_id], parse(ended(job.rest))[FIELD.earned_badge_id]
-    if known == now or now == '' then return end
     if known == '' then -- a person knew it before
       local ended_at = fields[FIELD.finished_at]
       fields = overtaken(job, fields)

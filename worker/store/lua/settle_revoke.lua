@@ -26,10 +26,20 @@ local function undo(job)
   moved(original[FIELD.run], 'issued', 'undone')
 end
 
+-- The other badge of one that was issued twice, unless that is what was just taken back; a late answer may have
+-- told of it since the undo began.
+local function second_of(job)
+  if job[FIELD.second_earned] ~= '' then return job[FIELD.second_earned] end
+  local original = read(job[FIELD.revokes])
+  local second = original and original[FIELD.second_earned] or ''
+  return second ~= job[FIELD.earned_badge_id] and second or ''
+end
+
 local function settle(job)
   job[FIELD.attempts] = int((tonumber(job[FIELD.attempts]) or 0) + tonumber(ARGV[7]))
-  if verb == 'undone' and job[FIELD.second_earned] ~= '' then -- issued twice: the other one goes as well
-    job[FIELD.earned_badge_id], job[FIELD.second_earned] = job[FIELD.second_earned], ''
+  local second = verb == 'undone' and second_of(job) or ''
+  if second ~= '' then -- issued twice: the other one goes as well
+    job[FIELD.earned_badge_id], job[FIELD.second_earned] = second, ''
     write(id, job)
     redis.call('ZADD', K.revokes, int(NOW), id)
     return 'queued'
