@@ -22,6 +22,7 @@ from support import BADGE, OTHER_BADGE, PROGRAMS, badges, environment, process, 
 
 from worker import BadgeQueue
 from worker.config import Settings
+from worker.operate.runs import JobReader
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -98,7 +99,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with SandboxServer(settings=SandboxSettings(unknown_badges=frozenset({OTHER_BADGE}))) as vendor:
         env = environment(
             data_dir=folder / "data", api_base_url=vendor.url, rate_limit="1000/second", batch_linger_s=0.1
-        ) | {"FLOWER_PORT": "0", "FLOWER_BASIC_AUTH": ""}
+        ) | {"FLOWER_PORT": "0", "FLOWER_BASIC_AUTH": "", "BADGES_CONSOLE_PUBLIC_URL": "http://ops.example/c"}
         log = folder / "up.log"
         settings = Settings(data_dir=folder / "data")
         with (
@@ -325,3 +326,21 @@ def test_what_is_in_the_way_is_said(tmp_path: Path) -> None:
         "badges: --flower needs Flower, which isn't installed: pip install '.[flower]'"
     )
     assert not (tmp_path / "data").exists()
+
+
+def test_a_failed_delivery_is_found_by_its_batch_and_names_its_place_in_the_console(up: Up) -> None:
+    """As the console links to it: by a word that Flower's search looks for."""
+    up.vendor.vendor.add_fault(Fault(fault="status", status=500, times=1))
+    up.enqueue("by-batch", range(640_000_000, 640_000_003))
+    job = wait_for(lambda: next(iter(up.client.lrange(keys.key("default", "jobs", "by-batch"), 0, 0)), None))
+    reports = JobReader(client=up.client, orgs={})
+    batch = wait_for(lambda: (calls := reports.job(str(job))["history"]) and calls[0]["batch"])
+    asked = {"draw": 1, "start": 0, "length": 5, "search[value]": f"name:badges.deliver {batch}"}
+    order = {"order[0][column]": 0, "order[0][dir]": "desc", "columns[0][data]": "received"}
+
+    def found() -> Any:
+        return up.http.get("/tasks/datatable", params=asked | order).raise_for_status().json()["data"]
+
+    (task,) = wait_for(found, what="the task")
+    page = up.http.get(f"/task/{task['uuid']}").raise_for_status().text
+    assert f"http://ops.example/c/search?by=request&amp;what={batch}" in page

@@ -282,6 +282,21 @@ def test_two_people_at_one_file_begin_it_once_and_as_it_was_seen(
     assert here.staging.get(one).run in (second["run"], "other")
 
 
+def test_rows_that_differ_in_their_dates_alone_are_held_back(at_console: tuple[Console, Browser]) -> None:
+    """If a person says so; the check says how many, and the command says it too."""
+    here, browser = at_console
+    near = row(1).replace("1674292011", "1674292099")
+    one = upload(browser, "m.csv", (HEAD + row(1) + near).encode())
+    page = checked(browser, one)
+    assert "1 differ" in words(page)
+    browser.press(page, "columns", **columns_of(browser, page), hold_repeats="yes")
+    page = checked(browser, one)
+    assert "--hold-repeats" in page
+    begin(browser, one, 2)
+    here.staging.go_on(one)
+    assert here.reports.run(here.staging.get(one).run).dead_kinds == {"repeat": 1}
+
+
 def test_a_worker_that_is_quick_finds_the_file_let_go(at_console: tuple[Console, Browser]) -> None:
     """The message may arrive before the page is answered."""
     here, browser = at_console

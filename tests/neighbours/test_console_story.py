@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -28,6 +28,7 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 
 pytestmark = pytest.mark.neighbour("chromium")
+PICTURES = Path(__file__).parents[2] / "deploy"
 HEAD = "badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
 DATES = "1674292011,1905828011"
 CONSOLE = (sys.executable, "-m", "worker.cli", "console", "--port")
@@ -52,6 +53,16 @@ class Place:
             begin = len(log.read_text())
             yield running, wait_for(lambda: found.search(log.read_text()[begin:]), what="the link")[0]
 
+    @contextmanager
+    def frozen_redis(self) -> Iterator[None]:
+        """Let the server answer nobody for a while."""
+        server = int(self.client.info("server")["process_id"])
+        os.kill(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(server, signal.SIGCONT)
+
     def run(self, name: str) -> RunProgress:
         """Return how a run is."""
         return JobReader(client=self.client, orgs={}).run_meant(name)
@@ -72,6 +83,13 @@ class Person:
         """Open a page."""
         self.page.goto(self.home + path)
         return self.page
+
+    def picture(self, name: str, *, scheme: Literal["light", "dark"] = "light") -> None:
+        """Take a picture that the README shows, if they are to be taken."""
+        if os.environ.get("BADGES_PICTURES"):
+            self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            self.page.screenshot(path=PICTURES / f"console-{name}.png")
+            self.page.emulate_media(color_scheme="light")
 
     def hears(self, text: str | re.Pattern[str], *, within_s: float = 20) -> None:
         """Wait until the page says something, without being loaded again."""
@@ -122,7 +140,9 @@ def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
 def opened(place: Place) -> Iterator[BrowserContext]:
     """A console, and a browser with a session at it."""
     with place.console() as (_, link):
-        context = place.browser.new_context(base_url=link.partition("?")[0], locale="en-GB")
+        context = place.browser.new_context(
+            base_url=link.partition("?")[0], locale="en-GB", viewport={"width": 1280, "height": 720}
+        )
         page = context.new_page()
         page.goto(link)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -166,6 +186,7 @@ def test_a_file_with_bad_rows_is_imported_mended_and_finished(
 
     person.page.get_by_role("link", name=re.compile("rejected by the vendor")).click()
     person.hears("BADGE_NOT_FOUND")
+    person.picture("dead", scheme="dark")
     person.page.fill("input[name=set_value]", BADGE)
     person.page.get_by_role("button", name="Plan this").click()
     person.hears("12 dead letters, each as a new job")
@@ -244,6 +265,7 @@ def test_the_vendor_goes_down_and_comes_back_while_one_looks(
     person.begins("later")
     person.go("./")
     person.hears("stands still", within_s=25)
+    person.picture("now")
     person.go("runs")
     person.hears("stands still")
     place.vendor.vendor.clear_faults()
@@ -361,7 +383,7 @@ def test_an_upload_is_stopped_and_goes_on_where_it_was(person: Person, tmp_path:
 
 
 def test_a_worker_finishes_what_a_console_began_that_was_killed(place: Place, tmp_path: Path) -> None:
-    """While it is away a page says since when; a frozen one that comes back goes on by itself."""
+    """While it is away, or Redis, a page says since when; when that comes back it goes on by itself."""
     file = tmp_path / "many.csv"
     file.write_text(HEAD + rows(520000000, 5_000))
     with place.console() as (running, link):
@@ -369,10 +391,13 @@ def test_a_worker_finishes_what_a_console_began_that_was_killed(place: Place, tm
         page = context.new_page()
         page.goto(link)
         person = Person(page, page.url)
-        running.send_signal(signal.SIGSTOP)
-        expect(page.locator("#stale")).to_contain_text("What you see is of", timeout=20_000)
-        running.send_signal(signal.SIGCONT)
-        expect(page.locator("#stale")).to_be_hidden(timeout=20_000)
+        with place.frozen_redis():
+            expect(page.locator("#stale")).to_contain_text("What you see is of", timeout=30_000)
+            other = context.new_page()
+            other.goto("./runs")
+            expect(other.locator("h1")).to_have_text("Redis is away", timeout=20_000)
+        expect(page.locator("#stale")).to_be_hidden(timeout=30_000)
+        expect(other.locator("h1")).to_have_text("Runs", timeout=30_000)
         person.uploads(file)
         typed = page.locator("input[name=typed][data-want]")
         expect(typed).to_be_visible(timeout=20_000)

@@ -32,7 +32,8 @@ _GUESSES: Final = 40
 class How:
     """What a person said of a file; ``columns`` has the field of each, "" for one that is left out.
 
-    ``fixed`` is what every row has, ``profile`` the one that says all this.
+    ``fixed`` is what every row has, ``profile`` the one that says all this. Rows that differ from an earlier
+    one in their dates alone are held back if ``hold_repeats``.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class How:
     sheet: str = ""
     hidden_rows: bool = False
     without_dates: bool = False
+    hold_repeats: bool = False
     profile: str = ""
 
     @classmethod
@@ -105,7 +107,11 @@ class How:
             said = [option("profile", self.profile)]
         named = {"date-format": self.date_format, "timezone": self.timezone} if not self.profile else {}
         said += [option(name, value) for name, value in (named | {"sheet": self.sheet}).items() if value]
-        flags = {"--hidden-rows": self.hidden_rows, "--without-dates": self.without_dates}
+        flags = {
+            "--hidden-rows": self.hidden_rows,
+            "--without-dates": self.without_dates,
+            "--hold-repeats": self.hold_repeats,
+        }
         return said + [flag for flag, given in flags.items() if given]
 
 

@@ -26,7 +26,7 @@ from worker.errors import BadgesError, ConfigError, NoRoom, NotFound, StoreError
 from worker.operate.importing import import_rows
 from worker.operate.stagedfile import How, Look, Opened, look, opened
 from worker.store import staged
-from worker.store.queue import Queue, new_id
+from worker.store.queue import Queue, Repeats, new_id
 
 SLICE_S = 10.0  # a delivery waits no longer than that for a place
 SILENT_S = 90.0  # after which an import that should go on is asked for again
@@ -225,7 +225,9 @@ class Staging:
         try:
             if not about.sha256:
                 about = self._with_digest(about)
-            options = EnqueueOptions(about.run, f"{about.id[:12]}.{about.rows}", source=about.source)
+            repeats: Repeats = "hold" if about.how.hold_repeats else "count"
+            call = f"{about.id[:12]}.{about.rows}"
+            options = EnqueueOptions(about.run, call, repeats=repeats, source=about.source)
             with self.opened(about) as given:
                 rows = islice(given.rows, about.rows, None)
                 for done in import_rows(self._queue, org, rows, options):

@@ -152,7 +152,8 @@ async def _live(request: Request) -> Response:
     state = request.app.state
     if state.live >= MOST_LIVE:
         raise HTTPException(503, "too many pages are open")
-    return StreamingResponse(_stream(request, name), media_type="text/event-stream")
+    headers = {"X-Accel-Buffering": "no"}  # a proxy is to hand on each event at once
+    return StreamingResponse(_stream(request, name), media_type="text/event-stream", headers=headers)
 
 
 async def _stream(request: Request, name: str) -> AsyncIterator[str]:

@@ -140,7 +140,7 @@ def _check(here: Console, about: Staged) -> Act:
 
     def work(act: Act) -> Check:
         past = StoredPast(here.queue, org)
-        checking = Checking(org, past, names=about.how.names())
+        checking = Checking(org, past, names=about.how.names(), hold_repeats=about.how.hold_repeats)
         with here.staging.opened(about) as given:
             for so_far in check_rows(checking, given.rows):
                 act.move(so_far.rows, 0)
