@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
-from support import needs
+from support import long_too, needs
 
 from worker.config import Settings
 from worker.sandbox.server import SandboxServer
@@ -43,7 +43,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is ``long``, unless ``BADGES_LONG_TESTS`` is set, as in ``.ci/run``."""
-    if os.environ.get("BADGES_LONG_TESTS"):
+    if long_too():
         return
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)

@@ -106,6 +106,11 @@ class Probe:
         return [one for _, one in sorted(found)]
 
 
+def long_too() -> bool:
+    """Say whether tests that are ``long`` are wanted as well."""
+    return bool(os.environ.get("BADGES_LONG_TESTS"))
+
+
 def some(cases: Iterable[Any], number: int) -> list[Any]:
     """Return the cases of a test, as a person waits for the first ``number`` of them; the others are long."""
     return [

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import redis
-from support import BADGE, FIRST_CUSTOMER, configured, environment, in_process, item
+from support import BADGE, FIRST_CUSTOMER, configured, environment, in_process, item, some
 
 from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
@@ -238,7 +238,7 @@ def test_what_dies_after_the_question_is_left_alone(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("number", "answer", "status"),
-    [(5, "n", 1), (5, "y", 0), (150, "y", 1), (150, "149", 1), (150, "150", 0), (1500, "1,500", 0)],
+    some([(5, "y", 0), (150, "149", 1), (150, "150", 0), (5, "n", 1), (150, "y", 1), (1500, "1,500", 0)], 3),
 )
 def test_a_large_act_wants_its_number_at_a_terminal(
     place: Place, number: int, answer: str, status: int

@@ -310,6 +310,7 @@ def rows(folder: Path, *, start: int, count: int) -> str:
     return str(file)
 
 
+@LONG
 def test_everything_works_under_the_least_rights(machine: Machine) -> None:
     """No command of a worker, of Flower or of an operator is refused by the server; what isn't needed, is."""
     item = json.dumps({"items": [{"badgeMetaId": BADGE, "customerId": 7}], "org": "demo", "run": "sent"})

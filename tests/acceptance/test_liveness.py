@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import BADGE, LONG, PROGRAMS, badges, badges_json, environment, process, wait_for
+from support import BADGE, LONG, PROGRAMS, badges, badges_json, environment, process, some, wait_for
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -93,7 +93,9 @@ def test_a_suspended_worker_is_found(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [("pool", "badges.deliver "), ("wake-up", "the wake-up loop"), ("consumer", "the consumer loop")],
+    some(
+        [("pool", "badges.deliver "), ("wake-up", "the wake-up loop"), ("consumer", "the consumer loop")], 1
+    ),
 )
 def test_a_stuck_worker_is_found(place: Place, fault: str, said: str) -> None:
     """A pool whose calls never end, a wake-up thread that hangs, a consumer that does."""

@@ -272,7 +272,7 @@ def test_deliveries_go_on_with_the_orgs_that_stand_in_line(floor: Floor) -> None
     assert all(floor.issued_once(org) for org in CROWD)
 
 
-@pytest.mark.parametrize("comes_back", [True, False], ids=["restarted", "replaced"])
+@pytest.mark.parametrize("comes_back", some([True, False], 1), ids=["restarted", "replaced"])
 def test_places_of_a_killed_worker_keep_nobody_waiting(floor: Floor, *, comes_back: bool) -> None:
     """All were taken by vendors that hang; the next worker has all of its own, by its name or another."""
     celery = f"{sys.executable} -m celery -A worker.app worker -P threads -c {PLACES} -n".split()

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 import redis
-from support import FIRST_CUSTOMER, OTHER_BADGE, Probe, badges, badges_json, configured, environment, item
+from support import (
+    FIRST_CUSTOMER,
+    LONG,
+    OTHER_BADGE,
+    Probe,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    item,
+)
 
 from worker.domain.actor import Actor, Via
 from worker.domain.batch import Item
@@ -192,6 +202,7 @@ class Shown:
         return (customer - FIRST_CUSTOMER) % 2 == 0 or customer == FIRST_CUSTOMER + 9999
 
 
+@LONG
 def test_five_thousand_are_dealt_with_by_two_looks(place: Place) -> None:
     """Half of them shown, half not; between the looks ten minutes go by."""
     ids = place.doubt(*range(5000))
@@ -209,6 +220,7 @@ def test_five_thousand_are_dealt_with_by_two_looks(place: Place) -> None:
     assert (run.issued, run.queued, run.dead) == (2500, 2500, 0)
 
 
+@LONG
 def test_five_thousand_are_dealt_with_by_a_file(place: Place, tmp_path: Path) -> None:
     """What the vendor's support says of each, as a plan and then as an act."""
     ids = place.doubt(*range(5000))

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import OTHER_BADGE, Probe, configured, item
+from support import OTHER_BADGE, Probe, configured, item, long_too
 
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait, Why
 from worker.domain.job import DeadKind
@@ -31,6 +31,7 @@ from worker.store.record import SEPARATOR, carried_by, read
 ORG = configured(batch_size=3, max_in_flight=5, rate_limit="100000/second")
 RUNS = ("one", "two")
 OPEN = "qsr"
+EXAMPLES = 25 if long_too() else 6
 
 # What may become of a job: the verb, and for a dead letter its kind.
 OUTCOMES = {
@@ -189,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         urgent=st.booleans(),
     )
     def enqueue(self, numbers: list[int], run: str, *, urgent: bool) -> None:
-        """Accept jobs, some of them known."""
+        """Accept jobs, long_too of them known."""
         expected = ""
         for it in map(item, numbers):
             job = self.model.jobs.get(it.id)
@@ -577,5 +578,5 @@ def test_any_order_of_events_keeps_every_promise(client: redis.Redis) -> None:
     OnThisServer.client = client
     run_state_machine_as_test(
         OnThisServer,
-        settings=settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None, print_blob=True),
     )

@@ -118,7 +118,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("rate_limit", some(LIMITS, 3))
+@pytest.mark.parametrize("rate_limit", some(LIMITS, 2))
 def test_every_window_holds_what_is_stated_and_is_used(
     queue: Queue, client: redis.Redis, time: Time, rate_limit: str
 ) -> None:
@@ -134,7 +134,7 @@ def test_every_window_holds_what_is_stated_and_is_used(
     assert max(used) >= 0.98
 
 
-@pytest.mark.parametrize("seed", some(range(2), 1))
+@pytest.mark.parametrize("seed", some(range(2), 0))
 def test_limits_that_change_hold_each_while_it_is_in_force(
     queue: Queue, client: redis.Redis, time: Time, seed: int
 ) -> None:
@@ -230,6 +230,7 @@ def test_who_only_looks_after_a_leap_forgets_no_call(queue: Queue, client: redis
 # -- sending late
 
 
+@LONG
 def test_a_worker_that_was_suspended_for_a_minute_holds_nobody_up(
     queue: Queue, client: redis.Redis, time: Time
 ) -> None:
@@ -248,7 +249,7 @@ def test_a_worker_that_was_suspended_for_a_minute_holds_nobody_up(
     assert most_used(sends, org.limits[0]) <= 300
 
 
-@pytest.mark.parametrize("rate_limit", ["20/minute", "20/minute,items:70/minute"])
+@pytest.mark.parametrize("rate_limit", some(["20/minute,items:70/minute", "20/minute"], 1))
 def test_whoever_sends_late_no_window_holds_more(
     queue: Queue, client: redis.Redis, time: Time, rate_limit: str
 ) -> None:
@@ -290,8 +291,8 @@ def quick(client: redis.Redis) -> Iterator[redis.Redis]:
 
 AT_ONCE: dict[str, Any] = {"refuses_s": 0.001}
 SECONDS = {
-    "sliding, 4 in flight": Case("sliding", 20, 3, 4, 0.15),
     "sliding, 16 in flight, Retry-After": Case("sliding", 5, 10, 16, 0.05, says_when=True),
+    "sliding, 4 in flight": Case("sliding", 20, 3, 4, 0.15),
     "fixed, one after the other": Case("fixed", 20, 1.5, 1, 0.005),
     "bucket, slow answers": Case("bucket", 5, 3, 4, 0.5, own={"burst": 5}),
     "limit_req with burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 20, **AT_ONCE}),
@@ -303,7 +304,7 @@ SECONDS = {
 }
 
 
-@pytest.mark.parametrize("name", some(SECONDS, 2))
+@pytest.mark.parametrize("name", some(SECONDS, 1))
 def test_a_limit_a_second_is_learned_within_ten_and_used(quick: redis.Redis, name: str) -> None:
     """From then on under 3 % of the calls are answered 429, at 90 % of what is allowed."""
     used, refused = SECONDS[name].measure(quick)
