@@ -374,8 +374,8 @@ def test_prometheus_scrapes_and_knows_the_rules(machine: Machine) -> None:
     """What the profile ``observability`` adds reads the metrics, and every rule of ours."""
 
     def scraped() -> bool:
-        (target,) = json.loads(machine.get(9090, "/api/v1/targets"))["data"]["activeTargets"]
-        return bool(target["health"] == "up")
+        targets = json.loads(machine.get(9090, "/api/v1/targets"))["data"]["activeTargets"]
+        return [target["health"] for target in targets] == ["up"]
 
     wait_for(scraped, what="a scrape")
     (group,) = json.loads(machine.get(9090, "/api/v1/rules"))["data"]["groups"]

@@ -142,7 +142,7 @@ def test_a_batch_is_a_task_with_its_counts(up: Up) -> None:
     wait_for(lambda: up.run("counts", "issued") == 250)
     pattern = re.compile(
         r"\{'jobs': (\d+), 'issued': (\d+), 'dead': 0, 'retrying': 0, 'queued': 0, "
-        r"'status': '200', 'elapsed_ms': \d+, 'batch': '\w{26}'(?:, 'batches': (\d+))?\}"
+        r"'status': '200', 'elapsed_ms': \d+, 'batch': '\w{26}'(?:, 'batches': (\d+), 'earlier': '[\w ]+')?\}"
     )
 
     def batches() -> list[re.Match[str]]:
@@ -177,6 +177,24 @@ def test_a_batch_that_failed_is_a_failed_task(up: Up) -> None:
     assert up.run("failed", "dead:in_doubt") == 2
     up.enqueue("after", range(1003, 1004))
     wait_for(lambda: up.run("after", "issued") == 1)  # the probe: the org is open again
+
+
+def test_a_failed_delivery_is_found_by_its_batch_and_names_its_place_in_the_console(up: Up) -> None:
+    """As the console links to it: by a word that Flower's search looks for."""
+    up.vendor.vendor.add_fault(Fault(fault="status", status=500, times=1))
+    up.enqueue("by-batch", range(640_000_000, 640_000_003))
+    job = wait_for(lambda: next(iter(up.client.lrange(keys.key("default", "jobs", "by-batch"), 0, 0)), None))
+    reports = JobReader(client=up.client, orgs={})
+    batch = wait_for(lambda: (calls := reports.job(str(job))["history"]) and calls[0]["batch"])
+    asked = {"draw": 1, "start": 0, "length": 5, "search[value]": f"name:badges.deliver {batch}"}
+    order = {"order[0][column]": 0, "order[0][dir]": "desc", "columns[0][data]": "received"}
+
+    def found() -> Any:
+        return up.http.get("/tasks/datatable", params=asked | order).raise_for_status().json()["data"]
+
+    (task,) = wait_for(found, what="the task")
+    page = up.http.get(f"/task/{task['uuid']}").raise_for_status().text
+    assert f"http://ops.example/c/search?by=request&amp;what={batch}" in page
 
 
 def test_pause_and_resume_by_the_api(up: Up) -> None:
@@ -326,21 +344,3 @@ def test_what_is_in_the_way_is_said(tmp_path: Path) -> None:
         "badges: --flower needs Flower, which isn't installed: pip install '.[flower]'"
     )
     assert not (tmp_path / "data").exists()
-
-
-def test_a_failed_delivery_is_found_by_its_batch_and_names_its_place_in_the_console(up: Up) -> None:
-    """As the console links to it: by a word that Flower's search looks for."""
-    up.vendor.vendor.add_fault(Fault(fault="status", status=500, times=1))
-    up.enqueue("by-batch", range(640_000_000, 640_000_003))
-    job = wait_for(lambda: next(iter(up.client.lrange(keys.key("default", "jobs", "by-batch"), 0, 0)), None))
-    reports = JobReader(client=up.client, orgs={})
-    batch = wait_for(lambda: (calls := reports.job(str(job))["history"]) and calls[0]["batch"])
-    asked = {"draw": 1, "start": 0, "length": 5, "search[value]": f"name:badges.deliver {batch}"}
-    order = {"order[0][column]": 0, "order[0][dir]": "desc", "columns[0][data]": "received"}
-
-    def found() -> Any:
-        return up.http.get("/tasks/datatable", params=asked | order).raise_for_status().json()["data"]
-
-    (task,) = wait_for(found, what="the task")
-    page = up.http.get(f"/task/{task['uuid']}").raise_for_status().text
-    assert f"http://ops.example/c/search?by=request&amp;what={batch}" in page

@@ -110,4 +110,4 @@ def test_both_at_once_are_refused(place: Place) -> None:
     """Rows that are meant to be issued again aren't held back for it."""
     file = place.file((1, FIRST))
     done = place.run("import", file, "--run", "x", "--allow-duplicates", "--hold-repeats", "--yes")
-    assert (done.status, "not both" in done.err) == (2, True)
+    assert (done.status, "doesn't go with" in done.err) == (2, True)

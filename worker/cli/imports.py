@@ -124,12 +124,10 @@ def import_(
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
-    if allow_duplicates and hold_repeats:
-        raise typer.BadParameter("say --allow-duplicates or --hold-repeats, not both")
+    _exclude("--allow-duplicates" if allow_duplicates else "", "--hold-repeats" if hold_repeats else "")
+    _exclude("--again" if again else "", "--dry-run" if dry_run else "")
+    _exclude("--again" if again else "", "--allow-duplicates" if allow_duplicates else "")
     given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
-    if again and (dry_run or allow_duplicates):
-        other = "--dry-run" if dry_run else "--allow-duplicates"
-        raise typer.BadParameter(f"--again doesn't go with {other}")
     if dry_run:
         given = for_check(org, given, asked)
         how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "as_json": as_json}
@@ -155,11 +153,7 @@ def import_(
         asked_badges = (
             _check_badges(here, target, given, allowed=yes, as_json=as_json) if check_badges else None
         )
-        if allow_duplicates or again or note:
-            which: dict[str, object] = {"run": name, "file": file}
-            which |= {"allow_duplicates": True} if allow_duplicates else {}
-            which |= {"again": True} if again else {}
-            here.operator(note).begin(target.name, audit.action_id(here.queue, "import"), which, counts=False)
+        _note_in_audit(here, target, options, file)
         notes = _Notes()
         with reading(given, "importing") as opened:
             chunks = import_rows(here.queue, target, opened.rows, options)
@@ -171,12 +165,31 @@ def import_(
         if follow_it and last:
             last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:
-        names = ("accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held")
-        said = {"run": name} | {its: getattr(done, its) for its in names}
-        said |= {"badges": asked_badges.badges} if asked_badges else {}
-        say_json(said | ({"followed": last} if follow_it else {}))
+        badges = {"badges": asked_badges.badges} if asked_badges else {}
+        say_json(_as_value(done) | badges | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
+
+
+def _exclude(one: str, other: str) -> None:
+    """Refuse two options that contradict each other; an empty one wasn't given."""
+    if one and other:
+        raise typer.BadParameter(f"{one} doesn't go with {other}")
+
+
+def _note_in_audit(here: Session, org: Org, options: EnqueueOptions, file: str) -> None:
+    """Keep who imported, where that may issue a badge again or says why it was done."""
+    unusual = {"allow_duplicates": options.allow_duplicates, "again": options.again}
+    marked = {name: True for name, is_so in unusual.items() if is_so}
+    if marked or options.source.note:
+        which = {"run": options.run, "file": file} | marked
+        operator = here.operator(options.source.note)
+        operator.begin(org.name, audit.action_id(here.queue, "import"), which, counts=False)
+
+
+def _as_value(done: Enqueued) -> dict[str, object]:
+    names = ("run", "accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held")
+    return {name: getattr(done, name) for name in names}
 
 
 def _check_badges(here: Session, org: Org, given: Input, *, allowed: bool, as_json: bool) -> AskedBadges:
