@@ -139,7 +139,8 @@ def test_a_group_is_mended_planned_tried_and_replayed_once(
     form = browser.form(browser.open(plan), "replay")
     first, second = (browser.send("replay", form | {"limit": "10", "note": "as told"}) for _ in range(2))
     assert first.headers["location"] == second.headers["location"]
-    page = wait_for(lambda: (text := browser.open(first.headers["location"])) and ("<strong>Done" in text and text))
+    follow = first.headers["location"]
+    page = wait_for(lambda: (text := browser.open(follow)) and ("<strong>Done" in text and text))
     assert "10 replayed" in words(page)
     reports = JobReader(client=queue.client, orgs={"default": ORG})
     assert reports.run(form["act"]).queued == 10
