@@ -183,7 +183,7 @@ def test_a_replay_is_followed_and_taken_back(env: dict[str, str], queue: Queue, 
     command = [*COMMAND, "replay", "--code", "812", "--follow"]
     with process(command, env=env, log=log) as running:
         replay = (
-            wait_for(lambda: log.exists() and "dead follow replay-" in log.read_text())
+            wait_for(lambda: log.exists() and "dead cancel replay-" in log.read_text())
             and (log.read_text().partition("dead follow ")[2].split()[0])
         )
         running.send_signal(signal.SIGINT)

@@ -225,9 +225,9 @@ def test_results_as_a_table(floor: Floor, reported: str, tmp_path: Path) -> None
     assert (again["accepted"], again["duplicates"] + again["invalid"]) == (0, 6)
 
 
-def test_results_of_nothing(floor: Floor) -> None:
+def test_results_of_nothing(floor: Floor, reported: str) -> None:
     """A state that no job is in gives no line; an unknown run is an error, not an empty report."""
-    none = badges("results", "--run", "reported", "--state", "retrying", env=floor.env)
+    none = badges("results", "--run", reported, "--state", "retrying", env=floor.env)
     assert none.stdout == b""
     assert b"no run 'nowhere'" in badges("results", "--run", "nowhere", env=floor.env, expect=1).stderr
 

@@ -68,21 +68,22 @@ def dead_replay(
         if which.kind is DeadKind.IN_DOUBT:
             which = _ask_about_doubt(here, which, limit, allowed=may_issue_twice, as_json=as_json)
         replay = audit.action_id(here.queue, "replay")
-        with _breaking_off(replay), progress_bar("replaying", None, unit="looked at") as move:
-            done = deadletters.replay_all(
-                here.operator(note),
-                which,
-                changes=changes,
-                limit=limit,
-                may_issue_twice=True,
-                replay=replay,
-                on_progress=move,
-            )
-        if not as_json:
-            _say_replayed(done, which)
-        last = None
-        if follow_it and done.replayed:
-            last = _watch(here, replay, form="json" if as_json else "words")
+        with _breaking_off(replay):
+            with progress_bar("replaying", None, unit="looked at") as move:
+                done = deadletters.replay_all(
+                    here.operator(note),
+                    which,
+                    changes=changes,
+                    limit=limit,
+                    may_issue_twice=True,
+                    replay=replay,
+                    on_progress=move,
+                )
+            if not as_json:
+                _say_replayed(done, which)
+            last = None
+            if follow_it and done.replayed:
+                last = _watch(here, replay, form="json" if as_json else "words")
         if as_json:
             say_json(done.as_json() | {"dry_run": False} | ({"followed": last.as_json()} if last else {}))
     _refuse_what_stays(done)
@@ -102,7 +103,7 @@ def dead_follow(
     With --json its last state, with --jsonl a line each time it is looked at.
     """
     form = form_of(as_json=as_json, as_lines=as_lines)
-    with session() as here:
+    with session() as here, _breaking_off(replay):
         last = _watch(here, replay, form=form)
     if form == "json":
         say_json(last.as_json())
@@ -243,9 +244,7 @@ def _refuse_what_stays(done: Replayed) -> None:
 
 
 def _watch(here: Session, replay: str, *, form: Form) -> Following:
-    snapshots = deadletters.follow(here.reports, replay, every_s=0.3)
-    with _breaking_off(replay):
-        return watch(snapshots, tables.show_replay, form=form)
+    return watch(deadletters.follow(here.reports, replay, every_s=0.3), tables.show_replay, form=form)
 
 
 def _end(last: Following, fail_on: FailOn | None) -> None:
