@@ -179,24 +179,6 @@ def test_a_batch_that_failed_is_a_failed_task(up: Up) -> None:
     wait_for(lambda: up.run("after", "issued") == 1)  # the probe: the org is open again
 
 
-def test_a_failed_delivery_is_found_by_its_batch_and_names_its_place_in_the_console(up: Up) -> None:
-    """As the console links to it: by a word that Flower's search looks for."""
-    up.vendor.vendor.add_fault(Fault(fault="status", status=500, times=1))
-    up.enqueue("by-batch", range(640_000_000, 640_000_003))
-    job = wait_for(lambda: next(iter(up.client.lrange(keys.key("default", "jobs", "by-batch"), 0, 0)), None))
-    reports = JobReader(client=up.client, orgs={})
-    batch = wait_for(lambda: (calls := reports.job(str(job))["history"]) and calls[0]["batch"])
-    asked = {"draw": 1, "start": 0, "length": 5, "search[value]": f"name:badges.deliver {batch}"}
-    order = {"order[0][column]": 0, "order[0][dir]": "desc", "columns[0][data]": "received"}
-
-    def found() -> Any:
-        return up.http.get("/tasks/datatable", params=asked | order).raise_for_status().json()["data"]
-
-    (task,) = wait_for(found, what="the task")
-    page = up.http.get(f"/task/{task['uuid']}").raise_for_status().text
-    assert f"http://ops.example/c/search?by=request&amp;what={batch}" in page
-
-
 def test_pause_and_resume_by_the_api(up: Up) -> None:
     """They act, say what they did, also the second time, and stand in the audit trail."""
     for was in ("open", "paused"):
@@ -282,6 +264,24 @@ def test_a_wrong_argument_is_named(up: Up, task: str, arguments: dict[str, Any],
     assert shown["state"] == "FAILURE"
     assert words in shown["exception"]
     assert "paused" not in up.gate()
+
+
+def test_a_failed_delivery_is_found_by_its_batch_and_names_its_place_in_the_console(up: Up) -> None:
+    """As the console links to it: by a word that Flower's search looks for."""
+    up.vendor.vendor.add_fault(Fault(fault="status", status=500, times=1))
+    up.enqueue("by-batch", range(640_000_000, 640_000_003))
+    job = wait_for(lambda: next(iter(up.client.lrange(keys.key("default", "jobs", "by-batch"), 0, 0)), None))
+    reports = JobReader(client=up.client, orgs={})
+    batch = wait_for(lambda: (calls := reports.job(str(job))["history"]) and calls[0]["batch"])
+    asked = {"draw": 1, "start": 0, "length": 5, "search[value]": f"name:badges.deliver {batch}"}
+    order = {"order[0][column]": 0, "order[0][dir]": "desc", "columns[0][data]": "received"}
+
+    def found() -> Any:
+        return up.http.get("/tasks/datatable", params=asked | order).raise_for_status().json()["data"]
+
+    (task,) = wait_for(found, what="the task")
+    page = up.http.get(f"/task/{task['uuid']}").raise_for_status().text
+    assert f"http://ops.example/c/search?by=request&amp;what={batch}" in page
 
 
 def test_if_flower_dies_badges_are_delivered(up: Up) -> None:

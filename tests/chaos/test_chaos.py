@@ -65,6 +65,7 @@ def test_nothing_is_lost_and_nothing_is_issued_twice(seed: int, tmp_path: Path) 
         Round(Random(seed), [ONE, MANY][seed % 2], tmp_path, stack).play()
 
 
+@LONG
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS))
 def test_nothing_stays_in_doubt_where_the_vendor_knows_request_ids(seed: int, tmp_path: Path) -> None:
