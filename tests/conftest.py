@@ -42,8 +42,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is ``long``, unless ``BADGES_LONG_TESTS`` is set, as in ``.ci/run``."""
+    """Leave out what is ``long``, unless ``BADGES_LONG_TESTS`` is set, as in ``.ci/run``; there it begins."""
     if long_too():
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
         return
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)

@@ -293,12 +293,9 @@ AT_ONCE: dict[str, Any] = {"refuses_s": 0.001}
 SECONDS = {
     "sliding, 16 in flight, Retry-After": Case("sliding", 5, 10, 16, 0.05, says_when=True),
     "sliding, 4 in flight": Case("sliding", 20, 3, 4, 0.15),
-    "fixed, one after the other": Case("fixed", 20, 1.5, 1, 0.005),
-    "bucket, slow answers": Case("bucket", 5, 3, 4, 0.5, own={"burst": 5}),
     "limit_req with burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 20, **AT_ONCE}),
     "limit_req without burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 0, **AT_ONCE}),
     "http_req_rate": Case("rolling", 20, 3, 4, 0.05, own=AT_ONCE),
-    "http_req_rate, 5/s": Case("rolling", 5, 3, 4, 0.15, own=AT_ONCE),
     "http_req_rate, tarpit": Case("rolling", 20, 3, 4, 0.05, own={"refuses_s": 2.0}),
     "bucket, as many in flight as are allowed": Case("bucket", 20, 1.5, 4, 0.15, own={"burst": 5}),
 }
@@ -345,15 +342,13 @@ class Failing:
         return Answer(Signal.IN_DOUBT if failed else Signal.OK, self.random.uniform(0.1, 0.2))
 
 
-@pytest.mark.parametrize(("one_in", "share"), some([(100, 0.95), (20, 0.85)], 0))
-def test_an_answer_now_and_then_that_fails_costs_little(
-    quick: redis.Redis, one_in: int, share: float
-) -> None:
-    """20 calls a second, 4 in flight: the limit is used all the same."""
+@LONG
+def test_an_answer_now_and_then_that_fails_costs_little(quick: redis.Redis) -> None:
+    """One in 20, of 20 calls a second, 4 in flight: the limit is used all the same."""
     org = configured(rate_limit="20/second", batch_size=1, max_in_flight=4)
-    calls = play(quick, org, Failing(one_in), seconds=60)
-    assert 0.5 < sum(call.signal is Signal.IN_DOUBT for call in calls) * one_in / len(calls) < 2
-    assert len(calls) >= share * 20 * 60
+    calls = play(quick, org, Failing(20), seconds=60)
+    assert 0.5 < sum(call.signal is Signal.IN_DOUBT for call in calls) * 20 / len(calls) < 2
+    assert len(calls) >= 0.85 * 20 * 60
 
 
 @LONG
