@@ -102,6 +102,7 @@ class EnqueueOptions:
     ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
     ``repeats``: what to do about rows whose badge and customer were accepted before; see ``Queue.enqueue``.
     ``again``: rows whose badge was revoked since are sent once more, as new jobs.
+    ``starts_ms``: the run isn't sent before; with infinity, not before somebody starts it.
 
     Raises:
         ConfigError: no run can have this name, or ``urgent`` is neither true nor false.
@@ -115,6 +116,7 @@ class EnqueueOptions:
     source: Provenance = NOWHERE
     repeats: Repeats = ""
     again: bool = False
+    starts_ms: float | None = None
 
     def __post_init__(self) -> None:
         check_run_name(self.run)
@@ -188,6 +190,7 @@ class _Chunk:
         """Return how ``Queue.enqueue`` takes it."""
         call = f"{options.call}.{self.number}"
         its = {"run": options.run, "urgent": options.urgent, "source": options.source}
+        its["starts_ms"] = options.starts_ms
         its["repeats"] = "" if options.allow_duplicates else options.repeats
         return its | {"items": self.items, "call": call}
 

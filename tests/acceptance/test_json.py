@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "run follow": ("run", "follow", "bulk"),
     "dead discard": ("dead", "discard", "--kind", "cancelled", "--yes"),
     "status": ("status",),
+    "run start": ("run", "start", "held"),
     "run undo": ("run", "undo", "bulk", "--dry-run"),
     "job undo": ("job", "undo", item(21).id, "--dry-run"),
     "forget": ("forget", "--customer", FIRST_CUSTOMER + 22, "--yes"),
@@ -101,6 +103,7 @@ def test_every_command_keeps_to_its_schema(place: Place, tmp_path: Path) -> None
     bury(place, "bulk", "in_doubt", 21)
     bury(place, "bulk", "rejected", 22, 23)
     Queue(place.client).enqueue(ORG, run="bulk", items=[item(3), item(4)], call=new_id())
+    Queue(place.client).enqueue(ORG, run="held", items=[item(5)], call=new_id(), starts_ms=math.inf)
     for name, command in COMMANDS.items():
         if name == "dead resolve":
             check("dead resolve", place.run(*command, "--dry-run", "--json"))

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from consoles import Browser, browsing, words
+from consoles import Browser, browsing, csrf, put, upload, words
 from openpyxl import Workbook
 from support import BADGE, wait_for
 
@@ -47,26 +46,6 @@ def sent(browser: Browser) -> list[str]:
 def row(n: int) -> str:
     """Return a good row."""
     return f"{BADGE},{500000000 + n},1674292011,1905828011\n"
-
-
-def csrf(browser: Browser) -> str:
-    """Return the session's token."""
-    return browser.form(browser.open("/import"), "signout")["csrf"]
-
-
-def put(browser: Browser, staged_id: str, offset: int, piece: bytes, *, token: str = "") -> Any:
-    """Send a piece."""
-    headers = {"origin": browser.home, "x-csrf-token": token or csrf(browser)}
-    return browser.http.put(f"/piece?id={staged_id}&offset={offset}", content=piece, headers=headers)
-
-
-def upload(browser: Browser, name: str, content: bytes) -> str:
-    """Upload a file in one piece and return its id."""
-    made = browser.send("upload", {"csrf": csrf(browser), "name": name, "size": str(len(content))})
-    assert made.status_code == 200, made.text
-    staged_id: str = made.json()["id"]
-    assert put(browser, staged_id, 0, content).json() == {"offset": len(content)}
-    return staged_id
 
 
 def begin(browser: Browser, staged_id: str, count: int) -> str:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from importlib import resources
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -97,6 +98,10 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "claim": lambda q, _: _without_time(q.claim(ORG, "again")),
     "claim: nothing": lambda q, _: q.claim(configured(max_in_flight=1), "nothing"),
     "claim: settled": lambda q, b: (q.release(ORG, b.id, b.jobs), q.claim(ORG, b.id)),
+    "start": lambda q, _: (
+        q.enqueue(ORG, run="held", items=[item(30)], call="h", starts_ms=inf),
+        q.start(ORG, "held", call="c", action="noted"),
+    )[1],
     "settle": settle,
     "settle: release": lambda q, b: q.release(ORG, b.id, b.jobs),
     "replay": lambda q, _: q.replay(

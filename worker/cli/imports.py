@@ -1,16 +1,14 @@
 """The command ``badges import``: a file goes in, and its owner sees what became of it.
 
-What only checks a file is in ``checks.py``.
+What only checks a file is in ``checks.py``, what is said of its rows in ``showimport.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from worker.cli import exits, tables
 from worker.cli.asking import ask
@@ -22,23 +20,21 @@ from worker.cli.mapping import Mapping, choose, for_check, note_profile
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Note, OneOrg, Session, load_settings, see_to_server, session
 from worker.cli.showcheck import show_badges
+from worker.cli.showimport import Notes, rows_of, say_import, take_in
+from worker.cli.starts import AtOption, HoldOption, starts_ms
 from worker.domain.item import add_up
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import counted
-from worker.enqueue import Enqueued, EnqueueOptions, Noted, Waiting, total
-from worker.errors import BadgesError
+from worker.enqueue import Enqueued, EnqueueOptions
 from worker.operate.badgecheck import AskedBadges
 from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
-from worker.operate.report import argument, option
-from worker.operate.runs import RunProgress
+from worker.operate.starting import refuse_begun
 from worker.store import audit
 from worker.store.queue import new_id
 
 import_cli = typer.Typer()
-
-NOTED_SHOWN = 20
 
 
 @import_cli.command("import")
@@ -91,6 +87,8 @@ def import_(
     hidden_rows: Annotated[
         bool, typer.Option("--hidden-rows", help="Take hidden rows of a workbook as well.")
     ] = False,
+    hold: HoldOption = False,
+    at: AtOption = None,
     again: Annotated[
         bool, typer.Option("--again", help="Send rows once more whose badge was revoked (undone) since.")
     ] = False,
@@ -127,6 +125,10 @@ def import_(
     _exclude("--allow-duplicates" if allow_duplicates else "", "--hold-repeats" if hold_repeats else "")
     _exclude("--again" if again else "", "--dry-run" if dry_run else "")
     _exclude("--again" if again else "", "--allow-duplicates" if allow_duplicates else "")
+    starts = starts_ms(at, timezone, hold=hold)
+    later = "--hold" if hold else "--at" if at else ""
+    _exclude(later, "--follow" if follow_it else "")
+    _exclude(later, "--dry-run" if dry_run else "")
     given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
     if dry_run:
         given = for_check(org, given, asked)
@@ -136,6 +138,8 @@ def import_(
     with session() as here:
         see_to_server(here)
         target, name = here.settings.org(org), run or run_name(file)
+        if later:
+            refuse_begun(here.reports, org, name)
         chosen = choose(here, org, given, asked)
         given = chosen.given
         options = EnqueueOptions(
@@ -144,6 +148,7 @@ def import_(
             allow_duplicates=allow_duplicates,
             again=again,
             urgent=urgent,
+            starts_ms=starts,
             wait=not no_wait,
             repeats="hold" if hold_repeats else "count",
             source=Provenance(str(this_user()), file, given.sha256(), chosen.said, note),
@@ -154,14 +159,14 @@ def import_(
             _check_badges(here, target, given, allowed=yes, as_json=as_json) if check_badges else None
         )
         _note_in_audit(here, target, options, file)
-        notes = _Notes()
+        notes = Notes()
         with reading(given, "importing") as opened:
             chunks = import_rows(here.queue, target, opened.rows, options)
-            done = _take_in(name, chunks, opened.move, notes)
+            done = take_in(name, chunks, opened.move, notes)
         note_profile(here, org, chosen, opened.remarks.columns)
         done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
-        last = here.reports.run(name, org) if _rows(done) else None
-        _say_import(done, notes, last, as_json=as_json)
+        last = here.reports.run(name, org) if rows_of(done) else None
+        say_import(done, notes, last, as_json=as_json)
         if follow_it and last:
             last = follow_run(here, name, org, form="json" if as_json else "words")
     if as_json:
@@ -215,85 +220,3 @@ def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: boo
         "before: customers may get a badge a second time"
     )
     ask(act, 1 if good is None else good, flag="--yes", allowed=allowed, as_json=as_json)
-
-
-# -- what became of the rows
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What is wrong with a file's rows: the first of it, and how much there is. Bounded, as a file isn't."""
-
-    first: list[Noted] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, noted: Sequence[Noted]) -> None:
-        self.count += len(noted)
-        self.first += noted[: NOTED_SHOWN - len(self.first)]
-
-
-def _take_in(run: str, chunks: Iterator[Enqueued], move: Callable[..., None], notes: _Notes) -> Enqueued:
-    """Take every chunk in and show how far that is; if something ends it, say what was accepted so far."""
-    done, warned = Enqueued(run), False
-    try:
-        for chunk in chunks:
-            waits = isinstance(chunk, Waiting)
-            if isinstance(chunk, Waiting) and not warned:
-                tables.err.print(f"[yellow]waiting for room:[/] {tables.safe(chunk.why)}")
-                warned = True
-            notes.add(chunk.noted)
-            done = total(run, (done, replace(chunk, noted=())))
-            move(_rows(done), "waiting for room" if waits else "importing")
-    except (BadgesError, KeyboardInterrupt) as error:
-        if _rows(done) or isinstance(error, KeyboardInterrupt):  # what is on its way may come to be accepted
-            tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
-            stop = tables.safe(argument(run))
-            tables.err.print(
-                f"to go on: the same command with {tables.safe(option('run', run))}; "
-                f"to stop what waits: badges run cancel {stop}"
-            )
-        raise
-    return done
-
-
-def _rows(done: Enqueued) -> int:
-    return done.accepted + done.duplicates + done.invalid + done.held
-
-
-def _counted(done: Enqueued) -> str:
-    accepted = f"[green]{done.accepted:,} accepted[/]"
-    if done.repeated:
-        new, before = done.accepted - done.repeated, done.repeated
-        accepted = f"[green]{new:,} newly accepted[/], {before:,} in this run already (not sent again)"
-    held = f", {done.held:,} held back as repeats" if done.held else ""
-    return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid{held}"
-
-
-def _say_import(done: Enqueued, notes: _Notes, run: RunProgress | None, *, as_json: bool) -> None:
-    console = tables.err if as_json else tables.out
-    _show_noted(notes, run, console)
-    for odd in done.warnings:
-        where = f": {odd.count:,} of the rows, such as row {odd.rows[0]}" if odd.rows else ""
-        console.print(f"  [yellow]warning[/] {tables.safe(odd.reason + where)}")
-    if not as_json:
-        name = tables.safe(done.run)
-        console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(_rows(done), 'row')} read")
-        if done.accepted > done.repeated:
-            console.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
-        elif not _rows(done):
-            console.print("  nothing new: the file has no rows")
-        else:
-            console.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
-    if run and run.held and done.accepted > done.repeated:
-        tables.err.print(f"  [yellow]what is accepted waits:[/] {tables.safe(run.held)}")
-
-
-def _show_noted(notes: _Notes, run: RunProgress | None, console: Console) -> None:
-    for note in notes.first:
-        where = f"row {note.row}" + (f", {note.field}" if note.field else "")
-        console.print(f"  [yellow]{note.kind}[/] {tables.safe(f'{where}: {note.reason}')}")
-    if notes.count > len(notes.first):
-        # What was met again, or is still wrong in a report, stays a dead letter of the run it came with.
-        its = f" {option('run', run.run)}" if run and run.unhandled else ""
-        report = f"badges results{its} --state dead --format csv -o report.csv"
-        console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {tables.safe(report)}")

@@ -22,6 +22,7 @@ from worker.cli.output import (
 )
 from worker.cli.progress import progress_bar, watch
 from worker.cli.session import AnyOrg, ItsOrg, Note, Session, session
+from worker.cli.starts import start_cli
 from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
@@ -36,6 +37,7 @@ run_cli = typer.Typer(
 )
 job_cli = typer.Typer(name="job", help="Single jobs.", no_args_is_help=True)
 
+run_cli.add_typer(start_cli)
 run_cli.add_typer(run_undo_cli)
 job_cli.add_typer(job_undo_cli)
 

@@ -143,6 +143,13 @@ class RunCancelled(TypedDict):
     dry_run: NotRequired[bool]
 
 
+class RunStarted(TypedDict):
+    """How many jobs of a run that was held are on their way."""
+
+    run: str
+    started: int
+
+
 class Undone(TypedDict):
     """What an undo takes back, and as which run; with ``dry_run`` what it would."""
 
@@ -265,6 +272,7 @@ class OrgStatus(TypedDict):
     configured: bool
     queued: int
     isolated: int
+    held: int  # jobs of runs that aren't to be sent yet
     oldest_s: float | None
     retrying: int
     in_flight: int
@@ -322,6 +330,7 @@ SHAPES: dict[str, Any] = {
     "run show": RunShown,
     "run follow": RunProgress,
     "run cancel": RunCancelled,
+    "run start": RunStarted,
     "run undo": Undone,
     "job undo": Undone,
     "results": list[Result],

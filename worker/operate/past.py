@@ -9,6 +9,7 @@ from worker.domain.org import Org
 from worker.operate.mending import Judged, judge
 from worker.operate.status import OrgState, idle
 from worker.operate.survey import Survey
+from worker.store.again import sent_again
 from worker.store.lookup import Asked, look_up
 from worker.store.queue import Queue
 from worker.store.record import Seen
@@ -17,15 +18,24 @@ from worker.store.record import Seen
 class StoredPast:
     """The past of one org, as it lies in Redis.
 
-    Each of its answers may raise ``StoreError``: Redis refused or can't be reached.
+    Each of its answers may raise ``StoreError``: Redis refused or can't be reached. With ``again``, rows
+    whose badge was taken back since count as new; it says how many there were.
     """
 
-    def __init__(self, queue: Queue, org: Org) -> None:
-        self._queue, self._org = queue, org
+    def __init__(self, queue: Queue, org: Org, *, again: bool = False) -> None:
+        self._queue, self._org, self._again = queue, org, again
+        self.once_more = 0
 
     def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
         """Say of up to 1,000 rows what is known of them."""
-        return look_up(self._queue.store, self._org.name, asked)
+        seen = look_up(self._queue.store, self._org.name, asked)
+        if not self._again:
+            return seen
+        rows = zip(asked, seen, strict=True)
+        known = [one.job_id for one, its in rows if its is Seen.KNOWN and not one.is_invalid]
+        again = sent_again(self._queue.client, self._org.name, known)
+        self.once_more += len(again)
+        return [Seen.NEW if one.job_id in again else its for one, its in zip(asked, seen, strict=True)]
 
     def judge(self, rows: Sequence[Source], org: Org) -> Judged:
         """Say what a report's rows would do."""

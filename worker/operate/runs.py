@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from worker.domain.org import Org
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.text import iso_time
 from worker.errors import Ambiguous, ConfigError, NotFound
-from worker.operate.report import report_row
+from worker.operate.report import argument, report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
 from worker.server.cluster import Redis
@@ -27,6 +28,7 @@ from worker.store.runs import RunName
 LAST = "last"  # means the newest run, unless one has that name
 CANDIDATES = 20  # that are named where a beginning fits several
 AHEAD = 100  # runs before one that are looked at to say when it is done
+_ON_HOLD, _EVER = "inf", "1970-01-01T00:00:00+00:00"
 COUNTED = ("queued", "sending", "retrying", "issued", "dead")
 
 
@@ -38,7 +40,8 @@ class RunProgress:
     as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
     ``incomplete`` why its file wasn't read to its end, ``source`` where it came from. Jobs of customers that
     were ``forgotten`` since are in none of these numbers. ``near_duplicates`` of its jobs had the badge and
-    customer of an earlier one, but other dates.
+    customer of an earlier one, but other dates. Nothing of it is sent before ``starts_at``, or while it is
+    ``on_hold``: before somebody starts it.
     """
 
     run: str
@@ -63,11 +66,18 @@ class RunProgress:
     undone: int = 0
     forgotten: int = 0
     near_duplicates: int = 0
+    starts_at: str | None = None
+    on_hold: bool = False
 
     @property
     def open(self) -> int:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
+
+    @property
+    def is_later(self) -> bool:
+        """Whether it isn't to be sent yet."""
+        return self.on_hold or datetime.fromisoformat(self.starts_at or _EVER) > datetime.now(UTC)
 
     @property
     def waiting(self) -> int:
@@ -296,6 +306,9 @@ class JobReader:
             if not run.open:
                 told.append(run)
                 continue
+            if run.is_later:
+                told.append(replace(run, eta_s=None, held=_later(run)))
+                continue
             state, waiting = states[run.org], run.queued + run.retrying
             if run.org not in ahead:
                 # Those that began before it are sent first.
@@ -315,11 +328,21 @@ class JobReader:
         return self._survey.states({org: self._orgs.get(org) for org in orgs})
 
 
+def _later(run: RunProgress) -> str:
+    start = f"badges run start {argument(run.run)}"
+    return (
+        f"it begins at {run.starts_at}; at once: {start}"
+        if run.starts_at
+        else f"on hold; to send it: {start}"
+    )
+
+
 def _sentence(state: OrgState) -> str | None:
     return state.standstill.sentence if state.standstill else None
 
 
 def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
+    starts_at = record.get("starts_at")
     counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
     unhandled = int(record.get("unhandled", counted["dead"]))
     return RunProgress(
@@ -338,6 +361,8 @@ def _progress(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         undone=int(record.get("undone", 0)),
         forgotten=int(record.get("forgotten", 0)),
         near_duplicates=int(record.get("near_duplicates", 0)),
+        starts_at=None if starts_at == _ON_HOLD else iso_time(starts_at),
+        on_hold=starts_at == _ON_HOLD,
     )
 
 

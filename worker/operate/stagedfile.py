@@ -33,7 +33,8 @@ class How:
     """What a person said of a file; ``columns`` has the field of each, "" for one that is left out.
 
     ``fixed`` is what every row has, ``profile`` the one that says all this. Rows that differ from an earlier
-    one in their dates alone are held back if ``hold_repeats``.
+    one in their dates alone are held back if ``hold_repeats``; those whose badge was taken back since go once
+    more if ``again``.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class How:
     hidden_rows: bool = False
     without_dates: bool = False
     hold_repeats: bool = False
+    again: bool = False
     profile: str = ""
 
     @classmethod
@@ -111,6 +113,7 @@ class How:
             "--hidden-rows": self.hidden_rows,
             "--without-dates": self.without_dates,
             "--hold-repeats": self.hold_repeats,
+            "--again": self.again,
         }
         return said + [flag for flag, given in flags.items() if given]
 

@@ -8,6 +8,7 @@ outlives who asked for it, and a worker that dies. What console and worker share
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -60,6 +61,7 @@ class Staged:
     came_at: float = 0.0
     alive_at: float = 0.0
     stop: bool = False  # a person wants no more of it
+    hold: bool = False  # nothing of it is sent before somebody starts the run
 
     @property
     def how(self) -> How:
@@ -69,7 +71,8 @@ class Staged:
     @property
     def source(self) -> Provenance:
         """Where its run comes from."""
-        return Provenance(self.by, self.name, self.sha256, " ".join(self.how.options()), self.note)
+        said = [*self.how.options(), *(["--hold"] if self.hold else [])]
+        return Provenance(self.by, self.name, self.sha256, " ".join(said), self.note)
 
     @property
     def goes_on(self) -> bool:
@@ -227,7 +230,14 @@ class Staging:
                 about = self._with_digest(about)
             repeats: Repeats = "hold" if about.how.hold_repeats else "count"
             call = f"{about.id[:12]}.{about.rows}"
-            options = EnqueueOptions(about.run, call, repeats=repeats, source=about.source)
+            options = EnqueueOptions(
+                about.run,
+                call,
+                repeats=repeats,
+                again=about.how.again,
+                source=about.source,
+                starts_ms=math.inf if about.hold else None,
+            )
             with self.opened(about) as given:
                 rows = islice(given.rows, about.rows, None)
                 for done in import_rows(self._queue, org, rows, options):
@@ -284,6 +294,7 @@ def _of(staged_id: str, found: Mapping[str, str]) -> Staged:
         note=found.get("note", ""),
         sha256=found.get("sha256", ""),
         stop=found.get("stop") == "1",
+        hold=found.get("hold") == "1",
         came_at=float(found.get("came_at", 0)),
         alive_at=float(found.get("alive_at", 0)),
         **counts,

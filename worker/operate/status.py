@@ -27,6 +27,7 @@ class Pace:
     sent: tuple[tuple[Limit, int], ...]  # in the last window of each limit
     per_minute: int | None  # None: not counted that far back
     rate_for_s: float = 0.0  # how long the limit lets nothing through
+    held: int = 0  # jobs of runs that aren't to be sent yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class OrgState:
             "queued": self.queued + self.isolated,
             "isolated": self.isolated,
             "oldest_s": self.oldest_s,
+            "held": pace.held if pace else 0,
             "retrying": self.retrying,
             "in_flight": self.in_flight,
             "dead": {kind: count for kind, count in self.dead.items() if count},

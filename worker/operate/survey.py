@@ -120,6 +120,7 @@ def _pace(settings: Org | None, gauged: str | None) -> Pace | None:
         learned=found["spacing_us"] > found["configured_us"] * 1.001,
         sent=tuple(zip(settings.limits, map(int, found["sent"]), strict=True)),
         per_minute=found.get("per_minute"),
+        held=int(found["held"]),
         rate_for_s=max(0.0, found["at"] / 1000 - time.time()) if found["why"] == Why.RATE else 0.0,
     )
 

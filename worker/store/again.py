@@ -35,6 +35,22 @@ def renewed(client: redis.Redis, org: str, items: Sequence[Item]) -> list[Item]:
     return new
 
 
+def sent_again(client: redis.Redis, org: str, ids: Iterable[str]) -> set[str]:
+    """Return which of up to 1,000 jobs would be sent once more: undone, or replaced by one that is."""
+    now = {one: one for one in ids}  # job -> what is in its place by now
+    found: set[str] = set()
+    for _ in range(OFTEN):
+        records = dict(zip(now, reading.records(client, org, list(now.values())), strict=True))
+        following = {one: record.get(Field.REPLAYED_AS) for one, record in records.items() if record}
+        ends = {one: its for one, its in now.items() if not following.get(one)}
+        undone = _undone(client, org, ends.values())
+        found |= {one for one, its in ends.items() if its in undone}
+        now = {one: its for one, its in following.items() if its}
+        if not now:
+            break
+    return found
+
+
 def _in_its_place(org: str, item: Item, undone: str, times: int) -> Item:
     # An id of the producer's own is part of what the new one is made of.
     own = item.id if item.fingerprint else ""

@@ -35,6 +35,7 @@ Action = Literal[
     "undo",
     "forget",
     "check",
+    "start",
 ]
 
 

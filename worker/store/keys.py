@@ -16,6 +16,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     again/<request> list  one in doubt: the same, how often it was sent, and the ids of its jobs
     agains        zset   such a request -> when it is to be sent again as it was, ms
     busy          hash   customerId -> the batch in flight that carries its jobs
+    later/<run>   list   ids of a run that isn't to be sent yet, in the order they came
+    starts        zset   such a run -> when it is to be sent, ms; inf: when somebody starts it
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
     gate          hash   paused, closed_until, why, since, probing, what was learned, its clock;
@@ -85,6 +87,7 @@ _PREFIXED = (
     "undone",
     "request",
     "again",
+    "later",
 )
 _MANY = ("job", "memory", "undone")  # of which there are millions: one letter is enough
 _PLAIN = (
@@ -117,6 +120,7 @@ _PLAIN = (
     "outbox_read",
     "profiles",
     "agains",
+    "starts",
 )
 
 STRUCTURES = "{badges}/schema"

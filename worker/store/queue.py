@@ -6,6 +6,7 @@ How the scripts are called is in ``scripts.py``, what the keys are in ``keys.py`
 
 from __future__ import annotations
 
+import math
 import secrets
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,6 +115,7 @@ class Queue:
         duplicates: int = 0,
         source: Provenance = NOWHERE,
         repeats: Repeats = "",
+        starts_ms: float | None = None,
     ) -> list[Answer]:
         """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
@@ -121,6 +123,7 @@ class Queue:
         however often it is made. The run counts ``duplicates`` that were found before as well, and keeps
         where it came from first. ``repeats``: what to do about new jobs whose badge and customer were
         accepted before, with another content: nothing, say it (SIMILAR), or hold them as dead letters (HELD).
+        A run that begins with ``starts_ms`` isn't sent before; with infinity, not before ``start``.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -138,17 +141,24 @@ class Queue:
         ) as span:
             linger_ms = int(org.batch_linger_s * 1000)
             how = (call, run, org.batch_size, linger_ms, ttl_ms(org), int(urgent), org.max_queued, duplicates)
+            starts = "" if starts_ms is None else "inf" if math.isinf(starts_ms) else int(starts_ms)
             jobs = job_arguments(items, run=run, urgent=urgent, traceparent=span.traceparent or "")
             answer = self.store.durably(
                 "enqueue",
                 [keys.key_prefix(org.name)],
-                [*how, source.as_fields() or "", badges_of(items), repeats, *jobs],
+                [*how, source.as_fields() or "", badges_of(items), repeats, starts, *jobs],
             )
         letters, look_at_ms, *full = answer
         if full:
             raise NoRoom(_no_room(org, full[0]))
         self.hint(org.name, look_at_ms)
         return [_ANSWERS[letter] for letter in letters]
+
+    def start(self, org: Org, run: str, *, call: str, action: str = "") -> int | None:
+        """Let a run begin that isn't sent yet; answers how many jobs it holds, ``None`` if it has begun."""
+        held = int(self.store.durably("start", [keys.key_prefix(org.name)], [call, run, action]))
+        self.hint(org.name, self.look(org).look_at_ms)
+        return held if held >= 0 else None
 
     def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
         """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""

@@ -320,8 +320,8 @@ local function revokes_at()
 end
 
 -- When somebody must look at the org again, ms, as others know it: for the next batch, a due retry, an
--- overdue lease, a check, a badge to be taken back; -1: never.
+-- overdue lease, a check, a run that is to start, a badge to be taken back; -1: never.
 local function next_look(at)
-  at = math.min(wall(math.min(at, first_score(K.retry), first_score(K.leases))), first_score(K.checks), revokes_at())
+  at = math.min(wall(math.min(at, first_score(K.retry), first_score(K.leases))), first_score(K.checks), first_score(K.starts), revokes_at())
   return instant(at)
 end

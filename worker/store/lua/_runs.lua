@@ -38,6 +38,7 @@ local function write_counts()
     local held = redis.call('HMGET', key, 'queued', 'sending', 'retrying', 'unhandled', 'ttl_ms')
     if (tonumber(held[1]) or 0) + (tonumber(held[2]) or 0) + (tonumber(held[3]) or 0) == 0 then
       redis.call('HSETNX', key, 'finished_at', int(NOW))
+      if redis.call('ZREM', K.starts, run) == 1 then redis.call('UNLINK', K.later .. run) end
       set_run_expiry(run, (tonumber(held[4]) or 0) == 0 and held[5])
     elseif redis.call('HDEL', key, 'finished_at') == 1 then
       set_run_expiry(run)

@@ -4,7 +4,7 @@
 -- Without ids, up to 5,000 ids of dead jobs are taken off each end of each lane: what is left there counts what
 -- waits.
 -- On a full server as well.
--- Uses     clock calls record sending runs outbox dead lanes gate
+-- Uses     clock calls record sending runs outbox dead later lanes gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the entry of the audit trail that counts them, or ''

@@ -1,8 +1,9 @@
 #!lua
 -- Claim a batch: "you may make one PUT at this time", or when to ask again and why. No record is written:
 -- that a job is being sent is what the batch's list and the hash "sending" say.
--- On the way, overdue leases are given up and due retries are put back, a bounded number each.
--- Uses     clock calls record sending runs outbox dead lanes gate same
+-- On the way, overdue leases are given up, due retries are put back, and a run whose time has come begins, a
+-- bounded number each.
+-- Uses     clock calls record sending runs outbox dead later lanes gate same
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
@@ -87,6 +88,28 @@ local function put_back_due_retries()
       end
     end
   end
+end
+
+-- The jobs of a run whose time has come wait from now on; one that was dealt with otherwise lies there no more.
+local function begin_due_run()
+  local run = redis.call('ZRANGEBYSCORE', K.starts, '-inf', int(NOW), 'LIMIT', 0, 1)[1]
+  if not run then return end
+  local ids = redis.call('LPOP', K.later .. run, SWEEP) or {}
+  local raws, holders, ends = records_of(ids), carriers(ids), {[K.queue] = {}, [K.urgent] = {}}
+  for n, id in ipairs(ids) do
+    local raw = raws[n]
+    if raw and newer(raw:match('^%d+')) then
+      leave(id)
+    elseif raw and not is_live(holders[n]) then
+      local fields = parse(raw)
+      if fields[FIELD.state] == STATE.queued then wait_again(id, fields, 'queued', ends) end
+    end
+  end
+  many.write_all()
+  for list, of_it in pairs(ends) do
+    if #of_it > 0 then redis.call('RPUSH', list, unpack(of_it)) end
+  end
+  if #ids < SWEEP then redis.call('ZREM', K.starts, run) end
 end
 
 -- The head run of one tag, up to its width: what is left of a batch that was refused as a whole.
@@ -260,6 +283,7 @@ redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
 fit_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()
+begin_due_run()
 local at, why = when(cfg, gate)
 local again
 if at <= T then

@@ -1,6 +1,6 @@
 #!lua
 -- Write what a check of jobs in doubt found.
--- Uses     clock calls record runs outbox dead lanes
+-- Uses     clock calls record runs outbox dead later lanes
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  'cleared' certainly not issued: they are queued again, with the attempts they had;

@@ -1,6 +1,6 @@
 #!lua
 -- Accept jobs: each gets a record and is queued, or is known already.
--- Uses     clock calls record runs outbox dead lanes memory undone badges
+-- Uses     clock calls record runs outbox dead later lanes memory undone badges
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id, made by the caller
 -- ARGV[2]  run
@@ -13,7 +13,8 @@
 -- ARGV[10] JSON: the badges of these jobs, in one case, each once
 -- ARGV[11] what to do about new jobs whose badge and customer were accepted before, with another content: 'hold'
 --          makes dead letters of them, 'count' only says it, '' doesn't look
--- ARGV[12]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
+-- ARGV[12] when a run that begins so is to be sent, ms, or inf: when somebody starts it; '' at once
+-- ARGV[13]… three for each of at most 1,000 jobs: its id; what its id is made of (HOW: "" of its content,
 --          "own:<40 letters>" a producer's own, by its hash and its content's; "again:<id>" also of the undone
 --          job in whose place it is; "dead:<class of reason>": it becomes a dead letter at once); its record from
 --          "enqueued_at" on
@@ -23,7 +24,7 @@
 -- Repeated: the same call id gets the same answer, unless there was no room. Under another call id, what this
 --          run and row brought in before is accepted again, and is counted once.
 local call, run, ttl_ms, urgent, repeats = ARGV[1], ARGV[2], ARGV[5], ARGV[6], ARGV[11]
-local FIRST, EACH, SPARE = 12, 3, 0.95
+local FIRST, EACH, SPARE = 13, 3, 0.95
 local before = recall(call)
 if before then return cjson.decode(before) end
 
@@ -40,7 +41,7 @@ local function news()
 end
 
 local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
-  + redis.call('ZCARD', K.retry)
+  + redis.call('ZCARD', K.retry) + count_later()
 local room = tonumber(ARGV[7]) - waiting
 if (#ARGV - FIRST + 1) / EACH > room and news() > math.max(0, room) then return {'', -1, waiting} end
 
@@ -169,10 +170,15 @@ begin_run(run, ttl_ms)
 if ARGV[9] ~= '' then
   for name, value in pairs(cjson.decode(ARGV[9])) do redis.call('HSETNX', K.run .. run, name, value) end
 end
+if ARGV[12] ~= '' then redis.call('HSETNX', K.run .. run, 'starts_at', ARGV[12]) end
 note_badges(cjson.decode(ARGV[10]))
 local list = lane(urgent)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
-if #ready > 0 then redis.call('RPUSH', list, unpack(ready)) end
+if is_later(run) then
+  put_later(run, ready)
+elseif #ready > 0 then
+  redis.call('RPUSH', list, unpack(ready))
+end
 count(run, 'queued', #ready)
 count(run, 'total', #born)
 count(run, 'invalid', invalid)
@@ -182,7 +188,11 @@ write_ends()
 write_remembered()
 stat('accepted', #born)
 local at = NEVER
-if #ready > 0 then at = redis.call('LLEN', list) >= tonumber(ARGV[3]) and NOW or NOW + ARGV[4] end
+if is_later(run) then
+  at = tonumber(redis.call('HGET', K.run .. run, 'starts_at'))
+elseif #ready > 0 then
+  at = redis.call('LLEN', list) >= tonumber(ARGV[3]) and NOW or NOW + ARGV[4]
+end
 local answer = {table.concat(answers), instant(at)}
 memoize(call, cjson.encode(answer))
 return answer

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- Say what the org waits for and how fast it may go now; for status and metrics. On a full server as well:
 -- it only ever takes away.
--- Uses     clock record gate
+-- Uses     clock record later gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  JSON: cfg of the gate
--- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent[, per_minute]}
+-- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, held[, per_minute]}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
 --          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the
---          last window of each limit}; per_minute: sends in the last minute; both counted, not estimated
+--          last window of each limit}; per_minute: sends in the last minute; both counted, not estimated; held: jobs of runs that aren't to be sent yet
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg = cjson.decode(ARGV[1])
 local gate = read_gate(cfg)
@@ -23,5 +23,6 @@ return cjson.encode({
   spacing_us = spacing_us(cfg, gate),
   configured_us = spacing_us(cfg, {}),
   sent = sent,
+  held = count_later(),
   per_minute = sent_between(gate, T_US - MINUTE_US, T_US),
 })

@@ -1,6 +1,6 @@
 #!lua
 -- Replay dead letters: each is queued again with a new attempt count, or takes up life as a new job.
--- Uses     clock calls record runs outbox dead lanes memory badges
+-- Uses     clock calls record runs outbox dead later lanes memory badges
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither

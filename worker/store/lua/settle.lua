@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Settle a batch: write what became of each of its jobs, and what its answer says about the org.
 -- Runs on a full server as well: outcomes must never be lost for want of memory.
--- Uses     clock calls record sending runs outbox dead lanes memory gate learn same
+-- Uses     clock calls record sending runs outbox dead later lanes memory gate learn same
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id
 -- ARGV[2]  JSON: cfg of the gate, sent (whether the PUT was made), signal, reason, wait_ms (0: not said),

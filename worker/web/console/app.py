@@ -22,6 +22,7 @@ from worker.server.cluster import UNAVAILABLE
 from worker.web.console import (
     about,
     acting,
+    checked,
     columns,
     dead,
     doubt,
@@ -83,6 +84,8 @@ ACTS: Mapping[str, ActOf] = {
     "columns": columns.say,
     "profile": columns.choose,
     "start": importing.start,
+    "begin": runs.start,
+    "ask": checked.ask,
     "stop": importing.stop,
 }
 

@@ -55,6 +55,7 @@ def say(here: Console, asked: Asked) -> str:
         hidden_rows=asked.text("hidden_rows") is not None,
         without_dates=asked.text("without_dates") is not None,
         hold_repeats=asked.text("hold_repeats") is not None,
+        again=asked.text("again") is not None,
     )
     how.names()
     how.dates()

@@ -8,20 +8,17 @@ from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from worker.domain.check import Check
 from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import iso_time
 from worker.enqueue import check_run_name
 from worker.errors import ConfigError
-from worker.operate.checking import Checking, check_rows
 from worker.operate.importing import run_name
-from worker.operate.past import StoredPast
 from worker.operate.report import argument, option
 from worker.operate.staging import Staged
+from worker.operate.starting import refuse_begun
 from worker.store import audit
-from worker.web.console import columns
+from worker.web.console import checked, columns
 from worker.web.console.acting import typed
-from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.guard import PIECE_BYTES, read_piece
 from worker.web.console.service import Console
@@ -50,12 +47,9 @@ def staged(here: Console, asked: Asked) -> Page:
     if about.state == "there":
         look = here.staging.look(about)
         shown |= columns.values(here, about, look)
-        check = None if look.problem else _check(here, about)
-    done = check if check and check.state == "done" else None
+        check = None if look.problem else checked.check(here, about)
+    shown |= checked.shown(here, about, check)
     shown |= {
-        "check": done.result if done else None,
-        "checking": check if check and not check.is_over else None,
-        "failed": check.problem if check else "",
         "act": audit.action_id(here.queue, "import"),
         "run": run_name(about.name),
     }
@@ -101,20 +95,29 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
         raise ConfigError(
             "nothing was done: how the file is read has changed since you looked; load its page again"
         )
-    check = _check(here, about)
+    check = checked.check(here, about)
     check.over.wait(20)
     if check.state != "done":
         raise ConfigError("nothing was done: the file must be checked first")
     typed(asked, check.result.rows)
     run = asked.text("run") or run_name(about.name)
     check_run_name(run)
+    if hold := asked.text("hold") is not None:
+        refuse_begun(here.reports, about.org, run)
     columns.used(here, about, asked)
-    which = {"run": run, "file": about.name}
+    unusual = {"again": about.how.again, "hold": hold}
+    which = {"run": run, "file": about.name} | {name: True for name, is_so in unusual.items() if is_so}
     operator = here.operator(asked.text("note") or "")
     operator.begin(about.org, act, which, counts=False)
     now = int(here.wall())
     here.staging.change(
-        about.id, state="asked", run=run, by=str(operator.by), note=operator.note, alive_at=now
+        about.id,
+        state="asked",
+        run=run,
+        by=str(operator.by),
+        note=operator.note,
+        hold=int(hold),
+        alive_at=now,
     )
 
 
@@ -133,21 +136,6 @@ def stop(here: Console, asked: Asked) -> str:
         return url("staged", id=about.id)
     here.staging.remove(about.id)
     return "import"
-
-
-def _check(here: Console, about: Staged) -> Act:
-    org = here.settings.org(about.org)
-
-    def work(act: Act) -> Check:
-        past = StoredPast(here.queue, org)
-        checking = Checking(org, past, names=about.how.names(), hold_repeats=about.how.hold_repeats)
-        with here.staging.opened(about) as given:
-            for so_far in check_rows(checking, given.rows):
-                act.move(so_far.rows, 0)
-            checking.remark(given.remarks.warned())
-        return checking.result(past.state())
-
-    return here.looks.look(f"check {about.id} {about.how.mark}", work, within_s=0.3)
 
 
 def _command(about: Staged) -> str:

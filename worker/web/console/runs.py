@@ -7,12 +7,12 @@ from typing import Any
 
 from worker.domain.job import DeadKind, State
 from worker.errors import ConfigError
-from worker.operate import deadletters, deadlist, paging
+from worker.operate import deadletters, deadlist, paging, starting
 from worker.operate.deadlist import Filter, Group
 from worker.operate.report import argument, option
 from worker.operate.runs import COUNTED, RunProgress
 from worker.store import audit
-from worker.web.console.acting import begin, begun, note_of
+from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
@@ -68,6 +68,7 @@ def one(here: Console, asked: Asked) -> Page:
         "counting": reasons is not None and not reasons.is_over,
         "counted_states": STATES,
         "act": audit.action_id(here.queue, "cancel"),
+        "begin": audit.action_id(here.queue, "start"),
         "which": which,
     }
     command = f"badges run show {argument(run.run)}"
@@ -97,6 +98,24 @@ def cancel(here: Console, asked: Asked) -> str:
     )
     title = f"Cancel what waits of run {run.run}"
     return begin(here, asked, "cancel", title, work, links=links)
+
+
+def start(here: Console, asked: Asked) -> str:
+    """Send a run that is on hold, or whose time is still to come."""
+    if known := begun(here, asked):
+        return known
+    run = here.reports.run_meant(asked.need("run"), asked.need("org"))
+    unchanged(asked, run.queued)
+    typed(asked, run.queued)
+
+    def work(act: Act) -> Mapping[str, Any]:
+        jobs = starting.start(here.operator(note_of(asked)), run, action=act.id)
+        here.forget_states()
+        return {"on their way": jobs}
+
+    links = ((url("run", org=run.org, run=run.run), "Watch the run"),)
+    title = f"Start run {run.run}"
+    return begin(here, asked, "start", title, work, links=links)
 
 
 def states(run: RunProgress) -> dict[str, int]:

@@ -1,0 +1,151 @@
+"""Runs that aren't sent yet: nothing of them goes before its time, or a person's word."""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+import redis
+from support import BADGE, Probe, configured, environment, in_process, item, wait_for
+
+from worker.domain.batch import Batch, Item, Replay
+from worker.domain.job import DeadKind
+from worker.errors import NoRoom
+from worker.operate.deadletters import cancel_run
+from worker.operate.operator import Operator, this_user
+from worker.operate.runs import JobReader
+from worker.operate.survey import Survey
+from worker.server.connection import Connection
+from worker.store import keys
+from worker.store.queue import Queue, new_id
+
+ORG = configured(batch_size=1000, max_queued=4000)
+HEAD = "badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
+
+
+def take_in(queue: Queue, run: str, items: list[Item], starts_ms: float | None = math.inf) -> None:
+    """Accept jobs, into a run that is held unless said otherwise."""
+    queue.enqueue(ORG, run=run, items=items, call=new_id(), starts_ms=starts_ms)
+
+
+def claimed(queue: Queue) -> list[str]:
+    """Return the ids of all jobs that can be claimed."""
+    found = []
+    while isinstance(batch := queue.claim(ORG, new_id()), Batch):
+        found += [job.id for job in batch.jobs]
+    return found
+
+
+def reader(client: redis.Redis) -> JobReader:
+    """Return what reads runs."""
+    return JobReader(client=client, orgs={"default": ORG})
+
+
+def test_nothing_of_a_held_run_is_sent_before_it_is_started(queue: Queue, client: redis.Redis) -> None:
+    """Others pass it; its jobs count as queued; started, all of them go, in their order, each once."""
+    held = [item(n) for n in range(2500)]
+    for first in (0, 1000, 2000):
+        take_in(queue, "held", held[first : first + 1000])
+    take_in(queue, "other", [item(9000)], None)
+    assert claimed(queue) == [item(9000).id]
+    run = reader(client).run("held")
+    assert (run.queued, run.on_hold, run.starts_at, run.eta_s) == (2500, True, None, None)
+    assert "badges run start held" in (run.held or "")
+    (state,) = Survey(client).states({"default": ORG})
+    assert (state.queued, state.as_json()["held"]) == (0, 2500)
+    assert queue.start(ORG, "held", call="c") == 2500
+    assert queue.start(ORG, "held", call="c") == 2500, "the same call"
+    assert queue.start(ORG, "held", call="another") is None
+    assert claimed(queue) == [it.id for it in held]
+    assert not client.exists(keys.key("default", "later", "held"), keys.key("default", "starts"))
+    assert not reader(client).run("held").is_later
+
+
+def test_what_comes_in_while_it_is_started_is_sent_with_it(queue: Queue) -> None:
+    """An import goes on as it began; a person's word holds for all of the run."""
+    take_in(queue, "held", [item(0)])
+    queue.start(ORG, "held", call="c")
+    take_in(queue, "held", [item(1)])
+    assert set(claimed(queue)) == {item(0).id, item(1).id}
+
+
+def test_one_without_the_option_goes_into_a_held_run_as_held(queue: Queue) -> None:
+    """It is the run that is held, whoever adds to it."""
+    take_in(queue, "held", [item(0)])
+    take_in(queue, "held", [item(1)], None)
+    assert claimed(queue) == []
+
+
+def test_it_begins_by_itself_when_its_time_has_come(queue: Queue, client: redis.Redis) -> None:
+    """Somebody looks at the org then; a time that is over holds nothing up."""
+    soon_ms = int(time.time() * 1000) + 300
+    take_in(queue, "soon", [item(0)], soon_ms)
+    take_in(queue, "late", [item(1)], soon_ms - 10_000)
+    assert claimed(queue) == [item(1).id]
+    assert queue.look(ORG).look_at_ms == soon_ms
+    assert client.zscore(keys.WAKE, "default") or soon_ms >= 0
+    assert wait_for(lambda: claimed(queue), within_s=5) == [item(0).id]
+    assert int(time.time() * 1000) >= soon_ms
+
+
+def test_a_held_run_is_cancelled_and_a_replay_is_held_again(queue: Queue, client: redis.Redis) -> None:
+    """Nothing of it is sent by that; started then, each goes once."""
+    jobs = [item(n) for n in range(3)]
+    take_in(queue, "held", jobs)
+    reports = reader(client)
+    operator = Operator(queue, reports, {"default": ORG}, this_user())
+    cancel_run(operator, reports.run("held"), action="", on_progress=lambda _: None)
+    assert len(Probe(client).listed(DeadKind.CANCELLED)) == 3
+    assert not client.exists(keys.key("default", "starts"))
+    queue.replay(ORG, run="", items=[Replay(it.id) for it in jobs], call="again")
+    assert claimed(queue) == []
+    queue.start(ORG, "held", call="c")
+    assert claimed(queue) == [it.id for it in jobs]
+
+
+def test_one_that_was_dealt_with_otherwise_is_not_sent_by_the_start(queue: Queue) -> None:
+    """Cancelled by itself before."""
+    take_in(queue, "held", [item(0), item(1)])
+    assert queue.cancel("default", [item(0).id], call="c") == 1
+    queue.start(ORG, "held", call="s")
+    assert claimed(queue) == [item(1).id]
+
+
+def test_held_jobs_take_room(queue: Queue) -> None:
+    """A queue that is full of them takes no more."""
+    numbers = count()
+    for _ in range(4):
+        take_in(queue, "held", [item(next(numbers)) for _ in range(1000)])
+    with pytest.raises(NoRoom):
+        take_in(queue, "other", [item(next(numbers))], None)
+
+
+def test_the_commands_hold_and_start_a_run(
+    connection: Connection, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Import with --hold, see it, start it; what has begun can't be held, nor started again."""
+    env = environment(redis_url=connection.url)
+    (file := tmp_path / "a.csv").write_text(HEAD + f"{BADGE},500000001,1674292011,1905828011\n")
+    done = in_process("import", file, "--run", "spring", "--hold", env=env)
+    assert done.status == 0
+    assert "badges run start spring" in done.err
+    assert in_process("import", file, "--run", "spring", "--hold", "--follow", env=env).status == 2
+    assert "on hold" in in_process("run", "show", "spring", env=env).out
+    shown = in_process("run", "show", "spring", "--json", env=env).json()
+    assert (shown["on_hold"], shown["starts_at"], shown["queued"]) == (True, None, 1)
+    started = in_process("run", "start", "spring", "--note", "all is well", "--json", env=env)
+    assert started.json() == {"run": "spring", "started": 1}
+    assert in_process("run", "start", "spring", env=env).status == 2
+    again = in_process("import", file, "--run", "spring", "--hold", env=env)
+    assert (again.status, "has begun already" in again.err) == (2, True)
+    (entry,) = in_process("audit", "--json", env=env).json()[-1:]
+    assert (entry["action"], entry["count"], entry["note"]) == ("start", 1, "all is well")
+    for wrong in ("2001-01-01T00:00Z", "2199-01-01T00:00", "tomorrow"):
+        assert in_process("import", file, "--run", "at", "--at", wrong, env=env).status == 2, wrong
+    assert in_process("import", file, "--run", "at", "--at", "2199-01-01T00:00Z", env=env).status == 0
+    shown = in_process("run", "show", "at", "--json", env=env).json()
+    assert (shown["starts_at"], shown["on_hold"]) == ("2199-01-01T00:00:00.000Z", False)
+    assert len(claimed(Queue(client))) == 1

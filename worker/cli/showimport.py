@@ -1,0 +1,101 @@
+"""What becomes of a file's rows while they go in, and is said of them in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from rich.console import Console
+
+from worker.cli import tables
+from worker.domain.text import counted
+from worker.enqueue import Enqueued, Noted, Waiting, total
+from worker.errors import BadgesError
+from worker.operate.report import argument, option
+from worker.operate.runs import RunProgress
+
+NOTED_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is wrong with a file's rows: the first of it, and how much there is. Bounded, as a file isn't."""
+
+    first: list[Noted] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, noted: Sequence[Noted]) -> None:
+        """Take more of it."""
+        self.count += len(noted)
+        self.first += noted[: NOTED_SHOWN - len(self.first)]
+
+
+def take_in(run: str, chunks: Iterator[Enqueued], move: Callable[..., None], notes: Notes) -> Enqueued:
+    """Take every chunk in and show how far that is; if something ends it, say what was accepted so far."""
+    done, warned = Enqueued(run), False
+    try:
+        for chunk in chunks:
+            waits = isinstance(chunk, Waiting)
+            if isinstance(chunk, Waiting) and not warned:
+                tables.err.print(f"[yellow]waiting for room:[/] {tables.safe(chunk.why)}")
+                warned = True
+            notes.add(chunk.noted)
+            done = total(run, (done, replace(chunk, noted=())))
+            move(rows_of(done), "waiting for room" if waits else "importing")
+    except (BadgesError, KeyboardInterrupt) as error:
+        if rows_of(done) or isinstance(
+            error, KeyboardInterrupt
+        ):  # what is on its way may come to be accepted
+            tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
+            stop = tables.safe(argument(run))
+            tables.err.print(
+                f"to go on: the same command with {tables.safe(option('run', run))}; "
+                f"to stop what waits: badges run cancel {stop}"
+            )
+        raise
+    return done
+
+
+def rows_of(done: Enqueued) -> int:
+    """Count the rows that were read."""
+    return done.accepted + done.duplicates + done.invalid + done.held
+
+
+def _counted(done: Enqueued) -> str:
+    accepted = f"[green]{done.accepted:,} accepted[/]"
+    if done.repeated:
+        new, before = done.accepted - done.repeated, done.repeated
+        accepted = f"[green]{new:,} newly accepted[/], {before:,} in this run already (not sent again)"
+    held = f", {done.held:,} held back as repeats" if done.held else ""
+    return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid{held}"
+
+
+def say_import(done: Enqueued, notes: Notes, run: RunProgress | None, *, as_json: bool) -> None:
+    """Say what became of a file, and what can be done about it."""
+    console = tables.err if as_json else tables.out
+    _show_noted(notes, run, console)
+    for odd in done.warnings:
+        where = f": {odd.count:,} of the rows, such as row {odd.rows[0]}" if odd.rows else ""
+        console.print(f"  [yellow]warning[/] {tables.safe(odd.reason + where)}")
+    if not as_json:
+        name = tables.safe(done.run)
+        console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(rows_of(done), 'row')} read")
+        if done.accepted > done.repeated:
+            console.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
+        elif not rows_of(done):
+            console.print("  nothing new: the file has no rows")
+        else:
+            console.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")
+    if run and run.held and done.accepted > done.repeated:
+        tables.err.print(f"  [yellow]what is accepted waits:[/] {tables.safe(run.held)}")
+
+
+def _show_noted(notes: Notes, run: RunProgress | None, console: Console) -> None:
+    for note in notes.first:
+        where = f"row {note.row}" + (f", {note.field}" if note.field else "")
+        console.print(f"  [yellow]{note.kind}[/] {tables.safe(f'{where}: {note.reason}')}")
+    if notes.count > len(notes.first):
+        # What was met again, or is still wrong in a report, stays a dead letter of the run it came with.
+        its = f" {option('run', run.run)}" if run and run.unhandled else ""
+        report = f"badges results{its} --state dead --format csv -o report.csv"
+        console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {tables.safe(report)}")

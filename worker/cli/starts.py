@@ -1,0 +1,68 @@
+"""When a run begins: the options of ``badges import`` that hold it, and the command that starts it."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from worker.cli import tables
+from worker.cli.output import AsJson, say_json
+from worker.cli.session import ItsOrg, Note, session
+from worker.domain.localdates import read_zone
+from worker.domain.text import counted
+from worker.operate import starting
+from worker.operate.report import argument
+from worker.store import audit
+
+start_cli = typer.Typer()
+
+HoldOption = Annotated[bool, typer.Option("--hold", help="Send nothing of it before: badges run start RUN.")]
+AtOption = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Send nothing of it before that: 2027-01-31T09:00+01:00."),
+]
+
+
+def starts_ms(at: str | None, timezone: str | None, *, hold: bool) -> float | None:
+    """Return when a run may be sent, ms: infinity when somebody has to start it, ``None`` at once.
+
+    Raises:
+        typer.BadParameter: it is no time, has no zone, or is both.
+    """
+    if hold and at:
+        raise typer.BadParameter("--hold doesn't go with --at")
+    if at is None:
+        return math.inf if hold else None
+    try:
+        meant = datetime.fromisoformat(at)
+        meant = meant.replace(tzinfo=read_zone(timezone)) if timezone and meant.tzinfo is None else meant
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--at") from None
+    if meant.tzinfo is None:
+        raise typer.BadParameter(
+            f"{at} has no zone: write +01:00 or Z behind it, or say --timezone", param_hint="--at"
+        )
+    if meant < datetime.now(UTC):
+        raise typer.BadParameter(f"{at} is over already", param_hint="--at")
+    return meant.timestamp() * 1000
+
+
+@start_cli.command("start")
+def run_start(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last.")],
+    org: ItsOrg = None,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Send a run now that was imported with --hold, or whose time (--at) is still to come."""
+    with session() as here:
+        meant = here.reports.run_meant(run, org)
+        jobs = starting.start(here.operator(note), meant, action=audit.action_id(here.queue, "start"))
+    if as_json:
+        say_json({"run": meant.run, "started": jobs})
+    else:
+        watch = f"badges run follow {tables.safe(argument(meant.run))}"
+        tables.out.print(f"{counted(jobs, 'job')} on the way; watch it: {watch}")
