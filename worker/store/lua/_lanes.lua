@@ -14,8 +14,8 @@ local function wait_again(id, fields, from, ends)
   local list = lane(fields[FIELD.urgent])
   if fields[FIELD.job_kind] == REVOKE then
     redis.call('ZADD', K.revokes, int(NOW), id)
-  elseif is_later(fields[FIELD.run]) then
-    put_later(fields[FIELD.run], {id})
+  elseif later.is(fields[FIELD.run]) then
+    later.put(fields[FIELD.run], {id})
   elseif ends then
     table.insert(ends[list], id)
   else

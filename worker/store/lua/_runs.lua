@@ -1,47 +1,50 @@
 -- What a run holds in each state, collected while a script goes on and written once at its end; counters of
 -- the org's lifetime; the entry of the audit trail that counts what an action does.
-local tally = {}
+local count, moved, write_counts
+do
+  local tally = {}
 
-local function count(run, counter, by)
-  if run == '' then return end
-  local mine = tally[run] or {}
-  tally[run] = mine
-  mine[counter] = (mine[counter] or 0) + by
-end
-
--- A job goes from one state to another, by their words; from is nil for one that is just born.
-local function moved(run, from, to)
-  if from then count(run, from, -1) end
-  count(run, to, 1)
-end
-
--- A run that is over is kept as long as a result is; one that has work, or a dead letter that needs a
--- person, for as long as it has.
-local function set_run_expiry(run, ttl_ms)
-  if ttl_ms then
-    redis.call('PEXPIRE', K.run .. run, ttl_ms)
-    redis.call('PEXPIRE', K.jobs .. run, ttl_ms)
-    redis.call('ZADD', K.ended, int(NOW + ttl_ms), run)
-  else
-    redis.call('PERSIST', K.run .. run)
-    redis.call('PERSIST', K.jobs .. run)
-    redis.call('ZREM', K.ended, run)
+  function count(run, counter, by)
+    if run == '' then return end
+    local mine = tally[run] or {}
+    tally[run] = mine
+    mine[counter] = (mine[counter] or 0) + by
   end
-end
 
-local function write_counts()
-  for run, counters in pairs(tally) do
-    local key = K.run .. run
-    for counter, by in pairs(counters) do
-      if by ~= 0 then redis.call('HINCRBY', key, counter, int(by)) end
+  -- A job goes from one state to another, by their words; from is nil for one that is just born.
+  function moved(run, from, to)
+    if from then count(run, from, -1) end
+    count(run, to, 1)
+  end
+
+  -- A run that is over is kept as long as a result is; one that has work, or a dead letter that needs a
+  -- person, for as long as it has.
+  local function set_run_expiry(run, ttl_ms)
+    if ttl_ms then
+      redis.call('PEXPIRE', K.run .. run, ttl_ms)
+      redis.call('PEXPIRE', K.jobs .. run, ttl_ms)
+      redis.call('ZADD', K.ended, int(NOW + ttl_ms), run)
+    else
+      redis.call('PERSIST', K.run .. run)
+      redis.call('PERSIST', K.jobs .. run)
+      redis.call('ZREM', K.ended, run)
     end
-    local held = redis.call('HMGET', key, 'queued', 'sending', 'retrying', 'unhandled', 'ttl_ms')
-    if (tonumber(held[1]) or 0) + (tonumber(held[2]) or 0) + (tonumber(held[3]) or 0) == 0 then
-      redis.call('HSETNX', key, 'finished_at', int(NOW))
-      if redis.call('ZREM', K.starts, run) == 1 then redis.call('UNLINK', K.later .. run) end
-      set_run_expiry(run, (tonumber(held[4]) or 0) == 0 and held[5])
-    elseif redis.call('HDEL', key, 'finished_at') == 1 then
-      set_run_expiry(run)
+  end
+
+  function write_counts()
+    for run, counters in pairs(tally) do
+      local key = K.run .. run
+      for counter, by in pairs(counters) do
+        if by ~= 0 then redis.call('HINCRBY', key, counter, int(by)) end
+      end
+      local held = redis.call('HMGET', key, 'queued', 'sending', 'retrying', 'unhandled', 'ttl_ms')
+      if (tonumber(held[1]) or 0) + (tonumber(held[2]) or 0) + (tonumber(held[3]) or 0) == 0 then
+        redis.call('HSETNX', key, 'finished_at', int(NOW))
+        if redis.call('ZREM', K.starts, run) == 1 then redis.call('UNLINK', K.later .. run) end
+        set_run_expiry(run, (tonumber(held[4]) or 0) == 0 and held[5])
+      elseif redis.call('HDEL', key, 'finished_at') == 1 then
+        set_run_expiry(run)
+      end
     end
   end
 end

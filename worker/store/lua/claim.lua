@@ -91,7 +91,7 @@ local function put_back_due_retries()
 end
 
 -- The jobs of a run whose time has come wait from now on; one that was dealt with otherwise lies there no more.
-local function begin_due_run()
+function later.begin()
   local run = redis.call('ZRANGEBYSCORE', K.starts, '-inf', int(NOW), 'LIMIT', 0, 1)[1]
   if not run then return end
   local ids = redis.call('LPOP', K.later .. run, SWEEP) or {}
@@ -283,7 +283,7 @@ redis.call('ZREMRANGEBYSCORE', K.inflight, '-inf', int(T))
 fit_ring(cfg, gate)
 give_up_leases()
 put_back_due_retries()
-begin_due_run()
+later.begin()
 local at, why = when(cfg, gate)
 local again
 if at <= T then

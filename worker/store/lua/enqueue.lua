@@ -41,7 +41,7 @@ local function news()
 end
 
 local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
-  + redis.call('ZCARD', K.retry) + count_later()
+  + redis.call('ZCARD', K.retry) + later.count()
 local room = tonumber(ARGV[7]) - waiting
 if (#ARGV - FIRST + 1) / EACH > room and news() > math.max(0, room) then return {'', -1, waiting} end
 
@@ -174,8 +174,8 @@ if ARGV[12] ~= '' then redis.call('HSETNX', K.run .. run, 'starts_at', ARGV[12])
 note_badges(cjson.decode(ARGV[10]))
 local list = lane(urgent)
 if #born > 0 then redis.call('RPUSH', K.jobs .. run, unpack(born)) end
-if is_later(run) then
-  put_later(run, ready)
+if later.is(run) then
+  later.put(run, ready)
 elseif #ready > 0 then
   redis.call('RPUSH', list, unpack(ready))
 end
@@ -188,7 +188,7 @@ write_ends()
 write_remembered()
 stat('accepted', #born)
 local at = NEVER
-if is_later(run) then
+if later.is(run) then
   at = tonumber(redis.call('HGET', K.run .. run, 'starts_at'))
 elseif #ready > 0 then
   at = redis.call('LLEN', list) >= tonumber(ARGV[3]) and NOW or NOW + ARGV[4]

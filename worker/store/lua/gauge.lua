@@ -23,6 +23,6 @@ return cjson.encode({
   spacing_us = spacing_us(cfg, gate),
   configured_us = spacing_us(cfg, {}),
   sent = sent,
-  held = count_later(),
+  held = later.count(),
   per_minute = sent_between(gate, T_US - MINUTE_US, T_US),
 })

@@ -10,7 +10,7 @@
 local call, run, action = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return tonumber(before) end
-if not is_later(run) then return tonumber(memoize(call, -1)) end
+if not later.is(run) then return tonumber(memoize(call, -1)) end
 local held = redis.call('LLEN', K.later .. run)
 redis.call('HSET', K.run .. run, 'starts_at', int(NOW))
 if held > 0 then redis.call('ZADD', K.starts, int(NOW), run) end
