@@ -393,6 +393,8 @@ def produce(world: World, producer: Producer) -> None:
     """Hand in the rows, chunk by chunk, each until it is accepted."""
     known, queue = world.known[producer.org], OnlookersQueue(world)
     options = EnqueueOptions(producer.run, "call", urgent=producer.urgent)
+    starts_ms = world.server_us / 1000 + producer.later_s * 1000 if producer.later_s else None
+    how: dict[str, Any] = {"run": producer.run, "urgent": producer.urgent, "starts_ms": starts_ms}
     for at in range(0, len(producer.rows), producer.chunk):
         rows = producer.rows[at : at + producer.chunk]
         sources = [Source(str(at + n), row_of(row)) for n, row in enumerate(rows)]
@@ -403,7 +405,7 @@ def produce(world: World, producer: Producer) -> None:
         call = world.new_id()
         while True:
             try:
-                queue.enqueue(known.org, run=producer.run, items=items, call=call, urgent=producer.urgent)
+                queue.enqueue(known.org, items=items, call=call, **how)
                 break
             except StoreError:
                 world.time.sleep(1.0)
@@ -449,6 +451,12 @@ class Person:
 
     def _resume(self, org: Org) -> None:
         self.operator.resume(org.name)
+
+    def _start(self, org: Org) -> None:
+        run = self._random.choice(("spring", "summer"))
+        action = audit.action_id(self.queue, "start")
+        self.operator.begin(org.name, action, {"run": run})
+        self.queue.start(org, run, call=self._world.new_id(), action=action)
 
     def _cancel(self, org: Org) -> None:
         action = audit.action_id(self.queue, "cancel")

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Literal
 
 # Steps of the store are named by their scripts; "read" and "write" are single commands.
-DURABLE = ("enqueue", "claim", "replay", "cancel", "discard", "resolve", "audit")
+DURABLE = ("enqueue", "claim", "start", "replay", "cancel", "discard", "resolve", "audit")
 PLAIN = ("settle", "retime", "hint", "gauge", "pause", "resume", "read", "write")
 POOL = ("take_due", "begin", "take_seat", "take_next", "offer")
 CHECK = ("take_check", "conclude_check", "pay")
@@ -61,6 +61,7 @@ OFTEN = ("enqueue", "claim", "settle", "put", "put", "sleep", "retime", "hint", 
 STEPS_OF = {  # what an act comes down to
     "pause": ("audit", "pause"),
     "resume": ("audit", "resume", "resume"),
+    "start": ("audit", "start", "gauge"),
     "cancel": ("audit", "cancel", "cancel"),
     "replay": ("audit", "replay", "read"),
     "replay_in_doubt": ("replay", "replay"),
@@ -119,6 +120,7 @@ class Producer:
     at_s: float
     chunk: int
     urgent: bool = False
+    later_s: float = 0.0  # so long nothing of the run is sent, unless somebody starts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +196,30 @@ def plan_of(seed: int) -> Plan:
         acts += [act for act, _ in undo]
         faults += its_faults
     faults += more
+    workers = tuple(random.randint(1, 2) for _ in range(random.randint(1, 3)))
+    replicas = int(random.random() < 0.5)
+    producers = tuple(_producers(random, list(orgs), theme))
+    if not any(fault.kind == "clock_back" for fault in faults):  # its time is by the server's clock as well
+        producers, its_acts = _later(Random(f"later {seed}"), producers)
+        acts += its_acts
     return Plan(
         seed=seed,
         orgs=orgs,
-        workers=tuple(random.randint(1, 2) for _ in range(random.randint(1, 3))),
+        workers=workers,
         pooled=pooled,
-        replicas=int(random.random() < 0.5),
-        producers=tuple(_producers(random, list(orgs), theme)),
+        replicas=replicas,
+        producers=producers,
         acts=tuple(acts),
         faults=tuple(faults),
         calm_at_s=rest_s
-        + max((*(act.at_s for act in acts), *(fault.since_s for fault in faults)), default=0),
+        + max(
+            (
+                *(act.at_s for act in acts),
+                *(fault.since_s for fault in faults),
+                *(producer.at_s + producer.later_s for producer in producers),
+            ),
+            default=0,
+        ),
         missing=random.random() < 0.2,
         read_delay_s=random.choice((0, 900)),
         request_ids=request_ids,
@@ -223,6 +238,20 @@ def _undo(random: Random, orgs: Sequence[str]) -> Iterator[tuple[Act, list[Fault
             for step in random.choices(kinds, k=steps)
         ]
         yield Act("undo", random.choice(orgs), at_s), faults
+
+
+def _later(random: Random, producers: Sequence[Producer]) -> tuple[tuple[Producer, ...], list[Act]]:
+    """Hold a run, now and then: it begins at its time, is started before, or cancelled."""
+    if random.random() < 0.85:
+        return tuple(producers), []
+    run, for_s = random.choice(producers).run, random.uniform(1, 60)
+    acts = [
+        Act(random.choice(("start", "start", "cancel", "replay")), producer.org, random.uniform(0, for_s))
+        for producer in producers
+        for _ in range(random.choice((0, 1, 2)))
+    ]
+    held = [replace(one, later_s=for_s) if one.run == run else one for one in producers]
+    return tuple(held), acts
 
 
 def _same_requests(random: Random, orgs: dict[str, dict[str, Any]], theme: str) -> tuple[Any, list[Fault]]:

@@ -27,7 +27,7 @@ for _, key in ipairs(redis.call('KEYS', P .. '/*')) do
     out.runs[of] = pairs_of(redis.call('HGETALL', key))
   elseif name == 'jobs' then
     out.run_ids[of] = redis.call('LRANGE', key, 0, -1)
-  elseif name == 'queue' or name == 'urgent' then
+  elseif name == 'queue' or name == 'urgent' or name == 'later' then
     for _, id in ipairs(redis.call('LRANGE', key, 0, -1)) do out.waiting[#out.waiting + 1] = id end
   elseif name == 'isolate' then
     for _, entry in ipairs(redis.call('LRANGE', key, 0, -1)) do

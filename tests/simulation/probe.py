@@ -82,7 +82,7 @@ class Probe:
         """Say whether something is certainly on its way still; costs little."""
         wire, its = (
             self._server.wire,
-            (keys.key(org, name) for name in ("leases", "retry", "agains", "revokes")),
+            (keys.key(org, name) for name in ("leases", "retry", "agains", "revokes", "starts")),
         )
         return any(wire.ask([("ZCARD", key) for key in its]))
 
