@@ -256,6 +256,40 @@ def test_tables_are_sorted_and_paged_by_key(bench: Bench) -> None:
     assert newest == oldest[::-1]
 
 
+def test_the_trail_what_was_found_and_what_is_in_doubt_are_sorted_too(bench: Bench) -> None:
+    """Each by its columns and behind a key, so that every row stands on just one page."""
+    for n in range(60):
+        here = bench.here.operator(f"note {n:02}")
+        here.begin(
+            "default", f"{('pause', 'cancel', 'import')[n % 3]}-{n:08}", {"run": "r"}, counts=n % 2 == 0
+        )
+    names = r'href="act\?id=([a-z]+-\d{8})"'
+    newest = _all_pages(bench, "/audit", names)
+    assert len(set(newest)) == len(newest) == 60
+    assert _all_pages(bench, "/audit?sort=at", names)[::-1] == newest
+    acts = _all_pages(bench, "/audit?sort=-action", names)
+    assert (len(set(acts)), acts) == (60, sorted(acts, key=lambda it: it.partition("-")[0], reverse=True))
+    assert len(set(_all_pages(bench, "/audit?sort=count", names))) == 60
+    assert bench.browser.open("/audit?sort=note", expect=400)
+    batch = "b" * 26
+    many = [
+        Item(it.id, str(n), {**it.fields, "code": "500", "attempts": "1", "batch": batch}, kind="in_doubt")
+        for n, it in enumerate(item(700_000 + n) for n in range(130))
+    ]
+    bench.queue.enqueue(bench.org, run="vague", items=many, call="vague")
+    ids, customers = r'href="job\?[^"]*id=([a-z2-7]{20})"', r'copy (5007\d{5})"'
+    path = f"/search?what={batch}&by=request"
+    bench.until(path, "130 jobs")
+    assert sorted(_all_pages(bench, path, ids)) == sorted(it.id for it in many)
+    upwards = _all_pages(bench, f"{path}&sort=customer", customers)
+    assert upwards == [str(FIRST_CUSTOMER + 700_000 + n) for n in range(130)]
+    assert _all_pages(bench, f"{path}&sort=-customer", customers) == upwards[::-1]
+    Probe(bench.queue.client).set_died({it.id: 1_000_000 + n for n, it in enumerate(many)})
+    oldest = re.findall(ids, bench.browser.open("/doubt"))
+    assert re.findall(ids, bench.browser.open("/doubt?order=-died"))[0] == many[-1].id
+    assert oldest[0] == many[0].id
+
+
 def _all_pages(bench: Bench, path: str | None, pattern: str) -> list[str]:
     found: list[str] = []
     while path:

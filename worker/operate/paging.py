@@ -21,7 +21,7 @@ from worker.store.reading import PAGE
 from worker.store.record import state_of
 
 Row = TypeVar("Row")
-SORTED = 5_000  # runs that are read to be sorted by what changes
+SORTED = 5_000  # runs, or acts, that are read to be sorted otherwise than by their time
 RUN_SORTS: Mapping[str, Callable[[RunProgress], Any]] = {
     "began": lambda run: run.started_at or "",
     "run": lambda run: run.run.casefold(),
@@ -29,6 +29,18 @@ RUN_SORTS: Mapping[str, Callable[[RunProgress], Any]] = {
     "issued": lambda run: run.issued,
     "waiting": lambda run: run.open,
     "dead": lambda run: run.unhandled,
+}
+TRAIL_SORTS: Mapping[str, Callable[[Entry], Any]] = {
+    "at": lambda entry: entry.at or "",
+    "by": lambda entry: entry.by.casefold(),
+    "action": lambda entry: entry.action,
+    "count": lambda entry: -1 if entry.count is None else entry.count,
+}
+JOB_SORTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "state": lambda row: row["state"],
+    "badge": lambda row: str(row["badgeMetaId"]),
+    "customer": lambda row: str(row["customerId"]).rjust(20),
+    "since": lambda row: row["finished_at"] or row["enqueued_at"] or "",
 }
 LOOKED_AT = 1_000  # records that are read for one page at most, where few of them fit
 
@@ -66,13 +78,23 @@ def runs(
 def _sorted_runs(
     reports: JobReader, names: Sequence[str], after: str | None, size: int, sort: str
 ) -> Slice[RunProgress]:
-    key = RUN_SORTS[sort.removeprefix("-")]
     found = reports.progress([name.partition("/")[::2] for name in names])
-    found.sort(key=lambda run: (key(run), run.org, run.run), reverse=sort.startswith("-"))
-    order = [f"{run.org}/{run.run}" for run in found]
-    begin = order.index(after) + 1 if after in order else 0
-    more = begin + size < len(order)
-    return Slice(found[begin : begin + size], order[begin + size - 1] if more else None)
+    return in_order(found, RUN_SORTS, lambda run: f"{run.org}/{run.run}", after, size, sort=sort)
+
+
+def in_order(  # noqa: PLR0913 - what, by what, and which of it
+    rows: Sequence[Row],
+    sorts: Mapping[str, Callable[[Row], Any]],
+    name_of: Callable[[Row], str],
+    after: str | None,
+    size: int,
+    *,
+    sort: str,
+) -> Slice[Row]:
+    """Sort rows by one of ``sorts``, downwards with - before its name, and return those behind a name."""
+    key = sorts[sort.removeprefix("-")]
+    found = sorted(rows, key=lambda row: (key(row), name_of(row)), reverse=sort.startswith("-"))
+    return as_found(found, name_of, after, size)
 
 
 def jobs(
@@ -110,6 +132,14 @@ def letters(
     if which.customer is not None:
         return _of_customer(reports, which, after, size, newest=newest)
     return _by_groups(reports, which, after, size, newest=newest)
+
+
+def as_found(rows: Sequence[Row], name_of: Callable[[Row], str], after: str | None, size: int) -> Slice[Row]:
+    """Return rows as they come, behind the one of a name."""
+    names = [name_of(row) for row in rows]
+    begin = names.index(after) + 1 if after in names else 0
+    end = begin + size
+    return Slice(rows[begin:end], names[end - 1] if end < len(rows) else None)
 
 
 def _by_groups(
@@ -151,10 +181,7 @@ def _of_customer(
     """Return some of a customer's letters, which are few; ``after`` names the last of those before."""
     rows = list(deadlist.rows(reports, which))
     rows = rows[::-1] if newest else rows
-    names = [f"{row['org']} {row['job_id']}" for row in rows]
-    begin = names.index(after) + 1 if after in names else 0
-    end = begin + size
-    return Slice(rows[begin:end], names[end - 1] if end < len(rows) else None)
+    return as_found(rows, lambda row: f"{row['org']} {row['job_id']}", after, size)
 
 
 def one_letter(reports: JobReader, which: Filter) -> Slice[dict[str, Any]]:
@@ -168,8 +195,20 @@ def one_letter(reports: JobReader, which: Filter) -> Slice[dict[str, Any]]:
     return Slice([])
 
 
-def trail(reports: JobReader, org: str | None, after: str | None, size: int) -> Slice[Entry]:
-    """Return what was done, the newest first, before the act that is named ``at org/act``."""
+def trail(
+    reports: JobReader, org: str | None, after: str | None, size: int, *, sort: str = "-at"
+) -> Slice[Entry]:
+    """Return what was done, behind the act that is named ``at org/act``, by the name of a ``TRAIL_SORTS``.
+
+    Sorted otherwise than the newest first, the newest ``SORTED`` of each org are read.
+    """
+    if sort != "-at":
+        newest = [
+            entry
+            for name in reports.org_names(org)
+            for entry in audit.before(reports.client, name, None, SORTED)
+        ]
+        return in_order(newest, TRAIL_SORTS, lambda it: f"{it.at} {_name(it)}", after, size, sort=sort)
     at, _, name = (after or "").partition(" ")
     found: list[Entry] = []
     for its_org in reports.org_names(org):

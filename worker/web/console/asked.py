@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -54,6 +54,17 @@ class Asked:
         if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
             raise ConfigError(f"{name} must be a whole number, not {text!r}")
         return int(digits)
+
+    def sort(self, names: Collection[str], usual: str) -> str:
+        """Return what a table is to be sorted by; a - before it is downwards.
+
+        Raises:
+            ConfigError: it has no such column.
+        """
+        found = self.text("sort") or usual
+        if found.removeprefix("-") not in names:
+            raise ConfigError(f"it can't be sorted by {found!r}; by {', '.join(names)}")
+        return found
 
     def filter(self) -> Filter:
         """Return which dead letters are meant.

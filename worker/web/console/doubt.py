@@ -31,16 +31,20 @@ FOUND = {"issued": "issued", "not_issued": "not issued: sent again now"}
 
 def page(here: Console, asked: Asked) -> Page:
     """Show what is in doubt, by the batch whose call got no certain answer."""
-    which, after = of(asked), asked.text("after")
+    which, after, newest = of(asked), asked.text("after"), asked.text("order") == "-died"
     found = (
         paging.one_letter(here.reports, which)
         if which.job
-        else paging.letters(here.reports, which, after, SIZE)
+        else paging.letters(here.reports, which, after, SIZE, newest=newest)
     )
+    listing = parameters(which) | {"order": "-died" if newest else None}
     total = sum(deadlist.count(here.reports, Filter(org=which.org, kind=which.kind)).values())
     values = {
         "batches": _by_batch(here, found.rows),
-        "next": url("doubt", **parameters(which), after=found.after) if found.after else None,
+        "first": url("doubt", **listing),
+        "next": url("doubt", **listing, after=found.after) if found.after else None,
+        "newest": newest,
+        "other_order": url("doubt", **parameters(which), order=None if newest else "-died"),
         "after": after,
         "orgs": here.reports.org_names(),
         "org": which.org or "",

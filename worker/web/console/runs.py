@@ -25,16 +25,14 @@ STATES = (*COUNTED, "undone")
 
 def page(here: Console, asked: Asked) -> Page:
     """Show the newest runs, or those before one."""
-    org, after, sort = asked.text("org"), asked.text("after"), asked.text("sort") or NEWEST
-    if sort.removeprefix("-") not in paging.RUN_SORTS:
-        raise ConfigError(f"runs can't be sorted by {sort!r}; by {', '.join(paging.RUN_SORTS)}")
+    org, after, sort = asked.text("org"), asked.text("after"), asked.sort(paging.RUN_SORTS, NEWEST)
     found = paging.runs(here.reports, org, after, SIZE, sort=sort)
     command = " ".join(["badges run list", *([option("org", org)] if org else [])])
     values = {
         "runs": [(run, states(run)) for run in found.rows],
         "next": url("runs", org=org, sort=_said(sort), after=found.after) if found.after else None,
         "first": url("runs", org=org, sort=_said(sort)),
-        "sorting": Sorting("runs", {"org": org}, sort),
+        "sorting": Sorting("runs", {"org": org}, sort, paging.RUN_SORTS),
         "orgs": here.reports.org_names(),
         "org": org or "",
         "after": after,
@@ -63,7 +61,7 @@ def one(here: Console, asked: Asked) -> Page:
         "after": behind,
         "first": url("run", **listing),
         "next": url("run", **listing, after=rest) if rest else None,
-        "sorting": Sorting("run", which | {"state": state}, "-row" if last else "row"),
+        "sorting": Sorting("run", which | {"state": state}, "-row" if last else "row", ("row",)),
         "reasons": reasons.result if reasons and reasons.state == "done" else None,
         "counting": reasons is not None and not reasons.is_over,
         "counted_states": STATES,

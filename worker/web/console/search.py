@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from worker.errors import BadgesError
-from worker.operate import search
+from worker.operate import paging, search
 from worker.operate.report import argument, option
 from worker.operate.search import Sought
 from worker.store import audit
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page, url
+from worker.web.console.views import Page, Sorting, url
 
-SIZE = 200
+SIZE = 50
+MOST = 1_000  # that are found
 BY = {
     "": "anything",
     "customer": "a customer",
@@ -36,19 +38,30 @@ def page(here: Console, asked: Asked) -> Page:
     if what and not by and not runs and not any(look.result for look in looks):
         # Only records tell these: all of them are looked through.
         looks += [_look(here, it) for it in (Sought(request=what, org=org), Sought(earned=what, org=org))]
-    rows = {(row["org"], row["job_id"], row["state"]): row for look in looks for row in look.result or []}
+    found = {_name(row): row for look in looks for row in look.result or []}
+    after, sort = asked.text("after"), asked.text("sort") and asked.sort(paging.JOB_SORTS, "")
+    asked_for = {"what": what, "by": by, "badge": badge, "org": org}
+    if sort:
+        jobs = paging.in_order([*found.values()], paging.JOB_SORTS, _name, after, SIZE, sort=sort)
+    else:
+        jobs = paging.as_found([*found.values()], _name, after, SIZE)
     values = {
         "what": what,
         "by": by,
         "kinds_of_search": BY,
         "badge": badge or "",
-        "jobs": [*rows.values()][:SIZE],
-        "more": len(rows) >= SIZE,
+        "jobs": jobs.rows,
+        "total": len(found),
+        "more": len(found) >= MOST,
+        "after": after,
+        "first": url("search", **asked_for, sort=sort),
+        "next": url("search", **asked_for, sort=sort, after=jobs.after) if jobs.after else None,
+        "sorting": Sorting("search", asked_for, sort or "", paging.JOB_SORTS),
         "runs": runs,
         "looking": [look.looked_at for look in looks if not look.is_over],
         "failed": next((look.problem for look in looks if look.problem), ""),
-        "again": url("search", what=what, by=by, badge=badge),
-        "undo": what if rows and what.isdecimal() and by in ("", "customer") else None,
+        "again": url("search", **asked_for, sort=sort),
+        "undo": what if found and what.isdecimal() and by in ("", "customer") else None,
     }
     title = f"Search: {what}" if what else "Search"
     return Page("search.html", title, "search", _command(what, by, badge), values)
@@ -60,6 +73,10 @@ def job(here: Console, asked: Asked) -> Page:
     values = {"job": found, "acts": _acts(here, found)}
     command = f"badges job show {option('org', found['org'])} {argument(found['job_id'])}"
     return Page("job.html", f"Job {found['job_id']}", "search", command, values, live="job")
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['org']} {row['job_id']} {row['state']}"
 
 
 def _sought(what: str, by: str, badge: str | None, org: str | None) -> list[Sought]:
@@ -80,7 +97,7 @@ def _look(here: Console, sought: Sought) -> Act:
         def move(looked_at: int) -> None:
             act.move(looked_at, 0)
 
-        return list(islice(search.find(here.reports, sought, on_progress=move), SIZE))
+        return list(islice(search.find(here.reports, sought, on_progress=move), MOST))
 
     return here.looks.look(f"find {sought}", work, within_s=0.2, fresh_s=_FRESH_S)
 

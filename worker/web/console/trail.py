@@ -6,18 +6,22 @@ from worker.operate import paging
 from worker.operate.report import option
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page, url
+from worker.web.console.views import Page, Sorting, url
 
 SIZE = 50
+NEWEST = "-at"
 
 
 def page(here: Console, asked: Asked) -> Page:
     """Show what was done, the newest first."""
-    org, after = asked.text("org"), asked.text("after")
-    found = paging.trail(here.reports, org, after, SIZE)
+    org, after, sort = asked.text("org"), asked.text("after"), asked.sort(paging.TRAIL_SORTS, NEWEST)
+    found = paging.trail(here.reports, org, after, SIZE, sort=sort)
+    first = {"org": org, "sort": None if sort == NEWEST else sort}
     values = {
         "entries": found.rows,
-        "next": url("audit", org=org, after=found.after) if found.after else None,
+        "first": url("audit", **first),
+        "next": url("audit", **first, after=found.after) if found.after else None,
+        "sorting": Sorting("audit", {"org": org}, sort, paging.TRAIL_SORTS),
         "orgs": here.reports.org_names(),
         "org": org or "",
         "after": after,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -73,12 +73,18 @@ def url(page: str, **parameters: object) -> str:
 class Sorting:
     """How a table is sorted, and the links of its columns that sort it otherwise.
 
-    ``sort`` is a column's name, with a - before it downwards; ``kept`` are the page's other parameters.
+    ``sort`` is a column's name, with a - before it downwards; ``names`` are those that it can be sorted by;
+    ``kept`` are the page's other parameters.
     """
 
     page: str
     kept: Mapping[str, Any]
     sort: str
+    names: Collection[str]
+
+    def has(self, name: str) -> bool:
+        """Say whether the table can be sorted by a column."""
+        return name in self.names
 
     def href(self, name: str, *, down: bool = False) -> str:
         """Return the link of a column's head; a second click turns it round."""
