@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,9 @@ from worker.domain.org import Org
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
-from worker.store import keys
+from worker.store import keys, undos
 from worker.store.queue import Queue, new_id
+from worker.store.undos import Word
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 from worker.vendor.revoking import Revoker
@@ -321,7 +324,8 @@ def test_a_worker_is_woken_for_it(bench: Bench) -> None:
     bench.undo("spring")
     waits: Any = bench.queue.claim(bench.org, new_id())
     assert (waits.check, waits.look_at_ms > 0) == (True, True)
-    bench.client.set(keys.key("default", "revoker"), "another", px=30_000)
+    another = f"another job {int(time.time() * 1000) + 30_000}"
+    bench.client.set(keys.key("default", "revoker"), another)
     waits = bench.queue.claim(bench.org, new_id())
     assert not waits.check
     assert Revoker(bench.queue, bench.http, bench.auth).work(bench.org) == 0
@@ -336,3 +340,63 @@ def test_an_unknown_badge_is_a_refusal(bench: Bench) -> None:
     assert bench.work() == 2
     assert bench.run(done["run"])["dead_kinds"] == {"rejected": 1}
     assert isinstance(bench.sandbox.vendor.settings, SandboxSettings)
+
+
+def test_who_was_slow_says_nothing_of_a_badges_second(bench: Bench) -> None:
+    """Held up, and taken by another meanwhile: the answer about the first badge doesn't end the second."""
+    (job_id,) = bench.issue(1)
+    Probe(bench.client).change(job_id, second_earned="second")
+    done = bench.undo("spring")
+    slow = undos.take(bench.queue, bench.org, "slow")
+    assert slow
+    assert undos.take(bench.queue, bench.org, "other") is None
+    late = [keys.key("default", name) for name in ("revoker", "revokes")]
+    bench.client.delete(late[0])
+    bench.client.zadd(late[1], {slow.id: 1})
+    other = undos.take(bench.queue, bench.org, "other")
+    assert other == slow
+    assert undos.take(bench.queue, bench.org, "slow", again=slow.id) is None
+    settle = partial(undos.settle, bench.queue, bench.org)
+    assert settle(other, Word("undone"), "200") == "queued"
+    assert settle(slow, Word("undone", code="814"), "400") == ""
+    assert (bench.run(done["run"])["undone"], bench.run("spring")["undone"]) == (0, 0)
+
+
+def test_nobody_sleeps_on_a_slot_that_is_far_ahead(bench: Bench) -> None:
+    """The limit is used up: no slot is taken, no attempt spent, and somebody looks again by itself."""
+    bench.issue(1)
+    done = bench.undo("spring")
+    slow = bench.org.model_copy(update={"rate_limit": "1/hour"})
+    paid = bench.queue.counters("default")["requests"]
+    began = time.monotonic()
+    assert Revoker(bench.queue, bench.http, bench.auth).work(slow, for_s=0.1) == 0
+    assert time.monotonic() - began < 2
+    assert bench.queue.counters("default")["requests"] == paid
+    waits: Any = bench.queue.claim(slow, new_id())
+    assert not waits.check
+    assert 0 < waits.look_at_ms - time.time() * 1000 < 31_000
+    (row,) = bench.results(done["run"])
+    assert (row["state"], row["attempts"], row["reason"]) == ("queued", 0, None)
+
+
+def test_a_clock_that_steps_back_doesnt_hold_an_undo_up(bench: Bench) -> None:
+    """What is due by the org's own clock is due however the server's steps; also what was being called."""
+    bench.issue(1, 2)
+    bench.undo("spring")
+    gone = undos.take(bench.queue, bench.org, "gone")  # its worker disappears, and then the clock steps
+    assert gone
+    hour_ms, (gate, revokes, revoker) = 3_600_000, (_key(name) for name in ("gate", "revokes", "revoker"))
+    bench.client.hincrby(gate, "clock", hour_ms * 1000)  # as if what is noted had been noted by a later clock
+    bench.client.zincrby(revokes, hour_ms, gone.id)
+    by, its, till = str(bench.client.get(revoker)).split()
+    bench.client.set(revoker, f"{by} {its} {int(till) + hour_ms}")
+    waits: Any = bench.queue.claim(bench.org, new_id())
+    assert not waits.check
+    assert 0 < waits.look_at_ms - time.time() * 1000 <= (bench.org.http_timeout_s + 6) * 1000
+    undos.leave(bench.queue, bench.org, "gone")
+    assert Revoker(bench.queue, bench.http, bench.auth).work(bench.org) == 1
+    assert len(bench.active()) == 1
+
+
+def _key(name: str) -> str:
+    return keys.key("default", name)

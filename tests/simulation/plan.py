@@ -191,15 +191,12 @@ def plan_of(seed: int) -> Plan:
     request_ids, more = _same_requests(Random(f"same {seed}"), orgs, theme)
     undo = list(_undo(Random(f"undo {seed}"), list(orgs)))
     its_faults = [fault for _, its in undo for fault in its]
-    # What is to be taken back is due by the server's clock: where that steps back an hour, it waits so long.
-    if not any(fault.kind == "clock_back" for fault in (*faults, *more, *its_faults)):
-        acts += [act for act, _ in undo]
-        faults += its_faults
-    faults += more
+    acts += [act for act, _ in undo]
+    faults += [*its_faults, *more]
     workers = tuple(random.randint(1, 2) for _ in range(random.randint(1, 3)))
     replicas = int(random.random() < 0.5)
     producers = tuple(_producers(random, list(orgs), theme))
-    if not any(fault.kind == "clock_back" for fault in faults):  # its time is by the server's clock as well
+    if not any(fault.kind == "clock_back" for fault in faults):  # its time is by the server's clock
         producers, its_acts = _later(Random(f"later {seed}"), producers)
         acts += its_acts
     return Plan(

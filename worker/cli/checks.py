@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -187,7 +188,7 @@ def _ask_badges(settings: Settings, org: Org, checking: Checking) -> AskedBadges
 def asked_badges(queue: Queue, org: Org, checking: Checking) -> AskedBadges:
     """Ask the vendor about the badges of rows that were checked, and show how far that is."""
     with closing(VendorClient()) as http:
-        lookups = Lookups(queue, http, Authenticator(queue=queue, client=http))
+        lookups = Lookups(queue, http, Authenticator(queue=queue, client=http), wait_s=math.inf)
         customers = checking.customers
         with progress_bar("asking the vendor", len(customers), unit="badges") as move:
             return ask_badges(lookups, org, checking.badges(), customers, on_progress=move)

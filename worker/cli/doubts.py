@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def dead_check(
     with session() as here, closing(VendorClient()) as client:
         which = replace(here.chosen(which), kind=DeadKind.IN_DOUBT)
         operator = here.operator(note)
-        lookups = Lookups(here.queue, client, Authenticator(queue=here.queue, client=client), share)
+        lookups = Lookups(here.queue, client, Authenticator(queue=here.queue, client=client), share, math.inf)
         its = doubts.pairs(here.reports, which)
         with progress_bar("asking the vendor", len(its), unit="customers and badges") as move:
             plan = doubts.look(operator, lookups, its, on_progress=move)

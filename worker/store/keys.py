@@ -27,8 +27,9 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     group_numbers hash   the inverse; under "" the last number
     dead/<group>  zset   id -> died at, ms
     checks        zset   id in doubt -> when to ask the vendor about it, ms (IN_DOUBT=check)
-    revokes       zset   id of a job that takes a badge back -> when it is to be tried next, ms
-    revoker       string held by the worker that tries them, for as long as a call takes
+    revokes       zset   id of a job that takes a badge back -> when it is to be tried next, ms; 0: now
+    revoker       string "worker's id, job's id, until when" of the call that takes one back now,
+                  or "- - until when" none may be made; ms
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
     m/<abc>       zset   what was accepted, for good: the rest of the ids that begin so, all with score 0
     remembered    string how many these are

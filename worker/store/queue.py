@@ -316,18 +316,31 @@ class Queue:
         return Wait(Why(answer["why"]), answer["at"])
 
     def pay(
-        self, org: Org, call: str, *, though_closed: bool = False, share: float | None = None
+        self,
+        org: Org,
+        call: str,
+        *,
+        though_closed: bool = False,
+        share: float | None = None,
+        patience_s: float | None = None,
     ) -> float | Wait:
         """Take one slot of the limit for a call without jobs; return the seconds until it may be made.
 
-        While deliveries wait, such calls have a ``share`` of the limit at most.
+        While deliveries wait, such calls have a ``share`` of the limit at most. A slot further ahead than
+        ``patience_s`` isn't taken.
         """
         more = {"though_closed": 1} if though_closed else {}
         cfg = self._gate(org, **more) | ({} if share is None else {"aside": share})
+        if patience_s is not None:
+            cfg["patience_us"] = int(patience_s * 1e6)
         answer = self._timed(self.store.call, "pay", org, [call, cfg])
         if "send_in_us" in answer:
             return float(answer["send_in_us"]) / 1e6
         return Wait(Why(answer["why"]), answer["at"])
+
+    def org_clock(self, org: str) -> dict[str, Any]:
+        """Return what this process knows of the org's clock by now, for a script that goes by it."""
+        return dict(self._clocks.expected(org))
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""

@@ -32,8 +32,8 @@ MARGIN_S = 30
 FRESH_S = 60
 # A header's value; what else a vendor may send would be kept for all processes, and fit no call.
 TOKEN = re.compile("[!-~]{1,8192}")
-# Calls beside the deliveries let these go first, but not for ever.
-DELIVERIES, SHORTEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_TURN_S = "deliveries", 0.02, 2.0, 60.0
+# Calls beside the deliveries let these go first, and take no slot that is far ahead: nobody sleeps on one.
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_TURN_S, PATIENCE_S = 0.02, 2.0, 60.0, 2.0
 TTL_S, TTL_MAX_S = 300.0, 86_400.0  # where the vendor says none, and at most
 
 
@@ -121,23 +121,33 @@ class Authenticator:
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
 
 
-def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False, share: float | None = None) -> Wait | None:
+def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Wait | None:
     """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for.
 
     What a person asked for is called though the org is paused or closed by an outage, but not after a long
-    wait. With a ``share``, such calls leave the rest of the limit to deliveries while those wait.
+    wait.
     """
-    began_s = queue.clock.monotonic_s()
-    while True:
-        paid = queue.pay(org, queue.new_id(), though_closed=asked, share=share)
-        if not isinstance(paid, Wait):
-            break
-        if paid.why != DELIVERIES or queue.clock.monotonic_s() - began_s > LONGEST_TURN_S:
+    patience_s = LONGEST_WAIT_S if asked else None
+    paid = queue.pay(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
+    if isinstance(paid, Wait):
+        return paid
+    queue.clock.sleep(paid)
+    return None
+
+
+def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_TURN_S) -> Wait | None:
+    """Wait so long at most for a slot beside the deliveries, or say what else there is to wait for.
+
+    While deliveries wait, such calls have a ``share`` of the limit.
+    """
+    end_s = queue.clock.monotonic_s() + for_s
+    while isinstance(paid := queue.pay(org, queue.new_id(), share=share, patience_s=PATIENCE_S), Wait):
+        passes = paid.why in (Why.DELIVERIES, Why.RATE)
+        pause_s = max(SHORTEST_PAUSE_S, paid.look_at_ms / 1000 - queue.clock.wall_s())
+        pause_s = min(LONGEST_PAUSE_S, pause_s)
+        if not passes or queue.clock.monotonic_s() + pause_s > end_s:
             return paid
-        pause_s = paid.look_at_ms / 1000 - queue.clock.wall_s()
-        queue.clock.sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, pause_s)))
-    if asked and paid > LONGEST_WAIT_S:
-        return Wait(Why.RATE, int((queue.clock.wall_s() + paid) * 1000))
+        queue.clock.sleep(pause_s)
     queue.clock.sleep(paid)
     return None
 

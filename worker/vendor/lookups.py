@@ -13,7 +13,7 @@ from worker.domain.batch import Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
 from worker.store.queue import Queue
-from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_for_slot
+from worker.vendor.auth import LONGEST_TURN_S, Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import meanings_of
 from worker.vendor.rows import error_in
@@ -35,12 +35,16 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """Looks things up at the vendor, with a ``share`` of the limit while deliveries wait."""
+    """Looks things up at the vendor, with a ``share`` of the limit while deliveries wait.
+
+    It waits ``wait_s`` at most for a call's slot.
+    """
 
     queue: Queue
     client: VendorClient
     auth: Authenticator
     share: float = SHARE
+    wait_s: float = LONGEST_TURN_S
 
     def earn_count(self, org: Org, badge: str, customer: int) -> int | Unanswered:
         """Ask how often the customer earned the badge."""
@@ -67,7 +71,7 @@ class Lookups:
         credentials = self._credentials(org)
         if isinstance(credentials, Unanswered):
             return credentials
-        if wait := wait_for_slot(self.queue, org, share=self.share):
+        if wait := wait_aside(self.queue, org, self.share, for_s=self.wait_s):
             return Unanswered(f"no call may be made now: {wait.why}", lasting=wait.why == "paused")
         answer = self.client.get(org, path, credentials.headers)
         verdict = read_answer((), answer, meanings_of(org))

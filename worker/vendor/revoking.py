@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from worker.domain.batch import Wait, Why
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
@@ -18,7 +19,7 @@ from worker.store import undos
 from worker.store.queue import Queue
 from worker.store.record import Field, Record, number_of
 from worker.store.undos import Revoke, Word
-from worker.vendor.auth import Authenticator, Credentials, wait_for_slot
+from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import VendorClient
 from worker.vendor.codes import meanings_of
 from worker.vendor.lookups import SHARE
@@ -30,7 +31,7 @@ log = structlog.get_logger()
 
 PATH = "/api_gateway/v1/badges/customer/revokeEarn"
 GONE = "814"  # doc: "Active earn instance is not present"
-WAIT_MS = 1000
+WAIT_MS, LONGEST_WAIT_MS = 1000, 30_000  # until it is tried again where no call may be made
 ORG_WIDE = (Signal.THROTTLED, Signal.UNAUTHORIZED, Signal.MISCONFIGURED)
 
 
@@ -48,24 +49,37 @@ class Revoker:
         clock, by, calls = self.queue.clock, self.queue.new_id(), 0
         end_s = clock.monotonic_s() + for_s
         while clock.monotonic_s() < end_s and (revoke := undos.take(self.queue, org, by)):
-            credentials = self.auth.credentials(org)
-            is_ready = isinstance(credentials, Credentials)
-            if not is_ready or wait_for_slot(self.queue, org, share=self.share):
-                undos.settle(self.queue, org, revoke.id, _later(WAIT_MS, "", ""), "-")
+            ready = self._ready(org, within_s=for_s)
+            if isinstance(ready, Wait):
+                undos.settle(self.queue, org, revoke, Word("wait", self._pause_ms(ready)), "-")
                 break
-            assert isinstance(credentials, Credentials)  # noqa: S101 - is_ready
+            if not undos.take(self.queue, org, by, again=revoke.id):  # we waited, and somebody else is at it
+                break
             calls += 1
-            if not self._revoke(org, revoke, credentials):
+            if not self._revoke(org, revoke, ready):
                 break
         undos.leave(self.queue, org, by)
         return calls
+
+    def _ready(self, org: Org, *, within_s: float) -> Credentials | Wait:
+        """Get what a call needs, and wait for its slot; a claim does what else there is to do about it."""
+        credentials = self.auth.credentials(org)
+        if isinstance(credentials, AuthFailed):
+            return Wait(Why.NO_TOKEN, -1)
+        if isinstance(credentials, Wait):
+            return credentials
+        return wait_aside(self.queue, org, self.share, for_s=within_s) or credentials
+
+    def _pause_ms(self, wait: Wait) -> str:
+        pause_ms = wait.look_at_ms - int(self.queue.clock.wall_s() * 1000)
+        return str(min(LONGEST_WAIT_MS, max(WAIT_MS, pause_ms)))
 
     def _revoke(self, org: Org, revoke: Revoke, credentials: Credentials) -> bool:
         """Make one call and write what became of it; answers whether the next one may follow."""
         answer = self.client.post(org, PATH, _body(revoke.record), credentials.headers)
         word, signal = self._read(org, revoke, answer)
         status = str(answer.status) if isinstance(answer, Reply) else answer.code
-        state = undos.settle(self.queue, org, revoke.id, word, status)
+        state = undos.settle(self.queue, org, revoke, word, status)
         log.info("badge.revoked", job=revoke.id, run=revoke.record.get(Field.RUN), state=state, status=status)
         if signal is Signal.UNAUTHORIZED and not self.auth.refused(org, credentials):
             self.queue.pause(org.name, why="auth", reason=word.message)

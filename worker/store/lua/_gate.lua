@@ -119,8 +119,8 @@ end
 -- The spacing of the shortest limit of requests, or a wider one that a vendor who throttles has taught us. From
 -- when the gate opens again the rate rises in a straight line to what was learned; beyond it, where it was refused,
 -- slowly at first and then faster. A function of time: to know where it stands costs no calls and no writes.
-local PROBE = 0.05
 local function spacing_us(cfg, gate, at_us)
+  local PROBE = 0.05
   if not gate.learned then return configured_us(cfg) end
   local spans = math.max(0, (at_us or T_US) - gate.learned_from) / (gate.span or 100 * gate.learned)
   local times = spans < 1 and 1 - gate.swing * (1 - spans) or 1 + PROBE * (spans - 1) ^ 2
@@ -149,8 +149,8 @@ end
 -- Spacing counts from when a send was due, so that one that comes a little late delays no other; later
 -- than that there was nothing to send, and spacing starts again. No window ever holds more for it. A vendor that
 -- throttles may count in shorter windows than we know of: there, nothing is made up for.
-local LEAST_LATE_US, MOST_LATE_US = 200000, 1000000
 local function reserve(cfg, gate, at_us, items)
+  local LEAST_LATE_US, MOST_LATE_US = 200000, 1000000
   local gap = gap_us(cfg, gate)
   local due = (gate.due or 0) + gap
   local most_late = math.min(math.max(LEAST_LATE_US, gap), MOST_LATE_US)
@@ -182,8 +182,8 @@ local function slot_of(batch)
 end
 
 -- Take back the slot of a batch that was certainly not sent: it counts in no window, and another may have it.
-local MOST_AFTER = 1000
 local function take_back_slot(cfg, gate, batch)
+  local MOST_AFTER = 1000
   local slot, n = slot_of(batch)
   if not slot then return end
   n = math.min(n, gate.n - 1)
@@ -312,16 +312,29 @@ local function when(cfg, gate)
   return at == NEVER and at or math.ceil(at), why
 end
 
--- When somebody must look after badges that are to be taken back: at once, unless somebody is at it; ms.
+-- Who takes badges back now, which, and until when at the longest (take_revoke.lua); nothing: nobody.
+local function revoker()
+  local by, id, till = (redis.call('GET', K.revoker) or ''):match('^(%S+) (%S+) (%d+)$')
+  if by and tonumber(till) > T then return by, id, tonumber(till) end
+end
+
+-- Whether a call may be on its way that takes this one's badge back; no batch carries that.
+local function is_being_revoked(id)
+  local _, its = revoker()
+  return its == id
+end
+
+-- When somebody must look after badges that are to be taken back: once the gate is open and nobody is at it; ms.
 local function revokes_at()
-  local at = first_score(K.revokes)
-  if at < NEVER and redis.call('HEXISTS', K.gate, 'paused') == 1 then return NEVER end
-  return at < NEVER and math.max(at, redis.call('PEXPIRETIME', K.revoker)) or at
+  local first = first_score(K.revokes)
+  if first == NEVER or redis.call('HEXISTS', K.gate, 'paused') == 1 then return NEVER end
+  local _, _, till = revoker()
+  return math.max(first, T, till or 0, tonumber(redis.call('HGET', K.gate, 'closed_until') or nil) or 0)
 end
 
 -- When somebody must look at the org again, ms, as others know it: for the next batch, a due retry, an
 -- overdue lease, a check, a run that is to start, a badge to be taken back; -1: never.
 local function next_look(at)
-  at = math.min(wall(math.min(at, first_score(K.retry), first_score(K.leases))), first_score(K.checks), first_score(K.starts), revokes_at())
-  return instant(at)
+  at = math.min(at, first_score(K.retry), first_score(K.leases), revokes_at())
+  return instant(math.min(wall(at), first_score(K.checks), first_score(K.starts)))
 end

@@ -13,7 +13,7 @@ local function wait_again(id, fields, from, ends)
   if ends then many.write(id, fields) else write(id, fields) end
   local list = lane(fields[FIELD.urgent])
   if fields[FIELD.job_kind] == REVOKE then
-    redis.call('ZADD', K.revokes, int(NOW), id)
+    redis.call('ZADD', K.revokes, 0, id)
   elseif later.is(fields[FIELD.run]) then
     later.put(fields[FIELD.run], {id})
   elseif ends then

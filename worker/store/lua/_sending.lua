@@ -46,11 +46,5 @@ local function release_batch(batch, ids, customers)
   redis.call('ZREM', K.inflight, batch)
 end
 
--- Whether a call may be on its way that takes a badge back (take_revoke.lua); no batch carries that.
-local function is_being_revoked(id, fields)
-  if fields[FIELD.job_kind] ~= REVOKE or redis.call('EXISTS', K.revoker) == 0 then return false end
-  return (tonumber(redis.call('ZSCORE', K.revokes, id) or nil) or 0) > NOW
-end
-
 -- A job that changes while a batch carries it is that batch's no more: it will settle it the careful way.
 local function take_from_batch(id) redis.call('HDEL', K.sending, id) end

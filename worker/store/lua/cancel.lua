@@ -18,6 +18,7 @@ local before = recall(call)
 if before then return tonumber(before) end
 if run ~= '' and redis.call('EXISTS', K.run .. run) == 1 then redis.call('HSET', K.run .. run, 'cancelled', '1') end
 local ids, cancelled = {unpack(ARGV, 5)}, 0
+read_gate({})
 if ARGV[4] ~= '' then ids = redis.call('LRANGE', K.jobs .. run, ARGV[4], ARGV[4] + 999) end
 local holders, raws, seen = carriers(ids), records_of(ids), {}
 
@@ -27,7 +28,7 @@ local function cancel(id, raw)
   local fields = parse(raw)
   local state = fields[FIELD.state]
   local waits = state == STATE.queued or state == STATE.retrying
-  if not waits or is_being_revoked(id, fields) then return false end
+  if not waits or is_being_revoked(id) then return false end
   if state == STATE.retrying then redis.call('ZREM', K.retry, id) end
   set_cancelled(fields)
   many.bury(id, fields, WORD[state])

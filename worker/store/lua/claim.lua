@@ -297,7 +297,7 @@ end
 if #jobs == 0 then
   write_ends()
   if at <= T then at, why = when(cfg, gate) end
-  return reply({why = why, at = next_look(at), check = math.min(first_score(K.checks), revokes_at()) <= NOW})
+  return reply({why = why, at = next_look(at), check = first_score(K.checks) <= NOW or revokes_at() <= T})
 end
 
 local slot = slot_us(cfg, gate, #jobs)

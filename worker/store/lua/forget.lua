@@ -2,7 +2,7 @@
 -- Forget jobs of a customer: their records, and that they were ever accepted. What a batch carries, or what is in
 -- doubt, stays. Nothing else is left to keep an answer that comes later out: where there is no record, none is
 -- written. On a full server as well: it is one of the ways to have it less full.
--- Uses     clock calls record sending runs outbox dead memory undone
+-- Uses     clock calls record sending runs outbox dead memory gate undone
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the entry of the audit trail that counts them, or ''
@@ -15,6 +15,7 @@ local call, action, PREFIXES_FROM = ARGV[1], ARGV[2], 4 + 2 * ARGV[3]
 local before = recall(call)
 if before then return cjson.decode(before) end
 local forgotten, by_memory, in_flight, in_doubt = 0, 0, 0, 0
+read_gate({})
 
 -- A batch's list is the truth: its answer may be about a job that went on without it.
 local carried = {}
@@ -46,7 +47,7 @@ local function forget_one(id, hash)
   local fields = read(id)
   if not fields then return end
   local is_dead = fields[FIELD.state] == STATE.dead
-  if carried[id] or is_being_revoked(id, fields) then
+  if carried[id] or is_being_revoked(id) then
     in_flight = in_flight + 1
   elseif is_dead and fields[FIELD.kind] == KIND.in_doubt and is_listed(id, fields) then
     in_doubt = in_doubt + 1

@@ -4,8 +4,9 @@
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  JSON: cfg of the gate; though_closed: a person asks for it, and only a vendor that throttles is left alone;
---          aside: the share of the limit that such calls may have while deliveries wait
--- Returns  JSON: {send_in_us, clock} or, while the gate is closed, {at, why, clock}
+--          aside: the share of the limit that such calls may have while deliveries wait; patience_us: a slot further
+--          ahead isn't taken
+-- Returns  JSON: {send_in_us, clock} or, where none was taken, {at, why, clock}
 -- Repeated: the same call id gets the same slot.
 local cfg = cjson.decode(ARGV[2])
 local gate = read_gate(cfg)
@@ -20,6 +21,9 @@ if not slot then
   local wait_ms = yields_ms(cfg, gate, cfg.aside)
   if wait_ms > 0 then return cjson.encode({at = wall(T + wait_ms), why = 'deliveries', clock = int(T_US)}) end
   slot = slot_us(cfg, gate, 0)
+  if slot - T_US > (cfg.patience_us or NEVER) then
+    return cjson.encode({at = wall(math.floor((slot - cfg.patience_us) / 1000)), why = 'rate', clock = int(T_US)})
+  end
   if cfg.aside then set_gate(gate, 'aside', int(slot)) end
   reserve(cfg, gate, slot, 0)
   stat('requests', 1)

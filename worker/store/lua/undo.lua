@@ -24,7 +24,7 @@ for at = 4, #ARGV, 2 do
       new[FIELD[name]] = job[FIELD[name]]
     end
     write(new_id, new)
-    redis.call('ZADD', K.revokes, int(NOW), new_id)
+    redis.call('ZADD', K.revokes, 0, new_id)
     moved(run, nil, 'queued')
     count(run, 'total', 1)
     born[#born + 1] = new_id
