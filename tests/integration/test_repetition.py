@@ -131,7 +131,9 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
         settle(q, b),
         q.store.call("undo", [keys.key_prefix("default")], ["c", "noted", 60_000, b.jobs[0].id, "u"]),
         q.store.call(
-            "settle_revoke", [keys.key_prefix("default")], ["c2", "u", "undone", "", "", "", 1, 60_000, "200"]
+            "settle_revoke",
+            [keys.key_prefix("default")],
+            ["c2", "u", "undone", "", "", "", 1, 60_000, "200", "E1", {}],
         ),
     )[2],
     "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
