@@ -184,14 +184,14 @@ def pages(
 
 def parts(reports: JobReader, org: str, which: Filter, *, replayable: bool = False) -> list[GroupPart] | None:
     """Return which letters of which groups fit; ``None`` where that can't be told without their records."""
-    if which.job is not None or which.read_fields:
+    if which.job is not None or which.customer is not None:
         return None
     its = groups_of(reports, org, which, replayable=replayable)
     if which.fields and any(group.is_mixed for group in its):
         return None
     now_ms = reports.store.org_now_ms(org)
     until_ms = now_ms if which.until_ms is None else min(now_ms, which.until_ms)
-    return [GroupPart(group.number, which.since_ms or 0, until_ms) for group in its]
+    return [GroupPart(group.number, which.since_ms or 0, until_ms, which.run or "") for group in its]
 
 
 def rows(reports: JobReader, which: Filter) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from worker.domain.batch import Replay
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
@@ -25,9 +26,14 @@ def replay(
     for part in parts:
         passed = 0
         while most := room():
-            answer = queue.replay_group(org, run=name, of=part, passed=passed, most=most, call=queue.new_id())
-            seen = answer["looked_at"]
-            passed += seen - answer["replayed"]  # a newer program's
+            done, seen, left = queue.replay_group(
+                org, run=name, of=part, passed=passed, most=most, call=queue.new_id()
+            )
+            answer = {"replayed": done, "duplicates": 0, "skipped": 0}
+            if left:
+                by_id = queue.replay(org, run=name, items=[*map(Replay, left)], call=queue.new_id())
+                answer = {what: number + by_id[what] for what, number in answer.items()}
+            passed += seen - answer["replayed"]  # another run's, or a newer program's
             yield seen, answer
             if seen < most:
                 break
@@ -67,5 +73,6 @@ def discard(
             done, seen, left = queue.discard_group(
                 org, part, passed=passed, keep_ms=keep_ms, call=queue.new_id(), action=action
             )
-            passed += seen - done - len(left)  # a newer program's
-            yield seen, done + discard_these(left)
+            done += discard_these(left)
+            passed += seen - done  # another run's, or a newer program's
+            yield seen, done

@@ -55,11 +55,25 @@ LINE_MS = 250  # how soon to look again whether a place became free; deliveries 
 
 
 class GroupPart(NamedTuple):
-    """The dead letters of a group, by its number, that died in a time, ms."""
+    """The dead letters of a group, by its number, that died in a time, ms; of one run, where that is said."""
 
     number: str
     since_ms: int
     until_ms: int
+    run: str = ""
+
+
+class GroupDone(NamedTuple):
+    """What was done about some letters of a group; ``left`` are those to be dealt with by their ids."""
+
+    done: int
+    looked_at: int
+    left: Sequence[str]
+
+
+def _group_done(answer: Sequence[Any]) -> GroupDone:
+    done, looked_at, *left = answer
+    return GroupDone(int(done), int(looked_at), left)
 
 
 def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
@@ -255,23 +269,21 @@ class Queue:
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         """
         flat = chain(*(replay_arguments(item, run=run) for item in items))
-        answer = self._replay(org, [call, run, ttl_ms(org), "", *flat])
+        answer: dict[str, int] = self.store.durably(
+            "replay", [keys.key_prefix(org.name)], [call, run, ttl_ms(org), *flat]
+        )
         self.hint(org.name, self.look(org).look_at_ms)
         return answer
 
     def replay_group(  # noqa: PLR0913 - which, and how many
         self, org: Org, *, run: str, of: GroupPart, passed: int, most: int, call: str
-    ) -> dict[str, int]:
+    ) -> GroupDone:
         """Queue letters of a group again as they are, up to 1,000 behind those ``passed`` at its head.
 
-        It says how many were ``looked_at``. Nobody is woken for them: the caller does that in the end.
+        Nobody is woken for them: the caller does that in the end.
         """
-        part = [of.number, of.since_ms, of.until_ms, passed, most]
-        return self._replay(org, [call, run, ttl_ms(org), *part])
-
-    def _replay(self, org: Org, args: Sequence[Any]) -> dict[str, int]:
-        answer: dict[str, int] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
-        return answer
+        args = [call, run, ttl_ms(org), *of, passed, most]
+        return _group_done(self.store.durably("replay_group", [keys.key_prefix(org.name)], args))
 
     def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "", run: str = "") -> int:
         """Make dead letters of up to 1,000 jobs that wait; answers how many did.
@@ -288,19 +300,15 @@ class Queue:
     def discard(self, org: str, ids: Sequence[str], *, keep_ms: int, call: str, action: str = "") -> int:
         """Take up to 1,000 dead letters off the list for good, and keep their records; answers how many."""
         hashed = [part for job_id in ids for part in (job_id, short_hash(job_id))]
-        args = [call, keep_ms, action, "", *hashed]
-        return int(self.store.durably("discard", [keys.key_prefix(org)], args)[0])
+        args = [call, keep_ms, action, *hashed]
+        return int(self.store.durably("discard", [keys.key_prefix(org)], args))
 
     def discard_group(  # noqa: PLR0913 - as above
         self, org: str, of: GroupPart, *, passed: int, keep_ms: int, call: str, action: str
-    ) -> tuple[int, int, list[str]]:
-        """Do so with up to 1,000 letters of a group, behind those ``passed`` at its head.
-
-        Answers how many did, how many were looked at, and which were left: those of a producer's own ids.
-        """
-        args = [call, keep_ms, action, of.number, of.since_ms, of.until_ms, passed]
-        done, looked_at, *left = self.store.durably("discard", [keys.key_prefix(org)], args)
-        return int(done), int(looked_at), left
+    ) -> GroupDone:
+        """Do so with up to 1,000 letters of a group, behind those ``passed`` at its head."""
+        args = [call, keep_ms, action, *of, passed]
+        return _group_done(self.store.durably("discard_group", [keys.key_prefix(org)], args))
 
     def resolve(self, org: Org, ids: Sequence[str], *, call: str, action: str = "") -> int:
         """End up to 1,000 jobs in doubt as issued, by a person's word; answers how many were in doubt."""

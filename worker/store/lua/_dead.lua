@@ -108,14 +108,18 @@ do
     bury_with(those, id)
   end
 
-  -- The same for a job that is cancelled while it waits in a lane and was never tried: answers whether it is one.
-  local CANCELLED_AS = KIND.cancelled .. SEPARATOR .. 'cancelled' .. SEPARATOR
+  -- The same for a plain record of a job that is cancelled while it waits in a lane: answers whether it is one.
+  local cancelled_of = {}
   function many.cancel(id, raw)
-    local version, made, job_kind, state, way, run, badge, rest = many.cut(raw)
-    if state ~= STATE.queued or job_kind == REVOKE then return false end
-    local those = those_of(run, 'queued', KIND.cancelled, 'cancelled', badge)
-    many.write_raw(id, version .. now .. SEPARATOR .. made .. STATE.dead .. SEPARATOR .. way .. CANCELLED_AS
-      .. those.group .. SEPARATOR .. rest)
+    local run, badge = many.that_waits(raw)
+    if not run then return false end
+    local of_run = cancelled_of[run] or {}
+    cancelled_of[run] = of_run
+    local those = of_run[badge] or those_of(run, 'queued', KIND.cancelled, 'cancelled', badge)
+    of_run[badge], those.as = those, those.as or many.as_dead(KIND.cancelled, 'cancelled', those.group)
+    local dead = many.to_dead(raw, those.as)
+    if not dead then return false end
+    many.write_raw(id, dead)
     bury_with(those, id)
     return true
   end
@@ -168,6 +172,24 @@ do
       end
     end
     return listed
+  end
+
+  -- The same for plain letters that lie one behind the other in a group: all of them, or some. The caller counts them
+  -- (many.count_unlisted) before anything else changes the group.
+  function many.take_out(group, letters, taken)
+    if #taken == 0 then return end
+    local first = redis.call('ZRANK', K.dead .. group, letters[1])
+    if #taken == #letters then
+      redis.call('ZREMRANGEBYRANK', K.dead .. group, first, first + #letters - 1)
+    else
+      redis.call('ZREM', K.dead .. group, unpack(taken))
+    end
+    left_groups[group] = true
+  end
+
+  function many.count_unlisted(run, kind, by)
+    count(run, 'unhandled', -by)
+    stat_later('listed:' .. kind, -by)
   end
 
   -- The fields of one that was a dead letter and is none any more.

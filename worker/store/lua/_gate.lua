@@ -255,7 +255,7 @@ local function ready_since(list, from, pop, most)
     end
     if stale > 0 then redis.call(pop, list, stale) end
     if since then return since end
-    looked_at, page = looked_at + #ids, 100
+    looked_at, page = looked_at + #ids, 500
   end
   return 0
 end

@@ -76,27 +76,43 @@ do
     return body:match(AT[place]) or ''
   end
 
-  -- What many records at once are asked for: run, state, kind, group, was_in_doubt, fingerprint; nothing where a
-  -- record is cut short before these, and has to be parsed.
-  local BRIEF = '^' .. SKIPPED:rep(FIELD.state - 1) .. ONE .. SKIPPED:rep(FIELD.run - FIELD.state - 1) .. ONE
-    .. SKIPPED:rep(FIELD.kind - FIELD.run - 1) .. ONE .. SKIPPED:rep(FIELD.group - FIELD.kind - 1) .. ONE .. ONE
-    .. SKIPPED:rep(FIELD.fingerprint - FIELD.was_in_doubt - 1) .. ONE
-  function many.brief(raw)
-    local state, run, kind, group, was_in_doubt, fingerprint = raw:match(BRIEF)
-    if not state then return parse(raw) end
-    return {
-      [FIELD.state] = state, [FIELD.run] = run, [FIELD.kind] = kind, [FIELD.group] = group,
-      [FIELD.was_in_doubt] = was_in_doubt, [FIELD.fingerprint] = fingerprint,
-    }
+  -- Plain records, for many at once that change their state: each function gives nothing where it isn't such a record
+  -- of this version, which then has to be parsed. Rewritten in one step, since every piece would be a text of its own.
+  local function skipped(first, last) return SKIPPED:rep(last - first + 1) end
+  local THIS = '^' .. RECORD_VERSION .. SEPARATOR
+  local MADE = '(' .. skipped(FIELD.enqueued_at, FIELD.job_kind - 1) .. ISSUE .. SEPARATOR .. ')'
+
+  -- Of one that waits, run and badge.
+  local WAITS = THIS .. skipped(FIELD.finished_at, FIELD.job_kind - 1) .. ISSUE .. SEPARATOR .. STATE.queued .. SEPARATOR
+    .. skipped(FIELD.urgent, FIELD.run - 1) .. ONE .. ONE
+  function many.that_waits(raw) return raw:match(WAITS) end
+
+  -- The same one as a dead letter of a kind, code and group, if it has none of these.
+  local TO_DEAD = THIS .. SKIPPED .. MADE .. STATE.queued .. '(' .. (SEPARATOR .. '[^' .. SEPARATOR .. ']*'):rep(FIELD.kind - FIELD.state - 1)
+    .. SEPARATOR .. ')' .. SEPARATOR:rep(3)
+  local DEAD_AS = RECORD_VERSION .. SEPARATOR .. NOW_TEXT .. SEPARATOR .. '%%1' .. STATE.dead .. '%%2%s' .. SEPARATOR .. '%s' .. SEPARATOR
+    .. '%s' .. SEPARATOR
+  function many.as_dead(kind, code, group) return DEAD_AS:format(kind, code, group) end
+  function many.to_dead(raw, as)
+    local dead, found = raw:gsub(TO_DEAD, as, 1)
+    return found == 1 and dead or nil
   end
 
-  -- A record that has no kind, code and group, in pieces, for many at once that become dead letters: up to
-  -- "finished_at", from there to the state, the state, from there to the kind, what is behind the group; its kind of
-  -- job, run and badge. Nothing where it has any of them, or is cut short.
-  local CUT = '^(' .. SKIPPED:rep(FIELD.finished_at - 1) .. ')' .. SEPARATOR .. '(' .. SKIPPED:rep(FIELD.job_kind - FIELD.finished_at - 1)
-    .. '([^' .. SEPARATOR .. ']*)' .. SEPARATOR .. ')' .. ONE .. '(' .. SKIPPED:rep(FIELD.run - FIELD.state - 1)
-    .. ONE .. ONE .. SKIPPED:rep(FIELD.kind - FIELD.badge - 1) .. ')' .. SEPARATOR:rep(3) .. '(.*)$'
-  function many.cut(raw) return raw:match(CUT) end
+  -- Of a dead letter: urgent, run, badge, kind, group, was_in_doubt, fingerprint.
+  local IS_DEAD = THIS .. skipped(FIELD.finished_at, FIELD.job_kind - 1) .. ISSUE .. SEPARATOR .. STATE.dead .. SEPARATOR
+    .. ONE .. ONE .. ONE .. skipped(FIELD.badge + 1, FIELD.kind - 1) .. ONE .. SKIPPED .. ONE .. ONE
+    .. skipped(FIELD.was_in_doubt + 1, FIELD.fingerprint - 1) .. ONE
+  function many.that_is_dead(raw) return raw:match(IS_DEAD) end
+
+  -- The same one as it waits again, without its message.
+  local TO_QUEUED = THIS .. SKIPPED .. MADE .. STATE.dead .. '(' .. SEPARATOR .. skipped(FIELD.urgent, FIELD.customer) .. ')'
+    .. skipped(FIELD.ready_since, FIELD.busy) .. '(' .. SKIPPED .. ')' .. skipped(FIELD.kind, FIELD.group)
+  local QUEUED_AGAIN = RECORD_VERSION .. SEPARATOR .. SEPARATOR .. '%1' .. STATE.queued .. '%2' .. NOW_TEXT .. SEPARATOR .. '0'
+    .. SEPARATOR .. SEPARATOR .. '%3' .. SEPARATOR:rep(3)
+  local TO_MESSAGE = '^(' .. skipped(FIELD.version, FIELD.message - 1) .. ')[^' .. SEPARATOR .. ']+'
+  function many.to_queued(raw)
+    return (raw:gsub(TO_QUEUED, QUEUED_AGAIN, 1):gsub(TO_MESSAGE, '%1', 1):gsub(SEPARATOR .. '+$', ''))
+  end
 
   function pack(fields)
     local body = rawget(fields, 'body')
@@ -164,15 +180,15 @@ local function records_of(ids)
   return #names > 0 and redis.call('MGET', unpack(names)) or {}
 end
 
--- The same at once for many, as what gives the fields of the n-th: all of them, or as "how" reads them.
-local function reading(ids, how)
+-- The same at once for many, as what gives the fields of the n-th.
+local function reading(ids)
   local raws = {}
   for first = 1, #ids, 1000 do
     for _, raw in ipairs(records_of({unpack(ids, first, math.min(#ids, first + 999))})) do raws[#raws + 1] = raw end
   end
   return function(n)
     local raw = raws[n]
-    return raw and not newer(raw:match('^%d+')) and (how or parse)(raw) or nil
+    return raw and not newer(raw:match('^%d+')) and parse(raw) or nil
   end
 end
 

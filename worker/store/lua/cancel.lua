@@ -20,11 +20,13 @@ if run ~= '' and redis.call('EXISTS', K.run .. run) == 1 then redis.call('HSET',
 local ids, cancelled = {unpack(ARGV, 5)}, 0
 read_gate({})
 if ARGV[4] ~= '' then ids = redis.call('LRANGE', K.jobs .. run, ARGV[4], ARGV[4] + 999) end
-local holders, raws, seen = carriers(ids), records_of(ids), {}
+local is_sending = redis.call('EXISTS', K.sending) == 1
+local holders, raws, gone = is_sending and carriers(ids) or {}, records_of(ids), {}
 
 -- Its id may stay in the middle of a lane: whatever pops it looks at the record.
 local function cancel(id, raw)
   if many.cancel(id, raw) then return true end
+  if newer(raw:match('^%d+')) then return false end
   local fields = parse(raw)
   local state = fields[FIELD.state]
   local waits = state == STATE.queued or state == STATE.retrying
@@ -36,11 +38,24 @@ local function cancel(id, raw)
 end
 
 for n, id in ipairs(ids) do
-  local raw = not seen[id] and raws[n]
-  seen[id] = true
-  if raw and not newer(raw:match('^%d+')) and not is_live(holders[n]) and cancel(id, raw) then
-    cancelled = cancelled + 1
+  local raw = gone[id] == nil and raws[n]
+  gone[id] = false
+  if raw and not (holders[n] and is_live(holders[n])) and cancel(id, raw) then
+    cancelled, gone[id] = cancelled + 1, true
   end
+end
+
+-- Those that lie together at an end of a lane, as the jobs of a run do, are taken off it.
+local function drop(list, ids_there, from, step)
+  local stale = 0
+  while gone[ids_there[from + step * stale]] do stale = stale + 1 end
+  if stale == 0 then return false end
+  if step > 0 then redis.call('LTRIM', list, stale, -1) else redis.call('LTRIM', list, 0, -stale - 1) end
+  return true
+end
+for _, list in ipairs(cancelled > 0 and {K.queue, K.urgent} or {}) do
+  local last = redis.call('LRANGE', list, -cancelled, -1)
+  if not drop(list, last, #last, -1) then drop(list, redis.call('LRANGE', list, 0, cancelled - 1), 1, 1) end
 end
 for _, list in ipairs(#ids == 0 and {K.urgent, K.queue} or {}) do
   ready_since(list, 0, 'LPOP', 5000)

@@ -7,28 +7,18 @@
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
 -- ARGV[3]  the entry of the audit trail that counts them, or ''
--- ARGV[4]  '' ids follow; or the number of a group, of which up to 1,000 letters are taken
--- ARGV[5]… two for each of at most 1,000: id, and the letters of its hash, by which a producer's own is remembered.
---          Of a group: since when and until when they died, ms, and how many at its head to pass over
--- Returns  {how many were dead letters until now, how many were looked at, id, ...}: those of a group that were left,
---          since they have ids of a producer's own
+-- ARGV[4]… two for each of at most 1,000: id, and the letters of its hash, by which a producer's own is remembered
+-- Returns  how many were dead letters until now
 -- Repeated: the same call id gets the same answer.
 local call, ttl_ms, action = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
-if before then return cjson.decode(before) end
-local discarded, ids, hashes, dead, left = 0, {}, {}, {}, {}
-if ARGV[4] ~= '' then
-  local since, till, passed = unpack(ARGV, 5)
-  ids = redis.call('ZRANGE', K.dead .. ARGV[4], since, till, 'BYSCORE', 'LIMIT', passed, 1000)
-else
-  for at = 5, #ARGV, 2 do ids[#ids + 1], hashes[ARGV[at]] = ARGV[at], ARGV[at + 1] end
-end
-local fields_of = reading(ids, many.brief)
+if before then return tonumber(before) end
+local discarded, ids, hashes, dead = 0, {}, {}, {}
+for at = 4, #ARGV, 2 do ids[#ids + 1], hashes[ARGV[at]] = ARGV[at], ARGV[at + 1] end
+local fields_of = reading(ids)
 for n, id in ipairs(ids) do
   local fields = fields_of(n)
-  if fields and fields[FIELD.state] == STATE.dead then
-    if fields[FIELD.fingerprint] ~= '' and not hashes[id] then left[#left + 1] = id else dead[id] = fields end
-  end
+  if fields and fields[FIELD.state] == STATE.dead then dead[id] = fields end
 end
 local listed = many.unlist(dead)
 for _, id in ipairs(ids) do
@@ -44,6 +34,4 @@ end
 write_ends()
 write_remembered()
 audited(action, discarded)
-local answer = {discarded, #ids, unpack(left)}
-memoize(call, cjson.encode(answer))
-return answer
+return tonumber(memoize(call, int(discarded)))

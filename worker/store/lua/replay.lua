@@ -5,18 +5,16 @@
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither
 -- ARGV[3]  how long results, and the list of what it queued again, are kept, ms
--- ARGV[4]  '' they follow; or the number of a group, of which so many letters are queued again as they are:
--- ARGV[5]… since when and until when they died, ms, how many at its head to pass over, and how many, at most 1,000.
---          Without a group, four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW
---          that id is made and the record of the new job, as in enqueue.lua
--- Returns  JSON: {replayed, duplicates, skipped[, looked_at]}; skipped ones were no dead letters any more, or
---          invalid, which only a new job can mend
+-- ARGV[4]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is made and
+--          the record of the new job, as in enqueue.lua
+-- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more, or invalid, which only
+--          a new job can mend
 -- Repeated: the same call id gets the same answer.
 local call, run, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return before end
 local done = {replayed = 0, duplicates = 0, skipped = 0}
-local FIRST, of_group = 5, ARGV[4] ~= ''
+local FIRST = 4
 local queued_again, born, badges, goes_on = {}, {}, {}, {}
 local ends = {[K.queue] = {}, [K.urgent] = {}}
 
@@ -58,23 +56,17 @@ end
 
 -- Those that are queued again as they are, taken off the list all at once.
 local ids, as_they_are = {}, {}
-if of_group then
-  local since, till, passed, most = unpack(ARGV, 5)
-  ids = redis.call('ZRANGE', K.dead .. ARGV[4], since, till, 'BYSCORE', 'LIMIT', passed, most)
-  done.looked_at = #ids
-else
-  for at = FIRST, #ARGV, 4 do ids[#ids + 1] = ARGV[at] end
-end
+for at = FIRST, #ARGV, 4 do ids[#ids + 1] = ARGV[at] end
 local fields_of = reading(ids)
 for n, id in ipairs(ids) do
-  local fields = (of_group or ARGV[FIRST + 4 * n - 3] == '') and fields_of(n)
+  local fields = ARGV[FIRST + 4 * n - 3] == '' and fields_of(n)
   if fields and fields[FIELD.state] == STATE.dead and fields[FIELD.kind] ~= KIND.invalid then as_they_are[id] = fields end
 end
 local unlisted = many.unlist(as_they_are)
 
 for n, id in ipairs(ids) do
   local at, fields = FIRST + 4 * n - 4, as_they_are[id] or fields_of(n)
-  local new_id = of_group and '' or ARGV[at + 1]
+  local new_id = ARGV[at + 1]
   local is_dead = fields and fields[FIELD.state] == STATE.dead
   -- One that takes a badge back issues none, however it is mended.
   is_dead = is_dead and (new_id == '' or fields[FIELD.job_kind] ~= REVOKE)

@@ -1,0 +1,53 @@
+#!lua flags=allow-oom
+-- Take dead letters of a group off the list for good, as discard.lua does.
+-- On a full server as well.
+-- Uses     clock calls record runs outbox dead memory
+-- KEYS[1]  what all keys of the org begin with
+-- ARGV[1]  call id
+-- ARGV[2]  how long a record is kept, ms
+-- ARGV[3]  the entry of the audit trail that counts them, or ''
+-- ARGV[4]  the number of the group
+-- ARGV[5]  since when they died, ms    ARGV[6]  until when
+-- ARGV[7]  the run that is meant, or ''
+-- ARGV[8]  how many at its head to pass over; up to 1,000 are looked at
+-- Returns  {how many were discarded, how many were looked at, id, ...}: letters that are meant and were left, since they
+--          aren't plain ones, or have ids of a producer's own: discard.lua takes these
+-- Repeated: the same call id gets the same answer.
+local call, ttl_ms, group, its_run = ARGV[1], ARGV[2], ARGV[4], ARGV[7]
+local before = recall(call)
+if before then return cjson.decode(before) end
+local ids = redis.call('ZRANGE', K.dead .. group, ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', ARGV[8], 1000)
+local discarded, left, by_run, keep_ms = {}, {}, {}, kept_ms(ttl_ms)
+
+local function discard(id, raw)
+  local _, run, _, kind, its_group, was_in_doubt, fingerprint = many.that_is_dead(raw)
+  if not run or fingerprint ~= '' or kind == KIND.in_doubt or its_group ~= group then return false end
+  if its_run ~= '' and run ~= its_run then return true end
+  if keep_ms then redis.call('PEXPIRE', K.job .. id, keep_ms) end
+  if was_in_doubt == '' then forget(id) end
+  note_end(id, 'discarded')
+  local counts = by_run[run] or {}
+  by_run[run], counts[kind] = counts, (counts[kind] or 0) + 1
+  discarded[#discarded + 1] = id
+  return true
+end
+
+local function is_meant(raw)
+  if newer(raw:match('^%d+')) then return false end
+  local fields = parse(raw)
+  return fields[FIELD.state] == STATE.dead and (its_run == '' or fields[FIELD.run] == its_run)
+end
+
+for n, raw in ipairs(records_of(ids)) do
+  if raw and not discard(ids[n], raw) and is_meant(raw) then left[#left + 1] = ids[n] end
+end
+many.take_out(group, ids, discarded)
+for run, counts in pairs(by_run) do
+  for kind, by in pairs(counts) do many.count_unlisted(run, kind, by) end
+end
+write_ends()
+write_remembered()
+audited(ARGV[3], #discarded)
+local answer = {#discarded, #ids, unpack(left)}
+memoize(call, cjson.encode(answer))
+return answer

@@ -1,0 +1,76 @@
+#!lua
+-- Queue dead letters of a group again as they are, each with a new attempt count.
+-- Uses     clock calls record runs outbox dead lanes
+-- KEYS[1]  what all keys of the org begin with
+-- ARGV[1]  call id
+-- ARGV[2]  the replay: the entry of the audit trail that counts, and the name of the list of what was queued
+-- ARGV[3]  how long this list is kept, ms
+-- ARGV[4]  the number of the group
+-- ARGV[5]  since when they died, ms    ARGV[6]  until when
+-- ARGV[7]  the run that is meant, or ''
+-- ARGV[8]  how many at its head to pass over    ARGV[9]  how many to look at, at most 1,000
+-- Returns  {how many were queued, how many were looked at, id, ...}: letters that are meant and were left, since they
+--          aren't plain ones: replay.lua takes these
+-- Repeated: the same call id gets the same answer.
+local call, run, ttl_ms, group, its_run, passed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[7], tonumber(ARGV[8])
+local before = recall(call)
+if before then return cjson.decode(before) end
+local ids = redis.call('ZRANGE', K.dead .. group, ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', passed, ARGV[9])
+local queued, left, badges, by_run = {}, {}, {}, {}
+local ends = {['1'] = {}, [''] = {}}
+
+-- A person asked for it: a run that was cancelled goes on.
+local function counts_of(its, kind)
+  if not by_run[its] then
+    redis.call('HDEL', K.run .. its, 'cancelled')
+    by_run[its] = {}
+  end
+  by_run[its][kind] = by_run[its][kind] or 0
+  return by_run[its]
+end
+
+-- A plain letter, as it lies there.
+local function again(id, raw)
+  local urgent, its, badge, kind, its_group = many.that_is_dead(raw)
+  if not urgent or kind == KIND.invalid or kind == KIND.in_doubt or its_group ~= group then return false end
+  if its_run ~= '' and its ~= its_run then return true end
+  many.write_raw(id, many.to_queued(raw))
+  local of_lane, counts = ends[urgent], counts_of(its, kind)
+  of_lane[#of_lane + 1], queued[#queued + 1] = id, id
+  counts[kind], badges[badge] = counts[kind] + 1, true
+  return true
+end
+
+local function is_meant(raw)
+  if newer(raw:match('^%d+')) then return false end
+  local fields = parse(raw)
+  return fields[FIELD.state] == STATE.dead and fields[FIELD.kind] ~= KIND.invalid
+    and (its_run == '' or fields[FIELD.run] == its_run)
+end
+
+for n, raw in ipairs(records_of(ids)) do
+  if raw and not again(ids[n], raw) and is_meant(raw) then left[#left + 1] = ids[n] end
+end
+many.take_out(group, ids, queued)
+for its, counts in pairs(by_run) do
+  for kind, by in pairs(counts) do
+    many.count_unlisted(its, kind, by)
+    count(its, 'dead:' .. kind, -by)
+    count(its, 'dead', -by)
+    count(its, 'queued', by)
+  end
+end
+for badge in pairs(badges) do redis.call('ZREM', K.missing, badge) end
+for urgent, of_lane in pairs(ends) do
+  if #of_lane > 0 then redis.call('RPUSH', lane(urgent), unpack(of_lane)) end
+end
+write_ends()
+-- These keep their runs; by this list they can be followed, and cancelled, as this replay.
+if #queued > 0 then
+  redis.call('RPUSH', K.jobs .. run, unpack(queued))
+  redis.call('PEXPIRE', K.jobs .. run, ttl_ms)
+end
+audited(run, #queued)
+local answer = {#queued, #ids, unpack(left)}
+memoize(call, cjson.encode(answer))
+return answer
