@@ -68,3 +68,20 @@ def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -
     assert isinstance(batch, Batch)
     assert {job.id for job in batch.jobs} == {item(0).id, item(1).id}
     assert isinstance(queue.claim(ORG, new_id()), Wait)
+
+
+def test_of_a_cancelled_run_nothing_is_sent_wherever_the_cancelling_broke_off(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """The first call marks the run: from then on claim makes dead letters of what it pops of it."""
+    for at in range(0, 3000, 1000):
+        queue.enqueue(ORG, run="r", items=[item(n) for n in range(at, at + 1000)], call=new_id())
+    queue.enqueue(ORG, run="other", items=[item(9000)], call=new_id())
+    reports = JobReader(client=client, orgs={"default": ORG})
+    assert queue.cancel_run("default", "r", 2000, call=new_id()) == 1000
+    while not isinstance(batch := queue.claim(ORG, new_id()), Batch):
+        pass
+    assert [job.id for job in batch.jobs] == [item(9000).id]
+    run = reports.run("r")
+    assert (run.dead, run.open, run.dead_kinds) == (3000, 0, {"cancelled": 3000})
+    assert len(Probe(client).listed(DeadKind.CANCELLED)) == 3000

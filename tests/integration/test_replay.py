@@ -490,10 +490,29 @@ def test_whole_groups_are_dealt_with_by_the_server(queue: Queue, client: redis.R
     assert queue.enqueue(ORG, run="again", items=own, call="again") == ["a"] * 3
 
 
+def test_those_of_a_run_are_dealt_with_by_the_server_too(queue: Queue, client: redis.Redis) -> None:
+    """Among letters of other runs that lie in the same groups; counted there, not read here."""
+    for run, first in (("a", 0), ("b", 1500)):
+        letters = [item(n)._replace(kind="rejected") for n in range(first, first + 1500)]
+        for at in range(0, 1500, 500):
+            queue.enqueue(ORG, run=run, items=letters[at : at + 500], call=f"{run}{at}")
+    of_b = Filter(run="b", kind=DeadKind.REJECTED)
+    (group,) = deadlist.groups(reports(queue), of_b)
+    assert (group.count, deadlist.count(reports(queue), of_b)) == (1500, {"rejected": 1500})
+    assert group.sample in {item(n).id for n in range(1500, 2000)}
+    client.config_resetstat()
+    done = deadletters.replay_all(operator(queue), of_b, limit=1200)
+    assert (done.replayed, done.skipped) == (1200, 0)
+    assert deadletters.discard_all(operator(queue), of_b) == 300
+    assert client.info("commandstats")["cmdstat_get"]["calls"] < 100, "no record is read by itself"
+    assert [deadlist.count(reports(queue), Filter(run=run)) for run in "ab"] == [{"rejected": 1500}, {}]
+    assert {state.run for state in reports(queue).runs() if state.queued} == {"b"}
+
+
 def cancel_all(queue: Queue) -> int:
     """Cancel the run as a whole."""
     run = reports(queue).run(RUN)
-    return deadletters.cancel_run(operator(queue), run, action="", on_progress=lambda _: None)
+    return deadletters.cancel_run(operator(queue), run.org, run.run, action="", on_progress=lambda _: None)
 
 
 def counts(client: redis.Redis) -> dict[str, int]:

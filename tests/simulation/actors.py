@@ -38,7 +38,7 @@ from worker.operate.undoing import Which
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
 from worker.store.pool import Seats
-from worker.store.queue import SEND_WINDOW_S, GroupPart, Queue
+from worker.store.queue import SEND_WINDOW_S, GroupDone, GroupPart, Queue
 from worker.store.record import Answer
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker
@@ -136,21 +136,13 @@ class OnlookersQueue(Queue):
             self._world.hub.process.notes["then"] = lambda: known.may_issue_again(again)
         return super().replay(org, run=run, items=items, call=call)
 
-    def replay_group(self, org: Org, *, of: GroupPart, **more: Any) -> dict[str, int]:
-        """Do the same for a group, whatever is in it when the server does it."""
-        known, asked = self._world.known[org.name], self._world.hub.process.notes.get("may_issue_again")
-        if asked:
-            then = lambda: known.may_issue_again(self._world.probe.letters(org.name, of.number))  # noqa: E731
-            self._world.hub.process.notes["then"] = then
-        return super().replay_group(org, of=of, **more)
-
-    def discard_group(self, org: str, of: GroupPart, **more: Any) -> tuple[int, int, list[str]]:
+    def discard_group(self, org: str, of: GroupPart, **more: Any) -> GroupDone:
         """Note what must never be sent again."""
         ids = set(self._world.probe.letters(org, of.number))
-        done, looked_at, left = super().discard_group(org, of, **more)
-        if done == len(ids):
+        answer = super().discard_group(org, of, **more)
+        if answer.done == len(ids):
             self._world.known[org].discarded |= ids
-        return done, looked_at, left
+        return answer
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Note that nothing may be claimed from now on."""
@@ -462,6 +454,9 @@ class Person:
         action = audit.action_id(self.queue, "cancel")
         run = self._random.choice(("spring", "summer"))
         self.operator.begin(org.name, action, {"run": run})
+        if self._random.random() < 0.5:
+            deadletters.cancel_run(self.operator, org.name, run, action=action, on_progress=lambda _: None)
+            return
         ids = list(self._reader.ids(org.name, run))
         deadletters.cancel(self.queue, org.name, ids, action=action, on_progress=lambda _: None)
 

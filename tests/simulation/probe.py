@@ -70,7 +70,8 @@ class Probe:
             leases=set(found["leases"]),
             dead={kind: set(ids) for kind, ids in (found["dead"] or {}).items()},
             runs={
-                run: {name: int(value) for name, value in counters.items()} for run, counters in runs.items()
+                run: {name: int(value) for name, value in counters.items() if name != "cancelled"}
+                for run, counters in runs.items()
             },
             finished={run for run, counters in runs.items() if "finished_at" in counters},
             run_ids={run: list(ids) for run, ids in (found["run_ids"] or {}).items()},

@@ -150,7 +150,7 @@ def _cancel(here: Session, run: RunProgress, note: str) -> int:
     action, operator = audit.action_id(here.queue, "cancel"), here.operator(note)
     operator.begin(run.org, action, {"run": run.run})
     with progress_bar("cancelling", run.total, unit="jobs") as move:
-        return deadletters.cancel_run(operator, run, action=action, on_progress=move)
+        return deadletters.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
 
 
 @run_cli.command("follow")

@@ -25,7 +25,7 @@ from worker.errors import NotAllowed, NotFound
 from worker.operate import deadlist, groupwise
 from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Operator
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.runs import JobReader
 from worker.store import audit, reading
 from worker.store.queue import CHUNK, GroupPart, Queue
 from worker.store.reading import PAGE
@@ -268,17 +268,21 @@ def cancel(
 
 
 def cancel_run(
-    operator: Operator, run: RunProgress, *, action: str, on_progress: Callable[[int], None]
+    operator: Operator, org: str, run: str, *, action: str, on_progress: Callable[[int], None]
 ) -> int:
-    """Cancel a run as a whole: what waits, and later what of it would wait again; returns how many waited."""
-    queue, cancelled = operator.queue, 0
-    total = operator.reports.count_ids(run.org, run.run)
+    """Cancel a run as a whole: what waits, and later what of it would wait again; returns how many.
+
+    From the first call on nothing of it is sent any more, wherever the rest is broken off: whatever of it is
+    claimed becomes a dead letter then.
+    """
+    queue, client = operator.queue, operator.reports.client
+    total, before = operator.reports.count_ids(org, run), reading.cancelled(client, org, run)
     # From its end, so that what is taken off the list meanwhile (forgotten) makes it skip none.
     for first in range((total - 1) // CHUNK * CHUNK, -1, -CHUNK):
-        cancelled += queue.cancel_run(run.org, run.run, first, call=queue.new_id(), action=action)
+        queue.cancel_run(org, run, first, call=queue.new_id(), action=action)
         on_progress(total - first)
-    _tidy_lanes(queue, run.org, action)
-    return cancelled
+    _tidy_lanes(queue, org, action)
+    return reading.cancelled(client, org, run) - before
 
 
 def _tidy_lanes(queue: Queue, org: str, action: str) -> None:

@@ -131,10 +131,10 @@ def now_ms(reports: JobReader) -> int:
 def count(reports: JobReader, which: Filter, *, replayable: bool = False) -> dict[str, int]:
     """Count by kind the dead letters that fit; records are read only where the groups can't tell."""
     counts: Counter[str] = Counter()
-    if which.job is None and not which.read_fields and not _mixed(reports, which):
+    if _told_by_groups(which) and not _mixed(reports, which):
         for org in reports.org_names(which.org):
             groups = groups_of(reports, org, which, replayable=replayable)
-            for group, extent in zip(groups, _extents(reports, org, which, groups), strict=True):
+            for group, extent in zip(groups, _extents_of(reports, org, which, groups), strict=True):
                 counts[group.kind] += extent.size if extent else 0
     else:
         for _, page in pages(reports, which, replayable=replayable):
@@ -184,7 +184,7 @@ def pages(
 
 def parts(reports: JobReader, org: str, which: Filter, *, replayable: bool = False) -> list[GroupPart] | None:
     """Return which letters of which groups fit; ``None`` where that can't be told without their records."""
-    if which.job is not None or which.customer is not None:
+    if not _told_by_groups(which):
         return None
     its = groups_of(reports, org, which, replayable=replayable)
     if which.fields and any(group.is_mixed for group in its):
@@ -207,12 +207,12 @@ def groups(reports: JobReader, which: Filter, *, replayable: bool = False) -> li
     """Count the dead letters that fit by kind, code and badge, largest group first."""
     found: list[Group] = []
     for org in reports.org_names(which.org):
-        if which.job is not None or which.read_fields:
+        if not _told_by_groups(which):
             found += _counted(reports, replace(which, org=org), replayable=replayable)
             continue
         its = groups_of(reports, org, which, replayable=replayable)
         whole = [group for group in its if not group.is_mixed]
-        extents = _extents(reports, org, which, whole)
+        extents = _extents_of(reports, org, which, whole)
         told = [(group, extent) for group, extent in zip(whole, extents, strict=True) if extent]
         samples = reading.records(reports.client, org, [extent.first for _, extent in told])
         found += [
@@ -275,6 +275,22 @@ def _extents(
 ) -> list[Extent | None]:
     until = "+inf" if which.until_ms is None else which.until_ms
     return reading.extents(reports.client, org, groups, since_ms=which.since_ms or 0, until_ms=until)
+
+
+def _extents_of(
+    reports: JobReader, org: str, which: Filter, groups: Sequence[StoredGroup]
+) -> list[Extent | None]:
+    """Return the same, of one run if that is asked for: then the server reads the records."""
+    if which.run is None:
+        return _extents(reports, org, which, groups)
+    until_ms = which.until_ms or reports.store.org_now_ms(org)
+    its = [GroupPart(group.number, which.since_ms or 0, until_ms, which.run) for group in groups]
+    return [reading.extent_of_run(reports.store, org, part) for part in its]
+
+
+def _told_by_groups(which: Filter) -> bool:
+    """Say whether all that is asked for stands in the groups; a run the server looks up."""
+    return which.job is None and which.customer is None
 
 
 def _mixed(reports: JobReader, which: Filter) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import redis
 
 from worker.domain.badge import short_hash
+from worker.domain.job import DeadKind
 from worker.store import keys
+from worker.store.queue import GroupPart
 from worker.store.record import (
     BUCKET_LETTERS,
     OTHER,
@@ -148,6 +150,11 @@ def is_undone(client: redis.Redis, org: str, job_id: str) -> bool:
     return any(score is not None for score in scores)
 
 
+def cancelled(client: redis.Redis, org: str, run: str) -> int:
+    """Count the dead letters of a run that were cancelled."""
+    return int(client.hget(keys.key(org, "run", run), f"dead:{DeadKind.CANCELLED}") or 0)
+
+
 def in_lanes(client: redis.Redis, org: str) -> int:
     """Count the ids in an org's lanes: those of jobs that were dealt with otherwise, too."""
     return client.llen(keys.key(org, "queue")) + client.llen(keys.key(org, "urgent"))
@@ -180,6 +187,19 @@ def extents(
         count, first, last = next(answers), next(answers), next(answers)
         told.append(Extent(count, first[0][0], int(first[0][1]), int(last[0][1])) if first else None)
     return told
+
+
+def extent_of_run(store: Store, org: str, of: GroupPart) -> Extent | None:
+    """Return what a part of a group holds of its run, whose records the server reads for that."""
+    size, first, last_at_ms, passed = 0, ("", 0), 0, 0
+    while True:
+        looked_at, count, *ends = store.call("count_group", [keys.key_prefix(org)], [*of, passed])
+        if ends:
+            first = first if size else (str(ends[0]), int(ends[1]))
+            size, last_at_ms = size + int(count), int(ends[2])
+        passed += int(looked_at)
+        if int(looked_at) < TALLIED:
+            return Extent(size, *first, last_at_ms) if size else None
 
 
 def letters(  # noqa: PLR0913 - of which group, and which of it

@@ -376,7 +376,7 @@ def lua_tables() -> str:
     lines = [
         f"local FEW_LETTERS, MORE_LETTERS, MANY, PAIR_LETTERS = {few}, {more}, {MANY}, {PAIR_LETTERS}",
         f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'",
-        f"local ISSUE, REVOKE, HELD = '{ISSUE}', '{REVOKE}', '{HELD}'",
+        f"local REVOKE, HELD = '{REVOKE}', '{HELD}'",
     ]
     for name, entries in tables.items():
         written = ", ".join(f"['{key}'] = {value!r}" for key, value in entries.items())

@@ -86,7 +86,7 @@ do
   -- buried like this may be read again before.
   local alike, now = {}, NOW_TEXT
 
-  local function those_of(run, from, kind, code, badge)
+  function many.those_of(run, from, kind, code, badge)
     local name = table.concat({run, from, kind, code, badge}, SEPARATOR)
     if not alike[name] then
       local group = group_of(kind, code, badge)
@@ -95,33 +95,17 @@ do
     return alike[name]
   end
 
-  local function bury_with(those, id)
+  function many.bury_with(those, id)
     local n = #those.letters
     those.letters[n + 1], those.letters[n + 2] = now, id
     note_end(id, 'dead')
   end
 
   function many.bury(id, fields, from)
-    local those = those_of(fields[FIELD.run], from, fields[FIELD.kind], fields[FIELD.code], fields[FIELD.badge])
+    local those = many.those_of(fields[FIELD.run], from, fields[FIELD.kind], fields[FIELD.code], fields[FIELD.badge])
     fields[FIELD.state], fields[FIELD.group], fields[FIELD.finished_at] = STATE.dead, those.group, now
     many.write(id, fields)
-    bury_with(those, id)
-  end
-
-  -- The same for a plain record of a job that is cancelled while it waits in a lane: answers whether it is one.
-  local cancelled_of = {}
-  function many.cancel(id, raw)
-    local run, badge = many.that_waits(raw)
-    if not run then return false end
-    local of_run = cancelled_of[run] or {}
-    cancelled_of[run] = of_run
-    local those = of_run[badge] or those_of(run, 'queued', KIND.cancelled, 'cancelled', badge)
-    of_run[badge], those.as = those, those.as or many.as_dead(KIND.cancelled, 'cancelled', those.group)
-    local dead = many.to_dead(raw, those.as)
-    if not dead then return false end
-    many.write_raw(id, dead)
-    bury_with(those, id)
-    return true
+    many.bury_with(those, id)
   end
 
   local function bury_all()

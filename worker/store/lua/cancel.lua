@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Cancel jobs that wait: each becomes a dead letter, cancelled. What is being sent is left to be settled; if
--- the run itself is cancelled, what would wait again is cancelled then.
+-- the run itself is cancelled, what would wait again is cancelled then, and claim takes nothing of it any more.
 -- Without ids, up to 5,000 ids of dead jobs are taken off each end of each lane: what is left there counts what
 -- waits.
 -- On a full server as well.
--- Uses     clock calls record sending runs outbox dead later lanes gate
+-- Uses     clock calls record plain sending runs outbox dead later lanes gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the entry of the audit trail that counts them, or ''
@@ -16,16 +16,32 @@
 local call, action, run = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return tonumber(before) end
-if run ~= '' and redis.call('EXISTS', K.run .. run) == 1 then redis.call('HSET', K.run .. run, 'cancelled', '1') end
+if run ~= '' and redis.call('EXISTS', K.run .. run) == 1 then redis.call('HSET', K.run .. run, 'cancelled', action) end
 local ids, cancelled = {unpack(ARGV, 5)}, 0
 read_gate({})
 if ARGV[4] ~= '' then ids = redis.call('LRANGE', K.jobs .. run, ARGV[4], ARGV[4] + 999) end
 local is_sending = redis.call('EXISTS', K.sending) == 1
 local holders, raws, gone = is_sending and carriers(ids) or {}, records_of(ids), {}
 
+-- One with a plain record that waits in a lane; answers whether it is one.
+local those_of_run = {}
+local function cancel_plain(id, raw)
+  local its_run, badge = many.that_waits(raw)
+  if not its_run then return false end
+  local of_run = those_of_run[its_run] or {}
+  those_of_run[its_run] = of_run
+  local those = of_run[badge] or many.those_of(its_run, 'queued', KIND.cancelled, 'cancelled', badge)
+  of_run[badge], those.as = those, those.as or many.as_dead(KIND.cancelled, 'cancelled', those.group)
+  local dead = many.to_dead(raw, those.as)
+  if not dead then return false end
+  many.write_raw(id, dead)
+  many.bury_with(those, id)
+  return true
+end
+
 -- Its id may stay in the middle of a lane: whatever pops it looks at the record.
 local function cancel(id, raw)
-  if many.cancel(id, raw) then return true end
+  if cancel_plain(id, raw) then return true end
   if newer(raw:match('^%d+')) then return false end
   local fields = parse(raw)
   local state = fields[FIELD.state]

@@ -145,6 +145,12 @@ local function candidate(id, raw, holder)
   if newer(version) then return leave(id) end
   if state ~= STATE.queued or taken[id] or is_live(holder) then return end
   taken[id] = true
+  if is_cancelled(run) then -- whoever cancels it hasn't come this far yet
+    local fields = parse(raw)
+    set_cancelled(fields)
+    audited(redis.call('HGET', K.run .. run, 'cancelled'), 1)
+    return bury(id, fields, 'queued')
+  end
   if is_missing(badge) then -- it costs no call
     local fields = parse(raw)
     fields[FIELD.kind], fields[FIELD.code] = KIND.rejected, '1054'

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Take dead letters of a group off the list for good, as discard.lua does.
 -- On a full server as well.
--- Uses     clock calls record runs outbox dead memory
+-- Uses     clock calls record plain runs outbox dead memory
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
@@ -10,8 +10,8 @@
 -- ARGV[5]  since when they died, ms    ARGV[6]  until when
 -- ARGV[7]  the run that is meant, or ''
 -- ARGV[8]  how many at its head to pass over; up to 1,000 are looked at
--- Returns  {how many were discarded, how many were looked at, id, ...}: letters that are meant and were left, since they
---          aren't plain ones, or have ids of a producer's own: discard.lua takes these
+-- Returns  {how many were discarded, how many were looked at, id, ...}: letters that are meant and were left, since
+--          they aren't plain ones, or have ids of a producer's own: discard.lua takes these
 -- Repeated: the same call id gets the same answer.
 local call, ttl_ms, group, its_run = ARGV[1], ARGV[2], ARGV[4], ARGV[7]
 local before = recall(call)

@@ -1,6 +1,6 @@
 #!lua
 -- Queue dead letters of a group again as they are, each with a new attempt count.
--- Uses     clock calls record runs outbox dead lanes
+-- Uses     clock calls record plain runs outbox dead lanes
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the entry of the audit trail that counts, and the name of the list of what was queued

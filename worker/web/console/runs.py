@@ -85,7 +85,7 @@ def cancel(here: Console, asked: Asked) -> str:
         operator = here.operator(note_of(asked))
         operator.begin(run.org, act.id, {"run": run.run})
         done = deadletters.cancel_run(
-            operator, run, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
+            operator, run.org, run.run, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
         )
         return {"cancelled": done}
 
