@@ -149,7 +149,7 @@ MUTATIONS = (
     Mutation("check: only what is on the list", "discarded for good",
         lua=(("conclude_check", " and is_listed(id, fields) then", " then"),)),
     Mutation("cancel: only what waits", "counters are what the records are",
-        lua=(("cancel", "if not waits or is_being_revoked(id, fields) then return false end",
+        lua=(("cancel", "if not waits or is_being_revoked(id) then return false end",
               "if state == STATE.dead then return false end"),)),
     Mutation("cancel: not what is being sent", "counters are what the records are",
         lua=(("cancel", " and not (holders[n] and is_live(holders[n])) and cancel", " and cancel"),)),

@@ -1,6 +1,6 @@
 #!lua
 -- Queue dead letters of a group again as they are, each with a new attempt count.
--- Uses     clock calls record plain runs outbox dead lanes
+-- Uses     clock calls record plain runs outbox dead later lanes
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the entry of the audit trail that counts, and the name of the list of what was queued
@@ -32,7 +32,9 @@ end
 -- A plain letter, as it lies there.
 local function again(id, raw)
   local urgent, its, badge, kind, its_group = many.that_is_dead(raw)
-  if not urgent or kind == KIND.invalid or kind == KIND.in_doubt or its_group ~= group then return false end
+  if not urgent or kind == KIND.invalid or kind == KIND.in_doubt or its_group ~= group or later.is(its) then
+    return false
+  end
   if its_run ~= '' and its ~= its_run then return true end
   many.write_raw(id, many.to_queued(raw))
   local of_lane, counts = ends[urgent], counts_of(its, kind)
