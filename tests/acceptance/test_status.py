@@ -91,6 +91,10 @@ def test_the_contract(env: dict[str, str], client: redis.Redis) -> None:
         "in_flight": 0,
         "dead": {"rejected": 1},
         "missing_badges": 1,
+        "held": 0,
+        "to_repeat": 0,
+        "to_undo": 0,
+        "undo_retrying": 0,
         "gate": {
             "state": "open",
             "open": True,

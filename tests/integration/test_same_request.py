@@ -20,6 +20,7 @@ from worker.domain.settlement import Complete
 from worker.errors import ConfigError
 from worker.operate.orgcheck import check_settings
 from worker.operate.runs import JobReader
+from worker.operate.survey import Survey
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.store import keys
@@ -101,6 +102,12 @@ class Bench:
         """How many badges the vendor issued."""
         return len(self.sandbox.vendor.ledger().issues)
 
+    def to_repeat(self) -> int:
+        """How many calls status shows as to be repeated."""
+        (state,) = Survey(self.client).states({"default": self.org})
+        return int(state.as_json()["to_repeat"])
+
+    @property
     def _auth(self) -> Authenticator:
         return Authenticator(queue=self.queue, client=self.http)
 
@@ -128,8 +135,10 @@ def test_doubt_ends_with_the_same_request(bench: Bench, *, applied: bool) -> Non
     """Whether the first call was applied or not: each badge is issued once, and none is in doubt."""
     its_id = bench.doubt(1, 2, 3, applied=applied)
     assert bench.words(1, 2, 3) == ["in_doubt"] * 3
+    assert bench.to_repeat == 1
     done = bench.deliver()
     assert bench.words(1, 2, 3) == ["i"] * 3
+    assert bench.to_repeat == 0
     assert bench.asked == [its_id, its_id]
     assert [job.id for job in done.batch.jobs] == [item(n).id for n in (1, 2, 3)]
     assert bench.issues == 3

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 from support import (
     BADGE,
     FIRST_CUSTOMER,
@@ -36,6 +37,7 @@ from worker.store.undos import Word
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
 from worker.vendor.revoking import Revoker
+from worker.web.metrics import BadgesCollector
 
 
 @dataclass
@@ -209,8 +211,39 @@ def test_again_finds_what_has_expired_and_what_was_never_undone_stays(bench: Ben
     file = _file(tmp_path, 1)
     assert badges_json("import", file, env=bench.env)["duplicates"] == 1
     assert badges_json("import", file, "--again", env=bench.env)["accepted"] == 1
-    for other in ("--dry-run", "--allow-duplicates"):
-        badges("import", file, "--again", other, "--run", "r", env=bench.env, expect=2)
+    badges("import", file, "--again", "--allow-duplicates", "--run", "r", env=bench.env, expect=2)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_report_says_as_well_what_is_sent_again(bench: Bench, tmp_path: Path, *, own: bool) -> None:
+    """By its ids; a dry run says how many first, and both forms of a row come to the same job."""
+    file, report = _file(tmp_path, 1, 2, 3, own=own), tmp_path / "report.csv"
+    badges("import", file, "--run", "spring", env=bench.env)
+    _deliver(bench)
+    first, second, _ = (one["job_id"] for one in bench.results("spring"))
+    for one in (first, second):
+        bench.undo("--job", one)
+    bench.work()
+    badges("results", "--run", "spring", "--format", "csv", "-o", report, env=bench.env)
+    for its in (file, report):
+        check = badges_json("import", its, "--again", "--dry-run", env=bench.env)
+        assert (check["would"]["accepted"], check["would"]["again"], check["calls"]) == (2, 2, 1)
+        assert badges_json("import", its, "--dry-run", env=bench.env)["would"]["accepted"] == 0
+    said = badges("import", report, "--again", "--dry-run", env=bench.env).stdout.decode()
+    assert "2 rows (2 once more, since their badge was undone)" in " ".join(said.split())
+    assert badges_json("import", report, env=bench.env)["accepted"] == 0
+    done = badges_json("import", report, "--again", "--run", "again", env=bench.env)
+    assert (done["accepted"], done["duplicates"]) == (2, 1)
+    _deliver(bench)
+    assert bench.active() == [1, 2, 3]
+    assert {one["replay_of"] for one in _jobs(bench, "again")} == {first, second}
+    for its in (file, report):
+        again = badges_json("import", its, "--again", "--run", "third", env=bench.env)
+        assert (again["accepted"], again["duplicates"]) == (0, 3)
+
+
+def _jobs(bench: Bench, run: str) -> list[dict[str, Any]]:
+    return [badges_json("job", "show", one["job_id"], env=bench.env) for one in bench.results(run)]
 
 
 def test_only_what_is_still_undone_is_sent_again(bench: Bench) -> None:
@@ -247,11 +280,30 @@ def test_a_call_whose_end_nobody_knows_is_made_again(bench: Bench, apply: Any) -
     """Applied or not: never in doubt, and undone in the end."""
     bench.issue(1)
     done = bench.undo("spring")
+    assert _waiting(bench) == (1, 0)
     bench.fault(status=502, apply=apply)
     assert bench.work() == 1
     assert bench.run(done["run"])["queued"] == 1
+    assert _waiting(bench) == (1, 1)
+    (said,) = badges_json("status", env=bench.env)
+    assert said["standstill"]["reason"] == "no_worker"
     assert bench.work() == 1
+    assert _waiting(bench) == (0, 0)
     assert (bench.run(done["run"])["undone"], bench.active()) == (1, [])
+
+
+def _waiting(bench: Bench) -> tuple[int, int]:
+    """Return how many badges are to be taken back, and how many of them again, as status and metrics say."""
+    (said,) = badges_json("status", env=bench.env)
+    registry = CollectorRegistry()
+    registry.register(BadgesCollector(bench.client, lambda: {"default": bench.org}))
+    names = ("to_undo", "badges_undo_waiting"), ("undo_retrying", "badges_undo_retrying")
+    shown = tuple(int(said[name]) for name, _ in names)
+    measured = tuple(registry.get_sample_value(name, {"org": "default"}) for _, name in names)
+    assert shown == measured
+    words = " ".join(badges("status", env=bench.env).stdout.decode().split())
+    assert ("taken back" in words) == bool(shown[0])
+    return shown[0], shown[1]
 
 
 def test_what_cant_be_taken_back_becomes_a_dead_letter(bench: Bench) -> None:

@@ -148,18 +148,20 @@ def check_file(  # noqa: PLR0913 - what, how, and how to say it
     *,
     hold_repeats: bool,
     check_badges: bool,
+    again: bool,
     fail_on: FailOn,
     as_json: bool,
 ) -> None:
     """Check every row of a file, say what is wrong, and accept none; end with 3 as ``fail_on`` says.
 
-    With ``check_badges`` the vendor is asked whether it has each badge.
+    With ``check_badges`` the vendor is asked whether it has each badge; with ``again``, rows whose badge was
+    undone count as new.
 
     Raises:
         FileError: it isn't there, or can't be read to its end; what could be read is told.
     """
     target, cut_off = settings.org(org), None
-    with _past_of(settings, target) as past:
+    with _past_of(settings, target, again=again) as past:
         checking = Checking(target, past, names=given.names, hold_repeats=hold_repeats)
         try:
             _checked(checking, given)
@@ -217,7 +219,7 @@ def _checked(checking: Checking, given: Input) -> Checking:
 
 
 @contextmanager
-def _past_of(settings: Settings, org: Org) -> Iterator[StoredPast | NoPast | None]:
+def _past_of(settings: Settings, org: Org, *, again: bool) -> Iterator[StoredPast | NoPast | None]:
     """Give what knows the org's jobs; ``None`` where they can't be looked at, which is said."""
     if not settings.redis_url and not settings.data_dir.exists():  # nothing was ever imported here
         yield NoPast(org)
@@ -226,7 +228,7 @@ def _past_of(settings: Settings, org: Org) -> Iterator[StoredPast | NoPast | Non
         past = None
         try:
             connection = stack.enter_context(Connection.open(settings))
-            past = StoredPast(Queue(stack.enter_context(connection.client())), org)
+            past = StoredPast(Queue(stack.enter_context(connection.client())), org, again=again)
             past.look_up([Asked(org.name)])  # only to see whether it answers
         except (StoreError, EmbeddedServerError) as error:
             tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")

@@ -123,7 +123,6 @@ def import_(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
         )
     _exclude("--allow-duplicates" if allow_duplicates else "", "--hold-repeats" if hold_repeats else "")
-    _exclude("--again" if again else "", "--dry-run" if dry_run else "")
     _exclude("--again" if again else "", "--allow-duplicates" if allow_duplicates else "")
     starts = starts_ms(at, timezone, hold=hold)
     later = "--hold" if hold else "--at" if at else ""
@@ -132,8 +131,8 @@ def import_(
     given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
     if dry_run:
         given = for_check(org, given, asked)
-        how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "as_json": as_json}
-        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, **how)
+        how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "again": again}
+        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json, **how)
         return
     with session() as here:
         see_to_server(here)

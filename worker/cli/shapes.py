@@ -278,6 +278,9 @@ class OrgStatus(TypedDict):
     in_flight: int
     dead: dict[str, int]
     missing_badges: int
+    to_repeat: int  # calls in doubt that are sent again as they were
+    to_undo: int  # badges that are to be taken back
+    undo_retrying: int  # of these, being called now, or to be called again
     gate: GateState
     standstill: Standstill | None
     sent_last_minute: int | None

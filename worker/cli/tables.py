@@ -217,6 +217,11 @@ def _gate_words(org: Mapping[str, Any]) -> str:
     notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
     notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
     notes += [f"{counted(missing, 'badge')} unknown to the vendor"] if missing else []
+    if repeat := org["to_repeat"]:
+        notes.append(f"{counted(repeat, 'call')} in doubt to be repeated as sent")
+    if undo := org["to_undo"]:
+        again = f", {org['undo_retrying']:,} of them being called or to be called again"
+        notes.append(f"{counted(undo, 'badge')} to be taken back{again if org['undo_retrying'] else ''}")
     return "; ".join(notes)
 
 

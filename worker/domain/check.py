@@ -56,12 +56,16 @@ class CheckedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Would:
-    """What ``badges import`` would answer, into a new run; ``held`` with ``--hold-repeats``."""
+    """What ``badges import`` would answer, into a new run; ``held`` with ``--hold-repeats``.
+
+    With ``--again``, ``again`` of the accepted are sent once more, since their badge was undone.
+    """
 
     accepted: int
     duplicates: int
     invalid: int
     held: int = 0
+    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ _LONGEST_SHOWN: Final = 60
 
 
 class Past(Protocol):
-    """What was accepted before, for those who can look."""
+    """What was accepted before, for those who can look; how many are to be sent ``once_more``."""
+
+    once_more: int
 
     def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
         """Say of up to 1,000 rows what is known of them."""
@@ -223,6 +225,7 @@ class Checking:
         """Count what a report's rows would do: a mended one is accepted, all others are known."""
         judged = past.judge(rows, self._org)
         self._accepted += sum(self._mended.add(one.job.id, "") is Met.NEW for one in judged.mended)
+        self._accepted += sum(self._mended.add(one.id, "") is Met.NEW for one in judged.again)
         self._new_invalid += sum(noted.kind == "invalid" for noted in judged.noted)
 
     def _look_at_columns(self, rows: Sequence[Source]) -> None:
@@ -282,7 +285,7 @@ class Checking:
             columns=tuple(
                 CheckedColumn(column, its, tuple(samples)) for column, (its, samples) in self._columns.items()
             ),
-            would=self._would() if self._past else None,
+            would=self._would(self._past.once_more) if self._past else None,
             calls=calls,
             seconds=seconds,
             waiting=state.waiting if state else None,
@@ -291,10 +294,10 @@ class Checking:
             groups=tuple(groups),
         )
 
-    def _would(self) -> Would:
+    def _would(self, again: int) -> Would:
         accepted, invalid = self._accepted, self._new_invalid
         held = self._near.count if self._hold_repeats else 0
-        return Would(accepted, self.rows - accepted - invalid - held, invalid, held)
+        return Would(accepted, self.rows - accepted - invalid - held, invalid, held, again)
 
     def _cost(self, state: OrgState | None) -> tuple[int | None, float | None]:
         """Return how many calls the rows need, and the seconds until all are sent, behind what waits."""

@@ -25,6 +25,7 @@ from worker.files.sample import still_hours
 from worker.operate.report import invalid_item, option
 from worker.server.cluster import reaching
 from worker.store import reading
+from worker.store.again import renewed
 from worker.store.queue import Queue
 from worker.store.record import (
     Answer,
@@ -50,10 +51,14 @@ class Mended:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What rows of a report would do: those that mend a dead letter, and what is to be said of others."""
+    """What rows of a report would do: those that mend a dead letter, and what is to be said of others.
+
+    ``again`` are the jobs that are sent in place of undone ones, where that was asked for.
+    """
 
     mended: tuple[Mended, ...]
     noted: tuple[Noted, ...]
+    again: tuple[Item, ...] = ()
 
 
 def is_reported(row: Source) -> bool:
@@ -66,6 +71,8 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
 
     A row that is still invalid counts as that, and its dead letter stays as it is. What is yielded, chunk by
     chunk, is durable.
+
+    With ``again``, a job that was undone is sent once more.
 
     Raises:
         StoreError: Redis can't take it; importing the report again is safe.
@@ -80,8 +87,8 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
             raise cut_off
 
 
-def judge(queue: Queue, org: Org, rows: Sequence[Source]) -> Judged:
-    """Say what rows of a report would do, and do nothing.
+def judge(queue: Queue, org: Org, rows: Sequence[Source], *, again: bool = False) -> Judged:
+    """Say what up to 1,000 rows of a report would do, and do nothing.
 
     Raises:
         StoreError: Redis refused or can't be reached.
@@ -91,14 +98,24 @@ def judge(queue: Queue, org: Org, rows: Sequence[Source]) -> Judged:
     judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
     mended = [one for one in judged if isinstance(one, Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
+    once_more: list[Item] = []
+    if again:
+        its = zip(rows, records, judged, strict=True)
+        undone = [_undone(row, record, org) for row, record, told in its if record and told is None]
+        once_more = [item for item in renewed(queue.client, org.name, undone) if item.again_of]
     with reaching("what was accepted before"):
         known = reading.known(queue.client, org.name, [one.job.id for one in mended])
+        known_again = reading.known(queue.client, org.name, [item.id for item in once_more])
     noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
-    return Judged(tuple(one for one, there in zip(mended, known, strict=True) if not there), tuple(noted))
+    return Judged(
+        tuple(one for one, there in zip(mended, known, strict=True) if not there),
+        tuple(noted),
+        tuple(item for item, there in zip(once_more, known_again, strict=True) if not there),
+    )
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
-    judged = judge(queue, org, rows)
+    judged = judge(queue, org, rows, again=options.again)
     mended, noted = judged.mended, judged.noted
     accepted = 0
     if mended:
@@ -106,8 +123,12 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
         done = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")
         accepted = done["replayed"]
     invalid = sum(note.kind == "invalid" for note in noted)
-    duplicates = len(rows) - accepted - invalid
-    queue.enqueue(org, run=options.run, items=[], call=f"{options.call}.d", duplicates=duplicates)
+    duplicates = len(rows) - accepted - invalid - len(judged.again)
+    answers = queue.enqueue(
+        org, run=options.run, items=judged.again, call=f"{options.call}.d", duplicates=duplicates
+    )
+    sent = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers)
+    accepted, duplicates = accepted + sent, duplicates + len(answers) - sent
     warnings = add_up(Warned(row.warning, 1, (row.row,)) for row in rows if row.warning)
     return Enqueued(options.run, accepted, duplicates, invalid, noted, warnings=warnings)
 
@@ -182,6 +203,13 @@ def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> Mended:
     if record[Field.KIND] != DeadKind.INVALID and letter != content_id(org.name, badge_of(record)):
         new_id = content_id(org.name, issue.badge, letter)
     return Mended(letter, Item(new_id, row.row, fields))
+
+
+def _undone(row: Source, record: Record, org: Org) -> Item:
+    """Return a reported job as it came in; whether it was undone is asked of it."""
+    job_id, content = _text(row, "job_id"), content_id(org.name, badge_of(record))
+    fields = badge_fields(badge_of(record)) | handed_on(record)
+    return Item(job_id, row.row, fields, fingerprint="" if job_id == content else content)
 
 
 def _known(mended: Mended) -> Noted:

@@ -127,8 +127,8 @@ def check_org(state: OrgState, queue: Queue, vendor: VendorClient) -> Iterator[F
     """
     if doubts := state.dead[DeadKind.IN_DOUBT]:
         detail = f"{counted(doubts, 'job')} in doubt: the vendor may or may not have issued them"
-        look_up = f"look each up: badges dead list --org {state.org} --kind in_doubt"
-        cure = f"{look_up}; then: badges dead resolve ID --issued, or --not-issued"
+        ask = f"ask the vendor about all of them: badges dead check --org {state.org}"
+        cure = f"{ask}; or, by what its support or an export says: badges dead resolve --from FILE"
         yield Finding("dead letters", "warn", detail, cure, state.org)
     if state.settings is None:
         if waiting := state.queued + state.isolated + state.retrying:

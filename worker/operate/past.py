@@ -39,7 +39,9 @@ class StoredPast:
 
     def judge(self, rows: Sequence[Source], org: Org) -> Judged:
         """Say what a report's rows would do."""
-        return judge(self._queue, org, rows)
+        judged = judge(self._queue, org, rows, again=self._again)
+        self.once_more += len(judged.again)
+        return judged
 
     def state(self) -> OrgState:
         """Say what the org is doing now."""
@@ -52,7 +54,7 @@ class NoPast:
     """The past of an org for which nothing was ever accepted here."""
 
     def __init__(self, org: Org) -> None:
-        self._org = org
+        self._org, self.once_more = org, 0
 
     def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
         """Know nothing."""

@@ -176,7 +176,7 @@ def _row(org: str, job_id: str, record: Record) -> dict[str, Any]:
 
 
 def _without_record(reports: JobReader, org: str, job_id: str, sought: Sought, why: str) -> dict[str, Any]:
-    undone = bool(job_id) and reading.is_undone(reports.client, org, job_id)
+    undone = bool(job_id) and bool(reading.undone(reports.client, org, [job_id]))
     known = {"badgeMetaId": sought.badge, "customerId": sought.customer}
     state = {"state": "undone" if undone else "remembered", "reason": why, "certain": why != PROBABLE}
     return report_row(org, job_id, {}) | known | state

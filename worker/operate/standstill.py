@@ -75,7 +75,7 @@ class Circumstances:
 
     org: str
     settings: Org | None
-    waiting: int  # jobs that are queued, isolated or to be retried
+    waiting: int  # jobs that are to be sent, calls to be repeated, badges to be taken back
     in_flight: int
     gate: Gate
     has_worker: bool

@@ -47,6 +47,9 @@ class OrgState:
     gate: Gate
     pace: Pace | None  # None: not configured, or the server runs no script now
     standstill: Standstill | None = None  # why nothing moves, where nothing does
+    to_repeat: int = 0  # calls in doubt that are sent again as they were (IN_DOUBT=same_request)
+    to_undo: int = 0  # badges that are to be taken back
+    undo_retrying: int = 0  # of these, being called now, or to be called again
 
     @property
     def waiting(self) -> int:
@@ -96,6 +99,9 @@ class OrgState:
             "in_flight": self.in_flight,
             "dead": {kind: count for kind, count in self.dead.items() if count},
             "missing_badges": self.missing_badges,
+            "to_repeat": self.to_repeat,
+            "to_undo": self.to_undo,
+            "undo_retrying": self.undo_retrying,
             "gate": {
                 "state": gate.state,
                 "open": gate.state in ("open", "probing"),

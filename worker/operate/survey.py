@@ -42,7 +42,7 @@ class _Around:
         return Circumstances(
             org=state.org,
             settings=state.settings,
-            waiting=state.waiting,
+            waiting=state.waiting + state.to_repeat + state.to_undo,
             in_flight=state.in_flight,
             gate=state.gate,
             has_worker=bool(self.workers and self.workers.serves(state.org)),
@@ -72,7 +72,9 @@ class Survey:
         read = [
             (_state(name, orgs[name], its, now_ms), _trouble(its.gate, now_ms)) for name, its in found.items()
         ]
-        around = self._around(waits=any(state.waiting for state, _ in read))
+        around = self._around(
+            waits=any(state.waiting or state.to_repeat or state.to_undo for state, _ in read)
+        )
         return [replace(state, standstill=standstill(around.of(state, trouble))) for state, trouble in read]
 
     def _around(self, *, waits: bool) -> _Around:
@@ -99,6 +101,9 @@ def _state(name: str, settings: Org | None, its: Readings, now_ms: float) -> Org
         retrying=its.retrying,
         in_flight=its.in_flight,
         missing_badges=its.missing_badges,
+        to_repeat=its.to_repeat,
+        to_undo=its.to_undo,
+        undo_retrying=its.undo_retrying,
         oldest_s=round(max(0.0, now_ms - since_ms) / 1000, 1) if since_ms else None,
         dead={kind.value: stats.pop(f"listed:{kind}", 0) for kind in DeadKind},
         stats=stats,

@@ -61,9 +61,7 @@ def _in_its_place(org: str, item: Item, undone: str, times: int) -> Item:
 def _undone(client: redis.Redis, org: str, ids: Iterable[str]) -> set[str]:
     asked = list(ids)
     with reaching("what was undone"):
-        records = reading.records(client, org, asked)
-        return {
-            job_id
-            for job_id, record in zip(asked, records, strict=True)
-            if (state_of(record) is State.UNDONE if record else reading.is_undone(client, org, job_id))
-        }
+        records = dict(zip(asked, reading.records(client, org, asked), strict=True))
+        gone = [job_id for job_id, record in records.items() if not record]
+        undone = {one for one, record in records.items() if record and state_of(record) is State.UNDONE}
+        return undone | reading.undone(client, org, gone)

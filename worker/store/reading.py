@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -144,10 +144,14 @@ def badges(client: redis.Redis, org: str) -> list[str]:
     return sorted(str(badge) for badge in client.smembers(keys.key(org, "badges")))
 
 
-def is_undone(client: redis.Redis, org: str, job_id: str) -> bool:
-    """Say whether a badge was issued as this job, and revoked since."""
-    scores = [client.zscore(keys.key(org, "undone", job_id[:n]), job_id[n:]) for n in BUCKET_LETTERS]
-    return any(score is not None for score in scores)
+def undone(client: redis.Redis, org: str, ids: Iterable[str]) -> set[str]:
+    """Return as which of these jobs a badge was issued, and revoked since."""
+    asked = [(job_id, n) for job_id in ids for n in BUCKET_LETTERS]
+    pipe = client.pipeline(transaction=False)
+    for job_id, n in asked:
+        pipe.zscore(keys.key(org, "undone", job_id[:n]), job_id[n:])
+    scores = pipe.execute() if asked else []
+    return {job_id for (job_id, _), score in zip(asked, scores, strict=True) if score is not None}
 
 
 def cancelled(client: redis.Redis, org: str, run: str) -> int:

@@ -31,6 +31,9 @@ class Readings:
     retrying: int
     in_flight: int
     missing_badges: int
+    to_repeat: int
+    to_undo: int
+    undo_retrying: int
     gate: Mapping[str, str]
     stats: Mapping[str, str]
     ready_since_ms: int | None = None  # of the job that has been ready for longest: accepted, or back again
@@ -76,6 +79,9 @@ def _ask(store: Store, pipe: Any, name: str, settings: Org | None, now_ms: float
     pipe.zcard(keys.key(name, "retry"))
     pipe.zcount(keys.key(name, "inflight"), now_ms, "+inf")
     pipe.zcount(keys.key(name, "missing"), now_ms, "+inf")
+    pipe.zcard(keys.key(name, "agains"))
+    pipe.zcard(keys.key(name, "revokes"))
+    pipe.zcount(keys.key(name, "revokes"), "(0", "+inf")
     pipe.hgetall(keys.key(name, "gate"))
     pipe.hgetall(keys.key(name, "stats"))
 
@@ -103,7 +109,7 @@ def _of(name: str, reply: Sequence[Any], ready_since_ms: int | None) -> Readings
     # A server that can't write now refuses scripts, and only those.
     if isinstance(gauged, Exception) and "script:" in str(gauged):
         raise ScriptError(str(gauged)) from gauged
-    urgent, queued, isolated, retrying, in_flight, missing, gate, stats = counts
+    urgent, queued, isolated, retrying, in_flight, missing, repeat, undo, again, gate, stats = counts
     return Readings(
         gauged=gauged if isinstance(gauged, str) else None,
         queued=urgent + queued,
@@ -111,6 +117,9 @@ def _of(name: str, reply: Sequence[Any], ready_since_ms: int | None) -> Readings
         retrying=retrying,
         in_flight=in_flight,
         missing_badges=missing,
+        to_repeat=repeat,
+        to_undo=undo,
+        undo_retrying=again,
         gate=gate,
         stats=stats,
         ready_since_ms=ready_since_ms,
