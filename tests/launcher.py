@@ -15,6 +15,7 @@ import os
 import random
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +23,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any
+from tempfile import TemporaryFile, mkdtemp
+from typing import IO, Any, NamedTuple
 
 # Nothing that reads the environment when it is imported, as ``worker.app`` does.
 LOADED = (
@@ -106,7 +107,7 @@ def start(
 ) -> Process:
     """Start ``python -m MODULE …`` or ``python FILE …``; standard error goes with ``out``, unless told."""
     assert command[0] == sys.executable, command
-    launcher = _launcher()
+    launcher = _running().ours
     reading, writing = os.pipe()
     request = {"arguments": command[1:], "env": dict(env), "cwd": str(Path.cwd())}
     with Path(os.devnull).open("rb") as nothing:
@@ -137,26 +138,48 @@ def run(
         return subprocess.CompletedProcess(list(command), status, out.read(), err.read())
 
 
+def for_shells(folder: Path) -> Path:
+    """Make the program ``badges`` in a folder, for scripts of a shell: what it does is done by a fork."""
+    program = folder / "badges"
+    front = Path(__file__).with_name("programs") / "front.py"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {front} {_running().door} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+class _Running(NamedTuple):
+    """The launcher: our end of what we ask it by, and where others may."""
+
+    ours: socket.socket
+    door: Path
+
+
 @cache
-def _launcher() -> socket.socket:
+def _running() -> _Running:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REQUEST_BYTES)
+    folder = mkdtemp(prefix="badges-launcher-", dir="/tmp")  # where no test looks for what is left
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    door.bind(f"{folder}/door")
+    door.listen()
     env = {name: value for name, value in os.environ.items() if not name.startswith("BADGES_")}
     # It ends when our end of the pair is closed, however we end.
-    command = [sys.executable, __file__, str(theirs.fileno())]
-    running = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env)
+    fds = theirs.fileno(), door.fileno()
+    running = subprocess.Popen([sys.executable, __file__, *map(str, fds)], pass_fds=fds, env=env)
     theirs.close()
+    door.close()
 
     @atexit.register
     def end() -> None:
         ours.close()
         running.wait()
+        shutil.rmtree(folder)
 
-    return ours
+    return _Running(ours, Path(folder) / "door")
 
 
-def _serve(asked: socket.socket) -> list[str]:
+def _serve(asked: socket.socket, door: socket.socket) -> list[str]:
     """Fork for each request; return only in a child, with what it is to run."""
     for name in LOADED:
         importlib.import_module(name)
@@ -167,15 +190,18 @@ def _serve(asked: socket.socket) -> list[str]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     ended: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([asked, waking], [], [])
+        ready, _, _ = select.select([asked, door, waking], [], [])
         if waking in ready:
             os.read(waking, 4096)
             _reap(ended)
             continue
-        text, ancillary, _, _ = asked.recvmsg(REQUEST_BYTES, socket.CMSG_SPACE(16))
+        by = asked if asked in ready else door.accept()[0]
+        text, ancillary, _, _ = by.recvmsg(REQUEST_BYTES, socket.CMSG_SPACE(16))
         if not text:
             os._exit(0)
         fds = array.array("i", ancillary[0][2])
+        if by is not asked:
+            fds.append(by.detach())  # it is told there how its process ended
         if (pid := os.fork()) == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -183,7 +209,8 @@ def _serve(asked: socket.socket) -> list[str]:
         ended[pid] = fds[3]
         for fd in fds[:3]:
             os.close(fd)
-        asked.send(str(pid).encode())
+        if by is asked:
+            asked.send(str(pid).encode())
 
 
 def _reap(ended: dict[int, int]) -> None:
@@ -222,4 +249,4 @@ def _run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    _run(_serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:])))

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,14 @@ def _badges(command: list[str]) -> Iterator[list[str]]:
             return
 
 
+@cache
+def _command() -> Any:
+    return typer.main.get_command(cli)
+
+
 def complaint(arguments: list[str]) -> str | None:
     """Say what is wrong with a call: a command or an option that doesn't exist; else None."""
-    command: Any = typer.main.get_command(cli)
+    command = _command()
     context, names = type(command).context_class, ["badges"]
     rest = [word for word in arguments if word != "…"]
     while getattr(command, "commands", None) is not None and rest and not rest[0].startswith("-"):

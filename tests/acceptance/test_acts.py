@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +9,7 @@ from typing import NamedTuple
 import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, configured, environment, in_process, item, some
+from terminal import terminal
 
 from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
@@ -245,25 +242,9 @@ def test_a_large_act_wants_its_number_at_a_terminal(
 ) -> None:
     """A few are agreed to with a letter; from a hundred on the number is typed, and another is a no."""
     bury(Queue(place.client), "cancelled", 1000, number)
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "worker.cli", "dead", "discard", "--kind", "cancelled"]
-    with subprocess.Popen(command, env=place.env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
-        os.close(theirs)
-        shown, answered = b"", False
-        while piece := read(ours):
-            shown += piece
-            if not answered and (b"[y/N]" in shown or b"to go on" in shown):
-                answered = True
-                os.write(ours, f"{answer}\n".encode())
-        assert running.wait(20) == status, shown
-    os.close(ours)
-    assert f"{number:,} dead letters".encode() in shown
+    with terminal("dead", "discard", "--kind", "cancelled", env=place.env) as screen:
+        screen.until("[y/N]" if number < 100 else "to go on")
+        screen.type(answer)
+        assert screen.end() == status, screen.shown
+    assert f"{number:,} dead letters" in screen.shown
     assert place.dead().get("cancelled", 0) == (0 if status == 0 else number)
-
-
-def read(terminal: int) -> bytes:
-    """Read from a terminal; nothing once its other end is closed."""
-    try:
-        return os.read(terminal, 4096)
-    except OSError:
-        return b""

@@ -21,6 +21,7 @@ from support import (
     badges_json,
     environment,
     process,
+    some,
     wait_for,
     worker_command,
 )
@@ -81,7 +82,7 @@ def rows(number: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--pool", "threads", "--concurrency", "4"]], ids=["prefork", "threads"]
+    "options", some([[], ["--pool", "threads", "--concurrency", "4"]], 1), ids=["prefork", "threads"]
 )
 def test_celerys_own_command_works_as_well(broker: Broker, tmp_path: Path, options: list[str]) -> None:
     """``celery -A worker.app worker``, with processes or threads, delivers what is imported, and drains."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import pwd
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +25,7 @@ from support import (
     process,
     wait_for,
 )
+from terminal import terminal
 
 from worker.domain.batch import Batch, Item, Sent
 from worker.domain.org import Org
@@ -91,28 +90,6 @@ def lines(*arguments: object, env: dict[str, str]) -> list[dict[str, object]]:
     done = badges(*arguments, "--jsonl", env=env, expect=None)
     assert done.returncode in (0, 3), done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def at_terminal(*arguments: str, env: dict[str, str], answer: bytes, prompt: bytes) -> tuple[int, str]:
-    """Run a command at a terminal, answer what it asks, and return its exit status and all it showed."""
-    ours, theirs = pty.openpty()
-    shown, answered = b"", False
-    command = [*COMMAND, *arguments]
-    with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
-        os.close(theirs)
-        try:
-            while True:
-                try:
-                    shown += os.read(ours, 4096)
-                except OSError:  # its end of the terminal is closed
-                    break
-                if prompt in shown and not answered:
-                    os.write(ours, answer)
-                    answered = True
-            return running.wait(20), shown.decode()
-        finally:
-            running.kill()
-            os.close(ours)
 
 
 def test_what_there_is(env: dict[str, str], queue: Queue) -> None:
@@ -219,14 +196,18 @@ def test_following_to_the_end(env: dict[str, str], queue: Queue, tmp_path: Path)
 def test_in_doubt_is_asked_about_at_a_terminal(env: dict[str, str], queue: Queue) -> None:
     """No leaves all as it is, yes replays, and so does the option; the warning comes always."""
     bury(queue, 2, kind="in_doubt")
-    which, ask = ("replay", "--kind", "in_doubt"), b"[y/N]"
-    exit_status, shown = at_terminal(*which, env=env, answer=b"n\n", prompt=ask)
-    assert (exit_status, "second time" in shown) == (1, True)
+    which = ("replay", "--kind", "in_doubt")
+    with terminal("dead", *which, env=env) as screen:
+        screen.until("second time", "[y/N]")
+        screen.type("n")
+        assert screen.end() == 1
     assert len(lines("dead", "list", env=env)) == 2
-    exit_status, shown = at_terminal(*which, "--limit", "1", env=env, answer=b"y\n", prompt=ask)
-    assert (exit_status, "1 replayed" in shown) == (0, True)
-    exit_status, shown = at_terminal(*which, "--may-issue-twice", env=env, answer=b"", prompt=ask)
-    assert (exit_status, "1 replayed" in shown, "[y/N]" in shown) == (0, True, False)
+    with terminal("dead", *which, "--limit", "1", env=env) as screen:
+        screen.until("[y/N]")
+        screen.type("y")
+        assert (screen.end(), "1 replayed" in screen.shown) == (0, True)
+    with terminal("dead", *which, "--may-issue-twice", env=env) as screen:
+        assert (screen.end(), "1 replayed" in screen.shown, "[y/N]" in screen.shown) == (0, True, False)
     bury(queue, 1, kind="in_doubt", first=9)
     done = badges("dead", *which, "--may-issue-twice", "--json", env=env)
     assert (json.loads(done.stdout)["replayed"], b"second time" in done.stderr) == (1, True)

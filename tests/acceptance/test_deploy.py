@@ -29,7 +29,7 @@ import pytest
 import redis
 import yaml
 from redis.exceptions import NoPermissionError
-from support import BADGE, LONG, absent, wait_for
+from support import BADGE, LONG, PROGRAMS, absent, wait_for
 
 from worker.config import Settings
 from worker.server.valkey import binary
@@ -45,15 +45,7 @@ SECONDS = re.compile(r"(\d+)s")
 FOLDERS = ("/run/secrets/", "/etc/badges/", "/etc/prometheus/", "/demo/")
 WITH_PROMETHEUS = shutil.which("prometheus") is not None
 
-CLIENT = """\
-#!{python} -IS
-# In place of valkey-cli, which the embedded server comes without.
-import os, socket, sys
-assert sys.argv[1:] == ["--user", "badges", "ping"], sys.argv
-with socket.create_connection(("127.0.0.1", {port})) as server:
-    server.sendall(f"AUTH badges {{os.environ['REDISCLI_AUTH']}}\\r\\nPING\\r\\nQUIT\\r\\n".encode())
-    print(server.makefile().read())
-"""
+CLIENT = '#!/bin/sh\nexec {python} -IS {program} {port} "$@"\n'
 
 
 def compose() -> dict[str, Any]:
@@ -127,7 +119,9 @@ class Machine:
         (self.folder / "etc/prometheus/prometheus.yml").write_text(self.native(scraped))
         (self.folder / "bin/valkey-server").symlink_to(binary())
         client = self.folder / "bin/valkey-cli"
-        client.write_text(CLIENT.format(python=sys.executable, port=self.ports[6379]))
+        client.write_text(
+            CLIENT.format(python=sys.executable, program=PROGRAMS / "valkey_cli.py", port=self.ports[6379])
+        )
         client.chmod(0o755)
 
     def native(self, text: str) -> str:
@@ -354,6 +348,7 @@ def test_everything_works_under_the_least_rights(machine: Machine) -> None:
         nobody.ping()
 
 
+@LONG
 def test_the_file_system_is_read_only(machine: Machine) -> None:
     """What the services run on here can be written nowhere but in their ``/tmp`` and their volumes."""
     if not machine.confines:
@@ -369,6 +364,7 @@ def test_the_file_system_is_read_only(machine: Machine) -> None:
     assert not any(map(writes, of_root))
 
 
+@LONG
 @pytest.mark.neighbour("prometheus")
 def test_prometheus_scrapes_and_knows_the_rules(machine: Machine) -> None:
     """What the profile ``observability`` adds reads the metrics, and every rule of ours."""

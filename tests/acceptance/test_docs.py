@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
+import launcher
 import pytest
 from shell import blocks
 from support import badges, environment, process, some, wait_for, worker_command
+from terminal import terminal
 
 from worker.sandbox.server import SandboxServer
 
@@ -34,7 +32,8 @@ def test_the_marked_commands_of_a_page_work(page: Path, sandbox: SandboxServer, 
     env = environment(
         api_base_url=sandbox.url, rate_limit="1000/second", batch_linger_s=0, data_dir=tmp_path / "data"
     )
-    env["PATH"] = f"{BIN}{os.pathsep}{env['PATH']}"
+    launcher.for_shells(tmp_path)
+    env["PATH"] = f"{tmp_path}{os.pathsep}{BIN}{os.pathsep}{env['PATH']}"
     script = RUNNER + "".join(block.text for block in blocks(page) if block.runs)
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
         wait_for(
@@ -63,34 +62,14 @@ def test_a_page_is_plain_text_for_a_program() -> None:
 
 def test_a_page_is_rendered_at_a_terminal() -> None:
     """Headings instead of signs, and links as what can be typed."""
-    said = at_a_terminal("help", "doubt", columns=70)
+    with terminal("help", "doubt", env=environment(), columns=70) as screen:
+        assert screen.end() == 0
+    said = screen.shown
     assert "## What happens by itself" not in said
     assert "What happens by itself" in said
     assert "\x1b[" in said
     assert "answers.md" not in said
     assert "badges help answers" in said
-
-
-def at_a_terminal(*arguments: str, columns: int) -> str:
-    """Return what a command writes to a terminal of that width."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    command = [sys.executable, "-m", "worker.cli", *arguments]
-    env = {name: value for name, value in environment().items() if name not in ("NO_COLOR", "COLUMNS")}
-    with subprocess.Popen(command, env=env | {"TERM": "xterm"}, stdout=its, stderr=its, stdin=its):
-        os.close(its)
-        said = b""
-        while part := _read(ours):
-            said += part
-    os.close(ours)
-    return said.decode()
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # nobody writes to it any more
-        return b""
 
 
 @pytest.mark.parametrize(

@@ -52,18 +52,21 @@ def shell(line: str, env: dict[str, str], folder: Path) -> subprocess.CompletedP
 
 @pytest.mark.parametrize(
     ("line", "status", "said"),
-    [
-        ("badges status 2>&-", 0, ""),
-        ("badges status >&-", 0, ""),
-        ("badges status <&- >&- 2>&-", 0, ""),
-        ("badges import good.csv --run r 2>&-", 0, ""),
-        ("badges import good.csv --run r >&-", 0, ""),
-        ("badges import bad.csv --run r 2>&-", 3, ""),
-        ("badges import - --run r <&-", 1, "standard input is closed"),
-        ("badges import - --run r --allow-duplicates <&-", 2, "add --yes"),
-        ("badges dead discard --kind invalid <&-", 0, ""),
-        ("badges run show none 2>&-", 1, ""),
-    ],
+    some(
+        [
+            ("badges import bad.csv --run r 2>&-", 3, ""),
+            ("badges import - --run r <&-", 1, "standard input is closed"),
+            ("badges status <&- >&- 2>&-", 0, ""),
+            ("badges status 2>&-", 0, ""),
+            ("badges status >&-", 0, ""),
+            ("badges import good.csv --run r 2>&-", 0, ""),
+            ("badges import good.csv --run r >&-", 0, ""),
+            ("badges import - --run r --allow-duplicates <&-", 2, "add --yes"),
+            ("badges dead discard --kind invalid <&-", 0, ""),
+            ("badges run show none 2>&-", 1, ""),
+        ],
+        3,
+    ),
 )
 def test_a_stream_that_is_closed(
     env: dict[str, str], tmp_path: Path, line: str, status: int, said: str
@@ -79,7 +82,7 @@ def test_a_stream_that_is_closed(
         assert badges_json("run", "show", "r", env=env)["queued"] == 1
 
 
-@pytest.mark.parametrize("form", ["", "--json"])
+@pytest.mark.parametrize("form", some(["", "--json"], 1))
 def test_a_disk_that_is_full_for_the_result_alone(env: dict[str, str], tmp_path: Path, form: str) -> None:
     """The rows are in, which is said on standard error; exit 1, since whoever reads the result lacks it."""
     (tmp_path / "good.csv").write_text(GOOD)

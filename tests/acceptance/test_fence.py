@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 from faultproxy import FaultProxy
-from support import BADGE, badges_json, configured, environment, item, process, wait_for, worker_command
+from support import BADGE, badges_json, configured, environment, item, process, some, wait_for, worker_command
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -276,7 +276,7 @@ def test_what_is_not_durable_is_not_accepted(place: Place) -> None:
 # Told to stop
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", some(["threads", "prefork"], 1))
 def test_sigterm_drains(place: Place, pool: str) -> None:
     """A normal deploy: no further call starts, what is in flight is finished and settled."""
     place.vendor.vendor.configure(SandboxSettings(latency_s=(1.0, 1.2)))

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, PROGRAMS, badges, environment, process, wait_for
+from support import BADGE, LONG, OTHER_BADGE, PROGRAMS, badges, environment, process, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
@@ -296,6 +296,7 @@ def test_if_flower_dies_badges_are_delivered(up: Up) -> None:
     assert "Traceback" not in up.log.read_text()
 
 
+@LONG
 def test_all_of_it_ends_together(tmp_path: Path, sandbox: SandboxServer) -> None:
     """SIGTERM, and even SIGKILL of the one process that was started, leave no Flower and no server behind."""
     env = environment(data_dir=tmp_path / "data", api_base_url=sandbox.url) | {"FLOWER_PORT": "0"}

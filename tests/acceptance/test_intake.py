@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
+from support import BADGE, LONG, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.errors import ConfigError
@@ -634,6 +634,7 @@ expected-statuses = ["2xx", "401", "404", "422", "429"] # 422: an Idempotency-Ke
 """
 
 
+@LONG
 def test_it_keeps_to_its_own_schema_whatever_is_called(place: Place, tmp_path: Path) -> None:
     """Schemathesis calls what the schema allows, and what it doesn't: no answer is outside of it."""
     assert httpx.get(f"{place.urls[0]}/docs").status_code == 200

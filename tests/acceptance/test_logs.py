@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import launcher
 import pytest
 import redis
 from celery import Celery
@@ -54,11 +54,16 @@ class Place:
     tokens: SandboxServer
 
     @contextmanager
-    def worker(self, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, **more: str) -> Iterator[launcher.Process]:
         """Run a worker whose standard error is kept by itself."""
-        command = ["/bin/sh", "-c", 'exec "$@" > "$0"', self.folder / "out.log", *worker_command()]
-        with process(command, env=self.env | more, log=self.folder / "err.log") as running:
+        with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
+            command = list(map(str, worker_command()))
+            running = launcher.start(command, env=self.env | more, out=out, err=err)
+        try:
             yield running
+        finally:
+            running.terminate()
+            running.wait(30)
 
     def lines(self) -> list[dict[str, Any]]:
         """Read the worker's log, every line of which is JSON."""

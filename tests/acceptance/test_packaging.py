@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support import LONG
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS_FOUND = ROOT / "tests/programs/scripts_found.py"
 
 
+@LONG
 def test_an_installed_wheel_finds_its_scripts(tmp_path: Path) -> None:
     """Built, and installed into a fresh environment: every Lua file and the watcher are there."""
     build = [

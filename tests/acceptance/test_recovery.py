@@ -184,8 +184,8 @@ def test_redis_full(place: Place) -> None:
     with place.worker(BADGES_RATE_LIMIT="20/second") as worker:
         wait_for(lambda: place.in_flight() >= 2)
         used = int(place.client.info("memory")["used_memory"])
-        place.client.config_set("maxmemory", used + 400_000)
-        large = rows_of(5000, first=10_001)
+        place.client.config_set("maxmemory", used + 2_000_000)
+        large = rows_of(20_000, first=10_001)
         done = badges("import", "-", "--run", "large", "--no-wait", env=place.env, stdin=large, expect=1)
         assert b"Redis is full" in done.stderr
         assert b"Traceback" not in done.stderr
@@ -194,7 +194,7 @@ def test_redis_full(place: Place) -> None:
         answered = BATCH * len(place.exchanges())
         wait_for(lambda: sum(place.states(run)["issued"] for run in ("run", "large")) == answered)
         accepted = sum(place.states("large").values())
-        assert 1000 <= accepted < 5000
+        assert 1000 <= accepted < 20_000
         place.client.config_set("maxmemory", 0)
         before = len(place.exchanges())
         wait_for(lambda: len(place.exchanges()) > before)
@@ -202,8 +202,8 @@ def test_redis_full(place: Place) -> None:
         place.wait_for(issued=12 * BATCH)
         assert worker.poll() is None
     again = badges_json("import", "-", "--run", "large", env=place.env, stdin=large)
-    assert (again["accepted"], again["duplicates"]) == (5000, 0)
-    assert sum(place.states("large").values()) == 5000
+    assert (again["accepted"], again["duplicates"]) == (20_000, 0)
+    assert sum(place.states("large").values()) == 20_000
     assert place.states("large")["dead"] == place.states()["dead"] == 0
     assert not place.vendor.vendor.ledger().issued_more_than_once
 
@@ -240,7 +240,8 @@ def test_messages_that_come_twice_or_late(place: Place) -> None:
         place.wait_for("late", issued=1)
     assert place.each_once(40 * BATCH + 1)
     arrived = sorted(exchange.arrived_s for exchange in place.exchanges())
-    assert all(last - first >= 0.99 for first, last in zip(arrived, arrived[20:], strict=False))
+    # How exactly is test_pace.py's: calls of messages too many would halve these.
+    assert all(last - first >= 0.8 for first, last in zip(arrived, arrived[20:], strict=False))
     assert len(arrived) == 41
 
 
@@ -267,17 +268,16 @@ def test_the_same_file_from_two_processes_and_after_a_crash(place: Place) -> Non
     file = place.folder / "rows.csv"
     file.write_bytes(rows_of(number))
 
-    def importer(run: str) -> subprocess.Popen[bytes]:
+    def importer(run: str) -> Any:
         command = [sys.executable, "-m", "worker.cli", "import", file, "--run", run, "--json"]
-        return subprocess.Popen(
-            list(map(str, command)), env=place.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        return process(command, env=place.env, log=place.folder / run)
 
     with importer("killed") as killed:
         wait_for(lambda: place.states("killed")["queued"] >= 1000)
         killed.kill()
     with importer("one") as one, importer("two") as two:
-        said = [json.loads(its.communicate(timeout=60)[0]) for its in (one, two)]
+        assert [one.wait(60), two.wait(60)] == [0, 0]
+    said = [json.loads((place.folder / run).read_text().splitlines()[-1]) for run in ("one", "two")]
     accepted = [sum(place.states(run).values()) for run in ("killed", "one", "two")]
     assert sum(accepted) == number
     assert [run["accepted"] for run in said] == accepted[1:]

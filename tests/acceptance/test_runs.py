@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -15,7 +13,8 @@ from dataclasses import replace
 
 import pytest
 import redis
-from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, wait_for
+from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, some, wait_for
+from terminal import terminal
 
 from worker.cli import progress
 from worker.domain.batch import Batch, Sent
@@ -153,35 +152,22 @@ def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
     assert len(badges_json("run", "list", env=env)) == 10_000
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("end", some([signal.SIGHUP, signal.SIGINT], 1))
 def test_the_run_goes_on_when_nobody_looks(
     client: redis.Redis, env: dict[str, str], end: signal.Signals
 ) -> None:
     """Following only reads: Ctrl-C, or a terminal that is closed, ends it, and nothing else."""
     bring(client, "spring", 0, 100)
     Seats(queue=Queue(client)).offer("worker", 1)
-    ours, theirs = pty.openpty()
-    env |= {"COLUMNS": "150", "TERM": "xterm"}
-    shown = b""
-    with subprocess.Popen(
-        FOLLOW, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as running:
-        os.close(theirs)
-        try:
-            deliver(client)
-            while b"10/100" not in shown or b"a second" not in shown or b"to go" not in shown:
-                shown += os.read(ours, 4096)
-            if end == signal.SIGHUP:
-                os.close(ours)
-            running.send_signal(end)
-            assert running.wait(20) == (130 if end == signal.SIGINT else 1)
-            while end == signal.SIGINT and b"the run goes on" not in shown:
-                shown += os.read(ours, 4096)
-        finally:
-            running.kill()
-            if end == signal.SIGINT:
-                os.close(ours)
-    assert b"Traceback" not in shown
+    with terminal("run", "follow", "spring", env=env, columns=150, draws=True) as screen:
+        deliver(client)
+        screen.until("10/100", "a second", "to go")
+        if end == signal.SIGHUP:
+            screen.close()
+        screen.running.send_signal(end)
+        assert screen.end() == (130 if end == signal.SIGINT else 1)
+    assert ("the run goes on" in screen.shown) == (end == signal.SIGINT)
+    assert "Traceback" not in screen.shown
     deliver(client)
     assert JobReader(client=client, orgs={"default": ORG}).run("spring").states() == [80, 0, 0, 20, 0]
 

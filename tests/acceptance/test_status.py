@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ from unittest.mock import ANY
 import pytest
 import redis
 from support import badges, badges_json, environment, item, process, wait_for
+from terminal import terminal
 
 from worker.domain.batch import Batch, Sent
 from worker.domain.job import DeadKind
@@ -187,23 +185,12 @@ def test_watching_as_json(env: dict[str, str], queue: Queue, tmp_path: Path) -> 
 
 def test_watching_on_a_terminal(env: dict[str, str], queue: Queue) -> None:
     """The table is drawn again in its place; after Ctrl-C it stays, and the cursor is back."""
-    ours, theirs = pty.openpty()
-    env |= {"COLUMNS": "150", "TERM": "xterm"}
-    shown = b""
-    with subprocess.Popen(COMMAND, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
-        os.close(theirs)
-        try:
-            while b"open" not in shown:
-                shown += os.read(ours, 4096)
-            queue.pause("default", why="operator", reason="lunch")
-            while b"lunch" not in shown:
-                shown += os.read(ours, 4096)
-            running.send_signal(signal.SIGINT)
-            assert running.wait(10) == 0
-            while b"\x1b[?25h" not in shown:
-                shown += os.read(ours, 4096)
-        finally:
-            running.kill()
-            os.close(ours)
-    assert b"\x1b[1A" in shown  # drawn in its place
-    assert b"Traceback" not in shown
+    with terminal("status", "--watch", env=env, columns=150, draws=True) as screen:
+        screen.until("open")
+        queue.pause("default", why="operator", reason="lunch")
+        screen.until("lunch")
+        screen.running.send_signal(signal.SIGINT)
+        assert screen.end() == 0
+    assert "\x1b[?25h" in screen.shown
+    assert "\x1b[1A" in screen.shown  # drawn in its place
+    assert "Traceback" not in screen.shown

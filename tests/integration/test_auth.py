@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import launcher
 import pytest
 import redis
-from support import PROGRAMS, badge, configured, deliver_one, item, wait_for
+from support import PROGRAMS, badge, configured, deliver_one, environment, item, wait_for
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.batch import Wait
@@ -184,11 +183,13 @@ def test_processes_that_race_fetch_one_token(
             "rate_limit": "1000/second",
         }
     )
-    command = [sys.executable, PROGRAMS / "token_seeker.py", connection.url, settings, str(time.time() + 2)]
-    root = Path(__file__).parents[2]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) for _ in range(3)]
-    said = [process.communicate(timeout=60)[0].strip() for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0]
+    command = [
+        sys.executable, str(PROGRAMS / "token_seeker.py"), connection.url, settings, str(time.time() + 1)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(3) as at_once:
+        done = list(at_once.map(lambda _: launcher.run(command, env=environment()), range(3)))
+    said = [one.stdout.strip() for one in done]
+    assert [one.returncode for one in done] == [0, 0, 0], done
     assert len(set(said)) == 1
     assert said[0]
     assert tokens_fetched(sandbox) == 1

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import launcher
 import pytest
 import redis
 from kombu import Connection as Broker
@@ -32,24 +34,25 @@ class User:
     """Another process that uses the server."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", PROGRAMS / "embedded_user.py", data_dir],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        given, ask = os.pipe()
+        answers, out = os.pipe()
+        self._ask, self._answers = os.fdopen(ask, "w"), os.fdopen(answers)
+        command = [sys.executable, str(PROGRAMS / "embedded_user.py"), str(data_dir)]
+        with (
+            os.fdopen(given, "rb") as its_in,
+            os.fdopen(out, "wb") as its_out,
+            Path(os.devnull).open("wb") as nothing,
+        ):
+            self.process = launcher.start(command, env=os.environ, given=its_in, out=its_out, err=nothing)
 
     def ask(self, *words: object) -> None:
         """Send a line, without waiting for its answer."""
-        assert self.process.stdin
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
+        self._ask.write(" ".join(map(str, words)) + "\n")
+        self._ask.flush()
 
     def answer(self) -> str:
         """Wait for the answer to the next line."""
-        assert self.process.stdout
-        answer = self.process.stdout.readline().strip()
+        answer = self._answers.readline().strip()
         assert answer, "the user died"
         return answer
 
@@ -61,8 +64,10 @@ class User:
     def kill(self) -> None:
         """Do to it what kill -9 does."""
         self.process.kill()
-        with self.process:
-            pass
+        self.process.wait()
+        with suppress(BrokenPipeError):
+            self._ask.close()
+        self._answers.close()
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("rate_limit", some(LIMITS, 2))
+@pytest.mark.parametrize("rate_limit", some(sorted(LIMITS, key=len, reverse=True), 1))
 def test_every_window_holds_what_is_stated_and_is_used(
     queue: Queue, client: redis.Redis, time: Time, rate_limit: str
 ) -> None:
@@ -311,7 +311,7 @@ def test_a_limit_a_second_is_learned_within_ten_and_used(quick: redis.Redis, nam
 
 @pytest.mark.parametrize(
     ("kind", "says_when"),
-    some([("sliding", True), ("sliding", False), ("fixed", True), ("bucket", False)], 1),
+    some([("sliding", True), ("sliding", False), ("fixed", True), ("bucket", False)], 0),
 )
 def test_a_limit_a_minute_is_learned_within_one_and_used(
     quick: redis.Redis, kind: str, *, says_when: bool

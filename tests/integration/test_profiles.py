@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +11,7 @@ import workbooks
 from hypothesis import given
 from hypothesis import strategies as st
 from support import BADGE, Outcome, badges_json, environment, in_process
+from terminal import terminal
 
 from worker.errors import ConfigError
 from worker.files.columns import FIELDS, fixed_fields
@@ -200,20 +196,11 @@ def test_without_a_terminal_a_profile_is_named_and_not_taken(here: Here) -> None
 
 def at_terminal(here: Here, *arguments: object, answers: list[tuple[str, str]]) -> tuple[int, str]:
     """Run a command at a terminal, with an answer to each question; return how it ended, and what it said."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "worker.cli", *map(str, arguments)]
-    env, shown, left = here.env | {"COLUMNS": "200"}, "", list(answers)
-    with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
-        os.close(theirs)
-        with suppress(OSError):  # its other end is closed
-            while piece := os.read(ours, 4096):
-                shown += piece.decode(errors="replace")
-                if left and left[0][0] in shown:
-                    os.write(ours, f"{left.pop(0)[1]}\n".encode())
-        status = running.wait(20)
-    os.close(ours)
-    assert not left, shown
-    return status, shown
+    with terminal(*arguments, env=here.env) as screen:
+        for question, answer in answers:
+            screen.until(question)
+            screen.type(answer)
+        return screen.end(), screen.shown
 
 
 def test_a_format_is_proposed_at_a_terminal(here: Here) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import redis
 
 from worker.server.embedded import EmbeddedServer
 
+warnings.simplefilter("error")
 server = EmbeddedServer(data_dir=Path(sys.argv[1]))
 
 

@@ -15,7 +15,7 @@ from simulation.rounds import Stage, quiet
 from simulation.server import Server, running, virtual
 from support import some
 
-ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "300"))
+ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "200"))
 PARTS = 4  # for as many processes of pytest
 QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
 AT_ONCE = ("NX on enqueue", "repetition: settle", "fence: send_by", "the cap of calls at once")
@@ -42,7 +42,7 @@ def test_every_promise_is_kept_in_every_round(server: Server, part: int) -> None
 def test_a_seed_is_a_round(server: Server) -> None:
     """The same seed twice is the same round, to the last answer."""
     stage = Stage(server, virtual())
-    for seed in range(20):
+    for seed in range(10):
         plan = plan_of(seed)
         assert plan == plan_of(seed)
         assert stage.play(plan).digest == stage.play(plan).digest, seed
