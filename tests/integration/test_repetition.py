@@ -152,7 +152,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "begin": lambda q, _: q.store.call("begin", [keys.ASKED, keys.BEGUN], ["default", "9000000000000"]),
     "search": lambda q, _: q.store.call("search", [keys.key_prefix("default")], ["r", 0, 9, "812"]),
     "tally": lambda q, _: q.store.call("tally", [keys.key_prefix("default")], ["r", 0, 9]),
-    "look_up": lambda q, _: q.store.call("look_up", [keys.key_prefix("default")], [item(1).id, ""]),
+    "look_up": lambda q, _: q.store.call("look_up", [keys.key_prefix("default")], [item(1).id]),
     "outbox": lambda q, _: Outbox(q, ORG).open("ledger"),
     "acknowledge": lambda q, _: _unsaid(Outbox(q, ORG).acknowledge(_ended(q))),
     "pause": lambda q, _: _unsaid(q.pause("default", why="operator", reason="tests")),

@@ -50,7 +50,18 @@ def content_ids(org: str) -> Callable[[str, str], str]:
     Both are in the form that ``content_id`` hashes, and ASCII.
     """
     head = f"{FORMAT}\x00{org}\x00".encode("utf-8", "surrogatepass")
-    return lambda pair, content: _ten(head + pair.encode()) + _ten(head + content.encode())
+    pairs, number = _BASE32_PAIRS, int.from_bytes
+
+    def content_id_of(pair: str, content: str) -> str:
+        a = number(blake2b(head + pair.encode(), digest_size=7).digest()) >> 6
+        b = number(blake2b(head + content.encode(), digest_size=7).digest()) >> 6
+        return (  # both as _ten writes them
+            f"{pairs[a >> 40]}{pairs[a >> 30 & 1023]}{pairs[a >> 20 & 1023]}{pairs[a >> 10 & 1023]}"
+            f"{pairs[a & 1023]}{pairs[b >> 40]}{pairs[b >> 30 & 1023]}{pairs[b >> 20 & 1023]}"
+            f"{pairs[b >> 10 & 1023]}{pairs[b & 1023]}"
+        )
+
+    return content_id_of
 
 
 def _letters(text: str) -> str:

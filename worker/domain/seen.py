@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
@@ -45,6 +46,24 @@ class Fingerprints:
         pairs[at], self._contents[at] = value, hash(content)
         self._count += 1
         return Met.NEW
+
+    def add_many(self, contents: Sequence[str], letters: int) -> list[Met]:
+        """Do so with many, whose first letters are the pair: in half of the time."""
+        found, new = [], Met.NEW
+        for content in contents:
+            if self._count >= self._most:
+                self._grow()
+            value, mask, pairs = hash(content[:letters]) or 1, self._mask, self._pairs
+            at = value & mask
+            while (there := pairs[at]) and there != value:
+                at = (at + 1) & mask
+            if there:
+                found.append(self._again(at, hash(content)))
+                continue
+            pairs[at], self._contents[at] = value, hash(content)
+            self._count += 1
+            found.append(new)
+        return found
 
     def _again(self, at: int, content: int) -> Met:
         further = (self._pairs[at], content)

@@ -7,8 +7,9 @@ does; the values it answers with are in ``domain/check.py``.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as made
 from typing import Final, Literal, NamedTuple, Protocol
@@ -44,6 +45,7 @@ _MOST_COLUMNS: Final = 200
 _ROWS_NAMED: Final = 20
 _VALUES_SHOWN: Final = 5
 _SAMPLES: Final = 3
+_LOOKS_AHEAD: Final = 2
 _LONGEST_SHOWN: Final = 60
 
 
@@ -120,6 +122,8 @@ class Checking:
         self._columns: dict[str, tuple[str | None, list[str]]] = {}
         # Of badges and customers; of ids that aren't made of them; of jobs that mend.
         self._met, self._others, self._mended = Fingerprints(), Fingerprints(), Fingerprints()
+        self._looking = ThreadPoolExecutor(1, "past")  # the server looks while the next rows are read
+        self._looks: deque[tuple[Sequence[_First], Future[list[Seen]]]] = deque()
 
     @property
     def rows(self) -> int:
@@ -132,17 +136,27 @@ class Checking:
             self._look_at_columns(rows)
         reported: list[Source] = []
         taken: list[Badge | Plain] = []  # of good rows
-        plain = plain_rows(self._org.name, rows)
-        firsts = [
-            first
-            for row, its in zip(rows, plain, strict=True)
-            if (first := self._met_plain(row, its, taken) if its else self._check(row, reported, taken))
-        ]
+        told = list(plain_rows(self._org.name, rows))
+        plain = [its for its in told if its]
+        if len(plain) == len(rows):  # as in most files
+            taken += plain
+            contents = [its.content for its in plain]
+            met = self._met.add_many(contents, PAIR_LETTERS)
+            its_first: Iterable[_First | None] = map(self._first, [row.row for row in rows], contents, met)
+        else:
+            its_first = (
+                self._met_plain(row, its, taken) if its else self._check(row, reported, taken)
+                for row, its in zip(rows, told, strict=True)
+            )
+        firsts = [first for first in its_first if first]
         self.good += len(taken)
         self.invalid += len(rows) - len(taken)
         self._count_badges(taken)
         if self._past:
-            self._look_up(firsts, self._past)
+            self._looks.append(
+                (firsts, self._looking.submit(self._past.look_up, [it.asked for it in firsts]))
+            )
+            self._take_in(left=_LOOKS_AHEAD)
             if reported:
                 self._judge(reported, self._past)
         else:
@@ -203,8 +217,13 @@ class Checking:
             return None
         return _First(row.row, Asked(job_id, is_invalid=True))
 
-    def _look_up(self, firsts: Sequence[_First], past: Past) -> None:
-        seen = past.look_up([first.asked for first in firsts])
+    def _take_in(self, *, left: int = 0) -> None:
+        """Take in what was found in the past, while rows further down are being read."""
+        while len(self._looks) > left:
+            firsts, looked = self._looks.popleft()
+            self._know(firsts, looked.result())
+
+    def _know(self, firsts: Sequence[_First], seen: Sequence[Seen]) -> None:
         good = []
         for first, known in zip(firsts, seen, strict=True):
             if first.asked.is_invalid:
@@ -212,7 +231,7 @@ class Checking:
             elif known is Seen.KNOWN:
                 self._before.add(first.row)
             else:
-                good.append(first._replace(is_near=first.is_near or known is Seen.SIMILAR))
+                good.append(first._replace(is_near=True) if known is Seen.SIMILAR else first)
         self._tell_near(good)
 
     def _tell_near(self, firsts: Iterable[_First]) -> None:
@@ -259,6 +278,7 @@ class Checking:
 
         ``badges`` are those of the rows, where the vendor was asked about them.
         """
+        self._take_in()
         faults, warnings = (
             sorted(its.values(), key=lambda one: -one.count) for its in (self._faults, self._warnings)
         )
