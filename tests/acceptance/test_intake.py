@@ -280,6 +280,43 @@ def test_a_run_can_be_named_and_be_urgent(place: Place) -> None:
 # -- Idempotency-Key
 
 
+def test_a_dry_run_says_what_handing_in_then_does_and_accepts_nothing(place: Place) -> None:
+    """All that is wrong, by the place in the array; duplicates, near ones, and the calls that it takes."""
+    known, twice, new = items(3, earnEventDate=1_674_292_011, earnExpiresOn=1_905_828_011)
+    other_date = known | {"earnEventDate": 1_674_300_000}
+    wrong: list[Any] = [{"badgeMetaId": "", "customerId": "x"}, 7, twice | {"state": "dead"}, "state"]
+    body = [known, twice, twice, other_date, new, *wrong]
+    for method in ("PUT", "POST"):
+        with place.http() as http:
+            http.put(PATH, json=[known], params={"run": "dry-before"}).raise_for_status()
+            answer = http.request(method, PATH, json=body, params={"dry_run": True, "run": "dry"})
+            assert (answer.status_code, http.get("/runs/dry").status_code) == (200, 404)
+            found = answer.json()
+            assert (found["rows"], found["good"], found["invalid"]) == (9, 5, 4)
+            assert found["duplicates"] == {
+                "in_file": 1, "before": 1, "in_file_rows": [2], "before_rows": [0]
+            }  # fmt: skip
+            assert (found["near_duplicates"], found["near_duplicate_rows"]) == (1, [3])
+            assert [(it["field"], it["rows"]) for it in found["faults"]] == [
+                ("badgeMetaId", [5]), ("customerId", [5]), (None, [6]), ("state", [7]), (None, [8])
+            ]  # fmt: skip
+            assert (found["calls"], found["incomplete"]) == (1, None)
+    with place.http() as http:
+        done = http.put(PATH, json=body, params={"run": "dry", "dry_run": False}).json()
+        counts = {name: done[name] for name in ("accepted", "duplicates", "invalid")}
+        assert found["would"] == counts | {"held": 0, "again": 0}
+        for wrong_body, status in ((b"[", 400), (b"{}", 400), (b"[]", 400)):
+            said = http.put(
+                PATH,
+                content=wrong_body,
+                params={"dry_run": True},
+                headers={"Content-Type": "application/json"},
+            )
+            assert said.status_code == status, wrong_body
+        assert http.put(PATH, json=body, params={"dry_run": "perhaps"}).status_code == 400
+    assert place.http("no such key").put(PATH, json=body, params={"dry_run": True}).status_code == 401
+
+
 def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place) -> None:
     """At the same time, in several processes, and again later; another body or org is another matter."""
     body = [*items(1500), {"badgeMetaId": BADGE}]

@@ -107,9 +107,19 @@ class Checking:
     """A check that goes on, and what its rows have told. Groups stay few; of each row 40 bytes are kept."""
 
     def __init__(
-        self, org: Org, past: Past | None = None, *, names: Names = AS_THEY_ARE, hold_repeats: bool = False
+        self,
+        org: Org,
+        past: Past | None = None,
+        *,
+        names: Names = AS_THEY_ARE,
+        hold_repeats: bool = False,
+        may_report: bool = True,
     ) -> None:
-        """Begin; without a ``past``, nobody looks at what was accepted before."""
+        """Begin; without a ``past``, nobody looks at what was accepted before.
+
+        ``may_report``: rows that tell a job's state are a report's, as in files, and mend its dead letters.
+        """
+        self._may_report = may_report
         self._org, self._past, self._names, self._hold_repeats = org, past, names, hold_repeats
         self.good = self.invalid = 0
         self.incomplete: str | None = None
@@ -173,7 +183,9 @@ class Checking:
     def _check(self, row: Source, reported: list[Source], good: list[Badge | Plain]) -> _First | None:
         """Check one row; return it if it is to be looked for in the past."""
         item, org = row.item, self._org
-        if report := is_reported(row):  # which tells its job's state and org beside the badge
+        if report := self._may_report and is_reported(
+            row
+        ):  # which tells its job's state and org beside the badge
             reported.append(row)
             item = {name: value for name, value in item.items() if name in FIELDS}
         taken = row.problem or read_badge(item, org=org.name, strict_dates=org.strict_dates)
@@ -250,8 +262,8 @@ class Checking:
     def _look_at_columns(self, rows: Sequence[Source]) -> None:
         column_of = {its: column for column, its in self._names.said.items() if its}
         for row in rows:
-            for name, value in (row.item or {}).items():
-                self._look_at(column_of.get(name, name), name, value)
+            for name, value in row.item.items() if isinstance(row.item, dict) else ():
+                self._look_at(column_of.get(name) or name, name, value)
             for other, value in row.others.items():
                 self._look_at(other, None, value)
 

@@ -63,7 +63,7 @@ class Judged:
 
 def is_reported(row: Source) -> bool:
     """Say whether a row is one of a report, which tells its job's state."""
-    return "state" in (row.item or {})
+    return isinstance(row.item, dict) and "state" in row.item
 
 
 def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions) -> Iterator[Enqueued]:

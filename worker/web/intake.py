@@ -6,12 +6,13 @@ Paths, headers and the server live in ``intake_app.py``, who may call in ``calle
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from worker.domain.badge import Invalid, short_hash
+from worker.domain.check import Check
 from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.domain.provenance import Provenance
@@ -19,6 +20,8 @@ from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions, Prepared, item_of, note
 from worker.errors import NoRoom
 from worker.files.json_rows import words_of
+from worker.operate.checking import Checking, check_rows
+from worker.operate.past import StoredPast
 from worker.store.intake import bind
 from worker.store.queue import CHUNK, Queue, new_id
 from worker.store.record import Answer
@@ -103,6 +106,21 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     return _taken_in(prepared, _enqueue(queue, org, prepared, options), options)
 
 
+def check(queue: Queue, org: Org, body: bytes) -> Check | Refusal:
+    """Say what taking in a body would do, as ``badges import --dry-run`` does, and accept nothing.
+
+    Raises:
+        StoreError: Redis can't be asked.
+    """
+    items = _read(body)
+    if isinstance(items, Refusal):
+        return items
+    past = StoredPast(queue, org)
+    checking = Checking(org, past, may_report=False)
+    deque(check_rows(checking, _sources(items)), maxlen=0)
+    return checking.result(past.state())
+
+
 def _bind(queue: Queue, org: Org, handed: HandedIn) -> str | Refusal:
     """Bind an Idempotency-Key to this body, and return the call's id, which comes from both.
 
@@ -115,10 +133,12 @@ def _bind(queue: Queue, org: Org, handed: HandedIn) -> str | Refusal:
     return short_hash(org.name, str(handed.idempotency_key), bound)
 
 
-def _sources(items: list[Any], call: str) -> Iterator[Source]:
+def _sources(items: list[Any], call: str = "") -> Iterator[Source]:
+    """Give the items with their places, behind the name of the call if it has one."""
+    before = f"{call[:12]}." if call else ""
     for n, item in enumerate(items):
         problem = Invalid(plain(item.twice, 64), "is given twice") if isinstance(item, _Ambiguous) else None
-        yield Source(f"{call[:12]}.{n}", item, problem=problem)
+        yield Source(f"{before}{n}", item, problem=problem)
 
 
 def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueOptions) -> list[Answer]:

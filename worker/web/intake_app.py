@@ -7,7 +7,7 @@ What becomes of a body is decided in ``intake.py``, who may call in ``callers.py
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 from worker import tracing
 from worker.config import Settings
 from worker.domain.actor import Actor, Via
+from worker.domain.check import Check
 from worker.domain.org import Org
 from worker.operate import othercolumns
 from worker.operate.report import ResultForm, result_lines
@@ -40,7 +41,7 @@ from worker.web.document import (
     add_page,
     operation_id,
 )
-from worker.web.intake import BOUND_S, HandedIn, Refusal, take_in
+from worker.web.intake import BOUND_S, HandedIn, Refusal, check, take_in
 from worker.web.outage import Outage
 from worker.web.schema import (
     COME_AGAIN,
@@ -132,6 +133,9 @@ def import_badges(
         Query(description="The run's name; without one, a name is made."),
     ] = None,
     urgent: Annotated[bool, Query(description="Overtake what waits for this org.")] = False,
+    dry_run: Annotated[
+        bool, Query(description="Accept nothing: say with 200 what is wrong, and what this would do.")
+    ] = False,
     idempotency_key: Annotated[
         Annotated[str, StringConstraints(pattern="^[!-~]{1,255}$")] | Absent,
         Header(
@@ -142,6 +146,11 @@ def import_badges(
     ] = None,
 ) -> Response:
     """Accept badges, each once. What is wrong with an item is said in its row, and never stops the rest."""
+    if dry_run:
+        checked = check(here.queue, caller.org, body)
+        if isinstance(checked, Refusal):
+            return failure(checked.status, checked.reason)
+        return json_response(200, asdict(checked))
     with tracing.continued(request.headers.get("traceparent")):
         by = str(Actor(Via.KEY, caller.id))
         taken = take_in(here.queue, caller.org, HandedIn(body, run, urgent, idempotency_key, by))
@@ -239,7 +248,10 @@ def _add_import(app: FastAPI, path: str) -> None:
     # One route serves both, so that a 405 names both. Those behind it serve nobody: they are the
     # operations in the document, which need an id each.
     app.add_api_route(path, import_badges, methods=["PUT", "POST"], include_in_schema=False)
-    accepted: dict[int | str, dict[str, Any]] = {202: {"headers": ACCEPTED_HEADERS}}
+    answered: dict[int | str, dict[str, Any]] = {
+        200: {"model": Check, "description": "Of a dry run: what was found. Rows are places, from 0."},
+        202: {"headers": ACCEPTED_HEADERS},
+    }
     for method in ("PUT", "POST"):
         app.add_api_route(
             path,
@@ -251,7 +263,7 @@ def _add_import(app: FastAPI, path: str) -> None:
             status_code=202,
             response_model=Accepted,
             response_description="Accepted for good; each item has its row.",
-            responses=accepted | failures(400, 401, 408, 413, 415, 422, 429, 503),
+            responses=answered | failures(400, 401, 408, 413, 415, 422, 429, 503),
             openapi_extra={"requestBody": BADGES_BODY},
         )
 
