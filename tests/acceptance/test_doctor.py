@@ -185,7 +185,7 @@ def test_an_outage_is_looked_at_but_nobody_who_throttles(env: dict[str, str]) ->
     assert "credentials are good" in asked["vendor", "default"]["detail"]
     assert "waiting for: throttled" in left_alone["vendor", "default"]["detail"]
     assert "2 jobs in doubt" in asked["dead letters", "default"]["detail"]
-    assert "badges dead resolve ID --issued" in asked["dead letters", "default"]["cure"]
+    assert "badges dead check --org default" in asked["dead letters", "default"]["cure"]
 
 
 def test_a_vendor_in_trouble_is_a_warning(env: dict[str, str], vendor: SandboxServer) -> None:

@@ -19,6 +19,7 @@ from kombu import Connection as Broker
 from rawserver import RawServer, answering
 from support import (
     BADGE,
+    LONG,
     PROGRAMS,
     badges,
     badges_json,
@@ -303,3 +304,24 @@ def test_workers_of_different_minds(place: Place) -> None:
         assert "60/minute at badges-" in line
         said = badges("doctor", "--json", env=place.env, expect=None).stdout.decode()
         assert "they differ in rate_limit" in said
+
+
+@LONG
+def test_a_stricter_worker_that_is_gone_holds_nobody_up(place: Place) -> None:
+    """Killed without a word: its limit holds until it isn't heard of any more, and not after."""
+    with place.worker("loose"):
+        with place.worker("strict", BADGES_RATE_LIMIT="6/minute") as strict:
+            wait_for(lambda: place.status()["differs"], within_s=40)
+            strict.kill()
+            strict.wait(10)
+        place.bring(1000, 300)
+        wait_for(lambda: place.issued() >= 100)
+        assert place.issued() < 300  # three calls at ten seconds each
+        wait_for(lambda: not place.status()["differs"], within_s=40)
+        before = len(place.vendor.vendor.ledger().exchanges)
+        place.bring(5000, 500)
+        wait_for(lambda: place.issued() >= 800)
+        arrived = [e.arrived_s for e in place.vendor.vendor.ledger().exchanges[before + 1 :]]
+        assert arrived[-1] - arrived[0] < 5 * len(arrived)
+        found = json.loads(badges("doctor", "--json", env=place.env, expect=None).stdout)
+        assert not [one for one in found if "differ" in one["detail"]]

@@ -102,12 +102,12 @@ class Bench:
         """How many badges the vendor issued."""
         return len(self.sandbox.vendor.ledger().issues)
 
+    @property
     def to_repeat(self) -> int:
         """How many calls status shows as to be repeated."""
         (state,) = Survey(self.client).states({"default": self.org})
         return int(state.as_json()["to_repeat"])
 
-    @property
     def _auth(self) -> Authenticator:
         return Authenticator(queue=self.queue, client=self.http)
 

@@ -193,7 +193,7 @@ def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
             f"{org['retrying']:,}",
             f"{org['in_flight']:,}",
             f"[red]{safe(dead)}[/]" if dead else "none",
-            f"{sent:,}/{limit:,g}" if sent is not None and limit is not None else "",
+            f"{sent:,}/{limit:,.10g}" if sent is not None and limit is not None else "",
             f"[{color}]{safe(_gate_words(org))}[/]",
         )
     return grid
