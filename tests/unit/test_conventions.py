@@ -134,3 +134,10 @@ def test_log_events_are_dotted_and_known() -> None:
 def test_lines_of_the_docs_fit_a_screen(path: Path) -> None:
     """120 characters at most."""
     assert not [n for n, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
+
+
+def test_who_runs_a_module_of_ours_takes_none_from_where_its_user_stands() -> None:
+    """``python -m`` looks there first, where a service may have a worker.py of its own; -P doesn't."""
+    runs = [path for path in WORKER.rglob("*.py") if '"-m", "worker' in path.read_text()]
+    assert len(runs) == 3
+    assert not [path for path in runs if '"-P", "-m", "worker' not in path.read_text()]

@@ -228,7 +228,7 @@ def _sandbox() -> SandboxServer:
 @contextmanager
 def _worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real worker in a process of its own while the block lasts."""
-    command = [sys.executable, "-m", "worker.cli", "worker"]
+    command = [sys.executable, "-P", "-m", "worker.cli", "worker"]
     with (folder / WORKER_LOG).open("wb") as log:
         # In a session of its own: Ctrl-C is for the demonstration, which then stops the worker.
         process = subprocess.Popen(

@@ -63,7 +63,7 @@ def beside(*, on_start: Callable[[str], None], console_url: str | None = None) -
     environment = DEFAULTS | given | where | login
     if console_url:
         environment.setdefault(CONSOLE, console_url)
-    command = [sys.executable, "-m", "worker.process.flower", str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "worker.process.flower", str(os.getpid())]
     # In a session of its own: Ctrl-C drains the worker first, and Flower shows it.
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     ending = threading.Event()

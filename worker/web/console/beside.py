@@ -48,7 +48,7 @@ def beside(environment: Mapping[str, str] | None = None, *, port: int) -> Iterat
         environment: with the settings that it goes by; this process's own by default.
         port: as ``free_port`` returned it.
     """
-    command = [sys.executable, "-m", "worker.web.console.beside", str(os.getpid()), str(port)]
+    command = [sys.executable, "-P", "-m", "worker.web.console.beside", str(os.getpid()), str(port)]
     # In a session of its own: Ctrl-C drains the worker first, and the console shows it.
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
