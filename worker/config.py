@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from worker.domain.faults import words_of
+from worker.domain.numbers import invisible_in
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.errors import ConfigError
 
@@ -284,11 +285,19 @@ def _read_secret(path: object, setting: str) -> str:
     if not isinstance(path, str):
         raise ConfigError(f"{setting} must be the path of a file")
     try:
-        return _text_of(Path(path)).strip()
+        secret = _text_of(Path(path)).strip()
     except OSError as error:
         raise ConfigError(f"{setting}: {path} can't be read: {error.strerror}") from None
     except ValueError:  # its words would quote what is in the file
         raise ConfigError(f"{setting}: {path} can't be read: it is no UTF-8 text") from None
+    if not secret:
+        raise ConfigError(f"{setting}: {path} is empty")
+    if len(secret.splitlines()) > 1:
+        raise ConfigError(f"{setting}: {path} has more than one line: it must hold the secret alone")
+    if not secret.isprintable():
+        hint = invisible_in(secret) or ": it holds a control character"
+        raise ConfigError(f"{setting}: {path} can't be used{hint}")
+    return secret
 
 
 def _text_of(path: Path) -> str:
@@ -335,6 +344,8 @@ def _stamp(file: str) -> tuple[int, ...]:
 def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
     try:
         tables = tomllib.loads(_text_of(path))
+    except UnicodeDecodeError:
+        raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: it is no UTF-8 text") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
     for name, table in tables.items():

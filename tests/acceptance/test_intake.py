@@ -474,8 +474,9 @@ def test_it_does_not_start_without_keys(place: Place) -> None:
             {"a": "the-same-key-1,x-123456789012", "b": "Basic the-same-key-1"},
             "orgs a and b have a key in common",
         ),
-        ({"a": "too-short"}, "org a: a key is 12"),
-        ({"a": "with a blank in it"}, "org a: a key is 12"),
+        ({"a": "too-short"}, r"intake_keys of \[a\] in BADGES_ORGS_FILE: a key is 12"),
+        ({"default": "x-123456789012,k2"}, "BADGES_INTAKE_KEYS: key 2 of 2 isn't one: a key is 12"),
+        ({"a": "with a blank in it"}, "a key is 12"),
     ],
 )
 def test_a_key_tells_the_org(written: dict[str, str], words: str) -> None:

@@ -367,6 +367,27 @@ def test_a_secret_may_be_given_by_file(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is empty"),
+        ("\ufeff \r\n", "is empty"),  # a Redis of the environment's own isn't the embedded one
+        (f"{MARKER}\r\nmore\r\n", "has more than one line: it must hold the secret alone"),
+        (f"{MARKER}\u200b\n", "can't be used: it holds an invisible character (U+200B)"),
+        (f"{MARKER}\0x", "can't be used: it holds a control character"),
+    ],
+)
+def test_a_secret_file_without_one_secret_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    """Rather than that another server, or another password, is taken than was meant."""
+    path = tmp_path / "secret"
+    path.write_bytes(content.encode())
+    said = refusal(monkeypatch, **{f"{name.upper()}_FILE": str(path)})
+    assert said == f"BADGES_{name.upper()}_FILE: {path} {words}"
+
+
+@pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("content", [None, b"\xff\xfe" + MARKER.encode()], ids=["missing", "no text"])
 def test_a_secret_file_that_cannot_be_read_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: bytes | None
@@ -639,3 +660,6 @@ def test_a_byte_order_mark_is_no_part_of_a_setting(tmp_path: Path, monkeypatch: 
     password = Settings.load().orgs()["acme"].basic_password
     assert password
     assert password.get_secret_value() == "pass"
+    orgs.write_bytes("[acme]".encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"can't be read: it is no UTF-8 text$"):
+        Settings.load().orgs()

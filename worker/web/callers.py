@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from worker.domain.badge import short_hash
-from worker.domain.org import Limit, Org, parse_limits
+from worker.domain.org import DEFAULT_ORG, Limit, Org, parse_limits
 from worker.errors import ConfigError
 from worker.server.cluster import Redis
 from worker.store.intake import count_call
@@ -143,10 +143,15 @@ class CallLimit:
 def _keys_of(org: Org) -> list[str]:
     written = org.intake_keys.get_secret_value().split(",") if org.intake_keys else []
     found = [shown_key({"authorization": key}) for key in written if key.strip()]
-    if not all(map(_KEY.fullmatch, found)):
-        raise ConfigError(
-            f"BADGES_INTAKE_KEYS of org {org.name}: a key is 12 to 4096 letters, digits and signs"
-        )
+    for number, key in enumerate(found, 1):
+        if not _KEY.fullmatch(key):
+            where = (
+                "BADGES_INTAKE_KEYS"
+                if org.name == DEFAULT_ORG
+                else f"intake_keys of [{org.name}] in BADGES_ORGS_FILE"
+            )
+            which = "" if len(found) == 1 else f"key {number} of {len(found)} isn't one: "
+            raise ConfigError(f"{where}: {which}a key is 12 to 4096 letters, digits and signs")
     return found
 
 
