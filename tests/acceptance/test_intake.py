@@ -314,7 +314,8 @@ def test_a_dry_run_says_what_handing_in_then_does_and_accepts_nothing(place: Pla
             )
             assert said.status_code == status, wrong_body
         assert http.put(PATH, json=body, params={"dry_run": "perhaps"}).status_code == 400
-    assert place.http("no such key").put(PATH, json=body, params={"dry_run": True}).status_code == 401
+    with place.http("no such key") as http:
+        assert http.put(PATH, json=body, params={"dry_run": True}).status_code == 401
 
 
 def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import libreoffice
 import pytest
 import xlsxwriter
 from hypothesis import given, settings
@@ -387,6 +388,28 @@ def test_what_libreoffice_saves_is_read() -> None:
     assert said(remarks) == [
         "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it): 3"
     ]
+
+
+def test_what_a_real_libreoffice_saved_is_read() -> None:
+    """Workbooks that it opened and saved again (tests/libreoffice.py): what a person sees there is read."""
+    found, remarks = read((libreoffice.FOLDER / "members.xlsx").read_bytes())
+    assert [(row.row, row.item["customerId"], row.warning) for row in found] == [
+        ("4", "500000001", ""),
+        ("5", "500000002", ""),
+        ("6", "00001234", ""),
+        ("7", "500000004", "customerId is a formula: its stored value is taken"),
+        ("8", "error #N/A", ""),
+        ("10", "rounded 1.23456789012346E+18", ""),
+        ("11", True, "customerId is a formula: its stored value is taken"),
+    ]
+    assert found[0].item["earnEventDateISO"] == "2025-09-10T15:00:01"
+    assert said(remarks) == [
+        "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it): 9",
+        "a row that reads as totals is left out: 13",
+    ]
+    found, remarks = read((libreoffice.FOLDER / "since_1904.xlsx").read_bytes())
+    assert [row.item["earnEventDateISO"] for row in found] == ["2025-09-10T15:00:01"] * 2
+    assert (found[0].item["earnExpiresOn"], fault_of(found[1]).count("D2:D3")) == ("1905828011", 1)
 
 
 def test_what_other_programs_save_is_read(tmp_path: Path) -> None:
