@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from random import Random
 
 from worker.cli import tables
+from worker.cli.demo_life import GOOD_BADGES, MISTYPED_BADGE, Life, shops, write_rows
 from worker.cli.progress import follow_jobs, progress_bar
 from worker.config import PREFIX, Settings
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org
+from worker.domain.provenance import Provenance
 from worker.enqueue import Enqueued, EnqueueOptions, new_run
 from worker.errors import BadgesError
 from worker.files.reader import read_rows
@@ -36,14 +36,9 @@ from worker.store.queue import Queue, new_id
 
 RATE_PER_SECOND = 20
 USERNAME, PASSWORD = "demo.till", "demo-password"
-GOOD_BADGES = ("696f0fd40772ad476ecf74ac", "697a16140772ad476ecfe51c", "654e08f2041fd452b3ef5b2e")
-MISTYPED_BADGE = "654e08f2041fd452b3ef5b2f"
 DRAIN_S = 15
 AGAIN_S = 0.2
 WORKER_LOG = "worker.log"
-
-
-KEPT_EVERY_S, KEPT_ROWS = 20.0, 400  # a file every now and then, where it is left running
 
 
 def run(items: int, *, keep: bool = False, console: bool = False) -> None:
@@ -51,26 +46,27 @@ def run(items: int, *, keep: bool = False, console: bool = False) -> None:
 
     Args:
         items: how many.
-        keep: leave all of it running until Ctrl-C, and import a small file every now and then.
+        keep: leave all of it running until Ctrl-C, with a second org, and badges that come in now and then.
         console: run the web console beside it.
     """
     started = time.monotonic()
     with interruptions() as interruptible, ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="badges-demo-"))
-        vendor = stack.enter_context(_sandbox())
-        settings = _settings(folder, vendor.url)
+        vendor = stack.enter_context(_sandbox(more_calls=1 if keep else 0))
+        own = _own(folder, vendor.url, keep=keep)
+        settings = _settings(own)
         tables.out.print("[bold]Starting[/] an embedded Valkey server, a sandbox vendor and a Celery worker")
         connection = stack.enter_context(Connection.open(settings))
-        worker = stack.enter_context(_worker(_environment(folder, vendor.url), Path(folder)))
+        worker = stack.enter_context(_worker(_environment(own), Path(folder)))
         client = stack.enter_context(connection.client())
         with interruptible():
             if console:
                 from worker.web.console.beside import beside, free_port  # noqa: PLC0415 - not always there
 
-                stack.enter_context(beside(_environment(folder, vendor.url), port=free_port()))
+                stack.enter_context(beside(_environment(own), port=free_port()))
             _story(settings, Queue(client), worker, Path(folder), items)
             if keep:
-                _keep_on(settings, Queue(client), worker, Path(folder))
+                _keep_on(Life(settings, Queue(client), vendor, Path(folder)), worker)
         requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
     tables.out.print(
@@ -86,13 +82,16 @@ def _story(
     org = settings.org(DEFAULT_ORG)
     reports = JobReader(client=queue.client, orgs={DEFAULT_ORG: org})
     file = folder / "members.csv"
-    _write_rows(file, items)
+    write_rows(file, items)
     tables.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
     run_name = new_run("members")
     with file.open("rb") as stream, progress_bar("importing", items, unit="rows") as move:
         done = 0
         for chunk in import_rows(
-            queue, org, read_rows(stream, name=file.name), EnqueueOptions(run_name, new_id())
+            queue,
+            org,
+            read_rows(stream, name=file.name),
+            EnqueueOptions(run_name, new_id(), source=Provenance(str(this_user()), file.name)),
         ):
             done += chunk.accepted + chunk.duplicates + chunk.invalid
             move(done)
@@ -114,20 +113,13 @@ def _await(worker: subprocess.Popen[bytes], survey: Survey, org: Org) -> None:
         time.sleep(0.05)
 
 
-def _keep_on(settings: Settings, queue: Queue, worker: subprocess.Popen[bytes], folder: Path) -> None:
-    """Import a small file every now and then, until Ctrl-C, which is how this ends well."""
-    tables.out.print("\n[bold]It goes on[/]: a small file comes in every now and then; Ctrl-C ends it")
-    org, first = settings.org(DEFAULT_ORG), 1_000_000
+def _keep_on(life: Life, worker: subprocess.Popen[bytes]) -> None:
+    """Let something happen now and then, until Ctrl-C, which is how this ends well."""
+    tables.out.print(
+        "\n[bold]It goes on[/]: badges come in, and the vendor stumbles now and then; Ctrl-C ends it"
+    )
     with suppress(KeyboardInterrupt):
-        while worker.poll() is None:
-            file = folder / "more.csv"
-            _write_rows(file, KEPT_ROWS, first=first)
-            first += KEPT_ROWS
-            with file.open("rb") as stream:
-                options = EnqueueOptions(new_run("more"), new_id())
-                for _ in import_rows(queue, org, read_rows(stream, name=file.name), options):
-                    pass
-            time.sleep(KEPT_EVERY_S)
+        life.go_on(lambda: worker.poll() is None)
 
 
 def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
@@ -137,7 +129,7 @@ def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
     )
     which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
     changes = {"badgeMetaId": GOOD_BADGES[0]}
-    operator = Operator(queue, reports, settings.orgs(), this_user())
+    operator = Operator(queue, reports, settings.orgs(), this_user(), "the badge was mistyped")
     done = deadletters.replay_all(operator, which, changes=changes)
     if done.run:
         last = follow_jobs(follow(reports, done.run, every_s=0.1))
@@ -171,55 +163,40 @@ def _show_first_invalid(chunk: Enqueued, done: int) -> None:
         tables.err.print(f"  such as row {invalid.row}, {invalid.field}: {tables.safe(invalid.reason)}")
 
 
-def _write_rows(file: Path, items: int, *, first: int = 0) -> None:
-    random = Random(items + first)  # noqa: S311 - the same rows every time
-    with file.open("w", newline="") as stream:
-        out = csv.writer(stream)
-        out.writerow(["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn"])
-        row: list[object] = []
-        for n in range(items):
-            kind = random.random()
-            if kind < 0.01 and row:
-                out.writerow(row)  # the same badge once more
-                continue
-            badge = MISTYPED_BADGE if kind < 0.03 else random.choice(GOOD_BADGES)
-            customer: object = f"C-{n}" if kind > 0.995 else 500_000_000 + first + n
-            row = [badge, customer, 1_674_292_011, 1_905_828_011]
-            out.writerow(row)
-
-
-def _settings(folder: str, url: str) -> Settings:
+def _settings(own: Mapping[str, str]) -> Settings:
     """Return the demonstration's own settings: a user's Redis must not get its jobs, nor a user's vendor."""
-    own = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in _environment(folder, url).items()
-        if name.startswith(PREFIX)
-    }
     # Every setting is said, since what isn't would be read from the user's environment.
-    return Settings.load(**{name: field.default for name, field in Settings.model_fields.items()} | own)
+    return Settings.load(**{name: field.default for name, field in Settings.model_fields.items()} | dict(own))
 
 
-def _environment(folder: str, url: str) -> dict[str, str]:
-    """Return the worker's environment: the demonstration's own settings, and none of the user's."""
-    own = {
-        "DATA_DIR": f"{folder}/data",
-        "API_BASE_URL": url,
-        "AUTH": "basic",
-        "BASIC_USERNAME": USERNAME,
-        "BASIC_PASSWORD": PASSWORD,
-        "RATE_LIMIT": f"{RATE_PER_SECOND}/second",
-        "BATCH_LINGER_S": "0.5",
+def _own(folder: str, url: str, *, keep: bool) -> dict[str, str]:
+    """Return the demonstration's own settings, with a second org where it is left running."""
+    vendor = {
+        "api_base_url": url,
+        "auth": "basic",
+        "basic_username": USERNAME,
+        "basic_password": PASSWORD,
     }
+    limits = {"rate_limit": f"{RATE_PER_SECOND}/second", "batch_linger_s": "0.5"}
+    own = {"data_dir": f"{folder}/data"} | vendor | limits
+    if keep:
+        (orgs := Path(folder) / "orgs.toml").write_text(shops(vendor))
+        own["orgs_file"] = str(orgs)
+    return own
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return the worker's environment: the demonstration's own settings, and none of the user's."""
     others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return others | {PREFIX + name: value for name, value in own.items()}
+    return others | {PREFIX + name.upper(): value for name, value in own.items()}
 
 
-def _sandbox() -> SandboxServer:
+def _sandbox(*, more_calls: int) -> SandboxServer:
     return SandboxServer(
         settings=SandboxSettings(
             basic=(USERNAME, PASSWORD),
             unknown_badges=frozenset({MISTYPED_BADGE}),
-            rate=(RATE_PER_SECOND, 1.0),
+            rate=(RATE_PER_SECOND + more_calls, 1.0),
             latency_s=(0.02, 0.08),
         )
     )

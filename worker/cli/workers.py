@@ -30,7 +30,8 @@ Pool = Annotated[Literal["prefork", "threads"], typer.Option(help="Processes or 
 def demo(
     items: Annotated[int, typer.Option(min=100, help="Rows to import.")] = 10_000,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave it running, with a file every now and then, until Ctrl-C.")
+        bool,
+        typer.Option("--keep", help="Leave it running, with badges that come in now and then, until Ctrl-C."),
     ] = False,
     console: Annotated[
         bool, typer.Option("--console", help="With the web console to look at it; see badges console.")

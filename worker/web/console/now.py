@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.operate import paging
 from worker.operate.status import OrgState
 from worker.web.console.asked import Asked
+from worker.web.console.runs import states
 from worker.web.console.service import Console
 from worker.web.console.views import Page
 
+LATEST = 6  # runs and acts
 LAMPS = {"open": "sending", "probing": "trying one job at a time", "closed": "waiting", "paused": "paused"}
 
 
 def page(here: Console, _: Asked) -> Page:
     """Show every org as it is."""
-    orgs = [_org(here, state) for state in here.states()]
-    return Page("now.html", "Now", "now", "badges status --watch", {"orgs": orgs}, live="now")
+    values = {
+        "orgs": [_org(here, state) for state in here.states()],
+        "runs": [(run, states(run)) for run in paging.runs(here.reports, None, None, LATEST).rows],
+        "entries": paging.trail(here.reports, None, None, LATEST).rows,
+    }
+    return Page("now.html", "Now", "now", "badges status --watch", values, live="now")
 
 
 def banners(here: Console) -> list[dict[str, Any]]:

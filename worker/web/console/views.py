@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -13,9 +14,10 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from worker.domain.text import counted, printable
+from worker.domain.dates import instants
+from worker.domain.text import counted, iso_time, printable
 from worker.web.console import charts
 
 STATIC: Final = {
@@ -107,6 +109,24 @@ def instant(at: str | None) -> Markup:
     )
 
 
+def moment(epoch: object, iso: object) -> Markup:
+    """Show a date of a badge: an epoch as the instant that it means, anything else as it was written."""
+    if isinstance(epoch, int) and not isinstance(epoch, bool) and not iso:
+        with suppress(ValueError, OverflowError, OSError):
+            (at_s,) = instants(epoch, None)
+            return instant(iso_time(at_s * 1000)) + Markup(" <small>{}</small>").format(epoch)
+    given = iso or epoch
+    return instant(None) if given in (None, "") else Markup("<bdi>{}</bdi>").format(printable(str(given)))
+
+
+def coded(text: str) -> Markup:
+    """Show words whose code stands between backticks."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part)
+        for n, part in enumerate(text.split("`"))
+    )
+
+
 def ident(text: object, *, short: bool = False) -> Markup:
     """Show an id, to be copied whole by a click."""
     if text in (None, ""):
@@ -164,7 +184,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"instant": instant, "ident": ident, "duration": duration, "number": number}
+    made.filters |= {
+        "instant": instant,
+        "moment": moment,
+        "coded": coded,
+        "ident": ident,
+        "duration": duration,
+        "number": number,
+    }
     made.globals |= {
         "url": url,
         "static": static_url,
