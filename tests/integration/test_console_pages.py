@@ -26,7 +26,7 @@ ORG = Org(api_base_url="https://vendor.example")
 LETTERS = int(
     os.environ.get("BADGES_CONSOLE_LETTERS", "100_000")
 )  # a million by hand: see the contributing page
-HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202eevil =cmd|'/c calc'!A1 {{7*7}}"""
+HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202eevil =cmd|'/c calc'!A1 {{7*7}} 99:99:99 UTC"""
 
 
 @pytest.fixture

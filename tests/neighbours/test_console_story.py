@@ -19,8 +19,9 @@ import httpx
 import pytest
 import redis
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from support import BADGE, OTHER_BADGE, environment, needs, process, wait_for, worker_command
+from support import BADGE, OTHER_BADGE, environment, in_process, needs, process, wait_for, worker_command
 
+from worker.cli.demo_life import SHOPS, shops
 from worker.config import Settings
 from worker.operate.runs import JobReader, RunProgress
 from worker.sandbox.issued import Fault, SandboxSettings
@@ -63,6 +64,14 @@ class Place:
         finally:
             os.kill(server, signal.SIGCONT)
 
+    def bring(self, run: str, count: int, *, org: str, held: bool = False) -> None:
+        """Hand rows in from elsewhere."""
+        file = self.folder / f"{run}.csv"
+        file.write_text(HEAD + rows(530000000 + 1000 * len(run), count))
+        hold = ["--hold", "--note", "when marketing has looked at it"] if held else []
+        done = in_process("import", file, "--run", run, "--org", org, *hold, env=self.env)
+        assert done.status == 0, done.err
+
     def run(self, name: str) -> RunProgress:
         """Return how a run is."""
         return JobReader(client=self.client, orgs={}).run_meant(name)
@@ -87,6 +96,7 @@ class Person:
     def picture(self, name: str, *, scheme: Literal["light", "dark"] = "light") -> None:
         """Take a picture that the README shows, if they are to be taken."""
         if os.environ.get("BADGES_PICTURES"):
+            self.page.set_viewport_size({"width": 1280, "height": 860})
             self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             self.page.screenshot(path=PICTURES / f"console-{name}.png")
             self.page.emulate_media(color_scheme="light")
@@ -122,8 +132,10 @@ def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
         vendor = stack.enter_context(SandboxServer(settings=sandbox))
         client = stack.enter_context(connection.client())
         client.flushall()
+        (orgs := folder / "orgs.toml").write_text(shops({"api_base_url": vendor.url}))
         env = environment(
             redis_url=connection.url,
+            orgs_file=orgs,
             data_dir=folder / "data",
             api_base_url=vendor.url,
             rate_limit="1000/second",
@@ -179,6 +191,7 @@ def test_a_file_with_bad_rows_is_imported_mended_and_finished(
     person.uploads(file)
     person.hears("42 good")
     person.hears("2 invalid")
+    person.picture("import")
     person.begins("members")
     person.page.get_by_role("link", name="Watch the run").click()
     person.hears("14 need a person", within_s=30)
@@ -265,6 +278,9 @@ def test_the_vendor_goes_down_and_comes_back_while_one_looks(
     person.begins("later")
     person.go("./")
     person.hears("stands still", within_s=25)
+    place.bring("shops-north", 900, org=SHOPS)
+    place.bring("autumn-campaign", 320, org=SHOPS, held=True)
+    person.hears("on hold")
     person.picture("now")
     person.go("runs")
     person.hears("stands still")

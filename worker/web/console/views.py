@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from hashlib import sha256
 from importlib import resources
@@ -47,6 +48,7 @@ KINDS: Final = {
     "repeat": "held back as a repeat",
 }
 _SHORT = 12
+_A_TIME = re.compile(r"\b\d\d:\d\d:\d\d UTC|\b\d{4}-\d\d-\d\dT[0-9:.]+Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,28 @@ def moment(epoch: object, iso: object) -> Markup:
     return instant(None) if given in (None, "") else Markup("<bdi>{}</bdi>").format(printable(str(given)))
 
 
+def timed(text: str) -> Markup:
+    """Show the times that stand in a sentence, in UTC, as the viewer's own: those of a day near now."""
+    shown, end = Markup(), 0
+    for found in _A_TIME.finditer(text):
+        with suppress(ValueError):  # what only looks like a time stays as it is
+            at = instant(_near_now(found[0]))
+            shown, end = shown + escape(text[end : found.start()]) + at, found.end()
+    return shown + escape(text[end:])
+
+
+def _near_now(said: str) -> str:
+    if not said.endswith(" UTC"):
+        return said
+    now = datetime.now(UTC)
+    at = datetime.combine(now.date(), time.fromisoformat(said.removesuffix(" UTC")), UTC)
+    days = (timedelta(days=n) for n in (-1, 0, 1))
+    return (
+        iso_time(round(min((at + day for day in days), key=lambda it: abs(it - now)).timestamp() * 1000))
+        or ""
+    )
+
+
 def coded(text: str) -> Markup:
     """Show words whose code stands between backticks."""
     return Markup("").join(
@@ -188,6 +212,7 @@ def environment() -> Environment:
         "instant": instant,
         "moment": moment,
         "coded": coded,
+        "timed": timed,
         "ident": ident,
         "duration": duration,
         "number": number,
