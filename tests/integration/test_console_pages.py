@@ -26,7 +26,8 @@ ORG = Org(api_base_url="https://vendor.example")
 LETTERS = int(
     os.environ.get("BADGES_CONSOLE_LETTERS", "100_000")
 )  # a million by hand: see the contributing page
-HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202eevil =cmd|'/c calc'!A1 {{7*7}} 99:99:99 UTC"""
+HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202eevil =cmd|'/c calc'!A1 {{7*7}}"""
+NO_TIME = f"at 99:99:99 UTC, or 2026-99-99T00:00Z {HOSTILE}"
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_foreign_text_is_only_ever_text(at_console: tuple[Console, Browser], que
     raw = {"code": "customerId", "message": HOSTILE, "raw_row": HOSTILE}
     letters = [Item("<img/src=x>", "1", fields, kind="rejected"), Item("b" * 20, "2", raw, kind="invalid")]
     queue.enqueue(ORG, run=run, items=letters, call="hostile")
-    here.operator(HOSTILE).pause("default")
+    here.operator(NO_TIME).pause("default")
     where = quote(run)
     for path in (
         "/",
