@@ -40,6 +40,7 @@ def test_nothing_is_shown_without_a_session(stranger: tuple[Console, httpx.Clien
     for act in (*ACTS, "signout"):
         assert http.post(f"/{act}", headers={"origin": str(http.base_url)}).status_code == 401, act
     assert http.get("/healthz").text == "ok\n"
+    assert http.head("/healthz").status_code == 200
     assert http.get("/static/app.css").headers["content-type"].startswith("text/css")
     assert http.get("/static/app.py").status_code in (401, 404)
 
@@ -118,6 +119,50 @@ def test_a_form_of_our_own_acts_and_is_in_the_trail_by_its_user(operator: tuple[
     assert "to look &lt;b&gt;closer&lt;/b&gt;" in browser.open("/audit")
 
 
+def test_a_page_of_another_origin_reads_nothing(operator: tuple[Console, Browser]) -> None:
+    """Not with this session either, from another port, whose cookies are the same; a link is followed."""
+    _, browser = operator
+    for by in ("cross-site", "same-site"):
+        fetched = {"sec-fetch-site": by, "sec-fetch-mode": "no-cors"}
+        for path in ("/", "/runs", "/report.csv?kind=rejected", "/live?of=now"):
+            assert browser.http.get(path, headers=fetched).status_code == 403, path
+        assert browser.http.get("/runs", headers=fetched | {"sec-fetch-mode": "navigate"}).status_code == 200
+    assert browser.http.get("/", headers={"sec-fetch-site": "same-origin"}).status_code == 200
+    page = browser.open("/settings")
+    assert browser.http.get("/doctor").status_code == 405, "what costs calls is asked for by a form"
+    assert browser.send("doctor", browser.form(page, "doctor")).status_code == 303
+
+
+def test_two_consoles_of_a_machine_have_sessions_of_their_own(client: redis.Redis) -> None:
+    """A browser sends the cookies of a host to each of its ports."""
+    with console(client) as (one, http), console(client) as (other, _):
+        http.get(f"/?token={one.sessions.token}")
+        http.get(f"http://127.0.0.1:{other.port}/?token={other.sessions.token}")
+        assert http.get("/").status_code == 200
+        assert http.get(f"http://127.0.0.1:{other.port}/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/audit?after=xyz",
+        "/audit?after=9999-99-99%20x",
+        "/audit?sort=__class__",
+        "/dead?kind=rejected&after=default%20x%20y%20z",
+        "/dead?kind=rejected&after=x",
+        "/plan?do=replay&kind=rejected&since_ms=1000000000000000000",
+        "/dead?customer=99999999999999999999999",
+        "/run?run=nonesuch&after=-1",
+        "/runs?org=%00",
+        "/search?what=x&sort=job",
+        "/undo",
+    ],
+)
+def test_what_no_page_links_to_is_refused_in_words(operator: tuple[Console, Browser], path: str) -> None:
+    """Keys of another listing, numbers that are none: no failure of the console."""
+    assert operator[1].http.get(path).status_code in (400, 404)
+
+
 def test_every_answer_keeps_others_out(operator: tuple[Console, Browser]) -> None:
     """Nothing inline, nothing from elsewhere, no frame, no guessing of types, nothing kept."""
     _, browser = operator
@@ -142,6 +187,7 @@ def test_links_work_under_a_sub_path(client: redis.Redis) -> None:
         answer = http.get(link, headers=outside, follow_redirects=False)
         assert answer.status_code == 303
         assert "secure" in answer.headers["set-cookie"].lower()
+        assert "path=/badges/;" in answer.headers["set-cookie"].lower(), "others there don't get it"
         assert not re.search(r'(?:href|src|action)="/', answer.text)
         given = outside | {"cookie": answer.headers["set-cookie"].partition(";")[0]}
         page = http.get("/badges/", headers=given).text

@@ -106,6 +106,17 @@ def test_a_full_disk_is_said_before_anything_is_written(
     assert "5 bytes left" in answer.text
 
 
+def test_a_disk_that_fills_up_meanwhile_is_said_too(
+    at_console: tuple[Console, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may write as well: each piece looks before it is written."""
+    _, browser = at_console
+    one = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": "10"}).json()["id"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Use", (), {"free": 5}))
+    answer = put(browser, one, 0, b"0123456789")
+    assert (answer.status_code, "5 bytes left" in answer.text) == (400, True)
+
+
 def test_a_checked_file_is_imported_by_its_number_of_rows(
     at_console: tuple[Console, Browser], queue: Queue
 ) -> None:

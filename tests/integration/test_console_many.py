@@ -190,6 +190,20 @@ def test_what_support_said_is_read_shown_and_then_done(bench: Bench, form: str) 
     assert bench.entries() == [("resolve", 2, "ticket 7")]
 
 
+def test_a_full_batch_is_resolved_at_once(bench: Bench) -> None:
+    """However many jobs a call carried, each is meant."""
+    batch = {"batch": "b" * 26, "code": "500", "attempts": "1"}
+    many = [
+        Item(f"{it.id}{'x' * 40}", str(n), {**it.fields, **batch}, kind="in_doubt", fingerprint=it.id)
+        for n, it in enumerate(item(n) for n in range(500))
+    ]
+    bench.queue.enqueue(bench.org, run="vague", items=many, call="vague")
+    form = bench.browser.form(bench.browser.open("/doubt"), "resolve")
+    answer = bench.browser.send("resolve", form | {"found": "issued", "note": "said so", "typed": "500"})
+    assert answer.status_code == 303
+    bench.until(f"/{answer.headers['location']}", "500 issued")
+
+
 def test_both_request_ids_of_a_batch_are_there_to_copy(bench: Bench) -> None:
     """Ours, which the call carried, and the one that came back with an earlier call of the same batch."""
     ids = bench.doubt(1)

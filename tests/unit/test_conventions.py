@@ -20,7 +20,7 @@ SCRIPTS = [path for path in LUA if not path.name.startswith("_")]
 OTHER_LETTERS = {"s", "m", "h", "d", "w", "T", "Z"}
 MAY_HOLD_OTHERS = {
     "async_badge_queue.py",
-    "badge_queue.py", "cli/jobs.py", "cli/demo.py", "cli/output.py", "cli/results.py", "cli/start.py",
+    "badge_queue.py", "cli/jobs.py", "cli/demo_life.py", "cli/output.py", "cli/results.py", "cli/start.py",
     "cli/tables.py", "delivery.py", "domain/badge.py",
     "domain/dates.py",
     "domain/text.py", "domain/org.py", "process/arguments.py", "sandbox/issued.py", "server/valkey.py",

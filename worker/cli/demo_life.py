@@ -39,7 +39,7 @@ REGIONS = ("north", "south", "east", "west")
 def write_rows(file: Path, items: int, *, first: int = 0) -> None:
     """Write a file of badges; some of them are doubled, mistyped or invalid."""
     random = Random(items + first)  # noqa: S311 - the same rows every time
-    with file.open("w", newline="") as stream:
+    with file.open(mode="w", newline="") as stream:
         out = csv.writer(stream)
         out.writerow(["badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn"])
         row: list[object] = []

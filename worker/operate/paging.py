@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from worker.domain.job import DeadKind, State
+from worker.errors import ConfigError
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, groups_of
 from worker.operate.report import report_row
@@ -42,6 +44,7 @@ JOB_SORTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "customer": lambda row: str(row["customerId"]).rjust(20),
     "since": lambda row: row["finished_at"] or row["enqueued_at"] or "",
 }
+NO_PLACE = "there is no such place in this listing: begin with its first page"
 LOOKED_AT = 1_000  # records that are read for one page at most, where few of them fit
 
 
@@ -146,7 +149,7 @@ def _by_groups(
     reports: JobReader, which: Filter, after: str | None, size: int, *, newest: bool
 ) -> Slice[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    at_org, at_group, at_ms, at_id = (after.split(" ", 3) + [""] * 3)[:4] if after else ("", "", "", "")
+    at_org, at_group, at_ms, at_id = _place(after)
     looked_at = 0
     for org in reports.org_names(which.org):
         if org < at_org:
@@ -173,6 +176,21 @@ def _by_groups(
                     if len(rows) == size or looked_at >= LOOKED_AT:
                         return Slice(rows, f"{org} {group.number} {died_ms} {job_id}")
     return Slice(rows)
+
+
+def _place(after: str | None) -> tuple[str, str, str, str]:
+    """Read ``after``: org, group, time, job.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not after:
+        return "", "", "", ""
+    parts = after.split(" ", 3)
+    numbers = parts[1:3]
+    if len(parts) < 4 or not all(part.isascii() and part.isdecimal() for part in numbers):
+        raise ConfigError(NO_PLACE)
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def _of_customer(
@@ -210,6 +228,10 @@ def trail(
         ]
         return in_order(newest, TRAIL_SORTS, lambda it: f"{it.at} {_name(it)}", after, size, sort=sort)
     at, _, name = (after or "").partition(" ")
+    try:
+        _ = at and datetime.fromisoformat(at).timestamp()
+    except (ValueError, OverflowError):
+        raise ConfigError(NO_PLACE) from None
     found: list[Entry] = []
     for its_org in reports.org_names(org):
         found += audit.before(reports.client, its_org, at or None, size + 1)

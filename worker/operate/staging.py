@@ -22,6 +22,7 @@ from typing import BinaryIO, Final, Literal
 
 from worker.config import Settings
 from worker.domain.provenance import Provenance
+from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions
 from worker.errors import BadgesError, ConfigError, NoRoom, NotFound, StoreError
 from worker.operate.importing import import_rows
@@ -97,13 +98,9 @@ class Staging:
         if not 0 < size <= most:
             raise ConfigError(f"{name} has {size:,} bytes; at most {most:,} (BADGES_CONSOLE_UPLOAD_MAX) fit")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._folder).free
-        if free < size + SPARE_BYTES:
-            raise ConfigError(
-                f"the disk has {free:,} bytes left, too few for {name}: make room, or import it there"
-            )
+        self._see_to_room(name, size)
         made = Staged(
-            new_id(), Path(name).name[:200] or "upload", self._settings.org(org).name, size, "uploading"
+            new_id(), plain(Path(name).name, 200) or "upload", self._settings.org(org).name, size, "uploading"
         )
         os.close(os.open(self._path(made.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         came_at = int(self._clock())
@@ -126,11 +123,19 @@ class Staging:
                 return there
             if offset > there or there + len(piece) > about.size:
                 raise ConfigError(f"{there:,} bytes are there: go on behind them, up to {about.size:,}")
+            self._see_to_room(about.name, len(piece))  # others may have filled it since
             file.write(piece)
             there += len(piece)
         if there == about.size:
             staged.put(self._client, staged_id, {"state": "there"})
         return there
+
+    def _see_to_room(self, name: str, size: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < size + SPARE_BYTES:
+            raise ConfigError(
+                f"the disk has {free:,} bytes left, too few for {name}: make room, or import it there"
+            )
 
     def size(self, staged_id: str) -> int:
         """Return how many bytes of a file are there."""

@@ -8,6 +8,7 @@ import socket
 import time
 from asyncio import Transport
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patie
     port: int,
     drain_s: int,
     on_ready: Callable[[str], None],
+    on_end: Callable[[], None] = lambda: None,
     head_within_s: float = HEAD_WITHIN_S,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, which are clean ends; port 0 takes a free one.
@@ -40,6 +42,7 @@ def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patie
         port: 0 takes a free one.
         drain_s: how long calls that are going on may still take after the signal.
         on_ready: called with the URL once the port is bound.
+        on_end: called upon the signal, at once; answers that would go on for ever are to end then.
         head_within_s: how long a connection may take until the whole head of its next request is there.
 
     Raises:
@@ -60,7 +63,19 @@ def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patie
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
         on_ready(f"http://{host}:{listener.getsockname()[1]}")
-        uvicorn.Server(config).run([listener])
+        _Server(config, on_end).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """Says that it is to end before it waits for what is going on."""
+
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_end = on_end
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_end()
+        super().handle_exit(sig, frame)
 
 
 class _Punctual(H11Protocol):

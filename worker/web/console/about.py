@@ -14,14 +14,14 @@ from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 from worker.web.console.views import Page, url
 
+DOCTOR, ASKED_EVERY_S = "doctor", 10
 SECRET = "set, not shown"  # noqa: S105 - no secret
 _HIDDEN = ("basic_username",)  # half of a credential
 
 
 def page(here: Console, asked: Asked) -> Page:
     """Show every setting by its name, and the doctor's findings if they were asked for."""
-    asked_at = asked.whole("doctor")
-    look = _doctor(here, asked_at) if asked_at is not None else None
+    look = here.looks.get(DOCTOR) if asked.text("doctor") else None
     process = {name: field for name, field in Settings.model_fields.items() if name not in Org.model_fields}
     values = {
         "process": [_row(here.settings, name, field) for name, field in process.items()],
@@ -33,7 +33,6 @@ def page(here: Console, asked: Asked) -> Page:
         "findings": look.result if look and look.state == "done" else None,
         "looking": look is not None and not look.is_over,
         "problem": look.problem if look else "",
-        "again": url("settings", doctor=f"{here.clock():.0f}"),
     }
     return Page("settings.html", "Settings", "settings", "badges doctor", values, live="settings")
 
@@ -52,11 +51,12 @@ def _row(of: Settings | Org, name: str, field: Any) -> dict[str, Any]:
     }
 
 
-def _doctor(here: Console, asked_at: int) -> Act:
+def ask(here: Console, _: Asked) -> str:
     """Ask the doctor, in the background: a call to each vendor is paid from its limit, so once in a while."""
     from worker.operate.doctor import examine  # noqa: PLC0415 - brokers are loaded only where they are needed
 
     def work(_: Act) -> list[dict[str, Any]]:
         return [found.as_json() for found in examine(here.settings, os.environ)]
 
-    return here.looks.look(f"doctor {asked_at // 30}", work)
+    here.looks.look(DOCTOR, work, fresh_s=ASKED_EVERY_S)
+    return url("settings", doctor="asked")

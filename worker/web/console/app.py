@@ -6,14 +6,12 @@ returns where to go on. What stands before all of them is ``guard.py``. Needs th
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -38,14 +36,12 @@ from worker.web.console import (
 )
 from worker.web.console.asked import Asked
 from worker.web.console.guard import Guard, Places
+from worker.web.console.live import Live
 from worker.web.console.service import Console
 from worker.web.console.views import STATIC, Page, html, live_part, static_file
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 1.0
-ALIVE_EVERY_S = 4.0
-MOST_LIVE = 60  # pages that are kept fresh at the same time
 _AWAY = "Redis can't be reached: nothing can be shown or done until it answers"
 
 PageOf = Callable[[Console, Asked], Page]
@@ -86,6 +82,7 @@ ACTS: Mapping[str, ActOf] = {
     "start": importing.start,
     "begin": runs.start,
     "ask": checked.ask,
+    "doctor": about.ask,
     "stop": importing.stop,
 }
 
@@ -94,8 +91,10 @@ def create_app(
     here: Console, *, places: Callable[[], Places], on_link_used: Callable[[], None] = lambda: None
 ) -> Guard:
     """Make the application, with what guards it."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=_HANDLERS)
-    app.state.here, app.state.live = here, 0
+    app = FastAPI(
+        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, exception_handlers=_HANDLERS
+    )
+    app.state.here, app.state.live = here, Live(here, _live_part)
     for name in ("", *PAGES):
         app.add_api_route(f"/{name}", _page, methods=["GET"])
     for name in ACTS:
@@ -107,7 +106,7 @@ def create_app(
     app.add_api_route("/report.csv", _report, methods=["GET"])
     app.add_api_route("/live", _live, methods=["GET"])
     app.add_api_route("/signout", _sign_out, methods=["POST"])
-    app.add_api_route("/healthz", _healthz, methods=["GET"])
+    app.add_api_route("/healthz", _healthz, methods=["GET", "HEAD"])
     app.add_api_route("/favicon.ico", _favicon, methods=["GET"])
     app.add_api_route("/static/{name}", _static, methods=["GET"])
     return Guard(app, sessions=here.sessions, places=places, refuse=_refused, on_link_used=on_link_used)
@@ -145,54 +144,20 @@ def _common(request: Request, page: Page) -> dict[str, Any]:
     }
 
 
-# -- what is kept fresh
-
-
-async def _live(request: Request) -> Response:
+def _live(request: Request) -> Response:
     name = request.query_params.get("of", "")
     if name not in PAGES and name != "banners":
         raise HTTPException(404)
-    state = request.app.state
-    if state.live >= MOST_LIVE:
-        raise HTTPException(503, "too many pages are open")
-    headers = {"X-Accel-Buffering": "no"}  # a proxy is to hand on each event at once
-    return StreamingResponse(_stream(request, name), media_type="text/event-stream", headers=headers)
+    answer: Response = request.app.state.live.answer(request)
+    return answer
 
 
-async def _stream(request: Request, name: str) -> AsyncIterator[str]:
-    """Give the live part of a page whenever it has changed, and a sign of life in between."""
-    state, last, silent_s = request.app.state, "", 0.0
-    state.live += 1
-    try:
-        while True:
-            try:
-                part, pause_s = await run_in_threadpool(_part, request, name)
-            except Exception as error:
-                if not isinstance(error, (BadgesError, *UNAVAILABLE)):
-                    log.exception("console.failed", page=name)
-                yield "event: away\ndata: \n\n"
-                part, pause_s = last, ALIVE_EVERY_S
-            if part != last:
-                last, silent_s = part, 0.0
-                yield "".join(f"data: {line}\n" for line in part.splitlines()) + "\n"
-            elif silent_s >= ALIVE_EVERY_S:
-                silent_s = 0.0
-                yield "event: alive\ndata: \n\n"
-            await asyncio.sleep(pause_s)
-            silent_s += pause_s
-    finally:
-        state.live -= 1
-
-
-def _part(request: Request, name: str) -> tuple[str, float]:
-    here = _here(request)
+def _live_part(request: Request) -> str:
+    here, name = _here(request), request.query_params["of"]
     if here.sessions.of(request.state.session.id) is None:
         raise NotFound("the session has ended")
-    began = here.clock()
     page = now.banners_page() if name == "banners" else PAGES[name](here, Asked.of(request))
-    part = live_part(page, _common(request, page))
-    # What takes long to look at is looked at less often: a fifth of the time at most.
-    return part, max(LOOK_EVERY_S, 4 * (here.clock() - began))
+    return live_part(page, _common(request, page))
 
 
 # -- the rest

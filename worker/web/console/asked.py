@@ -12,6 +12,7 @@ from worker.errors import ConfigError
 from worker.operate.deadlist import Filter
 
 LONGEST = 1000
+LATEST_MS = 9_999_999_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,21 @@ class Asked:
     def of(cls, request: Request) -> Asked:
         """Take them from the URL or, of a form, from its body."""
         given = getattr(request.state, "form", None) or dict(request.query_params)
-        return cls({name: value[:LONGEST] for name, value in given.items()}, request.url.query)
+        return cls(given, request.url.query)
 
     def text(self, name: str) -> str | None:
-        """Return a parameter, without blanks around it; ``None`` if it is empty or isn't there."""
-        return self.given.get(name, "").strip() or None
+        """Return a parameter, cut and without blanks around it; ``None`` if it is empty or isn't there."""
+        return self.given.get(name, "")[:LONGEST].strip() or None
+
+    def ids(self, name: str) -> list[str]:
+        """Return the ids that a parameter has, each once: as many as a form holds.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if found := [*dict.fromkeys(self.given.get(name, "").split())]:
+            return found
+        raise ConfigError(f"{name} is missing")
 
     def need(self, name: str) -> str:
         """Return a parameter that must be there.
@@ -54,6 +65,12 @@ class Asked:
         if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
             raise ConfigError(f"{name} must be a whole number, not {text!r}")
         return int(digits)
+
+    def _instant(self, name: str) -> int | None:
+        at_ms = self.whole(name)
+        if at_ms and at_ms > LATEST_MS:
+            raise ConfigError(f"{name} is no instant in milliseconds")
+        return at_ms
 
     def sort(self, names: Collection[str], usual: str) -> str:
         """Return what a table is to be sorted by; a - before it is downwards.
@@ -83,6 +100,6 @@ class Asked:
             badge=self.text("badge"),
             customer=self.whole("customer"),
             job=self.text("job"),
-            since_ms=self.whole("since_ms"),
-            until_ms=self.whole("until_ms"),
+            since_ms=self._instant("since_ms"),
+            until_ms=self._instant("until_ms"),
         )

@@ -31,7 +31,7 @@ def check(here: Console, about: Staged) -> Act:
             for so_far in check_rows(checking, given.rows):
                 act.move(so_far.rows, 0)
             checking.remark(given.remarks.warned())
-        act.kept = checking, past.once_more
+        act.kept = checking.badges(), dict(checking.customers), past.once_more
         return checking.result(past.state())
 
     return here.looks.look(f"check {about.id} {about.how.mark}", work, within_s=0.3)
@@ -43,7 +43,7 @@ def shown(here: Console, about: Staged, act: Act | None) -> dict[str, Any]:
     asked = here.looks.get(_name(about)) if done else None
     return {
         "check": done.result if done else None,
-        "once_more": done.kept[1] if done else 0,
+        "once_more": done.kept[2] if done else 0,
         "checking": act if act and not act.is_over else None,
         "failed": act.problem if act else "",
         "asking": asked if asked and not asked.is_over else None,
@@ -62,12 +62,12 @@ def ask(here: Console, asked: Asked) -> str:
     seen = check(here, about)
     if about.state != "there" or seen.state != "done":
         raise ConfigError("nothing was asked: the file must be checked first")
-    org, (checking, _) = here.settings.org(about.org), seen.kept
+    org, (badges, customers, _) = here.settings.org(about.org), seen.kept
 
     def work(act: Act) -> AskedBadges:
         with closing(VendorClient()) as client:
             lookups = Lookups(here.patient, client, Authenticator(queue=here.patient, client=client))
-            return ask_badges(lookups, org, checking.badges(), checking.customers, on_progress=act.move)
+            return ask_badges(lookups, org, badges, customers, on_progress=act.move)
 
     here.looks.look(_name(about), work, fresh_s=0)
     return url("staged", id=about.id)

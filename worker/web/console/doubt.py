@@ -71,7 +71,7 @@ def resolve(here: Console, asked: Asked) -> str:
     org, found = here.settings.org(asked.need("org")), asked.need("found")
     if found not in FOUND:
         raise ConfigError("say what became of them: issued, or not issued")
-    jobs = asked.need("jobs").split(" ")
+    jobs = asked.ids("jobs")
     typed(asked, len(jobs))
 
     def work(act: Act) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.web.console.sessions import Session, Sessions
 
-COOKIE = "badges_console"
+COOKIE = "badges_console"  # and the port: two consoles of a machine share its cookies
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 FORM_TYPE = "application/x-www-form-urlencoded"
-FORM_BYTES = 64 * 1024
-FORM_FIELDS = 200
+FORM_BYTES = 256 * 1024
+FORM_FIELDS = 2_000  # a file may have many columns
 FORM_WITHIN_S = 20.0
 PIECE_BYTES = 8 * 1024 * 1024
 _OPEN = re.compile(r"/healthz|/favicon\.ico|/static/[a-z0-9.-]+")
@@ -64,22 +64,24 @@ class Places:
 
     hosts: frozenset[str]
     origins: frozenset[str]
+    public: str = ""  # the host of a proxy, and the path under which it shows the console
     path: str = ""
     is_secure: bool = False
+    cookie: str = COOKIE
 
     @classmethod
     def of(cls, port: int, public_url: str | None) -> Places:
         """Return those of a port on loopback, and of the URL at which a proxy shows it."""
         hosts = {f"{name}:{port}" for name in _LOOPBACK} | (set(_LOOPBACK) if port == 80 else set())
         origins = {f"http://{host}" for host in hosts}
-        path = ""
+        public = path = ""
         if public_url:
             parts = urlsplit(public_url)
-            hosts.add(parts.netloc.lower())
+            hosts.add(public := parts.netloc.lower())
             origins.add(f"{parts.scheme}://{parts.netloc}".lower())
             path = parts.path.rstrip("/")
         secure = (public_url or "").startswith("https:")
-        return cls(frozenset(hosts), frozenset(origins), path, secure)
+        return cls(frozenset(hosts), frozenset(origins), public, path, secure, f"{COOKIE}_{port}")
 
 
 class Guard:
@@ -113,13 +115,13 @@ class Guard:
     async def _judge(self, scope: Scope, receive: Receive, places: Places) -> Response | None:
         """Return why a request isn't served, or what takes its place; ``None`` if it is."""
         headers, state = Headers(scope=scope), scope["state"]
-        if headers.get("host", "").lower() not in places.hosts:
-            return self._refuse(scope, 421, "This host isn't the console's; see CONSOLE_PUBLIC_URL.")
+        if stranger := _stranger(headers, places):
+            return self._refuse(scope, *stranger)
         if _OPEN.fullmatch(scope["path"]) and scope["method"] in _READING:
             return None
         if scope["path"] == "/" and (token := _token(scope)) is not None:
             return self._enter(scope, token, places)
-        session = self._sessions.of(_cookie(headers))
+        session = self._sessions.of(_cookie(headers, places.cookie))
         if session is None:
             return self._refuse(scope, 401, _NO_LINK)
         state["session"] = session
@@ -133,8 +135,12 @@ class Guard:
             return self._refuse(scope, 401, _NO_LINK)
         self._on_link_used()
         answer = RedirectResponse("./", 303)
-        secure = places.is_secure
-        answer.set_cookie(COOKIE, session.id, httponly=True, samesite="strict", secure=secure)
+        is_public = Headers(scope=scope).get("host", "").lower() == places.public
+        path = f"{places.path}/" if is_public else "/"
+        secure = places.is_secure and is_public
+        answer.set_cookie(
+            places.cookie, session.id, path=path, httponly=True, samesite="strict", secure=secure
+        )
         return answer
 
     async def _judge_act(
@@ -191,9 +197,19 @@ def _token(scope: Scope) -> str | None:
     return found["token"][0] if "token" in found else None
 
 
-def _cookie(headers: Mapping[str, str]) -> str:
+def _stranger(headers: Mapping[str, str], places: Places) -> tuple[int, str] | None:
+    """Say why a request isn't ours: to another name or, as browsers tell, by another site's page."""
+    if headers.get("host", "").lower() not in places.hosts:
+        return 421, "This host isn't the console's; see CONSOLE_PUBLIC_URL."
+    by, how = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode", "")
+    if by not in ("same-origin", "none") and how != "navigate":  # a link that somebody follows isn't meant
+        return 403, "Another site asked for this, so it isn't shown."
+    return None
+
+
+def _cookie(headers: Mapping[str, str], name: str) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return ""
     return found.value if found else ""

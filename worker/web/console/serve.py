@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from worker.config import Settings
@@ -64,9 +65,10 @@ def serve(settings: Settings, connection: Connection, *, host: str, port: int, s
                 f"opened; for another browser, or when that session has ended:\n{link()}"
             ),
         )
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # who started it hears of the link
         here.pulse.start()
         try:
-            serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=ready)
+            serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=ready, on_end=here.ending.set)
         finally:
             here.pulse.stop()
             here.looks.close()

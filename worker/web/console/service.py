@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ class Console:
     wall: Callable[[], float] = time.time
     send_import: Callable[[str], None] = ask_a_worker
     pulse: Pulse = field(init=False)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)  # pages aren't kept fresh any more
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _states: list[OrgState] = field(default_factory=list)
     _looked_at: float = -KNOWN_FOR_S
