@@ -19,7 +19,7 @@ def test_it_ends_at_once_and_in_silence_while_a_page_is_open(connection: Connect
     log = tmp_path / "console.log"
     with process(command, env=environment(redis_url=connection.url), log=log) as running:
         (link,) = wait_for(
-            lambda: re.findall(r"^http://127\.0\.0\.1:\d+/\?token=\S+$", log.read_text(), re.M)
+            lambda: re.findall(r"^http://127\.0\.0\.1:\d+/\?token=\S+$", log.read_text(), re.MULTILINE)
         )
         with httpx.Client(trust_env=False, timeout=30) as http:
             assert http.get(link).status_code == 303
