@@ -22,7 +22,7 @@ from worker.domain.batch import Batch, Sent, Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, PutBack
+from worker.domain.settlement import DeadLetter, PutBack
 from worker.store import keys
 from worker.store.clock import OrgClocks
 from worker.store.queue import Queue, new_id
@@ -209,7 +209,7 @@ def settle(queue: Queue, org: Org, batch: Batch, answer: Answer) -> None:
     """Settle a batch as its answer says."""
     match answer.signal:
         case Signal.OK:
-            each: Complete | DeadLetter | PutBack = Complete(Issued("earned"))
+            each: Issued | DeadLetter | PutBack = Issued("earned")
         case Signal.IN_DOUBT:
             each = DeadLetter(DeadKind.IN_DOUBT, "500", "-")
         case _:

@@ -14,7 +14,6 @@ from terminal import terminal
 from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.profiles import Profile, Profiles
@@ -80,7 +79,7 @@ def issue(queue: Queue, run: str, *numbers: int) -> None:
     queue.enqueue(ORG, run=run, items=[item(n) for n in numbers], call=new_id())
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)
-    done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+    done = [Issued(f"E{job.id}") for job in batch.jobs]
     queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
 
 

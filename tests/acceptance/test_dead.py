@@ -30,7 +30,6 @@ from terminal import terminal
 from worker.domain.batch import Batch, Item, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
 
@@ -81,7 +80,7 @@ def deliver(queue: Queue) -> int:
     batch = queue.claim(ORG, new_id())
     if not isinstance(batch, Batch):
         return 0
-    done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+    done = [Issued(f"E{job.id}") for job in batch.jobs]
     return queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
 
 

@@ -18,7 +18,6 @@ from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Outcome, configured, env
 from worker.cli.shapes import SHAPES, schema
 from worker.domain.batch import Batch, Item, Sent
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
 
@@ -65,7 +64,7 @@ def issue_one(place: Place) -> None:
     queue = Queue(place.client)
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)
-    done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+    done = [Issued(f"E{job.id}") for job in batch.jobs]
     queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
 
 

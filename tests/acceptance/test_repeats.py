@@ -11,7 +11,6 @@ from support import BADGE, Outcome, badges_json, configured, environment, in_pro
 
 from worker.domain.batch import Batch, Sent
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
@@ -45,7 +44,7 @@ class Place:
         """Have issued what waits."""
         batch = self.queue.claim(ORG, new_id())
         assert isinstance(batch, Batch)
-        done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+        done = [Issued(f"E{job.id}") for job in batch.jobs]
         return self.queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
 
 

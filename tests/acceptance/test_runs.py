@@ -20,7 +20,6 @@ from worker.cli import progress
 from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import keys
@@ -59,7 +58,7 @@ def deliver(client: redis.Redis, org: Org = ORG) -> None:
     """Send a batch; all of it is issued."""
     queue = Queue(client)
     batch = wait_for(lambda: (found := queue.claim(org, new_id())) and isinstance(found, Batch) and found)
-    done = [Complete(Issued(f"E{job.id}")) for job in batch.jobs]
+    done = [Issued(f"E{job.id}") for job in batch.jobs]
     queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
 
 

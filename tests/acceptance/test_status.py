@@ -19,7 +19,7 @@ from worker.domain.batch import Batch, Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, Settlement
+from worker.domain.settlement import DeadLetter, Settlement
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
@@ -64,7 +64,7 @@ def queue(client: redis.Redis) -> Queue:
     queue.enqueue(FAST, run="r", items=[item(n) for n in range(250)], call=new_id())
     batch = queue.claim(FAST, new_id())
     assert isinstance(batch, Batch)
-    issued: list[Settlement] = [Complete(Issued(f"e{job.id}")) for job in batch.jobs]
+    issued: list[Settlement] = [Issued(f"e{job.id}") for job in batch.jobs]
     issued[0] = DeadLetter(DeadKind.REJECTED, "1054", "no such badge")
     queue.settle(FAST, batch, issued, verdict=Verdict((), Signal.OK), sent=Sent("200", 9))
     return queue

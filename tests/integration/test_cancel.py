@@ -10,7 +10,7 @@ from support import Probe, configured, item
 from worker.domain.batch import Batch, Replay, Sent, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, Retry
+from worker.domain.settlement import Retry
 from worker.operate.deadletters import cancel
 from worker.operate.runs import JobReader
 from worker.store import keys
@@ -34,9 +34,7 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     assert cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=seen.append) == 5
     assert seen == [7]
     assert isinstance(queue.claim(ORG, new_id()), Wait)
-    settled = queue.settle(
-        ORG, sent, [Complete(Issued("E"))] * 2, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
-    )
+    settled = queue.settle(ORG, sent, [Issued("E")] * 2, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
     assert settled.issued == 2
     run = reports.run("r")
     assert (run.issued, run.dead, run.open, run.dead_kinds) == (2, 5, 0, {"cancelled": 5})

@@ -16,7 +16,7 @@ from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.identity import content_id
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, PutBack
+from worker.domain.settlement import PutBack
 from worker.operate.runs import JobReader, RunProgress
 from worker.server.connection import Connection
 from worker.store import keys
@@ -57,7 +57,7 @@ def ids(batch: Batch) -> list[str]:
 
 def issue(queue: Queue, org: Org, batch: Batch) -> Settled:
     """Settle a batch as issued."""
-    decided = [Complete(Issued(f"earned-{job.id}")) for job in batch.jobs]
+    decided = [Issued(f"earned-{job.id}") for job in batch.jobs]
     return queue.settle(org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
 
 

@@ -22,7 +22,7 @@ from support import (
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, Settlement
+from worker.domain.settlement import DeadLetter, Settlement
 from worker.server.connection import Connection
 from worker.store import keys, undos
 from worker.store.outbox import Outbox
@@ -32,7 +32,7 @@ from worker.store.undos import Word
 ORG = configured(batch_size=2)
 CUSTOMER = FIRST_CUSTOMER + 1
 MINE, OTHERS = item(1), item(2)
-ISSUED, DOUBT = Complete(Issued("E1")), DeadLetter(DeadKind.IN_DOUBT, "timeout", "no answer")
+ISSUED, DOUBT = Issued("E1"), DeadLetter(DeadKind.IN_DOUBT, "timeout", "no answer")
 
 
 class Place:
@@ -226,7 +226,7 @@ def test_a_job_that_another_batch_carries_still_is_in_flight(place: Place) -> No
     place.settle(first, ISSUED)
     assert place.probe.record(MINE.id)["state"] == "i"
     assert place.forget(status=1)["in_flight"] == 1
-    assert place.settle(second, Complete(Issued("E2"))).twice == (MINE.id,)
+    assert place.settle(second, Issued("E2")).twice == (MINE.id,)
     assert place.forget()["forgotten"] == 1
 
 

@@ -10,7 +10,7 @@ from worker.domain.batch import Batch, Item, Sent, Settled, Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, PutBack, Settlement
+from worker.domain.settlement import DeadLetter, PutBack, Settlement
 from worker.errors import NoRoom
 from worker.store import audit, keys
 from worker.store.pool import Seats, fleet
@@ -22,7 +22,7 @@ RUN = "spring"
 GATE = keys.key("default", "gate")
 
 BACK = PutBack("-", "certainly not applied")
-DONE = Complete(Issued("earned"))
+DONE = Issued("earned")
 DEAD = DeadLetter(DeadKind.REJECTED, "400", "bad request")
 
 

@@ -22,7 +22,7 @@ from support import OTHER_BADGE, Probe, configured, item, long_too
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait, Why
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+from worker.domain.settlement import DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.store import forgets, keys, reading
 from worker.store.protocol import ttl_ms
 from worker.store.queue import Queue, new_id
@@ -557,7 +557,7 @@ class _Held:
 def _settlement(earned: str, outcome: str) -> Settlement:
     match outcome:
         case "issued":
-            return Complete(Issued(earned))
+            return Issued(earned)
         case "retry":
             return Retry(3600, "521", "busy", spends_attempt=True)
         case "put back":

@@ -12,7 +12,7 @@ from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.provenance import Provenance
-from worker.domain.settlement import Complete, DeadLetter
+from worker.domain.settlement import DeadLetter
 from worker.operate.runs import JobReader
 from worker.store import keys
 from worker.store.outbox import Outbox
@@ -36,7 +36,7 @@ def deliver(queue: Queue) -> Batch:
     """Send one batch: its last job is rejected, the others are issued."""
     batch = queue.claim(ORG, queue.new_id())
     assert isinstance(batch, Batch)
-    outcomes = [Complete(Issued(f"E{n}")) for n in range(len(batch.jobs) - 1)]
+    outcomes = [Issued(f"E{n}") for n in range(len(batch.jobs) - 1)]
     queue.settle(ORG, batch, [*outcomes, REJECTED], verdict=OK, sent=Sent("200", 1))
     return batch
 

@@ -23,7 +23,7 @@ from virtual import RUN, Answer, Limiter, VirtualClock, play, settle, top_up
 from worker.domain.batch import Batch, Sent, Wait
 from worker.domain.org import Limit, Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, PutBack
+from worker.domain.settlement import PutBack
 from worker.store import keys
 from worker.store.clock import OrgClocks
 from worker.store.protocol import GUARD, gate_config
@@ -102,7 +102,7 @@ def send_for(
         match queue.claim(org, new_id()):
             case Batch() as batch:
                 sends.append((slot_s(client, batch), len(batch.jobs)))
-                done = [Complete(Issued("earned"))] * len(batch.jobs)
+                done = [Issued("earned")] * len(batch.jobs)
                 queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("201", 1))
             case Wait() as wait:
                 time.advance(time.until(wait))

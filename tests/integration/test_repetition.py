@@ -21,7 +21,7 @@ from support import OTHER_BADGE, configured, item, wait_for
 from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack
+from worker.domain.settlement import DeadLetter, Isolate, PutBack
 from worker.domain.settlement import Retry as RetryLater
 from worker.server.connection import Connection
 from worker.store import forgets, keys
@@ -32,7 +32,7 @@ from worker.store.queue import GroupPart, Queue
 
 ORG = configured(batch_size=5)
 SETTLEMENTS = (
-    Complete(Issued("E1")),
+    Issued("E1"),
     DeadLetter(DeadKind.REJECTED, "1054", "no such badge"),
     RetryLater(60, "521", "busy", spends_attempt=True),
     PutBack("503", "away"),

@@ -12,7 +12,7 @@ from worker.domain.batch import Batch, Item, Replay, Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete, DeadLetter, Settlement
+from worker.domain.settlement import DeadLetter, Settlement
 from worker.errors import NotFound
 from worker.operate.runs import JobReader
 from worker.store import keys
@@ -39,7 +39,7 @@ def deliver(queue: Queue, *outcomes: Settlement) -> None:
 
 def issued(number: int) -> list[Settlement]:
     """Return that many successes."""
-    return [Complete(Issued(f"E{n}")) for n in range(number)]
+    return [Issued(f"E{n}") for n in range(number)]
 
 
 def reports(client: redis.Redis) -> JobReader:

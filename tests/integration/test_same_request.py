@@ -16,7 +16,6 @@ from worker.domain.batch import Batch, Replay, Sent, Settled, Wait
 from worker.domain.identity import request_id
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.errors import ConfigError
 from worker.operate.orgcheck import check_settings
 from worker.operate.runs import JobReader
@@ -78,7 +77,7 @@ class Bench:
 
     def settle(self, batch: Batch, *earned: str) -> Settled:
         """Write a batch down as issued, with these earnedBadgeIds."""
-        decided = [Complete(Issued(one)) for one in earned]
+        decided = [Issued(one) for one in earned]
         return self.queue.settle(
             self.org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
         )

@@ -14,7 +14,6 @@ from support import configured, item
 
 from worker.domain.batch import Batch, Replay, Sent, Wait, Why
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store import scripts
 from worker.store.queue import Queue, new_id
@@ -56,7 +55,7 @@ def heard(connection: Connection) -> dict[str, list[Any]]:
         batch = queue.claim(ORG, new_id())
         assert isinstance(batch, Batch)
         ok = Verdict((), Signal.OK)
-        issued = [Complete(Issued(f"E{n}")) for n, _ in enumerate(batch.jobs)]
+        issued = [Issued(f"E{n}") for n, _ in enumerate(batch.jobs)]
         queue.settle(ORG, batch, issued, verdict=ok, sent=Sent("200", 1))
         assert isinstance(queue.claim(ORG, new_id()), Wait)
         queue.pay(ORG, new_id())

@@ -8,7 +8,6 @@ from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges_json, configured,
 
 from worker.domain.batch import Batch, Sent
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.operate.deadlist import Filter
 from worker.operate.paging import letters
 from worker.operate.runs import JobReader
@@ -28,7 +27,7 @@ def reports(queue: Queue, client: redis.Redis) -> JobReader:
     queue.enqueue(ORG, run="r", items=items, call="c")
     batch = queue.claim(ORG, "b1")
     assert isinstance(batch, Batch)
-    issued = [Complete(Issued(f"E{n}", request_id=f"uuid_{n}")) for n, _ in enumerate(batch.jobs)]
+    issued = [Issued(f"E{n}", request_id=f"uuid_{n}") for n, _ in enumerate(batch.jobs)]
     queue.settle(ORG, batch, issued, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
     return JobReader(client=client, orgs={"default": ORG})
 

@@ -12,7 +12,7 @@ from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
 from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
-from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
+from worker.domain.settlement import DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
 from worker.operate.runs import JobReader, RunProgress
 from worker.store import keys
 from worker.store.queue import Queue, new_id
@@ -29,9 +29,9 @@ LATER = Retry(3600, "521", "busy", spends_attempt=True)
 BACK = PutBack("503", "away")
 
 
-def issued(earned: str = "earned", **more: Any) -> Complete:
+def issued(earned: str = "earned", **more: Any) -> Issued:
     """Return a settlement as issued."""
-    return Complete(Issued(earned, **more))
+    return Issued(earned, **more)
 
 
 def claim(queue: Queue, count: int, *, first: int = 0, org: Org = ORG) -> Batch:

@@ -10,7 +10,6 @@ from worker.domain.batch import Batch, Item, Replay, Sent, Wait
 from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.errors import NewerStore
 from worker.operate.runs import JobReader
 from worker.store import keys, record
@@ -43,7 +42,7 @@ def settle(queue: Queue, batch: str, ids: list[str]) -> None:
     """Settle a batch as issued."""
     jobs = tuple(Job(job_id, record.badge_of({})) for job_id in ids)
     its = Batch(batch, jobs, 0, more=False, look_at_ms=-1)
-    queue.settle(ORG, its, [Complete(Issued(f"E{i}")) for i in ids], verdict=OK, sent=Sent("200", 1))
+    queue.settle(ORG, its, [Issued(f"E{i}") for i in ids], verdict=OK, sent=Sent("200", 1))
 
 
 def bring_forward(client: redis.Redis, index: str) -> None:

@@ -25,8 +25,8 @@ from worker.domain.identity import content_id
 from worker.domain.item import Source
 from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
-from worker.domain.outcome import Verdict
-from worker.domain.settlement import Complete, Settlement
+from worker.domain.outcome import Issued, Verdict
+from worker.domain.settlement import Settlement
 from worker.enqueue import EnqueueOptions, item_of
 from worker.errors import NotAllowed, NotFound, StoreError
 from worker.operate import deadletters, deadlist, undoing
@@ -107,8 +107,8 @@ class OnlookersQueue(Queue):
         done = super().settle(org, batch, settled, verdict=verdict, sent=sent)
         known.settled.add(batch.id)
         for job, settlement in zip(batch.jobs, settled, strict=True):
-            if isinstance(settlement, Complete):
-                known.answered[settlement.issued.earned_badge_id] = job.id
+            if isinstance(settlement, Issued):
+                known.answered[settlement.earned_badge_id] = job.id
         return done
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:

@@ -35,7 +35,7 @@ def test_a_text_comes_back_from_its_record(text: str) -> None:
     """Any text comes back, or its beginning if it is too long; what divides fields is a blank in it."""
     kept = record.bounded(text)
     assert len(kept.encode()) <= record.TEXT_BYTES
-    stored = record.changed("2", {Field.RUN: "r", Field.MESSAGE: kept})
+    stored = record.changed(record.split("2"), {Field.RUN: "r", Field.MESSAGE: kept})
     back = record.read(f"2\x1f\x1f{stored}")
     assert back.get(Field.MESSAGE, "") == kept.replace("\x1e", " ").replace("\x1f", " ")
     assert back[Field.RUN] == "r"

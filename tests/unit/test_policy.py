@@ -13,7 +13,6 @@ from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
 from worker.domain.settlement import (
-    Complete,
     DeadLetter,
     Isolate,
     PutBack,
@@ -57,8 +56,8 @@ def settle(
 
 def test_what_is_issued_is_complete() -> None:
     """An issued badge is done, with what the vendor said of it, whatever else the answer says."""
-    assert settle(ISSUED) == Complete(ISSUED)
-    assert settle(ISSUED, attempts=99, signal=Signal.REFUSED) == Complete(ISSUED)
+    assert settle(ISSUED) == ISSUED
+    assert settle(ISSUED, attempts=99, signal=Signal.REFUSED) == ISSUED
 
 
 @pytest.mark.parametrize("signal", [Signal.OK, Signal.REFUSED])
@@ -119,7 +118,7 @@ def test_one_items_fate_does_not_move_anothers() -> None:
     outcomes = (ISSUED, Rejected("1054", "no"), BUSY, ITEMS_OWN, DOUBT, ISSUED)
     jobs = [job(n=n + 1) for n in range(len(outcomes))]
     settled = settlements(jobs, Verdict(outcomes, Signal.OK), org=configured(), random=lambda: 0.0)
-    assert [type(s) for s in settled] == [Complete, DeadLetter, Retry, Retry, DeadLetter, Complete]
+    assert [type(s) for s in settled] == [Issued, DeadLetter, Retry, Retry, DeadLetter, Issued]
 
 
 # -- jitter

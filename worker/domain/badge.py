@@ -45,7 +45,6 @@ LARGEST_CUSTOMER_ID = 2**63 - 1
 _ERROR_OF_SPREADSHEETS = re.compile(r"#(N/A|[A-Z0-9_/]{1,20}[!?])\s*")
 _NAME = re.compile(r"[!-~]{1,64}")
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
-_NUMBERS = {int, type(None)}
 _BASE32_PAIRS = [a + b for a, b in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
 
 _REASONS = {
@@ -179,14 +178,10 @@ class Badge(NamedTuple):
     def written(self, unit: EpochUnit) -> str:
         """Return the same as JSON."""
         name, customer, event, event_iso, expiry, expiry_iso = self
-        is_plain = type(customer) is int and event_iso is None is expiry_iso
-        if not is_plain or not {type(event), type(expiry)} <= _NUMBERS:
+        if type(customer) is not int:  # of a spoiled record
             return json.dumps(self.body(unit), separators=(",", ":"))
-        event, expiry = in_unit(event, unit), in_unit(expiry, unit)
-        dates = f',"earnEventDate":{event}' if event is not None else ""
-        if expiry is not None:
-            dates += f',"earnExpiresOn":{expiry}'
-        return f'{{"badgeMetaId":{json.dumps(name)},"customerId":{customer}{dates}}}'
+        begun, ended = _written_around(name, event, event_iso, expiry, expiry_iso, unit)
+        return f"{begun}{customer}{ended}"
 
     def warnings(self) -> list[str]:
         """Say what is odd about it; it is sent as it is, unless ``STRICT_DATES`` refuses its dates.
@@ -201,6 +196,15 @@ class Badge(NamedTuple):
         _, dates = _dates_meant(*self[2:])
         faults = [Invalid(field, f"{what} (STRICT_DATES)") for field, what in dates]
         return _together(faults) if faults else None
+
+
+@lru_cache(maxsize=4096, typed=True)  # in a campaign, all but the customer is the same for many
+def _written_around(*item: Any) -> tuple[str, str]:
+    """Return what stands before and behind the customer in a badge's JSON."""
+    name, event, event_iso, expiry, expiry_iso, unit = item
+    body = Badge(name, 0, event, event_iso, expiry, expiry_iso).body(unit)
+    begun, _, ended = json.dumps(body, separators=(",", ":")).partition('"customerId":0')
+    return f'{begun}"customerId":', ended
 
 
 @lru_cache(maxsize=4096)  # the dates of a campaign are few

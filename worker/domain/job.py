@@ -6,6 +6,7 @@ What its id is made of is in ``identity.py``, how it is kept in ``store/record.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -46,4 +47,4 @@ class Job(NamedTuple):
     busy: int = 0
     traceparent: str = ""
     run: str = ""
-    stored: str = ""  # its record, as ``store/record.py`` reads it
+    stored: Sequence[str] = ()  # the fields of its record, in the order of ``store/record.py``

@@ -1,4 +1,4 @@
-"""What is done about an outcome: complete, retry, put back, isolate or dead-letter; pure decisions.
+"""What is done about an outcome: keep it, retry, put back, isolate or dead-letter; pure decisions.
 
 ``settlements`` turns a verdict into one settlement per job; ``Queue.settle`` writes them.
 """
@@ -13,13 +13,6 @@ from typing import assert_never
 from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The badge is issued."""
-
-    issued: Issued
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,8 @@ class Isolate:
 # How often a job waits for the vendor to be done with its customer; with the default delays, a few hours.
 BUSY_MAX = 30
 
-Settlement = Complete | DeadLetter | Retry | PutBack | Isolate
+# What was issued is all that there is to write of it.
+Settlement = Issued | DeadLetter | Retry | PutBack | Isolate
 
 
 def settlements(
@@ -88,7 +82,7 @@ def _settle(job: Job, outcome: Outcome, *, whole: bool, org: Org, random: Callab
     """Decide for one job; ``whole``: the outcome is the whole call's, and the gate does the waiting."""
     match outcome:
         case Issued():
-            return Complete(outcome)
+            return outcome
         case Rejected(code, message):
             return DeadLetter(DeadKind.REJECTED, code, message)
         case Unknown(code, message) if org.in_doubt != "resend":

@@ -13,7 +13,7 @@ from worker.domain.batch import Item, Replay
 from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued
-from worker.domain.settlement import Complete, DeadLetter, Isolate, PutBack, Retry, Settlement
+from worker.domain.settlement import DeadLetter, Isolate, PutBack, Retry, Settlement
 from worker.store import record
 from worker.store.record import STATE_LETTERS, Field
 
@@ -121,9 +121,9 @@ def replay_arguments(replay: Replay, *, run: str) -> tuple[str, str, str, str]:
 
 def settlement_arguments(jobs: Iterable[Job], settled: Iterable[Settlement], *, batch: str) -> Iterator[str]:
     """Write settlements as ``settle.lua`` takes them: in rows of which the same becomes."""
-    written = (_settlement(*each, batch=batch) for each in zip(jobs, settled, strict=True))
+    written = [_settlement(job, its, batch) for job, its in zip(jobs, settled, strict=True)]
     for of_all, row in groupby(written, itemgetter(0)):
-        its = [part for _, *one in row for part in one]
+        its = [part for _, job_id, stored in row for part in (job_id, stored)]
         yield from (*of_all, str(len(its) // 2), *its)
 
 
@@ -134,11 +134,10 @@ def put_back_arguments(jobs: Iterable[Job]) -> Iterator[str]:
         yield from (Verb.PUT_BACK, "", run, str(len(ids)), *chain(*((one, "") for one in ids)))
 
 
-def _settlement(job: Job, settlement: Settlement, *, batch: str) -> tuple[tuple[str, str, str], str, str]:
+def _settlement(job: Job, settlement: Settlement, batch: str) -> tuple[tuple[str, str, str], str, str]:
     """Return verb, argument and run; id; record."""
-    if isinstance(settlement, Complete):
-        said = _said(settlement.issued)
-        rest = record.issued(job.stored, batch=batch, attempts=job.attempts + 1, said=said)
+    if isinstance(settlement, Issued):
+        rest = record.issued(job.stored, batch=batch, attempts=job.attempts + 1, said=_said(settlement))
         return (_ISSUED, "", job.run), job.id, rest
     verb, argument, fields = _outcome(job, settlement)
     return (verb, argument, job.run), job.id, record.changed(job.stored, {Field.BATCH: batch, **fields})

@@ -117,7 +117,7 @@ class Store:
 
     def add(self, pipe: Any, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> None:
         """Add a call to a pipeline of many; where a server doesn't know it, ``load`` it, and repeat."""
-        arguments = [_argument(arg) for arg in args]
+        arguments = [arg if type(arg) is str else _argument(arg) for arg in args]
         pipe.execute_command("EVALSHA", self._shas[name], len(its_keys), *its_keys, *arguments)
 
     def load(self, *names: str) -> int:
@@ -194,7 +194,7 @@ class Store:
         logged: bool = False,
         replicas: int = 0,
     ) -> list[Any]:
-        arguments = [_argument(arg) for arg in args]
+        arguments = [arg if type(arg) is str else _argument(arg) for arg in args]
 
         def ask(server: redis.Redis) -> list[Any]:
             pipe = server.pipeline(transaction=False)
@@ -238,8 +238,6 @@ class Store:
 
 
 def _argument(value: Any) -> str:
-    if type(value) is str:  # as most are
-        return value
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple | dict) else str(value)
 
 

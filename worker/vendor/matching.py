@@ -4,18 +4,47 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
-from typing import Any
+from itertools import count
 
-from worker.domain.badge import Badge, one_case
+import msgspec
+
+from worker.domain.badge import one_case
 from worker.domain.job import Job
 from worker.domain.outcome import Deferred, Issued, Outcome, Unknown
-from worker.vendor.rows import TEXT_LENGTH, Row, number_in
+from worker.vendor.rows import EXACT, TEXT_LENGTH, Row
 
-_SAID = itemgetter(
-    *("badgeMetaId", "customerId", "earnedBadgeId", "issuedId", "requestId", "expiresOn", "expiresOnISO")
-)
-_NUMBERS = {int, float, type(None)}
+NAMES = {
+    "badge": "badgeMetaId",
+    "customer": "customerId",
+    "earned": "earnedBadgeId",
+    "request": "requestId",
+    "issued": "issuedId",
+    "expires": "expiresOn",
+    "expires_iso": "expiresOnISO",
+}
+
+
+class _Said(msgspec.Struct, rename=NAMES, gc=False):
+    """What the vendor says of a badge that it issued."""
+
+    badge: str
+    customer: int
+    earned: str
+    request: str
+    issued: str | None = None
+    expires: float | None = None
+    expires_iso: str | None = None
+
+
+class _UsualRow(msgspec.Struct, gc=False):
+    """A row of the usual answer: nothing but a badge that was issued."""
+
+    data: _Said
+    errors: None
+    warnings: None
+
+
+_USUAL = msgspec.json.Decoder(list[_UsualRow])
 
 
 def match(jobs: Sequence[Job], rows: list[Row], request: str = "") -> tuple[Outcome, ...]:
@@ -36,37 +65,36 @@ def match(jobs: Sequence[Job], rows: list[Row], request: str = "") -> tuple[Outc
     return tuple(outcomes.get(n, unmatched) for n in range(len(jobs)))
 
 
-def issued_in_order(jobs: Sequence[Job], body: Any) -> tuple[Issued, ...] | None:
-    """Read the usual answer in a fifth of the time: each row in its place, and its badge issued.
+def issued_in_order(jobs: Sequence[Job], body: bytes) -> tuple[Issued, ...] | None:
+    """Read the usual answer in a tenth of the time: each row in its place, and its badge issued.
 
     What is anything but plain is left to ``rows_of`` and ``match``, which would decide the same here.
     """
-    if type(body) is not list or len(body) != len(jobs):
-        return None
     try:
-        return tuple(
-            [
-                _plainly_issued(row, job.badge, f"_{n}")
-                for n, (row, job) in enumerate(zip(body, jobs, strict=True), 1)
-            ]
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):  # another shape
+        rows = _USUAL.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # another shape, or none
         return None
+    said = [row.data for row in rows]
+    if [(its.badge, its.customer) for its in said] != [job.badge[:2] for job in jobs]:
+        return None
+    if not all(map(str.endswith, [its.request for its in said], (f"_{n}" for n in count(1)))):
+        return None
+    texts = [
+        text
+        for its in said
+        for text in (its.earned, its.issued, its.request, its.expires_iso)
+        if text is not None
+    ]
+    numbers = [its.expires for its in said if its.expires is not None]
+    if not (_are_plain(texts) and max(map(abs, numbers), default=0) < EXACT):
+        return None
+    return tuple([Issued(its.earned, its.issued, its.request, its.expires, its.expires_iso) for its in said])
 
 
-def _plainly_issued(row: Mapping[str, Any], badge: Badge, end: str) -> Issued:
-    """Return what was issued, or raise anything."""
-    name, customer, earned, its_id, request, expires, expires_iso = _SAID(row["data"])
-    if name != badge.badge_meta_id or type(customer) is not int or customer != badge.customer_id:
-        raise ValueError(name, customer)
-    texts = [text for text in (earned, its_id, request, expires_iso) if text is not None]
-    together = "".join(texts)  # which takes nothing but texts
+def _are_plain(texts: list[str]) -> bool:
+    together = "".join(texts)
     is_plain = together.isascii() and together.isprintable() and " " not in together
-    if not is_plain or not all(texts) or max(map(len, texts)) > TEXT_LENGTH or type(expires) not in _NUMBERS:
-        raise ValueError(texts)
-    if not (earned and request.endswith(end)) or row["errors"] is not None or row["warnings"] is not None:
-        raise ValueError(row)
-    return Issued(earned, its_id, request, number_in(expires), expires_iso)
+    return is_plain and all(texts) and max(map(len, texts), default=0) <= TEXT_LENGTH
 
 
 def _is_in_order(owners: list[tuple[str, str]], rows: list[Row]) -> bool:

@@ -12,6 +12,7 @@ from worker.domain.text import plain
 from worker.vendor.codes import Meanings
 
 TEXT_LENGTH = 64
+EXACT = 1e15  # below it, a float is exact to the unit
 
 
 class Row(NamedTuple):
@@ -116,7 +117,7 @@ def text_in(value: Any) -> str | None:
 def number_in(value: Any) -> float | None:
     """Read a number of which a float is still exact; ``None`` for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < 1e15 else None
+    return float(value) if is_number and abs(value) < EXACT else None
 
 
 def _written(value: Any) -> str:

@@ -38,17 +38,26 @@ def read_answer(
     if isinstance(answer, NoReply):
         signal = Signal.IN_DOUBT if answer.sent else Signal.UNAVAILABLE
         return _whole(jobs, meanings, (signal, answer.code, answer.reason))
-    is_page = answer.body.lstrip()[:1] == b"<"
-    if not is_page and answer.body.count(b",") > COMMAS_A_ROW * (len(jobs) + ROWS_TO_SPARE):
+    if _says_too_much(answer.body, len(jobs)):
         failure = (Signal.IN_DOUBT, "too_many", "the answer says far more than its items need")
         return _whole(jobs, meanings, failure)
+    if issued := issued_in_order(jobs, answer.body):
+        return Verdict(issued, Signal.OK, str(answer.status))
+    return _read_rows(jobs, answer, meanings, request)
+
+
+def _says_too_much(body: bytes, asked: int) -> bool:
+    is_page = body.lstrip()[:1] == b"<"
+    return not is_page and body.count(b",") > COMMAS_A_ROW * (asked + ROWS_TO_SPARE)
+
+
+def _read_rows(jobs: Sequence[Job], answer: Reply, meanings: Meanings, request: str) -> Verdict:
     body = json_in(answer.body)
-    issued = issued_in_order(jobs, body)
-    rows = [] if issued else rows_of(body, meanings)
+    rows = rows_of(body, meanings)
     if found := _request_failure(body, rows, answer.status, len(jobs), meanings):
         return _whole(jobs, meanings, found, retry_after_s(answer.headers))
-    if issued or rows:
-        outcomes = issued or match(jobs, rows, request)
+    if rows:
+        outcomes = match(jobs, rows, request)
         if all(isinstance(outcome, Unknown) for outcome in outcomes):
             reason = "no row of the answer says for certain how an item went"
             return Verdict(outcomes, Signal.IN_DOUBT, str(answer.status), reason)

@@ -11,7 +11,6 @@ from worker.config import Settings
 from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import Complete
 from worker.server.connection import Connection
 from worker.store.clock import steady_s
 from worker.store.queue import Queue, new_id
@@ -31,7 +30,7 @@ def send(queue: Queue, org: Org) -> None:
             time.sleep(max(0.0, got.send_at - steady_s()))
             log.write(f"{time.monotonic()}\n")
             time.sleep(random.uniform(*ANSWERS_S))
-            done = [Complete(Issued("earned"))] * len(got.jobs)
+            done = [Issued("earned")] * len(got.jobs)
             queue.settle(org, got, done, verdict=Verdict((), Signal.OK), sent=Sent("201", 1))
 
 
