@@ -42,7 +42,6 @@ from worker.vendor.doubt import DoubtChecker
 from worker.vendor.lookups import Lookups
 from worker.vendor.revoking import Revoker
 
-
 GARBAGE_AFTER = 20_000  # new objects, after which it is looked for; a batch makes a thousand
 
 

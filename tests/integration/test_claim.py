@@ -613,9 +613,24 @@ def test_jobs_of_a_customer_in_flight_stay_behind(queue: Queue, client: redis.Re
     second = claimed(queue, org)
     assert (customers(first), customers(second)) == ([1, 2, 3, 4], [5, 6, 7, 8])
     issue(queue, org, first)
-    assert customers(claimed(queue, org)) == [4, 1, 9]
+    third = claimed(queue, org)
+    assert customers(third) == [4, 1, 9]
     issue(queue, org, second)
-    assert set(client.hkeys(keys.key("default", "busy"))) == {str(FIRST_CUSTOMER + n) for n in (4, 1, 9)}
+    issue(queue, org, third)
+    assert not client.exists(keys.key("default", "busy"))
+
+
+def test_customers_of_batches_that_have_ended_are_dropped(queue: Queue, client: redis.Redis) -> None:
+    """While a batch is in flight, whom others were sent for is kept for a while, and never more of them."""
+    org, busy = configured(batch_size=200), keys.key("default", "busy")
+    for call in range(12):
+        rows = [of_customer(200 * call + n, 1) for n in range(200)]
+        queue.enqueue(org, run=RUN, items=rows, call=str(call))
+    first = claimed(queue, org)
+    for _ in range(11):
+        issue(queue, org, claimed(queue, org))
+        assert client.hlen(busy) <= 1000 + 2 * 400
+    assert {job.badge.customer_id for job in first.jobs} <= {int(it) for it in client.hkeys(busy)}
 
 
 def test_a_batch_that_others_cant_fill_takes_them(queue: Queue, client: redis.Redis) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from simulation.server import Server
 
 from worker.store import keys, record
+from worker.store.composing import program
 
 HERE = Path(__file__).parent
 LUA = Path(record.__file__).parent / "lua"
@@ -55,8 +56,7 @@ class Probe:
         self._server = server
         shared = (LUA / name for name in ("_clock.lua", "_record.lua", "_sending.lua"))
         texts = "\n".join(path.read_text() for path in shared)
-        names = f"#!lua\n{keys.lua_table()}\n{record.lua_tables()}\n{texts}"
-        self._all, self._batch = (f"{names}\n{(HERE / name).read_text()}" for name in SCRIPTS)
+        self._all, self._batch = (program(f"#!lua\n{texts}\n{(HERE / name).read_text()}") for name in SCRIPTS)
 
     def held(self, org: str) -> Held:
         """Read all that an org holds."""

@@ -57,7 +57,7 @@ class Server:
 
     def begin(self, scripts: Scripts) -> None:
         """Empty it, and see to it that it knows these scripts."""
-        new = [text for name, text in scripts.texts.items() if scripts.shas[name] not in self._loaded]
+        new = [text for name, text in scripts.programs.items() if scripts.shas[name] not in self._loaded]
         self._loaded |= set(scripts.shas.values())
         for reply in self.wire.ask([("FLUSHALL",), *(("SCRIPT", "LOAD", text) for text in new)]):
             if isinstance(reply, Exception):

@@ -90,7 +90,29 @@ def test_a_body_holds_what_its_record_holds() -> None:
     assert json.loads(odd.written("as_given")) == odd.body("as_given")
 
 
-ODD = ["", "a b", " a", "é", "x" * 65, "r_1", "r_2", "r_02", "r_", 0, -1, 1.0, 2.0, 1e15, 1e300, 10**18, 2**70, None, True, [], [None]]
+ODD = [
+    "",
+    "a b",
+    " a",
+    "é",
+    "x" * 65,
+    "r_1",
+    "r_2",
+    "r_02",
+    "r_",
+    0,
+    -1,
+    1.0,
+    2.0,
+    1e15,
+    1e300,
+    10**18,
+    2**70,
+    None,
+    True,
+    [],
+    [None],
+]
 VALUES: Any = st.one_of(st.sampled_from(ODD), st.integers(), st.floats(), st.text(max_size=3))
 SAID = ("badgeMetaId", "customerId", "earnedBadgeId", "issuedId", "requestId", "expiresOn", "expiresOnISO")
 CHANGES = st.dictionaries(st.sampled_from(SAID), VALUES, max_size=2)

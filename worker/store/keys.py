@@ -146,20 +146,11 @@ def key_prefix(org: str) -> str:
 
 def key(org: str, name: str, of: str = "") -> str:
     """Return one key of an org, such as ``key("default", "job", "abc")``."""
-    return key_prefix(org) + _suffix(name) + of
+    return key_prefix(org) + suffix(name) + of
 
 
-def lua_table() -> str:
-    """Return the Lua table ``K`` of all keys of the org whose slot is ``KEYS[1]``.
-
-    A script that uses a name that isn't in it fails at once.
-    """
-    entries = ", ".join(f"{name} = KEYS[1] .. '{_suffix(name)}'" for name in _PREFIXED + _PLAIN)
-    unknown = "{__index = function(_, name) error('there is no key ' .. name) end}"
-    return f"local K = setmetatable({{{entries}}}, {unknown})"
-
-
-def _suffix(name: str) -> str:
+def suffix(name: str) -> str:
+    """Return what a kind of key has behind the prefix of its org."""
     if name in _PREFIXED:
         return f"/{name[0] if name in _MANY else name}/"
     if name in _PLAIN:

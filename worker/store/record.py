@@ -1,7 +1,7 @@
 """A job's record as it lies in Redis: one string, written when the job is accepted and when it has ended.
 
 Its fields stand apart by a byte that no field holds; empty ones at the end are left out. Scripts know the
-same fields by the same names (``lua/_record.lua``; ``lua_tables`` gives them the places). What lies in no
+same fields by the same names (``lua/_record.lua``; ``lua_tables`` gives them their places). What lies in no
 record is that a job is being sent: that is what the batches in flight say (``lua/_sending.lua``). A job and
 its states are in ``domain/job.py``, what is shown of it in ``operate/report.py``.
 """
@@ -368,24 +368,31 @@ def is_newer(record: Record) -> bool:
     return not version.isdecimal() or int(version) > VERSION
 
 
-def lua_tables() -> str:
-    """Return what the scripts know records by: FIELD, STATE, WORD, KIND, ANSWER and a few numbers."""
+def lua_tables() -> dict[str, dict[str, str | int]]:
+    """Return what the scripts know by name: FIELD, STATE, WORD, KIND, ANSWER, SEEN."""
     letters = {state.value: letter for state, letter in STATE_LETTERS.items()}
-    tables: dict[str, dict[str, Any]] = {
+    return {
         "FIELD": {str(field): place + 1 for field, place in PLACE.items()},
-        "STATE": letters,
+        "STATE": dict(letters),
         "WORD": {letter: word for word, letter in letters.items()},
         "KIND": {kind.value: kind.value for kind in DeadKind},
         "ANSWER": {answer.name.lower(): answer.value for answer in Answer},
         "SEEN": {seen.name.lower(): seen.value for seen in Seen},
     }
+
+
+def lua_values() -> dict[str, str | int]:
+    """Return the scripts' other constants."""
     few, more = BUCKET_LETTERS
-    lines = [
-        f"local FEW_LETTERS, MORE_LETTERS, MANY, PAIR_LETTERS = {few}, {more}, {MANY}, {PAIR_LETTERS}",
-        f"local RECORD_VERSION, FIELDS, SEPARATOR, OTHER = {VERSION}, {len(FIELDS)}, '\\31', '{OTHER}'",
-        f"local REVOKE, HELD = '{REVOKE}', '{HELD}'",
-    ]
-    for name, entries in tables.items():
-        written = ", ".join(f"['{key}'] = {value!r}" for key, value in entries.items())
-        lines.append(f"local {name} = {{{written}}}")
-    return "\n".join(lines)
+    return {
+        "FEW_LETTERS": few,
+        "MORE_LETTERS": more,
+        "MANY": MANY,
+        "PAIR_LETTERS": PAIR_LETTERS,
+        "RECORD_VERSION": VERSION,
+        "FIELDS": len(FIELDS),
+        "SEPARATOR": SEPARATOR,
+        "OTHER": OTHER,
+        "REVOKE": REVOKE,
+        "HELD": HELD,
+    }

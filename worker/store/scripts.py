@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import redis
@@ -26,7 +25,7 @@ from worker.errors import LogLost, NewerStore, NotDurable, StoreError
 from worker.server.cluster import Cluster, plain_errors, reaching, servers
 from worker.server.health import faults
 from worker.store import keys, record
-from worker.store.protocol import Verb
+from worker.store.composing import program, written
 
 DURABLE_WITHIN_MS = 2000
 LOOK_AGAIN_S = 5.0
@@ -35,22 +34,24 @@ TRIES = 3  # of a script that the server doesn't know
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The scripts by name: their texts, and what the server calls them."""
+    """The scripts by name: their texts, what the server gets of them, and what it calls that."""
 
     texts: Mapping[str, str]
+    programs: Mapping[str, str]
     shas: Mapping[str, str]
 
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> Scripts:
         """Take these texts for the scripts."""
-        digests = {name: hashlib.sha1(text.encode(), usedforsecurity=False) for name, text in texts.items()}
-        return cls(texts, {name: digest.hexdigest() for name, digest in digests.items()})
+        programs = {name: program(text) for name, text in texts.items()}
+        digests = {name: hashlib.sha1(its.encode(), usedforsecurity=False) for name, its in programs.items()}
+        return cls(texts, programs, {name: digest.hexdigest() for name, digest in digests.items()})
 
 
 @cache
 def installed() -> Scripts:
     """Compose the scripts that came with this program, once per process."""
-    return Scripts.of({name: _source(name) for name in _script_names()})
+    return Scripts.of(written())
 
 
 class Store:
@@ -70,7 +71,7 @@ class Store:
         self.client = client
         self._replicas = replicas
         its = scripts or installed()
-        self._scripts, self._shas = its.texts, its.shas
+        self._scripts, self._shas = its.programs, its.shas
         self.log_is_lost = False
         self._keeps_a_log, self._looked_at = False, -math.inf
         self._look_again_s = look_again_s
@@ -253,20 +254,3 @@ def _answer(name: str, reply: Any) -> Any:
     if isinstance(reply, list) and reply and str(reply[0]).startswith("{"):
         return [json.loads(reply[0]), *reply[1:]]
     return json.loads(reply) if isinstance(reply, str) else reply
-
-
-def _script_names() -> list[str]:
-    files = resources.files("worker.store").joinpath("lua").iterdir()
-    return [f.name.removesuffix(".lua") for f in files if f.name.endswith(".lua") and f.name[0] != "_"]
-
-
-def _source(name: str) -> str:
-    """Compose a script: its first line (the flags), the keys, what its header says it uses, its own text."""
-    folder = resources.files("worker.store").joinpath("lua")
-    flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
-    used = next(line.split()[2:] for line in body.splitlines() if line.startswith("-- Uses "))
-    verbs = ", ".join(f"{verb.value} = '{verb.value}'" for verb in Verb)
-    verbs = f"local VERB = {{{verbs}}}"
-    shared = [folder.joinpath(f"_{part}.lua").read_text() for part in used]
-    tables = [record.lua_tables(), verbs] if "record" in used else []
-    return "\n".join([flags, keys.lua_table(), *tables, *shared, body])

@@ -14,7 +14,7 @@ do
 
   -- The same one as a dead letter of a kind, code and group, if it has none of these.
   local TO_DEAD = THIS .. SKIPPED .. MADE .. STATE.queued .. '(' .. SEPARATOR .. skipped(FIELD.urgent, FIELD.kind - 1)
-    .. ')' .. SEPARATOR:rep(3)
+    .. ')' .. string.rep(SEPARATOR, 3)
   local DEAD_AS = RECORD_VERSION .. SEPARATOR .. NOW_TEXT .. SEPARATOR .. '%%1' .. STATE.dead .. '%%2'
     .. ('%s' .. SEPARATOR):rep(3)
   function many.as_dead(kind, code, group) return DEAD_AS:format(kind, code, group) end
@@ -34,7 +34,7 @@ do
     .. '(' .. SEPARATOR .. skipped(FIELD.urgent, FIELD.customer) .. ')' .. skipped(FIELD.ready_since, FIELD.busy) .. '(' .. SKIPPED .. ')' .. skipped(FIELD.kind, FIELD.group)
   local WITH_MESSAGE = TO_QUEUED .. '(' .. skipped(FIELD.group + 1, FIELD.message - 1) .. ')[^' .. SEPARATOR .. ']*'
   local QUEUED_AGAIN = RECORD_VERSION .. SEPARATOR .. SEPARATOR .. '%1' .. STATE.queued .. '%2'
-    .. NOW_TEXT .. SEPARATOR .. '0' .. SEPARATOR .. SEPARATOR .. '%3' .. SEPARATOR:rep(3)
+    .. NOW_TEXT .. SEPARATOR .. '0' .. SEPARATOR .. SEPARATOR .. '%3' .. string.rep(SEPARATOR, 3)
   function many.to_queued(raw)
     local queued, found = raw:gsub(WITH_MESSAGE, QUEUED_AGAIN .. '%4', 1)
     if found == 0 then return (raw:gsub(TO_QUEUED, QUEUED_AGAIN, 1)) end

@@ -6,13 +6,23 @@ local many = {}
 local newer, head, accepted, waiting, ended, parse, pack
 do
   local ONE, SKIPPED = '([^' .. SEPARATOR .. ']*)' .. SEPARATOR, '[^' .. SEPARATOR .. ']*' .. SEPARATOR
-  local HEAD = '^' .. ONE .. SKIPPED:rep(FIELD.state - 2) .. ONE:rep(5)
+  local HEAD = '^' .. ONE .. SKIPPED:rep(FIELD.state - 2) .. ONE:rep(3) .. '()'
+  local BADGE_AND_CUSTOMER = '^' .. ONE:rep(2)
 
   -- One that says no version is no record that we know: it is left alone as well.
   function newer(version) return (tonumber(version or nil) or math.huge) > RECORD_VERSION end
 
-  -- Of the first fields: version, state, urgent, run, badge, customer.
-  function head(raw) return raw:match(HEAD) end
+  -- Of the first fields: version, state, urgent, run, badge, customer. Records of one call are alike up to the badge:
+  -- to compare that costs a third of reading it.
+  local alike, version, state, urgent, run, badge_at
+  function head(raw)
+    if not alike or raw:sub(1, #alike) ~= alike then
+      version, state, urgent, run, badge_at = raw:match(HEAD)
+      alike = badge_at and raw:sub(1, badge_at - 1)
+      if not alike then return end
+    end
+    return version, state, urgent, run, raw:match(BADGE_AND_CUSTOMER, badge_at)
+  end
 
   -- A record as Python writes it comes without its first fields: the times are the server's. "accepted" begins
   -- behind both of them, the others with "enqueued_at".

@@ -38,8 +38,9 @@ local function doubt(id, fields, lost)
   end
 end
 
-local function give_up(lost, ids, customers, raws)
-  for n, holder in ipairs(carriers(ids)) do
+local function give_up(lost, ids, raws)
+  local holders = carriers(ids)
+  for n, holder in ipairs(holders) do
     local fields = raws[n] and parse(raws[n])
     -- The list is the truth: what it carries is in doubt, unless another batch that is going on carries it.
     if fields and fields[FIELD.state] == STATE.queued and (holder == lost or not is_live(holder)) then
@@ -47,7 +48,7 @@ local function give_up(lost, ids, customers, raws)
     end
   end
   keep_request(lost, ids, died)
-  release_batch(lost, ids, customers)
+  release_batch(lost, still_own(lost, ids, holders))
 end
 
 local function holds_newer(raws)
@@ -59,12 +60,12 @@ end
 local function give_up_leases()
   local seen = 0
   for _, lost in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', int(T), 'LIMIT', 0, 10)) do
-    local ids, customers = carried_by(lost)
+    local ids = carried_by(lost)
     local raws = records_of(ids)
     if holds_newer(raws) then
       redis.call('ZADD', K.leases, int(T + LEAVE_FOR_MS), lost)
     else
-      give_up(lost, ids, customers, raws)
+      give_up(lost, ids, raws)
     end
     seen = seen + #ids
     if seen >= SWEEP then return end
@@ -165,6 +166,13 @@ local function accept(job)
   jobs[#jobs + 1] = job
 end
 
+local in_flight = {}
+local function is_in_flight(holder)
+  if not holder then return false end
+  if in_flight[holder] == nil then in_flight[holder] = is_live(holder) end
+  return in_flight[holder]
+end
+
 local function take(ids, most, most_behind)
   local raws, holders, candidates, customers = records_of(ids), carriers(ids), {}, {}
   for n, id in ipairs(ids) do
@@ -175,7 +183,7 @@ local function take(ids, most, most_behind)
   end
   local is_busy = #customers > 0 and redis.call('HMGET', K.busy, unpack(customers)) or {}
   for n, job in ipairs(candidates) do
-    if most_behind > 0 and is_busy[n] then
+    if most_behind > 0 and is_in_flight(is_busy[n]) then
       behind[#behind + 1] = job
       if #behind > most_behind then accept(table.remove(behind, 1)) end
     else
@@ -268,7 +276,7 @@ end
 local function renamed() return batch ~= asked and batch or nil end
 
 local function claimed_before()
-  local ids, _, slot = carried_by(batch)
+  local ids, slot = carried_by(batch)
   if not slot then return nil end
   local raws, still = records_of(ids), {}
   for n, holder in ipairs(carriers(ids)) do

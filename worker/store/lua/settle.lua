@@ -26,22 +26,28 @@ if before then return before end
 local gate = read_gate(s.cfg)
 local done = {issued = 0, dead = 0, retrying = 0, queued = 0, late = 0}
 local twice, put_back, groups, isolated = {}, {}, {}, {}
-local settled, records, last_issued = {}, {}, nil
-do
+local asked, records, last_issued = {}, {}, nil
+local function each_row(call)
   local row = 3
   while row <= #ARGV do
-    local verb, argument, run, past = ARGV[row], ARGV[row + 1], ARGV[row + 2], row + 4 + 2 * ARGV[row + 3]
-    for at = row + 4, past - 1, 2 do
-      settled[#settled + 1] = {id = ARGV[at], verb = verb, argument = argument, run = run, rest = ARGV[at + 1]}
-    end
+    local first, past = row + 4, row + 4 + 2 * ARGV[row + 3]
+    call(ARGV[row], ARGV[row + 1], ARGV[row + 2], first, past - 1)
     row = past
   end
 end
+each_row(function(_, _, _, first, last)
+  for at = first, last, 2 do asked[#asked + 1] = ARGV[at] end
+end)
 
-local function issued(job, from)
-  moved(job.run, from, 'issued')
-  done.issued, last_issued = done.issued + 1, job.id
-  note_end(job.id, 'issued')
+local function issued(run, id, from)
+  moved(run, from, 'issued')
+  done.issued, last_issued = done.issued + 1, id
+  note_end(id, 'issued')
+end
+
+local function write_issued(run, id, rest)
+  records[#records + 1], records[#records + 2] = K.job .. id, ended(rest)
+  issued(run, id, 'sending')
 end
 
 -- What a call tells of a job that went on without its batch: the rest of the record is as it is by now.
@@ -109,17 +115,14 @@ end
 
 -- What became of a job that this batch carries, or that was given up as in doubt from it: before, its fields.
 local function write_outcome(job, from, before_)
-  if job.verb == VERB.issued and not before_ then
-    records[#records + 1], records[#records + 2] = K.job .. job.id, ended(job.rest)
-    return issued(job, from)
-  end
+  if job.verb == VERB.issued and not before_ then return write_issued(job.run, job.id, job.rest) end
   local fields = job.rest == '' and (before_ or read(job.id))
     or before_ and overtaken(job, before_) or parse(waiting(job.rest))
   if not fields then return end
   if job.verb == VERB.issued then
     if fields[FIELD.fingerprint] == '' then remember(job.id) end
     write(job.id, fields, kept_ms(s.ttl_ms))
-    return issued(job, from)
+    return issued(job.run, job.id, from)
   end
   fields[FIELD.finished_at] = ''
   if s.sent then remember_attempt(fields, batch, s.status, s.request, fields[FIELD.code]) end
@@ -195,7 +198,7 @@ do
   -- Calls that were in flight together say one thing: whether this one was claimed since what is known of that
   -- kind. If so, those that are in flight now will say nothing more. A call without jobs speaks for itself.
   local function says_more(sent, known)
-    if #settled == 0 then return true end
+    if #asked == 0 then return true end
     if not sent or sent.n < (gate[known] or 0) then return false end
     set_gate(gate, known, int(gate.n))
     return true
@@ -214,7 +217,7 @@ do
       if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
     end,
     throttled = function(sent)
-      if #settled == 0 then -- of a call without jobs: what is learned are the batches' lessons
+      if #asked == 0 then -- of a call without jobs: what is learned are the batches' lessons
         return close(s.wait_ms > 0 and s.wait_ms or growing_ms(more_often('throttled')), 'throttled')
       end
       local first = gate.taught or oldest(gate)
@@ -249,7 +252,7 @@ do
     misconfigured = function() pause('config') end,
     too_large = function()
       -- An older, larger batch teaches nothing new.
-      local smaller = math.max(1, math.floor(#settled / 2))
+      local smaller = math.max(1, math.floor(#asked / 2))
       if smaller < width(s.cfg, gate) then
         set_gate(gate, 'batch_size', smaller, 'batch_size_until', int(T + SMALLER_FOR_MS))
       end
@@ -262,11 +265,24 @@ do
   }
 end
 
-local ids, customers = carried_by(batch)
-local listed, asked = {}, {}
+local ids = carried_by(batch, asked)
+local holders, listed = carriers(asked), {}
+local own = still_own(batch, ids, ids == asked and holders or carriers(ids))
 for _, id in ipairs(ids) do listed[id] = true end
-for n, job in ipairs(settled) do asked[n] = job.id end
-for n, holder in ipairs(carriers(asked)) do settle(settled[n], holder, listed[settled[n].id]) end
+do
+  local n = 0
+  each_row(function(verb, argument, run, first, last)
+    for at = first, last, 2 do
+      n = n + 1
+      local id, rest = ARGV[at], ARGV[at + 1]
+      if verb == VERB.issued and holders[n] == batch then
+        write_issued(run, id, rest)
+      else
+        settle({id = id, verb = verb, argument = argument, run = run, rest = rest}, holders[n], listed[id])
+      end
+    end
+  end)
+end
 write_many(records, kept_ms(s.ttl_ms))
 -- To the head, in their order: they have waited longest.
 for n = #put_back, 1, -1 do redis.call('LPUSH', lane(put_back[n][2]), put_back[n][1]) end
@@ -282,7 +298,7 @@ local sent_at_us, sent_n = slot_of(batch) -- nil where the batch was given up si
 act[s.signal](sent_at_us and {at = sent_at_us, n = sent_n})
 if s.signal == 'none' then take_back_slot(s.cfg, gate, batch) end
 keep_request(batch, ids, died)
-release_batch(batch, ids, customers)
+release_batch(batch, own)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
 write_ends()
@@ -290,7 +306,7 @@ write_remembered()
 if s.sent then
   if gate.trouble then redis.call('HDEL', K.gate, 'trouble') end
   stat('requests', 1)
-  stat('items', #settled)
+  stat('items', #asked)
   stat('status:' .. s.status, 1)
   stat('elapsed_ms', s.elapsed_ms)
   stat('retried', done.retrying)
