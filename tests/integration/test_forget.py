@@ -263,10 +263,11 @@ def test_a_badge_taken_back_is_forgotten_with_the_job_that_did(place: Place) -> 
     """A revoking job goes too, but not while its call is on its way."""
     place.issue(MINE)
     undos.accept(place.queue, ORG, run="u", ids=[(MINE.id, "revoke")])
-    assert undos.take(place.queue, ORG, "me")
+    taken = undos.take(place.queue, ORG, "me")
+    assert isinstance(taken, undos.Revoke)
     done = place.forget(status=1)
     assert (done["in_flight"], done["cancelled"]) == (1, 0)
-    assert undos.settle(place.queue, ORG, "revoke", Word("undone"), "200") == "undone"
+    assert undos.settle(place.queue, ORG, taken, Word("undone"), "200") == "undone"
     undos.leave(place.queue, ORG, "me")
     assert place.forget()["records"] == {"undone": 2}
     assert "revoke" not in place.dump()

@@ -81,7 +81,7 @@ MUTATIONS = (
     Mutation("two looks at doubt", "nothing is issued twice",
         python=(DoubtChecker, "_look", _one_look), quick=True),
     Mutation("fencing of settle", "a batch settles its own jobs alone",
-        lua=(("settle", "if verb == VERB.issued and holders[n] == batch then", "if verb == VERB.issued then"),), quick=True),
+        lua=(("settle", "VERB.issued and holders[n] == batch then", "VERB.issued then"),), quick=True),
     Mutation("settle: doubt that was discarded", "discarded for good",
         lua=(("settle", " and is_listed(job.id, fields)", ""),)),
     Mutation('settle: a late "issued" wins', "nothing is lost",

@@ -17,11 +17,11 @@ from typing import Any
 from worker.store import keys, record
 from worker.store.protocol import Verb
 
-_NAME = re.compile(r"many\.\w+|\w+")  # what is done to many records at once lies in one table
-_DEFINES = re.compile(
-    r"^(?:local function (\w+)|local ([\w, ]+)|function (many\.\w+)|(many\.\w+) =)", re.MULTILINE
-)
-_INSIDE = re.compile(r"^  function (many\.\w+)", re.MULTILINE)
+_NAME = re.compile(r"\w+\.\w+|\w+")
+# A function, a value or a block of functions; names declared ahead go with the block that sets them.
+_PIECE = re.compile(r"^(?:local [\w, ]+\ndo$|\w).*(?:\n(?!local |function |\w+\.|do$).*)*", re.MULTILINE)
+_DEFINES = re.compile(r"(?:local function |local |function )?(\w[\w., ]*)")
+_INSIDE = re.compile(r"^  function (\w+\.\w+)", re.MULTILINE)
 
 
 def written() -> dict[str, str]:
@@ -46,22 +46,26 @@ def _without_comments(text: str) -> str:
 
 def _used(shared: str, body: str) -> Iterator[str]:
     """Yield the shared definitions that a text needs, and the text."""
-    pieces = re.split(r"\n(?=local |function |many)", shared)
-    needed, taken = set(_NAME.findall(body)), set[int]()
+    pieces = _PIECE.findall(shared)
+    needed, taken = _named(body), set[int]()
     while found := {n for n, piece in enumerate(pieces) if n not in taken and needed & _names(piece)}:
         taken |= found
-        needed |= {name for n in found for name in _NAME.findall(pieces[n])}
-        if any(name.startswith("many.") for name in needed):
-            needed.add("many")
+        needed |= {name for n in found for name in _named(pieces[n])}
     yield from (piece for n, piece in enumerate(pieces) if n in taken)
     yield body
+
+
+def _named(text: str) -> set[str]:
+    """Return the names in a text; of what lies in a table, this as well."""
+    names = set(_NAME.findall(text))
+    return names | {name.partition(".")[0] for name in names}
 
 
 def _names(piece: str) -> set[str]:
     """Return what a piece defines."""
     first = _DEFINES.match(piece)
-    listed = next(name for name in first.groups() if name) if first else ""
-    return {name.strip() for name in listed.split(",")} | set(_INSIDE.findall(piece))
+    listed = first[1].split(",") if first else ()
+    return ({name.strip() for name in listed} | set(_INSIDE.findall(piece))) - {"do"}
 
 
 def program(text: str) -> str:
