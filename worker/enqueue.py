@@ -26,6 +26,7 @@ from worker.domain.identity import content_id
 from worker.domain.item import ROWS_NAMED, Source, Warned, add_up
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.domain.plain import Plain, plain_rows
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom
 from worker.store.again import renewed
@@ -35,6 +36,13 @@ from worker.store.record import HELD, RAW_BYTES, Answer, Field, badge_fields, bo
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
+# To look a field up by its enum costs more than to take it, and each row has four.
+_NAME, _CUSTOMER, _EVENT, _EXPIRY = (
+    Field.BADGE_META_ID,
+    Field.CUSTOMER_ID,
+    Field.EARN_EVENT_DATE,
+    Field.EARN_EXPIRES_ON,
+)
 NEAR_DUPLICATE = "has the badge and customer of an earlier row or job, but other dates; it is sent"
 _UNREMARKABLE = frozenset({Answer.ACCEPTED, Answer.SIMILAR, Answer.REPEATED, Answer.DUPLICATE})
 _KNOWN_BEFORE = (
@@ -222,8 +230,7 @@ def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Ite
         taken, cut_off = next_chunk(remaining)
         if not taken:
             return
-        prepared = [item_of(source, org, options) for source in taken]
-        items, problems, odd = map(list, zip(*prepared, strict=True))
+        items, problems, odd = map(list, zip(*prepared(taken, org, options), strict=True))
         warned = (
             Warned(why, 1, (item.row,)) for item, reasons in zip(items, odd, strict=True) for why in reasons
         )
@@ -313,6 +320,14 @@ class Prepared(NamedTuple):
     warnings: Sequence[str]
 
 
+def prepared(rows: Sequence[Source], org: Org, options: EnqueueOptions) -> Iterator[Prepared]:
+    """Yield what ``item_of`` makes of each row, in a third of its time for those that files mostly have."""
+    for row, plain in zip(rows, plain_rows(org.name, rows), strict=True):
+        yield (
+            item_of(row, org, options) if plain is None or options.allow_duplicates else _plainly(row, plain)
+        )
+
+
 def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
     """Check what came in and make a job of it, an invalid one included."""
     issue = source.problem or read_badge(source.item, org=org.name, strict_dates=org.strict_dates)
@@ -330,6 +345,14 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
     if options.allow_duplicates:
         content = content_id(org.name, badge, options.run, source.row)
     return Prepared(Item(content, source.row, fields), None, odd)
+
+
+def _plainly(source: Source, plain: Plain) -> Prepared:
+    name, customer, event, expiry, content = plain
+    fields: dict[str, str] = {_NAME: name, _CUSTOMER: customer, _EVENT: event, _EXPIRY: expiry}
+    if source.others:
+        fields |= others_field(source.others)
+    return Prepared(Item(content, source.row, fields), None, [])
 
 
 def _invalid(source: Source, problem: Invalid, org: Org) -> Item:

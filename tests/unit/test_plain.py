@@ -13,7 +13,9 @@ from worker.domain.badge import Invalid, read_badge, warnings_of
 from worker.domain.identity import content_id
 from worker.domain.item import Source
 from worker.domain.numbers import NumberText
+from worker.domain.org import Org
 from worker.domain.plain import plain_rows
+from worker.enqueue import EnqueueOptions, item_of, prepared
 from worker.files.reader import read_rows
 
 _EPOCHS = (
@@ -72,10 +74,12 @@ _plain = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(_items | _plain, min_size=1, max_size=20), st.sampled_from(["default", "münchen"]))
+@given(st.lists(_items | _plain, min_size=1, max_size=20), st.sampled_from(["default", "acme-2"]))
 def test_a_plain_row_is_good_has_nothing_odd_and_the_same_id(items: list[Any], org: str) -> None:
     """By every rule there is; what isn't plain is left to the general way."""
     rows = [Source(str(n), item) for n, item in enumerate(items)]
+    its, options = Org(name=org, strict_dates=True), EnqueueOptions("r", "c")
+    assert list(prepared(rows, its, options)) == [item_of(row, its, options) for row in rows]
     for item, plain in zip(items, plain_rows(org, rows), strict=True):
         if plain is None:
             continue
@@ -83,7 +87,8 @@ def test_a_plain_row_is_good_has_nothing_odd_and_the_same_id(items: list[Any], o
         assert not isinstance(taken, Invalid), (item, taken)
         assert taken.job_id is None
         assert warnings_of(item, taken.badge) == []
-        assert plain == (*taken.badge[:2], content_id(org, taken.badge))
+        assert plain.customer_id == taken.badge.customer_id
+        assert plain.content == content_id(org, taken.badge)
 
 
 def test_the_usual_rows_are_plain() -> None:

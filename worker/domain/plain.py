@@ -20,11 +20,18 @@ _LONGEST_CUSTOMER: Final = 18  # digits, none of which is too many
 
 
 class Plain(NamedTuple):
-    """A plain row: its badge as it is written, its customer, and the id of its content."""
+    """A plain row: its badge as it is written, its customer and dates in digits, its content's id."""
 
     badge_meta_id: str
-    customer_id: int
+    customer: str
+    event: str
+    expiry: str
     content: str
+
+    @property
+    def customer_id(self) -> int:
+        """The customer as a number."""
+        return int(self.customer)
 
 
 def plain_rows(org: str, rows: Sequence[Source]) -> Iterator[Plain | None]:
@@ -56,9 +63,8 @@ def plain_rows(org: str, rows: Sequence[Source]) -> Iterator[Plain | None]:
                 yield None
                 continue
             lower = lowered[name] = name.lower()
-        yield Plain(
-            name, int(customer), id_of(f"{lower}\0{customer}", f"{lower}\n{customer}\n[{event}]\n[{expiry}]")
-        )
+        content = id_of(f"{lower}\0{customer}", f"{lower}\n{customer}\n[{event}]\n[{expiry}]")
+        yield Plain(name, customer, event, expiry, content)
 
 
 _END: Final = str(END_S)  # of as many digits
