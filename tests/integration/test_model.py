@@ -483,7 +483,7 @@ class Machine(RuleBasedStateMachine):
         assert self.model.in_state("r") <= set(held.retry)
         assert held.batches.keys() == set(held.leases) == set(held.inflight) == self.model.open_batches()
         carried = {
-            job_id: batch for batch, its in held.batches.items() for job_id in its.split(SEPARATOR)[1::2]
+            job_id: batch for batch, its in held.batches.items() for job_id in its.split(SEPARATOR)[1:]
         }
         assert held.sending.items() <= carried.items(), "the inverse says more than the lists"
         assert {i: self.model.jobs[i].batch for i in self.model.in_state("s")}.items() <= held.sending.items()

@@ -40,7 +40,7 @@ def claim(queue: Queue, batch: str = "b", org: Org = ORG) -> list[str]:
 
 def settle(queue: Queue, batch: str, ids: list[str]) -> None:
     """Settle a batch as issued."""
-    jobs = tuple(Job(job_id, record.badge_of({})) for job_id in ids)
+    jobs = tuple(Job(job_id, record.badge_of({}), stored=record.split("")) for job_id in ids)
     its = Batch(batch, jobs, 0, more=False, look_at_ms=-1)
     queue.settle(ORG, its, [Issued(f"E{i}") for i in ids], verdict=OK, sent=Sent("200", 1))
 
@@ -55,8 +55,8 @@ def bring_forward(client: redis.Redis, index: str) -> None:
 @pytest.fixture
 def newer(client: redis.Redis) -> Queue:
     """The same queue, as a newer program has it."""
-    ours, theirs = (f"OTHER = {version}," for version in (record.VERSION, record.VERSION + 1))
-    texts = {name: text.replace(ours, theirs) for name, text in installed().texts.items()}
+    theirs = str(record.VERSION + 1)
+    texts = {name: text.replace("RECORD_VERSION", theirs) for name, text in installed().texts.items()}
     return Queue(client, scripts=Scripts.of(texts))
 
 
