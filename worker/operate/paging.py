@@ -23,7 +23,7 @@ from worker.store.reading import PAGE
 from worker.store.record import state_of
 
 Row = TypeVar("Row")
-SORTED = 5_000  # runs, or acts, that are read to be sorted otherwise than by their time
+SORTED = 2_000  # runs, or acts, that are read to be sorted otherwise than by their time
 RUN_SORTS: Mapping[str, Callable[[RunProgress], Any]] = {
     "began": lambda run: run.started_at or "",
     "run": lambda run: run.run.casefold(),

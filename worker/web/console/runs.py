@@ -32,6 +32,7 @@ def page(here: Console, asked: Asked) -> Page:
         "runs": [(run, states(run)) for run in found.rows],
         "next": url("runs", org=org, sort=_said(sort), after=found.after) if found.after else None,
         "first": url("runs", org=org, sort=_said(sort)),
+        "sorted_of": None if sort in (NEWEST, "began") else paging.SORTED,
         "sorting": Sorting("runs", {"org": org}, sort, paging.RUN_SORTS),
         "orgs": here.reports.org_names(),
         "org": org or "",

@@ -21,6 +21,7 @@ def page(here: Console, asked: Asked) -> Page:
         "entries": found.rows,
         "first": url("audit", **first),
         "next": url("audit", **first, after=found.after) if found.after else None,
+        "sorted_of": None if sort == NEWEST else paging.SORTED,
         "sorting": Sorting("audit", {"org": org}, sort, paging.TRAIL_SORTS),
         "orgs": here.reports.org_names(),
         "org": org or "",
