@@ -54,11 +54,15 @@ class Browser:
         assert answer.status_code == expect, (path, answer.status_code, answer.text)
         return answer.text
 
-    def form(self, page: str, action: str) -> dict[str, str]:
-        """Return the fields of the first form of a page that has this action."""
+    def forms(self, page: str) -> list[dict[str, Any]]:
+        """Return the forms of a page."""
         parser = _Forms()
         parser.feed(page)
-        fields: dict[str, str] = next(it for it in parser.forms if it["action"] == action)["fields"]
+        return parser.forms
+
+    def form(self, page: str, action: str) -> dict[str, str]:
+        """Return the fields of the first form of a page that has this action."""
+        fields: dict[str, str] = next(it for it in self.forms(page) if it["action"] == action)["fields"]
         return fields
 
     @property

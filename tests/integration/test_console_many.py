@@ -304,6 +304,27 @@ def test_the_trail_what_was_found_and_what_is_in_doubt_are_sorted_too(bench: Ben
     assert oldest[0] == many[0].id
 
 
+def test_choosing_an_org_keeps_what_else_the_address_says(bench: Bench) -> None:
+    """How a listing is sorted, and what it is of; with forms and links alike."""
+    other = configured(name="other", api_base_url=bench.sandbox.url)
+    doubt = Item(item(9).id, "1", {**item(9).fields, "code": "500", "attempts": "1"}, kind="in_doubt")
+    bench.queue.enqueue(other, run="r", items=[item(8), doubt], call="o")
+    for path, kept in {
+        "runs?sort=-dead": {"sort": "-dead"},
+        "audit?sort=by": {"sort": "by"},
+        "doubt?order=-died": {"order": "-died"},
+        "doubt": {},
+        "dead?kind=in_doubt&order=-died&sort=last": {"order": "-died", "sort": "last"},
+        "search?what=500000009&sort=-badge": {"sort": "-badge"},
+    }.items():
+        name = path.partition("?")[0]
+        page = bench.browser.open(f"/{path}")
+        forms = [it for it in bench.browser.forms(page) if it["action"] == name and not it["method"]]
+        assert any(kept.items() <= it["fields"].items() for it in forms), path
+    groups = re.findall(r'<li><a href="([^"]+)"', bench.browser.open("/dead?order=-died&sort=last"))
+    assert all("order=-died" in link and "sort=last" in link for link in groups if link.startswith("dead?"))
+
+
 def _all_pages(bench: Bench, path: str | None, pattern: str) -> list[str]:
     found: list[str] = []
     while path:

@@ -39,7 +39,8 @@ def page(here: Console, asked: Asked) -> Page:
         "which": which,
         "chosen": chosen,
         "groups": [
-            (group, _link(which, group, sort), _is_this(which, group)) for group in groups[:GROUPS_SHOWN]
+            (group, _link(which, group, {"sort": sort, "order": order}), _is_this(which, group))
+            for group in groups[:GROUPS_SHOWN]
         ],
         "more_groups": max(0, len(groups) - GROUPS_SHOWN),
         "counting": not look.is_over,
@@ -99,7 +100,7 @@ def _sorted(groups: Sequence[Group], sort: str) -> list[Group]:
     return sorted(groups, key=lambda group: -group.count)
 
 
-def _link(which: Filter, group: Group, sort: str) -> str:
+def _link(which: Filter, group: Group, shown: Mapping[str, str | None]) -> str:
     its: Mapping[str, Any] = {
         "org": group.org,
         "kind": group.kind,
@@ -107,7 +108,7 @@ def _link(which: Filter, group: Group, sort: str) -> str:
         "badge": group.badgeMetaId,
     }
     return url(
-        "dead", **parameters(replace(which, org=None, kind=None, code=None, badge=None)), **its, sort=sort
+        "dead", **parameters(replace(which, org=None, kind=None, code=None, badge=None)), **its, **shown
     )
 
 
