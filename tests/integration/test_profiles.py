@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -232,6 +234,30 @@ def test_a_profile_is_proposed_at_a_terminal(here: Here) -> None:
     status, shown = at_terminal(here, "import", path, "--dry-run", answers=[(question, "y")])
     assert (status, "1 row is good" in shown) == (0, True)
     assert at_terminal(here, "import", path, "--no-profile", answers=[])[0] == 1
+
+
+def test_a_workbook_with_dates_as_people_type_them_is_read_as_agreed(here: Here) -> None:
+    """At a terminal: the zone of its dates is asked for and kept, and next month's workbook proposed so."""
+
+    def written(name: str, *rows: list[Any]) -> Path:
+        workbooks.saved([["Members of the month"], [], *rows]).save(here.folder / name)
+        return here.folder / name
+
+    day, zone = dt.datetime(2025, 12, 24, 18, 30), "In which time zone"  # noqa: DTZ001 - as cells are
+    first = written("november.xlsx", ["Kunde", "Verliehen am"], [7001, day], ["Total", 1])
+    mapped = ["--map", "Kunde=customerId", "--map", "Verliehen am=earnEventDateISO"]
+    mapped += ["--set", f"badgeMetaId={BADGE}"]
+    options = [first, *mapped, "--save-profile", "monthly", "--run", "nov"]
+    status, shown = at_terminal(here, "import", *options, answers=[(zone, "Europe/Berlin")])
+    assert (status, "1 accepted" in shown, "--profile monthly" in shown) == (0, True, True)
+    again = written("december.xlsx", ["VERLIEHEN AM", "kunde"], [day, 7001], [day, 7002])
+    question = "Read the file with this profile?"
+    status, shown = at_terminal(here, "import", again, "--dry-run", answers=[(question, "y")])
+    assert (status, "2025-12-24T18:30:00+01:00" in shown) == (0, True)
+    status, shown = at_terminal(here, "import", again, "--run", "dec", answers=[(question, "y")])
+    assert (status, "1 accepted" in shown, "1 duplicate" in shown) == (0, True, True)
+    assert "profile monthly" in here.run("run", "show", "dec").out
+    assert at_terminal(here, "import", again, answers=[(question, "n")])[0] != 0
 
 
 def test_a_check_names_the_profile_that_fits(here: Here) -> None:
