@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from support import BADGE, OTHER_BADGE, configured
 
 from worker.domain.check import Check, Would
+from worker.domain.item import Source
 from worker.domain.job import State
+from worker.domain.numbers import BadCell
 from worker.domain.org import Org
 from worker.domain.seen import Fingerprints, Met
 from worker.enqueue import Enqueued, EnqueueOptions, total
@@ -143,6 +145,35 @@ def test_duplicates_and_near_duplicates_in_the_file_and_before(queue: Queue) -> 
     assert (check.duplicates.in_file_rows, check.duplicates.before_rows) == ((4,), (1,))
     assert check.near_duplicate_rows == (2, 5, 7)
     assert check.would == Would(5, 2, 0)
+
+
+def test_thousands_of_plain_rows_are_looked_for_while_others_are_read(queue: Queue) -> None:
+    """What a file of several thousands has, and has twice, and what was there before, is told row by row."""
+    rows = [f"{BADGE},{n},1674292011,1905828011" for n in range(1, 4501)]
+    rows[4000], rows[3999] = rows[10], f"{BADGE},12,1674292012,1905828011"
+    head = "badgeMetaId,customerId,earnEventDate,earnExpiresOn"
+    before = "\n".join([head, *rows[2000:2500], *rows[20:30], ""])
+    taken_in(queue, before, name="before.csv")
+    text = "\n".join([head, *rows, ""])
+    check = checked(queue, text, name="f.csv")
+    assert check.duplicates.in_file_rows == (4002,)
+    assert check.duplicates.before_rows == (*range(22, 32), *range(2002, 2012))
+    assert (check.duplicates.before, check.near_duplicate_rows) == (510, (4001,))
+    assert check.would == imported(queue, text, name="f.csv") == Would(3989, 511, 0)
+
+
+def test_samples_show_what_a_cell_shows() -> None:
+    """Also of a cell that can't be taken: nothing of how we mark it."""
+    checking = Checking(ORG)
+    wrong = [
+        BadCell.of("rounded", "1000000000000001", "is rounded"),
+        BadCell.of("error", "#N/A", "is an error"),
+    ]
+    checking.add([Source(str(n), {"customerId": cell}) for n, cell in enumerate(wrong, 2)])
+    check = checking.result()
+    assert check.columns[0].samples == ("1000000000000001", "#N/A")
+    shown = {value for fault in check.faults for value in fault.values}
+    assert shown == {"1000000000000001", "#N/A"}
 
 
 def test_what_it_costs(queue: Queue) -> None:

@@ -42,6 +42,12 @@ class BadCell(str):
         cell.why = why
         return cell
 
+    @property
+    def shown(self) -> str:
+        """What the cell shows, where that can be told from the value alone."""
+        what, _, shown = self.partition(" ")
+        return str(self) if what in ("merged", "formula") else shown
+
 
 class CellDate(str):
     """The date of a spreadsheet's cell, as ISO without an offset: a cell has no zone."""

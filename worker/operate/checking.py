@@ -27,6 +27,7 @@ from worker.domain.check import (
 )
 from worker.domain.identity import PAIR_LETTERS, content_id
 from worker.domain.item import Source, Warned
+from worker.domain.numbers import BadCell
 from worker.domain.org import Org
 from worker.domain.plain import Plain, plain_rows
 from worker.domain.seen import Fingerprints, Met
@@ -61,6 +62,10 @@ class Past(Protocol):
         """Say what a report's rows would do."""
 
 
+def _shown(value: object) -> str:
+    return plain(cell(value.shown if isinstance(value, BadCell) else value), _LONGEST_SHOWN)
+
+
 @dataclass(slots=True)
 class _Group:
     """Rows of which the same is to be said; ``values`` are some of those that are wrong."""
@@ -75,7 +80,7 @@ class _Group:
         self.count += 1
         if len(self.rows) < _ROWS_NAMED:
             self.rows.append(int(row))
-        if len(self.values) < _VALUES_SHOWN and (text := plain(cell(value), _LONGEST_SHOWN)):
+        if len(self.values) < _VALUES_SHOWN and (text := _shown(value)):
             self.values += [] if text in self.values else [text]
 
     def as_first_version(self, kind: Literal["invalid", "warning"]) -> CheckGroup:
@@ -271,7 +276,7 @@ class Checking:
         if column not in self._columns and len(self._columns) >= _MOST_COLUMNS:
             return
         _, samples = self._columns.setdefault(plain(column, _LONGEST_SHOWN), (its, []))
-        if len(samples) < _SAMPLES and (text := plain(cell(value), _LONGEST_SHOWN)) and text not in samples:
+        if len(samples) < _SAMPLES and (text := _shown(value)) and text not in samples:
             samples.append(text)
 
     def remark(self, warnings: Iterable[Warned]) -> None:
