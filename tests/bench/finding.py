@@ -33,14 +33,19 @@ SEED = """
 math.randomseed(tonumber(ARGV[1]))
 local letters = 'abcdefghijklmnopqrstuvwxyz234567'
 local few, many, born = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local function text(length)
+local pairs_of = {}
+for n = 0, 1023 do
+  local a, b = math.floor(n / 32) + 1, n % 32 + 1
+  pairs_of[n + 1] = letters:sub(a, a) .. letters:sub(b, b)
+end
+local function new_id()
   local its = {}
-  for n = 1, length do local at = math.random(32); its[n] = letters:sub(at, at) end
+  for n = 1, 10 do its[n] = pairs_of[math.random(1024)] end
   return table.concat(its)
 end
 local records, rest = {}, ('.'):rep(tonumber(ARGV[6]))
 for n = 1, tonumber(ARGV[2]) do
-  local id = text(20)
+  local id = new_id()
   local width = born + n > many and few + 1 or few
   redis.call('ZADD', KEYS[1] .. id:sub(1, width), 'NX', 0, id:sub(width + 1))
   if n % 10 ~= 0 then

@@ -13,7 +13,7 @@ from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Retry
 from worker.operate.deadletters import cancel
 from worker.operate.runs import JobReader
-from worker.store import keys
+from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=2)
@@ -76,10 +76,12 @@ def test_of_a_cancelled_run_nothing_is_sent_wherever_the_cancelling_broke_off(
         queue.enqueue(ORG, run="r", items=[item(n) for n in range(at, at + 1000)], call=new_id())
     queue.enqueue(ORG, run="other", items=[item(9000)], call=new_id())
     reports = JobReader(client=client, orgs={"default": ORG})
-    assert queue.cancel_run("default", "r", 2000, call=new_id()) == 1000
+    audit.begin(queue, "default", "cancel-1", by="me")
+    assert queue.cancel_run("default", "r", 2000, call=new_id(), action="cancel-1") == 1000
     while not isinstance(batch := queue.claim(ORG, new_id()), Batch):
         pass
     assert [job.id for job in batch.jobs] == [item(9000).id]
     run = reports.run("r")
     assert (run.dead, run.open, run.dead_kinds) == (3000, 0, {"cancelled": 3000})
     assert len(Probe(client).listed(DeadKind.CANCELLED)) == 3000
+    assert [entry.count for entry in audit.entries(client, "default")] == [3000], "it counts those as well"
