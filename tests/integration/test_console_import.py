@@ -192,6 +192,7 @@ def test_dates_and_columns_are_said_kept_as_a_profile_and_used_again(
     here, browser = at_console
     one = upload(browser, "spring.csv", LOCAL.encode())
     page = browser.open(f"/staged?id={one}")
+    assert "01/02/2026" in page, "its dates are there to be read before their format is said"
     assert "data-want" not in page
     columns = {
         "column:badge": "badgeMetaId",

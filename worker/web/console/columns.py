@@ -125,9 +125,10 @@ def _fitting(here: Console, about: Staged, look: Look) -> list[dict[str, Any]]:
 
 def _cell(row: Source, column: str, its: str | None) -> object:
     """Return what a row has in a column; a date that was read is there as ISO."""
+    other = row.others.get(column, "")  # also of one whose field is only proposed
     if its is None or not isinstance(row.item, Mapping):
-        return row.others.get(column, "")
-    return row.item.get(its, row.item.get(f"{its}ISO", ""))
+        return other
+    return row.item.get(its, row.item.get(f"{its}ISO", other))
 
 
 def _columns(asked: Asked) -> Mapping[str, str]:
