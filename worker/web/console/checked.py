@@ -31,7 +31,7 @@ def check(here: Console, about: Staged) -> Act:
             for so_far in check_rows(checking, given.rows):
                 act.move(so_far.rows, 0)
             checking.remark(given.remarks.warned())
-        act.kept = checking.badges(), dict(checking.customers), past.once_more
+        act.kept = checking.badges(), dict(checking.customers)
         return checking.result(past.state())
 
     return here.looks.look(f"check {about.id} {about.how.mark}", work, within_s=0.3)
@@ -43,7 +43,6 @@ def shown(here: Console, about: Staged, act: Act | None) -> dict[str, Any]:
     asked = here.looks.get(_name(about)) if done else None
     return {
         "check": done.result if done else None,
-        "once_more": done.kept[2] if done else 0,
         "checking": act if act and not act.is_over else None,
         "failed": act.problem if act else "",
         "asking": asked if asked and not asked.is_over else None,
@@ -62,7 +61,7 @@ def ask(here: Console, asked: Asked) -> str:
     seen = check(here, about)
     if about.state != "there" or seen.state != "done":
         raise ConfigError("nothing was asked: the file must be checked first")
-    org, (badges, customers, _) = here.settings.org(about.org), seen.kept
+    org, (badges, customers) = here.settings.org(about.org), seen.kept
 
     def work(act: Act) -> AskedBadges:
         with closing(VendorClient()) as client:
