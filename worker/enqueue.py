@@ -10,11 +10,11 @@ import json
 import reprlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from shlex import quote
@@ -97,17 +97,11 @@ class Enqueued:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting(Enqueued):
-    """Nothing became of anything just now: there is no room, and why; it is tried again after a pause."""
-
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class EnqueueOptions:
     """How items are taken in: as which run, and by which call, so that repeating it repeats nothing.
 
-    ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``.
+    ``wait``: where there is no room, wait for it, however long that takes, instead of raising ``NoRoom``;
+    ``on_wait`` hears why before each pause.
     ``repeats``: what to do about rows whose badge and customer were accepted before; see ``Queue.enqueue``.
     ``again``: rows whose badge was revoked since are sent once more, as new jobs.
     ``starts_ms``: the run isn't sent before; with infinity, not before somebody starts it.
@@ -121,6 +115,7 @@ class EnqueueOptions:
     allow_duplicates: bool = False
     urgent: bool = False
     wait: bool = False
+    on_wait: Callable[[str], None] = field(default=lambda _why: None, compare=False)
     source: Provenance = NOWHERE
     repeats: Repeats = ""
     again: bool = False
@@ -153,8 +148,7 @@ def new_run(prefix: str) -> str:
 def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOptions) -> Iterator[Enqueued]:
     """Enqueue what comes in, chunk by chunk; what is yielded is durable, and memory stays flat.
 
-    The same call with the same sources again is the same acceptance. While it waits for room
-    (``EnqueueOptions.wait``), a ``Waiting`` is yielded before each pause. The sources are read in the
+    The same call with the same sources again is the same acceptance. The sources are read in the
     caller's thread, each chunk while the one before is on its way to the disk, which makes it a third faster.
 
     Raises:
@@ -176,7 +170,7 @@ def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOp
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it, after what was sent
                 following, failure = None, error
             try:
-                answers = yield from _answers(sent, send, options)
+                answers = _answers(sent, send, options)
             except NoRoom as error:
                 raise NoRoom(error.reason, accepted=accepted) from error
             done = chunk.outcome(options, answers)
@@ -257,7 +251,7 @@ def next_chunk(rows: Iterator[Source]) -> tuple[list[Source], FileError | None]:
 
 def _answers(
     sent: Future[list[Answer]], send: Callable[[], Future[list[Answer]]], options: EnqueueOptions
-) -> Generator[Enqueued, None, list[Answer]]:
+) -> list[Answer]:
     """Return the answers for a chunk that was sent; if that is wanted, wait for room in growing pauses."""
     pause_s = FIRST_PAUSE_S
     while True:
@@ -266,7 +260,7 @@ def _answers(
         except NoRoom as error:
             if not options.wait:
                 raise
-            yield Waiting(options.run, why=error.reason)
+            options.on_wait(error.reason)
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         sent = send()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -17,7 +17,7 @@ from worker.domain.batch import Batch, Item, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Isolate, Retry
-from worker.enqueue import Enqueued, EnqueueOptions, Waiting, accept, sources, total
+from worker.enqueue import Enqueued, EnqueueOptions, accept, sources, total
 from worker.errors import NoRoom
 from worker.server.connection import Connection
 from worker.store import keys
@@ -134,33 +134,34 @@ def test_each_org_has_a_bound_of_its_own(queue: Queue) -> None:
 # -- those who hand in more than one call takes
 
 
-def take(queue: Queue, count: int, *, wait: bool) -> Iterator[Enqueued]:
-    """Hand in badges, all in one."""
-    return accept(queue, ORG, sources(map(issue, range(count)), "c"), EnqueueOptions("r", "c", wait=wait))
+def take(queue: Queue, count: int, on_wait: Callable[[str], None] | None = None) -> Iterator[Enqueued]:
+    """Hand in badges, all in one; where there is no room, wait for it if anybody hears why."""
+    options = EnqueueOptions("r", "c", wait=True, on_wait=on_wait) if on_wait else EnqueueOptions("r", "c")
+    return accept(queue, ORG, sources(map(issue, range(count)), "c"), options)
 
 
 def test_who_waits_goes_on_where_there_is_room(queue: Queue, client: redis.Redis) -> None:
     """Before each pause it is said what is waited for, and in the end everything was accepted once."""
-    chunks = take(queue, MOST + 150, wait=True)
-    assert next(chunks).accepted == MOST
-    for _ in range(2):
-        waiting = next(chunks)
-        assert isinstance(waiting, Waiting)
-        assert "1,000 jobs wait" in waiting.why
-        assert total("r", [waiting]) == Enqueued("r")
-    claim(queue, "one"), claim(queue, "two")
-    assert next(chunks).accepted == 150
-    assert next(chunks, None) is None
+    said: list[str] = []
+
+    def wait(why: str) -> None:
+        said.append(why)
+        if len(said) == 2:
+            claim(queue, "one"), claim(queue, "two")
+
+    assert [done.accepted for done in take(queue, MOST + 150, on_wait=wait)] == [MOST, 150]
+    assert len(said) == 2
+    assert "1,000 jobs wait" in said[1]
     assert len(queued(client)) == MOST - 200 + 150
 
 
 def test_who_does_not_wait_is_told_what_was_accepted(queue: Queue, client: redis.Redis) -> None:
     """The error counts it; handing in the same again, once there is room, accepts the rest."""
     with pytest.raises(NoRoom, match=r"1,000 were accepted before that; .* again later is safe") as caught:
-        list(take(queue, MOST + 50, wait=False))
+        list(take(queue, MOST + 50))
     assert caught.value.accepted == MOST
     claim(queue)
-    assert total("r", take(queue, MOST + 50, wait=False)).accepted == MOST + 50
+    assert total("r", take(queue, MOST + 50)).accepted == MOST + 50
     assert len(queued(client)) == MOST - 100 + 50
 
 
@@ -186,16 +187,20 @@ def test_a_python_producer_chooses(client: redis.Redis, queue: Queue, connection
 
 def test_a_full_redis_is_waited_for_alike(queue: Queue, client: redis.Redis) -> None:
     """Producers wait, or are refused, with what to do about it; nothing is half accepted."""
-    chunks = take(queue, MOST, wait=True)
-    with memory(client, "1"):
-        waiting = next(chunks)
-        assert isinstance(waiting, Waiting)
-        assert "Redis is full (maxmemory): give it more" in waiting.why
-        with pytest.raises(NoRoom, match="maxmemory") as caught:
-            list(take(queue, 1, wait=False))
-        assert caught.value.accepted == 0
-        assert not client.keys("{badges:default}*")
-    assert next(chunks).accepted == MOST
+    said: list[str] = []
+    with ExitStack() as full:
+        full.enter_context(memory(client, "1"))
+
+        def wait(why: str) -> None:
+            said.append(why)
+            with pytest.raises(NoRoom, match="maxmemory") as caught:
+                list(take(queue, 1))
+            assert caught.value.accepted == 0
+            assert not client.keys("{badges:default}*")
+            full.close()
+
+        assert [done.accepted for done in take(queue, MOST, on_wait=wait)] == [MOST]
+    assert "Redis is full (maxmemory): give it more" in said[0]
     assert len(queued(client)) == MOST
 
 

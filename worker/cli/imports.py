@@ -6,6 +6,7 @@ What only checks a file is in ``checks.py``, what is said of its rows in ``showi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -160,8 +161,8 @@ def import_(
         _note_in_audit(here, target, options, file)
         notes = Notes()
         with reading(given, "importing") as opened:
-            chunks = import_rows(here.queue, target, opened.rows, options)
-            done = take_in(name, chunks, opened.move, notes)
+            begin = partial(import_rows, here.queue, target, opened.rows)
+            done = take_in(options, begin, opened.move, notes)
         note_profile(here, org, chosen, opened.remarks.columns)
         done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
         last = here.reports.run(name, org) if rows_of(done) else None

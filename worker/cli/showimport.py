@@ -9,7 +9,7 @@ from rich.console import Console
 
 from worker.cli import tables
 from worker.domain.text import counted
-from worker.enqueue import Enqueued, Noted, Waiting, total
+from worker.enqueue import Enqueued, EnqueueOptions, Noted, total
 from worker.errors import BadgesError
 from worker.operate.report import argument, option
 from worker.operate.runs import RunProgress
@@ -30,26 +30,35 @@ class Notes:
         self.first += noted[: NOTED_SHOWN - len(self.first)]
 
 
-def take_in(run: str, chunks: Iterator[Enqueued], move: Callable[..., None], notes: Notes) -> Enqueued:
+def take_in(
+    options: EnqueueOptions,
+    begin: Callable[[EnqueueOptions], Iterator[Enqueued]],
+    move: Callable[..., None],
+    notes: Notes,
+) -> Enqueued:
     """Take every chunk in and show how far that is; if something ends it, say what was accepted so far."""
-    done, warned = Enqueued(run), False
+    done, has_waited = Enqueued(options.run), False
+
+    def wait(why: str) -> None:
+        nonlocal has_waited
+        if not has_waited:
+            tables.err.print(f"[yellow]waiting for room:[/] {tables.safe(why)}")
+        has_waited = True
+        move(rows_of(done), "waiting for room")
+
     try:
-        for chunk in chunks:
-            waits = isinstance(chunk, Waiting)
-            if isinstance(chunk, Waiting) and not warned:
-                tables.err.print(f"[yellow]waiting for room:[/] {tables.safe(chunk.why)}")
-                warned = True
+        for chunk in begin(replace(options, on_wait=wait)):
             notes.add(chunk.noted)
-            done = total(run, (done, replace(chunk, noted=())))
-            move(rows_of(done), "waiting for room" if waits else "importing")
+            done = total(options.run, (done, replace(chunk, noted=())))
+            move(rows_of(done), "importing")
     except (BadgesError, KeyboardInterrupt) as error:
         if rows_of(done) or isinstance(
             error, KeyboardInterrupt
         ):  # what is on its way may come to be accepted
             tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
-            stop = tables.safe(argument(run))
+            stop = tables.safe(argument(options.run))
             tables.err.print(
-                f"to go on: the same command with {tables.safe(option('run', run))}; "
+                f"to go on: the same command with {tables.safe(option('run', options.run))}; "
                 f"to stop what waits: badges run cancel {stop}"
             )
         raise

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 from worker.domain.badge import Badge, Invalid, parse_item
@@ -27,7 +27,7 @@ from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.store import audit, reading
-from worker.store.queue import CHUNK, GroupPart, Queue
+from worker.store.queue import CHUNK, GroupPart, Queue, chunks
 from worker.store.reading import PAGE
 from worker.store.record import Field, badge_fields, badge_of, handed_on, state_of
 
@@ -258,8 +258,8 @@ def cancel(
 
     ``action`` is the entry of the audit trail that counts them.
     """
-    cancelled, seen, remaining = 0, 0, iter(ids)
-    while chunk := list(islice(remaining, CHUNK)):
+    cancelled = seen = 0
+    for chunk in chunks(ids):
         cancelled += queue.cancel(org, chunk, call=queue.new_id(), action=action)
         seen += len(chunk)
         on_progress(seen)

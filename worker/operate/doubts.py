@@ -26,7 +26,7 @@ from worker.operate.runs import JobReader
 from worker.store import audit, doubts, reading
 from worker.store.doubts import Witness
 from worker.store.protocol import CHECK_AFTER_S
-from worker.store.queue import CHUNK
+from worker.store.queue import chunks
 from worker.store.record import Field, Record, number_of, state_of
 from worker.vendor.lookups import Lookups
 
@@ -185,8 +185,8 @@ def act(operator: Operator, plan: Plan, which: Filter, *, action: str = "") -> D
         absent, shown = (plan.ids.get((org, finding), []) for finding in ("not_issued", "issued"))
         queued = doubts.conclude(queue, org, absent, "cleared", died_by_ms=plan.as_of_ms, action=action)
         issued = sum(
-            queue.resolve(operator.orgs[org], shown[at : at + CHUNK], call=queue.new_id(), action=action)
-            for at in range(0, len(shown), CHUNK)
+            queue.resolve(operator.orgs[org], chunk, call=queue.new_id(), action=action)
+            for chunk in chunks(shown)
         )
         if queued:
             queue.hint(org, queue.look(operator.orgs[org]).look_at_ms)

@@ -22,7 +22,7 @@ from worker.operate.search import MOST_BADGES, scan
 from worker.server.cluster import reaching
 from worker.store import audit, forgets, reading
 from worker.store.forgets import Forgotten
-from worker.store.queue import CHUNK
+from worker.store.queue import chunks
 from worker.store.record import Field, Record, raw_of, state_of
 
 Move = Callable[[int], None]  # how many records were looked at
@@ -168,8 +168,7 @@ def _not_ended(reports: JobReader, org: str, ids: Iterable[str]) -> int:
 
 def _cancel(operator: Operator, org: str, ids: list[str]) -> int:
     queue = operator.queue
-    pages = (ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK))
-    return sum(queue.cancel(org, page, call=queue.new_id()) for page in pages)
+    return sum(queue.cancel(org, chunk, call=queue.new_id()) for chunk in chunks(ids))
 
 
 def _forget(operator: Operator, org: str, found: Plan, action: str) -> Forgotten:

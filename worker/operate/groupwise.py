@@ -15,7 +15,7 @@ from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
 from worker.store.protocol import ttl_ms
-from worker.store.queue import CHUNK, GroupPart
+from worker.store.queue import CHUNK, GroupPart, chunks
 
 
 def replay(
@@ -55,11 +55,11 @@ def discard(
         is_begun = True
 
     def discard_these(ids: Sequence[str]) -> int:
-        pages = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)]
-        if pages:
+        if ids:
             begin()
         return sum(
-            queue.discard(org, page, keep_ms=keep_ms, call=queue.new_id(), action=action) for page in pages
+            queue.discard(org, chunk, keep_ms=keep_ms, call=queue.new_id(), action=action)
+            for chunk in chunks(ids)
         )
 
     parts = deadlist.parts(reports, org, which)

@@ -20,7 +20,7 @@ from worker.operate.deadletters import Move
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.store import audit, undos
-from worker.store.queue import CHUNK
+from worker.store.queue import CHUNK, chunks
 from worker.store.record import REVOKE, Field, Record, state_of
 
 
@@ -149,7 +149,6 @@ def undo(operator: Operator, found: Plan, which: Which, *, run: str = "") -> tup
     name, accepted = run or audit.action_id(operator.queue, "undo"), 0
     for org, ids in found.ids.items():
         operator.begin(org, name, which.as_json())
-        for at in range(0, len(ids), CHUNK):
-            chunk = ids[at : at + CHUNK]
+        for chunk in chunks(ids):
             accepted += undos.accept(operator.queue, operator.orgs[org], run=name, ids=chunk)
     return name, accepted

@@ -25,7 +25,7 @@ from worker.operate.doubts import Done, Move
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.store import audit
-from worker.store.queue import CHUNK
+from worker.store.queue import chunks
 from worker.store.record import Field
 
 WORDS = {
@@ -199,17 +199,13 @@ def act(
     for org in sorted(found.issued.keys() | found.not_issued.keys()):
         its = operator.orgs[org]
         operator.begin(org, action, {"file": file})
-        for ids in _chunks(found.issued.get(org, [])):
+        for ids in chunks(found.issued.get(org, [])):
             issued = queue.resolve(its, ids, call=queue.new_id(), action=action)
             done = replace(done, issued=done.issued + issued)
             on_progress(done.issued + done.queued, total)
-        for ids in _chunks(found.not_issued.get(org, [])):
+        for ids in chunks(found.not_issued.get(org, [])):
             again = [Replay(job_id) for job_id in ids]
             queued = queue.replay(its, run=action, items=again, call=queue.new_id())["replayed"]
             done = replace(done, queued=done.queued + queued)
             on_progress(done.issued + done.queued, total)
     return done
-
-
-def _chunks(ids: list[str]) -> Iterator[list[str]]:
-    return (ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK))

@@ -14,7 +14,7 @@ from worker.domain.job import State
 from worker.server.cluster import reaching
 from worker.store import keys, reading
 from worker.store.protocol import CHECK_AFTER_S
-from worker.store.queue import CHUNK, Queue
+from worker.store.queue import Queue, chunks
 from worker.store.record import BUCKET_LETTERS, Field, state_of
 
 Conclusion = Literal["cleared", "seen", "absent"]
@@ -54,8 +54,8 @@ def conclude(  # noqa: PLR0913 - what was found, of what, and when
     told = [found, witness, CHECK_AFTER_S * 1000, before, action]
     ask = queue.store.call if found == "absent" else queue.store.durably  # a look that is lost is made again
     done = 0
-    for at in range(0, len(ids), CHUNK):
-        args = [queue.new_id(), *told, *ids[at : at + CHUNK]]
+    for chunk in chunks(ids):
+        args = [queue.new_id(), *told, *chunk]
         done += int(ask("conclude_check", [keys.key_prefix(org)], args))
     return done
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import secrets
 from base64 import b32encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
-from typing import Any, Literal, NamedTuple
+from itertools import chain, islice
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
 from redis.exceptions import RedisError
@@ -45,6 +45,7 @@ from worker.store.record import Answer, job_of
 from worker.store.scripts import Scripts, Store
 from worker.store.workers import Workers
 
+T = TypeVar("T")
 CHUNK = 1000  # jobs a script takes at most
 Repeats = Literal["", "count", "hold"]
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -90,6 +91,13 @@ def _no_room(org: Org, waiting: int) -> str:
 def new_id() -> str:
     """Return an id for a batch or a call: 26 letters and digits, 128 bits."""
     return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """Yield as many at a time as a script takes: ``CHUNK``."""
+    remaining = iter(values)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield chunk
 
 
 class Queue:

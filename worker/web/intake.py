@@ -23,7 +23,7 @@ from worker.files.json_rows import words_of
 from worker.operate.checking import Checking, check_rows
 from worker.operate.past import StoredPast
 from worker.store.intake import bind
-from worker.store.queue import CHUNK, Queue, new_id
+from worker.store.queue import Queue, chunks, new_id
 from worker.store.record import Answer
 
 MAX_ITEMS = 50_000
@@ -144,8 +144,8 @@ def _sources(items: list[Any], call: str = "") -> Iterator[Source]:
 def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueOptions) -> list[Answer]:
     """Enqueue in chunks, and answer for each item."""
     answers: list[Answer] = []
-    for number, start in enumerate(range(0, len(prepared), CHUNK)):
-        chunk, call = [it.item for it in prepared[start : start + CHUNK]], f"{options.call}.{number}"
+    for number, chunk in enumerate(chunks(it.item for it in prepared)):
+        call = f"{options.call}.{number}"
         try:
             answers += queue.enqueue(
                 org, run=options.run, items=chunk, call=call, urgent=options.urgent, source=options.source
