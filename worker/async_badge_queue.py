@@ -36,8 +36,8 @@ T = TypeVar("T")
 class AsyncBadgeQueue:
     """The same for asyncio, and the same code: a ``BadgeQueue`` in one thread of its own.
 
-    The event loop is never blocked. Calls may overlap, and take turns by chunks of 1,000 items. Whoever is
-    cancelled leaves behind whole chunks: each is accepted or not, and handing in the same again is safe.
+    The event loop is never blocked. Calls may overlap, and take turns by chunks of 1,000 items. A cancelled
+    caller leaves whole chunks behind: each is accepted or not, and handing in the same again is safe.
     It belongs to one event loop, and not to a child that was forked.
     """
 

@@ -127,7 +127,7 @@ def test_a_report_must_keep_its_columns() -> None:
     """A badge mended without its expiry would never expire; a person's own file may be called as it likes."""
     header = "state,run,badgeMetaId,customerId,earnEventDate,earnEventDateISO,earnExpiresOnISO,job_id"
     said = refusal(f"{header}\ndead,r,b,1,,,,J\n")
-    assert "a report must keep its earnExpiresOn; write it anew with badges results." in said
+    assert "a report must keep its earnExpiresOn; write it again with badges results." in said
     assert "which may issue badges again, remove “state”, “run”.)" in said
     item = dict.fromkeys(header.split(","), "1")
     assert "must keep its earnExpiresOn" in str(only_problem(read(json.dumps(item), "x.jsonl")).problem)
@@ -142,7 +142,7 @@ def test_what_is_left_of_a_report_is_no_new_file(sign: str) -> None:
     header = f"row,{sign},badgeMetaId,customerId"
     said = refusal(f"{header}\n2,x,b,1\n")
     assert "must keep its earnEventDate" in said
-    assert "job_id, state; write it anew" in said
+    assert "job_id, state; write it again" in said
     assert f"remove “{sign}”.)" in said
     line = json.dumps({"badgeMetaId": "b", "customerId": 1, sign: None})
     assert "must keep its" in str(only_problem(read(line, "x.jsonl")).problem)

@@ -77,7 +77,7 @@ def lacking(names: Iterable[str], signs: Iterable[str]) -> str | None:
     if not absent:
         return None
     return (
-        f"a report must keep its {', '.join(absent)}; write it anew with badges results. (To import it as "
+        f"a report must keep its {', '.join(absent)}; write it again with badges results. (To import it as "
         f"new rows, which may issue badges again, remove “{'”, “'.join(signs)}”.)"
     )
 

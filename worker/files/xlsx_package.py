@@ -71,7 +71,7 @@ class Package:
     def damaged(self, error: object) -> FileError:
         """Return the error for a workbook that can't be read."""
         words = plain(str(error), 100)
-        return FileError(f"{self.name}: the Excel workbook is damaged or cut off ({words}): save it anew")
+        return FileError(f"{self.name}: the Excel workbook is damaged or cut off ({words}): save it again")
 
     def has(self, part: str) -> bool:
         """Say whether there is such a part."""

@@ -30,7 +30,7 @@ REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
 class Filter:
     """Which dead letters are meant; ``None`` means any.
 
-    ``until_ms`` leaves out what died after it: what a person was told of, and no more.
+    ``until_ms`` leaves out what died after it: what a person was told of, and nothing else.
     """
 
     org: str | None = None

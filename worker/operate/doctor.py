@@ -128,7 +128,7 @@ def _replicas(info: Mapping[str, Any], wanted: int) -> Finding:
 
 def _broker(connection: Connection, orgs: Iterable[str]) -> Iterator[Finding]:
     if not connection.broker_url:
-        cure = "without one, no worker starts; whoever only hands in needs none"
+        cure = "without one, no worker starts; a producer needs none"
         yield Finding("broker", "fail", NO_BROKER, cure)
         return
     if connection.broker_url != connection.url:

@@ -103,7 +103,7 @@ def in_order(  # noqa: PLR0913 - what, by what, and which of it
 def jobs(
     reports: JobReader, run: RunProgress, state: State | None, after: str | None, size: int
 ) -> Slice[dict[str, Any]]:
-    """Return jobs of a run in the order they came, behind so many of them; -0 and -N begin at its end."""
+    """Return jobs of a run in the order they came, after the first N; -0 and -N begin at its end."""
     rows: list[dict[str, Any]] = []
     org, end, back = run.org, reports.count_ids(run.org, run.run), (after or "").startswith("-")
     at = int((after or "0").removeprefix("-"))

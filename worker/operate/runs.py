@@ -113,7 +113,7 @@ class JobReader:
         return [only] if only else sorted(names)
 
     def runs(self, org: str | None = None, *, newest: int | None = None) -> list[RunProgress]:
-        """Return every run, or the newest so many, in the order they began."""
+        """Return every run, or the newest N, in the order they began."""
         began = self._began(org)
         return self.progress(began[-newest if newest else 0 :])
 
@@ -378,7 +378,7 @@ def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: flo
 
 def _details(record: Record) -> dict[str, Any]:
     """Return what a job's record says beyond its row in the results."""
-    revokes = record.get(Field.JOB_KIND) == REVOKE  # whose calls carry no id of ours
+    revokes = record.get(Field.JOB_KIND) == REVOKE  # whose calls carry no request id
     attempts = [
         call._asdict()
         | {

@@ -61,7 +61,7 @@ class Staged:
     sha256: str = ""
     came_at: float = 0.0
     alive_at: float = 0.0
-    stop: bool = False  # a person wants no more of it
+    stop: bool = False  # a person cancelled it
     hold: bool = False  # nothing of it is sent before somebody starts the run
 
     @property
@@ -110,7 +110,7 @@ class Staging:
         return made
 
     def append(self, staged_id: str, offset: int, piece: bytes) -> int:
-        """Write a piece behind so many bytes, and return how many are there; one that was written is left so.
+        """Write a piece at this offset, and return how many are there; one that was written is left so.
 
         Raises:
             NotFound: there is no such file.

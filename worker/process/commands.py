@@ -33,7 +33,7 @@ def add_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG00
 
 @control_command(name="cancel_consumer", signature="(refused)")
 def cancel_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to hear a queue no more."""
+    """Refuse to stop listening to a queue."""
     return _refused("cancel_consumer", QUEUES)
 
 

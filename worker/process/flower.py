@@ -45,7 +45,7 @@ LOOK_S = 1.0
 
 @contextmanager
 def beside(*, on_start: Callable[[str], None], console_url: str | None = None) -> Iterator[str]:
-    """Run Flower for as long as the block lasts; if it ends before that, the log says so, and no more.
+    """Run Flower for as long as the block lasts; if it ends before that, the log says so.
 
     ``on_start`` gets the sentence that says where it is and, this once, the password that was made for it;
     the block gets its URL. At ``console_url`` there is a console, which it names with each batch.

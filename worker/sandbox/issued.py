@@ -130,7 +130,7 @@ class Ledger:
 
     exchanges: tuple[Exchange, ...]
     issues: tuple[Issue, ...]
-    revoked: frozenset[str] = frozenset()  # earnedBadgeIds that are active no more
+    revoked: frozenset[str] = frozenset()  # earnedBadgeIds that were revoked
 
     @property
     def statuses(self) -> Counter[int]:

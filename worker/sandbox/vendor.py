@@ -151,7 +151,7 @@ class Vendor:
         items = [item if isinstance(item, dict) else {} for item in items]
         if settings.missing_badge_fails == "request" and not all(map(self._exists, items)):
             return Answer(400, [failure(1054, "GLOBAL.BADGE_NOT_FOUND")])
-        # A vendor that knows no request ids of ours makes its own.
+        # A vendor that ignores our request ids makes its own.
         its_id = self._uuid() if settings.request_ids == "ignores" else exchange.request_id
         if its_id in self._applied:
             if settings.request_ids == "refuses":
@@ -293,7 +293,7 @@ class Vendor:
         return success(data)
 
     def _objection(self, item: dict[str, Any]) -> dict[str, Any] | None:
-        if type(item.get("customerId")) is not int:  # not isinstance: a bool is none
+        if type(item.get("customerId")) is not int:  # not isinstance: a bool is an int, too
             return an_error(812, "customerId missing or not an integer")
         if not self._exists(item):
             return an_error(1054, "GLOBAL.BADGE_NOT_FOUND")

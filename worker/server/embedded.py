@@ -218,8 +218,8 @@ class EmbeddedServer:
         last_words = log.read_text(errors="replace").splitlines()[-7:] if log.exists() else []
         return EmbeddedServerError(
             f"the embedded server in {self._dir} {what}. If the end of {log}, below, speaks of damaged data: "
-            f"move {self._dir} away to begin anew; or copy it, cut the .incr.aof file off at the damage "
-            f"('ln -s {valkey.binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), and try again. "
+            f"move {self._dir} away to begin with an empty store; or copy it, cut the .incr.aof file off at the "
+            f"damage ('ln -s {valkey.binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), and try again. "
             f"Otherwise {ELSEWHERE}.\n" + "\n".join(last_words)
         )
 

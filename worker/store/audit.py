@@ -71,7 +71,7 @@ def begin(  # noqa: PLR0913 - all that the trail keeps
 ) -> None:
     """Write, durably, what is about to be done under this id; the same id again changes nothing.
 
-    ``which`` says what it is done to; without it, the action is none about jobs, and counts nothing. Nor does
+    ``which`` says what it is done to; without it, the action isn't about jobs, and counts nothing. Nor does
     one where ``counts`` is false, since what it does isn't counted here.
     ``kept``: how many of the org's newest entries stay.
     """

@@ -74,7 +74,7 @@ class Seats:
         self._queue.store.call("offer", [keys.POOL], [f"{_word(worker)} {places}", ALIVE_MS])
 
     def clear(self, worker: str) -> None:
-        """Give back the places that a worker of this name had, which is no more; those of others stay."""
+        """Give back the places of a dead worker of this name; those of others stay."""
         with reaching("seats"):
             seats = [str(seat) for seat in self._queue.client.zrange(keys.SEATS, 0, -1)]
             if its := [seat for seat in seats if seat.split()[1] == _word(worker)]:

@@ -234,7 +234,7 @@ def _joined(parts: list[str], first: int) -> str:
 
 
 def bounded(value: str, size: int = TEXT_BYTES) -> str:
-    """Bound a text to so many bytes, whole signs only."""
+    """Cut a text to at most ``size`` bytes, at a whole character."""
     return value.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 

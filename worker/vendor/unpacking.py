@@ -29,7 +29,7 @@ class TooLongError(Exception):
 
 
 def unpacked(pieces: Iterable[bytes], label: str) -> bytes:
-    """Read a body, and no more of it than a byte too many.
+    """Read a body, at most one byte beyond the bound.
 
     Raises:
         TooLongError: it is larger than ``ANSWER_MAX_BYTES``, packed or unpacked.

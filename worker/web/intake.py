@@ -124,8 +124,8 @@ def check(queue: Queue, org: Org, body: bytes) -> Check | Refusal:
 def _bind(queue: Queue, org: Org, handed: HandedIn) -> str | Refusal:
     """Bind an Idempotency-Key to this body, and return the call's id, which comes from both.
 
-    So whoever comes with them, again or at the same time, makes the same call, which enqueues each item once:
-    nobody needs to wait for anybody, and a process that dies half-way leaves nothing to tidy up.
+    So callers that come with both, again or at the same time, make the same call, which enqueues each item
+    once: nobody needs to wait for anybody, and a process that dies half-way leaves nothing to tidy up.
     """
     bound = short_hash(handed.run or "", str(handed.urgent), handed.body.decode())
     if not bind(queue.client, org.name, str(handed.idempotency_key), bound, for_s=BOUND_S):

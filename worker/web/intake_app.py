@@ -330,7 +330,7 @@ def serve(
     Args:
         client: of the store, a hurried one: a caller would rather hear soon that it is away.
         settings: whose orgs' keys are asked for.
-        alone: ask for no keys: whoever calls stands for this org.
+        alone: ask for no keys: every caller stands for this org.
         rate: how often each caller may call, such as ``600/minute``.
         host: the address to listen at; a proxy before it speaks TLS.
         port: 0 takes a free one.

@@ -109,7 +109,7 @@ def _wanted(state: OrgState) -> float:
 
 
 GAUGES = (
-    Family("org_configured", "1; 0 if the org is configured no more: nobody sends its jobs.",
+    Family("org_configured", "1; 0 if the org is no longer configured: nobody sends its jobs.",
            lambda s: _one(float(s.settings is not None))),
     Family("jobs_queued", "Jobs that are ready to be sent.", lambda s: _one(s.queued)),
     Family("jobs_isolated", "Jobs of batches that were refused as a whole, being sent in smaller ones.",

@@ -93,9 +93,9 @@ local function first_send(gate, holds)
 end
 
 -- How many sends, or items, left after one instant and until another, us.
-local function sent_between(gate, after, till, of_items)
+local function sent_between(gate, after, up_to, of_items)
   local first = first_send(gate, function(n) return sent_at(gate, n) > after end)
-  local past = first_send(gate, function(n) return sent_at(gate, n) > till end)
+  local past = first_send(gate, function(n) return sent_at(gate, n) > up_to end)
   return of_items and items_before(gate, past) - items_before(gate, first) or past - first
 end
 
@@ -213,7 +213,7 @@ local function width(cfg, gate)
   return most
 end
 
--- Calls that are over are passed over, and forgotten by claim alone: whoever only looks may have met a clock
+-- Calls that are over are passed over, and forgotten by claim alone: a script that only looks may have met a clock
 -- that leapt ahead, and nothing tells it.
 local function room(cfg, gate)
   local calls = redis.call('ZCOUNT', K.inflight, '(' .. int(T), '+inf')
@@ -314,8 +314,8 @@ end
 
 -- Who takes badges back now, which, and until when at the longest (take_revoke.lua); nothing: nobody.
 local function revoker()
-  local by, id, till = (redis.call('GET', K.revoker) or ''):match('^(%S+) (%S+) (%d+)$')
-  if by and tonumber(till) > T then return by, id, tonumber(till) end
+  local by, id, up_to = (redis.call('GET', K.revoker) or ''):match('^(%S+) (%S+) (%d+)$')
+  if by and tonumber(up_to) > T then return by, id, tonumber(up_to) end
 end
 
 -- Whether a call may be on its way that takes this one's badge back; no batch carries that.
@@ -328,8 +328,8 @@ end
 local function revokes_at()
   local first = first_score(K.revokes)
   if first == NEVER or redis.call('HEXISTS', K.gate, 'paused') == 1 then return NEVER end
-  local _, _, till = revoker()
-  return math.max(first, T, till or 0, tonumber(redis.call('HGET', K.gate, 'closed_until') or nil) or 0)
+  local _, _, up_to = revoker()
+  return math.max(first, T, up_to or 0, tonumber(redis.call('HGET', K.gate, 'closed_until') or nil) or 0)
 end
 
 -- When somebody must look at the org again, ms, as others know it: for the next batch, a due retry, an

@@ -18,17 +18,17 @@ local function rate_then(cfg, gate, sent, first)
 end
 
 -- The first send of the minute until an instant, us.
-local function minute_begins(gate, till)
-  return sent_at(gate, first_send(gate, function(n) return sent_at(gate, n) > till - MINUTE_US end))
+local function minute_begins(gate, up_to)
+  return sent_at(gate, first_send(gate, function(n) return sent_at(gate, n) > up_to - MINUTE_US end))
 end
 
 -- What was let through on average, pauses included: the limit, if its window is longer than those. After a minute
 -- of pauses that's an outage, and teaches no more than it did. nil: too few calls to tell.
-local function average(gate, till, reopens)
-  local calls = sent_between(gate, till - MINUTE_US, till - 1)
+local function average(gate, up_to, reopens)
+  local calls = sent_between(gate, up_to - MINUTE_US, up_to - 1)
   if calls < TELLING then return nil end
-  local from = math.max(minute_begins(gate, till) - 1, reopens - MINUTE_US)
-  return math.max(calls / MINUTE_US, sent_between(gate, from, till - 1) / (reopens - from))
+  local from = math.max(minute_begins(gate, up_to) - 1, reopens - MINUTE_US)
+  return math.max(calls / MINUTE_US, sent_between(gate, from, up_to - 1) / (reopens - from))
 end
 
 -- Begin at one rate when the gate opens, and tend to another.

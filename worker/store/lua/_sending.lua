@@ -55,7 +55,7 @@ local function carry(batch, slot, number, jobs)
   set_busy(of_customers)
 end
 
--- A batch is in flight no more: what is still its own is free, and with it its customers.
+-- A batch has left flight: the jobs that are still its own are free, and so are its customers.
 local function release_batch(batch, own)
   if #own > 0 then redis.call('HDEL', K.sending, unpack(own)) end
   redis.call('DEL', K.batch .. batch, K.request .. batch)
@@ -64,5 +64,5 @@ local function release_batch(batch, own)
   if redis.call('EXISTS', K.leases) == 0 then redis.call('DEL', K.busy) end
 end
 
--- A job that changes while a batch carries it is that batch's no more: it will settle it the careful way.
+-- A job that changes while a batch carries it leaves that batch, which will settle it the careful way.
 local function take_from_batch(id) redis.call('HDEL', K.sending, id) end

@@ -91,7 +91,7 @@ local function put_back_due_retries()
   end
 end
 
--- The jobs of a run whose time has come wait from now on; one that was dealt with otherwise lies there no more.
+-- The jobs of a run whose time has come wait from now on; one that was handled otherwise isn't there any more.
 function later.begin()
   local run = redis.call('ZRANGEBYSCORE', K.starts, '-inf', int(NOW), 'LIMIT', 0, 1)[1]
   if not run then return end
@@ -146,7 +146,7 @@ local function candidate(id, raw, holder)
   if newer(version) then return leave(id) end
   if state ~= STATE.queued or taken[id] or is_live(holder) then return end
   taken[id] = true
-  if is_cancelled(run) then -- whoever cancels it hasn't come this far yet
+  if is_cancelled(run) then -- its cancellation hasn't come this far yet
     local fields = parse(raw)
     set_cancelled(fields)
     audited(redis.call('HGET', K.run .. run, 'cancelled'), 1)

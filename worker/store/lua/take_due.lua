@@ -8,7 +8,7 @@
 -- KEYS[1]  the wake set
 -- KEYS[2]  the messages that nobody has begun  hash org -> "first until": the time of the first one for it, and
 --          until when no other is sent, ms
--- KEYS[3]  the orgs with workers of their own: the pool is none of their business
+-- KEYS[3]  the orgs with workers of their own: the pool doesn't serve these
 -- KEYS[4]  the pool    KEYS[5]  the seats, see take_seat.lua
 -- ARGV[1]  how far ahead at first, ms
 -- ARGV[2]  how soon to look again while somebody stands in line, ms
@@ -21,16 +21,16 @@ local longest = 4 * step
 local due, own, free = {}, {}, 0
 
 local function asked(times)
-  local first, till = (times or ''):match('^(%d+) (%d+)$')
-  first, till = tonumber(first), tonumber(till)
+  local first, ends = (times or ''):match('^(%d+) (%d+)$')
+  first, ends = tonumber(first), tonumber(ends)
   -- Further ahead than that it is from before Redis's clock stepped back.
-  return first, till and till > NOW and till <= NOW + longest and till
+  return first, ends and ends > NOW and ends <= NOW + longest and ends
 end
 
 local function take(org, anybody)
-  local first, till = asked(redis.call('HGET', KEYS[2], org))
-  if till or not anybody then
-    redis.call('ZADD', KEYS[1], int(till or NOW + step), org)
+  local first, ends = asked(redis.call('HGET', KEYS[2], org))
+  if ends or not anybody then
+    redis.call('ZADD', KEYS[1], int(ends or NOW + step), org)
     return
   end
   first = first or NOW + step
@@ -50,8 +50,8 @@ local places, taken = in_pool(KEYS[4], KEYS[5])
 free = places - #taken
 local messages = redis.call('HGETALL', KEYS[2])
 for n = 1, #messages, 2 do
-  local _, till = asked(messages[n + 1])
-  if till and not own[messages[n]] then free = free - 1 end
+  local _, ends = asked(messages[n + 1])
+  if ends and not own[messages[n]] then free = free - 1 end
 end
 
 for _, org in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(NOW), 'LIMIT', 0, 100)) do

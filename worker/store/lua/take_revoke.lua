@@ -16,9 +16,9 @@ for _, id in ipairs(due) do
   local raw = redis.call('GET', K.job .. id)
   local fields = raw and not newer(raw:match('^%d+')) and parse(raw)
   if fields and fields[FIELD.state] == STATE.queued then
-    local till = int(T + lease_ms)
-    redis.call('SET', K.revoker, by .. ' ' .. id .. ' ' .. till)
-    redis.call('ZADD', K.revokes, till, id)
+    local ends = int(T + lease_ms)
+    redis.call('SET', K.revoker, by .. ' ' .. id .. ' ' .. ends)
+    redis.call('ZADD', K.revokes, ends, id)
     return {id, raw}
   end
   redis.call('ZREM', K.revokes, id) -- cancelled, or ended by an earlier call

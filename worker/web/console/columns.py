@@ -1,4 +1,4 @@
-"""What a person says of an uploaded file: its columns, its dates, a profile; each makes its check anew."""
+"""What a person says of an uploaded file: its columns, its dates, a profile; each starts the check again."""
 
 from __future__ import annotations
 

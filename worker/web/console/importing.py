@@ -69,7 +69,7 @@ def offset(here: Console, asked: Asked) -> Response:
 
 
 async def piece(here: Console, request: Request) -> Response:
-    """Take a piece of a file, which belongs behind so many bytes."""
+    """Take a piece of a file, to be written at an offset."""
     asked = Asked.of(request)
     body = await read_piece(request)
     if body is None:
@@ -122,7 +122,7 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
 
 
 def stop(here: Console, asked: Asked) -> str:
-    """Import no more of a file; what was accepted is delivered."""
+    """Stop importing a file; what was accepted is delivered."""
     about = here.staging.get(asked.need("id"))
     if about.goes_on:
         operator = here.operator(asked.text("note") or "")

@@ -1,7 +1,7 @@
 """Many jobs in doubt at once: the vendor is asked about all of them, or its support has said what became.
 
 Both find something out first and show it; acting on it is a second step, by number. What was found is known
-to this process alone: after the console was started anew it is found out once more.
+to this process alone: after a restart of the console it is looked up again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def told(plan: Plan) -> dict[str, int]:
 
 
 def enough(here: Console, asked: Asked) -> str:
-    """Ask the vendor no more; what it has said until now stays known."""
+    """Stop asking the vendor; what it has said so far is kept."""
     act_id = asked.need("asking")
     if act := here.acts.get(act_id):
         act.is_wanted = False

@@ -26,7 +26,7 @@ BY = {
     "earned": "an earnedBadgeId",
 }
 _MOST_ENTRIES = 2_000  # of the trail that are looked through for one job
-_FRESH_S = 20.0  # a search is made anew after as long
+_FRESH_S = 20.0  # after so long a search is made again
 
 
 def page(here: Console, asked: Asked) -> Page:
