@@ -82,8 +82,8 @@ def intake(
 def console(host: Host = LOOPBACK, port: Port = 8090) -> None:
     """Serve the web console on this machine: runs, imports, dead letters, doubt and gates in a browser.
 
-    It prints the link that opens it, which works once; then it prints the next one. A person with
-    the link acts as you do here, and the audit trail says so. No credentials of the vendor are needed. Ctrl-C ends it.
+    It prints the link that opens it, which works once; then it prints the next one. A person with the link
+    acts as you do here, and the audit trail says so. No credentials of the vendor are needed. Ctrl-C ends it.
     """
     try:
         from worker.web.console.serve import serve  # noqa: PLC0415 - a web server is loaded only where it is needed

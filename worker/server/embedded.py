@@ -218,9 +218,9 @@ class EmbeddedServer:
         last_words = log.read_text(errors="replace").splitlines()[-7:] if log.exists() else []
         return EmbeddedServerError(
             f"the embedded server in {self._dir} {what}. If the end of {log}, below, speaks of damaged data: "
-            f"move {self._dir} away to begin with an empty store; or copy it, cut the .incr.aof file off at the "
-            f"damage ('ln -s {valkey.binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), and try again. "
-            f"Otherwise {ELSEWHERE}.\n" + "\n".join(last_words)
+            f"move {self._dir} away to begin with an empty store; or copy it, cut the .incr.aof file off "
+            f"at the damage ('ln -s {valkey.binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), "
+            f"and try again. Otherwise {ELSEWHERE}.\n" + "\n".join(last_words)
         )
 
     def _end(self) -> None:

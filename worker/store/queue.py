@@ -45,7 +45,7 @@ from worker.store.record import Answer, job_of
 from worker.store.scripts import Scripts, Store
 from worker.store.workers import Workers
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 CHUNK = 1000  # jobs a script takes at most
 Repeats = Literal["", "count", "hold"]
 SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is released
@@ -93,7 +93,7 @@ def new_id() -> str:
     return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
-def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
     """Yield as many at a time as a script takes: ``CHUNK``."""
     remaining = iter(values)
     while chunk := list(islice(remaining, CHUNK)):
