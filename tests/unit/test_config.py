@@ -660,6 +660,7 @@ def test_a_byte_order_mark_is_no_part_of_a_setting(tmp_path: Path, monkeypatch: 
     password = Settings.load().orgs()["acme"].basic_password
     assert password
     assert password.get_secret_value() == "pass"
-    orgs.write_bytes("[acme]".encode("utf-16"))
+    monkeypatch.setenv("BADGES_ORGS_FILE", str(tmp_path / "utf16.toml"))
+    (tmp_path / "utf16.toml").write_bytes("[acme]".encode("utf-16"))
     with pytest.raises(ConfigError, match=r"can't be read: it is no UTF-8 text$"):
         Settings.load().orgs()
