@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from worker.domain.names import DEFAULT_ORG
+from worker.domain.text import counted
 
 if TYPE_CHECKING:
     from worker.config import Settings
@@ -164,5 +165,5 @@ def pause_s(now: RunProgress, end: float, every_s: float) -> float:
     """Return how long to wait for what hasn't ended yet, in seconds; raise where there is no time left."""
     left_s = end - time.monotonic()
     if left_s <= 0:
-        raise TimeoutError(f"run {now.run}: {now.open:,} of {now.total:,} jobs have not ended yet")
+        raise TimeoutError(f"run {now.run}: {now.open:,} of {counted(now.total, 'job')} not ended yet")
     return min(every_s, left_s)

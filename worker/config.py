@@ -346,7 +346,9 @@ def _read_tables(path: Path) -> dict[str, dict[str, Any]]:
         tables = tomllib.loads(_text_of(path))
     except UnicodeDecodeError:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: it is no UTF-8 text") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error.strerror}") from None
+    except ValueError as error:
         raise ConfigError(f"BADGES_ORGS_FILE {path} can't be read: {error}") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -372,12 +374,34 @@ def _with_secrets(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     return read | {k: v for k, v in table.items() if k not in files}
 
 
+# What a number counts, where its name doesn't end in it; and how texts are written that have a form.
+_UNITS = {
+    "batch_size": "jobs",
+    "max_queued": "jobs",
+    "max_in_flight": "calls",
+    "max_attempts": "attempts",
+    "console_upload_max": "bytes",
+}
+_FORMS = {
+    "console_public_url": "must be a URL such as https://badges.example.com/console",
+    "console_flower_url": "must be a URL such as https://flower.example.com",
+    "request_id_header": "must be the name of a header: letters, digits and dashes, 64 at most",
+}
+
+
+def _unit_of(name: str) -> str:
+    return _UNITS.get(name) or {"s": "seconds", "days": "days"}.get(name.rpartition("_")[2], "")
+
+
 def _explain(error: ValidationError, prefix: str) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in problem["loc"])
         field = Settings.model_fields.get(name)
-        words = words_of(problem, kind=field and field.annotation, bounds=field.metadata if field else ())
+        bounds = field.metadata if field else ()
+        words = words_of(problem, kind=field and field.annotation, bounds=bounds, unit=_unit_of(name))
+        if problem["type"] == "string_pattern_mismatch":
+            words = _FORMS[name]
         if problem["type"] == "extra_forbidden":
             words = f"is no setting of an org{_meant(name, set(Org.model_fields) - {'name'})}"
         words = _NAMED.sub(lambda found: prefix + found[0] if prefix else found[0].lower(), words)

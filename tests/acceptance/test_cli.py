@@ -156,6 +156,44 @@ def test_a_wrong_setting_is_named(env: dict[str, str], settings: dict[str, str],
     assert named in failure("status", env=env, expect=2)
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("demo --items 5", "'--items': must be at least 100"),
+        ("run list --limit 0", "'--limit': must be at least 1"),
+        ("run list --limit abc", "'--limit': must be a whole number"),
+        ("sandbox --port 99999", "'--port': must be at most 65535"),
+        ("dead check --share 2", "'--share': must be at most 1"),
+        ("dead list --kind none", "'--kind': 'none' is not one of 'rejected', "),
+        ("import x --fail-on often", "'--fail-on': 'often' is not one of 'never', "),
+    ],
+)
+def test_a_wrong_option_is_named(env: dict[str, str], command: str, words: str) -> None:
+    """Exit 2, the option's name, and what it must be, in no library's words."""
+    said = badges(*command.split(), env=env, expect=2).stderr.decode()
+    said = " ".join(said.replace("│", " ").split())
+    assert f"Invalid value for {words}" in said
+    assert "Input" not in said
+
+
+@pytest.mark.parametrize(
+    ("its", "words"),
+    [
+        ({"HTTP_TIMEOUT_S": "-1"}, "must be a number of seconds above 0, at most 600"),
+        ({"RESULT_TTL_DAYS": "0"}, "must be a number of days above 0, at most 36500"),
+        ({"MAX_QUEUED": "1"}, "must be a whole number of jobs from 1000 to 1000000000000"),
+        ({"CONSOLE_UPLOAD_MAX": "1 GB"}, "must be a whole number of bytes from 1 to 1099511627776"),
+        ({"CONSOLE_PUBLIC_URL": "badges"}, "must be a URL such as https://"),
+        ({"REQUEST_ID_HEADER": "X CAP"}, "must be the name of a header"),
+        ({"ORGS_FILE": "/nowhere.toml"}, "/nowhere.toml can't be read: No such file or directory"),
+    ],
+)
+def test_a_range_says_of_what(env: dict[str, str], its: dict[str, str], words: str) -> None:
+    """Seconds, days, jobs or bytes; and what form a text must have."""
+    said = failure("status", env=env | {f"BADGES_{name}": value for name, value in its.items()}, expect=2)
+    assert words in " ".join(said.split())
+
+
 # Failures
 
 

@@ -57,6 +57,9 @@ def dead_groups(
     say_listing(groups, form=form, limit=limit, show=tables.show_groups, count=lambda: len(groups))
     if form != "words":
         return
+    if not groups:
+        tables.out.print("no dead letters" + (" that fit" if which.as_json() else ""))
+        return
     run = f" {option('run', which.run)}" if which.run else ""
     if any(group.kind == DeadKind.IN_DOUBT for group in groups):
         tables.out.print(

@@ -19,6 +19,7 @@ from worker.config import PREFIX, Settings
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.provenance import Provenance
+from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, new_run
 from worker.errors import BadgesError
 from worker.files.reader import read_rows
@@ -71,7 +72,7 @@ def run(items: int, *, keep: bool = False, console: bool = False) -> None:
     twice = vendor.vendor.ledger().issued_more_than_once
     tables.out.print(
         f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, "
-        f"and issued {len(twice):,} badges twice. All of it took "
+        f"and issued {counted(len(twice), 'badge')} twice. All of it took "
         f"{tables.duration(time.monotonic() - started)}; nothing of it is left on this machine."
     )
 

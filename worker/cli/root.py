@@ -137,6 +137,14 @@ class _Root(typer.core.TyperGroup):
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(OVERVIEW)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if hasattr(error.__cause__, "errors"):
+                error.message = _in_plain_words(error.__cause__)
+            raise
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         lines = {name: typer.core.TyperCommand(name, help=entry.line) for name, entry in OVERVIEW.items()}
         page = typer.core.TyperGroup(
@@ -147,6 +155,13 @@ class _Root(typer.core.TyperGroup):
             rich_markup_mode=self.rich_markup_mode,
         )
         page.format_help(ctx, formatter)
+
+
+def _in_plain_words(refused: Any) -> str:
+    """Say what an option's value must be; pydantic, by which Typer reads them, has words of its own."""
+    from worker.domain.faults import words_of  # noqa: PLC0415 - nothing is wrong, mostly
+
+    return "; ".join(words_of(problem) for problem in refused.errors())
 
 
 cli = typer.Typer(

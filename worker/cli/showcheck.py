@@ -43,8 +43,13 @@ def _show_duplicates(check: Check) -> None:
         tables.out.print(
             f"{counted(near, 'row')} {'has' if near == 1 else 'have'} the badge and customer of an earlier "
             f"row or job, but other dates, such as row {check.near_duplicate_rows[0]}: "
-            f"{'they would be held back' if check.would and check.would.held else 'they are sent'}."
+            f"{_sent(near, held=bool(check.would and check.would.held))}."
         )
+
+
+def _sent(rows: int, *, held: bool) -> str:
+    they = "it" if rows == 1 else "they"
+    return f"{they} would be held back" if held else f"{they} {'is' if rows == 1 else 'are'} sent"
 
 
 def _show_cost(check: Check) -> None:

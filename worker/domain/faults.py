@@ -34,19 +34,23 @@ _KINDS: Final = (  # what a type of fault begins with, and what the value must b
 _NUMBERS: Final = ("int", "float", "finite_number", "greater_than", "less_than")
 
 
-def words_of(problem: Mapping[str, Any], *, kind: object = None, bounds: Sequence[object] = ()) -> str:
+def words_of(
+    problem: Mapping[str, Any], *, kind: object = None, bounds: Sequence[object] = (), unit: str = ""
+) -> str:
     """Say what a value must be instead of what it is.
 
     Args:
         problem: one of ``ValidationError.errors()``.
         kind: ``int`` or ``float`` where that is known.
         bounds: what else is known of a number: a field's ``metadata``.
+        unit: what a number counts, such as seconds.
     """
     its = str(problem["type"])
     if its == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     if kind in (int, float) and its.startswith(_NUMBERS):
-        return f"must be a {'whole ' if kind is int else ''}number{_range(bounds)}"
+        number = "whole number" if kind is int else "number"
+        return f"must be a {number}{f' of {unit}' if unit else ''}{_range(bounds)}"
     words = next((words for begin, words in _KINDS if its.startswith(begin)), "can't be read")
     return words.format(
         **{name: str(value).replace("'", "") for name, value in problem.get("ctx", {}).items()}

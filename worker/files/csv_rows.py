@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from worker.domain.item import Source
 from worker.domain.numbers import INVISIBLE
-from worker.domain.text import escaped
+from worker.domain.text import counted, escaped
 from worker.errors import FileError
 from worker.files.columns import RAW_LIMIT, refused, unguarded
 from worker.files.header import Header, Table
@@ -195,7 +195,7 @@ def _item_in(cells: list[str], table: _Table, *, one_line: bool = True) -> dict[
     # Some programs leave out empty cells at the end. In a report that would be a date that somebody removed.
     may_be_short = one_line and not table.is_report
     if len(cells) > table.width or (len(cells) < table.width and not may_be_short):
-        return f"the row has {len(cells)} cells, the header {table.width}"
+        return f"the row has {counted(len(cells), 'cell')}, the header {table.width}"
     if table.width > len(table.columns) and any(map(str.strip, cells[len(table.columns) :])):
         return "a cell stands under no column's name"
     item = {

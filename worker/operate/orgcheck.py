@@ -106,8 +106,8 @@ def _limiter(state: OrgState, org: Org) -> Finding | None:
     if dict(org.statuses).get(503) == Signal.THROTTLED:
         return None
     detail = (
-        f"{refused:,} calls were answered a bare 503 by nginx, between {taken:,} that were taken: so answers "
-        "its limiter (limit_req) when calls come too fast, and then nothing was applied"
+        f"{counted(refused, 'answer')} of a bare 503 by nginx, beside {counted(taken, 'call')} taken: so "
+        "answers its limiter (limit_req) when calls come too fast, and then nothing was applied"
     )
     status = "STATUS_503=throttled" if org.name == DEFAULT_ORG else '503 = "throttled" in statuses'
     cure = f"ask the vendor; if it is so, set {_name(org, status)}, and a lower {_name(org, 'RATE_LIMIT')}"

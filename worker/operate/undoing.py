@@ -14,7 +14,7 @@ from typing import Any
 from worker.domain.badge import short_hash
 from worker.domain.job import State
 from worker.domain.org import Org
-from worker.domain.text import iso_time
+from worker.domain.text import counted, iso_time
 from worker.errors import NotAllowed
 from worker.operate.deadletters import Move
 from worker.operate.operator import Operator
@@ -135,8 +135,8 @@ def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Recor
     for org, run in reports.run_names(which.org, which.run):
         if which.run and (waiting := reports.run(run, org).open):
             raise NotAllowed(
-                f"{waiting:,} jobs of run {run} are still to be sent: badges run cancel {run}, wait for what "
-                "is being sent, then undo it"
+                f"{counted(waiting, 'job')} of run {run} still to be sent: badges run cancel {run}, wait "
+                "for what is being sent, then undo it"
             )
         yield from ((org, job_id, record) for job_id, record in reports.records(org, reports.ids(org, run)))
 

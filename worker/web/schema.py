@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from worker.domain.faults import words_of
+from worker.domain.text import counted
 from worker.errors import NoRoom, NotDurable, NotFound, StoreError
 from worker.web.intake import MAX_ITEMS
 
@@ -162,7 +163,7 @@ async def _not_found(_: Request, error: NotFound) -> Response:
 
 async def _no_room(_: Request, error: NoRoom) -> Response:
     log.warning("intake.no_room", reason=error.reason)
-    so_far = f"{error.accepted:,} items were accepted before that; " if error.accepted else ""
+    so_far = f"{counted(error.accepted, 'item')} accepted before that; " if error.accepted else ""
     reason = f"no room for more jobs at present; {so_far}handing in the same again later is safe"
     return failure(429, reason, COME_AGAIN)
 

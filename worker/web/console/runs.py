@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.domain.job import DeadKind, State
+from worker.domain.text import counted
 from worker.errors import ConfigError
 from worker.operate import deadletters, deadlist, paging, starting
 from worker.operate.deadlist import Filter, Group
@@ -80,7 +81,9 @@ def cancel(here: Console, asked: Asked) -> str:
         return known
     run = here.reports.run_meant(asked.need("run"), asked.need("org"))
     if (seen := asked.whole("seen")) is not None and seen < run.waiting:
-        raise ConfigError(f"changed since you looked: {run.waiting:,} jobs wait now, and not {seen:,}")
+        raise ConfigError(
+            f"changed since you looked: now {counted(run.waiting, 'job')} to be sent, and not {seen:,}"
+        )
 
     def work(act: Act) -> Mapping[str, Any]:
         operator = here.operator(note_of(asked))
