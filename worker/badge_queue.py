@@ -165,5 +165,6 @@ def pause_s(now: RunProgress, end: float, every_s: float) -> float:
     """Return how long to wait for what hasn't ended yet, in seconds; raise where there is no time left."""
     left_s = end - time.monotonic()
     if left_s <= 0:
-        raise TimeoutError(f"run {now.run}: {now.open:,} of {counted(now.total, 'job')} not ended yet")
+        have = "has" if now.open == 1 else "have"
+        raise TimeoutError(f"run {now.run}: {now.open:,} of {counted(now.total, 'job')} {have} not ended yet")
     return min(every_s, left_s)

@@ -390,7 +390,8 @@ _FORMS = {
 
 
 def _unit_of(name: str) -> str:
-    return _UNITS.get(name) or {"s": "seconds", "days": "days"}.get(name.rpartition("_")[2], "")
+    by_ending = "seconds" if name.endswith("_s") else "days" if name.endswith("_days") else ""
+    return _UNITS.get(name, by_ending)
 
 
 def _explain(error: ValidationError, prefix: str) -> str:

@@ -452,7 +452,7 @@ def test_an_import_need_not_wait(here: Here) -> None:
     env = here.env | {"BADGES_MAX_QUEUED": "1000"}
     done = badges("import", "-", "--no-wait", "--run", "r", env=env, stdin=csv_rows(1001), expect=1)
     assert "until then: at least 1,000 accepted" in done.stderr.decode()
-    assert "1,000 jobs in it, and its MAX_QUEUED is 1,000" in done.stderr.decode()
+    assert "1,000 jobs wait in it, and its MAX_QUEUED is 1,000" in done.stderr.decode()
     assert counts(badges_json("import", "-", "--no-wait", env=env, stdin=csv_rows(1000))) == (0, 1000, 0)
 
 
