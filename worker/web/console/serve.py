@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from worker.config import Settings
 from worker.domain.org import is_loopback
@@ -47,29 +48,43 @@ def serve(settings: Settings, connection: Connection, *, host: str, port: int, s
             Queue(patient, replicas=replicas),
             Sessions(lasts_s=settings.console_session_s),
         )
-        shown_at = ""
-
-        def link() -> str:
-            return f"{shown_at}/?token={here.sessions.token}"
-
-        def ready(url: str) -> None:
-            nonlocal shown_at
-            here.port = int(url.rpartition(":")[2])
-            shown_at = (settings.console_public_url or url).rstrip("/")
-            say(link())
-
+        link = _Link(here, settings.console_public_url, say)
         app = create_app(
             here,
             places=lambda: Places.of(here.port, settings.console_public_url),
-            on_link_used=lambda: say(
-                f"opened; for another browser, or when that session has ended:\n{link()}"
-            ),
+            on_link_used=link.say_next,
         )
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # who started it hears of the link
         here.pulse.start()
         try:
-            serve_app(app, host=host, port=port, drain_s=DRAIN_S, on_ready=ready, on_end=here.ending.set)
+            serve_app(
+                app, host=host, port=port, drain_s=DRAIN_S, on_ready=link.say_first, on_end=here.ending.set
+            )
         finally:
             here.pulse.stop()
             here.looks.close()
             here.acts.close()
+
+
+@dataclass(slots=True)
+class _Link:
+    """The link that opens the console: each works once, and is said to who started it."""
+
+    here: Console
+    public_url: str | None
+    say: Say
+    shown_at: str = ""
+
+    def say_first(self, url: str) -> None:
+        """Say it once the console listens, at this URL."""
+        self.here.port = int(url.rpartition(":")[2])
+        self.shown_at = (self.public_url or url).rstrip("/")
+        self.say(self._whole)
+
+    def say_next(self) -> None:
+        """Say the one that works now, since the one before was used."""
+        self.say(f"opened; for another browser, or when that session has ended:\n{self._whole}")
+
+    @property
+    def _whole(self) -> str:
+        return f"{self.shown_at}/?token={self.here.sessions.token}"
