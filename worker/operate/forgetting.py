@@ -201,7 +201,7 @@ def _of_org(reports: JobReader, org: str, customer: int, move: Move) -> OfOrg:
     its.prefixes = list(
         dict.fromkeys(pair_letters(org, badge, customer) for badge in (*badges, *sorted(named)))
     )
-    its.remembered = reading.remembered(reports.client, org, its.prefixes)
+    its.remembered = reading.remembered(reports.store, org, its.prefixes)
     return its
 
 

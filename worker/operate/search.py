@@ -80,7 +80,7 @@ def ids_of_customer(reports: JobReader, org: str, customer: int, badge: str | No
     """Return what is remembered that begins as the ids of this customer do; false ones are very few."""
     badges = [badge] if badge else reading.badges(reports.client, org)
     prefixes = list(dict.fromkeys(pair_letters(org, its, customer) for its in badges))
-    return reading.remembered(reports.client, org, prefixes)
+    return reading.remembered(reports.store, org, prefixes)
 
 
 def of_customer(

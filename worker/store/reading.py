@@ -27,6 +27,7 @@ from worker.store.scripts import Store
 
 PAGE = 500
 TALLIED = 1000
+LOOKED_FOR = 1000
 
 
 class StoredGroup(NamedTuple):
@@ -99,15 +100,12 @@ def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
     return [any(found[at : at + each]) for at in range(0, len(found), each)]
 
 
-def remembered(client: redis.Redis, org: str, prefixes: Sequence[str]) -> list[str]:
+def remembered(store: Store, org: str, prefixes: Sequence[str]) -> list[str]:
     """Return what is remembered that begins so: ids; of a producer's own ten letters and eight capitals."""
-    pipe = client.pipeline(transaction=False)
-    for prefix in prefixes:
-        for n in BUCKET_LETTERS:
-            bucket = keys.key(org, "memory", prefix[:n])
-            pipe.zrangebylex(bucket, f"[{prefix[n:]}", f"[{prefix[n:]}\xff")
-    answers = iter(pipe.execute())
-    return [prefix[:n] + str(rest) for prefix in prefixes for n in BUCKET_LETTERS for rest in next(answers)]
+    found: list[str] = []
+    for at in range(0, len(prefixes), LOOKED_FOR):
+        found += store.call("remembered", [keys.key_prefix(org)], prefixes[at : at + LOOKED_FOR])
+    return found
 
 
 def holding(  # noqa: PLR0913 - what, and where to look
