@@ -8,6 +8,7 @@ producer gives an id of its own, this one is kept beside it, as its fingerprint.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
 from uuid import UUID
@@ -30,6 +31,7 @@ def content_id(org: str, badge: Badge, *repeated: str) -> str:
     return _letters(pair) + _letters("\x00".join((whole, *repeated)) if repeated else whole)
 
 
+@lru_cache(maxsize=256)  # of the batches in flight; a call and what is said of it ask for it
 def request_id(batch: str) -> str:
     """Return the UUID that a batch's call carries: made of the batch's id, so that it needs no keeping.
 

@@ -149,5 +149,7 @@ class _Looks:
         """Note when to look at the org again."""
         try:
             self._turns.here.queue.hint(self._org, at_ms)
+            if at_ms >= 0:
+                self._looked_at_ms = at_ms
         except StoreError as error:
             log.warning("delivery.not_noted", reason=str(error))
