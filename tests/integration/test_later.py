@@ -97,7 +97,7 @@ def test_a_held_run_is_cancelled_and_a_replay_is_held_again(queue: Queue, client
     take_in(queue, "held", jobs)
     reports = reader(client)
     operator = Operator(queue, reports, {"default": ORG}, this_user())
-    cancel_run(operator, reports.run("held"), action="", on_progress=lambda _: None)
+    cancel_run(operator, "default", "held", action="", on_progress=lambda _: None)
     assert len(Probe(client).listed(DeadKind.CANCELLED)) == 3
     assert not client.exists(keys.key("default", "starts"))
     queue.replay(ORG, run="", items=[Replay(it.id) for it in jobs], call="again")
@@ -134,6 +134,7 @@ def test_the_commands_hold_and_start_a_run(
     assert "badges run start spring" in done.err
     assert in_process("import", file, "--run", "spring", "--hold", "--follow", env=env).status == 2
     assert "on hold" in in_process("run", "show", "spring", env=env).out
+    assert "1 job on hold" in " ".join(in_process("status", env=env).out.split())
     shown = in_process("run", "show", "spring", "--json", env=env).json()
     assert (shown["on_hold"], shown["starts_at"], shown["queued"]) == (True, None, 1)
     started = in_process("run", "start", "spring", "--note", "all is well", "--json", env=env)

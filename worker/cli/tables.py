@@ -217,6 +217,7 @@ def _gate_words(org: Mapping[str, Any]) -> str:
     notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
     notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
     notes += [f"{counted(missing, 'badge')} unknown to the vendor"] if missing else []
+    notes += [f"{counted(org['held'], 'job')} on hold"] if org["held"] else []
     if repeat := org["to_repeat"]:
         notes.append(f"{counted(repeat, 'call')} in doubt to be repeated as sent")
     if undo := org["to_undo"]:
