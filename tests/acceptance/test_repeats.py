@@ -76,7 +76,7 @@ def test_they_are_held_back_and_a_person_decides(place: Place) -> None:
     assert place.issue() == 1
     file = place.file((1, OTHER), (2, FIRST), (2, OTHER), (3, FIRST))
     check = place.json("import", file, "--hold-repeats", "--dry-run")
-    assert check["would"] == {"accepted": 2, "duplicates": 0, "invalid": 0, "held": 2}
+    assert check["would"] == {"accepted": 2, "duplicates": 0, "invalid": 0, "held": 2, "again": 0}
     done = place.json("import", file, "--run", "spring", "--hold-repeats")
     assert (done["accepted"], done["held"], done["near_duplicates"]) == (2, 2, 2)
     run = place.json("run", "show", "spring")
