@@ -13,8 +13,9 @@ from worker.domain.outcome import Issued, Signal, Verdict
 from worker.errors import NewerStore
 from worker.operate.runs import JobReader
 from worker.store import keys, record
+from worker.store.composing import Texts
 from worker.store.queue import Queue
-from worker.store.scripts import Scripts, installed
+from worker.store.scripts import Scripts
 
 ORG = configured(batch_size=10)
 OK = Verdict((), Signal.OK, "", "")
@@ -56,8 +57,8 @@ def bring_forward(client: redis.Redis, index: str) -> None:
 def newer(client: redis.Redis) -> Queue:
     """The same queue, as a newer program has it."""
     theirs = str(record.VERSION + 1)
-    texts = {name: text.replace("RECORD_VERSION", theirs) for name, text in installed().texts.items()}
-    return Queue(client, scripts=Scripts.of(texts))
+    texts = {name: text.replace("RECORD_VERSION", theirs) for name, text in Texts().items()}
+    return Queue(client, scripts=Scripts(texts))
 
 
 @pytest.mark.parametrize("state", ["q", "§"])

@@ -3,5 +3,5 @@
 from worker.store.scripts import __file__ as where
 from worker.store.scripts import installed
 
-print(len(installed().texts))
+print(len([script.program for script in installed().values()]))
 print(where)

@@ -18,7 +18,8 @@ from typing import Any
 from simulation.wire import Wire
 
 from worker.server import valkey
-from worker.store.scripts import Scripts, installed
+from worker.store.composing import Texts
+from worker.store.scripts import Scripts
 
 HERE = Path(__file__).parent
 READY_WITHIN_S = 10.0
@@ -31,7 +32,7 @@ def virtual(mutations: tuple[tuple[str, str, str], ...] = ()) -> Scripts:
     Raises:
         LookupError: a mutation's text isn't there, so that it would prove nothing.
     """
-    texts = dict(installed().texts)
+    texts = dict(Texts())
     prelude = (HERE / "virtual.lua").read_text()
     for name, old, new in mutations:
         found = [one for one in texts if name in {one, "*"} and old in texts[one]]
@@ -41,7 +42,7 @@ def virtual(mutations: tuple[tuple[str, str, str], ...] = ()) -> Scripts:
     for name, text in texts.items():
         flags, _, body = text.partition("\n")
         texts[name] = f"{flags}\n{prelude}\n{body}"
-    return Scripts.of(texts)
+    return Scripts(texts)
 
 
 class Server:
@@ -57,8 +58,8 @@ class Server:
 
     def begin(self, scripts: Scripts) -> None:
         """Empty it, and see to it that it knows these scripts."""
-        new = [text for name, text in scripts.programs.items() if scripts.shas[name] not in self._loaded]
-        self._loaded |= set(scripts.shas.values())
+        new = [script.program for script in scripts.values() if script.sha not in self._loaded]
+        self._loaded |= {script.sha for script in scripts.values()}
         for reply in self.wire.ask([("FLUSHALL",), *(("SCRIPT", "LOAD", text) for text in new)]):
             if isinstance(reply, Exception):
                 raise reply

@@ -93,7 +93,7 @@ class World:
         self._faults: dict[str, list[list[Any]]] = {}
         for fault in plan.faults:
             self._faults.setdefault(fault.step, []).append([fault, 0])
-        self._names = {sha: name for name, sha in scripts.shas.items()}
+        self._names = {script.sha: name for name, script in scripts.items()}
         self._swept_ms = 0
         self._for_s = 0.0
         self._rings: dict[str, int] = {}

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from worker.store.composing import program, written
+from worker.store.composing import Texts, program
 from worker.store.record import PLACE, Field
 
-SCRIPTS = written()
+SCRIPTS = dict(Texts())
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

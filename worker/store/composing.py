@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.store import keys, record
 from worker.store.protocol import Verb
 
+_FOLDER = resources.files("worker.store").joinpath("lua")
 _NAME = re.compile(r"\w+\.\w+|\w+")
 # A function, a value or a block of functions; names declared ahead go with the block that sets them.
 _PIECE = re.compile(r"^(?:local [\w, ]+\ndo$|\w).*(?:\n(?!local |function |\w+\.|do$).*)*", re.MULTILINE)
@@ -24,19 +25,33 @@ _DEFINES = re.compile(r"(?:local function |local |function )?(\w[\w., ]*)")
 _INSIDE = re.compile(r"^  function (\w+\.\w+)", re.MULTILINE)
 
 
-def written() -> dict[str, str]:
-    """Return the scripts by name, each with what it uses of the shared files."""
-    files = resources.files("worker.store").joinpath("lua").iterdir()
-    names = [f.name.removesuffix(".lua") for f in files if f.name.endswith(".lua") and f.name[0] != "_"]
-    return {name: _written(name) for name in names}
+class Texts(Mapping[str, str]):
+    """The scripts by name, each with what it uses of the shared files; read when somebody asks for it."""
+
+    def __getitem__(self, name: str) -> str:
+        flags, _, body = _read(name).partition("\n")
+        used = next(line.split()[2:] for line in body.splitlines() if line.startswith("-- Uses "))
+        body = _without_comments(body)
+        return "\n".join([flags, *_needed(body, [piece for part in used for piece in _pieces(part)]), body])
+
+    def __iter__(self) -> Iterator[str]:
+        names = (file.name.removesuffix(".lua") for file in _FOLDER.iterdir() if file.name.endswith(".lua"))
+        return (name for name in names if name[0] != "_")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-def _written(name: str) -> str:
-    folder = resources.files("worker.store").joinpath("lua")
-    flags, _, body = folder.joinpath(f"{name}.lua").read_text().partition("\n")
-    used = next(line.split()[2:] for line in body.splitlines() if line.startswith("-- Uses "))
-    shared = "".join(folder.joinpath(f"_{part}.lua").read_text() for part in used)
-    return "\n".join([flags, *_used(_without_comments(shared), _without_comments(body))])
+class _Piece(NamedTuple):
+    """A shared definition: its text, the names it defines, and those it needs."""
+
+    text: str
+    defines: set[str]
+    needs: set[str]
+
+
+def _read(name: str) -> str:
+    return _FOLDER.joinpath(f"{name}.lua").read_text()
 
 
 def _without_comments(text: str) -> str:
@@ -44,15 +59,19 @@ def _without_comments(text: str) -> str:
     return "\n".join(re.sub(r" -- [^']*$", "", line) for line in lines)
 
 
-def _used(shared: str, body: str) -> Iterator[str]:
-    """Yield the shared definitions that a text needs, and the text."""
-    pieces = _PIECE.findall(shared)
+@cache
+def _pieces(part: str) -> list[_Piece]:
+    texts = _PIECE.findall(_without_comments(_read(f"_{part}")))
+    return [_Piece(text, _defined(text), _named(text)) for text in texts]
+
+
+def _needed(body: str, pieces: list[_Piece]) -> Iterator[str]:
+    """Yield the shared definitions that a text needs, in their order."""
     needed, taken = _named(body), set[int]()
-    while found := {n for n, piece in enumerate(pieces) if n not in taken and needed & _names(piece)}:
+    while found := {n for n, piece in enumerate(pieces) if n not in taken and needed & piece.defines}:
         taken |= found
-        needed |= {name for n in found for name in _named(pieces[n])}
-    yield from (piece for n, piece in enumerate(pieces) if n in taken)
-    yield body
+        needed |= set[str]().union(*(pieces[n].needs for n in found))
+    return (piece.text for n, piece in enumerate(pieces) if n in taken)
 
 
 def _named(text: str) -> set[str]:
@@ -61,8 +80,7 @@ def _named(text: str) -> set[str]:
     return names | {name.partition(".")[0] for name in names}
 
 
-def _names(piece: str) -> set[str]:
-    """Return what a piece defines."""
+def _defined(piece: str) -> set[str]:
     first = _DEFINES.match(piece)
     listed = first[1].split(",") if first else ()
     return ({name.strip() for name in listed} | set(_INSIDE.findall(piece))) - {"do"}
@@ -74,20 +92,25 @@ def program(text: str) -> str:
     Raises:
         KeyError: the script names a key, or another constant, that there isn't.
     """
+    tables, values = _constants()
+    by_name = rf"\b({'|'.join(tables)})(?:\.|\[')(\w+)(?:'\])?|\b({'|'.join(values)})\b"
+
+    def in_place(use: re.Match[str]) -> str:
+        table, name, value = use.groups()
+        return _literal(tables[table][name] if table else values[value])
+
     flags, _, body = text.partition("\n")
-    tables = record.lua_tables() | {"VERB": {verb.value: verb.value for verb in Verb}}
-    for name, values in tables.items():
-        body = re.sub(rf"\b{name}(?:\.|\[')(\w+)(?:'\])?", partial(_of_table, values), body)
-    for name, value in record.lua_values().items():
-        body = re.sub(rf"\b{name}\b", _literal(value).replace("\\", r"\\"), body)
-    kept = [_table(name, values) for name, values in tables.items() if re.search(rf"\b{name}\[", body)]
+    body = re.sub(by_name, in_place, body)
+    kept = [_table(name, its) for name, its in tables.items() if f"{name}[" in body]
     its_keys = dict.fromkeys(re.findall(r"\bK\.(\w+)", body))
     entries = ", ".join(f"{name} = KEYS[1] .. '{keys.suffix(name)}'" for name in its_keys)
     return "\n".join([flags, f"local K = {{{entries}}}", *kept, body])
 
 
-def _of_table(values: Mapping[str, Any], use: re.Match[str]) -> str:
-    return _literal(values[use[1]])
+@cache
+def _constants() -> tuple[dict[str, dict[str, str | int]], dict[str, str | int]]:
+    verbs: dict[str, str | int] = {verb.value: verb.value for verb in Verb}
+    return record.lua_tables() | {"VERB": verbs}, record.lua_values()
 
 
 def _table(name: str, values: Mapping[str, Any]) -> str:

@@ -13,10 +13,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.exceptions import AskError, NoScriptError
@@ -25,40 +24,51 @@ from worker.errors import LogLost, NewerStore, NotDurable, StoreError
 from worker.server.cluster import Cluster, plain_errors, reaching, servers
 from worker.server.health import faults
 from worker.store import keys, record
-from worker.store.composing import program, written
+from worker.store.composing import Texts, program
 
 DURABLE_WITHIN_MS = 2000
 LOOK_AGAIN_S = 5.0
 TRIES = 3  # of a script that the server doesn't know
 
 
-@dataclass(frozen=True, slots=True)
-class Scripts:
-    """The scripts by name: their texts, what the server gets of them, and what it calls that."""
+class Script(NamedTuple):
+    """A script as the server gets it, and what the server calls it."""
 
-    texts: Mapping[str, str]
-    programs: Mapping[str, str]
-    shas: Mapping[str, str]
+    program: str
+    sha: str
 
-    @classmethod
-    def of(cls, texts: Mapping[str, str]) -> Scripts:
-        """Take these texts for the scripts."""
-        programs = {name: program(text) for name, text in texts.items()}
-        digests = {name: hashlib.sha1(its.encode(), usedforsecurity=False) for name, its in programs.items()}
-        return cls(texts, programs, {name: digest.hexdigest() for name, digest in digests.items()})
+
+class Scripts(Mapping[str, Script]):
+    """The scripts by name, each composed when somebody asks for it, once.
+
+    Other ``texts`` than the program's own are for a simulation, which hands time in by them.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        self._made: dict[str, Script] = {}
+
+    def __getitem__(self, name: str) -> Script:
+        if name not in self._made:
+            its = program(self._texts[name])
+            self._made[name] = Script(its, hashlib.sha1(its.encode(), usedforsecurity=False).hexdigest())
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 @cache
 def installed() -> Scripts:
-    """Compose the scripts that came with this program, once per process."""
-    return Scripts.of(written())
+    """Return the scripts that came with this program."""
+    return Scripts(Texts())
 
 
 class Store:
-    """The scripts of one Redis; ``replicas`` of it must have what is said to be durable.
-
-    Other ``scripts`` than the program's own are for a simulation, which hands time in by them.
-    """
+    """The scripts of one Redis; ``replicas`` of it must have what is said to be durable."""
 
     def __init__(
         self,
@@ -70,8 +80,7 @@ class Store:
     ) -> None:
         self.client = client
         self._replicas = replicas
-        its = scripts or installed()
-        self._scripts, self._shas = its.programs, its.shas
+        self._scripts = installed() if scripts is None else scripts
         self.log_is_lost = False
         self._keeps_a_log, self._looked_at = False, -math.inf
         self._look_again_s = look_again_s
@@ -119,12 +128,14 @@ class Store:
     def add(self, pipe: Any, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> None:
         """Add a call to a pipeline of many; where a server doesn't know it, ``load`` it, and repeat."""
         arguments = [arg if type(arg) is str else _argument(arg) for arg in args]
-        pipe.execute_command("EVALSHA", self._shas[name], len(its_keys), *its_keys, *arguments)
+        pipe.execute_command("EVALSHA", self._scripts[name].sha, len(its_keys), *its_keys, *arguments)
 
     def load(self, *names: str) -> int:
         """Load scripts, every one if none is named; return how many these were."""
         with reaching("the scripts"):
-            return len([self.client.script_load(self._scripts[name]) for name in names or self._scripts])
+            return len(
+                [self.client.script_load(self._scripts[name].program) for name in names or self._scripts]
+            )
 
     def refuse_other_versions(self) -> None:
         """See that this program knows the structures that are in Redis, and say that they are its own.
@@ -199,14 +210,14 @@ class Store:
 
         def ask(server: redis.Redis) -> list[Any]:
             pipe = server.pipeline(transaction=False)
-            pipe.evalsha(self._shas[name], len(its_keys), *its_keys, *arguments)
+            pipe.evalsha(self._scripts[name].sha, len(its_keys), *its_keys, *arguments)
             if logged:
                 pipe.waitaof(1, 0, DURABLE_WITHIN_MS)
             if replicas:
                 pipe.wait(replicas, DURABLE_WITHIN_MS)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             if isinstance(replies[0], NoScriptError):
-                server.script_load(self._scripts[name])
+                server.script_load(self._scripts[name].program)
             return replies
 
         for _ in range(TRIES):
