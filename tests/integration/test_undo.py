@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from support import (
     BADGE,
     FIRST_CUSTOMER,
+    OTHER_BADGE,
     Probe,
     badges,
     badges_json,
@@ -452,3 +453,29 @@ def test_a_clock_that_steps_back_doesnt_hold_an_undo_up(bench: Bench) -> None:
 
 def _key(name: str) -> str:
     return keys.key("default", name)
+
+
+def test_filters_and_what_has_expired(bench: Bench) -> None:
+    """By badge and by time, across runs or within one; what has expired is said, and undone as well."""
+    ids = bench.issue(1, 2)
+    bench.issue(3, run="other")
+    Probe(bench.client).change(ids[0], vendor_expiry="1700000000")
+
+    def planned(*options: object) -> tuple[int, int]:
+        plan = badges_json("run", "undo", *options, "--dry-run", env=bench.env)
+        return plan["jobs"], plan["expired"]
+
+    assert planned("--badge", BADGE) == (3, 1)
+    assert planned("--badge", OTHER_BADGE) == (0, 0)
+    assert planned("spring", "--customer", FIRST_CUSTOMER + 3) == (0, 0)
+    assert planned("last", "--since", "1h") == (1, 0)
+    assert planned("--since", "2999-01-01T00:00:00Z") == (0, 0)
+    assert planned("spring", "--job", ids[0]) == (1, 1)
+    said = badges("run", "undo", "spring", "--dry-run", env=bench.env).stdout.decode()
+    assert "1 of them has expired already" in " ".join(said.split())
+    done = badges_json("job", "undo", ids[0], "--yes", "--note", "late", env=bench.env)
+    bench.work()
+    assert (bench.active(), bench.run(done["run"])["undone"]) == ([2, 3], 1)
+    report = badges("results", "--run", "spring", "--format", "csv", env=bench.env).stdout.decode("utf-8-sig")
+    notes = {row["job_id"]: (row["state"], row["undone_note"]) for row in csv.DictReader(io.StringIO(report))}
+    assert notes == {ids[0]: ("undone", "late"), ids[1]: ("issued", "")}

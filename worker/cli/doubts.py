@@ -138,7 +138,8 @@ def _show_verdicts(found: Verdicts) -> None:
     tables.out.print(f"{issued:>11,} issued: to end so")
     tables.out.print(f"{not_issued:>11,} not issued: to be sent again")
     if found.unknown:
-        tables.out.print(f"{found.unknown:>11,} of which nothing is in doubt")
+        rows = "row speaks" if found.unknown == 1 else "rows speak"
+        tables.out.print(f"{found.unknown:>11,} {rows} of nothing that is in doubt")
     for fault in found.faults[: verdicts.NOTED]:
         tables.out.print(f"  [yellow]row {fault.row}[/] {tables.safe(fault.reason)}: left as it is")
     if (more := len(found.faults) - verdicts.NOTED) > 0:

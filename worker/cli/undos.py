@@ -82,11 +82,15 @@ def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -
 def _show(found: Plan) -> None:
     seconds = "" if found.seconds is None else f", about {tables.duration(found.seconds)}"
     tables.out.print(f"{found.jobs:>11,} to be undone: {counted(found.calls, 'call')}{seconds}")
-    for count, words in (
-        (found.twice, "of them were issued twice, and lose both"),
-        (found.expired, "of them have expired already"),
-        (found.without_id, "have no earnedBadgeId, and can't be undone"),
-        (found.undone, "were undone before"),
+    for count, of_one, of_many in (
+        (found.twice, "of them was issued twice, and loses both", "of them were issued twice, and lose both"),
+        (found.expired, "of them has expired already", "of them have expired already"),
+        (
+            found.without_id,
+            "has no earnedBadgeId, and can't be undone",
+            "have no earnedBadgeId, and can't be undone",
+        ),
+        (found.undone, "was undone before", "were undone before"),
     ):
         if count:
-            tables.out.print(f"{count:>11,} {words}")
+            tables.out.print(f"{count:>11,} {of_one if count == 1 else of_many}")
