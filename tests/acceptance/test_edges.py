@@ -95,6 +95,16 @@ def test_a_disk_that_is_full_for_the_result_alone(env: dict[str, str], tmp_path:
     assert badges_json("run", "show", "r", env=env)["queued"] == 1
 
 
+@pytest.mark.parametrize(
+    "command", some(["status --json", "dead list --jsonl", "--version", "help doubt"], 2)
+)
+def test_a_disk_that_is_full_for_what_is_asked(env: dict[str, str], tmp_path: Path, command: str) -> None:
+    """One sentence, in no library's words; exit 1."""
+    done = shell(f"badges {command} > /dev/full", env, tmp_path)
+    said = "badges: standard output can't be written (No space left on device)\n"
+    assert (done.returncode, done.stderr.decode()) == (1, said)
+
+
 @pytest.mark.parametrize("encoding", some(["ascii:strict", "ascii", "latin-1"], 1))
 def test_an_output_that_knows_few_letters(env: dict[str, str], encoding: str) -> None:
     """What it can't show is shown by its number; the command does what it does, and says how many."""

@@ -7,6 +7,7 @@ loaded when the command is called, so that ``--version``, ``--help`` and usage e
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ import typer
 import typer.core
 
 from worker.cli import exits, start
+
+# How writing to a file or a terminal fails that was open; a connection fails otherwise.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # What Typer doesn't inherit from the root.
 _STYLE: dict[str, Any] = {
@@ -231,6 +235,8 @@ def _explain(error: Exception) -> int | None:
 
     if isinstance(error, ConfigError):
         return _fail(str(error), exits.USAGE)
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        return _fail(f"standard output can't be written ({error.strerror})", exits.FAILED)
     if not isinstance(error, (BadgesError, *REDIS_ERRORS)):
         return None
     away = is_away(error)
