@@ -96,7 +96,7 @@ def test_a_disk_that_is_full_for_the_result_alone(env: dict[str, str], tmp_path:
 
 
 @pytest.mark.parametrize(
-    "command", some(["status --json", "dead list --jsonl", "--version", "help doubt"], 2)
+    "command", some(["status --json", "run list --json", "--version", "help doubt"], 2)
 )
 def test_a_disk_that_is_full_for_what_is_asked(env: dict[str, str], tmp_path: Path, command: str) -> None:
     """One sentence, in no library's words; exit 1."""
