@@ -95,9 +95,7 @@ def test_a_disk_that_is_full_for_the_result_alone(env: dict[str, str], tmp_path:
     assert badges_json("run", "show", "r", env=env)["queued"] == 1
 
 
-@pytest.mark.parametrize(
-    "command", some(["status --json", "run list --json", "--version", "help doubt"], 2)
-)
+@pytest.mark.parametrize("command", some(["status --json", "run list --json", "--version", "help doubt"], 2))
 def test_a_disk_that_is_full_for_what_is_asked(env: dict[str, str], tmp_path: Path, command: str) -> None:
     """One sentence, in no library's words; exit 1."""
     done = shell(f"badges {command} > /dev/full", env, tmp_path)
