@@ -114,6 +114,7 @@ def test_a_form_of_our_own_acts_and_is_in_the_trail_by_its_user(operator: tuple[
     page = browser.open("/")
     browser.press(page, "pause", note="to look <b>closer</b>")
     assert here.states()[0].gate.state == "paused"
+    browser.send("pause", browser.form(page, "pause") | {"note": "the second click"})
     (entry,) = audit.entries(here.queue.client, "default")
     assert entry.by.startswith("console, ")
     assert "to look &lt;b&gt;closer&lt;/b&gt;" in browser.open("/audit")
@@ -194,7 +195,7 @@ def test_links_work_under_a_sub_path(client: redis.Redis) -> None:
         assert not re.search(r'(?:href|src|action)="/', page)
         assert http.get("/badges/static/app.css", headers=given).status_code == 200
         csrf = re.findall(r'name="csrf" value="([^"]+)"', page)[0]
-        form = {"csrf": csrf, "org": "default"}
+        form = {"csrf": csrf, "org": "default", "act": "abcd2345"}
         done = http.post("/badges/pause", data=form, headers=given, follow_redirects=False)
         assert done.status_code == 303
         elsewhere = given | {"origin": "https://other.example"}

@@ -14,6 +14,7 @@ from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 from worker.web.console.views import Page, url
 
+_NO_ID = "the form has no id of its act: load its page again"
 _ID = re.compile(r"(?P<action>[a-z]+)-[a-z0-9]{8}")
 
 
@@ -34,7 +35,7 @@ def begin(  # noqa: PLR0913 - what an act is
     act_id = asked.need("act")
     found = _ID.fullmatch(act_id)
     if not found or found["action"] != action:
-        raise ConfigError("the form has no id of its act: load its page again")
+        raise ConfigError(_NO_ID)
     if not begun(here, asked):
         here.acts.begin(act_id, title, work, links=links)
     return url("act", id=act_id)
@@ -46,8 +47,18 @@ def begun(here: Console, asked: Asked) -> str | None:
     It comes before every other check: what the act was about has changed since, by the act itself.
     """
     act_id = asked.need("act")
-    known = here.acts.get(act_id) is not None or (_ID.fullmatch(act_id) and entries(here, act_id))
-    return url("act", id=act_id) if known else None
+    return url("act", id=act_id) if here.acts.get(act_id) or is_known(here, act_id) else None
+
+
+def is_known(here: Console, act_id: str) -> bool:
+    """Say whether the trail has an act.
+
+    Raises:
+        ConfigError: it is no id of one.
+    """
+    if not _ID.fullmatch(act_id):
+        raise ConfigError(_NO_ID)
+    return bool(entries(here, act_id))
 
 
 def note_of(asked: Asked) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from worker.operate import paging
 from worker.operate.status import OrgState
+from worker.web.console.acting import is_known, note_of
 from worker.web.console.asked import Asked
 from worker.web.console.runs import states
 from worker.web.console.service import Console
@@ -20,6 +21,7 @@ def page(here: Console, _: Asked) -> Page:
     values = {
         "orgs": [_org(here, state) for state in here.states()],
         "runs": [(run, states(run)) for run in paging.runs(here.reports, None, None, LATEST).rows],
+        "act": here.queue.new_id()[:8],
         "entries": paging.trail(here.reports, None, None, LATEST).rows,
     }
     return Page("now.html", "Now", "now", "badges status --watch", values, live="now")
@@ -41,17 +43,19 @@ def banners_page() -> Page:
 
 def pause(here: Console, asked: Asked) -> str:
     """Let no further batch of an org start."""
-    org = here.settings.org(asked.need("org")).name
-    here.operator(asked.text("note") or "").pause(org)
-    here.forget_states()
+    org, action = here.settings.org(asked.need("org")).name, f"pause-{asked.need('act')}"
+    if not is_known(here, action):
+        here.operator(note_of(asked)).pause(org, action=action)
+        here.forget_states()
     return "./"
 
 
 def resume(here: Console, asked: Asked) -> str:
     """Let batches of an org start again."""
-    org = here.settings.org(asked.need("org")).name
-    here.operator(asked.text("note") or "").resume(org)
-    here.forget_states()
+    org, action = here.settings.org(asked.need("org")).name, f"resume-{asked.need('act')}"
+    if not is_known(here, action):
+        here.operator(note_of(asked)).resume(org, action=action)
+        here.forget_states()
     return "./"
 
 
