@@ -504,6 +504,17 @@ def test_the_extra_is_asked_for(place: Place) -> None:
 # -- bounds
 
 
+def test_what_isnt_there_says_what_is(place: Place) -> None:
+    """A path that nobody serves, or not by that method: in words that help, as the vendor writes errors."""
+    with place.http() as http:
+        nowhere, removed = http.get("/nowhere"), http.delete(PATH)
+    assert (nowhere.status_code, removed.status_code) == (404, 405)
+    assert (
+        nowhere.json()["errors"][0]["message"] == "there is nothing at this path; /docs shows what there is"
+    )
+    assert removed.json()["errors"][0]["message"] == f"this path takes {removed.headers['allow']} alone"
+
+
 def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
     """What is too large, no JSON or no array is refused as a whole, and nothing comes of it."""
     large = b"[" + b" " * (16 * 2**20) + b"]"

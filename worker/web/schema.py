@@ -143,7 +143,12 @@ def failure(
 
 
 async def _refused(_: Request, error: HTTPException) -> Response:
-    return failure(error.status_code, str(error.detail), error.headers)
+    allowed = (error.headers or {}).get("Allow")
+    words = {
+        "Not Found": "there is nothing at this path; /docs shows what there is",
+        "Method Not Allowed": f"this path takes {allowed} alone" if allowed else "not by this method",
+    }
+    return failure(error.status_code, words.get(str(error.detail), str(error.detail)), error.headers)
 
 
 async def _bad_parameter(_: Request, error: RequestValidationError) -> Response:
