@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from support import badges, badges_json, environment, item, process, some, wait_for, worker_command
+from support import LONG, badges, badges_json, environment, item, process, some, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.process.timing import USUAL
@@ -255,6 +255,7 @@ def test_messages_do_not_pile_up_while_every_place_hangs(floor: Floor) -> None:
     assert most < 50
 
 
+@LONG
 def test_deliveries_go_on_with_the_orgs_that_stand_in_line(floor: Floor) -> None:
     """A message costs more than a batch: where orgs wait few are sent; and all have their turns."""
     each = 80
