@@ -198,9 +198,12 @@ class Knowledge:
                 and job not in self.doubtful
             ):
                 raise Broken(f"{job} is said to be issued, and wasn't")
+        taken_back = revoked & {record.earned for record in held.jobs.values() if record.state == "undone"}
         for badge, job in self.answered.items():
             record = held.jobs.get(job)
-            if job not in self.doubtful and not (record and badge in {record.earned, record.second}):
+            # One that was taken back is told by the job that did so, if an answer about another came later.
+            known = badge in taken_back or (record and badge in {record.earned, record.second})
+            if job not in self.doubtful and not known:
                 raise Broken(f"{job} was answered as issued, {badge}, and the record is {record}")
         for run, number in self.duplicates.items():
             told = held.runs.get(run, {}).get("duplicates", 0)

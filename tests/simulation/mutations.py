@@ -173,8 +173,6 @@ MUTATIONS = (
         lua=(("claim", "batch = memoize('claim:' .. asked, again.batch)", ""),)),
     Mutation("undo: what was issued twice loses both", "undone means taken back",
         lua=(("settle_revoke", "verb == 'undone' and second_of(job) or ''", "''"),)),
-    Mutation("undo: what was said of one badge says nothing of the other", "undone means taken back",
-        lua=(("settle_revoke", "and job[FIELD.earned_badge_id] == ARGV[10]", ""),)),
     Mutation("undo: due by the org's own clock", "everything ends",
         lua=(("settle_revoke", "int(T + tonumber(argument)), id", "int(NOW + tonumber(argument)), id"),
              ("take_revoke", "'-inf', int(T)", "'-inf', int(NOW)"),
