@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -31,6 +31,7 @@ from worker.enqueue import Enqueued, EnqueueOptions
 from worker.operate.badgecheck import AskedBadges
 from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
+from worker.operate.runs import RunProgress
 from worker.operate.starting import refuse_begun
 from worker.store import audit
 from worker.store.queue import new_id
@@ -135,45 +136,62 @@ def import_(
         how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "again": again}
         check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json, **how)
         return
+    options = EnqueueOptions(
+        run or run_name(file),
+        new_id(),
+        allow_duplicates=allow_duplicates,
+        again=again,
+        urgent=urgent,
+        starts_ms=starts,
+        wait=not no_wait,
+        repeats="hold" if hold_repeats else "count",
+        source=Provenance(note=note),
+    )
     with session() as here:
-        see_to_server(here)
-        target, name = here.settings.org(org), run or run_name(file)
-        if later:
-            refuse_begun(here.reports, org, name)
-        chosen = choose(here, org, given, asked)
-        given = chosen.given
-        options = EnqueueOptions(
-            name,
-            new_id(),
-            allow_duplicates=allow_duplicates,
-            again=again,
-            urgent=urgent,
-            starts_ms=starts,
-            wait=not no_wait,
-            repeats="hold" if hold_repeats else "count",
-            source=Provenance(str(this_user()), file, given.sha256(), chosen.said, note),
-        )
-        if allow_duplicates:
-            _ask_about_duplicates(target, given, allowed=yes, as_json=as_json)
-        asked_badges = (
-            _check_badges(here, target, given, allowed=yes, as_json=as_json) if check_badges else None
-        )
-        _note_in_audit(here, target, options, file)
-        notes = Notes()
-        with reading(given, "importing") as opened:
-            begin = partial(import_rows, here.queue, target, opened.rows)
-            done = take_in(options, begin, opened.move, notes)
-        note_profile(here, org, chosen, opened.remarks.columns)
-        done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
-        last = here.reports.run(name, org) if rows_of(done) else None
-        say_import(done, notes, last, as_json=as_json)
+        imported = _import(here, org, given, asked, options, check_badges=check_badges)
+        done, last = imported.done, imported.run
         if follow_it and last:
-            last = follow_run(here, name, org, form="json" if as_json else "words")
+            last = follow_run(here, options.run, org, form="json" if as_json else "words")
     if as_json:
-        badges = {"badges": asked_badges.badges} if asked_badges else {}
+        badges = {"badges": imported.badges.badges} if imported.badges else {}
         say_json(_as_value(done) | badges | ({"followed": last} if follow_it else {}))
     dead = last.unhandled if last else 0
     exits.end(fail_on or (FailOn.DEAD if follow_it else FailOn.INVALID), dead=dead, invalid=done.invalid)
+
+
+class _Imported(NamedTuple):
+    """What became of a file, its run, and what the vendor said of its badges, where it was asked."""
+
+    done: Enqueued
+    run: RunProgress | None
+    badges: AskedBadges | None
+
+
+def _import(
+    here: Session, org: str, given: Input, asked: Mapping, options: EnqueueOptions, *, check_badges: bool
+) -> _Imported:
+    """Take a file in, ask what there is to be asked before, and say what became of it."""
+    see_to_server(here)
+    target, how = here.settings.org(org), {"allowed": asked.yes, "as_json": asked.as_json}
+    if options.starts_ms is not None:
+        refuse_begun(here.reports, org, options.run)
+    chosen = choose(here, org, given, asked)
+    given, note = chosen.given, options.source.note
+    source = Provenance(str(this_user()), given.file, given.sha256(), chosen.said, note)
+    options = replace(options, source=source)
+    if options.allow_duplicates:
+        _ask_about_duplicates(target, given, **how)
+    badges = _check_badges(here, target, given, **how) if check_badges else None
+    _note_in_audit(here, target, options, given.file)
+    notes = Notes()
+    with reading(given, "importing") as opened:
+        begin = partial(import_rows, here.queue, target, opened.rows)
+        done = take_in(options, begin, opened.move, notes)
+    note_profile(here, org, chosen, opened.remarks.columns)
+    done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
+    run = here.reports.run(options.run, org) if rows_of(done) else None
+    say_import(done, notes, run, as_json=asked.as_json)
+    return _Imported(done, run, badges)
 
 
 def _exclude(one: str, other: str) -> None:

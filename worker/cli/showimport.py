@@ -52,9 +52,8 @@ def take_in(
             done = total(options.run, (done, replace(chunk, noted=())))
             move(rows_of(done), "importing")
     except (BadgesError, KeyboardInterrupt) as error:
-        if rows_of(done) or isinstance(
-            error, KeyboardInterrupt
-        ):  # what is on its way may come to be accepted
+        # After Ctrl-C, what is on its way may come to be accepted.
+        if rows_of(done) or isinstance(error, KeyboardInterrupt):
             tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
             stop = tables.safe(argument(options.run))
             tables.err.print(

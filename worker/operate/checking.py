@@ -188,9 +188,7 @@ class Checking:
     def _check(self, row: Source, reported: list[Source], good: list[Badge | Plain]) -> _First | None:
         """Check one row; return it if it is to be looked for in the past."""
         item, org = row.item, self._org
-        if report := self._may_report and is_reported(
-            row
-        ):  # which tells its job's state and org beside the badge
+        if report := self._may_report and is_reported(row):  # which tells its job's state and org as well
             reported.append(row)
             item = {name: value for name, value in item.items() if name in FIELDS}
         taken = row.problem or read_badge(item, org=org.name, strict_dates=org.strict_dates)

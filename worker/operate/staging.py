@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from worker.config import Settings
+from worker.domain.org import Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import plain
 from worker.enqueue import EnqueueOptions
@@ -223,39 +224,11 @@ class Staging:
             staged.give_back(self._client, staged_id)
 
     def _import(self, about: Staged, me: str, until: float) -> bool:
-        counts = {
-            "rows": about.rows,
-            "accepted": about.accepted,
-            "duplicates": about.duplicates,
-            "invalid": about.invalid,
-        }
         org = self._settings.org(about.org)
         try:
             if not about.sha256:
                 about = self._with_digest(about)
-            repeats: Repeats = "hold" if about.how.hold_repeats else "count"
-            call = f"{about.id[:12]}.{about.rows}"
-            options = EnqueueOptions(
-                about.run,
-                call,
-                repeats=repeats,
-                again=about.how.again,
-                source=about.source,
-                starts_ms=math.inf if about.hold else None,
-            )
-            with self.opened(about) as given:
-                rows = islice(given.rows, about.rows, None)
-                for done in import_rows(self._queue, org, rows, options):
-                    counts["accepted"] += done.accepted
-                    counts["duplicates"] += done.duplicates
-                    counts["invalid"] += done.invalid
-                    counts["rows"] += done.accepted + done.duplicates + done.invalid
-                    state = "cancelled" if self.get(about.id).stop else "importing"
-                    self.change(about.id, state=state, alive_at=int(self._clock()), **counts)
-                    if state == "cancelled":
-                        return False
-                    if time.monotonic() > until or not staged.take(self._client, about.id, me):
-                        return True
+            how_it_ended = self._take_in(about, org, me, until)
         except NoRoom as error:
             self.change(about.id, state="no room", problem=error.reason, alive_at=int(self._clock()))
             return True
@@ -264,9 +237,39 @@ class Staging:
         except (BadgesError, OSError) as error:
             self.change(about.id, state="failed", problem=str(error))
             return False
-        self.change(about.id, state="done", problem="")
-        self._path(about.id).unlink(missing_ok=True)
-        return False
+        if how_it_ended == "done":
+            self.change(about.id, state="done", problem="")
+            self._path(about.id).unlink(missing_ok=True)
+        return how_it_ended == "goes on"
+
+    def _take_in(
+        self, about: Staged, org: Org, me: str, until: float
+    ) -> Literal["done", "cancelled", "goes on"]:
+        """Take in rows behind those that were, until all are, the time is over, or somebody says stop."""
+        counts = {name: getattr(about, name) for name in ("rows", "accepted", "duplicates", "invalid")}
+        repeats: Repeats = "hold" if about.how.hold_repeats else "count"
+        options = EnqueueOptions(
+            about.run,
+            f"{about.id[:12]}.{about.rows}",
+            repeats=repeats,
+            again=about.how.again,
+            source=about.source,
+            starts_ms=math.inf if about.hold else None,
+        )
+        with self.opened(about) as given:
+            rows = islice(given.rows, about.rows, None)
+            for done in import_rows(self._queue, org, rows, options):
+                counts["accepted"] += done.accepted
+                counts["duplicates"] += done.duplicates
+                counts["invalid"] += done.invalid
+                counts["rows"] += done.accepted + done.duplicates + done.invalid
+                state = "cancelled" if self.get(about.id).stop else "importing"
+                self.change(about.id, state=state, alive_at=int(self._clock()), **counts)
+                if state == "cancelled":
+                    return "cancelled"
+                if time.monotonic() > until or not staged.take(self._client, about.id, me):
+                    return "goes on"
+        return "done"
 
     def _with_digest(self, about: Staged) -> Staged:
         with self._path(about.id).open("rb") as file:

@@ -13,7 +13,7 @@ from worker.domain.job import Job
 from worker.domain.outcome import Deferred, Issued, Outcome, Unknown
 from worker.vendor.rows import EXACT, TEXT_LENGTH, Row
 
-NAMES = {
+_NAMES = {
     "badge": "badgeMetaId",
     "customer": "customerId",
     "earned": "earnedBadgeId",
@@ -24,7 +24,7 @@ NAMES = {
 }
 
 
-class _Said(msgspec.Struct, rename=NAMES, gc=False):
+class _Said(msgspec.Struct, rename=_NAMES, gc=False):
     """What the vendor says of a badge that it issued."""
 
     badge: str

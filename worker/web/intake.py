@@ -17,7 +17,7 @@ from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import plain
-from worker.enqueue import EnqueueOptions, Prepared, item_of, note
+from worker.enqueue import EnqueueOptions, Prepared, note, prepared
 from worker.errors import NoRoom
 from worker.files.json_rows import words_of
 from worker.operate.checking import Checking, check_rows
@@ -102,8 +102,8 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
     options = EnqueueOptions(
         handed.run or f"http-{call[:12]}", call, urgent=handed.urgent, source=Provenance(by=handed.by)
     )
-    prepared = [item_of(source, org, options) for source in _sources(items, call)]
-    return _taken_in(prepared, _enqueue(queue, org, prepared, options), options)
+    taken = list(prepared(list(_sources(items, call)), org, options))
+    return _taken_in(taken, _enqueue(queue, org, taken, options), options)
 
 
 def check(queue: Queue, org: Org, body: bytes) -> Check | Refusal:
@@ -141,10 +141,10 @@ def _sources(items: list[Any], call: str = "") -> Iterator[Source]:
         yield Source(f"{before}{n}", item, problem=problem)
 
 
-def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueOptions) -> list[Answer]:
+def _enqueue(queue: Queue, org: Org, taken: list[Prepared], options: EnqueueOptions) -> list[Answer]:
     """Enqueue in chunks, and answer for each item."""
     answers: list[Answer] = []
-    for number, chunk in enumerate(chunks(it.item for it in prepared)):
+    for number, chunk in enumerate(chunks(it.item for it in taken)):
         call = f"{options.call}.{number}"
         try:
             answers += queue.enqueue(
@@ -156,13 +156,13 @@ def _enqueue(queue: Queue, org: Org, prepared: list[Prepared], options: EnqueueO
     return answers
 
 
-def _taken_in(prepared: list[Prepared], answers: list[Answer], options: EnqueueOptions) -> TakenIn:
-    rows = (_row(n, each, answer) for n, (each, answer) in enumerate(zip(prepared, answers, strict=True)))
+def _taken_in(taken: list[Prepared], answers: list[Answer], options: EnqueueOptions) -> TakenIn:
+    rows = (_row(n, each, answer) for n, (each, answer) in enumerate(zip(taken, answers, strict=True)))
     return TakenIn(options.run, tuple(rows))
 
 
-def _row(n: int, prepared: Prepared, answer: Answer) -> dict[str, Any]:
-    item, problem, warnings = prepared
+def _row(n: int, taken: Prepared, answer: Answer) -> dict[str, Any]:
+    item, problem, warnings = taken
     if problem:  # an item that is no badge is that, however often it comes
         answer = Answer.INVALID
     row: dict[str, Any] = {"row": n, "status": _STATUSES[answer], "job_id": item.id}

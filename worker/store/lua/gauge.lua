@@ -7,7 +7,8 @@
 -- Returns  JSON: {at, why, ripe, width, spacing_us, configured_us, sent, held[, per_minute]}
 --          at: ms, -1 never; ripe: whether a batch would be ready if the gate let it; width: jobs a batch
 --          may carry now; spacing_us: between two sends now, learned or configured; sent: {in the
---          last window of each limit}; per_minute: sends in the last minute; both counted, not estimated; held: jobs of runs that aren't to be sent yet
+--          last window of each limit}; per_minute: sends in the last minute; both counted, not estimated;
+--          held: jobs of runs that aren't to be sent yet
 -- Repeated: changes nothing but ids in the queue whose jobs were dealt with otherwise.
 local cfg = cjson.decode(ARGV[1])
 local gate = read_gate(cfg)
