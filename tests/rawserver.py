@@ -96,6 +96,8 @@ class RawServer:
         self._serve = serve
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # Else the system lets it grow with what comes, to more than any test sends.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 262_144)
         self._threads: list[threading.Thread] = []
         self.requests: list[bytes] = []
         self.connections = 0

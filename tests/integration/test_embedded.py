@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -267,6 +268,19 @@ def test_a_killed_server_starts_again_with_what_was_durable(home: Path) -> None:
             assert server_pid(home) not in {pid, os.getpid()}
             assert do(server.url, "GET", "a") == "1"
         os.kill(server_pid(home), signal.SIGKILL)
+
+
+def test_a_server_that_is_just_dying_is_replaced(home: Path) -> None:
+    """One that is killed at this moment still holds its lock; it isn't waited for, nor said to be damaged."""
+    with EmbeddedServer(data_dir=home) as server:
+        do(server.url, "SET", "a", "1")
+        os.kill(pid := server_pid(home), signal.SIGKILL)
+        eventually(lambda: not is_running(pid))
+        dying = os.open(home / "server.lock", os.O_RDWR)
+        fcntl.flock(dying, fcntl.LOCK_EX)
+        threading.Timer(0.3, os.close, [dying]).start()
+        server.start()
+        assert do(server.url, "GET", "a") == "1"
 
 
 def test_many_starting_at_once_have_one_server(home: Path, new_user: Callable[[], User]) -> None:

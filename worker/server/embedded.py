@@ -59,6 +59,10 @@ class _StillLoadingError(EmbeddedServerError):
     """The server is healthy, but has more data to read than we wait for."""
 
 
+class _EndedError(EmbeddedServerError):
+    """The server ended before it was ready."""
+
+
 class EmbeddedServer:
     """One process's use of the server of a data directory.
 
@@ -156,10 +160,13 @@ class EmbeddedServer:
             self._users_fd = None
 
     def _find(self) -> Path | None:
-        """Return the living server's socket once it is ready, or None if there is no server."""
+        """Return the living server's socket once it is ready, or None if there is no server (any more)."""
         path = self._recorded_socket() if self._is_alive() else None
-        if path:
-            self._await_ready(path)
+        try:
+            if path:
+                self._await_ready(path)
+        except _EndedError:  # killed just now: another takes its place, or says what is wrong with the data
+            return None
         return path
 
     def _launch(self) -> Path:
@@ -188,7 +195,7 @@ class EmbeddedServer:
             now = time.monotonic()
             heard_at = now if answer else heard_at
             if not self._is_alive():
-                raise self._failure("ended at once")
+                raise _EndedError(self._why("ended at once"))
             if answer and not said and now - began_at > self._patience.silent_s:
                 said = True
                 sys.stderr.write(f"starting the server: reading what {self._dir} holds\n")
@@ -198,10 +205,11 @@ class EmbeddedServer:
                     f"on by itself: try again in a while. It says: {answer.strip()}"
                 )
             if now - heard_at > self._patience.start_s:
-                raise self._failure(
+                why = self._why(
                     f"does not answer on {path}. If that was deleted, or a service or container whose /tmp "
                     "is its own runs the server: end every badges program, and try again"
                 )
+                raise EmbeddedServerError(why)
             time.sleep(POLL_S)
         served = self._served(path)
         if not (served and Path(served).exists() and self._dir.samefile(served)):
@@ -213,10 +221,10 @@ class EmbeddedServer:
     def _served(self, path: Path) -> str:
         return valkey.served_directory(path, within_s=self._patience.answer_s)
 
-    def _failure(self, what: str) -> EmbeddedServerError:
+    def _why(self, what: str) -> str:
         log = self._dir / "server.log"
         last_words = log.read_text(errors="replace").splitlines()[-7:] if log.exists() else []
-        return EmbeddedServerError(
+        return (
             f"the embedded server in {self._dir} {what}. If the end of {log}, below, speaks of damaged data: "
             f"move {self._dir} away to begin with an empty store; or copy it, cut the .incr.aof file off "
             f"at the damage ('ln -s {valkey.binary()} valkey-check-aof', './valkey-check-aof --fix FILE'), "
@@ -234,7 +242,7 @@ class EmbeddedServer:
             with suppress(OSError, ValueError):
                 os.kill(int((self._dir / "server.pid").read_text()), last_resort)
         if not self._is_gone():
-            raise self._failure("does not end: kill the process that its server.pid names")
+            raise EmbeddedServerError(self._why("does not end: kill the process that its server.pid names"))
 
     def _is_gone(self) -> bool:
         """Say whether the server ends within 5 s."""
