@@ -441,6 +441,7 @@ def test_deleting_the_directory_leaves_no_server_behind(home: Path, *, made_anew
     server.start()
     pid = server_pid(home)
     do(server.url, "SET", "a", "1")
+    eventually((home / "watcher.lock").exists)  # the last file that is made: else it is made while we delete
     shutil.rmtree(home)
     if made_anew:
         home.mkdir()
