@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,9 +55,7 @@ class Probe:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        shared = (LUA / name for name in ("_clock.lua", "_record.lua", "_sending.lua"))
-        texts = "\n".join(path.read_text() for path in shared)
-        self._all, self._batch = (program(f"#!lua\n{texts}\n{(HERE / name).read_text()}") for name in SCRIPTS)
+        self._all, self._batch = _programs()
 
     def held(self, org: str) -> Held:
         """Read all that an org holds."""
@@ -96,3 +95,10 @@ class Probe:
         """Return how the jobs of a live batch stand: ``sending``, ``issued`` or ``not its own``."""
         found = json.loads(self._server.evaluate(self._batch, [keys.key_prefix(org)], batch))
         return dict(found or {})
+
+
+@cache  # a probe lasts for a round
+def _programs() -> tuple[str, ...]:
+    shared = (LUA / name for name in ("_clock.lua", "_record.lua", "_sending.lua"))
+    texts = "\n".join(path.read_text() for path in shared)
+    return tuple(program(f"#!lua\n{texts}\n{(HERE / name).read_text()}") for name in SCRIPTS)
