@@ -229,7 +229,7 @@ def _past_of(settings: Settings, org: Org, *, again: bool) -> Iterator[StoredPas
         try:
             connection = stack.enter_context(Connection.open(settings))
             past = StoredPast(Queue(stack.enter_context(connection.client())), org, again=again)
-            past.look_up([Asked(org.name)])  # only to see whether it answers
+            past.look_up((), [Asked(org.name)])  # only to see whether it answers
         except (StoreError, EmbeddedServerError) as error:
             tables.err.print(f"[yellow]what was imported before isn't looked at:[/] {tables.safe(error)}")
             past = None

@@ -46,24 +46,34 @@ def pair_letters(org: str, badge_id: str, customer: int) -> str:
     return _letters(f"{FORMAT}\x00{org}\x00{one_case(badge_id)}\x00{customer}")
 
 
-def content_ids(org: str) -> Callable[[str, str], str]:
-    """Return what makes ids for an org as ``content_id`` does: of badge and customer, and of all the content.
+def content_ids(org: str) -> Callable[[str], Callable[[str, str], str]]:
+    """Return what makes ids for an org as ``content_id`` does: for a badge, of customer and rest.
 
-    Both are in the form that ``content_id`` hashes, and ASCII.
+    The badge is in one case; ``rest`` is what follows it in the content that ``content_id`` hashes. All of it
+    is ASCII.
     """
     head = f"{FORMAT}\x00{org}\x00".encode("utf-8", "surrogatepass")
-    pairs, number = _BASE32_PAIRS, int.from_bytes
 
-    def content_id_of(pair: str, content: str) -> str:
-        a = number(blake2b(head + pair.encode(), digest_size=7).digest()) >> 6
-        b = number(blake2b(head + content.encode(), digest_size=7).digest()) >> 6
-        return (  # both as _ten writes them
-            f"{pairs[a >> 40]}{pairs[a >> 30 & 1023]}{pairs[a >> 20 & 1023]}{pairs[a >> 10 & 1023]}"
-            f"{pairs[a & 1023]}{pairs[b >> 40]}{pairs[b >> 30 & 1023]}{pairs[b >> 20 & 1023]}"
-            f"{pairs[b >> 10 & 1023]}{pairs[b & 1023]}"
-        )
+    def ids_of(badge: str) -> Callable[[str, str], str]:
+        # What all its customers have in common is hashed once.
+        of_pair = blake2b(head + f"{badge}\x00".encode(), digest_size=7).copy
+        of_whole = blake2b(head + f"{badge}\n".encode(), digest_size=7).copy
+        pairs, number = _BASE32_PAIRS, int.from_bytes
 
-    return content_id_of
+        def id_of(customer: str, rest: str) -> str:
+            pair, whole = of_pair(), of_whole()
+            pair.update(customer.encode())
+            whole.update(rest.encode())
+            a, b = number(pair.digest()) >> 6, number(whole.digest()) >> 6
+            return (  # both as _ten writes them
+                f"{pairs[a >> 40]}{pairs[a >> 30 & 1023]}{pairs[a >> 20 & 1023]}{pairs[a >> 10 & 1023]}"
+                f"{pairs[a & 1023]}{pairs[b >> 40]}{pairs[b >> 30 & 1023]}{pairs[b >> 20 & 1023]}"
+                f"{pairs[b >> 10 & 1023]}{pairs[b & 1023]}"
+            )
+
+        return id_of
+
+    return ids_of
 
 
 def _letters(text: str) -> str:

@@ -25,7 +25,7 @@ from worker.files.csv_rows import open_csv
 from worker.files.header import Table
 from worker.files.json_rows import array_rows, json_rows
 from worker.files.sample import Sample, missing_dates, unmapped_dates
-from worker.files.text import Window, read_bytes, read_lines, read_text
+from worker.files.text import Window, read_blocks, read_bytes, read_lines, read_text
 from worker.files.xlsx_package import OLD, ZIP, markup, older
 from worker.files.xlsx_rows import SheetOptions, open_xlsx
 
@@ -84,7 +84,7 @@ def read_rows(
         case "lines":
             rows = json_rows(read_lines(pieces), line, names)
         case _:
-            return _with_fixed(open_csv(read_lines(pieces), line, table), names)
+            return _with_fixed(open_csv(read_blocks(pieces), line, table), names)
     sample = Sample.of(rows)
     dates, missing = sample.date_columns(), missing_dates(sample.fields() | names.fixed.keys())
     if dates and missing and not without_dates:

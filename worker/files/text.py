@@ -117,7 +117,12 @@ class Unended(str):
 
 
 def read_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Give the lines without their ends; of a line longer than ``MAX_RECORD`` a part that is still longer.
+    """Give the lines without their ends, as ``read_blocks`` does, one by one."""
+    return itertools.chain.from_iterable(read_blocks(pieces))
+
+
+def read_blocks(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Give the lines without their ends, many at once; of one longer than ``MAX_RECORD`` a longer part.
 
     The last is an ``Unended`` if it has no end.
     """
@@ -126,9 +131,10 @@ def read_lines(pieces: Iterable[str]) -> Iterator[str]:
         rest += piece
         *lines, rest = rest.split("\n")
         rest = rest[: MAX_RECORD + 1]
-        yield from lines
+        if lines:
+            yield lines
     if rest:
-        yield Unended(rest)
+        yield [Unended(rest)]
 
 
 class Window:

@@ -7,12 +7,11 @@ does; the values it answers with are in ``domain/check.py``.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as made
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal
 
 from worker.domain.badge import Badge, Invalid, Taken, one_case, read_badge, warnings_of
 from worker.domain.check import (
@@ -34,32 +33,18 @@ from worker.domain.seen import Fingerprints, Met
 from worker.domain.text import cell, plain
 from worker.enqueue import invalid_id, next_chunk
 from worker.files.columns import AS_THEY_ARE, FIELDS, Names
-from worker.operate.mending import Judged, is_reported
+from worker.operate.lookingback import ROWS_NAMED, Counted, Firsts, LookingBack, Past
+from worker.operate.mending import is_reported
 from worker.operate.status import OrgState
 from worker.store.lookup import Asked
-from worker.store.record import Seen
 
 _OF_ONE_ROW: Final = re.compile(r"“.*”|\d+")  # what differs between rows with the same thing wrong
 _MOST_GROUPS: Final = 100
 _MOST_BADGES: Final = 1_000
 _MOST_COLUMNS: Final = 200
-_ROWS_NAMED: Final = 20
 _VALUES_SHOWN: Final = 5
 _SAMPLES: Final = 3
-_LOOKS_AHEAD: Final = 2
 _LONGEST_SHOWN: Final = 60
-
-
-class Past(Protocol):
-    """What was accepted before, for those who can look; how many are to be sent ``once_more``."""
-
-    once_more: int
-
-    def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
-        """Say of up to 1,000 rows what is known of them."""
-
-    def judge(self, rows: Sequence[Source], org: Org) -> Judged:
-        """Say what a report's rows would do."""
 
 
 def _shown(value: object) -> str:
@@ -78,34 +63,13 @@ class _Group:
 
     def add(self, row: str, value: object = None) -> None:
         self.count += 1
-        if len(self.rows) < _ROWS_NAMED:
+        if len(self.rows) < ROWS_NAMED:
             self.rows.append(int(row))
         if len(self.values) < _VALUES_SHOWN and (text := _shown(value)):
             self.values += [] if text in self.values else [text]
 
     def as_first_version(self, kind: Literal["invalid", "warning"]) -> CheckGroup:
         return CheckGroup(kind, self.field, self.reason, self.rows[0], self.count)
-
-
-@dataclass(slots=True)
-class _Counted:
-    """How many rows, and the first of them."""
-
-    count: int = 0
-    rows: list[int] = made(default_factory=list)
-
-    def add(self, row: str) -> None:
-        self.count += 1
-        if len(self.rows) < _ROWS_NAMED:
-            self.rows.append(int(row))
-
-
-class _First(NamedTuple):
-    """A row whose id is new in this file."""
-
-    row: str
-    asked: Asked
-    is_near: bool = False  # there was an earlier row of its badge and customer
 
 
 class Checking:
@@ -128,8 +92,8 @@ class Checking:
         self._org, self._past, self._names, self._hold_repeats = org, past, names, hold_repeats
         self.good = self.invalid = 0
         self.incomplete: str | None = None
-        self._in_file, self._before, self._near = _Counted(), _Counted(), _Counted()
-        self._accepted = self._new_invalid = 0
+        self._in_file = Counted()
+        self._back = LookingBack(past, hold_repeats=hold_repeats)
         self._faults: dict[object, _Group] = {}
         self._warnings: dict[object, _Group] = {}
         self._badges: Counter[str | None] = Counter()
@@ -137,8 +101,6 @@ class Checking:
         self._columns: dict[str, tuple[str | None, list[str]]] = {}
         # Of badges and customers; of ids that aren't made of them; of jobs that mend.
         self._met, self._others, self._mended = Fingerprints(), Fingerprints(), Fingerprints()
-        self._looking = ThreadPoolExecutor(1, "past")  # the server looks while the next rows are read
-        self._looks: deque[tuple[Sequence[_First], Future[list[Seen]]]] = deque()
 
     @property
     def rows(self) -> int:
@@ -150,43 +112,53 @@ class Checking:
         if not self.rows:
             self._look_at_columns(rows)
         reported: list[Source] = []
-        taken: list[Badge | Plain] = []  # of good rows
         told = list(plain_rows(self._org.name, rows))
-        plain = [its for its in told if its]
-        if len(plain) == len(rows):  # as in most files
-            taken += plain
-            contents = [its.content for its in plain]
-            met = self._met.add_many(contents, PAIR_LETTERS)
-            its_first: Iterable[_First | None] = map(self._first, [row.row for row in rows], contents, met)
+        taken: list[Badge | Plain] = [its for its in told if its]  # of good rows
+        if len(taken) == len(rows):  # as in most files
+            firsts = self._meet_plain(rows, told)  # type: ignore[arg-type] # each is one
         else:
-            its_first = (
-                self._met_plain(row, its, taken) if its else self._check(row, reported, taken)
-                for row, its in zip(rows, told, strict=True)
-            )
-        firsts = [first for first in its_first if first]
+            firsts, taken = Firsts(), []
+            for row, its in zip(rows, told, strict=True):
+                if its:
+                    taken.append(its)
+                    self._meet(firsts, row.row, its.content)
+                else:
+                    self._check(row, firsts, reported, taken)
         self.good += len(taken)
         self.invalid += len(rows) - len(taken)
         self._count_badges(taken)
-        if self._past:
-            self._looks.append(
-                (firsts, self._looking.submit(self._past.look_up, [it.asked for it in firsts]))
-            )
-            self._take_in(left=_LOOKS_AHEAD)
-            if reported:
-                self._judge(reported, self._past)
-        else:
-            self._tell_near(first for first in firsts if not first.asked.is_invalid)
+        self._back.look(firsts)
+        if self._past and reported:
+            self._judge(reported, self._past)
 
     def _count_badges(self, taken: Sequence[Badge | Plain]) -> None:
-        customers = {badge.badge_meta_id: badge.customer_id for badge in reversed(taken)}
-        for badge, count in Counter(badge.badge_meta_id for badge in taken).items():
+        names = [badge.badge_meta_id for badge in taken]
+        for badge, count in Counter(names).items():
             known = badge in self._badges or len(self._badges) < _MOST_BADGES
             self._badges[badge if known else None] += count
-            if known:
-                self.customers.setdefault(one_case(badge), customers[badge])
+            if known and (one := one_case(badge)) not in self.customers:
+                self.customers[one] = taken[names.index(badge)].customer_id
 
-    def _check(self, row: Source, reported: list[Source], good: list[Badge | Plain]) -> _First | None:
-        """Check one row; return it if it is to be looked for in the past."""
+    def _meet_plain(self, rows: Sequence[Source], told: Sequence[Plain]) -> Firsts:
+        contents = [its.content for its in told]
+        firsts = Firsts([row.row for row in rows], contents)
+        if met := self._met.add_many(contents, PAIR_LETTERS):
+            firsts.near = {rows[at].row for at, how in met.items() if how is Met.SIMILAR}
+            same = {at for at, how in met.items() if how is Met.SAME}
+            self._in_file.add(rows[at].row for at in sorted(same))
+            firsts.rows = [row for at, row in enumerate(firsts.rows) if at not in same]
+            firsts.contents = [content for at, content in enumerate(contents) if at not in same]
+        return firsts
+
+    def _meet(self, firsts: Firsts, row: str, content: str) -> None:
+        met = self._met.add(content[:PAIR_LETTERS], content)
+        if met is Met.SAME:
+            self._in_file.add([row])
+        else:
+            firsts.add(row, content, is_near=met is Met.SIMILAR)
+
+    def _check(self, row: Source, firsts: Firsts, reported: list[Source], good: list[Badge | Plain]) -> None:
+        """Check one row; what is to be looked for in the past is put to the ``firsts``."""
         item, org = row.item, self._org
         if report := self._may_report and is_reported(row):  # which tells its job's state and org as well
             reported.append(row)
@@ -198,69 +170,37 @@ class Checking:
             values = item if isinstance(item, dict) else {}
             for fault in taken.faults:
                 self._note(self._faults, fault, row.row, values.get(fault.field))
-            return None if report else self._first_of_invalid(row)
+            if not report:
+                self._meet_invalid(firsts, row)
+            return
         for warning in warnings_of(item, taken.badge):
             self._note(self._warnings, Invalid(None, warning), row.row)
         good.append(taken.badge)
-        return None if report else self._first_of(taken, row.row)
+        if not report:
+            self._meet_taken(firsts, taken, row.row)
 
-    def _met_plain(self, row: Source, its: Plain, good: list[Badge | Plain]) -> _First | None:
-        content = its.content
-        good.append(its)
-        return self._first(row.row, content, self._met.add(content[:PAIR_LETTERS], content))
-
-    def _first(self, row: str, content: str, met: Met) -> _First | None:
-        if met is Met.SAME:
-            self._in_file.add(row)
-            return None
-        return _First(row, Asked(content), met is Met.SIMILAR)
-
-    def _first_of(self, taken: Taken, row: str) -> _First | None:
-        content = content_id(self._org.name, taken.badge)
-        pair, own = content[:PAIR_LETTERS], taken.job_id
+    def _meet_taken(self, firsts: Firsts, taken: Taken, row: str) -> None:
+        content, own = content_id(self._org.name, taken.badge), taken.job_id
         if own is None:
-            return self._first(row, content, self._met.add(pair, content))
-        self._met.add(pair, own)
+            self._meet(firsts, row, content)
+            return
+        self._met.add(content[:PAIR_LETTERS], own)
         if self._others.add(own, "") is Met.SAME:
-            self._in_file.add(row)
-            return None
-        return _First(row, Asked(own, is_own=True))
+            self._in_file.add([row])
+        else:
+            firsts.add_other(row, Asked(own))
 
-    def _first_of_invalid(self, row: Source) -> _First | None:
+    def _meet_invalid(self, firsts: Firsts, row: Source) -> None:
         job_id = invalid_id(row, self._org)
-        if self._others.add(job_id, "") is Met.SAME:
-            return None
-        return _First(row.row, Asked(job_id, is_invalid=True))
-
-    def _take_in(self, *, left: int = 0) -> None:
-        """Take in what was found in the past, while rows further down are being read."""
-        while len(self._looks) > left:
-            firsts, looked = self._looks.popleft()
-            self._know(firsts, looked.result())
-
-    def _know(self, firsts: Sequence[_First], seen: Sequence[Seen]) -> None:
-        good = []
-        for first, known in zip(firsts, seen, strict=True):
-            if first.asked.is_invalid:
-                self._new_invalid += known is not Seen.KNOWN
-            elif known is Seen.KNOWN:
-                self._before.add(first.row)
-            else:
-                good.append(first._replace(is_near=True) if known is Seen.SIMILAR else first)
-        self._tell_near(good)
-
-    def _tell_near(self, firsts: Iterable[_First]) -> None:
-        for first in firsts:
-            self._accepted += not (first.is_near and self._hold_repeats)
-            if first.is_near:
-                self._near.add(first.row)
+        if self._others.add(job_id, "") is not Met.SAME:
+            firsts.add_other(row.row, Asked(job_id, is_invalid=True))
 
     def _judge(self, rows: Sequence[Source], past: Past) -> None:
         """Count what a report's rows would do: a mended one is accepted, all others are known."""
-        judged = past.judge(rows, self._org)
-        self._accepted += sum(self._mended.add(one.job.id, "") is Met.NEW for one in judged.mended)
-        self._accepted += sum(self._mended.add(one.id, "") is Met.NEW for one in judged.again)
-        self._new_invalid += sum(noted.kind == "invalid" for noted in judged.noted)
+        judged, back = past.judge(rows, self._org), self._back
+        back.accepted += sum(self._mended.add(one.job.id, "") is Met.NEW for one in judged.mended)
+        back.accepted += sum(self._mended.add(one.id, "") is Met.NEW for one in judged.again)
+        back.new_invalid += sum(noted.kind == "invalid" for noted in judged.noted)
 
     def _look_at_columns(self, rows: Sequence[Source]) -> None:
         column_of = {its: column for column, its in self._names.said.items() if its}
@@ -293,7 +233,8 @@ class Checking:
 
         ``badges`` are those of the rows, where the vendor was asked about them.
         """
-        self._take_in()
+        self._back.take_in()
+        back = self._back
         faults, warnings = (
             sorted(its.values(), key=lambda one: -one.count) for its in (self._faults, self._warnings)
         )
@@ -306,12 +247,12 @@ class Checking:
             invalid=self.invalid,
             duplicates=Duplicates(
                 self._in_file.count,
-                self._before.count if self._past else None,
+                back.before.count if self._past else None,
                 tuple(self._in_file.rows),
-                tuple(self._before.rows),
+                tuple(back.before.rows),
             ),
-            near_duplicates=self._near.count,
-            near_duplicate_rows=tuple(self._near.rows),
+            near_duplicates=back.near.count,
+            near_duplicate_rows=tuple(back.near.rows),
             faults=tuple(
                 Fault(it.field, it.reason, it.count, tuple(it.rows), tuple(it.values)) for it in faults
             ),
@@ -330,15 +271,16 @@ class Checking:
         )
 
     def _would(self, again: int) -> Would:
-        accepted, invalid = self._accepted, self._new_invalid
-        held = self._near.count if self._hold_repeats else 0
+        accepted, invalid = self._back.accepted, self._back.new_invalid
+        held = self._back.near.count if self._hold_repeats else 0
         return Would(accepted, self.rows - accepted - invalid - held, invalid, held, again)
 
     def _cost(self, state: OrgState | None) -> tuple[int | None, float | None]:
         """Return how many calls the rows need, and the seconds until all are sent, behind what waits."""
         if state is None or state.pace is None:
             return None, None
-        return -(-self._accepted // state.pace.width), state.seconds_for(state.waiting + self._accepted)
+        accepted = self._back.accepted
+        return -(-accepted // state.pace.width), state.seconds_for(state.waiting + accepted)
 
     @staticmethod
     def _note(groups: dict[object, _Group], problem: Invalid, row: str, value: object = None) -> None:

@@ -26,16 +26,18 @@ class StoredPast:
         self._queue, self._org, self._again = queue, org, again
         self.once_more = 0
 
-    def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
-        """Say of up to 1,000 rows what is known of them."""
-        seen = look_up(self._queue.store, self._org.name, asked)
+    def look_up(self, contents: Sequence[str], others: Sequence[Asked] = ()) -> tuple[list[Seen], list[Seen]]:
+        """Say what is known of up to 1,000 rows, as ``lookup.look_up`` does."""
+        of_contents, of_others = look_up(self._queue.store, self._org.name, contents, others)
         if not self._again:
-            return seen
-        rows = zip(asked, seen, strict=True)
-        known = [one.job_id for one, its in rows if its is Seen.KNOWN and not one.is_invalid]
+            return of_contents, of_others
+        ids = [*contents, *("" if one.is_invalid else one.job_id for one in others)]
+        seen = [*of_contents, *of_others]
+        known = [job_id for job_id, its in zip(ids, seen, strict=True) if its is Seen.KNOWN and job_id]
         again = sent_again(self._queue.client, self._org.name, known)
         self.once_more += len(again)
-        return [Seen.NEW if one.job_id in again else its for one, its in zip(asked, seen, strict=True)]
+        seen = [Seen.NEW if job_id in again else its for job_id, its in zip(ids, seen, strict=True)]
+        return seen[: len(contents)], seen[len(contents) :]
 
     def judge(self, rows: Sequence[Source], org: Org) -> Judged:
         """Say what a report's rows would do."""
@@ -56,9 +58,9 @@ class NoPast:
     def __init__(self, org: Org) -> None:
         self._org, self.once_more = org, 0
 
-    def look_up(self, asked: Sequence[Asked]) -> list[Seen]:
+    def look_up(self, contents: Sequence[str], others: Sequence[Asked] = ()) -> tuple[list[Seen], list[Seen]]:
         """Know nothing."""
-        return [Seen.NEW] * len(asked)
+        return [Seen.NEW] * len(contents), [Seen.NEW] * len(others)
 
     def judge(self, rows: Sequence[Source], org: Org) -> Judged:  # noqa: ARG002
         """Know none of the report's jobs, so that nothing would be done."""

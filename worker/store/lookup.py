@@ -12,30 +12,26 @@ from worker.store.scripts import Store
 
 
 class Asked(NamedTuple):
-    """A row to look for: its job's id, and whether that is a producer's own, or of an invalid row."""
+    """A row whose id isn't made of its content: a producer's own id, or that of an invalid row."""
 
     job_id: str
-    is_own: bool = False
     is_invalid: bool = False
 
 
-def look_up(store: Store, org: str, asked: Sequence[Asked]) -> list[Seen]:
-    """Say of up to 1,000 rows what is known of them.
+def look_up(
+    store: Store, org: str, contents: Sequence[str], others: Sequence[Asked] = ()
+) -> tuple[list[Seen], list[Seen]]:
+    """Say what is known of up to 1,000 rows: of those whose ids are made of their contents, and of others.
 
     Raises:
         StoreError: Redis refused or can't be reached.
     """
-    if not asked:
-        return []
-    contents = [one.job_id for one in asked if not (one.is_own or one.is_invalid)]
-    others = [one for one in asked if one.is_own or one.is_invalid] if len(contents) < len(asked) else []
+    if not (contents or others):
+        return [], []
     arguments = ["".join(contents), *(part for one in others for part in (one.job_id, _how(one)))]
     (letters,) = store.call("look_up", [keys.key_prefix(org)], arguments)
-    seen = [_SEEN[letter] for letter in letters]
-    if not others:
-        return seen
-    of_content, of_others = iter(seen[: len(contents)]), iter(seen[len(contents) :])
-    return [next(of_others if one.is_own or one.is_invalid else of_content) for one in asked]
+    seen = [*map(_SEEN.__getitem__, letters)]
+    return seen[: len(contents)], seen[len(contents) :]
 
 
 _SEEN = {seen.value: seen for seen in Seen}
