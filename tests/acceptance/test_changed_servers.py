@@ -186,3 +186,21 @@ def test_a_server_that_is_replaced_by_an_old_one(place: Place, tmp_path: Path) -
         assert place.worker.poll() is None
     place.goes_on(2)
     assert place.server_says() == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+    ],
+)
+def test_a_server_that_takes_no_writes_for_a_while(place: Place, change: str, back: str) -> None:
+    """The worker neither gives up nor floods its log, and goes on by itself when it takes them again."""
+    with place.server.client() as client:
+        client.execute_command(*change.split())
+        wait_for(lambda: any(line["times"] >= 8 for line in place.logged("broker.lost")), what="tries")
+        assert len(place.log.read_text().splitlines()) < 40
+        assert "Trying to reconnect" not in place.log.read_text()
+        client.execute_command(*back.split())
+    place.goes_on(2)

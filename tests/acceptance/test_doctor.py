@@ -91,6 +91,7 @@ def test_all_is_well(env: dict[str, str], vendor: SandboxServer) -> None:
     assert {check: finding["result"] for (check, _), finding in report.items()} == {
         "settings": "ok",
         "redis": "ok",
+        "redis writes": "ok",
         "redis persistence": "ok",
         "redis eviction": "ok",
         "redis memory": "ok",

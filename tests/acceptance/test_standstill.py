@@ -82,6 +82,37 @@ def test_it_is_the_same_sentence_everywhere(env: dict[str, str], client: redis.R
         assert f"nothing moves: {sentence}" in said
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "it is a read-only replica: nothing is accepted or sent"),
+        ("CONFIG SET min-replicas-to-write 1", "too few replicas are in step: nothing is accepted or sent"),
+    ],
+)
+def test_a_server_that_takes_no_writes_is_the_reason_everywhere(
+    tmp_path: Path, change: str, words: str
+) -> None:
+    """A fail-over that nobody told us of: no worker can say that it is alive either."""
+    with servers(tmp_path, APPEND_ONLY) as (server,), server.client() as client:
+        env = environment(redis_url=f"redis://{server.address}/0", api_base_url="http://127.0.0.1:9")
+        badges("import", "-", "--run", "r", env=env, stdin=ROWS)
+        client.execute_command(*change.split())
+        (status,) = badges_json("status", env=env)
+        sentence = status["standstill"]["sentence"]
+        assert status["standstill"]["reason"] == "redis_read_only"
+        assert words in sentence
+        assert badges_json("run", "show", "r", env=env)["held"] == sentence
+        assert reasons(client, default=Org()) == {"default": "redis_read_only"}
+        found = {f["check"]: f for f in json.loads(badges("doctor", "--json", env=env, expect=1).stdout)}
+        assert found["redis writes"]["result"] == "fail"
+        assert sentence in found["gate"]["detail"]
+        refused = badges("import", "-", env=env, stdin=ROWS, expect=1).stderr.decode()
+        assert f"warning: redis writes: {found['redis writes']['detail']}" in refused
+        log = tmp_path / "follow.log"
+        with process([sys.executable, "-m", "worker.cli", "run", "follow", "r"], env=env, log=log):
+            wait_for(lambda: f"nothing moves: {sentence}" in log.read_text(), what="the sentence")
+
+
 def test_a_claim_that_fails_says_what_the_server_lacks(client: redis.Redis) -> None:
     """What a worker met is noted until a call is made; with it what the doctor finds of the server."""
     queue, org = Queue(client), configured()

@@ -21,6 +21,7 @@ def test_what_moves_or_has_nothing_to_do_stands_still_for_no_reason() -> None:
     assert standstill(WELL) is None
     for idle in ({"gate": CLOSED}, {"gate": Gate("probing")}, {"has_worker": False}, {"settings": None}):
         assert standstill(replace(WELL, waiting=0, **idle)) is None
+        assert standstill(replace(WELL, waiting=0, in_flight=1, **idle)) is None
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,16 @@ def test_what_moves_or_has_nothing_to_do_stands_still_for_no_reason() -> None:
         ),
         ({"gate": Gate("paused", "config")}, Reason.PAUSED_CONFIG, "badges resume"),
         ({"has_worker": False}, Reason.NO_WORKER, "no worker is alive; start one"),
+        (
+            {"redis_refuses": "it is a read-only replica: make it the primary", "has_worker": False},
+            Reason.REDIS_READ_ONLY,
+            "Redis: it is a read-only replica: make it the primary (badges doctor)",
+        ),
+        (
+            {"waiting": 0, "in_flight": 1, "trouble": Trouble("claims", "not confirmed")},
+            Reason.CLAIMS,
+            "claims fail: not confirmed; see: badges doctor",
+        ),
         ({"redis_is_full": True}, Reason.REDIS_FULL, "Redis is full"),
         (
             {"trouble": Trouble("claims", "not confirmed"), "redis_weakness": "no append-only file"},

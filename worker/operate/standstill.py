@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PAUSED_AUTH = "paused_auth"
     PAUSED_CONFIG = "paused_config"
     NO_WORKER = "no_worker"
+    REDIS_READ_ONLY = "redis_read_only"
     REDIS_FULL = "redis_full"
     CLAIMS = "claims"
     TOKEN = "token"  # noqa: S105 - no secret
@@ -80,6 +81,7 @@ class Circumstances:
     gate: Gate
     has_worker: bool
     redis_is_full: bool = False
+    redis_refuses: str = ""  # why the server takes no writes, and what to do
     redis_weakness: str = ""  # what the server lacks that a claim needs
     trouble: Trouble | None = None  # since the last call
     overdue_s: float = 0.0  # how long a look at the org has been due
@@ -94,7 +96,8 @@ def standstill(of: Circumstances) -> Standstill | None:
         return Standstill(Reason.UNCONFIGURED, words) if of.waiting else None
     if of.gate.state == "paused":
         return _paused(of)
-    if not of.waiting:
+    # What is claimed again and again in vain is in flight most of the time.
+    if not of.waiting and not (of.in_flight and of.trouble):
         return None
     return _not_begun(of) or _held_by_the_gate(of) or _not_yet(of)
 
@@ -111,6 +114,8 @@ def _paused(of: Circumstances) -> Standstill:
 
 def _not_begun(of: Circumstances) -> Standstill | None:
     """Find what keeps workers from claiming a batch at all."""
+    if of.redis_refuses:  # not even that a worker is alive can be written there
+        return Standstill(Reason.REDIS_READ_ONLY, f"Redis: {of.redis_refuses} (badges doctor)")
     if not of.has_worker:
         return Standstill(Reason.NO_WORKER, "no worker is alive; start one: badges worker, or badges up")
     if of.redis_is_full:

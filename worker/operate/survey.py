@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from worker.errors import StoreError
 from worker.operate.standstill import Circumstances, Gate, Trouble, standstill
 from worker.operate.status import OrgState, Pace
 from worker.server.cluster import Redis
-from worker.server.health import check_servers
+from worker.server.health import MEMORY, WRITES, Finding, check_servers
 from worker.store.pool import Fleet, fleet
 from worker.store.queue import Queue
 from worker.store.readings import Readings, readings
@@ -34,6 +34,7 @@ class _Around:
     workers: Fleet | None
     lacks: str = ""
     is_full: bool = False
+    refuses: str = ""
 
     def of(self, state: OrgState, trouble: Trouble | None) -> Circumstances:
         """Put together what an org's standstill is judged by."""
@@ -47,6 +48,7 @@ class _Around:
             gate=state.gate,
             has_worker=bool(self.workers and self.workers.serves(state.org)),
             redis_is_full=self.is_full,
+            redis_refuses=self.refuses,
             redis_weakness=self.lacks,
             trouble=trouble,
             overdue_s=self.workers.overdue_s(state.org) if self.workers else 0.0,
@@ -73,7 +75,9 @@ class Survey:
             (_state(name, orgs[name], its, now_ms), _trouble(its.gate, now_ms)) for name, its in found.items()
         ]
         around = self._around(
-            waits=any(state.waiting or state.to_repeat or state.to_undo for state, _ in read)
+            waits=any(
+                state.waiting or state.to_repeat or state.to_undo or state.in_flight for state, _ in read
+            )
         )
         return [replace(state, standstill=standstill(around.of(state, trouble))) for state, trouble in read]
 
@@ -84,10 +88,15 @@ class Survey:
         workers = fleet(self._queue)
         with suppress(StoreError):  # who may not ask for it, sees the rest all the same
             found = [finding for finding in check_servers(self._queue.client) if finding.result == "fail"]
-            full = [finding for finding in found if finding.check.startswith("redis memory")]
-            lacks = "; ".join(f"{f.detail}: {f.cure}" for f in found if f not in full)
-            return _Around(workers, lacks, is_full=bool(full))
+            full = [finding for finding in found if finding.check.startswith(MEMORY)]
+            refusing = [finding for finding in found if finding.check.startswith(WRITES)]
+            lacks = _said(finding for finding in found if finding not in (*full, *refusing))
+            return _Around(workers, lacks, is_full=bool(full), refuses=_said(refusing))
         return _Around(workers)
+
+
+def _said(findings: Iterable[Finding]) -> str:
+    return "; ".join(f"{one.detail}: {one.cure}" for one in findings)
 
 
 def _state(name: str, settings: Org | None, its: Readings, now_ms: float) -> OrgState:

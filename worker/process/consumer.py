@@ -78,15 +78,17 @@ class Consumer(consumer.Consumer):
             logging.getLogger(name).addFilter(_without_traceback)
         logging.getLogger("celery.app.trace").addFilter(_unless_given_back)
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Say, though seldom, that the broker lets nobody connect, say a read-only one; wait a bit."""
+        self._say_lost(exc)
+        _pause(min(LONGEST_PAUSE_S, 0.1 * self._lost.times[LOST]))
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the connection, and say so, though seldom if it happens often; the caller connects again."""
         lasted_s = time.monotonic() - self._connected_at
         if lasted_s > CALM_S:
             self._lost.over()
-        if tells := self._lost.tells(LOST):
-            reason = f"{type(exc).__name__}: {exc}"[:300]
-            log.warning("broker.lost", reason=reason, times=self._lost.times[LOST])
-        self._says_connected = tells
+        self._say_lost(exc)
         try:
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - in any case the next connection is a new one
@@ -94,6 +96,12 @@ class Consumer(consumer.Consumer):
             self.connection = None
         if lasted_s < SOON_S:
             _pause(min(LONGEST_PAUSE_S, 0.1 * self._lost.times[LOST]))
+
+    def _say_lost(self, exc: Exception) -> None:
+        self._says_connected = self._lost.tells(LOST)
+        if self._says_connected:
+            reason = f"{type(exc).__name__}: {exc}"[:300]
+            log.warning("broker.lost", reason=reason, times=self._lost.times[LOST])
 
     def ensure_connected(self, conn: Connection) -> Connection:
         """Connect, with a channel that refuses what can't be read as a message at all."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.errors import StoreError, UnusableServer
@@ -17,6 +17,8 @@ from worker.server.cluster import Redis, reaching, servers
 
 OLDEST_REDIS = (7, 2)
 FULL, NEARLY_FULL = 0.99, 0.8
+MEMORY, WRITES = "redis memory", "redis writes"
+UNUSED_KEY = "{badges}/unused"
 JOB_BYTES = 500  # from when it is accepted until its result expires, all told: measured, and rounded up
 
 
@@ -44,7 +46,8 @@ def check_servers(client: redis.Redis) -> Iterator[Finding]:
     for name, server in servers(client).items():
         with reaching("a look at the server"):
             info = server.info()
-        for finding in (_version(info), _persistence(server, info), _eviction(info), _memory(info)):
+        found = (_version(info), _writes(server), _persistence(server, info), _eviction(info), _memory(info))
+        for finding in found:
             yield replace(finding, check=f"{finding.check} {name}".strip())
 
 
@@ -149,6 +152,26 @@ def _version(info: Mapping[str, Any]) -> Finding:
     return Finding("redis", "fail", detail, "use Redis 7.2 or later, or Valkey")
 
 
+def _writes(server: redis.Redis) -> Finding:
+    """See whether the server takes writes, by one that changes nothing; in its own words, if it doesn't."""
+    try:
+        server.persist(UNUSED_KEY)
+    except ReadOnlyError:
+        detail = "it is a read-only replica: nothing is accepted or sent"
+        return Finding(WRITES, "fail", detail, "make it the primary, or let BADGES_REDIS_URL lead to that")
+    except ResponseError as error:
+        said = str(error)
+        if said.startswith("NOREPLICAS"):
+            detail = "it takes no writes, as too few replicas are in step: nothing is accepted or sent"
+            return Finding(WRITES, "fail", detail, "bring the replicas back, or lower min-replicas-to-write")
+        if said.startswith("MISCONF"):
+            detail = f"it takes no writes: {said.removeprefix('MISCONF ')}"
+            return Finding(WRITES, "fail", detail, "look at the server's disk and log")
+    except RedisError:
+        pass  # away since a moment ago; or a Cluster's node, which may not be asked for this key
+    return Finding(WRITES, "ok", "takes writes")
+
+
 def _persistence(server: redis.Redis, info: Mapping[str, Any]) -> Finding:
     check = "redis persistence"
     if not info.get("aof_enabled"):
@@ -189,8 +212,8 @@ def _memory(info: Mapping[str, Any]) -> Finding:
         detail += f" of {info[most] / 2**20:,.0f}; about {fit:,.0f} more jobs fit"
     cure = "" if share < NEARLY_FULL else "give it more, or a shorter BADGES_RESULT_TTL_DAYS"
     if share < FULL:
-        return Finding("redis memory", "warn" if cure else "ok", detail, cure)
-    return Finding("redis memory", "fail", f"{detail}: nothing is accepted or sent", cure)
+        return Finding(MEMORY, "warn" if cure else "ok", detail, cure)
+    return Finding(MEMORY, "fail", f"{detail}: nothing is accepted or sent", cure)
 
 
 def _share(info: Mapping[str, Any], of: str) -> float:
