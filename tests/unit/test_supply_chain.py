@@ -8,12 +8,13 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,17 @@ def test_the_image_holds_what_the_tests_pass_with() -> None:
     for file in ("requirements.txt", "requirements-build.txt"):
         held = pins(file)
         assert {name: tested.get(name) for name in held} == held, f"{file}: run deploy/requirements.sh"
+
+
+def test_every_pinned_version_runs_on_the_first_python_that_we_name() -> None:
+    """A system's own Python may be 3.11.2: one pin that wants a newer one, and nothing installs."""
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].strip(">=")
+    pinned = pins("constraints.txt")
+    here = {canonicalize_name(its.name): its.metadata.get("Requires-Python") for its in distributions()}
+    assert len(here.keys() & pinned.keys()) > 50
+    wants = {name: version for name, version in here.items() if name in pinned and version}
+    too_new = {name: its for name, its in wants.items() if f"{oldest}.0" not in SpecifierSet(its)}
+    assert not too_new, f"choose older versions in deploy/constraints.txt: {too_new}"
 
 
 def test_every_package_has_its_hashes_and_no_address() -> None:
