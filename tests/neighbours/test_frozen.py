@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 from neighbourhood import serving
@@ -61,3 +62,38 @@ def test_a_frozen_redis_is_told_to_every_caller_within_seconds(tmp_path: Path) -
                     assert http.get(f"{url}/healthz").status_code == 503
             wait_for(lambda: hand_in(CALLERS).status_code == 202, what="the intake going on by itself")
             wait_for(lambda: "badges_up 1.0" in http.get(f"{metrics}/metrics").text, what="metrics as well")
+
+
+def test_a_frozen_redis_is_told_on_every_path(tmp_path: Path) -> None:
+    """Whichever of them is the first to meet it."""
+    with servers(tmp_path, APPEND_ONLY) as (server,):
+        orgs = tmp_path / "orgs.toml"
+        orgs.write_text('[acme]\napi_base_url = "http://127.0.0.1:9"\nintake_keys = "key-of-acme-1"\n')
+        env = environment(redis_url=f"redis://{server.address}/0", orgs_file=orgs)
+        with (
+            serving(["intake", "--port", 0], env=env, log=tmp_path / "intake.log", says="intake") as (url, _),
+            httpx.Client(base_url=url, headers={"X-API-Key": "key-of-acme-1"}, timeout=WITHIN_S) as http,
+        ):
+            item = {"badgeMetaId": BADGE, "customerId": 600_000_000}
+            calls: list[tuple[str, str, int, dict[str, Any]]] = [
+                ("PUT", f"{Org().api_path}?run=r", 202, {"json": [item]}),
+                (
+                    "POST",
+                    f"{Org().api_path}?run=r",
+                    202,
+                    {"json": [item], "headers": {"Idempotency-Key": "k"}},
+                ),
+                ("PUT", f"{Org().api_path}?dry_run=true", 200, {"json": [item]}),
+                ("GET", "/runs/r", 200, {}),
+                ("GET", "/runs/nobody", 404, {}),
+                ("GET", "/runs/r/results", 200, {}),
+                ("GET", "/runs/r/results?format=csv", 200, {}),
+                ("GET", "/healthz", 200, {}),
+            ]
+            for method, path, well, more in calls:
+                wait_for(lambda: http.request(method, path, **more).status_code == well, what=path)  # noqa: B023
+                with frozen(server):
+                    answer = http.request(method, path, **more)
+                    assert (answer.status_code, "retry-after" in answer.headers) == (503, True), path
+                    for needs_none in ("/openapi.json", "/docs", "/docs/swagger-ui.css"):
+                        assert http.get(needs_none).status_code == 200

@@ -39,10 +39,23 @@ def intake(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> 
         yield url
 
 
+@pytest.fixture(scope="module")
+def open_intake(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An intake that asks for no key."""
+    env = environment(redis_url=connection.url, api_base_url="https://a.example.com")
+    log = tmp_path_factory.mktemp("open") / "log"
+    with serving(["intake", "--port", 0, "--no-auth"], env=env, log=log, says="intake") as (url, _):
+        yield url
+
+
 @pytest.fixture
 def document(intake: str, tmp_path: Path) -> Path:
     """Its document, as a file."""
-    file = tmp_path / "openapi.json"
+    return _saved(intake, tmp_path)
+
+
+def _saved(intake: str, folder: Path) -> Path:
+    file = folder / "openapi.json"
     file.write_text(httpx.get(f"{intake}/openapi.json").raise_for_status().text)
     return file
 
@@ -56,9 +69,18 @@ def run(command: list[object], folder: Path) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+def test_an_intake_that_asks_for_no_key_says_so(open_intake: str) -> None:
+    """Else a generated client wants one."""
+    loaded = httpx.get(f"{open_intake}/openapi.json").raise_for_status().json()
+    assert loaded["security"] == []
+    assert "securitySchemes" not in loaded["components"]
+
+
 @pytest.mark.neighbour("redocly")
-def test_redocly_finds_nothing(document: Path) -> None:
+@pytest.mark.parametrize("which", ["intake", "open_intake"])
+def test_redocly_finds_nothing(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Its recommended rules: no error, and no warning either."""
+    document = _saved(request.getfixturevalue(which), tmp_path)
     done = run(
         [needs("redocly"), "lint", "--extends", "recommended", "--format", "json", document], document.parent
     )

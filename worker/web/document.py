@@ -78,14 +78,17 @@ _PAGE = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"
 class DocumentedApp(FastAPI):
     """An application whose document needs nothing put right by hand."""
 
+    asks_for_keys = True
+
     def openapi(self) -> dict[str, Any]:
         """Return the document: FastAPI's, with the forms it doesn't know of and how to show a key."""
         if self.openapi_schema is None:
             document = super().openapi()
             components = document["components"]
             components["schemas"] |= {model.__name__: _form(model) for model in _TAKEN}
-            components["securitySchemes"] = SECURITY
-            document["security"] = [{name: []} for name in SECURITY]
+            if self.asks_for_keys:
+                components["securitySchemes"] = SECURITY
+            document["security"] = [{name: []} for name in SECURITY] if self.asks_for_keys else []
             document["paths"], document["components"] = _untitled(document["paths"]), _untitled(components)
             self.openapi_schema = document
         return self.openapi_schema

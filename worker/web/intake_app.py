@@ -235,6 +235,7 @@ def create_app(service: Service, orgs: Iterable[Org]) -> FastAPI:
         exception_handlers=HANDLERS,
     )
     app.state.service = service
+    app.asks_for_keys = not isinstance(service.callers, Anyone)
     app.add_middleware(AccessLog)
     add_page(app)
     for path in sorted({org.api_path for org in orgs}):
