@@ -97,6 +97,9 @@ def test_a_key_of_celerys_that_is_something_else(place: Place) -> None:
             wait_for(lambda key=key: any(key in line["reason"] for line in place.logged("broker.unusable")))
             said = f"the key {key} is a string, where Celery keeps a {kind}"
             assert said in place.server_says()
+            (org,) = badges_json("status", env=place.env)
+            assert org["standstill"]["reason"] == "broker"
+            assert f"workers can't read their messages: {said}" in org["standstill"]["sentence"]
             assert f"DEL {key}" in place.doctor_fails("broker")
             lines = len(place.log.read_text().splitlines())
             wait_for(
@@ -107,6 +110,8 @@ def test_a_key_of_celerys_that_is_something_else(place: Place) -> None:
             assert len(place.log.read_text().splitlines()) - lines <= 3
             client.delete(key)
             place.goes_on(number)
+            (org,) = badges_json("status", env=place.env)
+            assert org["standstill"] is None
             assert place.server_says() == place.doctor_fails("broker") == ""
     said = place.log.read_text()
     assert not any(word in said for word in ("Connection to broker lost", "Frequent restarts", "Deprecation"))
@@ -204,3 +209,37 @@ def test_a_server_that_takes_no_writes_for_a_while(place: Place, change: str, ba
         assert "Trying to reconnect" not in place.log.read_text()
         client.execute_command(*back.split())
     place.goes_on(2)
+
+
+def test_a_broker_of_its_own_that_is_away_is_the_reason(tmp_path: Path, sandbox: SandboxServer) -> None:
+    """As the worker says it: for as long as it lasts, and no longer."""
+    server = Server(tmp_path / "server", free_port(), APPEND_ONLY)
+    broker = Server(tmp_path / "broker", free_port(), ())
+    server.start()
+    broker.start()
+    env = environment(
+        redis_url=f"redis://{server.address}/0",
+        broker_url=f"redis://{broker.address}/0",
+        api_base_url=sandbox.url,
+        rate_limit="6000/minute",
+    )
+    try:
+        log = tmp_path / "worker.log"
+        with process(worker_command("--concurrency", 2), env=env, log=log) as worker:
+            place = Place(server, env, log, sandbox, worker)
+            place.goes_on(1)
+            broker.kill()
+            rows = f"badgeMetaId,customerId\n{BADGE},2\n".encode()
+            badges("import", "-", "--run", "r", "--without-dates", env=env, stdin=rows)
+            held = wait_for(lambda: badges_json("run", "show", "r", env=env)["held"], what="a reason")
+            assert held.startswith("workers can't read their messages: the broker redis://:**@")
+            assert f"{broker.address}/0 can't be reached: " in held
+            (org,) = badges_json("status", env=env)
+            assert (org["standstill"]["reason"], org["standstill"]["sentence"]) == ("broker", held)
+            broker.start()
+            place.goes_on(3)
+            (org,) = badges_json("status", env=env)
+            assert org["standstill"] is None
+    finally:
+        broker.kill()
+        server.kill()

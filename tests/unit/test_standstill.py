@@ -50,6 +50,11 @@ def test_what_moves_or_has_nothing_to_do_stands_still_for_no_reason() -> None:
             Reason.CLAIMS,
             "claims fail: not confirmed; see: badges doctor",
         ),
+        (
+            {"no_broker": "the broker can't be reached: refused", "has_worker": False},
+            Reason.BROKER,
+            "workers can't read their messages: the broker can't be reached: refused (badges doctor)",
+        ),
         ({"redis_is_full": True}, Reason.REDIS_FULL, "Redis is full"),
         (
             {"trouble": Trouble("claims", "not confirmed"), "redis_weakness": "no append-only file"},

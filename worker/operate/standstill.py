@@ -25,6 +25,7 @@ class Reason(StrEnum):
     PAUSED_OPERATOR = "paused_operator"
     PAUSED_AUTH = "paused_auth"
     PAUSED_CONFIG = "paused_config"
+    BROKER = "broker"
     NO_WORKER = "no_worker"
     REDIS_READ_ONLY = "redis_read_only"
     REDIS_FULL = "redis_full"
@@ -80,6 +81,7 @@ class Circumstances:
     in_flight: int
     gate: Gate
     has_worker: bool
+    no_broker: str = ""  # why no worker can read its messages
     redis_is_full: bool = False
     redis_refuses: str = ""  # why the server takes no writes, and what to do
     redis_weakness: str = ""  # what the server lacks that a claim needs
@@ -114,13 +116,27 @@ def _paused(of: Circumstances) -> Standstill:
 
 def _not_begun(of: Circumstances) -> Standstill | None:
     """Find what keeps workers from claiming a batch at all."""
+    return _redis_refuses(of) or _no_worker(of) or _claims_or_token_fail(of)
+
+
+def _redis_refuses(of: Circumstances) -> Standstill | None:
     if of.redis_refuses:  # not even that a worker is alive can be written there
         return Standstill(Reason.REDIS_READ_ONLY, f"Redis: {of.redis_refuses} (badges doctor)")
-    if not of.has_worker:
-        return Standstill(Reason.NO_WORKER, "no worker is alive; start one: badges worker, or badges up")
     if of.redis_is_full:
         words = "Redis is full: nothing is accepted or sent; give it more memory (badges doctor)"
         return Standstill(Reason.REDIS_FULL, words)
+    return None
+
+
+def _no_worker(of: Circumstances) -> Standstill | None:
+    if of.no_broker:  # such a worker doesn't say that it is alive
+        return Standstill(Reason.BROKER, f"workers can't read their messages: {of.no_broker} (badges doctor)")
+    if not of.has_worker:
+        return Standstill(Reason.NO_WORKER, "no worker is alive; start one: badges worker, or badges up")
+    return None
+
+
+def _claims_or_token_fail(of: Circumstances) -> Standstill | None:
     if of.trouble is None:
         return None
     if of.trouble.why == "token":

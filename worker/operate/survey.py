@@ -47,6 +47,7 @@ class _Around:
             in_flight=state.in_flight,
             gate=state.gate,
             has_worker=bool(self.workers and self.workers.serves(state.org)),
+            no_broker=(self.workers and self.workers.no_broker(state.org)) or "",
             redis_is_full=self.is_full,
             redis_refuses=self.refuses,
             redis_weakness=self.lacks,

@@ -27,12 +27,14 @@ from celery.worker.state import maybe_shutdown
 from kombu import Connection, Message
 from kombu.transport.redis import Channel
 
-from worker.app import settings
+from worker.app import connection, services, settings
 from worker.domain.text import plain
+from worker.errors import BadgesError
 from worker.logs import Seldom
 from worker.process.broker import tamed
 from worker.process.refusals import REFUSED, note_refused
 from worker.server.brokerkeys import client_of, is_redis, wrong_keys
+from worker.store.pool import cut_off
 
 log = structlog.get_logger()
 
@@ -71,6 +73,7 @@ class Consumer(consumer.Consumer):
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
         self._events_leave_at = 0.0
         self._connected_at, self._lost, self._says_connected = 0.0, Seldom(), True
+        self._cut_off = True  # perhaps: one of this name that has died
         logging.getLogger("celery.worker.consumer.connection").addFilter(_unless_said)
         logging.getLogger("celery.worker.consumer.consumer").addFilter(_unless_said)
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # at each lost connection
@@ -97,6 +100,34 @@ class Consumer(consumer.Consumer):
         if lasted_s < SOON_S:
             _pause(min(LONGEST_PAUSE_S, 0.1 * self._lost.times[LOST]))
 
+    def _note_cut_off(self, reason: str) -> None:
+        """Note for status why nothing is read, or that it is again."""
+        if reason or self._cut_off:
+            with suppress(BadgesError):
+                cut_off(services().queue, self.hostname, reason)
+                self._cut_off = bool(reason)
+
+    def _noting(self, ensure: Callable[..., Any], broker: str) -> Callable[..., Any]:
+        """Return kombu's own way to connect, with a note of each try that fails."""
+
+        def connect(errback: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            def failed(exc: Exception, interval: float) -> Any:
+                self._note_cut_off(f"the broker {broker} can't be reached: {exc}")
+                return errback(exc, interval)
+
+            return ensure(failed, *arguments, **options)
+
+        return connect
+
+    def _wait_for_keys(self, connected: Connection) -> None:
+        """Wait until Celery can use its keys, if anybody wrote something else there; say so, but seldom."""
+        unusable = Seldom()
+        while wrong := wrong_keys(client_of(connected), settings().orgs()):
+            if unusable.tells(LOST):
+                log.error("broker.unusable", reason="; ".join(wrong), times=unusable.times[LOST])
+            self._note_cut_off("; ".join(wrong))
+            _pause(LOOK_AGAIN_S)
+
     def _say_lost(self, exc: Exception) -> None:
         self._says_connected = self._lost.tells(LOST)
         if self._says_connected:
@@ -108,9 +139,13 @@ class Consumer(consumer.Consumer):
         transport: Any = conn.transport
         if issubclass(getattr(transport, "Channel", object), Channel):
             transport.Channel = tamed(transport.Channel)
+        if not connection().is_own_broker:  # else nothing could be noted while it is away
+            transport_of: Any = conn
+            transport_of.ensure_connection = self._noting(conn.ensure_connection, conn.as_uri())
         connected: Connection = super().ensure_connected(conn)
         if is_redis(connected.as_uri()):
-            _wait_for_keys(connected)
+            self._wait_for_keys(connected)
+        self._note_cut_off("")
         self._connected_at = time.monotonic()
         if self._says_connected:
             log.info("broker.connected", broker=connected.as_uri())
@@ -172,15 +207,6 @@ def _note_dropped(request: Any = None, expired: bool = False, **_: Any) -> None:
     why = "it expired before a worker came to it" if expired else "it was revoked"
     reason = f"{why}: nothing of it was taken in"
     note_refused("enqueue.refused" if said["task"] == ENQUEUE else REFUSED, reason, said)
-
-
-def _wait_for_keys(connected: Connection) -> None:
-    """Wait until Celery can use its keys again, if anybody wrote something else there; say so, but seldom."""
-    unusable = Seldom()
-    while wrong := wrong_keys(client_of(connected), settings().orgs()):
-        if unusable.tells(LOST):
-            log.error("broker.unusable", reason="; ".join(wrong), times=unusable.times[LOST])
-        _pause(LOOK_AGAIN_S)
 
 
 def _pause(for_s: float) -> None:

@@ -65,6 +65,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     {badges}/seats zset  "org worker id" of deliveries going on -> until when at the latest, ms
     {badges}/pool  zset  "worker places" -> until when it is believed alive, ms
     {badges}/workers hash worker -> JSON: the settings that it goes by, and when it said so
+    {badges}/cut_off hash worker -> "until when, reason" that it can't read its messages; ms
     {badges}/refused hash message, enqueue -> how many messages were refused
     {badges}/own   zset  org with a worker of its own -> until when that is believed alive, ms
 
@@ -137,6 +138,7 @@ POOL = "{badges}/pool"
 OWN = "{badges}/own"
 REFUSED = "{badges}/refused"
 WORKERS = "{badges}/workers"
+CUT_OFF = "{badges}/cut_off"
 
 
 def key_prefix(org: str) -> str:

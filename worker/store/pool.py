@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
 
 from worker.domain.org import Org
+from worker.domain.text import plain
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import SEND_WINDOW_S, Queue
 
 ALIVE_MS = 20_000  # a worker that hasn't been heard of for so long has no places
+CUT_OFF_MS = 60_000  # longer than between two of its tries to reach the broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,16 @@ class Fleet:
     own: frozenset[str]  # orgs that have workers of their own
     due_ms: Mapping[str, float]
     now_ms: int  # by the server's clock
+    cut_off: Mapping[str, str] = field(default_factory=dict)  # workers without a broker -> why
 
     def serves(self, org: str) -> bool:
         """Whether any worker takes the org's jobs."""
         return bool(self.places) or org in self.own
+
+    def no_broker(self, org: str) -> str | None:
+        """Say why no worker can read its messages; ``None`` where one can, or none is known to be cut off."""
+        others = self.places.keys() - self.cut_off.keys()
+        return None if others or org in self.own else next(iter(self.cut_off.values()), None)
 
     def overdue_s(self, org: str | None = None) -> float:
         """Say since when an org waits for a worker to look at it; without one, that which waits longest."""
@@ -51,15 +59,38 @@ def fleet(queue: Queue) -> Fleet:
     pipe.zrange(keys.POOL, now_ms, "+inf", byscore=True)
     pipe.zrange(keys.OWN, now_ms, "+inf", byscore=True)
     pipe.zrange(keys.WAKE, 0, -1, withscores=True)
+    pipe.hgetall(keys.CUT_OFF)
     with reaching("the workers"):
-        pool, own, due = pipe.execute()
+        pool, own, due, cut_off = pipe.execute()
     offers = (str(worker).rpartition(" ") for worker in pool)
     return Fleet(
         places={worker: int(places) for worker, _, places in offers},
         own=frozenset(map(str, own)),
         due_ms={str(org): float(at_ms) for org, at_ms in due},
         now_ms=now_ms,
+        cut_off={
+            str(worker): reason
+            for worker, (until_ms, _, reason) in (
+                (name, str(it).partition(" ")) for name, it in cut_off.items()
+            )
+            if int(until_ms) > now_ms
+        },
     )
+
+
+def cut_off(queue: Queue, worker: str, reason: str) -> None:
+    """Note why a worker can't read its messages, to be repeated while it can't; no reason: it can again.
+
+    Raises:
+        StoreError: Redis can't be reached, or takes no writes.
+    """
+    with reaching("the workers"):
+        if reason:
+            until_ms = queue.store.now_ms(keys.POOL) + CUT_OFF_MS
+            queue.client.hset(keys.CUT_OFF, _word(worker), f"{until_ms} {plain(reason, 300)}")
+            queue.client.pexpire(keys.CUT_OFF, CUT_OFF_MS)
+        else:
+            queue.client.hdel(keys.CUT_OFF, _word(worker))
 
 
 class Seats:
