@@ -374,7 +374,7 @@ VENDORS = '{"data": null, "errors": [{"code": %d, "message": "not now"}]}'
     ("status", "code"),
     [
         *((503, 4001), (200, 4001), (429, 429), (429, 1), (500, 500), (500, 999), (200, 500), (200, 503)),
-        *((502, 7), (408, 408), (409, 7), (521, 521), (504, 320), (501, 9)),
+        *((502, 7), (408, 408), (409, 7), (521, 521), (504, 320), (501, 9), (200, 521), (201, 521)),
     ],
 )
 def test_a_passing_answer_in_the_vendors_own_form_passes(
@@ -408,6 +408,18 @@ def test_a_status_told_anew_holds_for_the_token_too(auth: Authenticator, sandbox
     failed = auth.credentials(oauth_org(sandbox, statuses={"403": "throttled"}))
     assert isinstance(failed, AuthFailed)
     assert (failed.signal, failed.retry_after_s) == (Signal.THROTTLED, 7)
+
+
+@pytest.mark.parametrize("word", ["busy", "deferred"])
+def test_a_code_told_to_pass_passes_for_the_token_too(
+    auth: Authenticator, sandbox: SandboxServer, word: str
+) -> None:
+    """It is a word for items, and no less true of this call."""
+    sandbox.vendor.configure(OAUTH)
+    sandbox.vendor.add_fault(Fault(fault="status", on="token", status=200, body=VENDORS % 9001))
+    failed = auth.credentials(oauth_org(sandbox, codes={"9001": word}))
+    assert isinstance(failed, AuthFailed)
+    assert (failed.lasting, failed.signal) == (False, Signal.UNAVAILABLE)
 
 
 def test_a_vendor_that_is_down_may_come_back(auth: Authenticator, sandbox: SandboxServer, org: Org) -> None:

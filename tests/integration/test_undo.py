@@ -395,6 +395,20 @@ def test_an_unknown_badge_is_a_refusal(bench: Bench) -> None:
     assert isinstance(bench.sandbox.vendor.settings, SandboxSettings)
 
 
+@pytest.mark.parametrize(("code", "attempts"), [(521, 0), (503, 1), (9001, 1)])
+def test_what_passes_is_tried_again(bench: Bench, code: int, attempts: int) -> None:
+    """By the one table of codes, and what settings add to it: a busy customer costs no attempt."""
+    bench.issue(1)
+    bench.org = bench.org.model_copy(update={"codes": (("9001", "deferred"),)})
+    done = bench.undo("spring")
+    bench.fault(status=200, body=f'{{"data": null, "errors": [{{"code": {code}, "message": "busy"}}]}}')
+    assert bench.work() == 1
+    (job_id,) = bench.client.lrange(keys.key("default", "jobs", done["run"]), 0, -1)
+    record = Probe(bench.client).record(job_id)
+    assert (bench.run(done["run"])["dead"], int(record.get("attempts") or 0)) == (0, attempts)
+    assert (bench.work(), bench.active()) == (1, [])
+
+
 def test_who_was_slow_says_nothing_of_a_badges_second(bench: Bench) -> None:
     """Held up, and taken by another meanwhile: the answer about the first badge doesn't end the second."""
     (job_id,) = bench.issue(1)

@@ -133,7 +133,7 @@ def _work(concurrency: int, pool: str, *, own_org: str | None = None) -> None:
     # Celery's words about running as root; ``up`` has its own.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
-        app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])
+        app.worker_main(["--quiet", "worker", *options])
     except Abort:  # Ctrl-C before Celery listens to it
         raise KeyboardInterrupt from None
     # Which worker_main drops: an end that nobody told it to must not look like an orderly one.

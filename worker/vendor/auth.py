@@ -185,7 +185,8 @@ def _no_token(answer: Reply, code: str | None, meanings: Meanings) -> AuthFailed
         signal = meanings.of_error(code, status, shaped=True)
         what = f"code {code}" if code.isdecimal() else "an unknown code"  # doc: a number; else it may be ours
     reason = f"the vendor gave no token ({what})"
-    if signal in (Signal.UNAUTHORIZED, Signal.REFUSED):
+    passes = code is not None and meanings.passes(code)
+    if signal in (Signal.UNAUTHORIZED, Signal.REFUSED) and not passes:
         return AuthFailed(f"{reason}; check OAUTH_KEY and OAUTH_SECRET", Signal.UNAUTHORIZED)
     if signal is Signal.MISCONFIGURED:
         return AuthFailed(f"{reason}; check API_BASE_URL, OAUTH_KEY and OAUTH_SECRET", signal)

@@ -75,6 +75,10 @@ class Meanings:
                 return Unknown(code, message)
         return Deferred(code, message, True)
 
+    def passes(self, code: str) -> bool:
+        """Say whether a code tells of something that passes by itself."""
+        return self.codes.get(code) in (Item.BUSY, Item.DEFERRED)
+
     def is_of_request(self, code: str) -> bool:
         """Say whether a code speaks of a whole request."""
         return isinstance(self.codes.get(code), Signal)

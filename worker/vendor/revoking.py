@@ -21,7 +21,7 @@ from worker.store.record import Field, Record, number_of
 from worker.store.undos import Revoke, Word
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import VendorClient
-from worker.vendor.codes import meanings_of
+from worker.vendor.codes import Item, meanings_of
 from worker.vendor.lookups import SHARE
 from worker.vendor.rows import error_in
 from worker.vendor.unpacking import json_in
@@ -108,9 +108,10 @@ class Revoker:
             if error
             else meanings.of_status(answer.status)
         )
-        if signal in ORG_WIDE:
-            return _later(WAIT_MS, code, message), signal
-        if signal is Signal.REFUSED and error:
+        is_busy = meanings.codes.get(code) is Item.BUSY
+        if signal in ORG_WIDE or is_busy:
+            return _later(WAIT_MS, code, message), Signal.UNAVAILABLE if is_busy else signal
+        if signal is Signal.REFUSED and error and not meanings.passes(code):
             return Word("dead", DeadKind.REJECTED, code, message), Signal.OK
         return _again(org, revoke, code, message), Signal.UNAVAILABLE
 
