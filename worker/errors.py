@@ -87,7 +87,9 @@ class NoRoom(StoreError):  # noqa: N818 - as above
     """
 
     def __init__(self, reason: str, *, accepted: int = 0) -> None:
-        so_far = f"{accepted:,} were accepted before that; " if accepted else ""
+        so_far = (
+            f"{accepted:,} {'was' if accepted == 1 else 'were'} accepted before that; " if accepted else ""
+        )
         super().__init__(f"{reason}; {so_far}handing in the same again later is safe")
         self.reason = reason
         self.accepted = accepted

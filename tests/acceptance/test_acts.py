@@ -121,7 +121,7 @@ ACTS = {
     "undo a run": (("run", "undo", "won"), "--yes", 3, "3 badges would be taken back from their customers"),
     "undo by filter": (
         ("run", "undo", "--customer", f"{FIRST_CUSTOMER + 40}"), "--yes", 1,
-        "1 badge would be taken back from their customers",
+        "1 badge would be taken back from its customer",
     ),
     "undo a job": (("job", "undo", item(41).id), "--yes", 1, "1 badge would be taken back"),
     "forget a customer": (

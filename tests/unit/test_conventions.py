@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,82 @@ def test_who_runs_a_module_of_ours_takes_none_from_where_its_user_stands() -> No
     runs = [path for path in WORKER.rglob("*.py") if '"-m", "worker' in path.read_text()]
     assert len(runs) == 3
     assert not [path for path in runs if '"-P", "-m", "worker' not in path.read_text()]
+
+
+NOUNS = (
+    *(
+        "badges",
+        "bytes",
+        "calls",
+        "cells",
+        "characters",
+        "columns",
+        "customers",
+        "days",
+        "duplicates",
+        "faults",
+    ),
+    *(
+        "files",
+        "groups",
+        "invalids",
+        "items",
+        "jobs",
+        "keys",
+        "letters",
+        "lines",
+        "messages",
+        "minutes",
+        "orgs",
+    ),
+    *("others", "pages", "places", "profiles", "requests", "results", "rows", "runs", "seconds", "sheets"),
+    *("values", "workers", "entries", "arguments", "attempts", "batches", "tokens"),
+)
+VERBS = ("are", "were", "have", "wait", "need", "speak", "name", "look", "lose", "remain", "fit", "go")
+OF_MANY = re.compile(rf" ?(?:of them |dead |good |more |other )?({'|'.join((*NOUNS, *VERBS))})\b")
+OF_MANY_IN_PAGE = re.compile(rf"\}}\}}(?:</\w+>)?(?: <small>)?{OF_MANY.pattern}")
+
+
+# What is never one where it is said, or is no number.
+NEVER_ONE = {
+    "cli/showcheck.py: {check.good} rows",
+    "cli/showcheck.py: {check.invalid} are",
+    "cli/showcheck.py: {len(asked.badges)} badges",
+    "cli/workers.py: {tables.safe(where)} badges",
+    "files/csv_rows.py: {csv.field_size_limit()} characters",
+    "files/header.py: {found[name]} columns",
+    "files/text.py: {len(head)} bytes",
+    "operate/orgcheck.py: {org.rate_limit} requests",
+    "operate/orgcheck.py: {per_s * org.batch_size} badges",
+    "operate/runs.py: {len(found)} runs",
+    "operate/verdicts.py: {len(jobs)} jobs",
+    "process/arguments.py: {counted(len(given), 'argument')} are",
+    "server/health.py: {fit} jobs",
+    "web/callers.py: {org.name} have",
+    "web/console/views.py: {hours // 24} days",
+    "web/intake_app.py: {most} bytes",
+}
+
+
+def _is_bound(value: ast.expr) -> bool:
+    """Say whether a value is a bound of the program's own, which is never one."""
+    return all(node.id.lstrip("_").isupper() for node in ast.walk(value) if isinstance(node, ast.Name))
+
+
+def _of_many(path: Path) -> Iterator[str]:
+    """Yield what a module says of a number as of many, whatever that number is."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        parts = node.values if isinstance(node, ast.JoinedStr) else []
+        for value, text in pairwise(parts):
+            if not (isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant)):
+                continue
+            if (found := OF_MANY.match(str(text.value))) and not _is_bound(value.value):
+                yield f"{within(path)}: {{{ast.unparse(value.value)}}} {found[1]}"
+
+
+def test_one_is_never_told_as_many() -> None:
+    """``1 job``, ``2 jobs``: a noun or verb behind a number has its form by the number (``text.counted``)."""
+    found = [one for path in MODULES for one in _of_many(path)]
+    for page in sorted(WORKER.rglob("*.html")):
+        found += [f"{page.name}: {one[0]}" for one in OF_MANY_IN_PAGE.finditer(page.read_text())]
+    assert set(found) == NEVER_ONE

@@ -192,7 +192,7 @@ def asked_badges(queue: Queue, org: Org, checking: Checking) -> AskedBadges:
     with closing(VendorClient()) as http:
         lookups = Lookups(queue, http, Authenticator(queue=queue, client=http), wait_s=math.inf)
         customers = checking.customers
-        with progress_bar("asking the vendor", len(customers), unit="badges") as move:
+        with progress_bar("asking the vendor", len(customers), unit="badge") as move:
             return ask_badges(lookups, org, checking.badges(), customers, on_progress=move)
 
 

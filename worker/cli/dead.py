@@ -96,7 +96,7 @@ def dead_discard(
 
 
 def _discard(here: Session, which: Filter, note: str) -> int:
-    with progress_bar("discarding", None, unit="looked at") as move:
+    with progress_bar("discarding", None, unit="dead letter") as move:
         return deadletters.discard_all(here.operator(note), which, on_progress=move)
 
 

@@ -70,10 +70,11 @@ def run(items: int, *, keep: bool = False, console: bool = False) -> None:
                 _keep_on(Life(settings, Queue(client), vendor, Path(folder)), worker)
         requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
+    took = tables.duration(time.monotonic() - started)
     tables.out.print(
-        f"\nThe vendor saw {sum(requests.values()):,} requests, refused {requests[429]:,} for their rate, "
-        f"and issued {counted(len(twice), 'badge')} twice. All of it took "
-        f"{tables.duration(time.monotonic() - started)}; nothing of it is left on this machine."
+        f"\nThe vendor saw {counted(sum(requests.values()), 'request')}, "
+        f"refused {requests[429]:,} for their rate, and issued {counted(len(twice), 'badge')} twice. "
+        f"All of it took {took}; nothing of it is left on this machine."
     )
 
 
@@ -84,9 +85,9 @@ def _story(
     reports = JobReader(client=queue.client, orgs={DEFAULT_ORG: org})
     file = folder / "members.csv"
     write_rows(file, items)
-    tables.out.print(f"[bold]Importing[/] {items:,} rows; some are doubled, mistyped or invalid")
+    tables.out.print(f"[bold]Importing[/] {counted(items, 'row')}; some are doubled, mistyped or invalid")
     run_name = new_run("members")
-    with file.open("rb") as stream, progress_bar("importing", items, unit="rows") as move:
+    with file.open("rb") as stream, progress_bar("importing", items, unit="row") as move:
         done = 0
         for chunk in import_rows(
             queue,
@@ -155,7 +156,8 @@ def _summary(queue: Queue, progress: RunProgress) -> None:
     stats = queue.counters(DEFAULT_ORG)
     requests, sent = stats.get("requests", 0), stats.get("items", 0)
     fill = sent / requests if requests else 0
-    tables.out.print(f"  {requests:>11,} requests made, {fill:.0f} jobs in each on average")
+    made = "request" if requests == 1 else "requests"
+    tables.out.print(f"  {requests:>11,} {made} made, {counted(round(fill), 'job')} in each on average")
 
 
 def _show_first_invalid(chunk: Enqueued, done: int) -> None:

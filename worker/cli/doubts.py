@@ -58,7 +58,7 @@ def dead_check(
         operator = here.operator(note)
         lookups = Lookups(here.queue, client, Authenticator(queue=here.queue, client=client), share, math.inf)
         its = doubts.pairs(here.reports, which)
-        with progress_bar("asking the vendor", len(its), unit="customers and badges") as move:
+        with progress_bar("asking the vendor", len(its), unit="badge") as move:
             plan = doubts.look(operator, lookups, its, on_progress=move)
         if not as_json:
             _show_plan(plan)
@@ -116,7 +116,7 @@ def resolve_from(file: str, which: Filter, *, dry_run: bool, yes: bool, note: st
         if not dry_run:
             act = f"{issued:,} would end as issued, and {counted(not_issued, 'job')} would be sent again now"
             ask(act, issued + not_issued, flag="--yes", allowed=yes, as_json=as_json)
-            with progress_bar("resolving", issued + not_issued, unit="jobs") as move:
+            with progress_bar("resolving", issued + not_issued, unit="job") as move:
                 done = verdicts.act(here.operator(note), found, file, on_progress=move)
     if as_json:
         did = {"queued": done.queued, "resolved": done.issued} if done else {"queued": 0, "resolved": 0}

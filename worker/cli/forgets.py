@@ -35,7 +35,7 @@ def forget_(
     again. The audit trail keeps that somebody was forgotten, not who: a --note can name the case.
     """
     with session() as here:
-        with progress_bar("looking", None, unit="looked at") as move:
+        with progress_bar("looking", None, unit="job") as move:
             found = forgetting.plan(here.reports, customer, org, on_progress=move)
         done = None
         if not as_json:
@@ -46,7 +46,7 @@ def forget_(
                 "rows imported again would be issued again"
             )
             ask(act, found.size, flag="--yes", allowed=yes, as_json=as_json)
-            with progress_bar("forgetting", None, unit="jobs"):
+            with progress_bar("forgetting", None, unit="job"):
                 done = forgetting.forget(here.operator(note), found)
     held = bool(done and (done.forgotten.in_flight or done.forgotten.in_doubt))
     if as_json:
@@ -77,7 +77,8 @@ def _show(found: Plan) -> None:
         tables.out.print(f"{found.raw_rows:>11,} of them with the row as it came in")
     tables.out.print(f"{found.remembered:>11,} remembered as accepted, with and without a result")
     if found.waiting:
-        tables.out.print(f"{found.waiting:>11,} of them wait, and would be cancelled first")
+        wait = "waits" if found.waiting == 1 else "wait"
+        tables.out.print(f"{found.waiting:>11,} of them {wait}, and would be cancelled first")
     _show_held(found.in_flight, found.doubtful, len(found.doubtful))
     tables.out.print(
         "Nothing is issued twice, but for this customer from then on: nobody will know what was issued, and "
@@ -90,7 +91,8 @@ def _show(found: Plan) -> None:
 
 def _show_held(in_flight: int, doubtful: list[str], in_doubt: int) -> None:
     if in_flight:
-        tables.out.print(f"[yellow]{in_flight:>11,} in flight: wait until they have ended[/]")
+        they = "it has" if in_flight == 1 else "they have"
+        tables.out.print(f"[yellow]{in_flight:>11,} in flight: wait until {they} ended[/]")
     if in_doubt:
         job = tables.safe(argument(doubtful[0])) if doubtful else "ID"
         cure = f"badges dead resolve --issued {job} (or --not-issued), or badges dead discard --job"

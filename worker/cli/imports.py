@@ -233,8 +233,9 @@ def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: boo
         return
     good = None if given.file == "-" else count_good(org, given)
     rows = "all rows of standard input" if good is None else counted(good, "good row")
+    new = "a new job" if good == 1 else "new jobs"
     act = (
-        f"--allow-duplicates: {rows} would go in as new jobs, also those that equal another or were accepted "
+        f"--allow-duplicates: {rows} would go in as {new}, also what equals another row or was accepted "
         "before: customers may get a badge a second time"
     )
     ask(act, 1 if good is None else good, flag="--yes", allowed=allowed, as_json=as_json)

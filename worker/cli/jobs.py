@@ -89,7 +89,7 @@ def run_show(
         if progress.total <= UNASKED:
             counted_ = numbers(here.reports, progress)
         elif by_number:
-            with progress_bar("counting", progress.total, unit="jobs") as move:
+            with progress_bar("counting", progress.total, unit="job") as move:
                 counted_ = numbers(here.reports, progress, on_progress=move)
     if as_json:
         say_json(progress.as_json() | {"numbers": counted_})
@@ -149,7 +149,7 @@ def run_cancel(
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
     action, operator = audit.action_id(here.queue, "cancel"), here.operator(note)
     operator.begin(run.org, action, {"run": run.run})
-    with progress_bar("cancelling", run.total, unit="jobs") as move:
+    with progress_bar("cancelling", run.total, unit="job") as move:
         return deadletters.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
 
 

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from worker.cli import tables
 from worker.cli.output import Form, say_json
+from worker.domain.text import counted
 from worker.operate.deadletters import Following
 from worker.operate.runs import RunProgress
 
@@ -39,7 +40,8 @@ class Bar(Protocol):
 def progress_bar(what: str, total: int | None, *, unit: str | None) -> Iterator[Bar]:
     """Show a bar on standard error while the block lasts; nothing but its last state without a terminal.
 
-    Beside it stands how many of the ``unit`` are done or, without one, which part in per cent.
+    Beside it stands how many are done, of which ``unit`` (in the singular) or, without one, which part in per
+    cent.
     """
     columns = (
         SpinnerColumn(),
@@ -53,8 +55,9 @@ def progress_bar(what: str, total: int | None, *, unit: str | None) -> Iterator[
     )
 
     def move(done: int, total: int | None = total, what: str | None = what) -> None:
-        share = f"{done / total:.0%}" if total else ""
-        part = f"{done:,}{f'/{total:,}' if total else ''} {unit}" if unit else share
+        part = f"{done / total:.0%}" if total else ""
+        if unit:
+            part = f"{done:,}/{counted(total, unit)}" if total else f"{counted(done, unit)} looked at"
         bar.update(
             task, completed=done, total=total, description=what, part=part, to_go="to go" if total else ""
         )
@@ -88,18 +91,19 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed:
         TextColumn("delivering"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("jobs ended"),
+        TextColumn("{task.fields[jobs]} ended"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[pace]}"),
     )
     with Progress(*columns, console=tables.err) as bar:
-        task = bar.add_task("", total=None, pace="")
+        task = bar.add_task("", total=None, pace="", jobs="jobs")
         for last in _saying_why(snapshots):
             ended, now = last.total - last.open, time.monotonic()
             seen.append((now, ended))
             while now - seen[0][0] > PACE_OVER_S:
                 seen.popleft()
-            bar.update(task, completed=ended, total=last.total, pace=_pace(seen, last))
+            jobs = "job" if last.total == 1 else "jobs"
+            bar.update(task, completed=ended, total=last.total, pace=_pace(seen, last), jobs=jobs)
     return last
 
 

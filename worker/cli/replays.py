@@ -69,7 +69,7 @@ def dead_replay(
             which = _ask_about_doubt(here, which, limit, allowed=may_issue_twice, as_json=as_json)
         replay = audit.action_id(here.queue, "replay")
         with _breaking_off(replay):
-            with progress_bar("replaying", None, unit="looked at") as move:
+            with progress_bar("replaying", None, unit="dead letter") as move:
                 done = deadletters.replay_all(
                     here.operator(note),
                     which,
@@ -134,7 +134,7 @@ def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: s
     action, cancelled = audit.action_id(here.queue, "cancel"), 0
     for org, ids in by_org.items():
         here.operator(note).begin(org, action, {"replay": replay})
-        with progress_bar(f"cancelling in {org}", len(ids), unit="jobs") as move:
+        with progress_bar(f"cancelling in {org}", len(ids), unit="job") as move:
             cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
     return cancelled
 
@@ -179,7 +179,7 @@ def _breaking_off(replay: str) -> Iterator[None]:
 def _say_dry_run(
     here: Session, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
 ) -> None:
-    with progress_bar("looking", None, unit="looked at") as move:
+    with progress_bar("looking", None, unit="dead letter") as move:
         done = deadletters.replay_all(
             here.operator(), which, changes=changes, limit=limit, dry_run=True, on_progress=move
         )
@@ -188,15 +188,17 @@ def _say_dry_run(
         return
     tables.show_groups(deadlist.groups(here.reports, which, replayable=True))
     at_most = f", at most {limit:,} as said" if limit else ""
-    tables.out.print(
-        f"{done.replayed:,} would be replayed{at_most}, {done.duplicates:,} refused as duplicates"
-    )
+    tables.out.print(f"{done.replayed:,} would be replayed{at_most}, {_refused(done)}")
     _say_what_is_left(done, which)
     _refuse_what_stays(done)
 
 
+def _refused(done: Replayed) -> str:
+    return f"{done.duplicates:,} refused as {'a duplicate' if done.duplicates == 1 else 'duplicates'}"
+
+
 def _say_replayed(done: Replayed, which: Filter) -> None:
-    tables.out.print(f"{done.replayed:,} replayed, {done.duplicates:,} refused as duplicates")
+    tables.out.print(f"{done.replayed:,} replayed, {_refused(done)}")
     _say_what_is_left(done, which)
     if not done.replayed:
         return

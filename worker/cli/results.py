@@ -121,7 +121,7 @@ def _write_out(rows: Rows, lines: Lines, form: Written, output: Path | None, who
     """Write results to a file, or to standard output, in UTF-8 in any locale; return how many."""
     if output is None:
         return _write(rows, lines, form=form, to=_standard_output(form), move=lambda _: None)
-    with _report_file(output, form) as to, progress_bar("writing", whole, unit="rows") as move:
+    with _report_file(output, form) as to, progress_bar("writing", whole, unit="row") as move:
         return _write(rows, lines, form=form, to=to, move=move)
 
 

@@ -39,7 +39,7 @@ def find_(
         raise typer.BadParameter("--badge goes with --customer", param_hint="--badge")
     form = form_of(as_json=as_json, as_lines=as_lines)
     sought = Sought(customer, badge, job, request, earned, org)
-    with session() as here, progress_bar("looking", None, unit="looked at") as move:
+    with session() as here, progress_bar("looking", None, unit="job") as move:
         found = list(find(here.reports, sought, on_progress=move))
     say_listing(found, form=form, limit=limit, show=_show, count=lambda: len(found))
 

@@ -69,7 +69,7 @@ def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -
         if not as_json:
             _show(found)
         if not dry_run:
-            act = f"{counted(found.jobs, 'badge')} would be taken back from their customers for good"
+            act = undoing.words(found.jobs)
             ask(act, found.jobs, flag="--yes", allowed=yes, as_json=as_json)
             if found.jobs:
                 name, jobs = undoing.undo(here.operator(note), found, which)

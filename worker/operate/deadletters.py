@@ -206,9 +206,10 @@ def doubtful(reports: JobReader, which: Filter, limit: int | None) -> int:
 
 def doubt_words(count: int) -> str:
     """Say what replaying jobs in doubt may do."""
+    these, them = ("this badge", "it") if count == 1 else ("these badges", "them")
     return (
-        f"{counted(count, 'job')} in doubt would be sent again: the vendor may have issued these badges, "
-        "and would then issue them a second time"
+        f"{counted(count, 'job')} in doubt would be sent again: the vendor may have issued {these}, "
+        f"and would then issue {them} a second time"
     )
 
 

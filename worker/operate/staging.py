@@ -23,7 +23,7 @@ from typing import BinaryIO, Final, Literal
 from worker.config import Settings
 from worker.domain.org import Org
 from worker.domain.provenance import Provenance
-from worker.domain.text import plain
+from worker.domain.text import counted, plain
 from worker.enqueue import EnqueueOptions
 from worker.errors import BadgesError, ConfigError, NoRoom, NotFound, StoreError
 from worker.operate.importing import import_rows
@@ -97,7 +97,9 @@ class Staging:
         """
         most = self._settings.console_upload_max
         if not 0 < size <= most:
-            raise ConfigError(f"{name} has {size:,} bytes; at most {most:,} (BADGES_CONSOLE_UPLOAD_MAX) fit")
+            raise ConfigError(
+                f"{name} has {counted(size, 'byte')}; at most {most:,} (BADGES_CONSOLE_UPLOAD_MAX) fit"
+            )
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._see_to_room(name, size)
         made = Staged(
@@ -123,7 +125,9 @@ class Staging:
             if about.state != "uploading" or offset < there:
                 return there
             if offset > there or there + len(piece) > about.size:
-                raise ConfigError(f"{there:,} bytes are there: go on behind them, up to {about.size:,}")
+                raise ConfigError(
+                    f"{counted(there, 'byte')} arrived before: go on behind, up to {about.size:,}"
+                )
             self._see_to_room(about.name, len(piece))  # others may have filled it since
             file.write(piece)
             there += len(piece)
@@ -135,7 +139,8 @@ class Staging:
         free = shutil.disk_usage(self._folder).free
         if free < size + SPARE_BYTES:
             raise ConfigError(
-                f"the disk has {free:,} bytes left, too few for {name}: make room, or import it there"
+                f"the disk has {counted(free, 'byte')} left, too few for {name}: make room, "
+                "or import it there"
             )
 
     def size(self, staged_id: str) -> int:

@@ -141,6 +141,12 @@ def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Recor
         yield from ((org, job_id, record) for job_id, record in reports.records(org, reports.ids(org, run)))
 
 
+def words(count: int) -> str:
+    """Say what undoing so many would do."""
+    whose = "its customer" if count == 1 else "their customers"
+    return f"{counted(count, 'badge')} would be taken back from {whose} for good"
+
+
 def undo(operator: Operator, found: Plan, which: Which, *, run: str = "") -> tuple[str, int]:
     """Let what a plan found be taken back; return the name of its run, and how many jobs it has.
 

@@ -23,7 +23,7 @@ from pydantic import (
 from worker.domain.faults import words_of
 from worker.domain.job import DeadKind
 from worker.domain.names import DEFAULT_ORG
-from worker.domain.text import plain
+from worker.domain.text import counted, plain
 from worker.errors import ConfigError
 from worker.operate.deadlist import Filter
 
@@ -69,7 +69,7 @@ class _Arguments(BaseModel):
         """
         names = [field.alias or name for name, field in cls.model_fields.items()]
         if len(given) > len(names):
-            raise ConfigError(f"{len(given)} arguments are too many; there are {', '.join(names)}")
+            raise ConfigError(f"{counted(len(given), 'argument')} are too many; there are {', '.join(names)}")
         by_order = dict(zip(names, given, strict=False))
         if twice := next((name for name in by_order if name in named), None):
             raise ConfigError(f"{twice}: is given twice, by its place and by its name")

@@ -68,12 +68,11 @@ class Consumer(consumer.Consumer):
     hub: Any  # which its types lack
     event_dispatcher: Any
 
-    def __init__(
-        self, *arguments: Any, worker_options: Mapping[str, Any] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         # What workers would tell each other so, nothing here needs; and anybody could tell them the same.
         alone = {"without_gossip": True, "without_mingle": True}
-        super().__init__(*arguments, worker_options={**(worker_options or {}), **alone}, **options)
+        options["worker_options"] = {**(options.get("worker_options") or {}), **alone}
+        super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
         self._events_leave_at = 0.0
         self._connected_at, self._lost, self._says_connected = 0.0, Seldom(), True

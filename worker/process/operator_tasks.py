@@ -16,7 +16,7 @@ from celery.exceptions import Ignore
 
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
-from worker.domain.text import counted, plain
+from worker.domain.text import plain
 from worker.errors import BadgesError, ConfigError, NotAllowed, StoreError
 from worker.operate import deadletters, undoing
 from worker.operate.operator import Operator
@@ -104,8 +104,8 @@ def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
         return {"run": None} | found.as_json() | {"dry_run": True}
     if found.jobs and not its.yes:
         raise NotAllowed(
-            f"{counted(found.jobs, 'badge')} would be taken back from their customers for good; nothing was "
-            "done. To do it, send yes=true; to look first: dry_run=true"
+            f"{undoing.words(found.jobs)}; nothing was done. "
+            "To do it, send yes=true; to look first: dry_run=true"
         )
     name, jobs = undoing.undo(operator, found, which, run=_action("undo", self))
     return {"run": name} | found.as_json() | {"jobs": jobs}

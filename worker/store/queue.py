@@ -25,7 +25,7 @@ from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal, Verdict
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.settlement import Settlement
-from worker.domain.text import plain
+from worker.domain.text import counted, plain
 from worker.errors import NoRoom
 from worker.server.cluster import FULL, reaching
 from worker.store import keys
@@ -85,7 +85,8 @@ def _no_room(org: Org, waiting: int) -> str:
     if waiting < 0:
         return f"{FULL}; its last memory is for what is accepted already"
     most = f"its MAX_QUEUED is {org.max_queued:,}"
-    return f"the queue of org {org.name} is full: {waiting:,} jobs wait in it, and {most}"
+    wait = "waits" if waiting == 1 else "wait"
+    return f"the queue of org {org.name} is full: {counted(waiting, 'job')} {wait} in it, and {most}"
 
 
 def new_id() -> str:

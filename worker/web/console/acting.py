@@ -85,8 +85,8 @@ def unchanged(asked: Asked, now: int) -> None:
     seen = asked.whole("seen")
     if seen != now:
         raise ConfigError(
-            f"nothing was done: it has changed since you looked. {now:,} fit now, and not {seen or 0:,}; "
-            "go back and look again"
+            f"nothing was done: it has changed since you looked. {now:,} {'fits' if now == 1 else 'fit'} "
+            f"now, and not {seen or 0:,}; go back and look again"
         )
 
 
