@@ -54,6 +54,11 @@ def taken(
         ("DD.MM.YYYY", "2026-12-31T00:00:00Z", "2026-12-31T00:00:00Z"),
         ("DD.MM.YYYY", "1798758000", 1798758000),
         ("DD.MM.YYYY", "31.12.9999", "9999-12-31T23:59:59+01:00"),
+        ("M/D/YYYY h:mm A", "7/1/2026 12:05 am", "2026-07-01T00:05:00+02:00"),
+        ("M/D/YYYY h:mm A", "7/1/2026 1:05 P.M.", "2026-07-01T13:05:00+02:00"),
+        ("DD.MM.YYYY or YYYY-MM-DD", "31.12.2026", "2026-12-31T23:59:59+01:00"),
+        ("DD.MM.YYYY or YYYY-MM-DD", "2026-12-31", "2026-12-31T23:59:59+01:00"),
+        ("DD.MM.YYYY or epoch", "1798758000", 1798758000),
     ],
 )
 def test_a_date_is_read_as_it_was_said(form: str, cell: str, sent: object) -> None:
@@ -69,6 +74,7 @@ def test_a_date_is_read_as_it_was_said(form: str, cell: str, sent: object) -> No
             "25.10.2026 02:30",
             "comes twice in Europe/Berlin: write it as ISO with its offset, +02:00 or",
         ),
+        ("31.12.2026 24:00", "isn't written as DD.MM.YYYY HH:mm"),
         ("31.02.2026 00:00", "isn't written as DD.MM.YYYY HH:mm: “31.02.2026 00:00”"),
         ("12/31/2026 00:00", "isn't written as DD.MM.YYYY HH:mm"),
         ("tomorrow", "isn't written as DD.MM.YYYY HH:mm"),
@@ -103,6 +109,9 @@ def test_a_day_is_told_to_be_a_day() -> None:
         (["01/02/2026"], "they fit --date-format DD/MM/YYYY or --date-format MM/DD/YYYY: say which"),
         (["2025-09-10"], "say --date-format YYYY-MM-DD"),
         (["31 Dec 2026"], "say --date-format and"),
+        (["2/13/2026 3:04"], "say --date-format 'M/D/YYYY H:mm' --timezone ZONE"),
+        (["2/13/2026 3:04 PM"], "say --date-format 'M/D/YYYY h:mm A' --timezone ZONE"),
+        (["13/02/26"], "they fit --date-format YY/MM/DD or --date-format DD/MM/YY: say which"),
     ],
 )
 def test_a_format_that_nobody_said_ends_the_import_before_its_first_row(cells: list[str], words: str) -> None:
@@ -120,6 +129,49 @@ def test_without_a_zone_nothing_is_assumed() -> None:
     (said,) = taken(["2026-12-31T00:00:00"], Dating(), field="earnExpiresOnISO")
     assert "must be ISO 8601 with an offset" in str(said)
     assert taken(["2026-12-31T00:00:00"], Dating(None, BERLIN)) == ["2026-12-31T00:00:00+01:00"]
+
+
+def both(event: str, expiry: str, how: Dating, remarks: Remarks | None = None) -> dict[str, object]:
+    """Return what is sent of a row that has both dates."""
+    text = f"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n{BADGE},1,{event},{expiry}\n"
+    (row,) = dated(
+        read_rows(io.BytesIO(text.encode()), name="f.csv"), how, remarks or Remarks(), name="f.csv"
+    )
+    parsed = parse_item(row.item)
+    return parsed.badge.body("s") if isinstance(parsed, BadgeIssue) else {}
+
+
+def test_columns_may_be_written_differently() -> None:
+    """Each in one of the formats that are said; what nobody said is named before the first row."""
+    with pytest.raises(ConfigError, match="say --date-format 'DD/MM/YYYY HH:mm or YYYY-MM-DD' --timezone"):
+        both("21/02/2026 10:00", "2026-12-31", Dating())
+    one = Dating(DateFormat.parse("DD/MM/YYYY HH:mm"), BERLIN)
+    with pytest.raises(ConfigError, match=r"earnExpiresOn has dates .* 'DD/MM/YYYY HH:mm or YYYY-MM-DD'$"):
+        both("21/02/2026 10:00", "2026-12-31", one)
+    sent = both("21/02/2026 10:00", "2026-12-31", Dating(DateFormat.parse("DD/MM/YYYY HH:mm or iso"), BERLIN))
+    assert sent["earnEventDateISO"] == "2026-02-21T10:00:00+01:00"
+    assert sent["earnExpiresOnISO"] == "2026-12-31T23:59:59+01:00"
+    with pytest.raises(ConfigError, match="say --date-format and"):  # no format reads both columns
+        both("21/02/2026", "12/31/2026", Dating())
+    with pytest.raises(ConfigError, match="which isn't DD/MM/YYYY: say their format as well, or write them"):
+        both("21/02/2026", "12/31/2026", Dating(DateFormat.parse("DD/MM/YYYY"), BERLIN))
+
+
+@pytest.mark.parametrize(
+    "text", ["DD/MM/YYYY or MM/DD/YYYY", "D/M/YY or MM/DD/YY", "iso or YYYY-DD-MM", "DD.MM.YY or YY.MM.DD"]
+)
+def test_formats_that_cannot_be_told_apart_are_none(text: str) -> None:
+    """Nothing is tried until it fits."""
+    with pytest.raises(ValueError, match="can't be told apart: both read"):
+        DateFormat.parse(text)
+
+
+def test_dates_that_lack_only_a_zone_say_how_they_get_one() -> None:
+    """Beside their refusal, row by row."""
+    remarks = Remarks()
+    assert "must be an epoch" in str(taken(["2026-12-31 10:00:00"], Dating(), remarks=remarks))
+    (said,) = remarks.warned()
+    assert "without a zone, such as “2026-12-31 10:00:00”: with --timezone they can be read" in said.reason
 
 
 def test_ten_digits_are_epochs_if_that_is_said() -> None:
@@ -186,7 +238,9 @@ def test_without_a_zone_a_workbook_of_dates_is_refused(form: str | None) -> None
     assert "is a cell's date, “2026-12-31”, which has no zone" in str(one)
 
 
-@pytest.mark.parametrize("text", ["", "DD.MM", "YYYY-MM-DD DD", "dd/mm/yyyy", "%d.%m.%Y", "YYYY MM D5"])
+@pytest.mark.parametrize(
+    "text", ["", "DD.MM", "D.M.YYYY h:mm", "iso or", "YYYY-MM-DD DD", "dd/mm/yyyy", "%d.%m.%Y", "YYYY MM D5"]
+)
 def test_what_is_no_format(text: str) -> None:
     """It is refused with what a format looks like."""
     with pytest.raises(ValueError, match="is no format: write it with YYYY MM DD"):
@@ -197,6 +251,7 @@ def test_what_is_no_format(text: str) -> None:
     ("text", "words"),
     [
         ("Europe/Berln", "did you mean Europe/Berlin"),
+        ("new york", "did you mean America/New_York"),
         ("CET", "such as"),
         ("+25:00", "such as"),
         ("", "such as"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -10,9 +11,11 @@ from worker.domain.localdates import DateFormat, read_zone
 from worker.files.dated import Dating
 
 DateFormatOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--date-format", metavar="FORMAT", help="How dates are written: DD/MM/YYYY HH:mm, iso or epoch."
+        "--date-format",
+        metavar="FORMAT",
+        help="How dates are written: DD/MM/YYYY HH:mm, iso or epoch. May be repeated.",
     ),
 ]
 TimezoneOption = Annotated[
@@ -21,14 +24,14 @@ TimezoneOption = Annotated[
 ]
 
 
-def dating(date_format: str | None, timezone: str | None) -> Dating:
+def dating(date_formats: Sequence[str] | None, timezone: str | None) -> Dating:
     """Read both options.
 
     Raises:
         typer.BadParameter: one of them means nothing.
     """
     try:
-        form = None if date_format is None else DateFormat.parse(date_format)
+        form = DateFormat.parse(" or ".join(date_formats)) if date_formats else None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--date-format") from None
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from itertools import product
+from itertools import permutations, product
 from typing import Final, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -25,67 +25,108 @@ _TOKENS: Final = {
     "D": ("d", r"\d{1,2}"),
     "HH": ("H", r"\d\d"),
     "H": ("H", r"\d{1,2}"),
+    "hh": ("h", r"0[1-9]|1[0-2]"),
+    "h": ("h", r"0?[1-9]|1[0-2]"),
     "mm": ("M", r"\d\d"),
     "ss": ("S", r"\d\d"),
+    "A": ("p", r"[AaPp]\.?[Mm]\.?"),
 }
 _TOKEN: Final = re.compile("|".join(_TOKENS))
 _ISO_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?)?", re.ASCII)
 _OFFSET: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 _CERTAIN: Final = re.compile(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:?\d\d)", re.ASCII)
 EPOCH, ISO_FORMAT = "epoch", "iso"
-_ORDERS: Final = ("YYYY MM DD", "DD MM YYYY", "MM DD YYYY", "D M YYYY", "M D YYYY")
-_PROPOSED: Final = tuple(
-    order.replace(" ", sign) + clock
-    for order, sign, clock in product(_ORDERS, "-/.", ("", " HH:mm", " HH:mm:ss"))
+_ORDERS: Final = (
+    *("YYYY MM DD", "DD MM YYYY", "MM DD YYYY", "D M YYYY", "M D YYYY"),
+    *("YY MM DD", "DD MM YY", "MM DD YY", "D M YY", "M D YY"),
 )
+_CLOCKS: Final = ("", " HH:mm", " HH:mm:ss", " H:mm", " H:mm:ss", " h:mm A", " h:mm:ss A")
+_PROPOSED: Final = tuple(
+    order.replace(" ", sign) + clock for order, sign, clock in product(_ORDERS, "-/.", _CLOCKS)
+)
+_OR: Final = " or "
+_ON_A_DAY: Final = {"Y": "2012", "y": "12", "m": "11", "d": "10", "p": "AM"}  # of which no two are alike
+_ISO_DAY: Final = "2012-11-10"
 
 
 @dataclass(frozen=True, slots=True)
 class DateFormat:
-    """How dates are written: ``DD/MM/YYYY HH:mm:ss``-like tokens, ``iso`` or ``epoch``."""
+    """How dates are written: ``DD/MM/YYYY HH:mm:ss``-like tokens, ``iso``, ``epoch``; or in several ways."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what a person says.
+        """Read what a person says: one format, or several with `` or `` between them.
 
         Raises:
-            ValueError: it is no format; the text says what would be.
+            ValueError: it is no format, or two can't be told apart; the text says what would be.
         """
-        text = text.strip()
-        if text.lower() in (EPOCH, ISO_FORMAT):
-            return cls(text.lower())
-        letters = [_TOKENS[token][0] for token in _TOKEN.findall(text)]
-        whole = {"m", "d"} < set(letters) and {"Y", "y"} & set(letters)
-        if (
-            not whole
-            or len(set(letters)) != len(letters)
-            or re.search("[A-SU-Za-z0-9]", _TOKEN.sub("", text))
-        ):
-            raise ValueError(
-                f"“{text}” is no format: write it with YYYY MM DD HH mm ss, such as DD/MM/YYYY or "
-                "“DD.MM.YYYY HH:mm”; or say iso or epoch"
-            )
-        return cls(text)
+        formats = list(dict.fromkeys(_one_format(one.strip()) for one in text.split(_OR)))
+        for one, other in permutations(formats, 2):
+            there = _read_as(other, written := _written(one))
+            if there and there != _read_as(one, written):
+                raise ValueError(
+                    f"“{one}” and “{other}” can't be told apart: both read “{written}”, each as another day"
+                )
+        return cls(_OR.join(formats))
+
+    def means(self, form: str) -> bool:
+        """Say whether ``iso`` or ``epoch`` is one of the ways."""
+        return form in self.text.split(_OR)
 
     def read(self, cell: str) -> tuple[datetime, bool] | None:
-        """Return the date that a cell is and whether it has a time; ``None`` if it isn't written so."""
-        if self.text == ISO_FORMAT:
-            return _iso_date(cell)
-        found = _pattern(self.text).fullmatch(cell)
-        if not found:
-            return None
-        part = {name: int(digits) for name, digits in found.groupdict().items()}
-        year = part["Y"] if "Y" in part else 2000 + part["y"]
-        clock = part.get("H", 0), part.get("M", 0), part.get("S", 0)
-        try:
-            return datetime(year, part["m"], part["d"], *clock), "H" in part  # noqa: DTZ001 - it has none
-        except ValueError:
-            return None
+        """Return the date that a cell is and whether it has a time; ``None`` if it isn't written so.
+
+        What reads as several dates is none.
+        """
+        if _OR not in self.text:
+            return _read_as(self.text, cell)
+        found = {there for one in self.text.split(_OR) if (there := _read_as(one, cell))}
+        return found.pop() if len(found) == 1 else None
 
 
-@lru_cache
+def _one_format(text: str) -> str:
+    if text.lower() in (EPOCH, ISO_FORMAT):
+        return text.lower()
+    letters = [_TOKENS[token][0] for token in _TOKEN.findall(text)]
+    whole = {"m", "d"} < set(letters) and {"Y", "y"} & set(letters) and ("h" in letters) == ("p" in letters)
+    if not whole or len(set(letters)) != len(letters) or re.search("[A-SU-Za-z0-9]", _TOKEN.sub("", text)):
+        raise ValueError(
+            f"“{text}” is no format: write it with YYYY MM DD HH mm ss, such as DD/MM/YYYY, "
+            "“DD.MM.YYYY HH:mm” or “M/D/YYYY h:mm A”; or say iso or epoch"
+        )
+    return text
+
+
+def _written(form: str) -> str:
+    """Return how a format writes a certain day."""
+    if form in (EPOCH, ISO_FORMAT):
+        return _ISO_DAY
+    return _TOKEN.sub(lambda token: _ON_A_DAY.get(_TOKENS[token[0]][0], "09"), form)
+
+
+def _read_as(form: str, cell: str) -> tuple[datetime, bool] | None:
+    if form == ISO_FORMAT:
+        return _iso_date(cell)
+    found = None if form == EPOCH else _pattern(form).fullmatch(cell)
+    if not found:
+        return None
+    part = found.groupdict()
+    year = int(part["Y"]) if "Y" in part else 2000 + int(part["y"])
+    hour = int(part.get("H") or part.get("h") or 0)
+    if half := part.get("p"):
+        hour = hour % 12 + (12 if half[0] in "Pp" else 0)
+    try:
+        day = datetime(  # noqa: DTZ001 - it has none
+            year, int(part["m"]), int(part["d"]), hour, int(part.get("M", 0)), int(part.get("S", 0))
+        )
+    except ValueError:
+        return None
+    return day, "H" in part or "h" in part
+
+
+@lru_cache(maxsize=512)
 def _pattern(text: str) -> re.Pattern[str]:
     pattern, at = "", 0
     for token in _TOKEN.finditer(text):
@@ -113,8 +154,8 @@ def fitting(cells: Iterable[str]) -> list[str]:
     """Return the formats that every one of these cells is written in: one that is certain, or several."""
     formats, sample = [DateFormat(text) for text in _PROPOSED], list(cells)
     fit = [one.text for one in formats if sample and all(one.read(cell) for cell in sample)]
-    padded = [text for text in fit if "DD" in text]
-    return padded or fit
+    padded = [text for text in fit if "DD" in text] or fit
+    return [text for text in padded if "HH" in text] or padded
 
 
 def read_zone(text: str) -> tzinfo:
@@ -133,7 +174,10 @@ def read_zone(text: str) -> tzinfo:
     if text in names:
         return ZoneInfo(text)
     near = difflib.get_close_matches(text.lower(), [name.lower() for name in names], n=1, cutoff=0.7)
-    meant = next((f"; did you mean {name}?" for name in names if [name.lower()] == near), "")
+    city = f"/{text.replace(' ', '_').lower()}"
+    meant = next((f"; did you mean {name}?" for name in names if name.lower().endswith(city)), "") or next(
+        (f"; did you mean {name}?" for name in names if [name.lower()] == near), ""
+    )
     raise ValueError(
         f"there is no time zone “{text}”{meant or ': write one such as Europe/Berlin or +02:00'}"
     )
@@ -150,8 +194,11 @@ def in_zone(at: datetime, zone: tzinfo) -> str:
     Raises:
         ValueError: the clocks skip it, or show it twice.
     """
-    earlier, later = at.replace(tzinfo=zone, fold=0), at.replace(tzinfo=zone, fold=1)
-    if earlier.utcoffset() != later.utcoffset():
+    earlier = at.replace(tzinfo=zone)
+    if (
+        not isinstance(zone, timezone)
+        and earlier.utcoffset() != (later := earlier.replace(fold=1)).utcoffset()
+    ):
         offsets = " or ".join(_offset(one) for one in (earlier, later))
         if earlier.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != at:
             raise ValueError(f"there is no {at} in {zone}, where clocks skip it: say which time is meant")

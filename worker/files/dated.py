@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
+from functools import lru_cache
 from shlex import quote
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from worker.domain.dates import HourText
 from worker.domain.item import Remarks, Source
@@ -39,6 +40,7 @@ _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 _SAMPLES: Final = 3
 _SHARE: Final = 0.8
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
+_ISO_OF: Final = {field: field if field.endswith("ISO") else f"{field}ISO" for field in _FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class Dating:
                 "never assumed"
             )
 
+    def reads(self, cell: str) -> bool:
+        """Say whether a text is written as is said or, where nothing is, as ISO with a time."""
+        return bool(self.form.read(cell)) if self.form else bool(_LOCAL_ISO.match(cell))
+
 
 class UndeclaredDates(ConfigError):  # noqa: N818 - reads as what is the case
     """Most dates of a field are written so that a format, a zone or both must be said."""
@@ -91,13 +97,21 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
         ConfigError: most of a column's dates are written in a format that nobody said; or there is no zone.
     """
     how.refuse_without_zone()
-    if how.form and how.form.text == EPOCH:
+    if how.form and how.form.means(EPOCH):
         rows = map(_taken_at_its_word, rows)
-    if not how.form or not how.zone:
-        sample = Sample.of(rows)
-        _refuse_undeclared(sample, how, name)
-        rows = sample.everything()
-    return (_read(row, how, remarks) for row in rows) if how.zone else rows
+    sample = Sample.of(rows)
+    cells = {
+        field: [it for row in sample.first if (it := _cell(row.item, field)).strip()] for field in _FIELDS
+    }
+    _refuse_without_zone(cells, how, name)
+    _refuse_undeclared(cells, how, name)
+    if how.zone:
+        return (_read(row, how, remarks) for row in sample.everything())
+    for field, its in cells.items():
+        if local := next((it for it in its if _LOCAL_ISO.match(it) and not is_certain(it.strip())), None):
+            shown = f"{field} has dates without a zone, such as “{escaped(local.strip(), 40)}”"
+            remarks.add(f"{shown}: with --timezone they can be read")
+    return sample.everything()
 
 
 def _taken_at_its_word(row: Source) -> Source:
@@ -105,33 +119,56 @@ def _taken_at_its_word(row: Source) -> Source:
     return row._replace(item=row.item | marked) if marked else row
 
 
-def _refuse_undeclared(sample: Sample, how: Dating, name: str) -> None:
-    for field in _FIELDS:
-        cells = [cell for row in sample.first if (cell := _cell(row.item, field)).strip()]
-        least = max(1, _SHARE * len(cells))
-        typed = [cell for cell in cells if isinstance(cell, CellDate)]
-        if not how.zone and len(typed) >= least:
+_Cells = Mapping[str, Sequence[str]]
+
+
+def _refuse_without_zone(cells: _Cells, how: Dating, name: str) -> None:
+    for field, its in cells.items():
+        typed = [] if how.zone else [cell for cell in its if isinstance(cell, CellDate)]
+        if typed and len(typed) >= _SHARE * len(its):
             why = (
                 f"{name}: {field} has dates such as “{escaped(typed[0], 40)}”, and a workbook's dates have "
                 "no zone: say --timezone, such as Europe/Berlin; UTC is never assumed"
             )
             raise UndeclaredDates(why, field, typed, None)
-        foreign = [cell.strip() for cell in cells if not how.form and _is_undeclared(cell)]
-        if len(foreign) < least:
-            continue
-        formats = fitting(foreign[:ROWS])
-        zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
-        advice = f"say {shown(formats)}{zone}" if len(formats) == 1 else (
-            f"they fit {shown(formats)}: say which{', and' if zone else ''}{zone}" if formats
-            else f"say --date-format and{zone or ' --timezone'}, or write them as 2026-12-31T00:00:00+01:00"
-        )  # fmt: skip
-        why = f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {advice}"
-        raise UndeclaredDates(why, field, foreign, formats)
 
 
-def _is_undeclared(cell: str) -> bool:
-    text = cell.strip()
-    return not isinstance(cell, CellDate) and is_written_date(text) and not _LOCAL_ISO.match(text)
+def _refuse_undeclared(cells: _Cells, how: Dating, name: str) -> None:
+    """Refuse a file in which a column is written as nobody said; a format that is said must fit another."""
+    undeclared: dict[str, list[str]] = {}
+    fits = not how.form
+    for field, its in cells.items():
+        written = [
+            cell.strip() for cell in its if not isinstance(cell, CellDate) and is_written_date(cell.strip())
+        ]
+        foreign = [cell for cell in written if not is_certain(cell) and not how.reads(cell)]
+        fits = fits or len(foreign) < len(written)
+        if foreign and len(foreign) >= _SHARE * len(its):
+            undeclared[field] = foreign
+    if not undeclared or not fits:
+        return
+    field, foreign = next(iter(undeclared.items()))
+    formats = _together([fitting(its[:ROWS]) for its in undeclared.values()], how)
+    zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
+    as_iso = "write them as 2026-12-31T00:00:00+01:00"
+    advice = f"say {shown(formats)}{zone}" if len(formats) == 1 else (
+        f"they fit {shown(formats)}: say which{', and' if zone else ''}{zone}" if formats
+        else f"which isn't {how.form.text}: say their format as well, or {as_iso}" if how.form
+        else f"say --date-format and{zone or ' --timezone'}, or {as_iso}"
+    )  # fmt: skip
+    why = f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {advice}"
+    raise UndeclaredDates(why, field, foreign, formats)
+
+
+def _together(fitting_each: Sequence[Sequence[str]], how: Dating) -> Sequence[str]:
+    """Return what is to be said so that all columns can be read; or what the first of them fits."""
+    said = [how.form.text] if how.form else []
+    if all(len(formats) == 1 for formats in fitting_each):
+        try:
+            return [DateFormat.parse(" or ".join([*said, *(formats[0] for formats in fitting_each)])).text]
+        except ValueError:  # they can't be told apart
+            return []
+    return [] if said else fitting_each[0]
 
 
 def _cell(item: Any, field: str) -> str:
@@ -143,33 +180,52 @@ def _read(row: Source, how: Dating, remarks: Remarks) -> Source:
     if not isinstance(row.item, dict):
         return row
     item = dict(row.item)
-    for field in _FIELDS:
-        iso = field if field.endswith("ISO") else f"{field}ISO"
-        given = _cell(item, field)
-        cell, form = given.strip(), how.form or _AS_ISO
+    for field, iso in _ISO_OF.items():
+        given = item.get(field)
+        if not given or not isinstance(given, str) or isinstance(given, BadCell | NumberText):
+            continue
+        cell = given.strip()
         if not cell or (iso != field and item.get(iso)):
             continue
-        if isinstance(given, CellDate):  # whatever format is said for what is written as text
-            form = _AS_ISO
-        elif form.text == EPOCH:
+        # A workbook's date is one, whatever format is said for what is written as text.
+        found = _meant(cell, iso, None if isinstance(given, CellDate) else how.form, how.zone)
+        if found is None:
             continue
-        if is_certain(cell):
-            del item[field]
-            item[iso] = cell
-        elif found := form.read(cell):
-            del item[field]
-            item[iso] = _instant(found, iso, how, remarks, int(row.row))
-        elif how.form and not _EPOCH.fullmatch(cell):
-            item[field] = BadCell.of("date", cell, f"isn't written as {form.text}: “{escaped(cell, 40)}”")
+        value, is_read, remark = found
+        del item[field]
+        item[iso if is_read else field] = value
+        if remark:
+            remarks.add(remark, int(row.row))
     return row._replace(item=item)
 
 
-def _instant(found: tuple[datetime, bool], field: str, how: Dating, remarks: Remarks, row: int) -> str:
+class _Meant(NamedTuple):
+    """What a cell becomes, whether that is a date that was read, and what is to be said of it."""
+
+    value: str
+    is_read: bool = True
+    remark: str = ""
+
+
+@lru_cache(maxsize=8_192)  # the rows of a file have few days
+def _meant(cell: str, iso: str, form: DateFormat | None, zone: tzinfo | None) -> _Meant | None:
+    """Return what a cell of text means; ``None`` if that is to be told as in any file."""
+    if form is not None and form.text == EPOCH:
+        return None
+    if is_certain(cell):
+        return _Meant(cell)
+    found = (form or _AS_ISO).read(cell)
+    if found is None:
+        if form is None or _EPOCH.fullmatch(cell):
+            return None
+        why = f"isn't written as {form.text}: “{escaped(cell, 40)}”"
+        return _Meant(BadCell.of("date", cell, why), is_read=False)
     at, has_time = found
+    remark = ""
     if not has_time:
-        at = end_of_day(at) if field.startswith("earnExpiresOn") else at
-        remarks.add(f"{field} has dates without a time of day: {at.time()} in {how.zone} is meant", row)
+        at = end_of_day(at) if iso.startswith("earnExpiresOn") else at
+        remark = f"{iso} has dates without a time of day: {at.time()} in {zone} is meant"
     try:
-        return in_zone(at, how.zone or UTC)  # there is a zone wherever dates are read
+        return _Meant(in_zone(at, zone or UTC), remark=remark)  # there is a zone wherever dates are read
     except ValueError as error:
-        return BadCell.of("date", str(at), str(error))
+        return _Meant(BadCell.of("date", str(at), str(error)), remark=remark)
