@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from support import BADGE, OTHER_BADGE, configured
 
 from worker.domain.check import Check, Would
-from worker.domain.item import Source
+from worker.domain.item import Remarks, Source
 from worker.domain.job import State
+from worker.domain.localdates import DateFormat, read_zone
 from worker.domain.numbers import BadCell
 from worker.domain.org import Org
 from worker.domain.seen import Fingerprints, Met
 from worker.enqueue import Enqueued, EnqueueOptions, total
 from worker.errors import FileError
 from worker.files.columns import Names
+from worker.files.dated import Dating, dated
 from worker.files.reader import read_rows
+from worker.files.xlsx_rows import SheetOptions
 from worker.operate.checking import Checking, check_rows
 from worker.operate.importing import import_rows
 from worker.operate.past import StoredPast
@@ -197,6 +200,25 @@ def test_the_columns_and_what_is_in_them(queue: Queue) -> None:
         ("Badge", "badgeMetaId", (BADGE,)),
         ("customerId", "customerId", ("7", "8", "9")),
         ("Name", None, ("Ann", "Bo")),
+    ]
+
+
+def test_columns_are_called_as_in_the_file() -> None:
+    """By their own names, in their order, also those that are empty or whose dates were read."""
+    text = f"Empty,When,customer_id,Badge,earnExpiresOn\n,31.12.2026,7,{BADGE},1905828011\n"
+    names, remarks = Names.parse(["Badge=badgeMetaId", "When=earnEventDate", "Empty="]), Remarks()
+    sheets = SheetOptions(remarks=remarks)
+    rows = read_rows(io.BytesIO(text.encode()), name="f.csv", names=names, sheets=sheets)
+    how = Dating(DateFormat.parse("DD.MM.YYYY"), read_zone("+01:00"))
+    checking = Checking(ORG, names=names)
+    list(check_rows(checking, dated(rows, how, remarks, name="f.csv")))
+    checking.remark(remarks)
+    assert [(column.column, column.field, column.samples) for column in checking.result().columns] == [
+        ("Empty", None, ()),
+        ("When", "earnEventDate", ("2026-12-31T00:00:00+01:00",)),
+        ("customer_id", "customerId", ("7",)),
+        ("Badge", "badgeMetaId", (BADGE,)),
+        ("earnExpiresOn", "earnExpiresOn", ("1905828011",)),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from support import BADGE, Outcome, badges_json, environment, in_process
 from terminal import terminal
 
-from worker.errors import ConfigError
+from worker.errors import ConfigError, NoRoom
 from worker.files.columns import FIELDS, fixed_fields
-from worker.operate.profiles import Profile, from_toml
+from worker.operate.profiles import Profile, Profiles, from_toml
 from worker.server.connection import Connection
+from worker.store.queue import Queue
 
 DATABASE = 11  # of the session's server: these tests disturb no others
 HEADER = "Customer No;Who;When"
@@ -133,6 +135,52 @@ def test_a_profile_that_changed_is_never_taken_silently(here: Here) -> None:
     assert here.run("profiles", "load", changed, "--yes").status == 0
     assert here.took(path, "--profile", "members", "--yes") == (1, 0, 0)
     assert here.took(path, "--profile", "members") == (0, 1, 0)  # it is what it is now
+
+
+def test_a_removed_profile_is_not_replaced_silently_either(here: Here) -> None:
+    """One of the same name asks first, if it makes other badges than the one that was used."""
+    path = here.saved()
+    exported = here.run("profiles", "export", "members").out
+    same = here.file(exported, name="same.toml")
+    changed = here.file(exported.replace("earnEventDateISO", "earnExpiresOnISO"), name="changed.toml")
+    assert here.run("profiles", "remove", "members").status == 0
+    assert badges_json("profiles", "list", env=here.env) == []
+    assert here.run("profiles", "remove", "members").status == 1
+    assert here.run("profiles", "load", changed).status == 0
+    refused = here.run("import", path, "--profile", "members")
+    assert (refused.status, "may count as another badge now" in refused.err) == (2, True)
+    assert here.run("profiles", "remove", "members").status == 0
+    assert here.run("profiles", "load", same).status == 0
+    assert here.took(path, "--profile", "members") == (0, 1, 0)
+
+
+def test_a_profile_that_changes_during_an_import_stays_as_it_was_changed(here: Here) -> None:
+    """The import notes what it used, and takes nothing back; one that was removed stays so."""
+    here.saved()
+    profiles = Profiles(Queue(here.client), "default")
+    used = profiles.named("members")
+    profiles.save(replace(used, timezone="Asia/Tokyo"), "somebody")
+    profiles.note_use(used)
+    assert profiles.named("members").timezone == "Asia/Tokyo"
+    assert profiles.named("members").is_changed
+    profiles.remove("members", "somebody")
+    profiles.note_use(used)
+    assert profiles.all() == []
+
+
+def test_an_org_has_room_for_so_many_profiles(here: Here) -> None:
+    """Those that were removed take none of it, and are forgotten in the end."""
+    profiles = Profiles(Queue(here.client), "default")
+    for n in range(105):
+        made = Profile(f"p{n}", {"A": "customerId"})
+        profiles.save(made, "somebody")
+        profiles.note_use(made)
+        profiles.remove(made.name, "somebody")
+    assert here.client.hlen("{badges:default}/profiles") == 100
+    for n in range(100):
+        profiles.save(Profile(f"q{n}", {"A": "customerId"}), "somebody")
+    with pytest.raises(NoRoom, match="may have 100 profiles"):
+        profiles.save(Profile("more", {"A": "customerId"}), "somebody")
 
 
 def test_zone_and_format_are_kept(here: Here) -> None:

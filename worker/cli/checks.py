@@ -214,7 +214,7 @@ def _checked(checking: Checking, given: Input) -> Checking:
     with reading(given, "checking") as opened:
         for so_far in check_rows(checking, opened.rows):
             opened.move(so_far.rows)
-    checking.remark(opened.remarks.warned())
+    checking.remark(opened.remarks)
     return checking
 
 

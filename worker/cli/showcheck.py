@@ -29,7 +29,8 @@ def show_check(check: Check) -> None:
 
 def _show_group(group: Fault | CheckWarning, what: str, mark: str = "") -> None:
     where = f", such as row {group.rows[0]}" if group.rows else ""
-    tables.out.print(f"{group.count:>11,} {tables.safe(what)}{where}{mark}")
+    count = f"{group.count:,}" if group.count else ""  # none of the file as a whole
+    tables.out.print(f"{count:>11} {tables.safe(what)}{where}{mark}")
 
 
 def _show_duplicates(check: Check) -> None:

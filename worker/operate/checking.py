@@ -17,7 +17,6 @@ from worker.domain.badge import Badge, Invalid, Taken, one_case, read_badge, war
 from worker.domain.check import (
     Check,
     CheckedBadge,
-    CheckedColumn,
     CheckGroup,
     CheckWarning,
     Duplicates,
@@ -25,14 +24,13 @@ from worker.domain.check import (
     Would,
 )
 from worker.domain.identity import PAIR_LETTERS, content_id
-from worker.domain.item import Source, Warned
-from worker.domain.numbers import BadCell
+from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
 from worker.domain.plain import Plain, plain_rows
 from worker.domain.seen import Fingerprints, Met
-from worker.domain.text import cell, plain
 from worker.enqueue import invalid_id, next_chunk
 from worker.files.columns import AS_THEY_ARE, FIELDS, Names
+from worker.operate.checkedcolumns import Columns, shown
 from worker.operate.lookingback import ROWS_NAMED, Counted, Firsts, LookingBack, Past
 from worker.operate.mending import is_reported
 from worker.operate.status import OrgState
@@ -41,14 +39,7 @@ from worker.store.lookup import Asked
 _OF_ONE_ROW: Final = re.compile(r"“.*”|\d+")  # what differs between rows with the same thing wrong
 _MOST_GROUPS: Final = 100
 _MOST_BADGES: Final = 1_000
-_MOST_COLUMNS: Final = 200
 _VALUES_SHOWN: Final = 5
-_SAMPLES: Final = 3
-_LONGEST_SHOWN: Final = 60
-
-
-def _shown(value: object) -> str:
-    return plain(cell(value.shown if isinstance(value, BadCell) else value), _LONGEST_SHOWN)
 
 
 @dataclass(slots=True)
@@ -65,7 +56,7 @@ class _Group:
         self.count += 1
         if len(self.rows) < ROWS_NAMED:
             self.rows.append(int(row))
-        if len(self.values) < _VALUES_SHOWN and (text := _shown(value)):
+        if len(self.values) < _VALUES_SHOWN and (text := shown(value)):
             self.values += [] if text in self.values else [text]
 
     def as_first_version(self, kind: Literal["invalid", "warning"]) -> CheckGroup:
@@ -89,7 +80,7 @@ class Checking:
         ``may_report``: rows that tell a job's state are a report's, as in files, and mend its dead letters.
         """
         self._may_report = may_report
-        self._org, self._past, self._names, self._hold_repeats = org, past, names, hold_repeats
+        self._org, self._past, self._hold_repeats = org, past, hold_repeats
         self.good = self.invalid = 0
         self.incomplete: str | None = None
         self._in_file = Counted()
@@ -98,7 +89,7 @@ class Checking:
         self._warnings: dict[object, _Group] = {}
         self._badges: Counter[str | None] = Counter()
         self.customers: dict[str, int] = {}  # of each of these badges, in one case, that of its first row
-        self._columns: dict[str, tuple[str | None, list[str]]] = {}
+        self._columns = Columns(names)
         # Of badges and customers; of ids that aren't made of them; of jobs that mend.
         self._met, self._others, self._mended = Fingerprints(), Fingerprints(), Fingerprints()
 
@@ -110,7 +101,7 @@ class Checking:
     def add(self, rows: Sequence[Source]) -> None:
         """Check up to 1,000 rows more."""
         if not self.rows:
-            self._look_at_columns(rows)
+            self._columns.look_at(rows)
         reported: list[Source] = []
         told = list(plain_rows(self._org.name, rows))
         taken: list[Badge | Plain] = [its for its in told if its]  # of good rows
@@ -202,27 +193,13 @@ class Checking:
         back.accepted += sum(self._mended.add(one.id, "") is Met.NEW for one in judged.again)
         back.new_invalid += sum(noted.kind == "invalid" for noted in judged.noted)
 
-    def _look_at_columns(self, rows: Sequence[Source]) -> None:
-        column_of = {its: column for column, its in self._names.said.items() if its}
-        for row in rows:
-            for name, value in row.item.items() if isinstance(row.item, dict) else ():
-                self._look_at(column_of.get(name) or name, name, value)
-            for other, value in row.others.items():
-                self._look_at(other, None, value)
-
-    def _look_at(self, column: str, its: str | None, value: object) -> None:
-        if column not in self._columns and len(self._columns) >= _MOST_COLUMNS:
-            return
-        _, samples = self._columns.setdefault(plain(column, _LONGEST_SHOWN), (its, []))
-        if len(samples) < _SAMPLES and (text := _shown(value)) and text not in samples:
-            samples.append(text)
-
-    def remark(self, warnings: Iterable[Warned]) -> None:
-        """Take in what is said of the file beside its rows."""
-        for it in warnings:
+    def remark(self, remarks: Remarks) -> None:
+        """Take in what is said of the file beside its rows, and how its columns are called there."""
+        for it in remarks.warned():
             self._warnings["file", it.reason] = _Group(
                 None, it.reason, [int(row) for row in it.rows], count=it.count
             )
+        self._columns.call(remarks.columns)
 
     def badges(self) -> tuple[CheckedBadge, ...]:
         """Return the badges of the rows, the most frequent first; those beyond a bound have no name."""
@@ -258,9 +235,7 @@ class Checking:
             ),
             warnings=tuple(CheckWarning(it.reason, it.count, tuple(it.rows)) for it in warnings),
             badges=self.badges() if badges is None else badges,
-            columns=tuple(
-                CheckedColumn(column, its, tuple(samples)) for column, (its, samples) in self._columns.items()
-            ),
+            columns=self._columns.result(),
             would=self._would(self._past.once_more) if self._past else None,
             calls=calls,
             seconds=seconds,

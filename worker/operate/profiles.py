@@ -18,7 +18,7 @@ from worker.domain.badge import short_hash
 from worker.domain.localdates import DateFormat, read_zone, zone_name
 from worker.domain.text import plain
 from worker.enqueue import check_run_name
-from worker.errors import ConfigError, NotFound
+from worker.errors import ConfigError, NoRoom, NotFound
 from worker.files.columns import Names, fixed_fields, folded
 from worker.files.dated import Dating
 from worker.store import audit
@@ -26,6 +26,7 @@ from worker.store import profiles as kept
 from worker.store.queue import Queue
 
 _MARK_LETTERS: Final = 8
+_MOST: Final = 100  # of an org, and as many that were removed
 _MOST_COLUMNS: Final = 500
 _KEYS: Final = ("name", "date_format", "timezone", "columns", "set")
 _LARGEST: Final = 100_000  # characters of TOML
@@ -35,8 +36,8 @@ _LARGEST: Final = 100_000  # characters of TOML
 class Profile:
     """A profile; ``columns`` has the field of each column, "" for one that is ignored.
 
-    ``date_format`` and ``timezone`` are "" where
-    nothing is said of dates. ``used_as`` is the mark it had when it was last used. Times are ms, 0 for never.
+    ``date_format`` and ``timezone`` are "" where nothing is said of dates. ``used_as`` is the mark that it
+    had when it was last used. Times are ms, 0 for never. One that was removed stays as a name with that mark.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Profile:
     made_at: int = 0
     used_at: int = 0
     used_as: str = ""
+    is_removed: bool = False
 
     @property
     def mark(self) -> str:
@@ -169,8 +171,14 @@ class Profiles:
 
     def all(self) -> list[Profile]:
         """Return them by name; one that can't be read (a newer version's) isn't among them."""
+        return [profile for profile in self._kept() if not profile.is_removed]
+
+    def _kept(self) -> list[Profile]:
         found = sorted(kept.all_profiles(self.queue, self.org).items())
         return [profile for name, text in found if (profile := _read(name, text))]
+
+    def _kept_as(self, name: str) -> Profile | None:
+        return next((profile for profile in self._kept() if profile.name == name), None)
 
     def named(self, name: str) -> Profile:
         """Return one.
@@ -190,8 +198,15 @@ class Profiles:
         return next((profile for profile in self.all() if profile.name == name), None)
 
     def save(self, profile: Profile, by: str, note: str = "") -> Profile:
-        """Keep a profile; what was there under its name says how it was last used."""
-        there = self.before(profile.name)
+        """Keep a profile; what is or was there under its name says how it was last used.
+
+        Raises:
+            NoRoom: the org has as many as it may.
+        """
+        there = self._kept_as(profile.name)
+        others = [its for its in self.all() if its.name != profile.name]
+        if len(others) >= _MOST:
+            raise NoRoom(f"an org may have {_MOST} profiles: remove one first")
         made = replace(
             profile,
             made_by=by,
@@ -204,18 +219,26 @@ class Profiles:
         return made
 
     def note_use(self, profile: Profile) -> None:
-        """Note that a file was read with it, as it is now."""
-        self._write(replace(profile, used_at=kept.now_ms(self.queue, self.org), used_as=profile.mark))
+        """Note that a file was read with it; whoever changed or removed it meanwhile has changed it."""
+        if there := self._kept_as(profile.name):
+            at = kept.now_ms(self.queue, self.org)
+            self._write(replace(there, used_at=at, used_as=profile.mark))
 
     def remove(self, name: str, by: str, note: str = "") -> None:
-        """Forget one.
+        """Forget one, but for how it was last used: another of its name isn't used instead without a word.
 
         Raises:
             NotFound: there is none of that name.
         """
         there = self.named(name)
         self._audit(by, {"profile": name, "removed": there.mark}, note)
-        kept.remove(self.queue, self.org, name)
+        removed = sorted((it for it in self._kept() if it.is_removed), key=lambda it: it.used_at)
+        for oldest in removed[: max(0, len(removed) + 1 - _MOST)]:
+            kept.remove(self.queue, self.org, oldest.name)
+        if there.used_as:
+            self._write(Profile(name, {}, used_at=there.used_at, used_as=there.used_as, is_removed=True))
+        else:
+            kept.remove(self.queue, self.org, name)
 
     def _audit(self, by: str, which: Mapping[str, str], note: str) -> None:
         action = audit.action_id(self.queue, "profile")
@@ -223,6 +246,8 @@ class Profiles:
 
     def _write(self, profile: Profile) -> None:
         values = asdict(profile)
+        if not profile.is_removed:  # older versions don't know that
+            del values["is_removed"]
         kept.write(self.queue, self.org, values.pop("name"), json.dumps(values))
 
 

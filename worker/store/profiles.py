@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from worker.errors import NoRoom
 from worker.server.cluster import reaching
 from worker.store import keys
 from worker.store.queue import Queue
-
-MOST = 100
 
 
 def all_profiles(queue: Queue, org: str) -> dict[str, str]:
@@ -25,15 +22,11 @@ def write(queue: Queue, org: str, name: str, text: str) -> None:
     """Keep a profile under its name, in place of the one there is.
 
     Raises:
-        NoRoom: the org has as many as it may.
         StoreError: Redis can't be reached, or a newer version of this program wrote what is in it.
     """
     queue.store.refuse_other_versions()
-    key = keys.key(org, "profiles")
     with reaching("the profiles"):
-        if queue.client.hlen(key) >= MOST and not queue.client.hexists(key, name):
-            raise NoRoom(f"an org may have {MOST} profiles: remove one first")
-        queue.client.hset(key, name, text)
+        queue.client.hset(keys.key(org, "profiles"), name, text)
 
 
 def remove(queue: Queue, org: str, name: str) -> bool:

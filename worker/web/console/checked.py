@@ -30,7 +30,7 @@ def check(here: Console, about: Staged) -> Act:
         with here.staging.opened(about) as given:
             for so_far in check_rows(checking, given.rows):
                 act.move(so_far.rows, 0)
-            checking.remark(given.remarks.warned())
+            checking.remark(given.remarks)
         act.kept = checking.badges(), dict(checking.customers)
         return checking.result(past.state())
 
