@@ -25,8 +25,8 @@ _TOKENS: Final = {
     "D": ("d", r"\d{1,2}"),
     "HH": ("H", r"\d\d"),
     "H": ("H", r"\d{1,2}"),
-    "hh": ("h", r"0[1-9]|1[0-2]"),
-    "h": ("h", r"0?[1-9]|1[0-2]"),
+    "hh": ("I", r"0[1-9]|1[0-2]"),
+    "h": ("I", r"0?[1-9]|1[0-2]"),
     "mm": ("M", r"\d\d"),
     "ss": ("S", r"\d\d"),
     "A": ("p", r"[AaPp]\.?[Mm]\.?"),
@@ -90,7 +90,7 @@ def _one_format(text: str) -> str:
     if text.lower() in (EPOCH, ISO_FORMAT):
         return text.lower()
     letters = [_TOKENS[token][0] for token in _TOKEN.findall(text)]
-    whole = {"m", "d"} < set(letters) and {"Y", "y"} & set(letters) and ("h" in letters) == ("p" in letters)
+    whole = {"m", "d"} < set(letters) and {"Y", "y"} & set(letters) and ("I" in letters) == ("p" in letters)
     if not whole or len(set(letters)) != len(letters) or re.search("[A-SU-Za-z0-9]", _TOKEN.sub("", text)):
         raise ValueError(
             f"“{text}” is no format: write it with YYYY MM DD HH mm ss, such as DD/MM/YYYY, "
@@ -114,7 +114,7 @@ def _read_as(form: str, cell: str) -> tuple[datetime, bool] | None:
         return None
     part = found.groupdict()
     year = int(part["Y"]) if "Y" in part else 2000 + int(part["y"])
-    hour = int(part.get("H") or part.get("h") or 0)
+    hour = int(part.get("H") or part.get("I") or 0)
     if half := part.get("p"):
         hour = hour % 12 + (12 if half[0] in "Pp" else 0)
     try:
@@ -123,7 +123,7 @@ def _read_as(form: str, cell: str) -> tuple[datetime, bool] | None:
         )
     except ValueError:
         return None
-    return day, "H" in part or "h" in part
+    return day, "H" in part or "I" in part
 
 
 @lru_cache(maxsize=512)

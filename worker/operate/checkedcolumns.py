@@ -53,13 +53,13 @@ class Columns:
         if self._names.signs_of_a_report(columns):
             return
         named = {column: self._names.field(column) for column in columns[:_MOST] if column}
-        keys = {its: key for key, (its, _) in self._found.items() if its}
+        called = {its: key for key, (its, _) in self._found.items() if its}
         found: dict[str, tuple[str | None, list[str]]] = {}
         for column, its in named.items():
             key = plain(column, _LONGEST)
-            _, samples = self._found.pop(keys.get(its, "") if its else key, (its, []))
+            _, samples = self._found.pop(called.get(its, "") if its else key, (its, []))
             if its and (iso := f"{its}ISO") not in named.values():  # its dates were read, and stand there now
-                samples += self._found.pop(keys.get(iso, ""), (None, []))[1]
+                samples += self._found.pop(called.get(iso, ""), (None, []))[1]
             found[key] = its, samples[:_SAMPLES]
         self._found = found | self._found
 
