@@ -207,7 +207,7 @@ def test_a_server_that_stops_writing_its_log(place: Place) -> None:
     with place.worker():
         producer = BadgeQueue(settings=Settings(), connection=place.connection)
         producer.enqueue(_items(1), run="run")
-        wait_for(lambda: place.issued() == 3, within_s=40)
+        wait_for(lambda: place.issued() == 3)
         place.client.config_set("appendonly", "no")
         with pytest.raises(NotDurable, match="append-only file"):
             producer.enqueue(_items(10), run="run")
@@ -221,7 +221,7 @@ def test_a_server_that_stops_writing_its_log(place: Place) -> None:
         assert place.issued() == 3
         assert len(place.log().splitlines()) - lines < 10
         place.client.config_set("appendonly", "yes")
-        wait_for(lambda: place.issued() == 6, within_s=40)
+        wait_for(lambda: place.issued() == 6)
         assert place.status()["server"] == []
 
 
@@ -246,8 +246,8 @@ def test_what_answers_mean_is_audited_and_shown(place: Place) -> None:
     """It rests on somebody's word: the trail keeps it once, and doctor says what it may cost."""
     told = {"BADGES_STATUS_503": "throttled", "BADGES_CODE_9001": "busy"}
     with place.worker("first", **told), place.worker("second", **told):
-        entries = wait_for(lambda: list(audit.entries(place.client, "default")), within_s=40)
-        wait_for(lambda: place.client.hlen("{badges}/workers") == 2, within_s=40)
+        entries = wait_for(lambda: list(audit.entries(place.client, "default")))
+        wait_for(lambda: place.client.hlen("{badges}/workers") == 2)
     assert [(entry.action, entry.note) for entry in entries] == [
         ("answers", "STATUS_503=throttled, CODE_9001=busy")
     ]
@@ -291,7 +291,7 @@ def test_workers_of_different_minds(place: Place) -> None:
     """The stricter limit holds for both as long as both are heard of; status and doctor say what differs."""
     place.client.hset("{badges:default}/gate", mapping={"paused": "operator", "reason": "test"})
     with place.worker("loose"), place.worker("strict", BADGES_RATE_LIMIT="60/minute"):
-        wait_for(lambda: place.client.hlen("{badges}/workers") == 2, within_s=40)
+        wait_for(lambda: place.client.hlen("{badges}/workers") == 2)
         for n in range(4):
             place.bring(1000 * (n + 1), 100)
         place.client.hdel("{badges:default}/gate", "paused", "reason")
@@ -311,13 +311,13 @@ def test_a_stricter_worker_that_is_gone_holds_nobody_up(place: Place) -> None:
     """Killed without a word: its limit holds until it isn't heard of any more, and not after."""
     with place.worker("loose"):
         with place.worker("strict", BADGES_RATE_LIMIT="6/minute") as strict:
-            wait_for(lambda: place.status()["differs"], within_s=40)
+            wait_for(lambda: place.status()["differs"])
             strict.kill()
             strict.wait(10)
         place.bring(1000, 300)
         wait_for(lambda: place.issued() >= 100)
         assert place.issued() < 300  # three calls at ten seconds each
-        wait_for(lambda: not place.status()["differs"], within_s=40)
+        wait_for(lambda: not place.status()["differs"])
         before = len(place.vendor.vendor.ledger().exchanges)
         place.bring(5000, 500)
         wait_for(lambda: place.issued() >= 800)

@@ -473,13 +473,12 @@ def wait_until(client: redis.Redis, at_ms: int) -> None:
 def test_no_window_holds_more_than_the_limit(
     connection: Connection, queue: Queue, limit: str, slots: int
 ) -> None:
-    """However many claim at once; and 98 % of it are used."""
+    """However many claim at once. How much of it is used, test_pace.py says, in virtual time."""
     org = configured(rate_limit=limit, batch_size=1)
     fill(queue, org, slots + 20)
     given = sorted(claim_for(connection, org, until_slots=slots))
     (stated,) = org.limits
     assert most_in_a_window(given, 1_000_000) <= stated.count
-    assert (len(given) - 1) / ((given[-1] - given[0]) / 1e6 * stated.count) >= 0.98
 
 
 def test_several_limits_hold_at_once(connection: Connection, queue: Queue, client: redis.Redis) -> None:
@@ -501,8 +500,8 @@ def test_several_limits_hold_at_once(connection: Connection, queue: Queue, clien
 
 def test_a_slot_is_given_out_only_a_little_ahead(queue: Queue) -> None:
     """A batch may have to wait for its time, but never beyond the horizon: no pool slot is slept away."""
-    org = configured(rate_limit="30/second", batch_size=1)
-    fill(queue, org, 10)
+    org = configured(rate_limit="2/second", batch_size=1)
+    fill(queue, org, 40)
     while isinstance(answer := queue.claim(org, new_id()), Batch):
         assert answer.send_at - steady_s() <= HORIZON_US / 1e6
     assert answer.why == "rate"

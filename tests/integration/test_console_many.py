@@ -64,7 +64,7 @@ class Bench:
     def until(self, path: str, says: str) -> str:
         """Load a page until it says something, and return it."""
         page: str = wait_for(
-            lambda: (text := self.browser.open(path)) and says in words(text) and text, within_s=20, what=says
+            lambda: (text := self.browser.open(path)) and says in words(text) and text, what=says
         )
         return page
 

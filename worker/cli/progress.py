@@ -80,10 +80,10 @@ def _saying_why(snapshots: Iterable[_Followed]) -> Iterator[_Followed]:
         yield one
 
 
-def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed:
+def follow_jobs(snapshots: Iterable[_Followed], *, clock: Callable[[], float] = time.monotonic) -> _Followed:
     """Show the progress of a run or a replay live, until it is over; returns the last of it.
 
-    There is one at least.
+    There is one at least. The pace is by this clock, in seconds.
     """
     seen = deque[tuple[float, int]]()
     columns = (
@@ -98,7 +98,7 @@ def follow_jobs(snapshots: Iterable[_Followed]) -> _Followed:
     with Progress(*columns, console=tables.err) as bar:
         task = bar.add_task("", total=None, pace="", jobs="jobs")
         for last in _saying_why(snapshots):
-            ended, now = last.total - last.open, time.monotonic()
+            ended, now = last.total - last.open, clock()
             seen.append((now, ended))
             while now - seen[0][0] > PACE_OVER_S:
                 seen.popleft()
