@@ -31,7 +31,16 @@ from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom
 from worker.store.again import renewed
 from worker.store.queue import CHUNK, Queue, Repeats, new_id
-from worker.store.record import HELD, RAW_BYTES, Answer, Field, badge_fields, bounded, others_field
+from worker.store.record import (
+    FAULTS_BYTES,
+    HELD,
+    RAW_BYTES,
+    Answer,
+    Field,
+    badge_fields,
+    bounded,
+    others_field,
+)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
@@ -353,7 +362,7 @@ def _invalid(source: Source, problem: Invalid, org: Org) -> Item:
     raw = _raw_of(source)
     fields: dict[str, str] = {
         Field.CODE: problem.field or "row",
-        Field.MESSAGE: bounded(problem.words),
+        Field.MESSAGE: bounded(problem.words_within(FAULTS_BYTES - 40), FAULTS_BYTES),
         Field.RAW_ROW if source.problem else Field.RAW_ITEM: raw[:RAW_BYTES],
     }
     fields |= others_field(source.others)

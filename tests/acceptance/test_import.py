@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -571,6 +572,33 @@ def test_a_bad_row_is_named_and_stops_no_other(
     dead = [result["error"] for result in results]
     assert [(error["kind"], error["code"]) for error in dead] == [("invalid", e[1]) for e in expected]
     assert all(reason in error["message"] for error, (_, _, reason) in zip(dead, expected, strict=True))
+
+
+def test_every_fault_of_a_row_is_in_its_report(here: Here) -> None:
+    """However many there are, each with its cure; only of very many the last are counted."""
+    header = "badgeMetaId,customerId,earnEventDate,earnEventDateISO,earnExpiresOn,earnExpiresOnISO,job_id"
+    row = "a b,5.55567E+08,20261231235959,2025-02-30T10:00:00Z,253402300799,2026-12-31T23:59:59+05:60,x y"
+    badges("import", "-", "--run", "r", env=here.env, stdin=f"{header}\n{row}\n".encode(), expect=3)
+    (result,) = here.results("--run", "r")
+    assert result["error"]["code"] == "badgeMetaId"
+    told = result["error"]["message"]
+    for field in header.split(",")[1:]:
+        assert f"; {field}: " in told
+    assert "take the id from its source; " in told
+    assert "written 9999-12-31T23:59:59Z in earnExpiresOnISO; " in told
+    assert told in result["reason"]
+    many = json.dumps({f"colour{n:03}": 1 for n in range(300)})
+    badges("import", "-", "--run", "many", env=here.env, stdin=f"{many}\n".encode(), expect=3)
+    (result,) = here.results("--run", "many")
+    assert re.search(r"; and \d+ other faults$", result["error"]["message"])
+    assert len(result["error"]["message"]) < 1600
+    beside = (
+        f'{{"colour": 1, "shade": 2, "customerId": "x", "badgeMetaId": "{BADGE}", "earnEventDate": "soon"}}'
+    )
+    for text in (f"{beside}\n", f"[{beside}]"):
+        badges("import", "-", "--run", "beside", env=here.env, stdin=text.encode(), expect=None)
+    told = [result["error"]["message"] for result in here.results("--run", "beside")]
+    assert [all(name in one for name in ("“colour”", "“shade”", "“x”", "“soon”")) for one in told] == [True]
 
 
 def test_an_array_cut_off(here: Here) -> None:

@@ -645,7 +645,7 @@ def test_a_column_decides_what_ten_digits_are(share: float) -> None:
         ('{"customerId": 1, "customerId": 2}', "“customerId” is given twice", "customerId"),
         ('{"customerId": 1, "customer_id": 2}', "“customerId” is given twice", "customerId"),
         ('{"badgeMetaId": "b", "customer": 2}', "“customer” (did you mean customerId?)", "customer"),
-        ('{"badgeMetaId": "b", "expiresOn": 2}', "did you mean earnExpiresOn?", "expiresOn"),
+        ('{"badgeMetaId": "b", "customerId": 1, "expiresOn": 2}', "did you mean earnExpiresOn?", "expiresOn"),
         ('{"badgeMetaId": "\\ud83d"}', "half a character", None),
         ('{"badgeMetaId": "\0"}', "NUL", None),
         (b'{"badgeMetaId": "\xe9"}', "byte 0xE9 at offset 17", None),

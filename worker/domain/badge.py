@@ -39,7 +39,7 @@ from worker.domain.numbers import (
     may_be_thousands,
     whole_number,
 )
-from worker.domain.text import plain
+from worker.domain.text import counted, plain
 
 LARGEST_CUSTOMER_ID = 2**63 - 1
 _ERROR_OF_SPREADSHEETS = re.compile(r"#(N/A|[A-Z0-9_/]{1,20}[!?])\s*")
@@ -266,6 +266,16 @@ class Invalid:
     def words(self) -> str:
         """The reason, with what else is wrong."""
         return "; ".join((self.reason, *map(str, self.others)))
+
+    def words_within(self, size: int) -> str:
+        """The same in at most ``size`` bytes, or nearly so: no fault is cut, what has no room is counted."""
+        told = self.reason
+        for n, other in enumerate(self.others):
+            longer = f"{told}; {other}"
+            if len(longer.encode("utf-8", "replace")) > size:
+                return f"{told}; and {counted(len(self.others) - n, 'other fault')}"
+            told = longer
+        return told
 
     @property
     def faults(self) -> tuple[Invalid, ...]:

@@ -7,15 +7,16 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
+from worker.domain.badge import Invalid, parse_item
 from worker.domain.item import Source
 from worker.domain.numbers import NumberText, kind_of
 from worker.domain.text import escaped
 from worker.errors import FileError
-from worker.files.columns import RAW_LIMIT, Names, lacking, refused, with_hint
+from worker.files.columns import FIELDS, RAW_LIMIT, Names, lacking, refused, with_hint
 from worker.files.text import MAX_RECORD, Unended, Window, damage_of
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -31,12 +32,21 @@ class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the deco
         field: str | None = None,
         at: int | None = None,
         others: Mapping[str, Any] | None = None,
+        beside: tuple[Invalid, ...] = (),
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.field = field
         self.at = at
+        self.beside = beside  # what else is wrong with it
         self.others = others or {}
+
+    def of(self, row: Source) -> Source:
+        """Add to a refused row what else is known of it."""
+        problem = row.problem
+        if self.beside and problem:
+            problem = Invalid(problem.field, problem.reason, self.beside)
+        return row._replace(problem=problem, others=self.others)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,13 +116,27 @@ def _item_of(value: Any, text: str, names: Names) -> tuple[dict[str, Any], Mappi
         return value, _NOTHING
     if unknown := names.unknown(value):
         others = {name: value[name] for name in unknown}
-        raise _Refusal(f"unknown field {with_hint(unknown[0])}", field=escaped(unknown[0], 60), others=others)
+        first, *beside = _faults_of(value, unknown, names)
+        raise _Refusal(first.reason, field=first.field, others=others, beside=tuple(beside))
     ours = names.signs_of_a_report(value)
     if ours and (problem := lacking(value, ours)):
         raise _Refusal(problem)
     field_of = names.field_in_report if ours else names.field
     item = _unique([(field, value[key]) for key in value if (field := field_of(key))])
     return item, {} if ours else {key: value[key] for key in value if not field_of(key)}
+
+
+def _faults_of(value: Mapping[str, Any], unknown: Sequence[str], names: Names) -> list[Invalid]:
+    """Say of each unknown key that it is, and what is wrong with the fields beside them."""
+    faults = [Invalid(escaped(name, 60), f"unknown field {with_hint(name)}") for name in unknown]
+    ours = {
+        field: value[key] for key in value if key not in unknown and (field := names.field(key)) in FIELDS
+    }
+    parsed = parse_item(ours)
+    meant = " ".join(fault.reason for fault in faults)
+    beside = parsed.faults if isinstance(parsed, Invalid) else ()
+    # What is missing may be just what a misspelt key has.
+    return faults + [fault for fault in beside if f"did you mean {fault.field}?" not in meant]
 
 
 def _is_text(values: Iterable[Any]) -> bool:
@@ -141,7 +165,7 @@ def _json_row(number: int, line: str, names: Names) -> Source:
         row = Source(str(number), item, escaped(line, RAW_LIMIT), others=others)
     except _Refusal as refusal:
         place = "" if refusal.at is None else f" (column {refusal.at + 1})"
-        row = refused(number, line, refusal.problem + place, refusal.field)._replace(others=refusal.others)
+        row = refusal.of(refused(number, line, refusal.problem + place, refusal.field))
     return row._replace(warning=line.warning(number)) if isinstance(line, Unended) else row
 
 
@@ -202,7 +226,7 @@ def _element(
                 continue
             if end is None and _is_cut_off(window, refusal):
                 return None, None
-            return _refused_element(window, number, refusal, end)._replace(others=refusal.others), end
+            return refusal.of(_refused_element(window, number, refusal, end)), end
 
 
 def _is_cut_off(window: Window, refusal: _Refusal) -> bool:

@@ -29,7 +29,7 @@ BUCKET_LETTERS, MANY = (3, 4), 3_000_000
 HELD = "this badge of this customer was accepted before, with other dates"
 CANCELLED = "it was cancelled before it was sent"  # the words of that code, which no record holds
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
-TEXT_BYTES, CODE_BYTES, FAULT_BYTES, RAW_BYTES = 240, 64, 100, 2000
+TEXT_BYTES, CODE_BYTES, FAULT_BYTES, FAULTS_BYTES, RAW_BYTES = 240, 64, 100, 1500, 2000
 OTHERS_BYTES, OTHER_LENGTH = 960, 200  # of all cells of a row that stand for no field, and signs of one
 
 
