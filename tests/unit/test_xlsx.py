@@ -135,6 +135,8 @@ def test_a_workbook_with_nothing_to_see_is_empty() -> None:
     workbook.create_sheet("Front")
     workbook["Secret"].sheet_state = "hidden"
     assert "is empty; the sheet “Secret” is hidden" in refusal(content(workbook))
+    workbook["Front"].append(["Read me"])
+    assert "row 1 reads “Read me”; the sheet “Secret” is hidden, and isn't read" in refusal(content(workbook))
 
 
 def test_hidden_rows_and_columns_are_never_taken_silently() -> None:
@@ -158,6 +160,8 @@ def test_hidden_rows_and_columns_are_never_taken_silently() -> None:
         ["Total", 2],
         ["Total:", 2],
         ["Gesamt", 15],
+        ["Total (2 rows)", 2],
+        ["Gesamt: 2 Kunden", 2],
         [None, "=SUM(B2:B3)"],
         ["", "=SUBTOTAL(103,Table1[customerId])"],
     ],

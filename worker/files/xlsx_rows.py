@@ -37,6 +37,7 @@ _TOTALS: Final = frozenset(
         ),
     )
 )
+_READS_AS_TOTAL: Final = re.compile(f"({'|'.join(_TOTALS)})([:(=].*)?")
 _ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|MIN|MAX)\(", re.IGNORECASE)
 _TOTAL_LEFT_OUT: Final = "a row that reads as totals is left out"
 _HIDDEN_LEFT_OUT: Final = (
@@ -110,7 +111,7 @@ def open_xlsx(stream: BinaryIO, given: Table, options: SheetOptions) -> Iterator
     top = _chosen(workbook, meanings, names, options)
     said = f" --sheet {quote(top.sheet.name)}" if options.sheet else ""
     header = Header(given.file, names, tuple(top.names.values()), options=said)
-    header.check_names(_no_header(top))
+    header.check_names("; ".join([_no_header(top), *(it.reason for it in options.remarks.warned())]))
     header.tell(options.remarks)
     is_report = bool(names.signs_of_a_report(header.columns))
     field_of = names.field_in_report if is_report else names.field
@@ -253,7 +254,7 @@ class _Rows:
         is_total = any(
             _ADDS_UP.match(cell.formula)
             if cell.formula
-            else folded(_text(self._meanings.value(cell))).rstrip(":") in _TOTALS
+            else _READS_AS_TOTAL.fullmatch(folded(_text(self._meanings.value(cell))))
             for cell in row.cells.values()
         )
         if is_total:
