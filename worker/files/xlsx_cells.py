@@ -43,6 +43,7 @@ class Meanings:
     def __init__(self, workbook: Workbook) -> None:
         self._workbook = workbook
         self._looks: dict[str, Look] = {}
+        self._plain: set[str] = set()
 
     def value(self, cell: Cell) -> Value:
         """Return a cell's value; ``None`` if it shows nothing.
@@ -50,8 +51,17 @@ class Meanings:
         Raises:
             FileError: the cell refers to what the workbook doesn't have.
         """
-        if cell.kind in ("str", "inlineStr"):
-            return unescaped(cell.text)
+        kind, style, text, _ = cell
+        if (
+            kind == "n"
+            and style in self._plain
+            and len(text) < _SHORT_DIGITS
+            and text.isascii()
+            and text.isdigit()
+        ):
+            return text  # as most numbers are
+        if kind in ("str", "inlineStr"):
+            return unescaped(text)
         if not cell.text:
             return None if cell.formula is None else BadCell.of("formula", cell.formula, _NOT_COMPUTED)
         return self._typed(cell.kind, cell.text, cell.style)
@@ -73,8 +83,8 @@ class Meanings:
         if look is None:
             looks, at = self._workbook.looks, whole(style)
             look = self._looks[style] = looks[at] if at < len(looks) else PLAIN
-        if look is PLAIN and len(text) < _SHORT_DIGITS and text.isascii() and text.isdigit():
-            return text
+            if look == PLAIN:
+                self._plain.add(style)
         try:
             number = float(text)
         except ValueError:

@@ -139,6 +139,7 @@ class Xml:
         self._package = package
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
+        self._given = 0
         self._parser.StartDoctypeDeclHandler = self._refuse
 
     def on_start(self, start: Start) -> None:
@@ -165,20 +166,27 @@ class Xml:
         """Read the stream to its end, and pause after every piece.
 
         Raises:
+            FileError: as ``feed`` tells.
+        """
+        while piece := stream.read(_PIECE):
+            self.feed(piece)
+            yield
+        self.feed(b"")
+        yield
+
+    def feed(self, piece: bytes) -> None:
+        """Read a piece more; an empty one is the end.
+
+        Raises:
             FileError: it isn't well-formed, declares entities, or has a tag of more than 1 MiB.
         """
-        given = 0
         try:
-            while piece := stream.read(_PIECE):
-                self._parser.Parse(piece)
-                given += len(piece)
-                if given - self._parser.CurrentByteIndex > _LARGEST_TAG:
-                    raise self._package.damaged("a tag of more than 1 MiB")
-                yield
-            self._parser.Parse(b"", True)
+            self._parser.Parse(piece, not piece)
         except (expat.ExpatError, LookupError, ValueError) as error:  # the others: of unknown encodings
             raise self._package.damaged(error) from None
-        yield
+        self._given += len(piece)
+        if self._given - self._parser.CurrentByteIndex > _LARGEST_TAG:
+            raise self._package.damaged("a tag of more than 1 MiB")
 
     def _refuse(self, *_: Any) -> None:
         raise self._package.damaged("its XML has a document type, which no workbook has")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
+from types import MappingProxyType
 from typing import BinaryIO, Final
 
 from worker.domain.item import Remarks, Source
@@ -48,6 +49,7 @@ _ROUNDED: Final = (
     "is a number of more than 15 digits, of which a spreadsheet keeps 15: format the column as text and "
     "take the id from its source once more"
 )
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _NAMELESS: Final = "a cell under no column's name isn't read"
 _MERGED: Final = "is one of the merged cells {}, which show one value: unmerge them and fill in each cell"
 
@@ -219,13 +221,14 @@ class _Rows:
     def _source(self, row: Row) -> Source | None:
         item: dict[str, Value] = {}
         formulas = []
+        cells, value_of = row.cells, self._meanings.value
         for at, name in self._table.fields.items():
-            cell = row.cells.get(at)
-            value = self._meanings.value(cell) if cell else None
-            if value is None or (isinstance(value, str) and (not value or value.isspace())):
+            if (cell := cells.get(at)) is None or (value := value_of(cell)) is None:
                 continue
-            item[name] = _refused(value) if isinstance(value, Rounded) and name in _IDS else value
-            if cell and cell.formula is not None and not isinstance(item[name], BadCell):
+            if isinstance(value, str) and (not value or value.isspace()):
+                continue
+            item[name] = _refused(value) if type(value) is Rounded and name in _IDS else value
+            if cell.formula is not None and not isinstance(item[name], BadCell):
                 formulas.append(name)
         if not item or self._left_out(row, item):
             return None
@@ -234,12 +237,14 @@ class _Rows:
         if self._table.is_report:
             shown = {name: unguarded(it) if type(it) is str else it for name, it in item.items()}
             item = {"state": "", **shown}
-        elif len(row.cells) > len(self._named) or not row.cells.keys() <= self._named:
+        elif not cells.keys() <= self._named:
             self._note_nameless(row)
-        warning = "; ".join(f"{name} is a formula: its stored value is taken" for name in formulas)
+        warning = "; ".join([f"{name} is a formula: its stored value is taken" for name in formulas])
         return Source(str(row.number), item, others=self._others(row), warning=warning)
 
     def _others(self, row: Row) -> Mapping[str, str]:
+        if not self._table.others:
+            return _NOTHING
         cells = ((name, row.cells.get(at)) for at, name in self._table.others.items())
         values = ((name, self._meanings.value(cell)) for name, cell in cells if cell)
         return {name: str(value) for name, value in values if value is not None}

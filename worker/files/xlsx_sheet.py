@@ -7,13 +7,15 @@ What a number means is in ``xlsx_cells.py``; which cell is which field, in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from worker.errors import FileError
 from worker.files.text import MAX_RECORD
 from worker.files.xlsx_package import LARGEST_SHEET, Package, Xml
+from worker.files.xlsx_quick import QuickRow, cells_in, pieces
 
 LAST_ROW: Final = 1_048_576
 _LAST_COLUMN: Final = 16_384
@@ -25,6 +27,7 @@ _MERGED: Final = re.compile(
     rb"<(?:\w+:)?mergeCell\s[^>]*?\bref=[\"']\$?([A-Z]+)\$?(\d+):\$?([A-Z]+)\$?(\d+)[\"']"
 )
 _OVERLAP: Final = 200
+_IS_HIDDEN: Final = re.compile(f' hidden="({"|".join(_TRUE)})"')
 
 
 class Cell(NamedTuple):
@@ -100,9 +103,15 @@ class Sheet:
         """
         reader = _Reader(self)
         with self.package.open(self.part, LARGEST_SHEET) as stream:
-            for _ in reader.xml.read(stream):
+            for piece in pieces(stream):
+                if isinstance(piece, bytes):
+                    reader.xml.feed(piece)
+                else:
+                    reader.take(piece)
                 yield from reader.rows
                 reader.rows.clear()
+            reader.xml.feed(b"")
+            yield from reader.rows
 
     def merged(self) -> list[Range]:
         """Return the merged ranges, which a sheet tells behind its cells.
@@ -115,7 +124,7 @@ class Sheet:
         with self.package.open(self.part, LARGEST_SHEET) as stream:
             while piece := stream.read(1 << 18):
                 text = before + piece
-                if not behind and (end := _AFTER_CELLS.search(text)):
+                if not behind and b"sheetData" in text and (end := _AFTER_CELLS.search(text)):
                     behind, text = True, text[end.end() :]
                 if behind:
                     found += (self._range(*it.groups()) for it in _MERGED.finditer(text))
@@ -168,21 +177,39 @@ class _Reader:
             raise self._sheet.package.damaged(f"a cell of row {self._row} is longer than {MAX_RECORD:,}")
         self._text.append(text)
 
+    def take(self, rows: Sequence[QuickRow]) -> None:
+        """Take rows that are written as most are."""
+        columns, made = self._columns, partial(tuple.__new__, Cell)
+        for number, attributes, cells in rows:
+            self._begin(int(number), hidden=bool(attributes and _IS_HIDDEN.search(attributes)))
+            its = self._cells
+            for name, style, kind, value, text in cells_in(cells):
+                column = columns.get(name) or self._column_named(name)
+                if shown := value or text:
+                    its[column] = made((kind or "n", style, shown, None))
+            if its:
+                self.rows.append(Row(self._row, self._hidden, its))
+
     def _begin_row(self, has: Mapping[str, str]) -> None:
-        number = whole(has.get("r")) or self._row + 1
+        self._begin(whole(has.get("r")) or self._row + 1, hidden=is_true(has.get("hidden")))
+
+    def _begin(self, number: int, *, hidden: bool) -> None:
         if not self._row < number <= LAST_ROW:
             raise self._sheet.package.damaged(f"row {number} follows row {self._row}")
         self._row, self._column, self._cells = number, 0, {}
-        self._hidden = is_true(has.get("hidden"))
+        self._hidden = hidden
 
     def _begin_cell(self, has: Mapping[str, str]) -> None:
         name = has.get("r", "").rstrip(_DIGITS)
-        column = self._columns.get(name)
-        if column is None:
-            column = self._columns[name] = self._named(name) if name else 0
-        self._column = column or self._column + 1
+        self._column = self._column_named(name) if name else self._column + 1
         self._kind, self._style = has.get("t", "n"), has.get("s", "")
         self._formula, self._value = None, []
+
+    def _column_named(self, name: str) -> int:
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._named(name)
+        return column
 
     def _named(self, name: str) -> int:
         column = _column(name) if name.isascii() and name.isupper() and len(name) <= 3 else 0
