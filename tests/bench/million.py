@@ -21,7 +21,7 @@ from worker.domain.batch import Item
 from worker.domain.identity import content_id
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
-from worker.operate import deadletters, deadlist
+from worker.operate import cancelling, deadletters, deadlist, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
@@ -119,7 +119,7 @@ def acts(stage: Stage, jobs: int, only: Sequence[str]) -> None:
     client, operator = stage.client, stage.operator
 
     def cancel(run: str) -> int:
-        return deadletters.cancel_run(operator, "default", run, action="", on_progress=lambda _: None)
+        return cancelling.cancel_run(operator, "default", run, action="", on_progress=lambda _: None)
 
     def done(what: str, act: Callable[[], int]) -> None:
         with measured(what, client):
@@ -128,7 +128,7 @@ def acts(stage: Stage, jobs: int, only: Sequence[str]) -> None:
 
     if "replay" in only:
         rejected = Filter(kind=DeadKind.REJECTED)
-        done("replay of all", lambda: deadletters.replay_all(operator, rejected).replayed)
+        done("replay of all", lambda: replaying.replay_all(operator, rejected).replayed)
         done("run cancel of what was replayed", lambda: cancel("r"))
         of_run = Filter(kind=DeadKind.CANCELLED, run="r")
         done("discard of all of a run", lambda: deadletters.discard_all(operator, of_run))

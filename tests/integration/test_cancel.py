@@ -11,7 +11,7 @@ from worker.domain.batch import Batch, Replay, Sent, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import Retry
-from worker.operate.deadletters import cancel
+from worker.operate.cancelling import cancel
 from worker.operate.runs import JobReader
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id

@@ -14,7 +14,7 @@ from support import BADGE, Probe, configured, environment, in_process, item, wai
 from worker.domain.batch import Batch, Item, Replay
 from worker.domain.job import DeadKind
 from worker.errors import NoRoom
-from worker.operate.deadletters import cancel_run
+from worker.operate.cancelling import cancel_run
 from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader
 from worker.operate.survey import Survey

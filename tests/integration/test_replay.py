@@ -16,7 +16,7 @@ from worker.domain.batch import Batch, Item, Replay, Wait
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.errors import NotFound
-from worker.operate import deadletters, deadlist
+from worker.operate import cancelling, deadletters, deadlist, following, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader, RunProgress
@@ -248,7 +248,7 @@ def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Red
             queue.cancel("default", waiting[at : at + 1000], call=new_id())
         client.delete(keys.key("default", "queue"))
 
-    done = deadletters.replay_all(operator(queue), Filter(), on_progress=die_again)
+    done = replaying.replay_all(operator(queue), Filter(), on_progress=die_again)
     assert (done.replayed, done.skipped) == (MANY, 0)
     assert sorted(reports(queue).ids("default", done.replay)) == sorted(ids)
 
@@ -325,7 +325,7 @@ def test_an_org_that_nobody_configures_holds_up_no_other(queue: Queue, client: r
     lost = Item(item(7).id, "1", item(7).fields, kind="rejected")
     for org in (ORG, gone, ORGS["eu"]):
         queue.enqueue(org, run=RUN, items=[lost], call=new_id())
-    done = deadletters.replay_all(operator(queue), Filter())
+    done = replaying.replay_all(operator(queue), Filter())
     assert (done.replayed, done.unconfigured) == (2, {"gone": 1})
     assert client.llen(keys.key("gone", "queue")) == 0
     assert list(audit.entries(client, "gone")) == []
@@ -338,14 +338,14 @@ def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
     known = [item(n, badge_id=OTHER_BADGE) for n in range(2)]
     queue.enqueue(ORG, run="other", items=known, call="other")
     rehearsed, done = (
-        deadletters.replay_all(
+        replaying.replay_all(
  operator(queue), Filter(), limit=2, dry_run=dry_run,
             changes={"badgeMetaId": OTHER_BADGE},
         )
         for dry_run in (True, False)
     )  # fmt: skip
     assert (done.replayed, done.duplicates) == (rehearsed.replayed, rehearsed.duplicates) == (2, 2)
-    again = deadletters.replay_all(operator(queue), Filter(), limit=1)
+    again = replaying.replay_all(operator(queue), Filter(), limit=1)
     assert again.replayed == 1
 
 
@@ -356,7 +356,7 @@ def test_two_that_would_become_one_job(queue: Queue, client: redis.Redis) -> Non
         queue.enqueue(ORG, run=RUN, items=[Item(one.id, str(n), one.fields, kind="rejected")], call=new_id())
     before = client.dbsize()
     for dry_run in (True, False):
-        done = deadletters.replay_all(
+        done = replaying.replay_all(
  operator(queue), Filter(), dry_run=dry_run,
             changes={"badgeMetaId": OTHER_BADGE},
         )  # fmt: skip
@@ -370,7 +370,7 @@ def test_one_that_can_not_be_mended_holds_up_no_other(queue: Queue) -> None:
         late = badge_fields(badge(n, earn_expires_on=expires_on))
         queue.enqueue(ORG, run=RUN, items=[Item(f"late{n}", str(n), late, kind="rejected")], call=new_id())
     strict = {"default": configured(strict_dates=True)}
-    done = deadletters.replay_all(
+    done = replaying.replay_all(
         operator(queue, orgs=strict), Filter(), changes={"earnEventDate": "1900000000"}
     )
     assert (done.replayed, done.skipped) == (1, 1)
@@ -410,8 +410,8 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
     """Its own progress, though its jobs stay in their runs; whatever became of them is counted."""
     bury(queue, 4)
     bury(queue, 1, kind="exhausted", first=9)
-    done = deadletters.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED))
-    snapshots = deadletters.follow(reports(queue), done.replay, every_s=0)
+    done = replaying.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED))
+    snapshots = following.follow(reports(queue), done.replay, every_s=0)
     first = next(snapshots)
     assert (first.total, first.queued, first.open) == (4, 4, 4)
     ids = queued(client)
@@ -430,7 +430,7 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
 def test_there_is_nothing_to_follow(queue: Queue) -> None:
     """A replay that nobody made is not found."""
     with pytest.raises(NotFound, match="no replay 'replay-x'"):
-        next(deadletters.follow(reports(queue), "replay-x", every_s=0))
+        next(following.follow(reports(queue), "replay-x", every_s=0))
 
 
 # Who did what
@@ -446,7 +446,7 @@ def test_whatever_breaks_off_the_trail_counts_what_was_done(queue: Queue, client
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deadletters.replay_all(
+        replaying.replay_all(
  operator(queue, note="fixed"), Filter(run=RUN), replay="replay-1",
             on_progress=break_off,
         )  # fmt: skip
@@ -478,7 +478,7 @@ def test_whole_groups_are_dealt_with_by_the_server(queue: Queue, client: redis.R
     assert counts(client)["dead:cancelled"] == 2104
     assert not queued(client)
     client.config_resetstat()
-    done = deadletters.replay_all(operator(queue), Filter(kind=DeadKind.CANCELLED), limit=2050)
+    done = replaying.replay_all(operator(queue), Filter(kind=DeadKind.CANCELLED), limit=2050)
     assert (done.replayed, done.skipped, len(queued(client))) == (2050, 0, 2050)
     assert client.zscore(keys.WAKE, "default") is not None
     assert client.info("commandstats")["cmdstat_get"]["calls"] < 200, "no record is read by itself"
@@ -501,7 +501,7 @@ def test_those_of_a_run_are_dealt_with_by_the_server_too(queue: Queue, client: r
     assert (group.count, deadlist.count(reports(queue), of_b)) == (1500, {"rejected": 1500})
     assert group.sample in {item(n).id for n in range(1500, 2000)}
     client.config_resetstat()
-    done = deadletters.replay_all(operator(queue), of_b, limit=1200)
+    done = replaying.replay_all(operator(queue), of_b, limit=1200)
     assert (done.replayed, done.skipped) == (1200, 0)
     assert deadletters.discard_all(operator(queue), of_b) == 300
     assert client.info("commandstats")["cmdstat_get"]["calls"] < 100, "no record is read by itself"
@@ -512,7 +512,7 @@ def test_those_of_a_run_are_dealt_with_by_the_server_too(queue: Queue, client: r
 def cancel_all(queue: Queue) -> int:
     """Cancel the run as a whole."""
     run = reports(queue).run(RUN)
-    return deadletters.cancel_run(operator(queue), run.org, run.run, action="", on_progress=lambda _: None)
+    return cancelling.cancel_run(operator(queue), run.org, run.run, action="", on_progress=lambda _: None)
 
 
 def counts(client: redis.Redis) -> dict[str, int]:

@@ -29,7 +29,7 @@ from worker.domain.outcome import Issued, Verdict
 from worker.domain.settlement import Settlement
 from worker.enqueue import EnqueueOptions, item_of
 from worker.errors import NotAllowed, NotFound, StoreError
-from worker.operate import deadletters, deadlist, undoing
+from worker.operate import cancelling, deadletters, deadlist, replaying, undoing
 from worker.operate.deadlist import Filter
 from worker.operate.mending import mend
 from worker.operate.operator import Operator
@@ -455,14 +455,14 @@ class Person:
         run = self._random.choice(("spring", "summer"))
         self.operator.begin(org.name, action, {"run": run})
         if self._random.random() < 0.5:
-            deadletters.cancel_run(self.operator, org.name, run, action=action, on_progress=lambda _: None)
+            cancelling.cancel_run(self.operator, org.name, run, action=action, on_progress=lambda _: None)
             return
         ids = list(self._reader.ids(org.name, run))
-        deadletters.cancel(self.queue, org.name, ids, action=action, on_progress=lambda _: None)
+        cancelling.cancel(self.queue, org.name, ids, action=action, on_progress=lambda _: None)
 
     def _replay(self, org: Org, kind: DeadKind | None = None, **more: Any) -> None:
         which = Filter(org=org.name, kind=kind)
-        deadletters.replay_all(self.operator, which, may_issue_twice=kind is DeadKind.IN_DOUBT, **more)
+        replaying.replay_all(self.operator, which, may_issue_twice=kind is DeadKind.IN_DOUBT, **more)
 
     def _replay_in_doubt(self, org: Org) -> None:
         self._world.hub.process.notes["may_issue_again"] = True

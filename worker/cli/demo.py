@@ -23,7 +23,7 @@ from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, new_run
 from worker.errors import BadgesError
 from worker.files.reader import read_rows
-from worker.operate import deadletters, deadlist
+from worker.operate import deadlist, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
 from worker.operate.operator import Operator, this_user
@@ -132,7 +132,7 @@ def _mend(queue: Queue, reports: JobReader, settings: Settings) -> None:
     which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
     changes = {"badgeMetaId": GOOD_BADGES[0]}
     operator = Operator(queue, reports, settings.orgs(), this_user(), "the badge was mistyped")
-    done = deadletters.replay_all(operator, which, changes=changes)
+    done = replaying.replay_all(operator, which, changes=changes)
     if done.run:
         last = follow_jobs(follow(reports, done.run, every_s=0.1))
         tables.out.print(f"  [green]{last.issued:,} issued[/], {last.dead:,} dead")

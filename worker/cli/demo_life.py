@@ -18,7 +18,7 @@ from worker.domain.org import DEFAULT_ORG
 from worker.domain.provenance import Provenance
 from worker.enqueue import EnqueueOptions, accept, new_run, sources
 from worker.files.reader import read_rows
-from worker.operate import deadletters
+from worker.operate import replaying
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
 from worker.operate.operator import Operator, this_user
@@ -136,7 +136,7 @@ class Life:
         elif beat % 150 == 120:
             which = Filter(kind=DeadKind.REJECTED, badge=MISTYPED_BADGE)
             changes = {"badgeMetaId": GOOD_BADGES[0]}
-            deadletters.replay_all(self._operator("a typing error"), which, changes=changes)
+            replaying.replay_all(self._operator("a typing error"), which, changes=changes)
 
     def _operator(self, note: str) -> Operator:
         orgs = self.settings.orgs()

@@ -26,7 +26,7 @@ from worker.cli.starts import start_cli
 from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
-from worker.operate import deadletters
+from worker.operate import cancelling
 from worker.operate.numbers import UNASKED, Number, numbers
 from worker.operate.report import argument, option
 from worker.operate.runs import RunProgress, follow
@@ -150,7 +150,7 @@ def _cancel(here: Session, run: RunProgress, note: str) -> int:
     action, operator = audit.action_id(here.queue, "cancel"), here.operator(note)
     operator.begin(run.org, action, {"run": run.run})
     with progress_bar("cancelling", run.total, unit="job") as move:
-        return deadletters.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
+        return cancelling.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
 
 
 @run_cli.command("follow")

@@ -21,7 +21,7 @@ from rich.progress import (
 from worker.cli import tables
 from worker.cli.output import Form, say_json
 from worker.domain.text import counted
-from worker.operate.deadletters import Following
+from worker.operate.following import Following
 from worker.operate.runs import RunProgress
 
 PACE_OVER_S = 10.0

@@ -19,9 +19,10 @@ from worker.domain.badge import BadgeIssue
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
 from worker.errors import BadgesError
-from worker.operate import deadletters, deadlist
-from worker.operate.deadletters import Following, Replayed
+from worker.operate import cancelling, deadlist, following, replaying
 from worker.operate.deadlist import Filter
+from worker.operate.following import Following
+from worker.operate.replaying import Replayed
 from worker.operate.report import option
 from worker.store import audit
 
@@ -70,7 +71,7 @@ def dead_replay(
         replay = audit.action_id(here.queue, "replay")
         with _breaking_off(replay):
             with progress_bar("replaying", None, unit="dead letter") as move:
-                done = deadletters.replay_all(
+                done = replaying.replay_all(
                     here.operator(note),
                     which,
                     changes=changes,
@@ -116,8 +117,8 @@ def dead_cancel(
 ) -> None:
     """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
     with session() as here:
-        by_org = deadletters.replayed_ids(here.reports, replay)
-        waiting = deadletters.waiting(here.reports, by_org)
+        by_org = following.replayed_ids(here.reports, replay)
+        waiting = following.waiting(here.reports, by_org)
         if not dry_run:
             act = f"{counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"
             ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
@@ -135,7 +136,7 @@ def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: s
     for org, ids in by_org.items():
         here.operator(note).begin(org, action, {"replay": replay})
         with progress_bar(f"cancelling in {org}", len(ids), unit="job") as move:
-            cancelled += deadletters.cancel(here.queue, org, ids, action=action, on_progress=move)
+            cancelled += cancelling.cancel(here.queue, org, ids, action=action, on_progress=move)
     return cancelled
 
 
@@ -155,8 +156,8 @@ def _ask_about_doubt(
 ) -> Filter:
     """Return the filter for what a person was told of and allowed."""
     which = replace(which, until_ms=deadlist.now_ms(here.reports))
-    count = deadletters.doubtful(here.reports, which, limit)
-    act = deadletters.doubt_words(count)
+    count = replaying.doubtful(here.reports, which, limit)
+    act = replaying.doubt_words(count)
     if allowed and count:
         tables.err.print(f"[yellow]{act}[/]")
     ask(act, count, flag="--may-issue-twice", allowed=allowed, as_json=as_json)
@@ -180,7 +181,7 @@ def _say_dry_run(
     here: Session, which: Filter, changes: dict[str, str], limit: int | None, *, as_json: bool
 ) -> None:
     with progress_bar("looking", None, unit="dead letter") as move:
-        done = deadletters.replay_all(
+        done = replaying.replay_all(
             here.operator(), which, changes=changes, limit=limit, dry_run=True, on_progress=move
         )
     if as_json:
@@ -246,7 +247,7 @@ def _refuse_what_stays(done: Replayed) -> None:
 
 
 def _watch(here: Session, replay: str, *, form: Form) -> Following:
-    return watch(deadletters.follow(here.reports, replay, every_s=0.3), tables.show_replay, form=form)
+    return watch(following.follow(here.reports, replay, every_s=0.3), tables.show_replay, form=form)
 
 
 def _end(last: Following, fail_on: FailOn | None) -> None:

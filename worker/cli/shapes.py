@@ -17,8 +17,8 @@ from typing_extensions import TypedDict
 
 from worker.domain.check import Check, CheckedBadge
 from worker.domain.item import Warned
-from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
+from worker.operate.following import Following
 from worker.operate.numbers import RunShown
 from worker.operate.runs import RunProgress
 from worker.operate.standstill import Standstill

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from worker.cli.output import stdout
 from worker.domain.text import counted, printable
-from worker.operate.deadletters import Following
 from worker.operate.deadlist import Group
+from worker.operate.following import Following
 from worker.operate.report import argument, option
 from worker.operate.runs import COUNTED, RunProgress
 from worker.server.health import Finding

@@ -1,7 +1,7 @@
 """Acts on whole groups of dead letters: the server picks the letters itself, a thousand a call.
 
 So a million are dealt with in seconds. Where records must be read to tell which letters are meant, or letters
-become other jobs, ``deadletters.py`` goes through them one by one.
+become other jobs, ``replaying.py`` goes through them one by one.
 """
 
 from __future__ import annotations

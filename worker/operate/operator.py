@@ -1,13 +1,13 @@
 """An operator: who acts on jobs, and with what; each act is in the audit trail.
 
-Acts on dead letters are in ``deadletters.py``, what the trail keeps in ``store/audit.py``.
+Acts on dead letters are in ``replaying.py`` and ``deadletters.py``, what the trail keeps in ``store/audit.py``.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ def this_user() -> Actor:
     except KeyError:
         name = str(os.getuid())
     return Actor(Via.USER, name)
+
+
+Move = Callable[[int, int], None]  # how many were looked at, and of how many
 
 
 @dataclass(frozen=True, slots=True)

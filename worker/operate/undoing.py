@@ -16,8 +16,7 @@ from worker.domain.job import State
 from worker.domain.org import Org
 from worker.domain.text import counted, iso_time
 from worker.errors import NotAllowed
-from worker.operate.deadletters import Move
-from worker.operate.operator import Operator
+from worker.operate.operator import Move, Operator
 from worker.operate.runs import JobReader
 from worker.store import audit, undos
 from worker.store.queue import CHUNK, chunks

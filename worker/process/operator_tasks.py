@@ -18,7 +18,7 @@ from worker.app import app, services
 from worker.domain.actor import Actor, Via
 from worker.domain.text import plain
 from worker.errors import BadgesError, ConfigError, NotAllowed, StoreError
-from worker.operate import deadletters, undoing
+from worker.operate import replaying, undoing
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.operate.undoing import Which
@@ -75,7 +75,7 @@ def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any
     what is left stays a dead letter: ask again.
     """
     its = ReplayArguments.read(arguments, given)
-    done = deadletters.replay_all(
+    done = replaying.replay_all(
         _operator(self, note=its.note or "", by=its.by),
         its.which,
         changes=its.changes,

@@ -1,8 +1,8 @@
-"""The wire under one call: sockets that all go by its one deadline and note whether its request has left.
+"""One call on the network: its connections go by its one deadline and note whether its request has left.
 
 httpcore speaks HTTP over these through its public network-backend interface; they see every connect,
 handshake, send and receive of the call, those to a proxy included. What a call is made of is in
-``transport.py``, how names become addresses in ``addresses.py``.
+``transport.py``, how names become addresses in ``addresses.py``, TLS inside TLS in ``wires.py``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import Any, Protocol
 import httpcore
 
 from worker.vendor.addresses import Resolver, connect_first
-
-TLS_RECORD_BYTES = 16_384
+from worker.vendor.wires import NestedTls, Wire
 
 
 class Stage(StrEnum):
@@ -41,22 +40,6 @@ class DeadlineError(Exception):
 
 class NotSentError(Exception):
     """The request can't leave any more, and no byte of it did; of no kind that httpcore would swallow."""
-
-
-class Wire(Protocol):
-    """What is used of a socket."""
-
-    def send(self, data: memoryview, /) -> int:
-        """Send some, and return how much."""
-
-    def recv(self, size: int, /) -> bytes:
-        """Receive some."""
-
-    def settimeout(self, value: float | None, /) -> None:
-        """Bound each of these."""
-
-    def close(self) -> None:
-        """Close it."""
 
 
 class Passage(Protocol):
@@ -259,75 +242,6 @@ class Backend(httpcore.NetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(in_words(error)) from error
         return Stream(connected, call, reaching=self._tunnels)
-
-
-class NestedTls:
-    """TLS inside TLS: to the vendor, through a proxy that speaks TLS itself."""
-
-    def __init__(
-        self, below: Wire, context: ssl.SSLContext, host: str | None, remaining_s: Callable[[], float]
-    ) -> None:
-        self._below, self._remaining_s = below, remaining_s
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._turn(self._tls.do_handshake)
-
-    def send(self, data: memoryview, /) -> int:
-        """Send all of it."""
-        return int(self._turn(lambda: self._tls.write(data)))
-
-    def recv(self, size: int, /) -> bytes:
-        """Receive some."""
-        try:
-            return bytes(self._turn(lambda: self._tls.read(size)))
-        except ssl.SSLEOFError:
-            return b""
-
-    def poll(self) -> bytes:
-        """Return the first byte of what has come without being waited for; none at its end.
-
-        Raises:
-            OSError: nothing has come.
-        """
-        self._below.settimeout(0)
-        while True:
-            with suppress(ssl.SSLWantReadError):
-                return self._tls.read(1)
-            if data := self._below.recv(TLS_RECORD_BYTES):
-                self._incoming.write(data)
-            else:
-                return b""
-
-    def settimeout(self, value: float | None, /) -> None:
-        """Do nothing: each step below takes the time that is left."""
-
-    def close(self) -> None:
-        """Close the connection below."""
-        self._below.close()
-
-    def _turn(self, act: Callable[[], Any]) -> Any:
-        """Act, and carry bytes up and down until it is done."""
-        while True:
-            try:
-                done, wants = act(), False
-            except ssl.SSLWantReadError:
-                done, wants = None, True
-            finally:
-                self._flush()
-            if not wants:
-                return done
-            self._below.settimeout(self._remaining_s())
-            data = self._below.recv(TLS_RECORD_BYTES)
-            if data:
-                self._incoming.write(data)
-            else:
-                self._incoming.write_eof()
-
-    def _flush(self) -> None:
-        rest = memoryview(self._outgoing.read())
-        while rest:
-            self._below.settimeout(self._remaining_s())
-            rest = rest[self._below.send(rest) :]
 
 
 def _is_tls(wire: Wire) -> bool:

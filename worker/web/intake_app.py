@@ -270,6 +270,23 @@ def _add_import(app: FastAPI, path: str) -> None:
 
 
 def _add_others(app: FastAPI) -> None:
+    """Serve tokens, what became of runs, and a sign of life."""
+    _add_token(app)
+    _add_runs(app)
+    app.add_api_route(
+        "/healthz",
+        healthz,
+        operation_id="getHealth",
+        summary="Say whether Redis answers",
+        tags=["health"],
+        response_class=PlainTextResponse,
+        response_description="It does.",
+        responses=failures(400, 503),
+        openapi_extra=OPEN,
+    )
+
+
+def _add_token(app: FastAPI) -> None:
     app.add_api_route(
         TOKEN_PATH,
         make_token,
@@ -282,6 +299,9 @@ def _add_others(app: FastAPI) -> None:
         responses=failures(401, 413),
         openapi_extra={"requestBody": CLIENT_BODY} | OPEN,
     )
+
+
+def _add_runs(app: FastAPI) -> None:
     reading = failures(400, 401, 404, 429, 503)
     app.add_api_route(
         "/runs/{run}",
@@ -301,17 +321,6 @@ def _add_others(app: FastAPI) -> None:
         tags=["runs"],
         response_class=StreamingResponse,
         responses=reading | LINES,
-    )
-    app.add_api_route(
-        "/healthz",
-        healthz,
-        operation_id="getHealth",
-        summary="Say whether Redis answers",
-        tags=["health"],
-        response_class=PlainTextResponse,
-        response_description="It does.",
-        responses=failures(400, 503),
-        openapi_extra=OPEN,
     )
 
 

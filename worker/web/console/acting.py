@@ -122,11 +122,11 @@ def entries(here: Console, act_id: str) -> list[Entry]:
 
 
 def _following(here: Console, act_id: str, act: Act | None) -> Any:
-    from worker.operate import deadletters  # noqa: PLC0415
+    from worker.operate import following  # noqa: PLC0415
 
     if act and (not act.is_over or act.state == "failed"):
         return None
     try:
-        return next(deadletters.follow(here.reports, act_id, every_s=1))
+        return next(following.follow(here.reports, act_id, every_s=1))
     except NotFound:
         return None

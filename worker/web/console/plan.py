@@ -9,9 +9,9 @@ from typing import Any
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
 from worker.errors import ConfigError
-from worker.operate import deadletters, deadlist
-from worker.operate.deadletters import Replayed
+from worker.operate import cancelling, deadletters, deadlist, following, replaying
 from worker.operate.deadlist import Filter
+from worker.operate.replaying import Replayed
 from worker.store import audit
 from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act
@@ -68,7 +68,7 @@ def replay(here: Console, asked: Asked) -> str:
     limit = asked.whole("limit")
 
     def work(act: Act) -> dict[str, Any]:
-        done = deadletters.replay_all(
+        done = replaying.replay_all(
             here.operator(note_of(asked)),
             which,
             changes=changes or None,
@@ -113,13 +113,13 @@ def discard(here: Console, asked: Asked) -> str:
 def take_back(here: Console, asked: Asked) -> str:
     """Make dead letters again of what still waits of a replay."""
     name = asked.need("replay")
-    by_org = deadletters.replayed_ids(here.reports, name)
+    by_org = following.replayed_ids(here.reports, name)
 
     def work(act: Act) -> dict[str, Any]:
         operator, done = here.operator(note_of(asked)), 0
         for org, ids in by_org.items():
             operator.begin(org, act.id, {"replay": name})
-            done += deadletters.cancel(
+            done += cancelling.cancel(
                 operator.queue,
                 org,
                 ids,
@@ -163,7 +163,7 @@ def _count(here: Console, which: Filter, *, replayable: bool = False) -> int:
 
 def _rehearse(here: Console, which: Filter, changes: dict[str, str], count: int) -> Act:
     def work(act: Act) -> dict[str, Any]:
-        done = deadletters.replay_all(
+        done = replaying.replay_all(
             here.operator(), which, changes=changes, dry_run=True, on_progress=act.move
         )
         return {

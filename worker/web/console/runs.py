@@ -8,7 +8,7 @@ from typing import Any
 from worker.domain.job import DeadKind, State
 from worker.domain.text import counted
 from worker.errors import ConfigError
-from worker.operate import deadletters, deadlist, paging, starting
+from worker.operate import cancelling, deadlist, paging, starting
 from worker.operate.deadlist import Filter, Group
 from worker.operate.report import argument, option
 from worker.operate.runs import COUNTED, RunProgress
@@ -88,7 +88,7 @@ def cancel(here: Console, asked: Asked) -> str:
     def work(act: Act) -> Mapping[str, Any]:
         operator = here.operator(note_of(asked))
         operator.begin(run.org, act.id, {"run": run.run})
-        done = deadletters.cancel_run(
+        done = cancelling.cancel_run(
             operator, run.org, run.run, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
         )
         return {"cancelled": done}

@@ -1,0 +1,107 @@
+"""Following a replay: where its jobs are, until all have ended again. A run is followed by ``runs.py``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+from worker.domain.job import TERMINAL, State
+from worker.errors import NotFound
+from worker.operate.runs import JobReader
+from worker.store import reading
+from worker.store.reading import PAGE
+from worker.store.record import Field, state_of
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Where the jobs of a replay are; ``gone`` are those whose results have expired.
+
+    ``held`` says why nothing is sent of an org that some of them are waiting in, and what to do about it.
+    """
+
+    replay: str
+    total: int
+    queued: int = 0
+    sending: int = 0
+    retrying: int = 0
+    issued: int = 0
+    dead: int = 0
+    gone: int = 0
+    dead_kinds: dict[str, int] = field(default_factory=dict)
+    held: str | None = None
+
+    @property
+    def open(self) -> int:
+        """Jobs that aren't in a terminal state yet."""
+        return self.queued + self.sending + self.retrying
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges dead follow --json`` prints it."""
+        return asdict(self)
+
+
+def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
+    """Return the ids that a replay queued, by org.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    found = {org: list(reports.ids(org, replay)) for org in reports.org_names()}
+    if not any(found.values()):
+        raise NotFound(f"there is no replay {replay!r} that queued anything; see: badges audit")
+    return {org: ids for org, ids in found.items() if ids}
+
+
+def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:
+    """Count the jobs that still wait, and that ``cancel`` would take."""
+    jobs = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
+    return sum(state in (State.QUEUED, State.RETRYING) for _, _, state, _ in _states(reports, jobs))
+
+
+def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:
+    """Yield the progress of a replay until every job of it has ended again.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    waiting = [(org, job_id) for org, ids in replayed_ids(reports, replay).items() for job_id in ids]
+    total, ended, kinds = len(waiting), Counter[str](), Counter[str]()
+    while True:
+        started, still, open_ = time.monotonic(), [], Counter[str]()
+        for org, job_id, state, kind in _states(reports, waiting):
+            if state is None:
+                ended["gone"] += 1
+            elif state in TERMINAL:
+                ended[state] += 1
+                kinds.update([kind] if kind else [])
+            else:
+                open_[state] += 1
+                still.append((org, job_id))
+        waiting = still
+        held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
+        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds), held=held)
+        if not waiting:
+            return
+        # Looking at a hundred thousand jobs takes a second: that is to be a fifth of the time at most.
+        time.sleep(max(every_s, 4 * (time.monotonic() - started)))
+
+
+def _states(
+    reports: JobReader, jobs: list[tuple[str, str]]
+) -> Iterator[tuple[str, str, State | None, str | None]]:
+    for org, of_org in groupby(jobs, key=lambda job: job[0]):
+        ids = [job_id for _, job_id in of_org]
+        for at in range(0, len(ids), PAGE):
+            page = ids[at : at + PAGE]
+            for job_id, record in zip(page, reading.records(reports.client, org, page), strict=True):
+                yield org, job_id, state_of(record or {}), (record or {}).get(Field.KIND)
