@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.domain.badge import BadgeIssue
     from worker.enqueue import Enqueued, Noted
     from worker.errors import BadgesError, ConfigError, EmbeddedServerError, NoRoom, NotFound, StoreError
-    from worker.operate.runs import RunProgress
+    from worker.operate.progress import RunProgress
 
 __all__ = [
     "AsyncBadgeQueue",

@@ -26,7 +26,7 @@ from worker.enqueue import (
 )
 from worker.errors import NoRoom
 from worker.operate.operator import this_user
-from worker.operate.runs import RunProgress
+from worker.operate.progress import RunProgress
 from worker.server.connection import Connection
 from worker.store.queue import CHUNK, new_id
 

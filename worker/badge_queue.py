@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.config import Settings
     from worker.domain.badge import BadgeIssue
     from worker.enqueue import Enqueued, EnqueueOptions
-    from worker.operate.runs import RunProgress
+    from worker.operate.progress import RunProgress
     from worker.server.connection import Connection
 
 Given: TypeAlias = "BadgeIssue | Mapping[str, Any]"

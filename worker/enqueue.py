@@ -20,12 +20,14 @@ from itertools import islice
 from shlex import quote
 from typing import Any, NamedTuple
 
-from worker.domain.badge import BadgeIssue, Invalid, read_badge, short_hash, warnings_of
+from worker.domain.badge import BadgeIssue
 from worker.domain.batch import Item
-from worker.domain.identity import content_id
+from worker.domain.identity import content_id, short_hash
+from worker.domain.invalid import Invalid
 from worker.domain.item import ROWS_NAMED, Source, Warned, add_up
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.domain.parsing import read_badge, warnings_of
 from worker.domain.plain import Plain, plain_rows
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom

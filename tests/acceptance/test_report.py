@@ -42,8 +42,9 @@ from worker.files.reader import read_rows
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
+from worker.operate.progress import RunProgress
 from worker.operate.report import ResultForm, reason, result_lines
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.runs import JobReader
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection

@@ -20,7 +20,8 @@ from worker.cli import progress
 from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats

@@ -13,7 +13,8 @@ import redis
 from celery import Celery
 from support import configured, environment, process, wait_for, worker_command
 
-from worker.domain.badge import ALMOST_NEVER, LEADING_ZEROS, NEVER, NO_OBJECT_ID, THOUSANDS
+from worker.domain.badge import ALMOST_NEVER, NEVER, NO_OBJECT_ID
+from worker.domain.parsing import LEADING_ZEROS, THOUSANDS
 from worker.enqueue import EnqueueOptions, accept, sources, total
 from worker.files.reader import read_rows
 from worker.operate.importing import import_rows

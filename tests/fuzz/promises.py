@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from worker.domain.badge import Badge, BadgeIssue, Invalid, parse_item, read_badge, warnings_of
+from worker.domain.badge import Badge, BadgeIssue
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.job import Job
 from worker.domain.outcome import Issued, Reply
+from worker.domain.parsing import parse_item, read_badge, warnings_of
 from worker.errors import ConfigError, FileError
 from worker.files.reader import read_rows
 from worker.vendor.verdict import read_answer

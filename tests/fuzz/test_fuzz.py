@@ -14,7 +14,8 @@ from fuzz.promises import check_answer, check_file, check_item, check_meaning, d
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
-from worker.domain.badge import Badge, Invalid
+from worker.domain.badge import Badge
+from worker.domain.invalid import Invalid
 from worker.domain.job import Job
 from worker.domain.outcome import Reply
 from worker.vendor.verdict import read_answer

@@ -17,7 +17,8 @@ from worker.domain.identity import content_id
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import PutBack
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.clock import steady_s

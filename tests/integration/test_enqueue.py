@@ -14,7 +14,8 @@ from support import Probe, badge, configured, item
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
 from worker.errors import StoreError
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import CHUNK, Queue

@@ -19,7 +19,8 @@ from worker.errors import NotFound
 from worker.operate import cancelling, deadletters, deadlist, following, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id

@@ -13,7 +13,8 @@ from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, Verdict
 from worker.domain.settlement import DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 from worker.store.record import bounded

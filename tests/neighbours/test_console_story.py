@@ -23,7 +23,8 @@ from support import BADGE, OTHER_BADGE, environment, in_process, needs, process,
 
 from worker.cli.demo_life import SHOPS, shops
 from worker.config import Settings
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection

@@ -15,9 +15,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.domain.badge import Badge, BadgeIssue, Invalid, parse_item, short_hash
+from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.dates import END_S, FIRST_S, EpochUnit
-from worker.domain.identity import content_id
+from worker.domain.identity import content_id, short_hash
+from worker.domain.invalid import Invalid
+from worker.domain.parsing import parse_item
 from worker.domain.spellings import compact_date
 from worker.domain.text import plain
 from worker.store.record import badge_fields, badge_of

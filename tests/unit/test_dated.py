@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workbooks import content, saved
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item
+from worker.domain.badge import BadgeIssue
+from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks
 from worker.domain.localdates import DateFormat, fitting, in_zone, read_zone
+from worker.domain.parsing import parse_item
 from worker.errors import ConfigError
 from worker.files.dated import Dating, dated
 from worker.files.reader import read_rows

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import BADGE, OTHER_BADGE
 
-from worker.domain.badge import Invalid, read_badge, warnings_of
 from worker.domain.identity import content_id
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.numbers import NumberText
 from worker.domain.org import Org
+from worker.domain.parsing import read_badge, warnings_of
 from worker.domain.plain import plain_rows
 from worker.enqueue import EnqueueOptions, item_of, prepared
 from worker.files.reader import read_rows

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from worker.domain.badge import Invalid, parse_item
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
+from worker.domain.parsing import parse_item
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, Names
 from worker.files.reader import read_rows

@@ -11,9 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from worker.domain.badge import Badge, Invalid, parse_item, read_badge
+from worker.domain.badge import Badge
 from worker.domain.dates import EpochUnit
+from worker.domain.invalid import Invalid
 from worker.domain.job import Job
+from worker.domain.parsing import parse_item, read_badge
 from worker.store import record
 from worker.store.record import Field, badge_fields, badge_of
 from worker.vendor.client import body_of

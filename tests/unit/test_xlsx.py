@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 from workbooks import content, package, parts, saved, sheet, texts
 
-from worker.domain.badge import Invalid, parse_item
+from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
+from worker.domain.parsing import parse_item
 from worker.errors import ConfigError, FileError
 from worker.files.columns import Names
 from worker.files.reader import read_rows

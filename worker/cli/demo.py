@@ -27,7 +27,8 @@ from worker.operate import deadlist, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
 from worker.operate.operator import Operator, this_user
-from worker.operate.runs import JobReader, RunProgress, follow
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader, follow
 from worker.operate.standstill import Reason
 from worker.operate.survey import Survey
 from worker.sandbox.issued import SandboxSettings

@@ -31,7 +31,7 @@ from worker.enqueue import Enqueued, EnqueueOptions
 from worker.operate.badgecheck import AskedBadges
 from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
-from worker.operate.runs import RunProgress
+from worker.operate.progress import RunProgress
 from worker.operate.starting import refuse_begun
 from worker.store import audit
 from worker.store.queue import new_id

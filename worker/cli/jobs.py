@@ -28,8 +28,9 @@ from worker.domain.job import DeadKind
 from worker.domain.text import counted
 from worker.operate import cancelling
 from worker.operate.numbers import UNASKED, Number, numbers
+from worker.operate.progress import RunProgress
 from worker.operate.report import argument, option
-from worker.operate.runs import RunProgress, follow
+from worker.operate.runs import follow
 from worker.store import audit
 
 run_cli = typer.Typer(

@@ -22,7 +22,7 @@ from worker.cli import tables
 from worker.cli.output import Form, say_json
 from worker.domain.text import counted
 from worker.operate.following import Following
-from worker.operate.runs import RunProgress
+from worker.operate.progress import RunProgress
 
 PACE_OVER_S = 10.0
 HELD_AGAIN_S = 10.0  # a sentence that names a time differs often

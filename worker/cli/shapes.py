@@ -20,7 +20,7 @@ from worker.domain.item import Warned
 from worker.operate.deadlist import Group
 from worker.operate.following import Following
 from worker.operate.numbers import RunShown
-from worker.operate.runs import RunProgress
+from worker.operate.progress import RunProgress
 from worker.operate.standstill import Standstill
 from worker.store.audit import Entry
 

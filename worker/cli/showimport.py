@@ -11,8 +11,8 @@ from worker.cli import tables
 from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, total
 from worker.errors import BadgesError
+from worker.operate.progress import RunProgress
 from worker.operate.report import argument, option
-from worker.operate.runs import RunProgress
 
 NOTED_SHOWN = 20
 

@@ -17,8 +17,8 @@ from worker.cli.output import stdout
 from worker.domain.text import counted, printable
 from worker.operate.deadlist import Group
 from worker.operate.following import Following
+from worker.operate.progress import COUNTED, RunProgress
 from worker.operate.report import argument, option
-from worker.operate.runs import COUNTED, RunProgress
 from worker.server.health import Finding
 from worker.store.audit import Entry
 

@@ -1,6 +1,6 @@
 """What is wrong with a setting or an argument that pydantic refused, and what it may be, in words.
 
-The faults of a badge have their words in ``badge.py``.
+The faults of a badge have their words in ``invalid.py``.
 """
 
 from __future__ import annotations

@@ -20,6 +20,14 @@ PAIR_LETTERS = 10
 _BASE32_PAIRS = [a + b for a, b in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
 
 
+def short_hash(*parts: str) -> str:
+    """Return 20 letters and digits (100 bits) that stand for ``parts``; safe in a shell and in a key."""
+    digest = blake2b("\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=13).digest()
+    bits = int.from_bytes(digest) >> 4
+    # As base64.b32encode would write it, in a third of its time: every job has such an id.
+    return "".join([_BASE32_PAIRS[bits >> shift & 1023] for shift in range(90, -1, -10)])
+
+
 def content_id(org: str, badge: Badge, *repeated: str) -> str:
     """Return what stands for this content within this org: 20 letters and digits.
 

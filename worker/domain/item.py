@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from worker.domain.badge import Invalid
+from worker.domain.invalid import Invalid
 
 ROWS_NAMED: Final = 10
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})

@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Self
 
-from worker.domain.badge import BadgeIssue, Invalid
+from worker.domain.badge import BadgeIssue
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.numbers import INVISIBLE
 from worker.domain.text import escaped

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from tempfile import TemporaryFile
 from typing import BinaryIO, Final, cast
 
-from worker.domain.badge import Invalid
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError

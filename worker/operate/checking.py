@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dataclasses import field as made
 from typing import Final, Literal
 
-from worker.domain.badge import Badge, Invalid, Taken, one_case, read_badge, warnings_of
+from worker.domain.badge import Badge, one_case
 from worker.domain.check import (
     Check,
     CheckedBadge,
@@ -24,8 +24,10 @@ from worker.domain.check import (
     Would,
 )
 from worker.domain.identity import PAIR_LETTERS, content_id
+from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
+from worker.domain.parsing import Taken, read_badge, warnings_of
 from worker.domain.plain import Plain, plain_rows
 from worker.domain.seen import Fingerprints, Met
 from worker.enqueue import invalid_id, next_chunk

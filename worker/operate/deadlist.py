@@ -1,7 +1,7 @@
 """Which dead letters there are: found by a filter, listed, counted in groups. Nothing here changes anything.
 
-What is done about them is in ``replaying.py`` and ``deadletters.py``. Only what a filter asks for is read: kind, code, badge
-and time stand in the groups, so that a million letters are counted without their records.
+What is done about them is in ``replaying.py`` and ``deadletters.py``. Only what a filter asks for is read:
+kind, code, badge and time stand in the groups, so that a million letters are counted without their records.
 """
 
 from __future__ import annotations

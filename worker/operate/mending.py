@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
-from worker.domain.badge import BadgeIssue, Invalid, parse_item
+from worker.domain.badge import BadgeIssue
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source, Warned, add_up
 from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
+from worker.domain.parsing import parse_item
 from worker.domain.text import cell
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, next_chunk, note
 from worker.files.columns import FIELDS, ORG

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
 from worker.server.cluster import reaching
 from worker.store import reading
 

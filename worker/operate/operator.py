@@ -1,6 +1,7 @@
 """An operator: who acts on jobs, and with what; each act is in the audit trail.
 
-Acts on dead letters are in ``replaying.py`` and ``deadletters.py``, what the trail keeps in ``store/audit.py``.
+Acts on dead letters are in ``replaying.py`` and ``deadletters.py``, what the trail keeps is in
+``store/audit.py``.
 """
 
 from __future__ import annotations

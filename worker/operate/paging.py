@@ -15,8 +15,9 @@ from worker.domain.job import DeadKind, State
 from worker.errors import ConfigError
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter, groups_of
+from worker.operate.progress import RunProgress
 from worker.operate.report import report_row
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.runs import JobReader
 from worker.store import audit, reading
 from worker.store.audit import Entry
 from worker.store.reading import PAGE

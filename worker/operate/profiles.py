@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.domain.localdates import DateFormat, read_zone, zone_name
 from worker.domain.text import plain
 from worker.enqueue import check_run_name

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from worker.domain.badge import Badge, Invalid, parse_item
+from worker.domain.badge import Badge
 from worker.domain.batch import Item, Replay
 from worker.domain.identity import content_id
+from worker.domain.invalid import Invalid
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.domain.parsing import parse_item
 from worker.domain.text import counted
 from worker.errors import NotAllowed
 from worker.operate import deadlist, groupwise

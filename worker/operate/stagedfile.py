@@ -13,9 +13,11 @@ from itertools import islice, permutations
 from pathlib import Path
 from typing import Final, Self
 
-from worker.domain.badge import Invalid, parse_item, short_hash
+from worker.domain.identity import short_hash
+from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
 from worker.domain.localdates import DateFormat, read_zone
+from worker.domain.parsing import parse_item
 from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import NEEDED, Names, fixed_fields, folded
 from worker.files.dated import Dating, UndeclaredDates, dated

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from worker.errors import ConfigError, NotFound
 from worker.operate.operator import Operator
+from worker.operate.progress import RunProgress
 from worker.operate.report import argument
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.runs import JobReader
 
 
 def refuse_begun(reports: JobReader, org: str, run: str) -> None:

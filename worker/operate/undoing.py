@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.domain.job import State
 from worker.domain.org import Org
 from worker.domain.text import counted, iso_time

@@ -19,8 +19,8 @@ from worker import logs, tracing
 from worker.app import app, services
 from worker.delivery import Delivered
 from worker.domain.actor import Actor, Via
-from worker.domain.badge import short_hash
 from worker.domain.batch import Due, Wait
+from worker.domain.identity import short_hash
 from worker.domain.org import DEFAULT_ORG
 from worker.domain.outcome import Signal
 from worker.domain.provenance import Provenance

@@ -18,7 +18,7 @@ import structlog
 from celery import Celery, Task, bootsteps
 
 from worker.app import Services, connection, services, settings
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.domain.org import Org
 from worker.errors import UnusableServer
 from worker.logs import Seldom

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.server.cluster import reaching
 from worker.store import audit, keys
 from worker.store.queue import Queue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.server.cluster import Redis, reaching
 from worker.store import keys
 

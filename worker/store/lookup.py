@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.store import keys
 from worker.store.record import Seen
 from worker.store.scripts import Store

@@ -8,8 +8,9 @@ from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from worker.domain.badge import one_case, short_hash
+from worker.domain.badge import one_case
 from worker.domain.batch import Item, Replay
+from worker.domain.identity import short_hash
 from worker.domain.job import DeadKind, Job, State
 from worker.domain.org import Org
 from worker.domain.outcome import Issued

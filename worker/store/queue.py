@@ -18,8 +18,8 @@ import redis
 from redis.exceptions import RedisError
 
 from worker import tracing
-from worker.domain.badge import short_hash
 from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait, Why
+from worker.domain.identity import short_hash
 from worker.domain.job import Job
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.outcome import Signal, Verdict

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.domain.job import DeadKind
 from worker.store import keys
 from worker.store.queue import GroupPart

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from worker.domain.badge import short_hash
+from worker.domain.identity import short_hash
 from worker.domain.org import DEFAULT_ORG, Limit, Org, parse_limits
 from worker.errors import ConfigError
 from worker.server.cluster import Redis

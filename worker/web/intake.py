@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from worker.domain.badge import Invalid, short_hash
 from worker.domain.check import Check
+from worker.domain.identity import short_hash
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.domain.provenance import Provenance

@@ -23,8 +23,9 @@ from worker.domain.actor import Actor, Via
 from worker.domain.check import Check
 from worker.domain.org import Org
 from worker.operate import othercolumns
+from worker.operate.progress import RunProgress
 from worker.operate.report import ResultForm, result_lines
-from worker.operate.runs import JobReader, RunProgress
+from worker.operate.runs import JobReader
 from worker.server.cluster import Redis
 from worker.server.health import ping
 from worker.store.queue import Queue

@@ -10,8 +10,8 @@ from worker.domain.text import counted
 from worker.errors import ConfigError
 from worker.operate import cancelling, deadlist, paging, starting
 from worker.operate.deadlist import Filter, Group
+from worker.operate.progress import COUNTED, RunProgress
 from worker.operate.report import argument, option
-from worker.operate.runs import COUNTED, RunProgress
 from worker.store import audit
 from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act

@@ -1,0 +1,115 @@
+"""Where a run is: what is counted of its jobs, and why it hasn't begun. Read from Redis in ``runs.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.domain.job import DeadKind
+from worker.domain.provenance import NOWHERE, Provenance
+from worker.domain.text import iso_time
+from worker.operate.report import argument
+
+_ON_HOLD, _EVER = "inf", "1970-01-01T00:00:00+00:00"
+COUNTED = ("queued", "sending", "retrying", "issued", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """Where a run is; names and order are the contract's. ``total`` counts accepted and invalid rows.
+
+    Of the dead, ``unhandled`` still need a person; ``handled`` don't any more: they were mended or replayed
+    as another job, or discarded. ``held`` says why nothing of it is sent, and what to do about that;
+    ``incomplete`` why its file wasn't read to its end, ``source`` where it came from. Jobs of customers that
+    were ``forgotten`` since are in none of these numbers. ``near_duplicates`` of its jobs had the badge and
+    customer of an earlier one, but other dates. Nothing of it is sent before ``starts_at``, or while it is
+    ``on_hold``: before somebody starts it.
+    """
+
+    run: str
+    org: str
+    total: int
+    queued: int
+    sending: int
+    retrying: int
+    issued: int
+    dead: int
+    duplicates: int
+    invalid: int
+    dead_kinds: dict[str, int] = field(default_factory=dict)
+    started_at: str | None = None
+    finished_at: str | None = None
+    eta_s: int | None = None
+    handled: int = 0
+    held: str | None = None
+    incomplete: str | None = None
+    unhandled: int = 0
+    source: Provenance = NOWHERE
+    undone: int = 0
+    forgotten: int = 0
+    near_duplicates: int = 0
+    starts_at: str | None = None
+    on_hold: bool = False
+
+    @property
+    def open(self) -> int:
+        """Jobs that aren't in a terminal state yet."""
+        return self.queued + self.sending + self.retrying
+
+    @property
+    def is_later(self) -> bool:
+        """Whether it isn't to be sent yet."""
+        return self.on_hold or datetime.fromisoformat(self.starts_at or _EVER) > datetime.now(UTC)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait, and can be cancelled; what is being sent can't."""
+        return self.queued + self.retrying
+
+    def states(self) -> list[int]:
+        """How many jobs are in each state, in the order of ``COUNTED``."""
+        return [getattr(self, state) for state in COUNTED]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``badges run show --json`` prints it."""
+        return asdict(self)
+
+
+def why_later(run: RunProgress) -> str:
+    """Say of a run that isn't to be sent yet when it begins, or how."""
+    """Say of a run that isn't to be sent yet when it begins, or how."""
+    start = f"badges run start {argument(run.run)}"
+    return (
+        f"it begins at {run.starts_at}; at once: {start}"
+        if run.starts_at
+        else f"on hold; to send it: {start}"
+    )
+
+
+def progress_of(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
+    """Read a run's record; why nothing of it is sent, and when it is done, is said by who knows the org."""
+    """Read a run's record; why nothing of it is sent, and when it is done, is said by who knows the org."""
+    starts_at = record.get("starts_at")
+    counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
+    unhandled = int(record.get("unhandled", counted["dead"]))
+    return RunProgress(
+        run=run,
+        org=org,
+        **counted,
+        dead_kinds={k: n for k in DeadKind if (n := int(record.get(f"dead:{k}", 0)))},
+        started_at=iso_time(record.get("started_at")),
+        finished_at=iso_time(record.get("finished_at")),
+        eta_s=0,
+        handled=counted["dead"] - unhandled,
+        held=None,
+        incomplete=record.get("incomplete"),
+        unhandled=unhandled,
+        source=Provenance.of(record),
+        undone=int(record.get("undone", 0)),
+        forgotten=int(record.get("forgotten", 0)),
+        near_duplicates=int(record.get("near_duplicates", 0)),
+        starts_at=None if starts_at == _ON_HOLD else iso_time(starts_at),
+        on_hold=starts_at == _ON_HOLD,
+    )
