@@ -1,4 +1,4 @@
-"""An item as it came in becomes a badge, or it is said what is wrong with it; one set of rules for all ways in.
+"""An item as it came in becomes a badge, or it is said what is wrong with it; by the same rules everywhere.
 
 What a badge is, and what is odd about one that is taken, is in ``badge.py``.
 """

@@ -1,7 +1,7 @@
 """The rows that files mostly have, many at once: a vendor's badge id, a customer, two epochs in seconds.
 
-Nothing is wrong or odd about these. What isn't plain goes the general way (``parsing.read_badge``), which tells
-what is. A test holds the two ways against each other.
+Nothing is wrong or odd about these. What isn't plain goes the general way (``parsing.read_badge``), which
+tells what is. A test holds the two ways against each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """Bytes become rows: CSV, JSON Lines, JSON arrays, compressed or not.
 
-Knows neither Redis nor runs; what a row must hold is in ``domain/badge.py``. Read ``reader.py`` first.
+Knows neither Redis nor runs; what a row must hold is in ``domain/parsing.py``. Read ``reader.py`` first.
 """

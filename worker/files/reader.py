@@ -1,7 +1,7 @@
 """Find the rows of a file of badge items: CSV, JSON Lines, a JSON array as the vendor takes it, or XLSX.
 
 Each may be gzip-compressed. A row that can't be read becomes a row with a problem, and the others go on;
-memory stays flat. Whether an item is a valid badge is for ``domain/badge.py`` to say; bytes, encodings and
+memory stays flat. Whether an item is a valid badge is for ``domain/parsing.py`` to say; bytes, encodings and
 line ends are in ``text.py``, what the first rows together tell is in ``sample.py``.
 """
 
