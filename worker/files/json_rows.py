@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from worker.domain.badge import Invalid, parse_item
+from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.numbers import NumberText, kind_of
+from worker.domain.parsing import parse_item
 from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import FIELDS, RAW_LIMIT, Names, lacking, refused, with_hint
