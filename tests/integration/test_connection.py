@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from redis.connection import SSLConnection
-from support import configured, item
+from support import configured, environment, in_process, item
 
 from worker.config import Settings
 from worker.domain.batch import Batch
@@ -120,6 +121,18 @@ def test_what_redis_refuses_is_not_called_out_of_reach(client: redis.Redis) -> N
     client.set("a", 1)
     with pytest.raises(StoreError, match="Redis refused a push: WRONGTYPE"), store.reaching("a push"):
         client.lpush("a", 1)
+
+
+def test_a_password_that_is_refused_is_not_called_out_of_reach(tmp_path: Path) -> None:
+    """The setting is named, and nobody is asked whether Redis runs."""
+    with Connection.open(Settings(data_dir=tmp_path / "data")) as embedded, embedded.client() as its:
+        assert embedded.server
+        its.config_set("requirepass", "sesame")
+        done = in_process("status", env=environment(redis_url=f"unix://:wrong@{embedded.server.socket_path}"))
+        its.config_set("requirepass", "")
+    assert done.status == 1
+    assert "Redis refuses the user or password in BADGES_REDIS_URL: correct it" in done.err
+    assert "running?" not in done.err
 
 
 def test_a_cluster_is_no_broker() -> None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
     DataError,
     MovedError,
     OutOfMemoryError,
@@ -21,11 +23,13 @@ from redis.retry import Retry
 from worker.errors import NoRoom, ScriptError, StoreError
 
 Redis = redis.Redis  # the client, for those who only hand it on: what it can do is for store and server
+_REFUSALS: Final = (AuthenticationError, AuthorizationError)  # which redis-py counts as the connection's
 REDIS_ERRORS = (RedisError, OSError)
 
 ONE_NODE = "it is one node of a Redis Cluster: write redis+cluster:// in BADGES_REDIS_URL"
 UNAVAILABLE: Final = (StoreError, RedisError)
 """What is raised where Redis can't be reached or refuses, whether or not it went through ``reaching``."""
+CREDENTIALS = "Redis refuses the user or password in BADGES_REDIS_URL: correct it"
 FULL = "Redis is full (maxmemory): give it more, or let results expire sooner"
 
 
@@ -74,7 +78,8 @@ def is_outage(error: BaseException) -> bool:
 
 def is_away(error: BaseException) -> bool:
     """Say whether an error is, or comes of, a server that gives no answer."""
-    return isinstance(error.__cause__ or error, redis.ConnectionError | redis.TimeoutError)
+    its = error.__cause__ or error
+    return isinstance(its, redis.ConnectionError | redis.TimeoutError) and not isinstance(its, _REFUSALS)
 
 
 @contextmanager
@@ -86,6 +91,8 @@ def reaching(what: str) -> Iterator[None]:
         raise NoRoom(FULL) from error
     except MovedError as error:
         raise StoreError(ONE_NODE) from error
+    except _REFUSALS as error:
+        raise StoreError(f"{CREDENTIALS} ({error})") from error
     except ResponseError as error:
         if "script:" in str(error):
             raise ScriptError(str(error)) from error

@@ -128,7 +128,7 @@ def refuse_unusable(client: redis.Redis) -> None:
             info = server.info()
             for found in (_version(info), _eviction(info)):
                 if found.result == "fail" and (found.check == "redis" or "allkeys" in found.detail):
-                    raise UnusableServer(f"Redis {name}{': ' if name else ''}{found.detail}: {found.cure}")
+                    raise UnusableServer(f"{f'Redis {name}'.strip()}: {found.detail}: {found.cure}")
 
 
 def faults(client: redis.Redis) -> list[str]:
