@@ -280,3 +280,7 @@ def test_groups_offer_both(place: Place) -> None:
     shown = badges("dead", "groups", env=place.env).stdout.decode()
     assert "badges dead check" in shown
     assert "badges dead resolve --from FILE" in shown
+    (run,) = {one["run"] for one in badges_json("dead", "list", env=place.env)}
+    shown = badges("run", "show", run, env=place.env).stdout.decode()
+    assert f"badges dead check --run {run}" in shown
+    assert "to mend" not in shown  # nothing of these rows is wrong

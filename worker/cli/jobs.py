@@ -104,7 +104,11 @@ def _show_run(run: RunProgress) -> None:
     if run.unhandled:
         name = tables.safe(option("run", run.run))
         tables.out.print(f"  why: badges dead groups {name}")
-        tables.out.print(f"  to mend: badges results {name} --state dead --format csv -o report.csv")
+        doubtful = run.dead_kinds.get(DeadKind.IN_DOUBT, 0)
+        if doubtful:
+            tables.out.print(f"  in doubt: badges dead check {name}, which asks the vendor about them")
+        if run.dead > doubtful:
+            tables.out.print(f"  to mend: badges results {name} --state dead --format csv -o report.csv")
 
 
 def _show_numbers(found: Sequence[Number] | None) -> None:
