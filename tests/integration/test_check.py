@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import pytest
+import workbooks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import BADGE, OTHER_BADGE, configured
@@ -20,7 +24,7 @@ from worker.domain.numbers import BadCell
 from worker.domain.org import Org
 from worker.domain.seen import Fingerprints, Met
 from worker.enqueue import Enqueued, EnqueueOptions, total
-from worker.errors import FileError
+from worker.errors import ConfigError, FileError
 from worker.files.columns import Names
 from worker.files.dated import Dating, dated
 from worker.files.reader import read_rows
@@ -28,6 +32,7 @@ from worker.files.xlsx_rows import SheetOptions
 from worker.operate.checking import Checking, check_rows
 from worker.operate.importing import import_rows
 from worker.operate.past import StoredPast
+from worker.operate.profiles import from_toml, of_file
 from worker.operate.report import result_lines
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
@@ -125,6 +130,118 @@ def test_what_a_check_says_is_what_an_import_does(
         assert check.duplicates.before is not None
         assert check.good - check.duplicates.in_file - check.duplicates.before == would.accepted + would.held
         assert checked(queue, text, org=org).would == Would(0, check.rows, 0), "now all of it is known"
+
+
+BERLIN, FORMATS = read_zone("Europe/Berlin"), DateFormat.parse("DD.MM.YYYY or DD.MM.YYYY HH:mm")
+_CELLS = st.tuples(
+    st.sampled_from([BADGE, BADGE, BADGE, OTHER_BADGE.upper(), "two words"]),
+    st.sampled_from([1, 2, "3", "0003", 4.0, "C-1", "Total", ""]),
+    st.sampled_from(
+        [
+            *("05.01.2026", "05.01.2026 00:00", "2026-01-05T00:00:00+01:00", "1767567600", 1767567600),
+            *(
+                "2026-01-05 00:00",
+                "29.03.2026 02:30",
+                "25.10.2026 02:30",
+                "31.02.2026",
+                "2026010510",
+                "",
+                "x",
+            ),
+            *(dt.datetime(2026, 1, 5), dt.datetime(2026, 3, 29, 2, 30)),  # noqa: DTZ001 - as cells are
+        ]
+    ),
+    st.sampled_from(["", "", "31.12.2027", "1830293999", "31.12.9999"]),
+    st.booleans(),  # hidden, in a workbook
+)
+_FORMS = st.sampled_from(["f.csv", "f.xlsx", "f.jsonl"])
+
+
+def table(rows: Sequence[tuple[Any, ...]], form: str, names: Names) -> bytes:
+    """Write a table whose columns aren't named as the fields; the badge is left out if it is set for all."""
+    left_out = len(names.fixed)
+    columns = ["Badge", "Kunde", "Verliehen", "earnExpiresOn"][left_out:]
+    cells = [list(row[left_out:4]) for row in rows]
+    if form == "f.xlsx":
+        book = workbooks.saved([["Members"], columns, *cells])
+        for number, row in enumerate(rows, 3):
+            book["Members"].row_dimensions[number].hidden = row[4]
+        return workbooks.content(book)
+    texts = [["" if cell is None else str(cell) for cell in row] for row in cells]
+    if form == "f.csv":
+        return "\n".join(map(",".join, [columns, *texts, [""]])).encode()
+    return "\n".join(json.dumps(dict(zip(columns, row, strict=True))) for row in [*texts]).encode() + b"\n"
+
+
+def read(data: bytes, form: str, names: Names, how: Dating) -> Iterator[Source]:
+    """Read a file as the commands do."""
+    return dated(read_rows(io.BytesIO(data), name=form, names=names), how, Remarks(), name=form)
+
+
+class Reading(NamedTuple):
+    """A file of some form, of which so many rows came in before in some form, and how it is read."""
+
+    form: str
+    before: tuple[int, str]
+    is_set: bool
+    how: Dating
+    hold: bool
+
+
+_readings = st.builds(
+    Reading,
+    _FORMS,
+    st.tuples(st.integers(0, 8), _FORMS),
+    st.booleans(),
+    st.sampled_from([Dating(), Dating(None, BERLIN), Dating(FORMATS, BERLIN)]),
+    st.booleans(),
+)
+
+
+@settings(**_FEW)  # type: ignore[arg-type]
+@given(rows=st.lists(_CELLS, min_size=1, max_size=8), reading=_readings)
+def test_it_is_so_however_a_file_is_read(
+    connection: Connection, rows: list[tuple[Any, ...]], reading: Reading
+) -> None:
+    """As CSV, workbook or JSON, with columns mapped, values set, formats and a zone; some of it known before.
+
+    A profile that was made of it, and came back from its TOML, reads the same badges.
+    """
+    form, before, is_set, how, hold = reading
+    maps = ["Badge=badgeMetaId"] * (not is_set) + ["Kunde=customerId", "Verliehen=earnEventDate"]
+    names = Names.parse(maps, {"badgeMetaId": BADGE} if is_set else {})
+    known, its = rows[: before[0]], before[1]
+    data = table(rows, form, names)
+    with connection.client() as client:
+        client.flushall()
+        queue, past = Queue(client), StoredPast(Queue(client), ORG)
+
+        def check(names: Names = names, how: Dating = how) -> Check:
+            checking = Checking(ORG, past, names=names, hold_repeats=hold)
+            list(check_rows(checking, read(data, form, names, how)))
+            return checking.result(past.state())
+
+        def take_in(data: bytes, form: str) -> Enqueued:
+            options = EnqueueOptions(f"r-{new_id()}", new_id(), repeats="hold" if hold else "count")
+            return total(options.run, import_rows(queue, ORG, read(data, form, names, how), options))
+
+        with suppress(ConfigError, FileError):
+            take_in(table(known, its, names), its)
+        try:
+            said = check()
+        except (ConfigError, FileError) as error:
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                take_in(data, form)
+            return
+        done = take_in(data, form)
+        assert said.would == Would(done.accepted, done.duplicates, done.invalid, done.held)
+        assert said.near_duplicates == done.near_duplicates
+        again = check()
+        assert again.would == Would(0, said.rows, 0), "now all of it is known"
+        if form != "f.jsonl":
+            columns = ["Badge", "Kunde", "Verliehen", "earnExpiresOn"][is_set:]
+            profile = from_toml(of_file("monthly", columns, names, how).to_toml(), "monthly.toml")
+            assert check(profile.names(), profile.dates()).would == again.would
 
 
 def test_every_fault_of_every_row_is_told(queue: Queue) -> None:
