@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -28,11 +29,13 @@ from worker.domain.identity import content_id
 from worker.domain.org import Org
 from worker.store import keys, reading
 from worker.store.record import FIELDS, SEPARATOR, Field, badge_fields
+from worker.vendor.client import Fence
 
 BADGE = "696f0fd40772ad476ecf74ac"
 OTHER_BADGE = "697a16140772ad476ecfe51c"
 FIRST_CUSTOMER = 500_000_000
 PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
+OPEN_FENCE = Fence(math.inf, 0, math.inf, lambda: True)  # of a call that is held against no limit
 LONG = pytest.mark.long
 SERVICES = ("up", "worker", "sandbox", "demo", "intake", "metrics")
 NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it

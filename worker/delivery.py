@@ -159,7 +159,7 @@ class Delivery:
             slack_s=guard_s(self.queue.workers.strict(org))
             / 2,  # the other half is for the way to the socket
             send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
-            retime=lambda: self._retime(org, batch),
+            retime=lambda: self.queue.retime(org, batch.id),
             send_at=batch.send_at,  # the connection is made in the meantime
         )
         clock = self.queue.clock
@@ -175,12 +175,6 @@ class Delivery:
             log.warning("batch.too_late")
             return self._insist(lambda: self._release(org, batch, Why.TOO_LATE))
         return answer, Sent(answer.code, elapsed_ms)
-
-    def _retime(self, org: Org, batch: Batch) -> bool:
-        try:
-            return self.queue.retime(org, batch)
-        except StoreError:
-            return False
 
     def _settle(self, org: Org, claimed: Claimed, answer: Reply | NoReply, sent: Sent) -> Delivered:
         batch = claimed.batch

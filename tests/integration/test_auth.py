@@ -13,7 +13,7 @@ from typing import Any
 import launcher
 import pytest
 import redis
-from support import PROGRAMS, badge, configured, deliver_one, environment, item, wait_for
+from support import OPEN_FENCE, PROGRAMS, badge, configured, deliver_one, environment, item, wait_for
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.batch import Wait
@@ -27,7 +27,7 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
 from worker.vendor.auth import TOKEN_HEADER, Authenticator, AuthFailed, Credentials
-from worker.vendor.client import OPEN_FENCE, VendorClient
+from worker.vendor.client import VendorClient
 
 KEY, SECRET = "the-key", "the-secret"
 OAUTH = SandboxSettings(oauth=(KEY, SECRET))

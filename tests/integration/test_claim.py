@@ -12,7 +12,7 @@ import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, badge, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Slot, Wait
 from worker.domain.identity import content_id
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -513,10 +513,10 @@ def test_a_call_without_jobs_is_paid_from_the_same_limit(queue: Queue, client: r
     org = configured(rate_limit="10/minute", batch_size=1)
     fill(queue, org, 2)
     batch = claimed(queue, org)
-    assert isinstance(queue.pay(org, "token"), float)
+    assert isinstance(queue.pay(org, "token"), Slot)
     paid = int(gate(client)["last"])
     assert paid - slot_us(client, batch.id) >= 6_000_000 * (1 + GUARD) - 1
-    assert isinstance(queue.pay(org, "token"), float)
+    assert isinstance(queue.pay(org, "token"), Slot)
     assert (int(gate(client)["last"]), gate(client)["n"]) == (paid, "2")
     assert waits(queue, org).look_at_ms >= paid // 1000
 

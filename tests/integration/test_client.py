@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 from rawserver import OK, Connected, RawServer, Serve, answering, certify, keeping
-from support import badge, configured, wait_for
+from support import OPEN_FENCE, badge, configured, wait_for
 
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.sandbox.server import SandboxServer
 from worker.store.clock import steady_s
-from worker.vendor.client import ANSWER_MAX_BYTES, OPEN_FENCE, TOO_LATE, Fence, VendorClient
+from worker.vendor.client import ANSWER_MAX_BYTES, TOO_LATE, Fence, VendorClient
 from worker.vendor.verdict import NoReply, Reply, retry_after_s
 
 JOBS = [Job(f"job{n}", badge(n)) for n in range(3)]

@@ -11,6 +11,7 @@ import redis
 from support import (
     BADGE,
     FIRST_CUSTOMER,
+    OPEN_FENCE,
     OTHER_BADGE,
     Probe,
     badges,
@@ -35,7 +36,7 @@ from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
 from worker.store.record import badge_of
 from worker.vendor.auth import Authenticator
-from worker.vendor.client import OPEN_FENCE, VendorClient
+from worker.vendor.client import VendorClient
 from worker.vendor.doubt import DoubtChecker
 from worker.vendor.lookups import Lookups
 
@@ -213,8 +214,8 @@ def test_the_read_side_catches_up_during_a_look(bench: Bench, monkeypatch: pytes
     assert bench.check() == "absent"
     get = bench.http.get
 
-    def get_and_catch_up(*arguments: Any) -> Any:
-        answer = get(*arguments)
+    def get_and_catch_up(*arguments: Any, **more: Any) -> Any:
+        answer = get(*arguments, **more)
         bench.sandbox.vendor.configure(SandboxSettings())
         return answer
 

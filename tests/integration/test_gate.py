@@ -483,7 +483,7 @@ def test_a_batch_sent_late_counts_from_when_it_is_sent(queue: Queue, client: red
     batch = claimed(queue, org)
     slot = int((client.get(keys.key("default", "ring")) or "")[:16])
     wait_for(lambda: client.time()[0] * 1_000_000 + client.time()[1] > slot + 50_000)
-    assert queue.retime(org, batch)
+    assert queue.retime(org, batch.id)
     moved = int((client.get(keys.key("default", "ring")) or "")[:16])
     assert moved > slot + 50_000
     assert int(gate(client)["last"]) == moved
@@ -496,8 +496,8 @@ def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue) -> None
     org = configured(batch_size=1, rate_limit="1/second", max_in_flight=3)
     first = claimed(queue, org)
     wait_for(lambda: isinstance(queue.claim(org, new_id()), Batch))
-    assert not queue.retime(org, first)
-    assert not queue.retime(org, Batch("no such batch", (), 0, more=False, look_at_ms=-1))
+    assert not queue.retime(org, first.id)
+    assert not queue.retime(org, "no such call")
 
 
 # -- a slot that is given back
@@ -535,8 +535,8 @@ def test_a_slot_in_the_middle_is_given_back(queue: Queue, client: redis.Redis) -
     first, back, last = (claimed(queue, org) for _ in range(3))
     queue.release(org, back.id, back.jobs)
     assert gate(client)["n"] == "2"
-    assert queue.retime(org, last)
-    assert queue.retime(org, first)
+    assert queue.retime(org, last.id)
+    assert queue.retime(org, first.id)
     for batch in (first, last):
         answer(queue, batch, Signal.OK, each=DONE, org=org)
     assert gate(client)["items"] == "16"

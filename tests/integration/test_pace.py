@@ -241,7 +241,7 @@ def test_a_worker_that_was_suspended_for_a_minute_holds_nobody_up(
     assert isinstance(suspended, Batch)
     sends = send_for(queue, client, time, org, 60)
     assert 290 < len(sends) < 300
-    assert queue.retime(org, suspended)
+    assert queue.retime(org, suspended.id)
     sends.append((slot_s(client, suspended), 1))
     assert abs(sends[-1][0] - time.now()) < 0.5
     sends += send_for(queue, client, time, org, 70)
@@ -268,7 +268,7 @@ def test_whoever_sends_late_no_window_holds_more(
         else:
             time.advance(min(time.until(claim), time.now() + rnd.uniform(0, 4)))
         for batch in rnd.sample(sorted(held), rnd.randint(0, len(held)) if rnd.random() < 0.2 else 0):
-            if queue.retime(org, held[batch]):
+            if queue.retime(org, held[batch].id):
                 sent[batch] = (slot_s(client, held[batch]), len(held[batch].jobs))
                 assert abs(sent[batch][0] - time.now()) < 0.5
             if rnd.random() < 0.5:  # certainly not sent: it gives its slot back

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Replay, Sent
+from worker.domain.batch import Batch, Item, Replay, Sent, Slot
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import DeadLetter, Isolate, PutBack
@@ -144,7 +144,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
             ["c2", "u", "undone", "", "", "", 1, 60_000, "200", "E1", {}],
         ),
     )[2],
-    "pay": lambda q, _: isinstance(q.pay(ORG, "c"), float),
+    "pay": lambda q, _: isinstance(q.pay(ORG, "c"), Slot),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call(
         "take_seat", [keys.SEATS, keys.POOL], ["o", "worker", "c", 60_000, 0]

@@ -225,6 +225,29 @@ def test_a_worker_that_disappears_leaves_a_request_too(bench: Bench) -> None:
     assert (bench.words(1, 2), bench.issues) == (["i"] * 2, 2)
 
 
+def test_a_sending_that_a_failed_server_forgot_has_its_number_for_good(bench: Bench) -> None:
+    """What is told of it afterwards would be taken for what is told of the next one."""
+    bench.doubt(1, 2, applied=False)
+    (request,) = bench.client.zrange(bench.key("agains"), 0, -1)
+    over = {
+        "issued": 0,
+        "dead": 0,
+        "retrying": 0,
+        "queued": 2,
+        "late": 0,
+        "more": False,
+        "at": -1,
+        "clock": "0",
+    }
+    bench.client.set(keys.key("default", "call", f"settle:{request}.2"), json.dumps(over))
+    batch = bench.claim()
+    assert isinstance(batch, Batch)
+    assert batch.id == f"{request}.3"
+    assert request_id(batch.id) == request_id(request)
+    bench.settle(batch, "e1", "e2")
+    assert bench.words(1, 2) == ["i", "i"]
+
+
 @pytest.mark.parametrize("act", ["resolve", "replay", "discard", "cancel", "epoch", "url", "old", "switched"])
 def test_only_as_a_whole_and_as_it_was(bench: Bench, act: str) -> None:
     """Once one job of it is in doubt no more, or it would be another request: all others stay parked."""

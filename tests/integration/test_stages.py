@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 from rawserver import OK, Connected, RawServer, Serve, answering, certify, tunnelling
-from support import badge, configured, wait_for
+from support import OPEN_FENCE, badge, configured, wait_for
 
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply
 from worker.store.clock import steady_s
 from worker.vendor.addresses import Resolver, connect_first
-from worker.vendor.client import OPEN_FENCE, Fence, VendorClient
+from worker.vendor.client import Fence, VendorClient
 
 JOBS = [Job(f"job{n}", badge(n)) for n in range(3)]
 HEADERS = {"Authorization": "Basic c2VjcmV0OnBhc3N3b3Jk"}

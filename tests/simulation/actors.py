@@ -20,7 +20,7 @@ from simulation.world import World
 from worker.delivery import Delivered, Delivery
 from worker.domain.actor import Actor, Via
 from worker.domain.badge import Badge
-from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
+from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Slot, Wait
 from worker.domain.identity import content_id
 from worker.domain.item import Source
 from worker.domain.job import DeadKind, Job
@@ -86,10 +86,12 @@ class OnlookersQueue(Queue):
     def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Note which batch the caller is about; and whether it could know that the clock leapt ahead."""
         getcurrent().batch, known = batch, self._world.known[org.name]
-        if known.leapt and org.name not in self._heard:
-            self._world.excuse(known)
         began_s, was_paused = self.clock.steady_s(), known.paused
-        found = super().claim(org, batch, share=share, durably=durably)
+        try:
+            found = super().claim(org, batch, share=share, durably=durably)
+        finally:
+            if known.leapt and org.name not in self._heard:
+                self._world.excuse(known)
         if isinstance(found, Batch):
             getcurrent().batch = found.id
             getcurrent().send_by = max(began_s, found.slot_from) + SEND_WINDOW_S
@@ -122,7 +124,7 @@ class OnlookersQueue(Queue):
         super().hint(org, at_ms, seen=seen)
         self._world.ring(org, at_ms)
 
-    def pay(self, org: Org, call: str, **more: Any) -> float | Wait:
+    def pay(self, org: Org, call: str, **more: Any) -> Slot | Wait:
         """Note that a call is paid for, which may never be made."""
         self._world.known[org.name].calls += 1
         return super().pay(org, call, **more)

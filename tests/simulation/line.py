@@ -107,13 +107,21 @@ class Line:
         world.after(fault)
         return answer
 
-    def post(self, org: Org, path: str, body: Any, headers: Mapping[str, str]) -> Reply | NoReply:  # noqa: ARG002
+    def post(
+        self,
+        org: Org,
+        path: str,  # noqa: ARG002
+        body: Any,
+        headers: Mapping[str, str],  # noqa: ARG002
+        *,
+        fence: Fence,
+    ) -> Reply | NoReply:
         """Take a badge back at the vendor."""
-        world, known = self._world, self._world.known[org.name]
-        if not any(kind.startswith("held_up") for kind, _ in world.met):  # it has no fence: it may leave late
-            known.sent(world.hub.now_us, 0, 0)
+        world = self._world
         fault = world.strike("post")
         world.before(fault)
+        if too_late := self._leave(org, fence):
+            return too_late
         if body["earnedBadgeId"] not in {issue.earned_badge_id for issue in self._vendor.ledger().issues}:
             raise Broken(f"{body} is to be taken back, and was never issued")
         if fault == "reset_unapplied":
@@ -131,12 +139,20 @@ class Line:
             return NoReply(sent=True, code="ReadError", reason="reset")
         return _reply(answer)
 
-    def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:  # noqa: ARG002
+    def get(
+        self,
+        org: Org,
+        path: str,
+        headers: Mapping[str, str],  # noqa: ARG002
+        *,
+        fence: Fence,
+    ) -> Reply | NoReply:
         """Read from the vendor."""
         world = self._world
         fault = world.strike("get")
         world.before(fault)
-        world.known[org.name].sent(world.hub.now_us, 0, 0)
+        if too_late := self._leave(org, fence):
+            return too_late
         world.hub.pause(world.random.randint(1000, 80_000))
         exchange, _ = self._vendor.arrive("read")
         *_, customer, _, badge = urlsplit(path).path.split("/")
@@ -147,6 +163,22 @@ class Line:
         world.tell(f"GET {customer} {badge} -> {answer.body}")
         world.after(fault)
         return _reply(answer)
+
+    def _leave(self, org: Org, fence: Fence) -> NoReply | None:
+        """Let a call without jobs past its fence, if it isn't too late for that."""
+        world, known = self._world, self._world.known[org.name]
+        passage = Passage(fence, world.time)
+        looked_s = world.time.steady_s()
+        try:
+            passage.enter()
+        except TooLateError:
+            return NoReply(sent=False, code=TOO_LATE, reason="the time to send had passed")
+        known.sent(world.hub.now_us, 0, 0)
+        if world.time.steady_s() - looked_s > fence.slack_s:
+            world.excuse(known)  # as in put
+        passage.has_left()
+        passage.is_over()
+        return None
 
     def _look(self, org: Org, jobs: Sequence[Job]) -> None:
         """Hold what leaves against what the store holds: a live batch, and its own jobs."""

@@ -19,6 +19,7 @@ ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "150"))
 PARTS = 4  # for as many processes of pytest
 QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
 AT_ONCE = ("NX on enqueue", "repetition: settle", "fence: send_by", "the cap of calls at once")
+FOUND = (14313, 16894, 17723)  # seeds of longer runs that failed once
 QUICKLY = 500  # rounds, most of them many fewer
 
 
@@ -34,7 +35,7 @@ def server() -> Iterator[Server]:
 def test_every_promise_is_kept_in_every_round(server: Server, part: int) -> None:
     """Nothing is lost, issued twice or over its limit, counters are right, and everything ends."""
     stage = Stage(server, virtual())
-    for seed in range(part, ROUNDS, PARTS):
+    for seed in (*range(part, ROUNDS, PARTS), *FOUND[part::PARTS]):
         if (played := stage.play(plan_of(seed))).failure:
             pytest.fail(story(stage.shrink(played.plan), seed))
 

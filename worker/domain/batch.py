@@ -53,6 +53,14 @@ class Due(NamedTuple):
     has_own: bool = False  # workers
 
 
+class Slot(NamedTuple):
+    """When a call without jobs may be made, by ``steady_s()``; its time in the limit lies between these."""
+
+    call: str
+    earliest: float
+    send_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The jobs that one PUT carries, to be sent at ``send_at`` by ``steady_s()``, and no earlier.

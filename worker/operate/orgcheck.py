@@ -231,10 +231,11 @@ def _vendor(org: Org, queue: Queue, vendor: VendorClient) -> Iterator[Finding]:
         )
         yield Finding("vendor", "fail", credentials.reason, cure, org.name)
     else:
-        if wait := wait_for_slot(queue, org, asked=True):
-            yield _not_asked(org, wait)
+        fence = wait_for_slot(queue, org, asked=True)
+        if isinstance(fence, Wait):
+            yield _not_asked(org, fence)
             return
-        answer = vendor.get(org, READ_PATH, credentials.headers)
+        answer = vendor.get(org, READ_PATH, credentials.headers, fence=fence)
         yield _judge(org, answer)
         if isinstance(answer, Reply) and (found := _vendor_skew(org, answer)):
             yield found

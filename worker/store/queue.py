@@ -18,7 +18,7 @@ import redis
 from redis.exceptions import RedisError
 
 from worker import tracing
-from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Wait, Why
+from worker.domain.batch import Batch, Died, Due, Item, Replay, Sent, Settled, Slot, Wait, Why
 from worker.domain.identity import short_hash
 from worker.domain.job import Job
 from worker.domain.org import DEFAULT_ORG, Org
@@ -26,7 +26,7 @@ from worker.domain.outcome import Signal, Verdict
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.settlement import Settlement
 from worker.domain.text import counted, plain
-from worker.errors import NoRoom
+from worker.errors import NoRoom, StoreError
 from worker.server.cluster import FULL, reaching
 from worker.store import keys
 from worker.store.clock import Clock, OrgClocks
@@ -216,9 +216,12 @@ class Queue:
         name = answer.get("batch", batch)
         return Batch(name, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
 
-    def retime(self, org: Org, batch: Batch) -> bool:
-        """Count a batch as sent now instead of at its slot; answers whether it may still be sent."""
-        return bool(self.store.call("retime", [keys.key_prefix(org.name)], [batch.id, self._gate(org)]))
+    def retime(self, org: Org, call: str) -> bool:
+        """Count a batch, or a paid call, as made now instead of at its slot; answers whether it may be."""
+        try:
+            return bool(self.store.call("retime", [keys.key_prefix(org.name)], [call, self._gate(org)]))
+        except StoreError:
+            return False
 
     def settle(
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
@@ -340,8 +343,8 @@ class Queue:
         though_closed: bool = False,
         share: float | None = None,
         patience_s: float | None = None,
-    ) -> float | Wait:
-        """Take one slot of the limit for a call without jobs; return the seconds until it may be made.
+    ) -> Slot | Wait:
+        """Take one slot of the limit for a call without jobs; return when it may be made.
 
         While deliveries wait, such calls have a ``share`` of the limit at most. A slot further ahead than
         ``patience_s`` isn't taken.
@@ -352,7 +355,7 @@ class Queue:
             cfg["patience_us"] = int(patience_s * 1e6)
         answer = self._timed(self.store.call, "pay", org, [call, cfg])
         if "send_in_us" in answer:
-            return float(answer["send_in_us"]) / 1e6
+            return Slot(call, *self._clocks.when(org.name, int(answer["clock"]) + int(answer["send_in_us"])))
         return Wait(Why(answer["why"]), answer["at"])
 
     def org_clock(self, org: str) -> dict[str, Any]:

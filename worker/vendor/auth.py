@@ -7,15 +7,18 @@ doc: Basic is ``base64(username:md5hex(password))``; an OAuth token is fetched f
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
+from functools import partial
 
-from worker.domain.batch import Wait, Why
+from worker.domain.batch import Slot, Wait, Why
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
 from worker.store import tokens
+from worker.store.protocol import guard_s
 from worker.store.queue import Queue
-from worker.vendor.client import VendorClient
+from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import Meanings, meanings_of
 from worker.vendor.rows import number_in, text_in
 from worker.vendor.unpacking import json_in
@@ -107,11 +110,14 @@ class Authenticator:
         return None
 
     def _fetch(self, org: Org) -> Credentials | Wait | AuthFailed:
-        if wait := wait_for_slot(self._queue, org, asked=self._asked):
-            return wait
+        fence = wait_for_slot(self._queue, org, asked=self._asked)
+        if isinstance(fence, Wait):
+            return fence
         assert org.oauth_key and org.oauth_secret  # noqa: S101, PT018 - config.py sees to it
         body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
-        answer = self._client.post(org, TOKEN_PATH, body)
+        answer = self._client.post(org, TOKEN_PATH, body, fence=fence)
+        if isinstance(answer, NoReply) and answer.code == TOO_LATE:
+            return Wait(Why.TOO_LATE, int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
         found = _read_token(answer, meanings_of(org))
         if isinstance(found, AuthFailed):
             return found
@@ -121,21 +127,20 @@ class Authenticator:
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
 
 
-def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Wait | None:
+def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Fence | Wait:
     """Wait for a slot of the limit for a call without jobs, or say what else there is to wait for.
+
+    The call must pass the fence that this answers.
 
     What a person asked for is called though the org is paused or closed by an outage, but not after a long
     wait.
     """
     patience_s = LONGEST_WAIT_S if asked else None
     paid = queue.pay(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
-    if isinstance(paid, Wait):
-        return paid
-    queue.clock.sleep(paid)
-    return None
+    return paid if isinstance(paid, Wait) else _wait(queue, org, paid)
 
 
-def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_TURN_S) -> Wait | None:
+def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_TURN_S) -> Fence | Wait:
     """Wait so long at most for a slot beside the deliveries, or say what else there is to wait for.
 
     While deliveries wait, such calls have a ``share`` of the limit.
@@ -148,8 +153,15 @@ def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_T
         if not passes or queue.clock.monotonic_s() + pause_s > end_s:
             return paid
         queue.clock.sleep(pause_s)
-    queue.clock.sleep(paid)
-    return None
+    return _wait(queue, org, paid)
+
+
+def _wait(queue: Queue, org: Org, slot: Slot) -> Fence:
+    """Wait for a slot, and answer the fence that it ends with: who passes it late moves the slot."""
+    queue.clock.sleep(slot.send_at - queue.clock.steady_s())
+    slack_s = guard_s(queue.workers.strict(org)) / 2  # the other half is for the way to the socket
+    retime = partial(queue.retime, org, slot.call)
+    return Fence(slot=slot.earliest, slack_s=slack_s, send_by=math.inf, retime=retime)
 
 
 def _token_id(token: str) -> str:

@@ -55,9 +55,6 @@ class Fence:
     send_at: float = -math.inf
 
 
-OPEN_FENCE = Fence(math.inf, 0, math.inf, lambda: True)
-
-
 class TooLateError(Exception):
     """The time to send had passed; nothing was sent."""
 
@@ -115,7 +112,7 @@ class VendorClient:
         body = body_of(jobs, org.epoch_unit)
         url = f"{org.api_base_url}{org.api_path}"
         with tracing.span(org.api_method, kind="client", url__full=url) as span:
-            answer = self._exchange(org, org.api_method, org.api_path, headers, body, fence)
+            answer = self._exchange(org, org.api_method, org.api_path, headers, body, fence=fence)
             if isinstance(answer, Reply):
                 span.note(http__response__status_code=answer.status)
             else:
@@ -124,27 +121,29 @@ class VendorClient:
         return answer
 
     def post(
-        self, org: Org, path: str, body: Any, headers: Mapping[str, str] | None = None
+        self, org: Org, path: str, body: Any, headers: Mapping[str, str] | None = None, *, fence: Fence
     ) -> Reply | NoReply:
         """Make another JSON call to the org's host, within its HTTP time-out from first to last byte."""
-        return self._exchange(org, "POST", path, headers or {}, json.dumps(body, separators=(",", ":")))
+        text = json.dumps(body, separators=(",", ":"))
+        return self._exchange(org, "POST", path, headers or {}, text, fence=fence)
 
-    def get(self, org: Org, path: str, headers: Mapping[str, str]) -> Reply | NoReply:
+    def get(self, org: Org, path: str, headers: Mapping[str, str], *, fence: Fence) -> Reply | NoReply:
         """Read from the org's host, within its HTTP time-out."""
-        return self._exchange(org, "GET", path, headers)
+        return self._exchange(org, "GET", path, headers, fence=fence)
 
     def close(self) -> None:
         """Close what is open; no call may be running."""
         self._transport.close()
 
-    def _exchange(  # noqa: PLR0913, PLR0917 - a request
+    def _exchange(  # noqa: PLR0913 - a request
         self,
         org: Org,
         method: str,
         path: str,
         headers: Mapping[str, str],
         body: str | None = None,
-        fence: Fence = OPEN_FENCE,
+        *,
+        fence: Fence,
     ) -> Reply | NoReply:
         timeout_s, passage = org.http_timeout_s, Passage(fence)
         call = Call(time.monotonic() + max(0.0, fence.send_at - steady_s()) + timeout_s, passage)

@@ -71,9 +71,10 @@ class Lookups:
         credentials = self._credentials(org)
         if isinstance(credentials, Unanswered):
             return credentials
-        if wait := wait_aside(self.queue, org, self.share, for_s=self.wait_s):
-            return Unanswered(f"no call may be made now: {wait.why}", lasting=wait.why == "paused")
-        answer = self.client.get(org, path, credentials.headers)
+        fence = wait_aside(self.queue, org, self.share, for_s=self.wait_s)
+        if isinstance(fence, Wait):
+            return Unanswered(f"no call may be made now: {fence.why}", lasting=fence.why == "paused")
+        answer = self.client.get(org, path, credentials.headers, fence=fence)
         verdict = read_answer((), answer, meanings_of(org))
         if verdict.signal is Signal.THROTTLED:  # the limit is one for all calls
             self._hear(org, verdict)

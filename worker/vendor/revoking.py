@@ -20,7 +20,7 @@ from worker.store.queue import Queue
 from worker.store.record import Field, Record, number_of
 from worker.store.undos import Revoke, Word
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_aside
-from worker.vendor.client import VendorClient
+from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import Item, meanings_of
 from worker.vendor.lookups import SHARE
 from worker.vendor.rows import error_in
@@ -56,29 +56,32 @@ class Revoker:
             if not undos.take(self.queue, org, by, again=revoke.id):  # we waited, and somebody else is at it
                 break
             calls += 1
-            if not self._revoke(org, revoke, ready):
+            if not self._revoke(org, revoke, *ready):
                 break
         undos.leave(self.queue, org, by)
         return calls
 
-    def _ready(self, org: Org, *, within_s: float) -> Credentials | Wait:
+    def _ready(self, org: Org, *, within_s: float) -> tuple[Credentials, Fence] | Wait:
         """Get what a call needs, and wait for its slot; a claim does what else there is to do about it."""
         credentials = self.auth.credentials(org)
         if isinstance(credentials, AuthFailed):
             return Wait(Why.NO_TOKEN, -1)
         if isinstance(credentials, Wait):
             return credentials
-        return wait_aside(self.queue, org, self.share, for_s=within_s) or credentials
+        fence = wait_aside(self.queue, org, self.share, for_s=within_s)
+        return fence if isinstance(fence, Wait) else (credentials, fence)
 
     def _pause_ms(self, wait: Wait) -> str:
         pause_ms = wait.look_at_ms - int(self.queue.clock.wall_s() * 1000)
         return str(min(LONGEST_WAIT_MS, max(WAIT_MS, pause_ms)))
 
-    def _revoke(self, org: Org, revoke: Revoke, credentials: Credentials) -> bool:
+    def _revoke(self, org: Org, revoke: Revoke, credentials: Credentials, fence: Fence) -> bool:
         """Make one call and write what became of it; answers whether the next one may follow."""
-        answer = self.client.post(org, PATH, _body(revoke.record), credentials.headers)
+        answer = self.client.post(org, PATH, _body(revoke.record), credentials.headers, fence=fence)
         word, signal = self._read(org, revoke, answer)
         status = str(answer.status) if isinstance(answer, Reply) else answer.code
+        if status == TOO_LATE:  # none was made
+            word, status = Word("wait", str(WAIT_MS)), "-"
         state = undos.settle(self.queue, org, revoke, word, status)
         log.info("badge.revoked", job=revoke.id, run=revoke.record.get(Field.RUN), state=state, status=status)
         if signal is Signal.UNAUTHORIZED and not self.auth.refused(org, credentials):

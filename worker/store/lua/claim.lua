@@ -233,6 +233,13 @@ do
     return found
   end
 
+  -- The id of its next sending. One that was over, or is on its way, was forgotten by a server that failed.
+  local function next_sending(request, times)
+    local id = request .. '.' .. int(times + 1)
+    if recall('settle:' .. id) or is_live(id) then return next_sending(request, times + 1) end
+    return id
+  end
+
   -- A request that is due to be sent again as it was: takes its jobs, all of them or none.
   local function take_request(request)
     local kept = redis.call('LRANGE', K.again .. request, 0, -1)
@@ -252,7 +259,7 @@ do
       moved(fields[FIELD.run], 'dead', 'sending')
       jobs[n] = {id = ids[n], raw = pack(fields), customer = fields[FIELD.customer]}
     end
-    if all then return {batch = request .. '.' .. int(times + 1), since = since} end
+    if all then return {batch = next_sending(request, times), since = since} end
   end
 
   function take_due_request()

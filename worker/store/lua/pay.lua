@@ -10,7 +10,7 @@
 -- Repeated: the same call id gets the same slot.
 local cfg = cjson.decode(ARGV[2])
 local gate = read_gate(cfg)
-local slot = tonumber(recall(ARGV[1]) or nil)
+local slot = tonumber((recall(ARGV[1]) or ''):match('^%d+'))
 if not slot then
   keep_clock(gate)
   fit_ring(cfg, gate)
@@ -27,6 +27,6 @@ if not slot then
   if cfg.aside then set_gate(gate, 'aside', int(slot)) end
   reserve(cfg, gate, slot, 0)
   stat('requests', 1)
-  memoize(ARGV[1], int(slot))
+  memoize(ARGV[1], int(slot) .. ' ' .. int(gate.n - 1)) -- for retime.lua, as a batch has it
 end
 return cjson.encode({send_in_us = slot - T_US, clock = int(T_US)})

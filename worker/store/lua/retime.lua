@@ -1,15 +1,18 @@
 #!lua flags=allow-oom
--- Move the slot of a batch that is sent later than it was to be: what counts is when it is really sent.
--- Uses     clock record gate
+-- Move the slot of a call that is made later than it was to be: what counts is when it is really made.
+-- Uses     clock calls record gate
 -- KEYS[1]  what all keys of the org begin with
--- ARGV[1]  batch id
+-- ARGV[1]  batch id, or that of a call without jobs (pay.lua)
 -- ARGV[2]  JSON: cfg of the gate
 -- Returns  1: send now; 0: too late, since a send that relied on this one's time has its slot already, or
 --          1,000 were made after it
 -- Repeated: the later time counts.
 local cfg, MOST_AFTER = cjson.decode(ARGV[2]), 1000
-local gate, slot, n = read_gate(cfg), slot_of(ARGV[1])
+local key = redis.call('EXISTS', K.batch .. ARGV[1]) == 1 and K.batch .. ARGV[1] or K.call .. ARGV[1]
+local slot, number, jobs = (redis.call('GET', key) or ''):match('^(%d+) (%d+)(.*)')
 if not slot then return 0 end
+local gate, n = read_gate(cfg), tonumber(number)
+slot = tonumber(slot)
 n = math.min(n, gate.n - 1)
 local first = math.max(oldest(gate), gate.n - MOST_AFTER)
 while n >= first and sent_at(gate, n) ~= slot do n = n - 1 end -- others were moved behind it
@@ -26,7 +29,6 @@ while n + 1 < gate.n and sent_at(gate, n + 1) < at do
   n = n + 1
 end
 write_send(gate, n, at, items_before(gate, n + 1) - items)
-local jobs = redis.call('GET', K.batch .. ARGV[1]):match('^%d+ %d+(.*)')
-redis.call('SET', K.batch .. ARGV[1], int(at) .. ' ' .. n .. jobs)
+redis.call('SET', key, int(at) .. ' ' .. n .. jobs, 'KEEPTTL')
 set_gate(gate, 'last', int(math.max(gate.last or 0, at)))
 return 1
