@@ -24,6 +24,7 @@ from celery.signals import (
     worker_ready,
     worker_shutting_down,
 )
+from kombu import Connection as Broker
 from kombu import Exchange
 from kombu import Queue as MessageQueue
 
@@ -91,8 +92,23 @@ def _services_of(_: int) -> Services:
 
 
 def _broker(connection: Connection) -> str:
+    """Return the broker's URL, of which Celery can make a client.
+
+    Raises:
+        ConfigError: it can't; in words of our own, which quote nothing of the URL: a password may be in it.
+    """
     if not connection.broker_url:
         raise ConfigError(NO_BROKER)
+    name = "BADGES_BROKER_URL" if settings().broker_url else "BADGES_REDIS_URL"
+    try:
+        with Broker(connection.broker_url) as broker:
+            _ = broker.transport  # made when it is first asked for
+    except KeyError as error:
+        raise ConfigError(f"{name}: {error.args[0]}: redis://host/0 or amqp://user:password@host") from None
+    except ImportError as error:
+        raise ConfigError(f"{name} needs a package that isn't installed: {error}") from None
+    except TypeError as error:
+        raise ConfigError(f"{name} has an option that Celery doesn't know: {error}") from None
     return connection.broker_url
 
 
@@ -122,7 +138,7 @@ def _celery_settings() -> dict[str, Any]:
         "task_routes": {name: {"queue": DELIVER_QUEUE} for name in ("badges.deliver", "badges.check")},
         "worker_prefetch_multiplier": 1,
         # None at all where that can be had: what a full worker has fetched, no other one can begin.
-        "worker_disable_prefetch": _broker(connection()).startswith(("redis", "sentinel")),
+        "worker_disable_prefetch": broker_url.startswith(("redis", "sentinel")),
         "worker_hijack_root_logger": False,
         "worker_send_task_events": True,
         "task_send_sent_event": True,

@@ -104,6 +104,9 @@ def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
         ("NO_PROXY", "localhost,10.0.0.0/99"),
         ("SSL_CERT_FILE", "/nonexistent"),
         ("BADGES_STATUS_503", "slow"),
+        ("BADGES_BROKER_URL", "foo://host"),
+        ("BADGES_BROKER_URL", "amqp://host//?colour=red"),
+        ("BADGES_REDIS_URL", "redis://127.0.0.1:9/0?colour=red"),
     ],
 )
 @pytest.mark.parametrize("how", some(["badges", "celery"], 1))

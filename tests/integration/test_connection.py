@@ -38,6 +38,9 @@ def opened(redis_url: str, broker_url: str | None = None) -> Connection:
         # kombu would take any certificate if nothing were said.
         ("rediss://host/0", "rediss://host/0?ssl_cert_reqs=required"),
         ("unix:///run/s", "redis+socket:///run/s"),
+        # What only redis-py takes, kombu would fail on.
+        ("redis://host/0?socket_timeout=5&max_connections=9", "redis://host/0"),
+        ("unix:///run/s?db=2&health_check_interval=9", "redis+socket:///run/s?virtual_host=2"),
         (
             "redis+sentinel://u:p%40@a,b:27000/main/4",
             "sentinel://u:p%40@a:26379/4;sentinel://u:p%40@b:27000/4",
@@ -81,6 +84,11 @@ def test_sentinels_are_asked_in_the_same_way_by_store_and_broker(scheme: str) ->
         ("redis+sentinel://:secret@host:26379", "names no service"),
         ("redis+sentinel:///main", "names no hosts"),
         ("redis+cluster://", "names no hosts"),
+        *(
+            (f"{kind}://:secret@host/0?foo=1&bar=secret", "doesn't know: (foo|bar)")
+            for kind in ("redis", "rediss")
+        ),
+        ("redis+sentinel://:secret@host/main/0?foo=1", "doesn't know: foo"),
         ("redis+cluster://:secret@host:x", "can't be read"),
         *((f"redis://:12{sign}secret@host", "REDIS_URL can't be read.*%2F for /") for sign in "/?#[\uff1a"),
     ],

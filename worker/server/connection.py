@@ -15,6 +15,7 @@ say the same, or any other URL that Celery takes; only a Cluster can't be a brok
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
@@ -154,7 +155,12 @@ def _readable(secret: SecretStr, setting: str) -> str:
         for one in [url] if ours else url.split(";"):  # Celery takes several brokers
             _hosts(one, 0)
         if ours:
-            _parse(_plain(url))
+            redis.Redis.from_url(_plain(url)).connection_pool.make_connection()  # which connects to nothing
+    except TypeError as error:
+        option = re.search(r"argument '(\w+)'", str(error))
+        raise ConfigError(
+            f"{setting} has an option that Redis's client doesn't know: {option[1] if option else '?'}"
+        ) from None
     except ValueError:
         raise ConfigError(
             f"{setting} can't be read: write redis://user:password@host:6379/0, and in a password %2F for /, "
@@ -235,7 +241,7 @@ def _broker(url: str) -> tuple[str, dict[str, Any]]:
         case "cluster":
             return "", {}
         case "sentinel":
-            parts = urlsplit(_checked(_plain(url)))
+            parts = urlsplit(_checked(_with_own_options(_plain(url))))
             user, at, _ = parts.netloc.rpartition("@")
             tail = f"{parts.path}?{parts.query}" if parts.query else parts.path
             hosts = _hosts(url, SENTINEL_PORT)
@@ -243,7 +249,18 @@ def _broker(url: str) -> tuple[str, dict[str, Any]]:
             options = _sentinel_options(url)
             return ";".join(urls), {"master_name": _service(url), "sentinel_kwargs": options}
         case _:
-            return _checked(_as_kombu_has_it(url)), {}
+            return _checked(_as_kombu_has_it(_with_own_options(url))), {}
+
+
+def _with_own_options(url: str) -> str:
+    """Leave out what a Redis's URL says to redis-py alone: kombu takes nothing but these."""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        return url
+    options = [
+        (name, value) for name, value in parse_qsl(parts.query) if name.startswith("ssl_") or name == "db"
+    ]
+    return parts._replace(query=urlencode(options, safe="/")).geturl()
 
 
 def _as_kombu_has_it(url: str) -> str:
