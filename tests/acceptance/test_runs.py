@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from threading import Event
 
 import pytest
 import redis
@@ -151,14 +154,31 @@ def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
     assert len(badges_json("run", "list", env=env)) == 10_000
 
 
+@contextmanager
+def alive(client: redis.Redis) -> Iterator[None]:
+    """Say again and again, while the block lasts, that a worker is alive."""
+    over, seats = Event(), Seats(queue=Queue(client))
+
+    def say() -> None:
+        while not over.is_set():
+            seats.offer("worker", 1)
+            over.wait(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(say)
+        try:
+            yield
+        finally:
+            over.set()
+
+
 @pytest.mark.parametrize("end", some([signal.SIGHUP, signal.SIGINT], 1))
 def test_the_run_goes_on_when_nobody_looks(
     client: redis.Redis, env: dict[str, str], end: signal.Signals
 ) -> None:
     """Following only reads: Ctrl-C, or a terminal that is closed, ends it, and nothing else."""
     bring(client, "spring", 0, 100)
-    Seats(queue=Queue(client)).offer("worker", 1)
-    with terminal("run", "follow", "spring", env=env, columns=150, draws=True) as screen:
+    with alive(client), terminal("run", "follow", "spring", env=env, columns=150, draws=True) as screen:
         deliver(client)
         screen.until("10/100", "a second", "to go")
         if end == signal.SIGHUP:
