@@ -86,8 +86,11 @@ def test_redis_and_its_keys_are_of_store_and_server_alone() -> None:
         if within(path).startswith(("store/", "server/")):
             continue
         text = path.read_text()
-        if re.search(r"^\s*(import redis|from redis)\b", text, re.MULTILINE) or re.search(
-            r"\bkeys\.[A-Za-z]+", text
+        names = any("{badges" in literal for literal in literals(ast.parse(text)))
+        if (
+            names
+            or re.search(r"^\s*(import redis|from redis)\b", text, re.MULTILINE)
+            or re.search(r"\bkeys\.[A-Za-z]+", text)
         ):
             reach.add(within(path))
     assert not reach, reach
@@ -221,3 +224,91 @@ def test_one_is_never_told_as_many() -> None:
     for page in sorted(WORKER.rglob("*.html")):
         found += [f"{page.name}: {one[0]}" for one in OF_MANY_IN_PAGE.finditer(page.read_text())]
     assert set(found) == NEVER_ONE
+
+
+@pytest.mark.parametrize(
+    "wing", sorted(path.parent for path in WORKER.glob("*/__init__.py")), ids=lambda p: p.name
+)
+def test_each_wing_says_what_lives_there_and_what_to_read_first(wing: Path) -> None:
+    """In its own words; that the files exist which it names is tested above."""
+    said = ast.get_docstring(ast.parse((wing / "__init__.py").read_text())) or ""
+    assert re.search(r"``[\w/]+\.py``", said), said
+    assert f"{wing.name}/" in (WORKER / "__init__.py").read_text(), "the map names it"
+
+
+# Two subjects have two files. These have one, or wait for a hand: none is added, and none grows by a tenth.
+LONG_FILES = {
+    "cli/shapes.py": 365, "config.py": 410, "enqueue.py": 417, "operate/deadlist.py": 334,
+    "operate/runs.py": 304, "operate/staging.py": 314, "sandbox/vendor.py": 334,
+    "store/queue.py": 464, "store/record.py": 398, "web/intake_app.py": 361, "web/metrics.py": 309,
+}  # fmt: skip
+
+
+def test_a_file_is_short_enough_to_be_read() -> None:
+    """300 lines at most."""
+    sizes = {within(path): len(path.read_text().splitlines()) for path in MODULES}
+    assert not {name: n for name, n in sizes.items() if n > max(300, LONG_FILES.get(name, 0) * 1.1)}
+    assert not [name for name in LONG_FILES if sizes.get(name, 0) <= 300], "no longer long: take it off"
+
+
+def test_words_are_those_that_everybody_reads() -> None:
+    """What comments and texts are not to say, since people everywhere read them."""
+    hard = re.compile(r"\b(whoever|anew|till|since ever|of ours|is no more|in one with)\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{n}: {line.strip()}"
+        for path in [*MODULES, *LUA]
+        for n, line in enumerate(path.read_text().replace("demo.till", "").splitlines(), 1)
+        if hard.search(line)
+    ]
+    assert not found, found
+
+
+# -- of the tests themselves
+
+TESTS = sorted(
+    path for kind in ("unit", "integration", "acceptance") for path in (ROOT / "tests" / kind).glob("*.py")
+)
+# How often a test waits for no condition: nothing is to happen meanwhile, or something is to grow old.
+WAITS = {
+    "test_retention.py": 1,
+    "test_demo.py": 2,
+    "test_liveness.py": 3,
+    "test_orgs.py": 2,
+}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_a_test_waits_for_a_condition(path: Path) -> None:
+    """A sleep stands in a loop that looks for one; else the machine's speed decides."""
+    tree = ast.parse(path.read_text())
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For)]
+    within_loops = {id(node) for loop in loops for node in ast.walk(loop)}
+    sleeps = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("time.sleep")
+        and id(node) not in within_loops
+    ]
+    assert len(sleeps) <= WAITS.get(path.name, 0), sleeps
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_a_test_holds_no_program_and_patches_nothing_private(path: Path) -> None:
+    """Programs lie in ``tests/programs``, where linters see them; what is to be otherwise is handed in."""
+    tree = ast.parse(path.read_text())
+    for text in literals(tree):
+        if "\n" in text.strip() and re.search(r"^(import \w+|from [\w.]+ import )", text, re.MULTILINE):
+            assert not _is_python(text), text[:200]
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func).endswith("setattr"):
+            private = r"""['"](?:[\w.]+\.)?_[A-Za-z]\w*['"]"""
+            assert not re.search(private, ast.unparse(call)), ast.unparse(call)
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True

@@ -2,7 +2,8 @@
 
 The first ten letters stand for org, badge and customer, the last ten for the whole content: so jobs of one
 badge and customer are found by a prefix, and two jobs have one id only if all of it is the same. Where a
-producer gives an id of its own, this one is kept beside it, as its fingerprint.
+producer gives an id of its own, this one is kept beside it, as its fingerprint. So a duplicate is a job whose
+id is known; what counts as content says ``Badge.content``, what is done about one ``store/lua/enqueue.lua``.
 """
 
 from __future__ import annotations

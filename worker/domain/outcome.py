@@ -66,7 +66,7 @@ Outcome = Issued | Rejected | Deferred | Unknown
 
 
 class Signal(StrEnum):
-    """What an answer says about the org as a whole; the gate acts on it."""
+    """What an answer says about the org as a whole; the gate acts on it (``store/lua/settle.lua``)."""
 
     OK = "ok"
     THROTTLED = "throttled"

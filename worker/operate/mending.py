@@ -1,8 +1,8 @@
 """A report imported again: a dead letter that was mended in it is replaced, and nothing else is sent.
 
 What the record says now counts, not what the report says of then. A mended dead letter is replayed as a new
-job, as by ``badges dead replay --set``, so that doing it twice issues nothing twice. How a report is written
-is in ``report.py``, how its columns are read in ``files/columns.py``.
+job, as by ``badges dead replay --set`` (``replaying.py``), so that doing it twice issues nothing twice. How a
+report is written is in ``report.py``, how its columns are read in ``files/columns.py``.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ class Profiles:
         return made
 
     def note_use(self, profile: Profile) -> None:
-        """Note that a file was read with it; whoever changed or removed it meanwhile has changed it."""
+        """Note that a file was read with it; a change or removal by somebody else meanwhile stands."""
         if there := self._kept_as(profile.name):
             at = kept.now_ms(self.queue, self.org)
             self._write(replace(there, used_at=at, used_as=profile.mark))

@@ -2,7 +2,7 @@
 
 An org may hold half of the pool while others have some of it, orgs in trouble half of it together, and the
 last place always stays for one that has none. With one org alone, or in a worker of its own, nothing is
-counted.
+counted. The shares are reckoned in ``lua/take_seat.lua``; whose turn is next is in ``process/turns.py``.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def serve(settings: Settings, connection: Connection, *, host: str, port: int, s
     """
     if not is_loopback(host):
         raise ConfigError(
-            f"--host {host}: the console listens on loopback alone, since whoever reaches it acts as you; "
-            "from elsewhere, forward a port to it: ssh -L 8090:127.0.0.1:8090 HOST"
+            f"--host {host}: the console listens on loopback alone, since anybody who reaches it acts as "
+            "you; from elsewhere, forward a port to it: ssh -L 8090:127.0.0.1:8090 HOST"
         )
     with connection.client(hurried=True) as hurried, connection.client() as patient:
         replicas = settings.replicas
