@@ -1,8 +1,8 @@
 """What the vendor's error codes and HTTP statuses mean: one table for every call, import, token and reads.
 
 An org's settings extend it (``STATUS_503=throttled``, ``CODE_9001=busy``); ``deploy/docs/answers.md``
-explains it. How a body is read before its status is in ``verdict.py``. What a signal does to the org's gate is
-in ``store/lua/settle.lua``, at the signal's name, and what to the jobs in ``domain/settlement.py``.
+explains it. How a body is read before its status is in ``verdict.py``. What a signal does to the org's gate
+is in ``store/lua/settle.lua``, at the signal's name, and what to the jobs in ``domain/settlement.py``.
 """
 
 from __future__ import annotations
