@@ -12,6 +12,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 from celery import Celery
@@ -169,9 +170,20 @@ def refuse_to_start(error: ConfigError) -> NoReturn:
     raise SystemExit(2) from None
 
 
+def _see_to_heartbeat(file: Path | None) -> None:
+    """See that the sign of life can be given; it isn't given yet.
+
+    Raises:
+        ConfigError: it can't; a supervisor that waits for the sign would restart the worker for ever.
+    """
+    if file and not (os.access(file.parent, os.W_OK) or os.access(file, os.W_OK)):
+        raise ConfigError(f"BADGES_HEARTBEAT_FILE: {file} can't be written: correct it, or unset it")
+
+
 @worker_init.connect
 def _begin(sender: Any, **_: Any) -> None:
     try:
+        _see_to_heartbeat(settings().heartbeat_file)
         refuse_unusable(services().queue.client)
         services().queue.store.refuse_other_versions()
         services().queue.workers.say(sender.hostname, settings().orgs())

@@ -107,6 +107,7 @@ def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
         ("BADGES_BROKER_URL", "foo://host"),
         ("BADGES_BROKER_URL", "amqp://host//?colour=red"),
         ("BADGES_REDIS_URL", "redis://127.0.0.1:9/0?colour=red"),
+        ("BADGES_HEARTBEAT_FILE", "/nonexistent/alive"),
     ],
 )
 @pytest.mark.parametrize("how", some(["badges", "celery"], 1))

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 import redis
+import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.config import Settings
@@ -136,3 +137,20 @@ def test_the_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: redis
         heart.beat()
         assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
         assert file.exists()
+
+
+def test_a_sign_that_cannot_be_given_is_said_seldom(tmp_path: Path, client: redis.Redis) -> None:
+    """The disk may be full for hours; once it can be given, the next failure is told at once."""
+    file = tmp_path / "gone" / "alive"
+    heart = Heartbeat(Settings(heartbeat_file=file), Pulse(lambda: client), places=1)
+    with structlog.testing.capture_logs() as said:
+        for _ in range(16):
+            heart.beat()
+    assert [line["times"] for line in said] == [1, 2, 4, 8, 16]
+    file.parent.mkdir()
+    heart.beat()
+    file.unlink()
+    file.parent.rmdir()
+    with structlog.testing.capture_logs() as said:
+        heart.beat()
+    assert [line["event"] for line in said] == ["heartbeat.failed"]

@@ -20,6 +20,7 @@ from celery.worker import state
 
 from worker.config import Settings
 from worker.errors import ConfigError
+from worker.logs import Seldom
 from worker.process.threads import NeededThread
 from worker.process.timing import USUAL, Timing
 
@@ -59,7 +60,7 @@ class Heartbeat(NeededThread):
         self._redis_since: float | None = None
         self._running_since: dict[tuple[str, str], float] = {}
         self._longest_delivery_s = 0.0
-        self._said = ""
+        self._said, self._failed = "", Seldom()
         if settings.heartbeat_file:
             with suppress(OSError):  # the first beat reports what is wrong
                 settings.heartbeat_file.unlink()  # a predecessor's
@@ -122,7 +123,10 @@ class Heartbeat(NeededThread):
                 self._settings.heartbeat_file.touch()
             _tell_systemd("READY=1\nWATCHDOG=1")
         except OSError as error:
-            log.warning("heartbeat.failed", reason=str(error))
+            if self._failed.tells("beat"):
+                log.warning("heartbeat.failed", reason=str(error), times=self._failed.times["beat"])
+        else:
+            self._failed.over()
 
 
 def _tell_systemd(state_now: str) -> None:
