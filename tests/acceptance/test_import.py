@@ -227,6 +227,8 @@ def test_dry_run_accepts_nothing(here: Here) -> None:
     assert [" ".join(line.split()) for line in said] == [
         "badgeMetaId → badgeMetaId: b",
         "customerId → customerId: C-0, C-1, C-2",
+        "earnEventDate → earnEventDate: (empty)",
+        "earnExpiresOn → earnExpiresOn: (empty)",
         "1,200 customerId: must be a whole number, not “C-0”, such as row 2",
         "1 customerId: is missing, such as row 1202",
         "2 it expires before it is earned, such as row 1203 (a warning)",
@@ -248,12 +250,13 @@ def test_dry_run_accepts_nothing(here: Here) -> None:
 
 
 def test_a_dry_run_keeps_little() -> None:
-    """However many different things are wrong, the groups are few, and every row is in one."""
+    """However many different things are wrong, the groups are few, and every fault is in one."""
     lines = "".join(f'{{"{chr(97 + n // 26)}{chr(97 + n % 26)}": 1}}\n' for n in range(300))
     *_, checking = check_rows(Checking(configured()), read_rows(io.BytesIO(lines.encode()), name="x.jsonl"))
     found = checking.result()
     assert len(found.faults) == 101
-    assert sum(fault.count for fault in found.faults) == found.invalid == 300
+    assert found.invalid == 300
+    assert sum(fault.count for fault in found.faults) == 3 * 300  # each lacks both of what it must have
 
 
 def test_the_figures_add_up(here: Here) -> None:

@@ -414,7 +414,13 @@ def test_a_reset_in_the_request(ways: Ways, way: str) -> None:
         connected.reset()
 
     with ways.to(way, serve) as (org, _):
-        in_doubt(VendorClient().post(org, "/", BIG), "", "ReadError", "WriteError", "RemoteProtocolError")
+        in_doubt(
+            VendorClient().post(org, "/", BIG, fence=OPEN_FENCE),
+            "",
+            "ReadError",
+            "WriteError",
+            "RemoteProtocolError",
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -429,7 +435,9 @@ def test_a_vendor_that_stops_reading(ways: Ways, way: str) -> None:
         connected.wait()
 
     with ways.to(way, serve) as (org, _), within_its_time():
-        in_doubt(VendorClient().post(tight(org), "/", BIG), "sending the request", "timeout")
+        in_doubt(
+            VendorClient().post(tight(org), "/", BIG, fence=OPEN_FENCE), "sending the request", "timeout"
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -442,7 +450,7 @@ def test_an_answer_before_all_was_read(ways: Ways, way: str) -> None:
         connected.drain()
 
     with ways.to(way, serve) as (org, _):
-        assert VendorClient().post(org, "/", {"x": "x" * 300_000}) == Reply(413, b"", {})
+        assert VendorClient().post(org, "/", {"x": "x" * 300_000}, fence=OPEN_FENCE) == Reply(413, b"", {})
 
 
 # -- before the answer, and in it

@@ -146,7 +146,7 @@ class Knowledge:
                 carrying[job] = batch
                 record = held.jobs.get(job)
                 its_own = record and record.batch == batch and record.state in {"sending", "issued"}
-                if not its_own and not (record and record.state == "issued"):
+                if not its_own and not (record and record.state in {"issued", "undone"}):
                     raise Broken(f"{job} is in the live batch {batch}, but {record}")
             if batch not in held.leases:
                 raise Broken(f"batch {batch} has no lease: nobody would give it up")
