@@ -513,10 +513,10 @@ def test_a_call_without_jobs_is_paid_from_the_same_limit(queue: Queue, client: r
     org = configured(rate_limit="10/minute", batch_size=1)
     fill(queue, org, 2)
     batch = claimed(queue, org)
-    assert isinstance(queue.pay(org, "token"), Slot)
+    assert isinstance(queue.reserve_call(org, "token"), Slot)
     paid = int(gate(client)["last"])
     assert paid - slot_us(client, batch.id) >= 6_000_000 * (1 + GUARD) - 1
-    assert isinstance(queue.pay(org, "token"), Slot)
+    assert isinstance(queue.reserve_call(org, "token"), Slot)
     assert (int(gate(client)["last"]), gate(client)["n"]) == (paid, "2")
     assert waits(queue, org).look_at_ms >= paid // 1000
 
@@ -535,10 +535,10 @@ def test_a_closed_gate_is_closed_for_calls_without_jobs_too(queue: Queue, client
     fill(queue, org, 1)
     with closed_gate(client, why="throttled"):
         at = int(gate(client)["closed_until"])
-        assert queue.pay(org, "token") == Wait("throttled", at)
+        assert queue.reserve_call(org, "token") == Wait("throttled", at)
         assert waits(queue, org) == Wait("throttled", at)
     queue.pause("default", why="operator", reason="tests")
-    assert queue.pay(org, "token") == Wait("paused", -1)
+    assert queue.reserve_call(org, "token") == Wait("paused", -1)
 
 
 def test_other_limits_dont_shorten_what_the_vendor_asked_for(queue: Queue, client: redis.Redis) -> None:

@@ -432,7 +432,7 @@ def spacing_us(queue: Queue, client: redis.Redis, org: Org) -> float:
     """Return how far the next slot is from the last one, by what a call without jobs is given."""
     client.hdel(GATE, "closed_until")
     last = int(gate(client)["last"])
-    queue.pay(org, new_id())
+    queue.reserve_call(org, new_id())
     return int(gate(client)["last"]) - last
 
 

@@ -144,7 +144,7 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
             ["c2", "u", "undone", "", "", "", 1, 60_000, "200", "E1", {}],
         ),
     )[2],
-    "pay": lambda q, _: isinstance(q.pay(ORG, "c"), Slot),
+    "reserve_call": lambda q, _: isinstance(q.reserve_call(ORG, "c"), Slot),
     "cancel": lambda q, _: q.cancel("default", [item(8).id, item(9).id, "none"], call="c", action="noted"),
     "take_seat": lambda q, _: q.store.call(
         "take_seat", [keys.SEATS, keys.POOL], ["o", "worker", "c", 60_000, 0]

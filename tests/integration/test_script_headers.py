@@ -58,9 +58,9 @@ def heard(connection: Connection) -> dict[str, list[Any]]:
         issued = [Issued(f"E{n}") for n, _ in enumerate(batch.jobs)]
         queue.settle(ORG, batch, issued, verdict=ok, sent=Sent("200", 1))
         assert isinstance(queue.claim(ORG, new_id()), Wait)
-        queue.pay(ORG, new_id())
+        queue.reserve_call(ORG, new_id())
         queue.pause("default", why="operator", reason="")
-        queue.pay(ORG, new_id())
+        queue.reserve_call(ORG, new_id())
         queue.resume(ORG)
         queue.hint("default", 1)
         queue.take_due(ahead_ms=1000)
@@ -71,7 +71,7 @@ def test_replies_have_the_fields_that_the_headers_say(heard: dict[str, list[Any]
     """Each reply is one of the documented kinds: all that is always in it, nothing that isn't said."""
     documented = {path.stem: replies(path) for path in FOLDER.glob("[a-z]*.lua")}
     with_fields = {name: kinds for name, kinds in documented.items() if kinds}
-    assert {"claim", "settle", "pay", "gauge", "replay", "take_due"} <= set(with_fields) & set(heard)
+    assert {"claim", "settle", "reserve_call", "gauge", "replay", "take_due"} <= set(with_fields) & set(heard)
     for name, kinds in with_fields.items():
         for reply in heard.get(name, []):
             fields = set(reply[0] if isinstance(reply, list) else reply)

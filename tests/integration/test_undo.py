@@ -291,9 +291,9 @@ class Behind(Clock):
 class Forgotten(Queue):
     """A queue whose server has forgotten when a call was to be made, so that its slot can't be moved."""
 
-    def pay(self, org: Org, call: str, **more: Any) -> Slot | Wait:
+    def reserve_call(self, org: Org, call: str, **more: Any) -> Slot | Wait:
         """Pay, and forget it."""
-        paid = super().pay(org, call, **more)
+        paid = super().reserve_call(org, call, **more)
         self.client.delete(keys.key(org.name, "call", call))
         return paid
 

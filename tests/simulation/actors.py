@@ -124,10 +124,10 @@ class OnlookersQueue(Queue):
         super().hint(org, at_ms, seen=seen)
         self._world.ring(org, at_ms)
 
-    def pay(self, org: Org, call: str, **more: Any) -> Slot | Wait:
+    def reserve_call(self, org: Org, call: str, **more: Any) -> Slot | Wait:
         """Note that a call is paid for, which may never be made."""
         self._world.known[org.name].calls += 1
-        return super().pay(org, call, **more)
+        return super().reserve_call(org, call, **more)
 
     def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
         """Note what may be issued again, where that was asked for."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 DURABLE = ("enqueue", "claim", "start", "replay", "cancel", "discard", "resolve", "audit")
 PLAIN = ("settle", "retime", "hint", "gauge", "pause", "resume", "read", "write")
 POOL = ("take_due", "begin", "take_seat", "take_next", "offer")
-CHECK = ("take_check", "conclude_check", "pay")
+CHECK = ("take_check", "conclude_check", "reserve_call")
 UNDO = ("undo", "take_revoke", "settle_revoke")
 STORE = (*DURABLE, *PLAIN, *POOL, *CHECK, *UNDO)
 
@@ -383,7 +383,13 @@ def _check(random: Random, orgs: Sequence[str]) -> Theme:
     """Doubt that is narrowed by asking the vendor, which takes two looks, ten minutes apart."""
     faults = [Fault(random.choice((*DOUBTFUL, *UNAPPLIED)), "put", random.randint(1, 3))]
     faults.append(
-        Fault("held_up", random.choice(("get", "pay", "conclude_check")), 1, 500, random.uniform(1, 120))
+        Fault(
+            "held_up",
+            random.choice(("get", "reserve_call", "conclude_check")),
+            1,
+            500,
+            random.uniform(1, 120),
+        )
     )
     acts = [Act("wait", orgs[0], random.choice((700, 2600)))]
     if random.random() < 0.7:  # while a check goes on

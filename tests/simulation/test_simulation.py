@@ -62,6 +62,13 @@ def test_a_guard_that_is_taken_out_is_missed(server: Server, mutation: Mutation)
         assert any(stage.play(plan_of(seed)).broke for seed in range(QUICKLY))
 
 
+def test_every_guard_can_be_taken_out() -> None:
+    """Its text is still there: a script that changed may have lost it, and only a long run would tell."""
+    for mutation in MUTATIONS:
+        with without(mutation):
+            pass
+
+
 def test_a_failure_is_shrunk(server: Server) -> None:
     """What fails is told by the smallest round that fails as well, and that is in its story."""
     mutation = next(one for one in MUTATIONS if one.name == "customers are freed")

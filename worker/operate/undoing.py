@@ -141,7 +141,7 @@ def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Recor
 
 
 def words(count: int) -> str:
-    """Say what undoing so many would do."""
+    """Say what undoing these would do."""
     whose = "its customer" if count == 1 else "their customers"
     return f"{counted(count, 'badge')} would be taken back from {whose} for good"
 

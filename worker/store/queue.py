@@ -335,7 +335,7 @@ class Queue:
         answer = self.store.call("gauge", [keys.key_prefix(org.name)], [self._gate(org)])
         return Wait(Why(answer["why"]), answer["at"])
 
-    def pay(
+    def reserve_call(
         self,
         org: Org,
         call: str,
@@ -353,7 +353,7 @@ class Queue:
         cfg = self._gate(org, **more) | ({} if share is None else {"aside": share})
         if patience_s is not None:
             cfg["patience_us"] = int(patience_s * 1e6)
-        answer = self._timed(self.store.call, "pay", org, [call, cfg])
+        answer = self._timed(self.store.call, "reserve_call", org, [call, cfg])
         if "send_in_us" in answer:
             return Slot(call, *self._clocks.when(org.name, int(answer["clock"]) + int(answer["send_in_us"])))
         return Wait(Why(answer["why"]), answer["at"])

@@ -228,7 +228,7 @@ def letters(  # noqa: PLR0913 - of which group, and which of it
         if len(page) < limit:
             return
         if not fresh:
-            limit *= 2  # so many died in the same millisecond
+            limit *= 2  # more died in the same millisecond
 
 
 def letters_back(  # noqa: PLR0913 - as above
@@ -252,7 +252,7 @@ def letters_back(  # noqa: PLR0913 - as above
         if len(page) < limit:
             return
         if not fresh:
-            limit *= 2  # so many died in the same millisecond
+            limit *= 2  # more died in the same millisecond
 
 
 def listed(client: redis.Redis, org: str, letters: Sequence[tuple[str, str]]) -> dict[str, int]:

@@ -254,7 +254,7 @@ def _argument(value: Any) -> str:
 
 
 def _at_least(number: int, reply: Any) -> bool:
-    """Say whether WAITAOF or WAIT answered that so many have it."""
+    """Say whether WAITAOF or WAIT answered that enough servers have it."""
     return not isinstance(reply, Exception) and (reply[0] if isinstance(reply, list) else reply) >= number
 
 

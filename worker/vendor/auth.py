@@ -136,7 +136,7 @@ def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Fence | Wai
     wait.
     """
     patience_s = LONGEST_WAIT_S if asked else None
-    paid = queue.pay(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
+    paid = queue.reserve_call(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
     return paid if isinstance(paid, Wait) else _wait(queue, org, paid)
 
 
@@ -146,7 +146,9 @@ def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_T
     While deliveries wait, such calls have a ``share`` of the limit.
     """
     end_s = queue.clock.monotonic_s() + for_s
-    while isinstance(paid := queue.pay(org, queue.new_id(), share=share, patience_s=PATIENCE_S), Wait):
+    while isinstance(
+        paid := queue.reserve_call(org, queue.new_id(), share=share, patience_s=PATIENCE_S), Wait
+    ):
         passes = paid.why in (Why.DELIVERIES, Why.RATE)
         pause_s = max(SHORTEST_PAUSE_S, paid.look_at_ms / 1000 - queue.clock.wall_s())
         pause_s = min(LONGEST_PAUSE_S, pause_s)

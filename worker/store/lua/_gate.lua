@@ -99,7 +99,7 @@ local function sent_between(gate, after, up_to, of_items)
   return of_items and items_before(gate, past) - items_before(gate, first) or past - first
 end
 
--- When a send of so many items is within a limit, us: once the send that is one too many has left the window.
+-- When a send of this number of items is within a limit, us: once the send that is one too many has left the window.
 local function within_limit_at(gate, limit, items)
   local past -- the first send that may still be in the window
   if limit[4] then

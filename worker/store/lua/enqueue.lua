@@ -19,7 +19,7 @@
 --          job in whose place it is; "dead:<class of reason>": it becomes a dead letter at once); its record from
 --          "enqueued_at" on
 -- Returns  {answers, at}: one ANSWER for each job, and when to look at the org (ms, -1 never);
---          or {"", -1, waiting}: so many jobs wait, and there is no room for what is new here; or
+--          or {"", -1, waiting}: that number of jobs waits, and there is no room for what is new here; or
 --          {"", -1, -1}: the server has no memory left for new jobs; nothing was accepted
 -- Repeated: the same call id gets the same answer, unless there was no room. Under another call id, what this
 --          run and row brought in before is accepted again, and is counted once.

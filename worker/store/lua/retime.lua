@@ -2,7 +2,7 @@
 -- Move the slot of a call that is made later than it was to be: what counts is when it is really made.
 -- Uses     clock calls record gate
 -- KEYS[1]  what all keys of the org begin with
--- ARGV[1]  batch id, or that of a call without jobs (pay.lua)
+-- ARGV[1]  batch id, or that of a call without jobs (reserve_call.lua)
 -- ARGV[2]  JSON: cfg of the gate
 -- Returns  1: send now; 0: too late, since a send that relied on this one's time has its slot already, or
 --          1,000 were made after it

@@ -122,7 +122,7 @@
     }
   });
 
-  // A file goes up in pieces, each behind so many bytes; what is there already isn't sent again.
+  // A file goes up in pieces, each behind the bytes before it; what is there already isn't sent again.
   const drop = $("#drop");
   if (drop) {
     const form = $("#upload"), told = $("#upload-said"), sent = $("#sent"), stop = $("#stop");
