@@ -122,7 +122,7 @@ class Line:
         world.before(fault)
         if too_late := self._leave(org, fence):
             return too_late
-        if body["earnedBadgeId"] not in {issue.earned_badge_id for issue in self._vendor.ledger().issues}:
+        if body["earnedBadgeId"] not in {issue.earned_badge_id for issue in self._vendor.issues}:
             raise Broken(f"{body} is to be taken back, and was never issued")
         if fault == "reset_unapplied":
             return NoReply(sent=True, code="ReadError", reason="reset")
@@ -205,12 +205,12 @@ class Line:
         self._vendor.clear_faults()
         if fault in ANSWERS:
             self._vendor.add_fault(ANSWERS[fault])
-        before = len(self._vendor.ledger().issues)
+        before = len(self._vendor.issues)
         exchange, _ = self._vendor.arrive("import")
         act: Callable[[Exchange], Answer] = lambda e: self._vendor.import_badges(e, body)  # noqa: E731
         call.answer = self._vendor.respond(exchange, headers, act)
         self._world.tell(f"the vendor answers {call.answer.status}, {exchange.issued} issued")
-        for issue in self._vendor.ledger().issues[before:]:
+        for issue in self._vendor.issues[before:]:
             known.issued(Pair(issue.badge_meta_id, issue.customer_id))
 
     def _await(self, call: _Call, fault: str, timeout_us: int) -> Reply | NoReply:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import hiredis
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -19,64 +20,34 @@ Carrier = Callable[[list[Command]], list[Any]]
 
 
 class Wire:
-    """A connection to the server that knows RESP2 and nothing else; errors come back as values."""
+    """A bare connection to the server; errors come back as values."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
-        self._buffer, self._at = b"", 0
+        self._reader = hiredis.Reader(replyError=_error, encoding="utf-8")
 
     def ask(self, commands: Iterable[Command]) -> list[Any]:
         """Send commands in one go and return the answer to each."""
-        packed = [_pack(command) for command in commands]
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]
         self._socket.sendall(b"".join(packed))
-        return [self._read() for _ in packed]
+        return [self._next() for _ in packed]
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
-    def _read(self) -> Any:
-        line = self._line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"$":
-            return self._bulk(int(rest))
-        if kind == b":":
-            return int(rest)
-        if kind == b"+":
-            return rest.decode()
-        if kind == b"*":
-            return None if rest == b"-1" else [self._read() for _ in range(int(rest))]
-        text = rest.decode()
-        return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
-
-    def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
-            self._more()
-        line, self._at = self._buffer[self._at : end], end + 2
-        return line
-
-    def _bulk(self, size: int) -> str | None:
-        if size < 0:
-            return None
-        while len(self._buffer) - self._at < size + 2:
-            self._more()
-        data, self._at = self._buffer[self._at : self._at + size], self._at + size + 2
-        return data.decode()
-
-    def _more(self) -> None:
-        received = self._socket.recv(1 << 18)
-        if not received:
-            raise ConnectionError("the server is gone")
-        self._buffer, self._at = self._buffer[self._at :] + received, 0
+    def _next(self) -> Any:
+        while (reply := self._reader.gets()) is False:
+            received = self._socket.recv(1 << 18)
+            if not received:
+                raise ConnectionError("the server is gone")
+            self._reader.feed(received)
+        return reply
 
 
-def _pack(command: Command) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    for part in command:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+def _error(text: str) -> Exception:
+    return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
 
 
 class Client(redis.Redis):

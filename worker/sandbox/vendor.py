@@ -105,6 +105,12 @@ class Vendor:
             exchanges = tuple(replace(e) for e in self._exchanges)
             return Ledger(exchanges, tuple(self._issues), frozenset(self._revoked))
 
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """What was issued so far; costs less than the ledger."""
+        with self._lock:
+            return tuple(self._issues)
+
     def arrive(self, endpoint: Endpoint) -> tuple[Exchange, Answer | None]:
         """Note a request when it arrives, and answer 429 if there were too many.
 
