@@ -26,7 +26,7 @@ from worker.domain.settlement import settlements
 from worker.domain.text import plain
 from worker.errors import LogLost, StoreError
 from worker.logs import Seldom
-from worker.store.protocol import guard_s
+from worker.store.protocol import slack_s
 from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
@@ -156,8 +156,7 @@ class Delivery:
         batch = claimed.batch
         fence = Fence(
             slot=batch.slot_from,
-            slack_s=guard_s(self.queue.workers.strict(org))
-            / 2,  # the other half is for the way to the socket
+            slack_s=slack_s(self.queue.workers.strict(org)),
             send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
             retime=lambda: self.queue.retime(org, batch.id),
             send_at=batch.send_at,  # the connection is made in the meantime

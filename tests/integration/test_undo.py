@@ -29,13 +29,11 @@ from support import (
 )
 
 from worker.delivery import Delivered, Delivery
-from worker.domain.batch import Slot, Wait
 from worker.domain.org import Org
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys, undos
-from worker.store.clock import Clock
 from worker.store.queue import Queue, new_id
 from worker.store.undos import Word
 from worker.vendor.auth import Authenticator
@@ -278,39 +276,6 @@ def test_what_somebody_else_took_back_is_gone(bench: Bench) -> None:
     bench.work()
     assert Probe(bench.client).record(job_id)["code"] == "814"
     assert bench.run("spring")["undone"] == 1
-
-
-class Behind(Clock):
-    """A clock by which every slot is over by ten seconds once its call is made: something held it up."""
-
-    def steady_s(self) -> float:
-        """Return what it was ten seconds ago."""
-        return super().steady_s() - 10
-
-
-class Forgotten(Queue):
-    """A queue whose server has forgotten when a call was to be made, so that its slot can't be moved."""
-
-    def reserve_call(self, org: Org, call: str, **more: Any) -> Slot | Wait:
-        """Pay, and forget it."""
-        paid = super().reserve_call(org, call, **more)
-        self.client.delete(keys.key(org.name, "call", call))
-        return paid
-
-
-def test_a_call_that_was_held_up_moves_its_slot_or_is_not_made(bench: Bench) -> None:
-    """It counts in the window in which it leaves. One that may not be made any more spends no attempt."""
-    (job_id,) = bench.issue(1)
-    bench.undo("spring")
-    (undo,) = bench.client.zrange(keys.key("default", "revokes"), 0, -1)
-    bench.queue = Forgotten(bench.client, clock=Behind())
-    bench.work()
-    assert (bench.active(), Probe(bench.client).record(undo).get("attempts", "0")) == ([1], "0")
-    bench.client.delete(keys.key("default", "revoker"))  # it waits for a second
-    bench.queue = Queue(bench.client, clock=Behind())
-    bench.work()
-    assert bench.active() == []
-    assert badges_json("job", "show", job_id, env=bench.env)["state"] == "undone"
 
 
 @pytest.mark.parametrize("apply", ["none", "all"])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from worker.domain.batch import Wait
+from worker.domain.batch import Wait, Why
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org, is_loopback
 from worker.domain.outcome import NoReply, Reply, Signal
@@ -22,7 +22,7 @@ from worker.operate.status import OrgState
 from worker.server.health import Finding
 from worker.store.queue import Queue
 from worker.vendor.auth import Authenticator, AuthFailed, wait_for_slot
-from worker.vendor.client import VendorClient
+from worker.vendor.client import TOO_LATE, VendorClient
 from worker.vendor.codes import meanings_of, own_meanings, taken_on_trust
 from worker.vendor.verdict import read_answer
 
@@ -236,6 +236,9 @@ def _vendor(org: Org, queue: Queue, vendor: VendorClient) -> Iterator[Finding]:
             yield _not_asked(org, fence)
             return
         answer = vendor.get(org, READ_PATH, credentials.headers, fence=fence)
+        if isinstance(answer, NoReply) and answer.code == TOO_LATE:
+            yield _not_asked(org, Wait(Why.TOO_LATE, -1))
+            return
         yield _judge(org, answer)
         if isinstance(answer, Reply) and (found := _vendor_skew(org, answer)):
             yield found

@@ -132,8 +132,8 @@ class Consumer(consumer.Consumer):
         if issubclass(getattr(transport, "Channel", object), Channel):
             transport.Channel = tamed(transport.Channel)
         if not connection().is_own_broker:  # else nothing could be noted while it is away
-            transport_of: Any = conn
-            transport_of.ensure_connection = self._noting(conn.ensure_connection, conn.as_uri())
+            noting: Any = conn
+            noting.ensure_connection = self._noting(conn.ensure_connection, conn.as_uri())
         connected: Connection = super().ensure_connected(conn)
         if is_redis(connected.as_uri()):
             self._wait_for_keys(connected)

@@ -39,9 +39,9 @@ class Verb(StrEnum):
 _ISSUED = Verb.ISSUED.value
 
 
-def guard_s(org: Org) -> float:
-    """Return by how much a send may be late without any limit being exceeded."""
-    return min(limit.window_s for limit in org.limits) * GUARD
+def slack_s(org: Org) -> float:
+    """Return how late a send may pass its fence: half of the guard, the rest is for the way to the socket."""
+    return min(limit.window_s for limit in org.limits) * GUARD / 2
 
 
 def ttl_ms(org: Org) -> int:

@@ -217,7 +217,7 @@ class Queue:
         return Batch(name, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
 
     def retime(self, org: Org, call: str) -> bool:
-        """Count a batch, or a paid call, as made now instead of at its slot; answers whether it may be."""
+        """Count a batch, or a reserved call, as made now and not at its slot; answers whether it may be."""
         try:
             return bool(self.store.call("retime", [keys.key_prefix(org.name)], [call, self._gate(org)]))
         except StoreError:

@@ -16,7 +16,7 @@ from worker.domain.batch import Slot, Wait, Why
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal
 from worker.store import tokens
-from worker.store.protocol import guard_s
+from worker.store.protocol import slack_s
 from worker.store.queue import Queue
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import Meanings, meanings_of
@@ -136,8 +136,8 @@ def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Fence | Wai
     wait.
     """
     patience_s = LONGEST_WAIT_S if asked else None
-    paid = queue.reserve_call(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
-    return paid if isinstance(paid, Wait) else _wait(queue, org, paid)
+    slot = queue.reserve_call(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
+    return slot if isinstance(slot, Wait) else _wait(queue, org, slot)
 
 
 def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_TURN_S) -> Fence | Wait:
@@ -147,23 +147,22 @@ def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_T
     """
     end_s = queue.clock.monotonic_s() + for_s
     while isinstance(
-        paid := queue.reserve_call(org, queue.new_id(), share=share, patience_s=PATIENCE_S), Wait
+        slot := queue.reserve_call(org, queue.new_id(), share=share, patience_s=PATIENCE_S), Wait
     ):
-        passes = paid.why in (Why.DELIVERIES, Why.RATE)
-        pause_s = max(SHORTEST_PAUSE_S, paid.look_at_ms / 1000 - queue.clock.wall_s())
+        passes = slot.why in (Why.DELIVERIES, Why.RATE)
+        pause_s = max(SHORTEST_PAUSE_S, slot.look_at_ms / 1000 - queue.clock.wall_s())
         pause_s = min(LONGEST_PAUSE_S, pause_s)
         if not passes or queue.clock.monotonic_s() + pause_s > end_s:
-            return paid
+            return slot
         queue.clock.sleep(pause_s)
-    return _wait(queue, org, paid)
+    return _wait(queue, org, slot)
 
 
 def _wait(queue: Queue, org: Org, slot: Slot) -> Fence:
     """Wait for a slot, and answer the fence that it ends with: who passes it late moves the slot."""
     queue.clock.sleep(slot.send_at - queue.clock.steady_s())
-    slack_s = guard_s(queue.workers.strict(org)) / 2  # the other half is for the way to the socket
-    retime = partial(queue.retime, org, slot.call)
-    return Fence(slot=slot.earliest, slack_s=slack_s, send_by=math.inf, retime=retime)
+    late_s, retime = slack_s(queue.workers.strict(org)), partial(queue.retime, org, slot.call)
+    return Fence(slot=slot.earliest, slack_s=late_s, send_by=math.inf, retime=retime)
 
 
 def _token_id(token: str) -> str:

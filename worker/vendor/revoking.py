@@ -55,8 +55,13 @@ class Revoker:
                 break
             if not undos.take(self.queue, org, by, again=revoke.id):  # we waited, and somebody else is at it
                 break
+            credentials, fence = ready
+            answer = self.client.post(org, PATH, _body(revoke.record), credentials.headers, fence=fence)
+            if isinstance(answer, NoReply) and answer.code == TOO_LATE:  # none was made
+                undos.settle(self.queue, org, revoke, Word("wait", str(WAIT_MS)), "-")
+                break
             calls += 1
-            if not self._revoke(org, revoke, *ready):
+            if not self._settle(org, revoke, credentials, answer):
                 break
         undos.leave(self.queue, org, by)
         return calls
@@ -75,13 +80,10 @@ class Revoker:
         pause_ms = wait.look_at_ms - int(self.queue.clock.wall_s() * 1000)
         return str(min(LONGEST_WAIT_MS, max(WAIT_MS, pause_ms)))
 
-    def _revoke(self, org: Org, revoke: Revoke, credentials: Credentials, fence: Fence) -> bool:
-        """Make one call and write what became of it; answers whether the next one may follow."""
-        answer = self.client.post(org, PATH, _body(revoke.record), credentials.headers, fence=fence)
+    def _settle(self, org: Org, revoke: Revoke, credentials: Credentials, answer: Reply | NoReply) -> bool:
+        """Write what became of a call; answers whether the next one may follow."""
         word, signal = self._read(org, revoke, answer)
         status = str(answer.status) if isinstance(answer, Reply) else answer.code
-        if status == TOO_LATE:  # none was made
-            word, status = Word("wait", str(WAIT_MS)), "-"
         state = undos.settle(self.queue, org, revoke, word, status)
         log.info("badge.revoked", job=revoke.id, run=revoke.record.get(Field.RUN), state=state, status=status)
         if signal is Signal.UNAUTHORIZED and not self.auth.refused(org, credentials):

@@ -7,7 +7,7 @@
 --          aside: the share of the limit that such calls may have while deliveries wait; patience_us: a slot further
 --          ahead isn't taken
 -- Returns  JSON: {send_in_us, clock} or, where none was taken, {at, why, clock}
--- Repeated: the same call id gets the same slot.
+-- Repeated: the same call id gets the same slot, or that to which retime.lua moved it.
 local cfg = cjson.decode(ARGV[2])
 local gate = read_gate(cfg)
 local slot = tonumber((recall(ARGV[1]) or ''):match('^%d+'))
