@@ -281,3 +281,54 @@ def test_what_is_detected_reads_what_it_was_detected_from(day: object) -> None:
     """The format that a date was written in is among those that fit it."""
     for form, written in (("DD/MM/YYYY", f"{day:%d/%m/%Y}"), ("YYYY-MM-DD", f"{day:%Y-%m-%d}")):
         assert form in fitting([written])
+
+
+US = ["10/19/2026", "08/19/2026", "08/03/2026"]
+
+
+@pytest.mark.parametrize(
+    ("form", "cells", "say"),
+    [
+        ("DD/MM/YYYY", US, "--date-format MM/DD/YYYY"),
+        ("D/M/YYYY or iso", ["2026-01-02", "1/2/2026", "1/13/2026"], "--date-format M/D/YYYY"),
+        ("M/D/YYYY h:mm A", ["1/2/2026 3:04 PM", "13/2/2026 3:04 PM"], "--date-format 'D/M/YYYY h:mm A'"),
+        ("MM.DD.YY", ["01.02.26", "13.02.26", "unknown"], "--date-format DD.MM.YY"),
+    ],
+)
+def test_a_format_that_would_swap_day_and_month_is_refused(form: str, cells: list[str], say: str) -> None:
+    """The rows that seem to fit would go out with wrong dates, while only the others are reported."""
+    with pytest.raises(
+        ConfigError, match=r"^f\.csv: earnExpiresOn has “1.*\(row \d\).*change places"
+    ) as caught:
+        taken(cells, Dating(DateFormat.parse(form), BERLIN))
+    assert say in str(caught.value)
+
+
+def test_one_date_in_another_order_is_refused_alone() -> None:
+    """Where others are certainly as was said, the format is right."""
+    how = Dating(DateFormat.parse("DD/MM/YYYY"), BERLIN)
+    first, *_, last = taken(["31/12/2026", "12/31/2026", "01/02/2026"], how)
+    assert (first, last) == ("2026-12-31T23:59:59+01:00", "2026-02-01T23:59:59+01:00")
+    assert "change places" not in str(taken(["12/31/2026", "n/a"], how))
+
+
+@pytest.mark.parametrize("form", [None, "DD/MM/YYYY"])
+def test_dates_that_a_spreadsheet_of_another_country_swapped_are_refused(form: str | None) -> None:
+    """It took 3 April for 4 March, and left 31 January as text."""
+    how = Dating(DateFormat.parse(form) if form else None, BERLIN)
+    with pytest.raises(ConfigError, match=r"“31/01/2026” \(row 3\).*real dates such as 2026-03-04 \(row 2\)"):
+        booked([date(2026, 3, 4), "31/01/2026", date(2026, 5, 5)], how)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [date(2026, 3, 14), "31/01/2026"],  # no month has the number 14
+        [date(2026, 3, 4), "31/01/2026", "02/01/2026"],  # which it would have taken for a date as well
+        [date(2026, 5, 5), "31/01/2026"],
+    ],
+)
+def test_a_column_that_no_spreadsheet_swapped_is_read(cells: list[object]) -> None:
+    """One date that can't have been swapped says so of all."""
+    read = booked(cells, Dating(DateFormat.parse("DD/MM/YYYY"), BERLIN))
+    assert all(str(it).startswith("2026") for it in read)

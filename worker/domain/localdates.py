@@ -32,6 +32,7 @@ _TOKENS: Final = {
     "A": ("p", r"[AaPp]\.?[Mm]\.?"),
 }
 _TOKEN: Final = re.compile("|".join(_TOKENS))
+_SWAPPED: Final = {"DD": "MM", "D": "M", "MM": "DD", "M": "D"}
 _ISO_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?)?", re.ASCII)
 _OFFSET: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 _CERTAIN: Final = re.compile(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:?\d\d)", re.ASCII)
@@ -70,6 +71,14 @@ class DateFormat:
                     f"“{one}” and “{other}” can't be told apart: both read “{written}”, each as another day"
                 )
         return cls(_OR.join(formats))
+
+    def ways(self) -> list[DateFormat]:
+        """Return the ways in which dates are written, one by one."""
+        return [DateFormat(one) for one in self.text.split(_OR)]
+
+    def swapped(self) -> DateFormat:
+        """Return the one way with day and month in each other's place."""
+        return DateFormat(_TOKEN.sub(lambda token: _SWAPPED.get(token[0], token[0]), self.text))
 
     def means(self, form: str) -> bool:
         """Say whether ``iso`` or ``epoch`` is one of the ways."""

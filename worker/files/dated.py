@@ -33,6 +33,7 @@ from worker.domain.spellings import is_written_date
 from worker.domain.text import escaped
 from worker.errors import ConfigError
 from worker.files.sample import ROWS, Sample
+from worker.files.transposed import refuse_transposed
 
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
 _EPOCH: Final = re.compile(r"-?\d{9,}(\.0+)?", re.ASCII)
@@ -94,15 +95,19 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     """Give the rows with their dates read; a date that can't be is refused in its row.
 
     Raises:
-        ConfigError: most of a column's dates are written in a format that nobody said; or there is no zone.
+        ConfigError: most of a column's dates are written in a format that nobody said, or day and month seem
+            to have changed places; or there is no zone.
     """
     how.refuse_without_zone()
     if how.form and how.form.means(EPOCH):
         rows = map(_taken_at_its_word, rows)
     sample = Sample.of(rows)
-    cells = {
-        field: [it for row in sample.first if (it := _cell(row.item, field)).strip()] for field in _FIELDS
+    its_rows = {
+        field: [(row, it) for row in sample.first if (it := _cell(row.item, field)).strip()]
+        for field in _FIELDS
     }
+    refuse_transposed(its_rows, how.form, name)
+    cells = {field: [cell for _, cell in its] for field, its in its_rows.items()}
     _refuse_without_zone(cells, how, name)
     _refuse_undeclared(cells, how, name)
     if how.zone:
