@@ -17,11 +17,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from worker.domain.invalid import Invalid
-from worker.domain.item import Source
+from worker.domain.item import Remarks, Source
 from worker.domain.parsing import parse_item
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, Names
 from worker.files.reader import read_rows
+from worker.files.totals import LEFT_OUT
+from worker.files.xlsx_rows import SheetOptions
 
 BADGE = "696f0fd40772ad476ecf74ac"
 HEADER = "badgeMetaId,customerId,earnExpiresOn"
@@ -462,6 +464,32 @@ def test_columns_of_other_names_are_mapped() -> None:
     line = '{"colour": [1], "BADGE": "b", "kundennr": "1", "a=b": "2"}'
     assert [row.item for row in read(f"{line}\n{line}", "f.jsonl", *MAPPED)] == [item, item]
     assert [row.item for row in read(f"[{line}, {line}]", "f.json", *MAPPED)] == [item, item]
+
+
+TOTALS = [
+    ("Name;customerId\nAnn;7\nTotal;2", ["2"]),
+    ("Name;customerId;Points\nAnn;7;1\n\nSumme: 1 Kunde;7;1.234,50 €", ["2"]),
+    ("Name;customerId;Points\nAnn;7;1\n3;Gesamt;", ["2"]),
+    ("job_id;customerId\nA-1;7\nTotal;2", ["2"]),
+    ("Name;customerId;badgeMetaId\nAnn;7;B\nTotal;2;", ["2"]),
+    ("Name;customerId\nTotal Sports;7\nSumner;8\nAnn;9", ["2", "3", "4"]),
+    ("Name;customerId;City\nTotal;7;Paris\nAnn;9;", ["2", "3"]),
+    ("Name;customerId;earnEventDateISO\nTotal;7;2026-01-01T00:00:00Z", ["2"]),
+    ("Name;customerId;badgeMetaId\nTotal;7;B", ["2"]),
+]
+
+
+@pytest.mark.parametrize(("text", "taken"), TOTALS)
+def test_a_line_of_totals_is_no_customer(text: str, taken: list[str]) -> None:
+    """It has a word for it and numbers, and neither a badge nor a date; what has more is a customer's."""
+    remarks = Remarks()
+    fixed = {} if "badgeMetaId" in text else {"badgeMetaId": BADGE}
+    names = Names({it: None for it in ("Name", "Points", "City") if it in text}, fixed)
+    found = read_rows(
+        io.BytesIO(text.encode()), name="f.csv", names=names, sheets=SheetOptions(remarks=remarks)
+    )
+    assert [row.row for row in found] == taken
+    assert [it.reason for it in remarks.warned()] == [LEFT_OUT] * (text.count("\n") > len(taken))
 
 
 def test_a_mapping_goes_before_a_fields_own_name() -> None:

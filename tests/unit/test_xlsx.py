@@ -26,6 +26,7 @@ from worker.domain.parsing import parse_item
 from worker.errors import ConfigError, FileError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
+from worker.files.totals import LEFT_OUT
 from worker.files.xlsx_rows import SheetOptions
 from worker.files.xlsx_workbook import look_of
 from worker.files.xlsx_writer import xlsx_pieces
@@ -171,7 +172,26 @@ def test_a_row_of_totals_is_no_badge(last: list[Any]) -> None:
     """It is left out and named, also where its number could be a customer's."""
     found, remarks = read(content(saved([HEADER, [BADGE, 7], [BADGE, 8], [], last])))
     assert [row.row for row in found] == ["2", "3"]
-    assert said(remarks) == ["a row that reads as totals is left out: 5"]
+    assert said(remarks) == [f"{LEFT_OUT}: 5"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "=SUM(D2:E2)",
+        "=MAX($D2, $E2)",
+        "=SUM(D$2:D2)",
+        "=SUM(Points!C7:M7)",
+        "=SUM(Table1[[#This Row],[Q1]:[Q2]])",
+        "=SUM(@C:C)",
+    ],
+)
+def test_a_formula_along_its_row_adds_up_what_one_customer_has(formula: str) -> None:
+    """Such a row is a customer's, also where the badge is set for all rows; below them is the total."""
+    rows = [[*HEADER[:2], "Points"], ["Gold", 7, formula], ["Gold", 8, 3], [None, 2, "=SUM(C2:C3)"]]
+    found, remarks = read(content(saved([*rows, [None, "=SUM(Members!B2:B3)", 3]])), "Points=")
+    assert [row.item["customerId"] for row in found] == ["7", "8"]
+    assert said(remarks) == [f"{LEFT_OUT}: 4, 5"]
 
 
 def test_a_badge_is_a_badge_whatever_stands_beside_it() -> None:
@@ -344,6 +364,20 @@ def test_merged_ranges_are_named_where_they_hide_a_field() -> None:
     assert "customerId: is one of the merged cells B2:B3" in fault_of(found[1])
 
 
+def test_a_column_of_dates_without_a_name_is_not_lost() -> None:
+    """As below a merged “Dates”, or a second row of names: without it, badges would go out that never end."""
+    day = dt.date(2027, 3, 4)
+    rows: list[list[Any]] = [[*HEADER[:3], None], [None, None, "From", "Until"]]
+    data = content(saved([*rows, *([BADGE, n, day, day] for n in range(1, 8))]))
+    with pytest.raises(
+        ConfigError, match=r"book\.xlsx, sheet “Members”, lacks earnExpiresOn, and column D"
+    ) as no:
+        list(read_rows(io.BytesIO(data), name="book.xlsx"))
+    assert "which has no name in row 1, looks like a date: name it there" in str(no.value)
+    found, _ = read(data)  # which says --without-dates
+    assert len(found) == 8
+
+
 def test_a_note_beside_the_table_is_named() -> None:
     """A cell under no column's name harms nothing, and is said."""
     workbook = saved([HEADER, [BADGE, 7], [BADGE, 8]])
@@ -410,7 +444,7 @@ def test_what_a_real_libreoffice_saved_is_read() -> None:
     assert found[0].item["earnEventDateISO"] == "2025-09-10T15:00:01"
     assert said(remarks) == [
         "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it): 9",
-        "a row that reads as totals is left out: 13",
+        f"{LEFT_OUT}: 13",
     ]
     found, remarks = read((libreoffice.FOLDER / "since_1904.xlsx").read_bytes())
     assert [row.item["earnEventDateISO"] for row in found] == ["2025-09-10T15:00:01"] * 2

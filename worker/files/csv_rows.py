@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, Self
 
-from worker.domain.item import Source
+from worker.domain.item import Remarks, Source
 from worker.domain.numbers import INVISIBLE
 from worker.domain.text import counted, escaped
 from worker.errors import FileError
@@ -19,6 +19,7 @@ from worker.files.columns import RAW_LIMIT, refused, unguarded
 from worker.files.header import Header, Table
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
+from worker.files.totals import LEFT_OUT, is_line_of_totals
 
 _LINES_IN_A_RECORD: Final = 1_000
 _AS_TEXT: Final = re.compile(
@@ -37,6 +38,14 @@ class _Table:
     others: tuple[tuple[int, str], ...]
     width: int
     is_report: bool
+    remarks: Remarks
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each column is a field, and none can call its row the total."""
+        columns = self.columns
+        named = "job_id" in columns and "badgeMetaId" not in columns
+        return len(columns) == self.width > 0 and all(columns) and not self.is_report and not named
 
 
 def open_csv(blocks: Iterator[list[str]], number: int, given: Table) -> Iterator[Source]:
@@ -53,7 +62,7 @@ def open_csv(blocks: Iterator[list[str]], number: int, given: Table) -> Iterator
                 raise FileError(f"{given.file}: the header can't be read: {problem}")
             header = Header.read(INVISIBLE.sub("", line), given.file, given.names)
             header.tell(given.remarks)
-            table = _table_of(header)
+            table = _table_of(header, given.remarks)
             sample = Sample.of(_csv_rows(lines, at, table))
             dates = {} if table.is_report else sample.date_columns()
             header.check(dates, without_dates=given.without_dates)
@@ -61,14 +70,14 @@ def open_csv(blocks: Iterator[list[str]], number: int, given: Table) -> Iterator
     raise FileError(f"{given.file} is empty")
 
 
-def _table_of(header: Header) -> _Table:
+def _table_of(header: Header, remarks: Remarks) -> _Table:
     names, columns = header.names, header.columns
     is_report = bool(names.signs_of_a_report(columns))
     fields = tuple(map(names.field_in_report if is_report else names.field, columns))
     others = tuple(
         (at, column.strip()) for at, column in enumerate(columns) if not fields[at] and column.strip()
     )
-    return _Table(header.delimiter, fields, () if is_report else others, header.width, is_report)
+    return _Table(header.delimiter, fields, () if is_report else others, header.width, is_report, remarks)
 
 
 class _Lines:
@@ -98,10 +107,9 @@ class _Lines:
 
 
 def _csv_rows(lines: _Lines, number: int, table: _Table) -> Iterator[Source]:
-    columns = table.columns if table.width == len(table.columns) and not table.is_report else ()
-    is_whole = all(columns) and bool(columns)  # every column is a field
+    is_plain = table.is_plain
     while (block := lines.take()) is not None:
-        if is_whole and _is_plain(block):
+        if is_plain and _is_plain(block):
             yield from _plain_rows(block, number, lines, table)
             number += len(block)
             continue
@@ -150,6 +158,9 @@ def _row(number: int, taken: list[str], lines: _Lines, table: _Table) -> Source 
         return refused(number, taken[0], found)._replace(warning=warning)
     item, others = found
     if not item:
+        return None
+    if not table.is_report and is_line_of_totals(item, others):
+        table.remarks.add(LEFT_OUT, number)
         return None
     return Source(str(number), item, escaped("\n".join(taken), RAW_LIMIT), None, others, warning)
 

@@ -105,6 +105,11 @@ def _mostly(reads_so: Callable[[object], bool], cells: Iterable[tuple[str, Any]]
     return [name for name, count in counted.items() if so[name] >= _SHARE * count]
 
 
+def are_mostly(so: Sequence[bool]) -> bool:
+    """Say whether cells of which these are so make a column that is so."""
+    return bool(so) and sum(so) >= _SHARE * len(so)
+
+
 def _is_empty(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 

@@ -17,30 +17,18 @@ from worker.domain.item import Remarks, Source
 from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
-from worker.files.columns import FIELDS, NEEDED, Names, folded, unguarded
+from worker.files.columns import FIELDS, NEEDED, Names, unguarded
 from worker.files.header import Header, Table
-from worker.files.sample import Sample
+from worker.files.sample import Sample, missing_dates
+from worker.files.totals import LEFT_OUT, adds_up, reads_as_total
 from worker.files.xlsx_cells import Meanings, Rounded, Value
+from worker.files.xlsx_nameless import Nameless
 from worker.files.xlsx_package import Package
 from worker.files.xlsx_sheet import Range, Row, Sheet, letters
 from worker.files.xlsx_workbook import Workbook
 
 _ROWS_LOOKED_AT: Final = 50  # for the header
 _BADGE_ID: Final = re.compile("[0-9a-fA-F]{24}")
-_TOTALS: Final = frozenset(
-    map(
-        folded,
-        (
-            *("total", "totals", "grand total", "subtotal", "sum", "count"),
-            *("summe", "gesamt", "gesamtsumme", "gesamtergebnis", "zwischensumme", "anzahl"),
-            *("somme", "total général", "suma", "totale", "totaal", "итого", "всего"),
-            *("合計", "合计", "总计"),
-        ),
-    )
-)
-_READS_AS_TOTAL: Final = re.compile(f"({'|'.join(_TOTALS)})([:(=].*)?")
-_ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|MIN|MAX)\(", re.IGNORECASE)
-_TOTAL_LEFT_OUT: Final = "a row that reads as totals is left out"
 _HIDDEN_LEFT_OUT: Final = (
     "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it)"
 )
@@ -50,7 +38,6 @@ _ROUNDED: Final = (
     "take the id from its source once more"
 )
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-_NAMELESS: Final = "a cell under no column's name isn't read"
 _MERGED: Final = "is one of the merged cells {}, which show one value: unmerge them and fill in each cell"
 
 
@@ -121,6 +108,9 @@ def open_xlsx(stream: BinaryIO, given: Table, options: SheetOptions) -> Iterator
     others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
     rows = _Rows(top, _Columns(fields, others, is_report), meanings, options)
     sample = Sample.of(rows.sources())
+    if not is_report and not given.without_dates:
+        where = f"{given.file}, sheet {_quoted(top.sheet.name)},"
+        rows.nameless.refuse_dates(where, top.row, missing_dates({*fields.values(), *names.fixed}))
     header.check({} if is_report else sample.date_columns(), without_dates=given.without_dates)
     return sample.rows()
 
@@ -207,6 +197,7 @@ class _Rows:
         self._top, self._table = top, table
         self._meanings, self._options, self._remarks = meanings, options, options.remarks
         self._named = table.fields.keys() | table.others.keys()
+        self.nameless = Nameless(self._remarks)
         self._merged = _Merged(top.sheet.merged(), table.fields)
         for at, name in top.names.items():
             if at in table.fields and any(at in hidden for hidden in top.sheet.hidden_columns):
@@ -238,7 +229,8 @@ class _Rows:
             shown = {name: unguarded(it) if type(it) is str else it for name, it in item.items()}
             item = {"state": "", **shown}
         elif not cells.keys() <= self._named:
-            self._note_nameless(row)
+            nameless = row.cells.keys() - self._named
+            self.nameless.note(row.number, {at: _text(value_of(cells[at])) for at in nameless})
         warning = "; ".join([f"{name} is a formula: its stored value is taken" for name in formulas])
         return Source(str(row.number), item, others=self._others(row), warning=warning)
 
@@ -257,19 +249,14 @@ class _Rows:
         if self._table.is_report or (isinstance(badge, str) and _BADGE_ID.fullmatch(badge.strip())):
             return False
         is_total = any(
-            _ADDS_UP.match(cell.formula)
+            adds_up(cell.formula, row.number)
             if cell.formula
-            else _READS_AS_TOTAL.fullmatch(folded(_text(self._meanings.value(cell))))
+            else reads_as_total(_text(self._meanings.value(cell)))
             for cell in row.cells.values()
         )
         if is_total:
-            self._remarks.add(_TOTAL_LEFT_OUT, row.number)
+            self._remarks.add(LEFT_OUT, row.number)
         return is_total
-
-    def _note_nameless(self, row: Row) -> None:
-        nameless = row.cells.keys() - self._named
-        if any(_text(self._meanings.value(row.cells[at])) for at in nameless):
-            self._remarks.add(_NAMELESS, row.number)
 
 
 class _Merged:

@@ -1,0 +1,55 @@
+"""Rows that add up the others: people leave them below a table, and none is a customer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from worker.files.columns import folded
+
+LEFT_OUT: Final = "a row that reads as totals is left out; if it is a customer's, clear the cell that says so"
+_WORDS: Final = frozenset(
+    map(
+        folded,
+        (
+            *("total", "totals", "grand total", "subtotal", "sum", "count"),
+            *("summe", "gesamt", "gesamtsumme", "gesamtergebnis", "zwischensumme", "anzahl"),
+            *("somme", "total général", "suma", "totale", "totaal", "итого", "всего"),
+            *("合計", "合计", "总计"),
+        ),
+    )
+)
+_BEGINNINGS: Final = frozenset(word[0] for word in _WORDS)
+_READS_SO: Final = re.compile(f"({'|'.join(_WORDS)})([:(=].*)?")
+_ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|MIN|MAX)\(", re.IGNORECASE)
+_OWN_ROW: Final = re.compile(r"@|\[#This Row\]", re.IGNORECASE)
+_ROW_OF_CELL: Final = re.compile(r"\$?\b[A-Z]{1,3}\$?(\d{1,7})\b", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"[-+]?\d[\d.,'\s]*[%€$£]?")
+_MAY_BESIDE: Final = frozenset(("customerId", "job_id"))  # with a date, or a badge, it is a customer's
+
+
+def reads_as_total(text: str) -> bool:
+    """Say whether a cell's text calls its row the total: Total, Summe:, Total (2 rows)."""
+    return text[:1].casefold() in _BEGINNINGS and bool(_READS_SO.fullmatch(folded(text)))
+
+
+def adds_up(formula: str, row: int) -> bool:
+    """Say whether the formula of a cell in this row adds up other rows.
+
+    One that reaches into its own row adds up what one customer has, or counts on from row to row; one that
+    takes a single row of another sheet looks up what one customer has.
+    """
+    if not _ADDS_UP.match(formula) or _OWN_ROW.search(formula):
+        return False
+    rows = set(_ROW_OF_CELL.findall(formula))
+    return str(row) not in rows and not ("!" in formula and len(rows) == 1)
+
+
+def is_line_of_totals(item: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Say whether a line of text, which has no formulas, is one: a word for it, numbers, and no badge."""
+    if not item.keys() <= _MAY_BESIDE:
+        return False
+    cells = [cell for its in (item, others) for it in its.values() if (cell := it.strip())]
+    named = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
+    return bool(named) and all(map(reads_as_total, named))
