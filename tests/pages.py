@@ -22,7 +22,7 @@ from simulation.mutations import MUTATIONS, Mutation
 from worker.cli import shapes
 from worker.cli.root import cli
 from worker.config import PREFIX, SECRETS, Settings
-from worker.domain.org import Org
+from worker.domain.org import CODE_MEANINGS, Org
 from worker.vendor import codes
 from worker.web import metrics
 
@@ -35,6 +35,7 @@ MADE = "<!-- Made from the code by tests/pages.py, which overwrites changes. -->
 
 # Settings of which there are many, each a variable of its own.
 SPELLED = {"statuses": "STATUS_<status>", "codes": "CODE_<code>"}
+# What a meaning does, of each in ``CODE_MEANINGS``.
 SIGNALS = {
     "throttled": "back into the queue; the gate closes until Retry-After, and the learned rate falls",
     "unauthorized": "the token is refreshed once; if that doesn't help, the org pauses: `auth`",
@@ -210,13 +211,13 @@ def answer_codes_page() -> str:
         """What the vendor's statuses and error codes mean for the org and for its jobs. The body is read
         before the status, because codes also come inside a 200 or 201.""",
         "## Meanings",
-        items((f"`{name}`", text) for name, text in SIGNALS.items()),
+        items((f"`{name}`", SIGNALS.get(name, UNKNOWN)) for name in CODE_MEANINGS),
         "## HTTP statuses",
         "A status of 300 to 399 is `misconfigured`, and any that isn't listed here `in_doubt`.",
         items((str(status), f"`{meaning}`") for status, meaning in sorted(codes.STATUSES.items())),
         "## Error codes",
         "The error of one item that isn't listed here is `rejected`.",
-        items((code, f"`{codes.CODES[code]}`") for code in sorted(codes.CODES, key=int)),
+        items((code, f"`{codes.CODES[code]}`") for code in sorted(codes.CODES, key=lambda it: (len(it), it))),
     )
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from conventions import headers, log_events
 
+from worker.domain.outcome import Signal
+from worker.store.protocol import Verb
+
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "worker"
 MODULES = sorted(WORKER.rglob("*.py"))
@@ -77,6 +80,16 @@ def test_no_letter_of_the_record_stands_in_a_script(path: Path) -> None:
     code = re.sub(r"--.*", "", path.read_text())
     letters = set(re.findall(r"'[A-Za-z]'", code))
     assert letters <= ({"'n'"} if path.stem == "_gate" else set())  # the gate's number of sends
+
+
+def test_a_script_knows_what_to_do_at_each_word_that_it_may_get() -> None:
+    """A signal or a verb without its branch would fail when a batch was sent: its jobs would end in doubt."""
+    text = (WORKER / "store/lua/settle.lua").read_text()
+    acts = text.partition("  act = {\n")[2].partition("\n  }\n")[0]
+    heard = set(re.findall(r"^    (\w+) = function", acts, re.MULTILINE))
+    assert heard - {"none"} == set(Signal), "each Signal has a function in act, at the end of settle.lua"
+    branches = set(re.findall(r"VERB\.(\w+)", text))
+    assert branches == set(Verb), "each Verb has a function in apply, in settle.lua"
 
 
 def test_redis_and_its_keys_are_of_store_and_server_alone() -> None:

@@ -14,20 +14,41 @@ from pages import DOCS, PAGES, ROOT, UNKNOWN
 from shell import RUN, blocks, calls, complaint
 
 from worker.cli.help import INDEX, topics
+from worker.domain.job import KIND_WORDS, DeadKind
 
+# Where the words of a page that is made from the code are written.
+WORDS_ARE = {
+    "settings": "description= of the field",
+    "commands": "the docstring of the command, help= of the option",
+    "metrics": "help of the Family in worker/web/metrics.py",
+    "log-events": "in the page itself, in place of the ?",
+    "answer-codes": "SIGNALS in tests/pages.py",
+    "json-shapes": "worker/cli/shapes.py",
+    "guards": "tests/simulation/mutations.py",
+}
 TEXTS = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_reference_page_is_what_the_code_says(name: str) -> None:
     """Settings, commands, metrics, log events and codes: nothing missing, and nothing else."""
-    assert PAGES[name]() == (DOCS / f"{name}.md").read_text(), "run: python tests/pages.py"
+    assert PAGES[name]() == (DOCS / f"{name}.md").read_text(), "run: .venv/bin/python tests/pages.py"
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_everything_has_a_meaning(name: str) -> None:
-    """A new setting needs a description, a new event a word in the catalogue."""
-    assert not re.findall(rf": \{UNKNOWN}\.?$", (DOCS / f"{name}.md").read_text(), re.MULTILINE)
+    """A new setting needs a description, a new event or meaning of a code a word in the catalogue."""
+    lines = re.findall(rf"^.*: \{UNKNOWN}\.?$", (DOCS / f"{name}.md").read_text(), re.MULTILINE)
+    assert not lines, f"say what they mean: {WORDS_ARE[name]}"
+
+
+def test_every_kind_of_dead_letter_is_explained() -> None:
+    """In the words of console and commands, on its page, and in the glossary."""
+    page, glossary = ((DOCS / f"{name}.md").read_text() for name in ("dead-letters", "glossary"))
+    row = next(line for line in glossary.splitlines() if line.startswith("| **dead letter** |"))
+    assert set(KIND_WORDS) == set(DeadKind), "KIND_WORDS in worker/domain/job.py"
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(DeadKind), "first table"
+    assert set(re.findall(r"`(\w+)`", row)) == set(DeadKind)
 
 
 def test_index_site_and_folder_have_the_same_pages() -> None:

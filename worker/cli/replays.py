@@ -16,7 +16,7 @@ from worker.cli.output import AsJson, AsJsonLines, Form, form_of, say_json
 from worker.cli.progress import progress_bar, watch
 from worker.cli.session import Note, Session, filtered, session
 from worker.domain.badge import BadgeIssue
-from worker.domain.job import DeadKind
+from worker.domain.job import KIND_WORDS, DeadKind
 from worker.domain.text import counted
 from worker.errors import BadgesError
 from worker.operate import cancelling, deadlist, following, replaying
@@ -220,7 +220,8 @@ def _say_what_is_left(done: Replayed, which: Filter) -> None:
         "repeat": "held back as repeats: to send them all the same, say --kind repeat",
     }
     for kind, count in done.left_out.items():
-        tables.out.print(f"  left out: {count:,} {tables.safe(cures[kind])}")
+        cure = cures.get(kind, f"{KIND_WORDS.get(kind, kind)}: to send them again, say --kind {kind}")
+        tables.out.print(f"  left out: {count:,} {tables.safe(cure)}")
     if not (done.replayed or done.duplicates or done.skipped or done.unconfigured):
         tables.out.print("  nothing fits that can be replayed")
 

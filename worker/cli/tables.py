@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.cli.output import stdout
+from worker.domain.job import KIND_WORDS
 from worker.domain.text import counted, printable
 from worker.operate.deadlist import Group
 from worker.operate.following import Following
@@ -27,13 +28,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _GATE_COLORS = {"open": "green", "probing": "yellow", "closed": "yellow", "paused": "red"}
 _RESULT_COLORS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-_KINDS = {
-    "rejected": "rejected by the vendor",
-    "exhausted": "exhausted (tried too often)",
-    "invalid": "invalid (never sent)",
-    "in_doubt": "in doubt (may have been issued)",
-    "repeat": "held back as repeats",
-}
 _NAMED = {"run": "run", "row": "row", "customer": "customerId"}
 _COLORS = {"issued": "green", "dead": "red", "retrying": "yellow", "sending": "cyan"}
 
@@ -104,7 +98,7 @@ def _show_states(
         count = getattr(progress, state)
         if count or state in always:
             dead = progress.dead_kinds if state == "dead" else {}
-            kinds = ", ".join(f"{n:,} {_KINDS.get(kind, kind)}" for kind, n in dead.items())
+            kinds = ", ".join(f"{n:,} {KIND_WORDS.get(kind, kind)}" for kind, n in dead.items())
             color = _COLORS.get(state, "white") if count else "dim"
             out.print(f"  [{color}]{count:>11,} {state}[/] {safe(kinds)}")
 

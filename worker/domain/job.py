@@ -6,7 +6,7 @@ What its id is made of is in ``identity.py``, how it is kept in ``store/record.p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -36,6 +36,17 @@ class DeadKind(StrEnum):
     IN_DOUBT = "in_doubt"
     CANCELLED = "cancelled"
     REPEAT = "repeat"  # held back, since its customer has such a badge already (import --hold-repeats)
+
+
+# How people read a kind, behind a number or alone.
+KIND_WORDS: Mapping[str, str] = {
+    DeadKind.REJECTED: "rejected by the vendor",
+    DeadKind.EXHAUSTED: "exhausted (tried too often)",
+    DeadKind.INVALID: "invalid (never sent)",
+    DeadKind.IN_DOUBT: "in doubt (may have been issued)",
+    DeadKind.CANCELLED: "cancelled",
+    DeadKind.REPEAT: "held back (a repeat)",
+}
 
 
 class Job(NamedTuple):

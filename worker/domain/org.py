@@ -16,17 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from worker.domain.dates import EpochUnit
 from worker.domain.names import DEFAULT_ORG as DEFAULT_ORG  # noqa: PLC0414 - whose name of it this is
+from worker.domain.outcome import ItemSignal, Signal
 
 _LIMIT = re.compile(r"(?:(items):\s*)?(\d{1,9})\s*/\s*(second|minute|hour|day)s?", re.IGNORECASE | re.ASCII)
 _WINDOW_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _ORG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _TOKEN = re.compile(r"[!-~]+")
 # What an operator may say that an answer means: of the whole call, and of a code in an item's row as well.
-CALL_MEANINGS = (
-    *("throttled", "unavailable", "unauthorized", "misconfigured"),
-    *("too_large", "refused", "in_doubt"),
-)
-CODE_MEANINGS = ("rejected", "busy", "deferred", *CALL_MEANINGS)
+CALL_MEANINGS = tuple(it.value for it in Signal if it not in (Signal.OK, Signal.STALE_TOKEN))
+CODE_MEANINGS = (*(it.value for it in ItemSignal), *CALL_MEANINGS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What the vendor can say: of a call, of one job (an outcome), of the whole org (a signal)."""
+"""What the vendor can say: of a call, of one job (an outcome), of the whole org (a signal).
+
+Which code or status of the vendor's is which signal is in ``vendor/codes.py``.
+"""
 
 from __future__ import annotations
 
@@ -69,14 +72,22 @@ class Signal(StrEnum):
     """What an answer says about the org as a whole; the gate acts on it (``store/lua/settle.lua``)."""
 
     OK = "ok"
-    THROTTLED = "throttled"
-    UNAUTHORIZED = "unauthorized"
     STALE_TOKEN = "stale_token"  # noqa: S105 - a token that fresh credentials replace
-    MISCONFIGURED = "misconfigured"
+    THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
+    UNAUTHORIZED = "unauthorized"
+    MISCONFIGURED = "misconfigured"
     TOO_LARGE = "too_large"
     REFUSED = "refused"
     IN_DOUBT = "in_doubt"
+
+
+class ItemSignal(StrEnum):
+    """What an error code says of one item; of the call as a whole a ``Signal`` is said."""
+
+    REJECTED = "rejected"
+    BUSY = "busy"  # passes, and is nobody's fault
+    DEFERRED = "deferred"  # passes, and costs an attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,29 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 
 from worker.domain.org import Org
-from worker.domain.outcome import Deferred, Rejected, Signal, Unknown
-
-
-class Item(StrEnum):
-    """What a code says of one item; of the call as a whole a ``Signal`` is said."""
-
-    REJECTED = "rejected"
-    BUSY = "busy"  # passes, and is nobody's fault
-    DEFERRED = "deferred"  # passes, and costs an attempt
-
+from worker.domain.outcome import Deferred, ItemSignal, Rejected, Signal, Unknown
 
 # doc: the vendor's codes; inferred: 429, and 503 for an item, which mean what the statuses of these numbers
 # mean.
-CODES: Mapping[str, Signal | Item] = {
+CODES: Mapping[str, Signal | ItemSignal] = {
     "401": Signal.UNAUTHORIZED,
     "429": Signal.THROTTLED,
     "498": Signal.UNAUTHORIZED,
-    "503": Item.DEFERRED,
-    "521": Item.BUSY,  # doc: "multiple actions running for same customer"
+    "503": ItemSignal.DEFERRED,
+    "521": ItemSignal.BUSY,  # doc: "multiple actions running for same customer"
     # doc: "Request with the same requestId is not allowed". Ours is new with each call: so something on the
     # way sent it twice, and the first may have been applied.
     "809": Signal.IN_DOUBT,
@@ -63,14 +53,14 @@ class Meanings:
     """The table as it holds for one org."""
 
     statuses: Mapping[int, Signal]
-    codes: Mapping[str, Signal | Item]
+    codes: Mapping[str, Signal | ItemSignal]
 
     def failed(self, code: str, message: str) -> Rejected | Deferred | Unknown:
         """Say what an item's error means."""
         match self.codes.get(code):
-            case None | Item.REJECTED | Signal.REFUSED:
+            case None | ItemSignal.REJECTED | Signal.REFUSED:
                 return Rejected(code, message)
-            case Item.BUSY:
+            case ItemSignal.BUSY:
                 return Deferred(code, message)
             case Signal.IN_DOUBT:
                 return Unknown(code, message)
@@ -78,7 +68,7 @@ class Meanings:
 
     def passes(self, code: str) -> bool:
         """Say whether a code tells of something that passes by itself."""
-        return self.codes.get(code) in (Item.BUSY, Item.DEFERRED)
+        return self.codes.get(code) in (ItemSignal.BUSY, ItemSignal.DEFERRED)
 
     def is_of_request(self, code: str) -> bool:
         """Say whether a code speaks of a whole request."""
@@ -97,7 +87,7 @@ class Meanings:
             return meaning
         number = int(code) if code.isascii() and code.isdigit() else None
         is_vendors = number is not None and number >= SMALLEST_VENDOR_CODE
-        is_vendors = is_vendors or meaning in (Item.BUSY, Item.REJECTED)
+        is_vendors = is_vendors or meaning in (ItemSignal.BUSY, ItemSignal.REJECTED)
         if status in (200, 201):
             if is_vendors or (shaped and number is None):
                 return Signal.REFUSED
@@ -115,7 +105,7 @@ def meanings_of(org: Org) -> Meanings:
 
 @lru_cache(maxsize=100)
 def _extended(statuses: tuple[tuple[int, str], ...], codes: tuple[tuple[str, str], ...]) -> Meanings:
-    items = {item.value: item for item in Item}
+    items = {word.value: word for word in ItemSignal}
     return Meanings(
         {**STATUSES, **{status: Signal(word) for status, word in statuses}},
         {**CODES, **{code: items.get(word) or Signal(word) for code, word in codes}},

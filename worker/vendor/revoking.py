@@ -13,7 +13,7 @@ import structlog
 from worker.domain.batch import Wait, Why
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
-from worker.domain.outcome import NoReply, Reply, Signal
+from worker.domain.outcome import ItemSignal, NoReply, Reply, Signal
 from worker.domain.settlement import backoff_s
 from worker.store import undos
 from worker.store.queue import Queue
@@ -21,7 +21,7 @@ from worker.store.record import Field, Record, number_of
 from worker.store.undos import Revoke, Word
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
-from worker.vendor.codes import Item, meanings_of
+from worker.vendor.codes import meanings_of
 from worker.vendor.lookups import SHARE
 from worker.vendor.rows import error_in
 from worker.vendor.unpacking import json_in
@@ -113,7 +113,7 @@ class Revoker:
             if error
             else meanings.of_status(answer.status)
         )
-        is_busy = meanings.codes.get(code) is Item.BUSY
+        is_busy = meanings.codes.get(code) is ItemSignal.BUSY
         if signal in ORG_WIDE or is_busy:
             return _later(WAIT_MS, code, message), Signal.UNAVAILABLE if is_busy else signal
         if signal is Signal.REFUSED and error and not meanings.passes(code):

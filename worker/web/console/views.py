@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from worker.domain.dates import instants
+from worker.domain.job import KIND_WORDS
 from worker.domain.text import counted, iso_time, printable
 from worker.web.console import charts
 
@@ -39,14 +40,6 @@ NAVIGATION: Final = (
     ("audit", "audit", "Audit"),
     ("settings", "settings", "Settings"),
 )
-KINDS: Final = {
-    "rejected": "rejected by the vendor",
-    "exhausted": "tried too often",
-    "invalid": "invalid, never sent",
-    "in_doubt": "in doubt",
-    "cancelled": "cancelled",
-    "repeat": "held back as a repeat",
-}
 _SHORT = 12
 _A_TIME = re.compile(r"\b\d\d:\d\d:\d\d UTC|\b\d{4}-\d\d-\d\dT[0-9:.]+Z")
 
@@ -222,7 +215,7 @@ def environment() -> Environment:
         "static": static_url,
         "counted": counted,
         "charts": charts,
-        "kinds": KINDS,
+        "kinds": KIND_WORDS,
         "navigation": NAVIGATION,
         "version": version("badge-import-worker"),
     }
