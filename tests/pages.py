@@ -21,7 +21,7 @@ from simulation.mutations import MUTATIONS, Mutation
 
 from worker.cli import shapes
 from worker.cli.root import cli
-from worker.config import PREFIX, SECRETS, Settings
+from worker.config import PREFIX, SECRETS, SPELLED, Settings
 from worker.domain.org import CODE_MEANINGS, Org
 from worker.vendor import codes
 from worker.web import metrics
@@ -33,8 +33,6 @@ LINE = 120
 UNKNOWN = "?"
 MADE = "<!-- Made from the code by tests/pages.py, which overwrites changes. -->"
 
-# Settings of which there are many, each a variable of its own.
-SPELLED = {"statuses": "STATUS_<status>", "codes": "CODE_<code>"}
 # What a meaning does, of each in ``CODE_MEANINGS``.
 SIGNALS = {
     "throttled": "back into the queue; the gate closes until Retry-After, and the learned rate falls",

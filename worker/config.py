@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import (
     Field,
@@ -36,15 +36,9 @@ from worker.errors import ConfigError
 
 PREFIX = "BADGES_"
 FAULT_EVERY_S = 10.0
-SECRETS = (
-    *("redis_url", "broker_url", "basic_password", "basic_token", "oauth_key", "oauth_secret"),
-    "intake_keys",
-)
-
-# Settings that an error's own words name: as variables in the environment, in lower case in a table.
-_NAMED = re.compile(r"\b(AUTH|BASIC_[A-Z]+|OAUTH_[A-Z]+|IN_DOUBT|REQUEST_ID\w*|STATUS_\w+|CODE_[\w.-]+)")
 # What answers mean, each in a variable of its own.
 _MEANINGS = {"statuses": re.compile(r"STATUS_(.+)"), "codes": re.compile(r"CODE_(.+)")}
+SPELLED = {"statuses": "STATUS_<status>", "codes": "CODE_<code>"}
 
 
 class Settings(Org, BaseSettings):
@@ -185,6 +179,13 @@ class Settings(Org, BaseSettings):
         if name not in orgs:
             raise ConfigError(f"there is no org {name!r}; configured: {', '.join(sorted(orgs))}")
         return orgs[name]
+
+
+SECRETS = tuple(
+    name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)
+)
+# Settings that an error's own words name: as variables in the environment, in lower case in a table.
+_NAMED = re.compile(rf"\b(?:(?:{'|'.join(Settings.model_fields).upper()})\b|STATUS_\w+|CODE_[\w.-]+)")
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -380,6 +381,7 @@ _UNITS = {
     "max_queued": "jobs",
     "max_in_flight": "calls",
     "max_attempts": "attempts",
+    "replicas": "replicas",
     "console_upload_max": "bytes",
 }
 _FORMS = {
@@ -402,7 +404,7 @@ def _explain(error: ValidationError, prefix: str) -> str:
         bounds = field.metadata if field else ()
         words = words_of(problem, kind=field and field.annotation, bounds=bounds, unit=_unit_of(name))
         if problem["type"] == "string_pattern_mismatch":
-            words = _FORMS[name]
+            words = _FORMS.get(name, "has another form")
         if problem["type"] == "extra_forbidden":
             words = f"is no setting of an org{_meant(name, set(Org.model_fields) - {'name'})}"
         words = _NAMED.sub(lambda found: prefix + found[0] if prefix else found[0].lower(), words)

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -67,6 +68,20 @@ def test_every_page_has_its_title_command_and_empty_state(at_console: tuple[Cons
         assert re.search(
             r'class="empty">.*<a href|class="empty">.*(?:stands here|Choose one)', browser.open(f"/{name}")
         ), name
+
+
+def test_a_setting_has_the_name_that_it_is_set_by(client: redis.Redis, tmp_path: Path) -> None:
+    """A variable for the process and the org of the environment, a key of its table for any other org."""
+    (tmp_path / "orgs.toml").write_text('[eu]\nrate_limit = "7/minute"\n[eu.codes]\n9001 = "busy"\n')
+    with browsing(client, orgs_file=tmp_path / "orgs.toml", statuses={503: "throttled"}) as (_, browser):
+        page = browser.open("/settings")
+    default, _, eu = page.partition("Org eu")
+    assert re.search(r"BADGES_STATUS_&lt;status&gt;</code></td><td[^>]*><strong><bdi>503=throttled<", default)
+    assert "<code>BADGES_RATE_LIMIT</code>" in default
+    its, _, process = eu.partition("This process")
+    assert re.search(r"<code>rate_limit</code></td><td[^>]*><strong><bdi>7/minute<", its)
+    assert re.search(r"<code>codes</code></td><td[^>]*><strong><bdi>9001=busy<", its)
+    assert "BADGES_DATA_DIR" in process
 
 
 def test_foreign_text_is_only_ever_text(at_console: tuple[Console, Browser], queue: Queue) -> None:

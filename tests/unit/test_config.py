@@ -44,12 +44,19 @@ CONTRACT: list[tuple[str, str, object]] = [
     ("RETRY_BASE_S", "0.5", 0.5),
     ("RETRY_MAX_S", "60", 60),
     ("IN_DOUBT", "Resend", "resend"),
+    ("REQUEST_IDS", "Refuses", "refuses"),
+    ("REQUEST_ID_HEADER", "X-Id", "X-Id"),
     ("RESULT_TTL_DAYS", "7", 7),
     ("EPOCH_UNIT", "ms", "ms"),
     ("STRICT_DATES", "true", True),
     ("HEARTBEAT_FILE", "/run/badges/alive", Path("/run/badges/alive")),
     ("LOG_FORMAT", "CONSOLE", "console"),
     ("LOG_LEVEL", "DEBUG", "debug"),
+    ("CONSOLE_PUBLIC_URL", "https://ops.example/badges", "https://ops.example/badges"),
+    ("CONSOLE_FLOWER_URL", "http://127.0.0.1:5555", "http://127.0.0.1:5555"),
+    ("CONSOLE_SESSION_S", "60", 60),
+    ("CONSOLE_UPLOAD_MAX", "1000", 1000),
+    ("CONSOLE_UPLOAD_DIR", "/srv/uploads", Path("/srv/uploads")),
     ("ORGS_FILE", "/etc/orgs.toml", Path("/etc/orgs.toml")),
 ]
 DEFAULTS = {
@@ -175,6 +182,24 @@ def test_every_setting_of_the_contract_is_read(
     """Each BADGES_ variable that other programs rely on changes its setting, and is a known one."""
     assert getattr(load(monkeypatch, **{name: value}), name.lower()) == read
     assert unknown_settings({f"BADGES_{name}": value}) == []
+
+
+def test_the_contract_has_every_setting() -> None:
+    """One that is added is added to it as well; meanings have variables, and tests, of their own."""
+    fields = {name.upper() for name in Settings.model_fields}
+    assert {name for name, _, _ in CONTRACT} == fields - {"NAME", "STATUSES", "CODES"}, "add it to CONTRACT"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_bounded_setting_says_what_it_must_be(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A number says what it counts, a text that has a form shows one."""
+    bounds = Settings.model_fields[name].metadata
+    if any(getattr(bound, "pattern", None) for bound in bounds):
+        said = refusal(monkeypatch, **{name.upper(): "no such \u20ac"})
+        assert f"BADGES_{name.upper()}: must be" in said, "say its form in _FORMS of worker/config.py"
+    elif bounds:
+        said = refusal(monkeypatch, **{name.upper(): "x"})
+        assert " number of " in said, "say its unit in _UNITS of worker/config.py, or in its name (_s, _days)"
 
 
 def test_defaults_are_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from worker.config import PREFIX, Settings, unknown_settings
-from worker.domain.org import Org
+from worker.config import PREFIX, SPELLED, Settings, unknown_settings
+from worker.domain.org import DEFAULT_ORG, Org
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
@@ -38,13 +38,15 @@ def page(here: Console, asked: Asked) -> Page:
 
 
 def _row(of: Settings | Org, name: str, field: Any) -> dict[str, Any]:
+    """Show a setting by the name that it is set by: a variable, or in another org's table a key."""
     value = getattr(of, name)
     if isinstance(value, SecretStr) or (name in _HIDDEN and value):
         shown = SECRET
     else:
-        shown = "\N{EN DASH}" if value in (None, ()) else str(value)
+        said = [f"{key}={word}" for key, word in value] if name in SPELLED else [str(value)]
+        shown = "\N{EN DASH}" if value in (None, ()) else ", ".join(said)
     return {
-        "name": PREFIX + name.upper(),
+        "name": PREFIX + SPELLED.get(name, name.upper()) if of.name == DEFAULT_ORG else name,
         "value": shown,
         "is_default": value == field.default,
         "words": field.description or "",
