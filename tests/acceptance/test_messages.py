@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import json
+import lzma
 import re
 import socket
 import subprocess
 import uuid
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -238,6 +241,28 @@ def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
     text = place.log.read_text()
     assert "Connection to broker lost" not in text
     assert str(CUSTOMER) not in text, "a customer's number is in the log"
+
+
+PACKED = {"zlib": zlib.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+def packed(body: bytes, compression: str) -> bytes:
+    """Return a message whose body is packed, as ``task_compression`` packs it."""
+    headers = GOOD["headers"] | {"compression": compression}
+    return changed(headers=headers, body=base64.b64encode(PACKED[compression](body)).decode())
+
+
+def test_a_packed_message_is_read_and_one_that_fills_the_memory_isnt(place: Place) -> None:
+    """Kilobytes that unpack to gigabytes would end each worker that comes to them, one after the other."""
+    for n, compression in enumerate(PACKED):
+        logged = len(place.logged("message.refused"))
+        place.push(packed(b" " * (64 << 20) + b"x", compression))
+        wait_for(lambda logged=logged: len(place.logged("message.refused")) == logged + 1)
+        (line,) = place.logged("message.refused")[logged:]
+        assert line["reason"] == "its body can't be read: it unpacks to more than 64 MiB"
+        body = json.dumps([[], {"items": items(7000 + n, 7001 + n), "run": "packed"}, {}])
+        place.push(packed(body.encode(), compression))
+    wait_for(lambda: place.count("packed", "issued") == len(PACKED))
 
 
 def broadcast(said: object, **parts: Any) -> bytes:

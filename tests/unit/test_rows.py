@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -997,3 +998,20 @@ def test_damage_to_an_array_makes_up_no_item(data: st.DataObject, indent: int | 
     assert places == sorted(set(places))
     assert sum(row.item is not None and row.item not in written for row in rows) <= 1
     assert len(rows) >= 6 or re.search("nothing (after|from) row", words)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (f"{HEADER}\n" + ",".join(f'"a""{n}"' for n in range(80_000)), "badges.csv"),
+        (json.dumps(SEVEN | {f"badge{n}": 1 for n in range(40_000)}), "badges.jsonl"),
+    ],
+    ids=["quotes", "unknown fields"],
+)
+def test_a_long_row_takes_no_longer_than_its_length(content: str, name: str) -> None:
+    """A row of a megabyte costs what a megabyte of rows costs, and not its square."""
+    began = time.process_time()
+    (row,) = read(content, name)
+    assert row.problem
+    assert len(row.problem.faults) <= 50
+    assert time.process_time() - began < 3

@@ -6,6 +6,7 @@ import io
 import random
 import string
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
@@ -601,6 +602,9 @@ ENTITIES = (
             lambda: _bomb(SHEET, sheet(HEAD + '<row r="2"><c r="A2" t="s"><v>9</v></c></row>')),
             "no text 9",
         ),
+        (lambda: _bomb(SHEET, sheet(f"<row>{'<c><v>1</v></c>' * 17_000}</row>")), "more than 16,384 cells"),
+        (lambda: _bomb(SHEET, sheet(f"<row><c>{'<v>1</v>' * 1_000_001}</c></row>")), "longer"),
+        (lambda: _bomb(SHEET, sheet("<row/>", '<cols><col hidden="1"/>' * 17_000)), "hides more"),
         (lambda: _bomb("xl/styles.xml", "x" * (33 << 20)), "unpacks to 33 MiB, more than 32 MiB"),
         (lambda: _bomb(SHEET, "<worksheet><sheetData>"), "damaged"),
         (lambda: package(dict.fromkeys((f"{n:0250}.xml" for n in range(15_000)), "")), "too many parts"),
@@ -611,6 +615,51 @@ def test_bombs_are_refused_in_little_memory(make: Callable[[], bytes], words: st
     """Entities, endless tags, absurd places and sizes: each is named, and none fills the memory."""
     with pytest.raises(FileError, match=words):
         sum(1 for _ in read_rows(io.BytesIO(make()), name="bomb.xlsx"))
+
+
+def _commented(part: str, comment: str) -> bytes:
+    book = parts(sheet(HEAD + texts(2, BADGE, "7")))
+    before, end, rest = str(book[part]).rpartition("</")
+    return package(book | {part: f"{before}<!--{comment}-->{end}{rest}"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _commented(SHEET, "<mergeCell " * 8_000),
+        lambda: package(parts(sheet(HEAD + texts(2, BADGE, "7"), f"<!--{'<?xml' * 20_000}-->"))),
+        lambda: _bomb(
+            "xl/styles.xml",
+            f'<styleSheet><numFmt numFmtId="164" formatCode="{"[h" * 100_000}"/><cellXfs><xf/>'
+            '<xf numFmtId="164"/></cellXfs></styleSheet>',
+        ),
+        lambda: package(
+            parts(
+                sheet(
+                    HEAD + "".join(texts(n, BADGE, str(n)) for n in range(2, 1_000)),
+                    behind='<mergeCell ref="B1:B9999"/>' * 20_000,
+                )
+            )
+        ),
+    ],
+    ids=["merged ranges", "declarations", "a format", "ranges over each other"],
+)
+def test_nothing_takes_longer_than_its_length(make: Callable[[], bytes]) -> None:
+    """Parts that a pattern could go through again from each of their letters, or rows through each range."""
+    data = make()
+    began = time.process_time()
+    with suppress(FileError):
+        read(data)
+    assert time.process_time() - began < 2
+
+
+def test_a_sheet_is_unpacked_once_however_often_it_is_named() -> None:
+    """A workbook of a few KiB could otherwise name one large part a million times."""
+    book = parts(sheet(HEAD + texts(2, BADGE, "7")))
+    listed = str(book["xl/workbook.xml"])
+    again = listed.replace("<sheets>", "<sheets>" + '<sheet name="again" r:id="rId1"/>' * 100_000)
+    found, _ = read(package(book | {"xl/workbook.xml": again}))
+    assert [row.row for row in found] == ["2"]
 
 
 def test_a_size_that_is_claimed_bounds_what_is_unpacked() -> None:

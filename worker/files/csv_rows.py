@@ -222,13 +222,13 @@ def _misquoted(taken: list[str], cells: list[str], item: dict[str, str] | str) -
     # No field holds a line break. One that seems to has an unclosed quote, and a later row has closed it.
     if len(taken) > 1 and (isinstance(item, str) or any("\n" in cell.strip() for cell in item.values())):
         return "a quote opens here and is closed only on a later line"
-    text = "\n".join(taken)
+    text, at = "\n".join(taken), 0
     for cell in cells:
-        if (
-            '"' in cell
-            and '"{}"'.format(cell.replace('"', '""')) not in text
-            and not _AS_TEXT.fullmatch(cell)
-        ):
+        if '"' not in cell or _AS_TEXT.fullmatch(cell):
+            continue
+        quoted = '"{}"'.format(cell.replace('"', '""'))
+        at = text.find(quoted, at) + len(quoted)  # behind the one before, or a long row takes minutes
+        if at < len(quoted):
             return "a quote stands within a cell that is not quoted"
     return None
 

@@ -72,6 +72,7 @@ _STRICT: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_constant, parse_float=_as_written
 )
 _LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # only tells where a value ends
+_UNKNOWN_NAMED: Final = 50  # a row may have a hundred thousand
 _LOOK_AHEAD: Final = 8  # so that "1" is not taken for the whole of "1.5e+3" at a piece's end
 _TOKEN: Final = re.compile(r'"(?:[^"\\{}\n]++|\\[^\n])*+"|["{}\[\]:,]')
 _CLOSER: Final = {"{": "}", "[": "]"}
@@ -129,9 +130,10 @@ def _item_of(value: Any, text: str, names: Names) -> tuple[dict[str, Any], Mappi
 
 def _faults_of(value: Mapping[str, Any], unknown: Sequence[str], names: Names) -> list[Invalid]:
     """Say of each unknown key that it is, and what is wrong with the fields beside them."""
-    faults = [Invalid(escaped(name, 60), f"unknown field {with_hint(name)}") for name in unknown]
+    named, all_unknown = unknown[:_UNKNOWN_NAMED], frozenset(unknown)
+    faults = [Invalid(escaped(name, 60), f"unknown field {with_hint(name)}") for name in named]
     ours = {
-        field: value[key] for key in value if key not in unknown and (field := names.field(key)) in FIELDS
+        field: value[key] for key in value if key not in all_unknown and (field := names.field(key)) in FIELDS
     }
     parsed = parse_item(ours)
     meant = " ".join(fault.reason for fault in faults)

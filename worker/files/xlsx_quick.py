@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 _PIECE: Final = 65_536
 _LONGEST: Final = 1 << 19  # of a row, and of what stands before the rows
 _BEGIN, _ROW_END = b"<sheetData>", b"</row>"
-_ENCODING: Final = re.compile(rb"""<\?xml[^>]*\bencoding=["']([^"']*)""")
+_ENCODING: Final = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*\bencoding=["']([^"']*)""")
 _TEXT: Final = r"[^<>&\x00-\x08\x0b-\x1f\ufffe\uffff]*"
 _CELL: Final = (
     r'<c r="{}[1-9][0-9]{{0,6}}"(?: s="{}")?(?: t="{}")?'
@@ -58,7 +58,7 @@ def pieces(stream: BinaryIO) -> Iterator[bytes | list[QuickRow]]:
 
 def _is_simple(head: bytes) -> bool:
     """Say whether the rows' begin is what it seems: in no comment or the like, and in UTF-8."""
-    found = _ENCODING.search(head)
+    found = _ENCODING.match(head)
     encoding = found[1].lower() if found else b"utf-8"
     return encoding == b"utf-8" and b"<!" not in head and head.count(b"<?") <= 1
 

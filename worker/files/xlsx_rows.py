@@ -266,15 +266,17 @@ class _Merged:
         self._fields = fields
         touching = (it for it in ranges if any(it.left <= at <= it.right for at in fields))
         self._waiting = sorted(touching, key=lambda it: -it.top)
-        self._open: list[Range] = []
+        self._open: dict[int, Range] = {}  # of each column the one that goes furthest down
 
     def at(self, row: int) -> Iterator[tuple[str, Range]]:
         """Give the fields of a row whose cells show another cell's value, each with its range."""
         while self._waiting and self._waiting[-1].top <= row:
-            self._open.append(self._waiting.pop())
-        if self._open:
-            self._open = [it for it in self._open if it.bottom >= row]
-        for it in self._open:
-            for at, name in self._fields.items():
-                if it.left <= at <= it.right and (row, at) != (it.top, it.left):
-                    yield name, it
+            self._begin(self._waiting.pop())
+        for at, it in self._open.items():
+            if it.bottom >= row and (row, at) != (it.top, it.left):
+                yield self._fields[at], it
+
+    def _begin(self, merged: Range) -> None:
+        for at in self._fields:
+            if merged.left <= at <= merged.right:
+                self._open[at] = max(self._open.get(at, merged), merged, key=lambda it: it.bottom)

@@ -24,7 +24,7 @@ _DIGITS: Final = "0123456789"
 _TRUE: Final = frozenset(("1", "true", "on"))
 _AFTER_CELLS: Final = re.compile(rb"</(?:\w+:)?sheetData>|<(?:\w+:)?sheetData\s*/>")
 _MERGED: Final = re.compile(
-    rb"<(?:\w+:)?mergeCell\s[^>]*?\bref=[\"']\$?([A-Z]+)\$?(\d+):\$?([A-Z]+)\$?(\d+)[\"']"
+    rb"<(?:\w+:)?mergeCell\s[^<>]*?\bref=[\"']\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})[\"']"
 )
 _OVERLAP: Final = 200
 _IS_HIDDEN: Final = re.compile(f' hidden="({"|".join(_TRUE)})"')
@@ -162,14 +162,19 @@ class _Reader:
         if name == "c":
             self._begin_cell(has)
         elif name in ("v", "f") or (name == "t" and not self._phonetic):
-            self._text, self._size = [], 0
+            self._text = []
             self.xml.on_text(self._take)
         elif name == "row":
             self._begin_row(has)
         elif name == "rPh":
             self._phonetic = True
         elif name == "col" and is_true(has.get("hidden")):
-            self._sheet.hidden_columns.append(range(whole(has.get("min")), whole(has.get("max")) + 1))
+            self._hide(range(whole(has.get("min")), whole(has.get("max")) + 1))
+
+    def _hide(self, columns: range) -> None:
+        if len(self._sheet.hidden_columns) >= _LAST_COLUMN:
+            raise self._sheet.package.damaged("it hides more columns than there can be")
+        self._sheet.hidden_columns.append(columns)
 
     def _take(self, text: str) -> None:
         self._size += len(text)
@@ -202,8 +207,10 @@ class _Reader:
     def _begin_cell(self, has: Mapping[str, str]) -> None:
         name = has.get("r", "").rstrip(_DIGITS)
         self._column = self._column_named(name) if name else self._column + 1
+        if self._column > _LAST_COLUMN:
+            raise self._sheet.package.damaged(f"row {self._row} has more than {_LAST_COLUMN:,} cells")
         self._kind, self._style = has.get("t", "n"), has.get("s", "")
-        self._formula, self._value = None, []
+        self._formula, self._value, self._size = None, [], 0  # of all its parts together
 
     def _column_named(self, name: str) -> int:
         column = self._columns.get(name)

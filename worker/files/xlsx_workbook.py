@@ -18,7 +18,7 @@ _BUILT_IN: Final = (
     | dict.fromkeys((*range(18, 22), 32, 33, 45, 47), "time")
     | {22: "datetime"}
 )  # 46 is a duration
-_NO_SIGNS: Final = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^\]]*\]|AM/PM|A/P', re.IGNORECASE)
+_NO_SIGNS: Final = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^][]*\]|AM/PM|A/P', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class Workbook:
             self.is_1904 = is_true(has.get("date1904"))
         elif name == "sheet":
             ids = (value for key, value in has.items() if key.rpartition(":")[2] == "id")
-            kind, part = self._related.get(next(ids, ""), ("", ""))
+            # Taken out: no two sheets are one part, which would be unpacked for each of them.
+            kind, part = self._related.pop(next(ids, ""), ("", ""))
             if kind == "worksheet":
                 hidden = has.get("state", "visible") != "visible"
                 self.sheets.append(Sheet(self._package, part, has.get("name", ""), hidden))

@@ -26,6 +26,7 @@ from worker.app import connection, services, settings
 from worker.errors import BadgesError
 from worker.logs import Seldom
 from worker.process.broker import tamed
+from worker.process.compressed import bound_unpacking
 from worker.process.messages import ENQUEUE, fault_of, fault_of_arguments, fault_of_keys, task_named
 from worker.process.refusals import REFUSED, note_refused
 from worker.server.brokerkeys import client_of, is_redis, wrong_keys
@@ -61,6 +62,7 @@ class Consumer(consumer.Consumer):
         # What workers would tell each other so, nothing here needs; and anybody could tell them the same.
         alone = {"without_gossip": True, "without_mingle": True}
         options["worker_options"] = {**(options.get("worker_options") or {}), **alone}
+        bound_unpacking()
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, AttributeError)
         self._events_leave_at = 0.0

@@ -27,6 +27,7 @@ from worker import logs
 from worker.app import app, connection, settings
 from worker.config import PREFIX
 from worker.errors import ConfigError
+from worker.process.compressed import bound_unpacking
 
 log = structlog.get_logger()
 
@@ -117,6 +118,7 @@ def _tell_its_end(process: subprocess.Popen[bytes], ending: threading.Event) -> 
 def main(parent: int) -> None:
     """Be Flower, for as long as the parent lives: it may be killed without a chance to end us."""
     logs.configure(settings())
+    bound_unpacking()  # its events come from anybody
     before_task_publish.connect(_sign, weak=False)
     # Until Flower has its own: the last user of the embedded server ends it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
