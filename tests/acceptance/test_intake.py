@@ -539,6 +539,8 @@ def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
         both = {"Content-Length": "4", "Transfer-Encoding": "chunked", "Content-Type": "application/json"}
         ambiguous = http.put(PATH, content=iter([b"[{}]"]), headers=both)
         assert (ambiguous.status_code, ambiguous.headers["connection"]) == (400, "close")
+        reading = http.get("/healthz", headers=both)
+        assert (reading.status_code, reading.headers["connection"]) == (400, "close")
         assert refusal(b"[{}]", **{"Content-Type": "text/plain"})[0] == 415
         assert refusal(b"[{}]", **{"Content-Encoding": "gzip"})[0] == 415
         names = "the parameter run: must be 1 to 64 letters, digits or . _ ~ -"
@@ -607,7 +609,10 @@ def test_a_caller_in_a_hurry_is_told_when_to_come_again(place: Place, tmp_path: 
     """Calls are counted over all processes, for each caller by itself; without keys all are one."""
     options = ("--no-auth", "--org", "slow", "--rate", "5/day,1000/second")
     with intake(place.env, tmp_path / "log", *options) as (url, _):
-        run = httpx.put(url + PATH, json=items(2)).json()["run"]
+        for stranger in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[", "10.0.0.7"):
+            rebound = httpx.put(url + PATH, json=items(1), headers={"Host": stranger})
+            assert (rebound.status_code, "loopback" in rebound.text) == (421, True), rebound.text
+        run = httpx.put(url + PATH, json=items(2), headers={"Host": "localhost:80"}).json()["run"]
         assert httpx.get(f"{url}/runs/{run}").json()["org"] == "slow"
         another = CallLimit.parse(place.client, "5/day,1000/second")
         callers = Callers({"slow": Org(name="slow", intake_keys=SLOW_KEY)})

@@ -215,6 +215,16 @@ POISON = {
         for name in ("callbacks", "errbacks", "chain", "chord")
         for links in ("x", 5, [5], [{"task": "no.such"}], {"task": "no.such", "options": 5})
     },
+    **{
+        f"Celery's own {task}": changed(headers=GOOD["headers"] | {"task": task}, body=body_of(arguments))
+        for task, arguments in (
+            ("celery.map", '[[{"task": "badges.pause"}, [["default"]]], {}, {}]'),
+            ("celery.chain", '[["x", "y"], {}, {}]'),
+            ("celery.accumulate", "[[1, 2], {}, {}]"),
+            ("celery.chord_unlock", '[["x", "y"], {}, {}]'),
+            ("celery.backend_cleanup", "[[], {}, {}]"),
+        )
+    },
     "protocol 1 with a bad time limit": changed(
         headers={},
         body=body_of('{"task": "badges.enqueue", "id": "1", "kwargs": {"items": []}, "timelimit": "long"}'),
@@ -350,7 +360,14 @@ def test_foreign_wake_ups_are_refused(place: Place) -> None:
         ("badges.undo", {"run": "x", "colour": 1}),
         ("badges.undo", {}),
         ("badges.undo", {"customer": []}),
+        *(
+            ("badges.replay", {"kind": "rejected", "since": since})
+            for since in ("0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00", "999999d")
+        ),
     ]
+    stranger = message(org="stranger")
+    stranger["headers"]["task"] = "badges.check"
+    place.push(json.dumps(stranger).encode())
     for task, kwargs in tasks:
         raw = message(**kwargs)
         raw["headers"]["task"] = task

@@ -9,6 +9,8 @@ import json
 import re
 from datetime import UTC, datetime
 
+LATEST_MS = 9_999_999_999_999  # of an instant that is searched by; beyond year 9999 none can be shown
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -6,6 +6,7 @@ import difflib
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -23,7 +24,7 @@ from pydantic import (
 from worker.domain.faults import words_of
 from worker.domain.job import DeadKind
 from worker.domain.names import DEFAULT_ORG
-from worker.domain.text import counted, plain
+from worker.domain.text import LATEST_MS, counted, plain
 from worker.errors import ConfigError
 from worker.operate.deadlist import Filter
 
@@ -37,15 +38,15 @@ def since_ms(text: str) -> int:
     Raises:
         ValueError: it is neither; the text says what would be.
     """
+    at_ms = None
     if ago := _AGO.fullmatch(text.strip()):
-        return int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000)
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
+        at_ms = int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000)
+    with suppress(ValueError, OverflowError):
+        if not ago and (instant := datetime.fromisoformat(text)).tzinfo:
+            at_ms = int(instant.timestamp() * 1000)
+    if at_ms is None or not 0 <= at_ms <= LATEST_MS:
         raise ValueError(f"takes 90m, 12h, 7d or 2026-11-01T00:00Z, not {text!r}")
-    return int(instant.timestamp() * 1000)
+    return at_ms
 
 
 def _sendable(kind: DeadKind) -> DeadKind:

@@ -28,7 +28,8 @@ def bound_unpacking() -> None:
     for name in compression.encoders():
         unpacker = _UNPACKERS.get(name)
         unpack = partial(_unpacked, unpacker) if unpacker else partial(_refused, name)
-        compression.register(compression.get_encoder(name)[0], unpack, name)
+        encoder: Any = compression.get_encoder(name)  # a pair, which its types don't say
+        compression.register(encoder[0], unpack, name)
 
 
 def _unpacked(unpacker: Callable[[], Any], packed: bytes) -> bytes:

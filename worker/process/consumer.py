@@ -27,7 +27,15 @@ from worker.errors import BadgesError
 from worker.logs import Seldom
 from worker.process.broker import tamed
 from worker.process.compressed import bound_unpacking
-from worker.process.messages import ENQUEUE, fault_of, fault_of_arguments, fault_of_keys, task_named
+from worker.process.messages import (
+    ENQUEUE,
+    fault_of,
+    fault_of_arguments,
+    fault_of_keys,
+    fault_of_task,
+    no_task,
+    task_named,
+)
 from worker.process.refusals import REFUSED, note_refused
 from worker.server.brokerkeys import client_of, is_redis, wrong_keys
 from worker.store.pool import cut_off
@@ -162,7 +170,7 @@ class Consumer(consumer.Consumer):
         handle = super().create_task_handler(*arguments, **options)
 
         def look_and_handle(message: Message) -> None:
-            if fault := fault_of(message) or fault_of_keys(message):
+            if fault := fault_of(message) or fault_of_task(message) or fault_of_keys(message):
                 self._refuse(message, fault)
             elif fault := fault_of_arguments(message, self.app.tasks):
                 self._refuse(message, fault, _event_of(message))
@@ -173,7 +181,7 @@ class Consumer(consumer.Consumer):
 
     def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:  # noqa: ARG002
         """Refuse a message for an unknown task."""
-        self._refuse(message, f"there is no task {exc}; badges come in by badges.enqueue")
+        self._refuse(message, no_task(task_named(message)))
 
     def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:  # noqa: ARG002
         """Refuse a message that Celery can't take, by its time of arrival or expiry for instance."""

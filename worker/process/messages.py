@@ -18,6 +18,7 @@ from kombu import Message
 
 from worker.domain.text import plain
 
+OURS = "badges."
 ENQUEUE = "badges.enqueue"
 WAKE_UPS = (
     "badges.deliver",
@@ -44,6 +45,17 @@ def fault_of(message: Message) -> str | None:
     if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)):
         return "its body must be [[], {keyword arguments}, {}]"
     return _fault_of_parts(headers, embedded or {})
+
+
+def fault_of_task(message: Message) -> str | None:
+    """Say that a message is for none of our tasks; Celery has some of its own, which anybody may name."""
+    name = task_named(message)
+    return None if name.startswith(OURS) else no_task(name)
+
+
+def no_task(name: str) -> str:
+    """Say that there is no task of this name."""
+    return f"there is no task {plain(name, 100)!r}; badges come in by {ENQUEUE}"
 
 
 def fault_of_keys(message: Message) -> str | None:

@@ -74,7 +74,7 @@ def deliver(self: Task[..., Any], org: str, seen: str = "") -> dict[str, Any]:
         raise
 
 
-@app.task(name="badges.check", throws=(StoreError,))
+@app.task(name="badges.check", throws=(StoreError, ConfigError))
 def check(org: str) -> dict[str, Any]:
     """Make calls that carry no batch: take badges back, look up a job in doubt (``IN_DOUBT=check``)."""
     here = services()

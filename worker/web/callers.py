@@ -13,9 +13,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlsplit
 
 from worker.domain.identity import short_hash
-from worker.domain.org import DEFAULT_ORG, Limit, Org, parse_limits
+from worker.domain.org import DEFAULT_ORG, Limit, Org, is_loopback, parse_limits
 from worker.errors import ConfigError
 from worker.server.cluster import Redis
 from worker.store.intake import count_call
@@ -60,6 +61,10 @@ class Callers:
                 "vendor today will do. To try things out on this machine alone: --no-auth"
             )
 
+    def are_reached_by(self, host: str) -> bool:  # noqa: ARG002
+        """Say whether these callers may call by this ``Host``: who shows a key may by any."""
+        return True
+
     def who(self, shown: str) -> Caller | None:
         """Return who shows this key, or a token for one. However wrong it is, it takes as long."""
         until, _, signature = shown.partition(".")
@@ -85,6 +90,17 @@ class Anyone(Callers):
 
     def __init__(self, org: Org) -> None:
         self._caller = Caller(org, "anyone")
+
+    def are_reached_by(self, host: str) -> bool:
+        """Say whether this names this machine alone.
+
+        A web page's own name, for which its server suddenly gives a loopback address, doesn't: a browser
+        would let that page call as if it were ours.
+        """
+        try:
+            return is_loopback(urlsplit(f"//{host}").hostname or "")
+        except ValueError:
+            return False
 
     def who(self, shown: str) -> Caller:  # noqa: ARG002
         """Return the one caller there is."""

@@ -89,6 +89,8 @@ def _caller(request: Request, here: Here) -> Caller:
     """Find out who calls, and whether they call too often."""
     if here.outage.is_known:
         raise HTTPException(503, STORE_AWAY, COME_AGAIN)
+    if not here.callers.are_reached_by(request.headers.get("host", "")):
+        raise HTTPException(421, "without keys, this is for this machine alone: call it by a loopback name")
     caller = here.callers.who(shown_key(request.headers))
     if caller is None:
         raise HTTPException(401, "no API key, or a wrong one", {"WWW-Authenticate": "Bearer"})
@@ -115,8 +117,6 @@ async def _body(request: Request, _: Known) -> bytes:
 
 async def _bounded(request: Request, most: int) -> AsyncIterator[bytes]:
     size, declared = 0, request.headers.get("content-length", "")
-    if declared and "transfer-encoding" in request.headers:  # a proxy may read where the body ends otherwise
-        raise HTTPException(400, "Content-Length with Transfer-Encoding: send one", {"Connection": "close"})
     async for piece in request.stream():
         size += len(piece)
         if max(size, int(declared) if declared.isdecimal() else 0) > most:

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -49,7 +50,7 @@ def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patie
         OSError: the port is taken.
     """
     config = uvicorn.Config(
-        app,
+        _Unambiguous(app),
         http=_Punctual,
         lifespan="off",
         log_config=None,
@@ -94,6 +95,21 @@ class _Punctual(H11Protocol):
         # Without stopping the clock: a whole head does that.
         self.conn.receive_data(data)
         self.handle_events()
+
+
+class _Unambiguous:
+    """Refuses a request that says twice where it ends: a proxy before us may have read the other one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, or refuse it and hang up: what follows on the connection is anybody's."""
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            words = "Content-Length with Transfer-Encoding: send one\n"
+            await PlainTextResponse(words, 400, {"Connection": "close"})(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class AccessLog:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from worker.domain.job import DeadKind
+from worker.domain.text import LATEST_MS
 from worker.errors import ConfigError
 from worker.operate.deadlist import Filter
 
 LONGEST = 1000
-LATEST_MS = 9_999_999_999_999
 
 
 @dataclass(frozen=True, slots=True)
