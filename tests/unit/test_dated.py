@@ -92,6 +92,13 @@ def test_a_date_that_is_not_certain_is_refused_in_its_row(cell: str, words: str)
     assert good == "2026-12-31T12:00:00+01:00"
 
 
+@pytest.mark.parametrize(("cell", "sent"), [("31.12.72", "2072-12-31T23:59:59+01:00"), ("31.12.73", None)])
+def test_a_year_of_two_digits_is_never_guessed(cell: str, sent: str | None) -> None:
+    """To a spreadsheet 99 is 1999; where both could be meant, the row is refused."""
+    (said,) = taken([cell], Dating(DateFormat.parse("DD.MM.YY"), BERLIN))
+    assert said == sent or (not sent and "“31.12.73” could be 1973 or 2073: write it as ISO" in str(said))
+
+
 def test_a_day_is_told_to_be_a_day() -> None:
     """An event begins its day; both are said, with their rows."""
     remarks, how = Remarks(), Dating(DateFormat.parse("DD.MM.YYYY"), BERLIN)
@@ -110,7 +117,9 @@ def test_a_day_is_told_to_be_a_day() -> None:
         (["12/31/2026 10:00"], "say --date-format 'MM/DD/YYYY HH:mm' --timezone ZONE"),
         (["01/02/2026"], "they fit --date-format DD/MM/YYYY or --date-format MM/DD/YYYY: say which"),
         (["2025-09-10"], "say --date-format YYYY-MM-DD"),
-        (["31 Dec 2026"], "say --date-format and"),
+        (["31 Dec 2026", "2. Jan 2027"], "which no --date-format reads: write them as 2026-12-31T00:00"),
+        (["31.12.2026 02:30", "30.12.2026"], "say --date-format 'DD.MM.YYYY HH:mm or DD.MM.YYYY' --timezone"),
+        (["31.12.2026", "12/31/2026"], "in several ways: say --date-format for each, and --timezone ZONE"),
         (["2/13/2026 3:04"], "say --date-format 'M/D/YYYY H:mm' --timezone ZONE"),
         (["2/13/2026 3:04 PM"], "say --date-format 'M/D/YYYY h:mm A' --timezone ZONE"),
         (["13/02/26"], "they fit --date-format YY/MM/DD or --date-format DD/MM/YY: say which"),
@@ -153,7 +162,7 @@ def test_columns_may_be_written_differently() -> None:
     sent = both("21/02/2026 10:00", "2026-12-31", Dating(DateFormat.parse("DD/MM/YYYY HH:mm or iso"), BERLIN))
     assert sent["earnEventDateISO"] == "2026-02-21T10:00:00+01:00"
     assert sent["earnExpiresOnISO"] == "2026-12-31T23:59:59+01:00"
-    with pytest.raises(ConfigError, match="say --date-format and"):  # no format reads both columns
+    with pytest.raises(ConfigError, match="in several ways: say"):  # no format reads both columns
         both("21/02/2026", "12/31/2026", Dating())
     with pytest.raises(ConfigError, match="which isn't DD/MM/YYYY: say their format as well, or write them"):
         both("21/02/2026", "12/31/2026", Dating(DateFormat.parse("DD/MM/YYYY"), BERLIN))

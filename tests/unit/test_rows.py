@@ -467,6 +467,23 @@ def test_columns_of_other_names_are_mapped() -> None:
     assert [row.item for row in read(f"[{line}, {line}]", "f.json", *MAPPED)] == [item, item]
 
 
+@pytest.mark.parametrize(
+    ("cells", "taken"),
+    [
+        (["5.000", "5.123"], []),
+        (["1.234.567", "5.000", "6"], [6]),
+        (["5.000", "6.000"], [5, 6]),
+        (["5.000", "6.0000", "7.00"], [5, 6, 7]),
+    ],
+)
+def test_the_column_decides_what_points_are(cells: list[str], taken: list[int]) -> None:
+    """5.000 beside 5.123 is no 5, which would be another customer."""
+    rows = read("badgeMetaId,customerId\n" + "".join(f"B,{cell}\n" for cell in cells))
+    issues = [parse_item(row.item) for row in rows]
+    assert [it.customer_id for it in issues if not isinstance(it, Invalid)] == taken
+    assert ("others of the column have them between thousands" in str(issues)) is (5 not in taken)
+
+
 TOTALS = [
     ("Name;customerId\nAnn;7\nTotal;2", ["2"]),
     ("Name;customerId;Points\nAnn;7;1\n\nSumme: 1 Kunde;7;1.234,50 €", ["2"]),

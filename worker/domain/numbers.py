@@ -12,6 +12,7 @@ EXACT_BELOW: Final = 2**53
 LONGEST_NUMBER: Final = 30
 _WHOLE: Final = re.compile(r"-?\d{1,30}(\.0+)?", re.ASCII)
 _THOUSANDS: Final = re.compile(r"\s*\d{1,3}\.000\s*", re.ASCII)
+_GROUPED: Final = re.compile(r"\s*\d{1,3}(\.\d{3})+\s*", re.ASCII)
 _SHORTENED: Final = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]?\d+", re.ASCII)
 # Formats without a shape of their own: they hide in a cell that looks right.
 INVISIBLE: Final = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
@@ -94,6 +95,13 @@ def whole_number(value: object, fault: Callable[[str], str]) -> int:
 def may_be_thousands(text: str) -> bool:
     """Say whether a text is a number as much of Europe writes 555,000; it is read as 555."""
     return bool(_THOUSANDS.fullmatch(text)) and not isinstance(text, NumberText)
+
+
+def is_thousands(text: str) -> bool:
+    """Say whether a text can only be a number with points between its thousands, as 555,123 or 5,000,000."""
+    return (
+        bool(_GROUPED.fullmatch(text)) and not _THOUSANDS.fullmatch(text) and not isinstance(text, NumberText)
+    )
 
 
 def is_shortened(text: str) -> bool:

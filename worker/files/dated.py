@@ -40,6 +40,7 @@ _EPOCH: Final = re.compile(r"-?\d{9,}(\.0+)?", re.ASCII)
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 _SAMPLES: Final = 3
 _SHARE: Final = 0.8
+_EITHER_CENTURY: Final = 2073  # in two digits: 1973, from which on dates are taken, may be meant
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
 _ISO_OF: Final = {field: field if field.endswith("ISO") else f"{field}ISO" for field in _FIELDS}
 
@@ -153,16 +154,24 @@ def _refuse_undeclared(cells: _Cells, how: Dating, name: str) -> None:
     if not undeclared or not fits:
         return
     field, foreign = next(iter(undeclared.items()))
-    formats = _together([fitting(its[:ROWS]) for its in undeclared.values()], how)
+    ways = [_alike(its[:ROWS]) for its in undeclared.values()]
+    formats = _together([fitting(cells) for its in ways for cells in its], how)
     zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
     as_iso = "write them as 2026-12-31T00:00:00+01:00"
     advice = f"say {shown(formats)}{zone}" if len(formats) == 1 else (
         f"they fit {shown(formats)}: say which{', and' if zone else ''}{zone}" if formats
         else f"which isn't {how.form.text}: say their format as well, or {as_iso}" if how.form
-        else f"say --date-format and{zone or ' --timezone'}, or {as_iso}"
+        else f"which no --date-format reads: {as_iso}" if not fitting(foreign[:1])
+        else f"they are written in several ways: say --date-format for each, and{zone}, or {as_iso}"
     )  # fmt: skip
     why = f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {advice}"
     raise UndeclaredDates(why, field, foreign, formats)
+
+
+def _alike(cells: Sequence[str]) -> list[list[str]]:
+    """Part dates with a time of day from those without, which a column may have both."""
+    parts = [[cell for cell in cells if (":" in cell) is timed] for timed in (True, False)]
+    return [part for part in parts if part]
 
 
 def _together(fitting_each: Sequence[Sequence[str]], how: Dating) -> Sequence[str]:
@@ -231,6 +240,12 @@ def _meant(cell: str, iso: str, form: DateFormat | None, zone: tzinfo | None) ->
         at = end_of_day(at) if iso.startswith("earnExpiresOn") else at
         remark = f"{iso} has dates without a time of day: {at.time()} in {zone} is meant"
     try:
+        _refuse_either_century(at.year, cell)
         return _Meant(in_zone(at, zone or UTC), remark=remark)  # there is a zone wherever dates are read
     except ValueError as error:
-        return _Meant(BadCell.of("date", str(at), str(error)), remark=remark)
+        return _Meant(BadCell.of("date", cell, str(error)), remark=remark)
+
+
+def _refuse_either_century(year: int, cell: str) -> None:
+    if year >= _EITHER_CENTURY and str(year) not in cell:
+        raise ValueError(f"“{cell}” could be {year - 100} or {year}: write it as ISO with its offset")

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from worker.domain.dates import HourText, looks_like_a_date
 from worker.domain.item import Source
+from worker.domain.numbers import BadCell, is_thousands, may_be_thousands
 from worker.domain.spellings import compact_date
 from worker.domain.text import escaped
 from worker.errors import FileError
@@ -23,6 +24,8 @@ ROWS: Final = 1_000
 _SHARE: Final = 0.8
 _EPOCHS: Final = ("earnEventDate", "earnExpiresOn")
 _HOUR_DIGITS: Final = 10
+_CUSTOMER: Final = "customerId"
+_THOUSANDS: Final = "must be a whole number without points: others of the column have them between thousands"
 _SHOWN: Final = 5
 _OF_EXPIRY: Final = re.compile("expir|until|valid|end", re.IGNORECASE)
 
@@ -61,11 +64,16 @@ class Sample:
         return itertools.chain(self.first, self.rest)
 
     def rows(self) -> Iterator[Source]:
-        """Give all rows; ten digits in a column of dates are marked, so that they are refused."""
-        items = (row.item for row in self.first if row.item)
+        """Give all rows; what their columns tell to be meant otherwise is marked, so that it is refused.
+
+        These are ten digits in a column of dates, and 5.000 in one of numbers such as 5.123.
+        """
+        items = [row.item for row in self.first if row.item]
         cells = ((name, item[name]) for item in items for name in _EPOCHS if name in item)
         dates = _mostly(_is_compact, cells)
         everything = self.everything()
+        if any(isinstance(cell := item.get(_CUSTOMER), str) and is_thousands(cell) for item in items):
+            everything = map(_not_as_fraction, everything)
         return (_marked(row, dates) for row in everything) if dates else everything
 
 
@@ -134,6 +142,13 @@ def _marked(row: Source, dates: Collection[str]) -> Source:
     if not found:
         return row
     return row._replace(item=row.item | {name: HourText(digits) for name, digits in found.items()})
+
+
+def _not_as_fraction(row: Source) -> Source:
+    cell = row.item.get(_CUSTOMER) if row.item else None
+    if not isinstance(cell, str) or not may_be_thousands(cell):
+        return row
+    return row._replace(item=row.item | {_CUSTOMER: BadCell.of("number", cell.strip(), _THOUSANDS)})
 
 
 def _raising(error: FileError) -> Iterator[Source]:
