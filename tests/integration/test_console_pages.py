@@ -22,6 +22,7 @@ from worker.operate.runs import JobReader
 from worker.store import audit
 from worker.store.queue import Queue
 from worker.web.console.service import Console
+from worker.web.console.views import NAVIGATION
 
 ORG = Org(api_base_url="https://vendor.example")
 LETTERS = int(
@@ -60,7 +61,7 @@ def bury(
 def test_every_page_has_its_title_command_and_empty_state(at_console: tuple[Console, Browser]) -> None:
     """With nothing there, each says what to do next; and each says the command that does the same."""
     _, browser = at_console
-    for name in ("", "runs", "import", "dead", "doubt", "search", "audit", "settings"):
+    for name, _, _ in NAVIGATION:
         page = browser.open(f"/{name}")
         assert re.search(r"<title>.+ · badges</title>", page), name
         assert 'data-copy="badges ' in page, name
