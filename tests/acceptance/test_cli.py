@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from pages import commands
 from support import BADGE, PROGRAMS, badges, badges_process, environment, process, wait_for
 
 from worker.server.connection import Connection
@@ -22,14 +23,7 @@ from worker.server.connection import Connection
 DATABASE = 9  # of the session's server: these tests disturb no others
 NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 
-# fmt: off
-COMMANDS = [
-    "demo", "up", "worker", "import", "results", "status", "pause", "resume", "sandbox",
-    "run list", "run show", "run follow", "run cancel", "job show", "dead list", "dead groups", "dead replay",
-    "dead follow", "dead cancel", "dead resolve", "dead discard", "audit", "doctor", "metrics", "intake",
-    "help",
-]
-# fmt: on
+COMMANDS = [name for name, _ in commands()]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_no_template_is_left_over() -> None:
 
 
 def test_a_link_leads_somewhere() -> None:
-    """To a page of ``PAGES``, an act of ``ACTS``, or another route of ``app.py``; links, forms and the menu do."""
+    """Links, forms and the menu: to a page, an act, or another route of ``app.py``."""
     routes = {*app.PAGES, *app.ACTS, *re.findall(r'"/([\w.]+)"', MODULES["app.py"])}
     for name, text in {**MODULES, **TEMPLATES}.items():
         named = re.findall(r"""\burl\(['"]([\w.]+)['"]|\b(?:action|href)="([a-z][\w.]*)["?]""", text)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import DOCS, PAGES, ROOT, UNKNOWN
+from pages import DOCS, PAGES, ROOT, UNKNOWN, commands
 from shell import RUN, blocks, calls, complaint
 
 from worker.cli.help import INDEX, topics
+from worker.cli.shapes import SHAPES
 from worker.domain.job import KIND_WORDS, DeadKind
 
 # Where the words of a page that is made from the code are written.
@@ -49,6 +50,26 @@ def test_every_kind_of_dead_letter_is_explained() -> None:
     assert set(KIND_WORDS) == set(DeadKind), "KIND_WORDS in worker/domain/job.py"
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(DeadKind), "first table"
     assert set(re.findall(r"`(\w+)`", row)) == set(DeadKind)
+
+
+def options(command: Any) -> set[str]:
+    """Return a command's options."""
+    return {option for param in command.params for option in param.opts}
+
+
+def test_every_command_that_prints_json_has_its_shape() -> None:
+    """By which ``badges schema``, the page of shapes and the test of what is printed know it."""
+    printing = {name for name, command in commands() if "--json" in options(command)}
+    assert printing == set(SHAPES) - {"import --dry-run"}, "SHAPES in worker/cli/shapes.py"
+
+
+def test_every_act_that_asks_is_listed() -> None:
+    """With the option that names its danger: who writes a script looks there."""
+    section = (DOCS / "dead-letters.md").read_text().partition("## What asks")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| .*", section, re.MULTILINE)
+    for name, command in commands():
+        for option in {"--yes", "--may-issue-twice"} & options(command):
+            assert any(f"`badges {name}" in row and f"`{option}`" in row for row in listed), (name, option)
 
 
 def test_index_site_and_folder_have_the_same_pages() -> None:
