@@ -92,6 +92,18 @@ def test_a_script_knows_what_to_do_at_each_word_that_it_may_get() -> None:
     assert branches == set(Verb), "each Verb has a function in apply, in settle.lua"
 
 
+def test_a_counter_reads_what_a_script_counts() -> None:
+    """One that nobody counts would be 0 for ever, and look well."""
+    counted = set(re.findall(r"\bstat\('(\w+)'", "".join(path.read_text() for path in LUA)))
+    read = {
+        name
+        for path in MODULES
+        for name in re.findall(r'\b(?:_counter|stats\.get)\("(\w+)"', path.read_text())
+    }
+    assert read, "they are read in worker/web/metrics.py"
+    assert read <= counted, "nobody counts it: stat('name', n) in a script of store/lua"
+
+
 def test_redis_and_its_keys_are_of_store_and_server_alone() -> None:
     """Every other wing asks them by method."""
     reach = set()
