@@ -50,6 +50,30 @@ def test_a_record_is_read_as_it_was_written(fields: dict[Field, str]) -> None:
     assert back == {"version": "2", "enqueued_at": "5"} | {name: text for name, text in clean.items() if text}
 
 
+# What the records in Redis hold at which place, and the letters of states and answers there: see the test.
+FORM = """
+    version finished_at enqueued_at job_kind state urgent run badge customer ready_since attempts
+    busy batch kind code group was_in_doubt row fingerprint replayed_as replay_of start_at undone
+    event event_iso expiry expiry_iso message history absent_since earned_badge_id issued_id
+    request_id vendor_expiry vendor_expiry_iso vendor_warnings second_earned traceparent raw_item
+    raw_row others revokes
+"""
+STATES = {"queued": "q", "sending": "s", "retrying": "r", "issued": "i", "dead": "d", "undone": "u"}
+ANSWERS = "ashAicdmDQRU"
+
+
+def test_records_keep_their_form_within_a_version() -> None:
+    """They are read by place, also by workers of before and after: what is stored must go on being read.
+
+    A new field goes behind the last one, and a new letter is one that never was; anything else needs a new
+    ``VERSION``, which older workers refuse and newer ones have to read both of.
+    """
+    assert record.VERSION == 2
+    assert list(record.FIELDS) == FORM.split(), "a new field goes behind the last, here as well"
+    assert {str(state): letter for state, letter in STATE_LETTERS.items()} == STATES
+    assert "".join(record.Answer) == ANSWERS
+
+
 # -- badge and record
 
 

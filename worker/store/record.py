@@ -34,7 +34,7 @@ OTHERS_BYTES, OTHER_LENGTH = 960, 200  # of all cells of a row that stand for no
 
 
 class Field(StrEnum):
-    """The fields of a record, in their order."""
+    """The fields of a record, in their order, by which they are read: a new one goes behind the last."""
 
     __hash__ = str.__hash__  # an enum's own is written in Python, and every field of every job asks for it
 
