@@ -141,7 +141,7 @@ def test_a_paused_org_is_asked_all_the_same(env: dict[str, str]) -> None:
     """Whoever mended the credentials sees that they are good before resuming; slow calls are seen, too."""
     badges("pause", "--reason", "mending", env=env)
     with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
-        client.hset(keys.key("default", "stats"), mapping={"status:200": 100, "elapsed_ms": 1_000_000})
+        client.hset(keys.key("default", "gate"), "took", "20 10000.0")
         client.sadd(keys.ORGS, "gone")
         client.rpush(keys.key("gone", "queue"), "x")
         report = examined(env, expect=0)

@@ -72,8 +72,10 @@ def etas(client: redis.Redis, org: Org = ORG) -> dict[str, int | None]:
 
 
 def test_when_a_run_is_done(client: redis.Redis) -> None:
-    """At the pace that the org may go now, behind what waits before it, and not while the org is paused."""
+    """At the pace that the org may go now, behind what waits before it; unknown while it stands still."""
     bring(client, "one", 0, 500)
+    assert etas(client)["one"] is None  # no worker is alive
+    Seats(queue=Queue(client)).offer("worker", 1)
     bring(client, "two", 500, 1000)
     bring(client, "none", 0, 1)
     assert etas(client) == pytest.approx({"one": 10, "two": 30, "none": 0}, rel=0.03)
@@ -88,8 +90,13 @@ def test_when_a_run_is_done(client: redis.Redis) -> None:
     client.hset(gate, "paused", "operator")
     assert etas(client) == {"one": None, "two": None, "none": 0}
     client.delete(gate)
-    counted = {f"status:{status}": 20 for status in (200, 503)} | {"elapsed_ms": 40 * 2000}
-    client.hset(keys.key("default", "stats"), mapping=counted)
+    client.hset(gate, mapping={"probing": 1, "why": "answer in doubt"})
+    assert etas(client) == {"one": None, "two": None, "none": 0}
+    client.delete(gate)
+    client.hset(gate, mapping={"closed_until": now_ms + 100_000, "why": "vendor unavailable"})
+    assert etas(client)["one"] is None
+    client.delete(gate)
+    client.hset(gate, "took", "20 2000.0")
     slow = configured(batch_size=10, rate_limit="5/second", max_in_flight=2)
     assert etas(client, slow)["one"] == 50  # two at once, two seconds each
 
@@ -194,6 +201,7 @@ def test_the_run_goes_on_when_nobody_looks(
 def test_following_for_a_program_that_goes_away(client: redis.Redis, env: dict[str, str]) -> None:
     """``badges run follow --jsonl | head`` ends without a word; every line holds the whole progress."""
     bring(client, "spring", 0, 100)
+    Seats(queue=Queue(client)).offer("worker", 1)
     done = subprocess.run(
         ["bash", "-c", f"{' '.join(FOLLOW)} --jsonl | head -2"],
         env=env,

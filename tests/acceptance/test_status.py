@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -169,6 +170,17 @@ def test_a_redis_that_is_full(env: dict[str, str], client: redis.Redis) -> None:
         assert b"Redis is full: nothing is accepted or sent" in badges("status", env=env).stdout
     finally:
         client.config_set("maxmemory", "0")
+
+
+def test_a_redis_that_hangs(env: dict[str, str]) -> None:
+    """Who looks is told within seconds, with what to do, and not after all tries of a patient client."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        began = time.monotonic()
+        said = badges("status", env=env | {"BADGES_REDIS_URL": url}, expect=1).stderr.decode()
+    assert time.monotonic() - began < 9
+    assert "Timeout" in said
+    assert "see: badges doctor" in said
 
 
 def test_watching_as_json(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:

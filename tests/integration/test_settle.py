@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from worker.domain.outcome import Deferred, Issued, Rejected, Signal, Unknown, V
 from worker.domain.settlement import DeadLetter, Isolate, PutBack, Retry, Settlement, settlements
 from worker.operate.progress import RunProgress
 from worker.operate.runs import JobReader
+from worker.operate.survey import Survey
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 from worker.store.record import bounded
@@ -180,6 +182,22 @@ def test_the_batch_is_gone_when_it_is_settled(queue: Queue, client: redis.Redis)
     counted = {"accepted": 3, "requests": 1, "items": 3, "issued": 2, "status:200": 1, "elapsed_ms": 7}
     died = {"dead:rejected": 1, "dead:rejected:812": 1, "codes": 1, "listed:rejected": 1}
     assert stats(client) == counted | died | {"took:50": 1}
+
+
+def test_how_long_calls_take_is_told_of_the_last_ones(queue: Queue, client: redis.Redis) -> None:
+    """What was slow a while ago tells nothing of now, nor does a call that nobody answered."""
+
+    def call(status: str, elapsed_ms: int) -> float | None:
+        batch = claim(queue, 1, first=next(numbers), org=fast)
+        queue.settle(fast, batch, [issued()], verdict=OK, sent=Sent(status, elapsed_ms))
+        (state,) = Survey(client).states({"default": fast})
+        return state.call_s
+
+    numbers, fast = count(), configured(batch_size=1, rate_limit="1000/second")
+    assert [call("200", 4000) for _ in range(10)][-2:] == [None, 4.0]
+    assert call("timeout", 30_000) == 4.0
+    assert [call("200", 20) or 0 for _ in range(20)][-1] < 1.5
+    assert [call("503", 20) or 0 for _ in range(80)][-1] < 0.1
 
 
 def test_a_batch_is_settled_once(queue: Queue, client: redis.Redis) -> None:

@@ -40,7 +40,7 @@ def status(
     form = form_of(as_json=as_json, as_lines=as_lines)
     if watch and form == "json":
         raise typer.BadParameter("--watch prints a value a second: say --jsonl instead of --json")
-    with session() as here:
+    with session(hurried=not watch) as here:
         survey, orgs = Survey(here.queue.client), here.settings.orgs()
         chosen = {name: orgs.get(name) for name in here.reports.org_names(org)}
         queue = here.queue

@@ -85,7 +85,7 @@ def see_to_server(here: Session) -> None:
 def session(*, hurried: bool = False) -> Iterator[Session]:
     """Open the configured Redis, or the embedded server, for as long as the block lasts.
 
-    ``hurried`` for a server whose callers wait; see ``Connection.client``.
+    ``hurried`` where somebody waits who would rather hear soon that Redis is away; see ``Connection.client``.
     """
     settings = load_settings()
     with Connection.open(settings) as connection, connection.client(hurried=hurried) as client:

@@ -101,7 +101,7 @@ def _limiter(state: OrgState, org: Org) -> Finding | None:
     """Recognise nginx's limiter, which by default answers a bare 503 to what comes too fast."""
     refused = state.stats.get("status:503", 0)
     taken = sum(state.stats.get(f"status:{status}", 0) for status in (200, 201))
-    if "503 by nginx" not in (state.gate.last_reason or "") or not refused or not taken:
+    if not state.gate.limiter or not refused or not taken:
         return None
     if dict(org.statuses).get(503) == Signal.THROTTLED:
         return None

@@ -68,7 +68,8 @@ class Gate:
     closed_until: str | None = None
     tripped: bool = False  # the breaker: one batch of one job at a time, until one succeeds
     batch_size: int | None = None  # what the vendor taught, where it is less than what is configured
-    last_reason: str | None = None  # of the last trouble, also when that is over
+    limiter: str | None = None  # what nginx's limiter seems to have answered, of late
+    call_ms: float | None = None  # how long calls took lately, once there were enough to tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from worker.domain.org import Limit, Org
-from worker.operate.standstill import Gate, Standstill
+from worker.operate.standstill import Gate, Reason, Standstill
 
-CALLS_THAT_TELL = 10
+ENDS_IN_TIME = (Reason.THROTTLED, Reason.LIMIT)  # it is known when; of all else nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,14 @@ class OrgState:
 
     @property
     def call_s(self) -> float | None:
-        """How long a call took on average, once there were enough to tell."""
-        calls = sum(count for name, count in self.stats.items() if name.startswith("status:"))
-        return self.stats.get("elapsed_ms", 0) / 1000 / calls if calls >= CALLS_THAT_TELL else None
+        """How long calls took lately, once there were enough to tell."""
+        return self.gate.call_ms / 1000 if self.gate.call_ms is not None else None
 
     def seconds_for(self, jobs: int) -> int | None:
-        """Say how long that many jobs take at the pace that the org may go now; ``None`` while it may not."""
-        if self.pace is None or self.settings is None or self.gate.state == "paused":
+        """Say how long that many jobs take at the pace the org may go now; ``None`` while nobody knows."""
+        if self.pace is None or self.settings is None or self.gate.state == "paused" or self.gate.tripped:
+            return None
+        if self.standstill and self.standstill.reason not in ENDS_IN_TIME:
             return None
         per_s = self.pace.allowed_per_s
         items_per_s = [limit.count / limit.window_s for limit in self.settings.limits if limit.of_items]

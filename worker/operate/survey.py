@@ -25,6 +25,8 @@ from worker.store.queue import Queue
 from worker.store.readings import Readings, readings
 
 TROUBLE_MS = 60_000
+LATELY_MS = 24 * 3600 * 1000
+CALLS_THAT_TELL = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,5 +168,18 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
         closed_until=iso_time(closed_until) if closed else None,
         tripped=tripped,
         batch_size=int(gate["batch_size"]) if taught else None,
-        last_reason=gate.get("limiter"),
+        limiter=_of_late(gate.get("limiter"), now_ms),
+        call_ms=_usual_ms(gate.get("took")),
     )
+
+
+def _of_late(noted: str | None, now_ms: float) -> str | None:
+    """Read a reason that begins with when it was noted; what was a day ago tells nothing of now."""
+    at_ms, _, reason = (noted or "").partition(" ")
+    return reason if at_ms.isdigit() and now_ms - int(at_ms) < LATELY_MS else None
+
+
+def _usual_ms(took: str | None) -> float | None:
+    """Read the mean of the last calls, which ``settle.lua`` keeps."""
+    calls, mean_ms = (took or "0 0").split()
+    return float(mean_ms) if int(calls) >= CALLS_THAT_TELL else None

@@ -21,7 +21,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
     gate          hash   paused, closed_until, why, since, probing, what was learned, its clock;
-                  trouble: when, ms, and why a worker couldn't begin to send, until one can
+                  trouble: when, ms, and why a worker couldn't begin to send, until one can;
+                  limiter: when, ms, and what nginx's limiter answered; took: "calls mean" of the last, ms
     ring          string of the last sends: when, us, and how many items before it, sixteen digits each
     groups        hash   number of a group of dead letters -> its kind, code and badge
     group_numbers hash   the inverse; under "" the last number

@@ -292,8 +292,8 @@ for _, badge in ipairs(s.missing) do
   redis.call('ZADD', K.missing, int(NOW + s.missing_ttl_ms), badge)
 end
 redis.call('ZREMRANGEBYSCORE', K.missing, '-inf', int(NOW))
--- nginx's limiter answers so; doctor asks for it long after the gate is open again.
-if string.find(s.reason, '503 by nginx', 1, true) then set_gate(gate, 'limiter', s.reason) end
+-- nginx's limiter answers so; doctor asks for it long after the gate is open again, but not for good.
+if string.find(s.reason, '503 by nginx', 1, true) then set_gate(gate, 'limiter', int(NOW) .. ' ' .. s.reason) end
 local sent_at_us, sent_n = slot_of(batch) -- nil where the batch was given up since
 act[s.signal](sent_at_us and {at = sent_at_us, n = sent_n})
 if s.signal == 'none' then take_back_slot(s.cfg, gate, batch) end
@@ -301,6 +301,14 @@ keep_request(batch, ids, died)
 release_batch(batch, own)
 -- What was issued last, for whom the vendor's read side must show what came before it.
 if last_issued then set_gate(gate, 'witness', last_issued .. ' ' .. int(NOW)) end
+-- How long calls that are answered take, as the last of them did: of how many, and their mean, ms.
+local function note_pace()
+  local LAST = 20
+  local calls, mean = (gate.took or '0 0'):match('^(%d+) (%S+)')
+  calls = math.min(LAST, calls + 1)
+  set_gate(gate, 'took', string.format('%d %.1f', calls, mean + (s.elapsed_ms - mean) / calls))
+end
+
 write_ends()
 write_remembered()
 if s.sent then
@@ -309,6 +317,7 @@ if s.sent then
   stat('items', #asked)
   stat('status:' .. s.status, 1)
   stat('elapsed_ms', s.elapsed_ms)
+  if tonumber(s.status) then note_pace() end
   stat('retried', done.retrying)
   stat('put_back', done.queued)
   if s.took > 0 then stat('took:' .. s.took, 1) end
