@@ -6,6 +6,7 @@ import json
 
 import pytest
 import redis
+from pydantic import SecretStr
 from support import configured
 
 from worker.store import keys
@@ -47,6 +48,23 @@ def test_who_is_not_heard_of_now_says_nothing(client: redis.Redis, ago_s: float)
     workers.say("this", {"default": ORG})
     assert workers.strict(ORG) == ORG
     assert client.hexists(keys.WORKERS, "other") == (abs(ago_s) < 300)
+
+
+def test_another_secret_is_told_and_not_shown(client: redis.Redis) -> None:
+    """Which workers have one, and which another; nobody who reads Redis learns which it is."""
+    first = configured(auth="basic", basic_username="till", basic_password="old-password")
+    other = first.model_copy(update={"basic_password": SecretStr("new-password")})
+    workers = Workers(client)
+    workers.say("a", {"default": first})
+    workers.say("b", {"default": first})
+    assert workers.differences() == []
+    workers.say("c", {"default": other})
+    (found,) = workers.differences()
+    assert str(found) == "basic_password: one at a, b; another at c"
+    said = json.dumps(client.hgetall(keys.WORKERS))
+    assert "-password" not in said
+    signs = [json.loads(one)["orgs"]["default"]["basic_password"] for one in client.hvals(keys.WORKERS)]
+    assert {len(sign) for sign in signs} == {2}
 
 
 def test_a_server_that_begins_to_keep_a_log_is_noticed(client: redis.Redis) -> None:

@@ -1,12 +1,13 @@
 """What the workers that were heard of lately go by: the settings of each, so that the strictest limit holds.
 
 Workers may differ for as long as a change is rolled out, or by mistake. Each says its settings every few
-seconds, without secrets; whatever reckons with an org's limit reckons with all that are said. How places are
-shared among workers is in ``pool.py``.
+seconds, of a secret only a byte of its hash; whatever reckons with an org's limit reckons with all that are
+said. How places are shared among workers is in ``pool.py``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import threading
@@ -27,9 +28,9 @@ from worker.store.clock import Clock
 HEARD_WITHIN_S = 20.0
 FORGOTTEN_AFTER_S = 300.0
 READ_EVERY_S = 1.0
-SECRET = frozenset({"basic_password", "basic_token", "oauth_key", "oauth_secret", "intake_keys"})
-# What a worker doesn't act by, or what is told apart by its name already.
-LEFT_OUT = SECRET | {"name"}
+SECRET = ("basic_password", "basic_token", "oauth_key", "oauth_secret")
+# What is said otherwise, what a worker doesn't act by, and what is told apart by its name already.
+LEFT_OUT = {*SECRET, "intake_keys", "name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ class Difference:
     values: Mapping[str, tuple[str, ...]]  # value -> workers
 
     def __str__(self) -> str:
-        values = "; ".join(f"{value} at {', '.join(workers)}" for value, workers in self.values.items())
+        shown = {value: value for value in self.values}
+        if self.setting in SECRET:
+            shown = dict(zip(self.values, ("one", *["another"] * len(self.values)), strict=False))
+        values = "; ".join(f"{shown[value]} at {', '.join(names)}" for value, names in self.values.items())
         return f"{self.setting}: {values}"
 
 
@@ -58,7 +62,7 @@ class Workers:
     def say(self, worker: str, orgs: Mapping[str, Org]) -> None:
         """Say what a worker goes by; to be repeated while it lives."""
         now_s = self._now_s()
-        said = {name: org.model_dump(mode="json", exclude=set(LEFT_OUT)) for name, org in orgs.items()}
+        said = {name: _settings(org) for name, org in orgs.items()}
         with reaching("workers"):
             self._client.hset(keys.WORKERS, worker, json.dumps({"at_s": now_s, "orgs": said}))
             old = [name for name, at_s, _ in self._all() if not abs(now_s - at_s) <= FORGOTTEN_AFTER_S]
@@ -126,6 +130,17 @@ class Workers:
     def _now_s(self) -> float:
         """Return the server's time, which all workers share."""
         return server_time_s(self._client)
+
+
+def _settings(org: Org) -> dict[str, Any]:
+    return org.model_dump(mode="json", exclude=LEFT_OUT) | {name: _sign(org, name) for name in SECRET}
+
+
+def _sign(org: Org, setting: str) -> str:
+    """Return what tells two secrets apart, but for one pair in 256, and says next to nothing of either."""
+    if (secret := getattr(org, setting)) is None:
+        return ""
+    return hashlib.sha256(f"{org.name} {setting} {secret.get_secret_value()}".encode()).hexdigest()[:2]
 
 
 def _written(value: Any) -> str:
