@@ -52,6 +52,19 @@ def test_every_kind_of_dead_letter_is_explained() -> None:
     assert set(re.findall(r"`(\w+)`", row)) == set(DeadKind)
 
 
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    """What ``badges --version`` says is what somebody finds there, and what the images are called."""
+    its = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    newest = re.search(r"^## \[([\d.]+)\]", (DOCS / "changelog.md").read_text(), re.MULTILINE)
+    assert newest
+    assert newest[1] == its, "a version has its entry, with what changed"
+    for file in ("docker-compose.yml", "deploy/Dockerfile", "deploy/kubernetes/kustomization.yaml"):
+        named = re.findall(
+            r"(?:badge-import-worker:|VERSION:-|newTag: )(\d[\d.]*)", (ROOT / file).read_text()
+        )
+        assert named == [its], file
+
+
 def options(command: Any) -> set[str]:
     """Return a command's options."""
     return {option for param in command.params for option in param.opts}
