@@ -39,10 +39,10 @@ SIGNALS = {
     "unauthorized": "the token is refreshed once; if that doesn't help, the org pauses: `auth`",
     "misconfigured": "back into the queue; the org pauses: `config`",
     "unavailable": "back into the queue; the gate closes, and probes with one job at a time",
-    "too_large": "back into the queue; the learned batch size halves",
+    "too_large": "back into the queue; batches are half as large, for an hour",
     "refused": "the batch is split until the culprit stands alone with the vendor's error",
     "in_doubt": "the jobs are in doubt; the gate probes with one job at a time",
-    "busy": "the job waits and is sent again; no attempt is spent",
+    "busy": "the vendor is at work for that customer: the job waits and is sent again; no attempt is spent",
     "deferred": "the job waits and is sent again; an attempt is spent",
     "rejected": "a dead letter `rejected`",
 }

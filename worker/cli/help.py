@@ -95,14 +95,20 @@ def places() -> Iterator[Place]:
 
 
 def found_places(words: str) -> list[Place]:
-    """Return the places that hold all the words, in whatever case; those with them in the heading first."""
+    """Return the places that hold all the words, in whatever case; those with most in the heading first."""
     wanted = words.casefold().split()
     found = [
         place
         for place in places()
         if all(word in f"{place.topic} {place.section} {place.text}".casefold() for word in wanted)
     ]
-    return sorted(found, key=lambda place: not any(word in place.section.casefold() for word in wanted))
+
+    def in_headings(place: Place) -> int:
+        return sum(word in place.topic for word in wanted) + sum(
+            word in place.section.casefold() for word in wanted
+        )
+
+    return sorted(found, key=in_headings, reverse=True)
 
 
 def page(name: str) -> str:
@@ -135,7 +141,10 @@ def _print_found(words: str) -> None:
         shown = shorten(_PAGE.sub(r"\1", place.text), 2 * PAGE_COLUMNS, placeholder=" …")
         console.print(f"[cyan]{escape(where)}[/]\n  {escape(shown)}")
     if not found:
-        raise typer.BadParameter(f"no page holds all of: {words!r}; try fewer words", param_hint="--search")
+        what = (
+            f"all of {words!r}; try fewer words" if len(words.split()) > 1 else f"{words!r}; try another word"
+        )
+        raise typer.BadParameter(f"no page holds {what}", param_hint="--search")
     if len(found) > MOST_FOUND:
         console.print(f"\n{len(found) - MOST_FOUND} more; give more words")
     console.print("\nRead one: badges help TOPIC")
