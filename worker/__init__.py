@@ -8,7 +8,6 @@ a job is ``enqueue.py``, then ``delivery.py``; each wing's own ``__init__`` says
     vendor/   all that knows the vendor's API                  operate/  what people do about jobs
     process/  a Celery worker: turns, wake-up, heartbeat       web/      what is served over HTTP
     cli/      the command ``badges``; thin                     sandbox/  a vendor to try things with
-    to come:  ledger/, web/console/, operate/profiles, process/notify, files/sources, testing
 
 A name is loaded when it is first asked for, so that importing this package costs nothing.
 """
@@ -51,7 +50,7 @@ _HOME = {
     "worker.errors": (
         "BadgesError", "ConfigError", "EmbeddedServerError", "NoRoom", "NotFound", "StoreError"
     ),
-    "worker.operate.runs": ("RunProgress",),
+    "worker.operate.progress": ("RunProgress",),
 }  # fmt: skip
 
 

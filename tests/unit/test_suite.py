@@ -108,6 +108,16 @@ def is_python(node: ast.AST) -> bool:
     return True
 
 
+def test_every_switch_of_the_tests_is_documented() -> None:
+    """On the page about contributing: nobody finds a variable that only a test's code names."""
+    folder = Path(__file__).parents[1]
+    code = "".join(path.read_text() for path in folder.rglob("*.py"))
+    switches = set(re.findall(r'environ\.get\(\s*"(BADGES_[A-Z_]+)"', code))
+    page = (folder.parent / "deploy/docs/contributing.md").read_text()
+    assert switches
+    assert [name for name in sorted(switches) if name not in page] == []
+
+
 def test_tests_look_into_redis_by_one_probe() -> None:
     """A record's form is known to the store and to ``Probe``: no other helper takes one apart."""
     for path in (*TESTS, *HELPERS):

@@ -1,4 +1,4 @@
-"""What is served over HTTP: the intake, and Prometheus metrics.
+"""What is served over HTTP: the intake, Prometheus metrics, and the console (``console/``).
 
 Accepting jobs itself is in ``worker/enqueue.py``. Read ``intake_app.py`` first.
 """
