@@ -552,6 +552,8 @@ def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:
             assert answer.status_code == 400
             assert words in answer.json()["errors"][0]["message"], answer.text
             assert "can't be read" not in answer.text
+        many = http.put(PATH, json=[dict.fromkeys(map(str, range(20_000)), 1)])
+        assert many.json()["rows"][0]["reason"] == "has 20,000 fields, of which a badge has seven"
         answer = http.put(PATH, json=items(1), headers={"Idempotency-Key": "k" * 256})
         assert answer.status_code == 400
         assert "the header Idempotency-Key: must be 1 to 255 printable" in answer.text

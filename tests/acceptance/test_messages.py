@@ -350,6 +350,16 @@ REFUSED_COMMANDS = (
 )
 
 
+def test_who_asks_a_worker_how_it_is_hears_no_secret(place: Place) -> None:
+    """Anybody may ask, and Flower shows it: the broker's URL without passwords, and none of its options."""
+    with Celery(broker=place.broker_url) as operator:
+        told = wait_for(lambda: operator.control.inspect(timeout=2).stats(), what="an answer")
+    (worker,) = told.values()
+    assert worker["pool"]
+    assert worker["broker"].keys() == {"url"}
+    assert worker["broker"]["url"].startswith("redis+socket://")
+
+
 def test_foreign_wake_ups_are_refused(place: Place) -> None:
     """Anybody may put messages for a delivery into the queue, too: a line each, and no traceback."""
     wrong = [{}, {"org": 5}, {"org": ["default"]}, {"org": "default", "seen": {}}, {"org": None}, {"x": 1}]

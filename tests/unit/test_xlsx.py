@@ -19,7 +19,7 @@ import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
-from workbooks import content, package, parts, saved, sheet, texts
+from workbooks import DECLARED, content, package, parts, saved, sheet, texts
 
 from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
@@ -627,7 +627,9 @@ def _commented(part: str, comment: str) -> bytes:
     "make",
     [
         lambda: _commented(SHEET, "<mergeCell " * 8_000),
-        lambda: package(parts(sheet(HEAD + texts(2, BADGE, "7"), f"<!--{'<?xml' * 20_000}-->"))),
+        lambda: package(
+            parts(sheet(HEAD + texts(2, BADGE, "7"), f"<!--{'<?xml' * 20_000}-->").removeprefix(DECLARED))
+        ),
         lambda: _bomb(
             "xl/styles.xml",
             f'<styleSheet><numFmt numFmtId="164" formatCode="{"[h" * 100_000}"/><cellXfs><xf/>'

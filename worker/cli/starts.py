@@ -12,7 +12,7 @@ from worker.cli import tables
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import ItsOrg, Note, session
 from worker.domain.localdates import read_zone
-from worker.domain.text import counted
+from worker.domain.text import LATEST_MS, counted
 from worker.operate import starting
 from worker.operate.report import argument
 from worker.store import audit
@@ -47,7 +47,9 @@ def starts_ms(at: str | None, timezone: str | None, *, hold: bool) -> float | No
         )
     if meant < datetime.now(UTC):
         raise typer.BadParameter(f"{at} is over already", param_hint="--at")
-    return meant.timestamp() * 1000
+    if (at_ms := meant.timestamp() * 1000) > LATEST_MS:
+        raise typer.BadParameter(f"{at} is too late: hold the run with --hold instead", param_hint="--at")
+    return at_ms
 
 
 @start_cli.command("start")

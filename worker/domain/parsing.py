@@ -29,6 +29,7 @@ _DATES = frozenset(
     if key.startswith("earn_")
     for name in (key, field.alias)
 )
+MOST_FIELDS = 50
 THOUSANDS = "customerId is written with a point and three zeros: 5.000 is read as 5, not as 5000"
 LEADING_ZEROS = "customerId has leading zeros, which a number doesn't keep"
 
@@ -42,6 +43,8 @@ def parse_item(item: object, *, org: str | None = None, strict_dates: bool = Fal
         item = vars(item)  # checked again, since model_copy(update=…) checks nothing
     if not isinstance(item, Mapping):
         return Invalid(None, f"must be an object with badgeMetaId and customerId, not {kind_of(item)}")
+    if len(item) > MOST_FIELDS:  # each that is unknown would be named
+        return Invalid(None, f"has {len(item):,} fields, of which a badge has seven")
     try:
         issue = BadgeIssue.model_validate(item)
     except ValidationError as error:

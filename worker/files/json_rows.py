@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.numbers import NumberText, kind_of
-from worker.domain.parsing import parse_item
+from worker.domain.parsing import MOST_FIELDS, parse_item
 from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import FIELDS, RAW_LIMIT, Names, lacking, refused, with_hint
@@ -72,7 +72,6 @@ _STRICT: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_constant, parse_float=_as_written
 )
 _LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # only tells where a value ends
-_UNKNOWN_NAMED: Final = 50  # a row may have a hundred thousand
 _LOOK_AHEAD: Final = 8  # so that "1" is not taken for the whole of "1.5e+3" at a piece's end
 _TOKEN: Final = re.compile(r'"(?:[^"\\{}\n]++|\\[^\n])*+"|["{}\[\]:,]')
 _CLOSER: Final = {"{": "}", "[": "]"}
@@ -130,7 +129,7 @@ def _item_of(value: Any, text: str, names: Names) -> tuple[dict[str, Any], Mappi
 
 def _faults_of(value: Mapping[str, Any], unknown: Sequence[str], names: Names) -> list[Invalid]:
     """Say of each unknown key that it is, and what is wrong with the fields beside them."""
-    named, all_unknown = unknown[:_UNKNOWN_NAMED], frozenset(unknown)
+    named, all_unknown = unknown[:MOST_FIELDS], frozenset(unknown)  # a row may have 100,000
     faults = [Invalid(escaped(name, 60), f"unknown field {with_hint(name)}") for name in named]
     ours = {
         field: value[key] for key in value if key not in all_unknown and (field := names.field(key)) in FIELDS

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.worker.control import Panel, control_command
+from celery.worker.control import Panel, control_command, inspect_command
 
 from worker.process.refusals import REFUSED, note_refused
 
@@ -22,6 +22,7 @@ MESSAGES = "messages are not revoked: what is in them would be lost; to stop a r
 ENDS = "a worker ends by SIGTERM, on its own machine; to hold an org: badges pause"
 
 _shrink, _shown = Panel.data["pool_shrink"], Panel.meta["pool_shrink"]
+_stats = Panel.data["stats"]
 
 
 # Under Celery's own names, in the place of its own.
@@ -85,6 +86,17 @@ def pool_shrink(state: Any, n: Any = 1, **_: Any) -> Any:
     if isinstance(n, int) and 1 <= n < state.consumer.pool.num_processes:
         return _shrink(state, n=n)
     return _refused("pool_shrink", PLACES)
+
+
+@inspect_command(name="stats")
+def stats(state: Any, **_: Any) -> Any:
+    """Tell what Celery tells, but of the broker its URL without secrets, and no more.
+
+    Celery's own hides one password, and shows those of the other nodes, of Sentinels and in options.
+    """
+    told = _stats(state)
+    connection = state.consumer.connection
+    return told | {"broker": {"url": connection.as_uri() if connection else "N/A"}}
 
 
 def _refused(command: str, cure: str) -> dict[str, str]:
