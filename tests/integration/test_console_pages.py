@@ -19,7 +19,7 @@ from support import BADGE, FIRST_CUSTOMER, LONG, OTHER_BADGE, Probe, item, wait_
 from worker.domain.batch import Item
 from worker.domain.org import Org
 from worker.operate.runs import JobReader
-from worker.store import audit
+from worker.store import audit, keys
 from worker.store.queue import Queue
 from worker.web.console.service import Console
 from worker.web.console.views import NAVIGATION
@@ -351,3 +351,15 @@ def test_every_live_part_is_streamed(at_console: tuple[Console, Browser], queue:
     with browser.http.stream("GET", f"/live?of={name}&{query}") as stream:
         first = next(line for line in stream.iter_lines() if line)
     assert first.startswith("data: "), first
+
+
+def test_a_page_that_fails_says_so(
+    at_console: tuple[Console, Browser], queue: Queue, client: redis.Redis
+) -> None:
+    """Also where what fails is the banners, which every page has: in words, and not as a lost connection."""
+    here, browser = at_console
+    bury(queue, 1)
+    client.hset(keys.key("default", "gate"), "closed_until", "9" * 17)  # of which no time can be made
+    for path in ("/", "/runs"):
+        here.forget_states()
+        assert "its log says more" in words(browser.open(path, expect=500))

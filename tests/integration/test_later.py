@@ -144,7 +144,8 @@ def test_the_commands_hold_and_start_a_run(
     assert (again.status, "has begun already" in again.err) == (2, True)
     (entry,) = in_process("audit", "--json", env=env).json()[-1:]
     assert (entry["action"], entry["count"], entry["note"]) == ("start", 1, "all is well")
-    for wrong in ("2001-01-01T00:00Z", "2199-01-01T00:00", "tomorrow"):
+    unheard_of = ("0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00")  # of which nothing could be shown
+    for wrong in ("2001-01-01T00:00Z", "2199-01-01T00:00", "tomorrow", *unheard_of):
         assert in_process("import", file, "--run", "at", "--at", wrong, env=env).status == 2, wrong
     assert in_process("import", file, "--run", "at", "--at", "2199-01-01T00:00Z", env=env).status == 0
     shown = in_process("run", "show", "at", "--json", env=env).json()

@@ -9,7 +9,7 @@ import json
 import re
 from datetime import UTC, datetime
 
-LATEST_MS = 9_999_999_999_999  # in the year 2286: what somebody asks for; after the year 9999 none can be shown
+LATEST_MS = 9_999_999_999_999  # in the year 2286, of what somebody asks for: after 9999 none can be shown
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -140,7 +140,7 @@ def _common(request: Request, page: Page) -> dict[str, Any]:
         "csrf": session.csrf if session else "",
         "query": request.url.query,
         "flower": (here.settings.console_flower_url or "").rstrip("/"),
-        "banners": now.banners(here) if session and page.status != 503 else [],
+        "banners": now.banners(here) if session and page.status < 500 else [],  # which may be what failed
     }
 
 
