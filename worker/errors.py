@@ -22,7 +22,7 @@ What the vendor answers is never an exception: it is an outcome (``vendor/verdic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 class BadgesError(Exception):
@@ -53,11 +53,12 @@ class ColumnsUnclear(FileError):  # noqa: N818 - reads as what is the case, as a
     """Columns of a file stand for no field, or fields lack a column.
 
     ``proposed`` is what the columns that nobody knows may stand for; ``None`` where that is nothing.
+    ``given`` are the fields that the other columns stand for.
     """
 
-    def __init__(self, text: str, proposed: Mapping[str, str | None]) -> None:
+    def __init__(self, text: str, proposed: Mapping[str, str | None], given: Collection[str] = ()) -> None:
         super().__init__(text)
-        self.proposed = dict(proposed)
+        self.proposed, self.given = dict(proposed), frozenset(given)
 
 
 class EmbeddedServerError(BadgesError):

@@ -79,7 +79,9 @@ def test_pieces_are_written_each_once_and_resumed(at_console: tuple[Console, Bro
 def test_what_is_too_large_is_refused_before_it_comes(at_console: tuple[Console, Browser], size: str) -> None:
     """By its name and by its size; nothing is left of it."""
     here, browser = at_console
-    assert browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": size}).status_code == 400
+    answer = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": size})
+    assert answer.status_code == 400
+    assert ("m.csv is empty" in answer.text) is (size == "0")
     assert not here.staging.all()
 
 
@@ -160,6 +162,22 @@ def test_columns_that_nobody_knows_are_mapped_beside_sample_rows(at_console: tup
     assert "--map member=customerId" in page.replace("&#39;", "'")
     same = fields | {"column:Shop": "customerId"}
     assert browser.send("columns", browser.form(page, "columns") | same).status_code == 400
+
+
+def test_a_date_beside_columns_that_are_known_can_be_mapped(at_console: tuple[Console, Browser]) -> None:
+    """As most people's files are: some names are a field's, a date and a name aren't."""
+    _, browser = at_console
+    text = f"Name;badgeMetaId;customerId;Datum\nAnn;{BADGE};500000001;31.01.2026\n"
+    one = upload(browser, "odd.csv", text.encode())
+    page = browser.open(f"/staged?id={one}")
+    assert "“Datum” looks like a date" in words(page)
+    assert "31.01.2026" in page
+    sent = columns_of(browser, page, date_format="DD.MM.YYYY", timezone="Europe/Berlin")
+    assert sent["column:Name"] == "-"
+    browser.press(page, "columns", **sent)
+    page = checked(browser, one)
+    assert "1 good" in words(page)
+    assert "--map Datum=earnEventDate" in page
 
 
 def columns_of(browser: Browser, page: str, **more: str) -> dict[str, str]:

@@ -66,7 +66,10 @@ class Header:
         while columns and not columns[-1].strip():  # a spreadsheet pads its rows
             columns.pop()
         header = cls(file, names, tuple(columns), delimiter, width)
-        header.check_names(f"the first line must name the columns, but reads “{escaped(line, 60)}”")
+        header.check_names(
+            f"the first line must name the columns, but reads “{escaped(line, 60)}”: if their names come "
+            "later, remove what stands above"
+        )
         return header
 
     def check_names(self, none: str) -> None:
@@ -119,7 +122,7 @@ class Header:
         if missing and dates and not without_dates:
             raise ConfigError(unmapped_dates(self.file, dates, missing) + (f" {text}" if complaints else ""))
         if complaints:
-            raise ColumnsUnclear(text, self._mapped(found, dates, missing))
+            raise ColumnsUnclear(text, self._mapped(found, dates, missing), [it for it in found if it])
 
     def _complaints(self, found: Counter[str | None]) -> list[str]:
         unknown = [column.strip() for column in self.names.unknown(self.columns)]

@@ -108,10 +108,10 @@ def open_xlsx(stream: BinaryIO, given: Table, options: SheetOptions) -> Iterator
     others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
     rows = _Rows(top, _Columns(fields, others, is_report), meanings, options)
     sample = Sample.of(rows.sources())
+    header.check({} if is_report else sample.date_columns(), without_dates=given.without_dates)
     if not is_report and not given.without_dates:
         where = f"{given.file}, sheet {_quoted(top.sheet.name)},"
         rows.nameless.refuse_dates(where, top.row, missing_dates({*fields.values(), *names.fixed}))
-    header.check({} if is_report else sample.date_columns(), without_dates=given.without_dates)
     return sample.rows()
 
 

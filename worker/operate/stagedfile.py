@@ -180,10 +180,18 @@ def look(path: Path, name: str, how: How) -> Look:
             shown, problem=str(found), is_unclear=True, dates=tuple(found.samples), formats=formats
         )
     except (FileError, ConfigError) as error:
-        columns: Mapping[str, str | None] = {}
-        with suppress(FileError, ConfigError):
-            columns = _as_written(path, name, replace(how, without_dates=True)).columns
-        return Look([], columns, str(error), is_unclear=bool(columns))
+        return _refused(path, name, how, str(error))
+
+
+def _refused(path: Path, name: str, how: How, problem: str) -> Look:
+    """Show what can be found of a file that is refused as it is read: its rows, and what a person may say."""
+    try:
+        shown = _as_written(path, name, how)
+    except ColumnsUnclear as unclear:
+        shown = _guessed(path, name, how, unclear)
+    except (FileError, ConfigError):
+        shown = Look()
+    return replace(shown, problem=problem, is_unclear=bool(shown.columns))
 
 
 def _first(path: Path, name: str, how: How) -> Look:
@@ -212,7 +220,7 @@ def _guessed(path: Path, name: str, how: How, unclear: ColumnsUnclear) -> Look:
     Those are meant that make the most badges.
     """
     said = {**unclear.proposed, **{column: its or None for column, its in how.columns.items()}}
-    lacking = [it for it in NEEDED if it not in {*said.values(), *how.fixed}]
+    lacking = [it for it in NEEDED if it not in {*said.values(), *how.fixed, *unclear.given}]
     open_ = [column for column, its in said.items() if its is None and column not in how.columns]
     found = Look([], said, str(unclear), is_unclear=True)
     for chosen in islice(permutations(open_, len(lacking)), _GUESSES):

@@ -96,7 +96,9 @@ class Staging:
             ConfigError: it is too large, there is no such org, or the disk has no room for it.
         """
         most = self._settings.console_upload_max
-        if not 0 < size <= most:
+        if size <= 0:
+            raise ConfigError(f"{name} is empty: save or export it once more, and choose that file")
+        if size > most:
             raise ConfigError(
                 f"{name} has {counted(size, 'byte')}; at most {most:,} (BADGES_CONSOLE_UPLOAD_MAX) fit"
             )
