@@ -34,6 +34,7 @@ from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys, undos
+from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 from worker.store.undos import Word
 from worker.vendor.auth import Authenticator
@@ -465,6 +466,20 @@ def test_a_clock_that_steps_back_doesnt_hold_an_undo_up(bench: Bench) -> None:
     undos.leave(bench.queue, bench.org, "gone")
     assert Revoker(bench.queue, bench.http, bench.auth).work(bench.org) == 1
     assert len(bench.active()) == 1
+
+
+def test_how_long_an_undo_takes_is_told_by_the_pace_of_now(bench: Bench) -> None:
+    """A call for each badge, at the rate that the vendor taught; nobody knows where no worker is alive."""
+    bench.issue(1, 2, 3)
+    at_us, ten_s = int(time.time() * 1e6), 10_000_000
+    taught = {"learned": ten_s, "learned_from": at_us, "swing": "0.0001", "span": 3600 * 1_000_000}
+    bench.client.hset(_key("gate"), mapping=taught)
+    said = badges("run", "undo", "spring", "--dry-run", env=bench.env).stdout.decode()
+    assert "3 calls, about 30 s" in said
+    run = bench.undo("spring")["run"]
+    assert (bench.run(run)["eta_s"], "no worker" in bench.run(run)["held"]) == (None, True)
+    Seats(queue=bench.queue).offer("worker", 1)
+    assert (bench.run(run)["eta_s"], bench.run(run)["held"]) == (30, None)
 
 
 def _key(name: str) -> str:

@@ -64,7 +64,7 @@ def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -
         if which.run is not None:
             meant = here.reports.run_meant(which.run, which.org)
             which = Which(meant.org, meant.run, which.badge, which.customer, which.job, which.since_ms)
-        found = undoing.plan(here.reports, here.settings.orgs(), which)
+        found = undoing.plan(here.reports, which)
         name, jobs = None, found.jobs
         if not as_json:
             _show(found)

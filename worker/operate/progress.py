@@ -79,7 +79,6 @@ class RunProgress:
 
 def why_later(run: RunProgress) -> str:
     """Say of a run that isn't to be sent yet when it begins, or how."""
-    """Say of a run that isn't to be sent yet when it begins, or how."""
     start = f"badges run start {argument(run.run)}"
     return (
         f"it begins at {run.starts_at}; at once: {start}"
@@ -89,7 +88,6 @@ def why_later(run: RunProgress) -> str:
 
 
 def progress_of(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
-    """Read a run's record; why nothing of it is sent, and when it is done, is said by who knows the org."""
     """Read a run's record; why nothing of it is sent, and when it is done, is said by who knows the org."""
     starts_at = record.get("starts_at")
     counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}

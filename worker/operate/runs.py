@@ -6,7 +6,7 @@ What is known of a run is in ``progress.py``, why nothing of an org is sent in `
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -232,13 +232,15 @@ class JobReader:
 
     def progress(self, names: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
-        read = zip(names, runs.counters(self.client, names), strict=True)
-        found = [progress_of(org, run, record) for (org, run), record in read if record]
-        return self._with_eta(found)
+        records = dict(zip(names, runs.counters(self.client, names), strict=True))
+        undos = {name for name, record in records.items() if "undoes" in record}
+        return self._with_eta(
+            [progress_of(*name, record) for name, record in records.items() if record], undos
+        )
 
-    def _with_eta(self, found: Sequence[RunProgress]) -> list[RunProgress]:
+    def _with_eta(self, found: Sequence[RunProgress], undos: Container[tuple[str, str]]) -> list[RunProgress]:
         """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
-        states = {state.org: state for state in self._states(*(run.org for run in found if run.open))}
+        states = {state.org: state for state in self.states(*(run.org for run in found if run.open))}
         ahead: dict[str, int] = {}
         told = []
         for run in found:
@@ -249,6 +251,10 @@ class JobReader:
                 told.append(replace(run, eta_s=None, held=why_later(run)))
                 continue
             state, waiting = states[run.org], run.queued + run.retrying
+            if (run.org, run.run) in undos:
+                eta_s = state.seconds_for_calls(max(state.to_undo, run.open))
+                told.append(replace(run, eta_s=eta_s, held=_sentence(state)))
+                continue
             if run.org not in ahead:
                 # Those that began before it are sent first.
                 ahead[run.org] = runs.open_before(self.client, run.org, run.run, most=AHEAD)
@@ -260,10 +266,11 @@ class JobReader:
 
     def held(self, org: str) -> str | None:
         """Say why nothing of an org is sent, and what to do about it; ``None`` if nothing holds it."""
-        (state,) = self._states(org)
+        (state,) = self.states(org)
         return _sentence(state)
 
-    def _states(self, *orgs: str) -> list[OrgState]:
+    def states(self, *orgs: str) -> list[OrgState]:
+        """Return what these orgs are doing now."""
         return self._survey.states({org: self._orgs.get(org) for org in orgs})
 
 

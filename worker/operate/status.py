@@ -12,6 +12,7 @@ from typing import Any
 
 from worker.domain.org import Limit, Org
 from worker.operate.standstill import Gate, Reason, Standstill
+from worker.vendor.lookups import SHARE
 
 ENDS_IN_TIME = (Reason.THROTTLED, Reason.LIMIT)  # it is known when; of all else nobody knows
 
@@ -71,9 +72,7 @@ class OrgState:
 
     def seconds_for(self, jobs: int) -> int | None:
         """Say how long that many jobs take at the pace the org may go now; ``None`` while nobody knows."""
-        if self.pace is None or self.settings is None or self.gate.state == "paused" or self.gate.tripped:
-            return None
-        if self.standstill and self.standstill.reason not in ENDS_IN_TIME:
+        if self.pace is None or self.settings is None or not self._goes_on:
             return None
         per_s = self.pace.allowed_per_s
         items_per_s = [limit.count / limit.window_s for limit in self.settings.limits if limit.of_items]
@@ -81,10 +80,26 @@ class OrgState:
             per_s = min(per_s, min(items_per_s) / min(self.pace.width, max(1, jobs)))
         if call_s := self.call_s:
             per_s = min(per_s, self.settings.max_in_flight / call_s)
-        opens_in_s = 0.0
-        if self.gate.closed_until:
-            opens_in_s = max(0.0, datetime.fromisoformat(self.gate.closed_until).timestamp() - time.time())
-        return round(opens_in_s + -(-jobs // self.pace.width) / per_s)
+        return round(self._opens_in_s + -(-jobs // self.pace.width) / per_s)
+
+    def seconds_for_calls(self, calls: int) -> int | None:
+        """Say how long calls beside the deliveries take, one after the other; ``None`` while nobody knows."""
+        if self.pace is None or not self._goes_on:
+            return None
+        call_s = 1 / self.pace.allowed_per_s / (SHARE if self.waiting else 1)
+        return round(self._opens_in_s + calls * max(call_s, self.call_s or 0.0))
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether anybody knows when the next call leaves."""
+        stands_still = self.standstill and self.standstill.reason not in ENDS_IN_TIME
+        return not (self.gate.state == "paused" or self.gate.tripped or stands_still)
+
+    @property
+    def _opens_in_s(self) -> float:
+        if not self.gate.closed_until:
+            return 0.0
+        return max(0.0, datetime.fromisoformat(self.gate.closed_until).timestamp() - time.time())
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges status --json`` prints it."""

@@ -33,6 +33,7 @@ end
 if #born > 0 then
   redis.call('RPUSH', K.jobs .. run, unpack(born))
   begin_run(run, ttl_ms)
+  redis.call('HSET', K.run .. run, 'undoes', 1)
 end
 write_ends()
 audited(run, #born)
