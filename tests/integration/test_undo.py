@@ -500,7 +500,7 @@ def test_filters_and_what_has_expired(bench: Bench) -> None:
     assert planned("--badge", OTHER_BADGE) == (0, 0)
     assert planned("spring", "--customer", FIRST_CUSTOMER + 3) == (0, 0)
     assert planned("last", "--since", "1h") == (1, 0)
-    assert planned("--since", "2999-01-01T00:00:00Z") == (0, 0)
+    assert planned("--since", "2199-01-01T00:00:00Z") == (0, 0)
     assert planned("spring", "--job", ids[0]) == (1, 1)
     said = badges("run", "undo", "spring", "--dry-run", env=bench.env).stdout.decode()
     assert "1 of them has expired already" in " ".join(said.split())
