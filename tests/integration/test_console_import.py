@@ -19,6 +19,7 @@ from support import BADGE, wait_for
 
 from worker.errors import NotFound
 from worker.operate.runs import JobReader
+from worker.operate.stagedfile import How, look
 from worker.store import audit, staged
 from worker.store.queue import Queue
 from worker.web.console.guard import PIECE_BYTES
@@ -201,6 +202,16 @@ LOCAL = (
     f"badge,member,Earned on\n{BADGE},500000001,31/12/2025\n{BADGE},500000002,01/02/2026\n"
     f"{BADGE},500000003,02/02/2026\n"
 )
+
+
+def test_a_file_of_thousands_of_columns_is_looked_at_in_no_time(tmp_path: Path) -> None:
+    """What its columns mean isn't guessed again and again where no guess can be about all of them."""
+    wide = tmp_path / "wide.csv"
+    names, cells = ("badgeMetaId", "customerId", *map(str, range(4_000))), (BADGE, *["7"] * 4_001)
+    wide.write_text(f"{','.join(names)}\n{','.join(cells)}\n")
+    began = time.process_time()
+    assert look(wide, wide.name, How()).is_unclear
+    assert time.process_time() - began < 2
 
 
 def test_dates_and_columns_are_said_kept_as_a_profile_and_used_again(

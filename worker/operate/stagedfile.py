@@ -226,8 +226,14 @@ def _guessed(path: Path, name: str, how: How, unclear: ColumnsUnclear) -> Look:
     for chosen in islice(permutations(open_, len(lacking)), _GUESSES):
         guess = said | dict(zip(chosen, lacking, strict=True))
         read_so = replace(how, columns={column: its or "" for column, its in guess.items()}, profile="")
-        with suppress(FileError, ConfigError):
+        try:
             shown = _as_written(path, name, read_so)
+        except ColumnsUnclear as still:
+            if still.proposed.keys() - said.keys():  # so many columns that no guess is about all
+                break
+        except (FileError, ConfigError):
+            continue
+        else:
             if not found.rows or _badges(shown.rows) > _badges(found.rows):
                 found = replace(found, rows=shown.rows, columns=shown.columns)
     return replace(found, columns={**found.columns, **_dates_in(path, name, how, found)})
