@@ -15,7 +15,7 @@ from shell import RUN, blocks, calls, complaint
 
 from worker.cli.help import INDEX, topics
 from worker.cli.shapes import SHAPES
-from worker.domain.job import KIND_WORDS, DeadKind
+from worker.domain.job import KIND_WORDS, TERMINAL, DeadKind, State
 
 # Where the words of a page that is made from the code are written.
 WORDS_ARE = {
@@ -50,6 +50,14 @@ def test_every_kind_of_dead_letter_is_explained() -> None:
     assert set(KIND_WORDS) == set(DeadKind), "KIND_WORDS in worker/domain/job.py"
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(DeadKind), "first table"
     assert set(re.findall(r"`(\w+)`", row)) == set(DeadKind)
+
+
+def test_every_state_of_a_job_is_explained() -> None:
+    """On the page about its lifecycle, and which of them are its ends."""
+    states = (DOCS / "lifecycle.md").read_text().partition("## States")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", states, re.MULTILINE))
+    assert set(rows) == set(State)
+    assert {state for state, words in rows.items() if "(terminal)" in words} == TERMINAL
 
 
 def test_the_version_is_the_newest_of_the_changelog() -> None:
