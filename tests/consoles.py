@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import redis
 import uvicorn
+from shell import complaint
 
 from worker.config import Settings
 from worker.store.queue import Queue
@@ -49,9 +51,11 @@ class Browser:
         self.http = http
 
     def open(self, path: str, *, expect: int = 200) -> str:
-        """Return a page."""
+        """Return a page; the command that it says does the same can be given as it stands there."""
         answer = self.http.get(path)
         assert answer.status_code == expect, (path, answer.status_code, answer.text)
+        for command in re.findall(r'data-copy="badges ([^"]*)"', answer.text):
+            assert not complaint(shlex.split(unescape(command))), (path, command)
         return answer.text
 
     def forms(self, page: str) -> list[dict[str, Any]]:
