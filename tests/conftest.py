@@ -104,10 +104,17 @@ def connection() -> Iterator[Connection]:
 
 
 @pytest.fixture
-def client(connection: Connection) -> Iterator[redis.Redis]:
+def empty(connection: Connection) -> Connection:
+    """The session's server, which is empty."""
+    with connection.client() as client:
+        client.flushall()
+    return connection
+
+
+@pytest.fixture
+def client(empty: Connection) -> Iterator[redis.Redis]:
     """A client of the session's server, which is empty."""
-    with connection.client() as opened:
-        opened.flushall()
+    with empty.client() as opened:
         yield opened
 
 

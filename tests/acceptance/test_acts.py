@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +22,6 @@ from worker.store import keys
 from worker.store.queue import Queue, new_id
 from worker.store.record import Field
 
-DATABASE = 3  # of the session's server: these tests disturb no others
 ORG = configured()
 REPLAY = "replay-0000aaaa"
 
@@ -84,23 +82,19 @@ def issue(queue: Queue, run: str, *numbers: int) -> None:
 
 
 @pytest.fixture
-def place(connection: Connection, tmp_path: Path) -> Iterator[Place]:
-    """The database, empty again afterwards."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.flushdb()
-        queue = Queue(client)
-        issue(queue, "won", 40, 41, 42)
-        queue.enqueue(ORG, run="bulk", items=[item(n) for n in (1, 2)], call=new_id())
-        bury(queue, "in_doubt", 10, 3)
-        bury(queue, "rejected", 20, 4)
-        bury(queue, "exhausted", 30, 2)
-        again = [Replay(item(n).id) for n in (30, 31)]
-        queue.replay(ORG, run=REPLAY, items=again, call=new_id())
-        Profiles(queue, "default").save(Profile("members", COLUMNS), "somebody")
-        client.delete(AUDITS)
-        yield Place(client, environment(redis_url=url, batch_linger_s=0), tmp_path)
-        client.flushdb()
+def place(empty: Connection, client: redis.Redis, tmp_path: Path) -> Place:
+    """The server with all that."""
+    queue = Queue(client)
+    issue(queue, "won", 40, 41, 42)
+    queue.enqueue(ORG, run="bulk", items=[item(n) for n in (1, 2)], call=new_id())
+    bury(queue, "in_doubt", 10, 3)
+    bury(queue, "rejected", 20, 4)
+    bury(queue, "exhausted", 30, 2)
+    again = [Replay(item(n).id) for n in (30, 31)]
+    queue.replay(ORG, run=REPLAY, items=again, call=new_id())
+    Profiles(queue, "default").save(Profile("members", COLUMNS), "somebody")
+    client.delete(AUDITS)
+    return Place(client, environment(redis_url=empty.url, batch_linger_s=0), tmp_path)
 
 
 # What is done, the option that names the danger, how many jobs, and what is told of them. TOML is a file with

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +31,6 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue
 
-DATABASE = 7  # of the session's server: these tests disturb no others
-
 
 class Broker(NamedTuple):
     """A Redis that is empty, its URLs, a vendor, and the environment that leads to them."""
@@ -54,21 +51,16 @@ class Broker(NamedTuple):
 
 
 @pytest.fixture
-def broker(connection: Connection, sandbox: SandboxServer) -> Iterator[Broker]:
-    """A database of the session's server, empty before and after."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker_url = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+def broker(empty: Connection, client: redis.Redis, sandbox: SandboxServer) -> Broker:
+    """The server, empty."""
     env = environment(
-        redis_url=url,
-        broker_url=broker_url,
+        redis_url=empty.url,
+        broker_url=empty.broker_url,
         api_base_url=sandbox.url,
         rate_limit="1000/second",
         batch_linger_s=0.1,
     )
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.flushdb()
-        yield Broker(client, broker_url, env, sandbox)
-        client.flushdb()
+    return Broker(client, empty.broker_url, env, sandbox)
 
 
 def items(number: int, first: int = 1) -> list[dict[str, Any]]:
@@ -94,7 +86,7 @@ def test_celerys_own_command_works_as_well(broker: Broker, tmp_path: Path, optio
         wait_for(lambda: broker.count("late", "issued") == 500)
         # What workers would tell each other isn't heard at all: anybody could tell them anything.
         for what in ("heartbeat", "elect", "offline"):
-            assert broker.client.publish(f"/{DATABASE}.celeryev/worker.{what}", "null") == 0
+            assert broker.client.publish(f"/0.celeryev/worker.{what}", "null") == 0
         # When idle, since Celery's own children may wait 30 s for a parent that reads no more results.
         wait_for(lambda: not broker.client.zcount("{badges}/wake", 0, (time.time() + 10) * 1000))
         running.terminate()

@@ -7,33 +7,26 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import redis
 from pages import commands
 from support import BADGE, PROGRAMS, badges, badges_process, environment, process, wait_for
 
 from worker.server.connection import Connection
 
-DATABASE = 9  # of the session's server: these tests disturb no others
 NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 
 COMMANDS = [name for name, _ in commands()]
 
 
 @pytest.fixture
-def env(connection: Connection) -> Iterator[dict[str, str]]:
+def env(empty: Connection) -> dict[str, str]:
     """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-        yield environment(redis_url=url)
-        client.flushdb()
+    return environment(redis_url=empty.url)
 
 
 @pytest.fixture

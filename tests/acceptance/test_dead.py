@@ -7,7 +7,6 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,6 @@ from worker.domain.outcome import Issued, Signal, Verdict
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
 
-DATABASE = 14  # of the session's server: these tests disturb no others
 ORG = configured(batch_size=10)
 EU = '[eu]\napi_base_url = "https://eu.example.com"\n'
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -41,27 +39,12 @@ COMMAND = [sys.executable, "-m", "worker.cli", "dead"]
 
 
 @pytest.fixture
-def client(connection: Connection) -> Iterator[redis.Redis]:
-    """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as opened:
-        opened.flushdb()
-        yield opened
-        opened.flushdb()
-
-
-@pytest.fixture
-def queue(client: redis.Redis) -> Queue:
-    """Its queue."""
-    return Queue(client)
-
-
-@pytest.fixture
-def env(connection: Connection, tmp_path: Path) -> dict[str, str]:
+def env(empty: Connection, tmp_path: Path) -> dict[str, str]:
     """Two orgs."""
     (tmp_path / "orgs.toml").write_text(EU)
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    return environment(redis_url=url, orgs_file=tmp_path / "orgs.toml", batch_linger_s=0) | {"COLUMNS": "250"}
+    return environment(redis_url=empty.url, orgs_file=tmp_path / "orgs.toml", batch_linger_s=0) | {
+        "COLUMNS": "250"
+    }
 
 
 def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0, org: Org = ORG) -> list[str]:

@@ -26,7 +26,6 @@ from worker.sandbox.issued import Exchange, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 
-DATABASE = 6  # of the session's server: these tests disturb no others
 USERNAME, PASSWORD = "till.7", "correct horse"
 KEY, SECRET = "client-key", "client-secret"
 CUSTOMERS = count(1001)
@@ -119,21 +118,18 @@ def write_orgs(file: Path, vendors: dict[str, SandboxServer], **changes: dict[st
 def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
     """One worker process for all orgs."""
     folder = tmp_path_factory.mktemp("floor")
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
     with ExitStack() as stack:
         vendors = {
             name: stack.enter_context(SandboxServer(settings=SandboxSettings(**settings)))
             for name, settings in VENDORS.items()
         }
-        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
-        client.flushdb()
-        stack.callback(client.flushdb)
+        client = stack.enter_context(connection.client())
+        client.flushall()
         orgs_file = folder / "orgs.toml"
         write_orgs(orgs_file, vendors)
         env = environment(
-            redis_url=url,
-            broker_url=broker,
+            redis_url=connection.url,
+            broker_url=connection.broker_url,
             orgs_file=orgs_file,
             api_base_url=vendors["default"].url,
             **FAST,

@@ -19,7 +19,6 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 
-DATABASE = 12  # of the session's server: these tests disturb no others
 USERNAME, PASSWORD = "till.marker", "pAssw0rd-marker"
 KEY, SECRET = "kEy-marker", "sEcret-marker"
 ORGS = """
@@ -54,15 +53,11 @@ def vendor() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def env(connection: Connection, vendor: SandboxServer) -> Iterator[dict[str, str]]:
+def env(empty: Connection, vendor: SandboxServer) -> dict[str, str]:
     """An empty database, and right credentials for the vendor."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
     settings = {"auth": "basic", "basic_username": USERNAME, "basic_password": PASSWORD}
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-        yield environment(redis_url=url, broker_url=broker, api_base_url=vendor.url, **settings)
-        client.flushdb()
+    own = {"redis_url": empty.url, "broker_url": empty.broker_url, "api_base_url": vendor.url}
+    return environment(**own, **settings)
 
 
 def examined(env: dict[str, str], *options: str, expect: int) -> Report:

@@ -7,11 +7,9 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 from support import (
     BADGE,
     badges,
@@ -27,19 +25,14 @@ from support import (
 from worker.server import valkey
 from worker.server.connection import Connection
 
-DATABASE = 2  # of the session's server: these tests disturb no others
 COMMAND = f"{shlex.quote(sys.executable)} -m worker.cli"
 GOOD = f"badgeMetaId,customerId\n{BADGE},7\n"
 
 
 @pytest.fixture
-def env(connection: Connection) -> Iterator[dict[str, str]]:
+def env(empty: Connection) -> dict[str, str]:
     """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-        yield environment(redis_url=url)
-        client.flushdb()
+    return environment(redis_url=empty.url)
 
 
 def shell(line: str, env: dict[str, str], folder: Path) -> subprocess.CompletedProcess[bytes]:

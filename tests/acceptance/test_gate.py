@@ -19,7 +19,6 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 
-DATABASE = 10  # of the session's server: these tests disturb no others
 BENCH = Path(__file__).parents[1] / "bench"
 
 
@@ -37,18 +36,16 @@ def test_no_window_holds_more_than_the_limit(tmp_path: Path, monkeypatch: pytest
     assert kept.used > 0.2  # on a machine that runs other tests; how much it is, tests/bench/gate.py says
 
 
-def test_as_many_in_flight_as_stated_across_processes(connection: Connection, tmp_path: Path) -> None:
+def test_as_many_in_flight_as_stated_across_processes(
+    empty: Connection, client: redis.Redis, tmp_path: Path
+) -> None:
     """Four workers of four places: three calls at once at the vendor, and never a fourth."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
     settings = {"rate_limit": "1000/second", "batch_size": 1, "batch_linger_s": 0, "max_in_flight": 3}
     slow = SandboxSettings(latency_s=(0.1, 0.3))
     with ExitStack() as stack:
         vendor = stack.enter_context(SandboxServer(settings=slow))
-        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
-        client.flushdb()
-        stack.callback(client.flushdb)
-        env = environment(redis_url=url, broker_url=broker, api_base_url=vendor.url, **settings)
+        own = {"redis_url": empty.url, "broker_url": empty.broker_url, "api_base_url": vendor.url}
+        env = environment(**own, **settings)
         for n in range(4):
             log = tmp_path / f"{n}.log"
             stack.enter_context(process(worker_command("--concurrency", 4), env=env, log=log))

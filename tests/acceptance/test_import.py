@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -45,8 +45,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue
 from worker.store.record import badge_fields
-
-DATABASE = 5  # of the session's server: these tests disturb no others
 
 # The vendor's own examples, word for word but for the commas that they lack.
 SAMPLE = """[
@@ -92,18 +90,9 @@ class Here(NamedTuple):
 
 
 @pytest.fixture
-def here(connection: Connection) -> Iterator[Here]:
-    """A database of the session's server, empty before and after."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.flushdb()
-        yield Here(client, environment(redis_url=url, broker_url=broker(connection)))
-        client.flushdb()
-
-
-def broker(connection: Connection) -> str:
-    """Return the broker's URL for the same database."""
-    return connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+def here(empty: Connection, client: redis.Redis) -> Here:
+    """The server, empty."""
+    return Here(client, environment(redis_url=empty.url, broker_url=empty.broker_url))
 
 
 def lines(output: bytes) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from worker.domain.outcome import Issued, Signal, Verdict
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
 
-DATABASE = 4  # of the session's server: these tests disturb no others
 ORG = configured(batch_size=10)
 HEADER = "badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
 
@@ -39,17 +37,11 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(connection: Connection, tmp_path: Path) -> Iterator[Place]:
-    """The database, empty again afterwards."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.flushdb()
-        (tmp_path / "orgs.toml").write_text('[eu]\napi_base_url = "https://eu.example.com"\n')
-        env = environment(
-            redis_url=url, orgs_file=tmp_path / "orgs.toml", batch_linger_s=0, rate_limit="1000/second"
-        )
-        yield Place(client, env, tmp_path)
-        client.flushdb()
+def place(empty: Connection, client: redis.Redis, tmp_path: Path) -> Place:
+    """An empty server."""
+    (tmp_path / "orgs.toml").write_text('[eu]\napi_base_url = "https://eu.example.com"\n')
+    own = {"orgs_file": tmp_path / "orgs.toml", "batch_linger_s": 0, "rate_limit": "1000/second"}
+    return Place(client, environment(redis_url=empty.url, **own), tmp_path)
 
 
 def bury(place: Place, run: str, kind: str, *numbers: int) -> None:

@@ -20,8 +20,6 @@ from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 
-DATABASE = 8  # of the session's server: these tests disturb no others
-
 # Each would be found anywhere; the md5 that goes to the vendor and the tokens it gives are made from them.
 USERNAME, PASSWORD = "till.marker", "pAssw0rd-7f3a-marker"
 KEY, SECRET = "kEy-9c1e-marker", "sEcret-2b8d-marker"
@@ -82,21 +80,16 @@ class Place:
 
 
 @pytest.fixture
-def place(connection: Connection, tmp_path: Path) -> Iterator[Place]:
-    """An empty database, and two vendors: one wants Basic, one OAuth."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+def place(empty: Connection, client: redis.Redis, tmp_path: Path) -> Iterator[Place]:
+    """An empty server, and two vendors: one wants Basic, one OAuth."""
     with ExitStack() as stack:
         basic = stack.enter_context(SandboxServer(settings=SandboxSettings(basic=(USERNAME, PASSWORD))))
         tokens = stack.enter_context(SandboxServer(settings=SandboxSettings(oauth=(KEY, SECRET))))
-        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
-        client.flushdb()
-        stack.callback(client.flushdb)
         (tmp_path / "key").write_text(f"{KEY}\n")
         (tmp_path / "orgs.toml").write_text(ORGS.format(folder=tmp_path, tokens=tokens.url))
         env = environment(
-            redis_url=url,
-            broker_url=broker,
+            redis_url=empty.url,
+            broker_url=empty.broker_url,
             api_base_url=basic.url,
             auth="basic",
             basic_username=USERNAME,

@@ -36,7 +36,6 @@ from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 from worker.web.metrics import families
 
-DATABASE = 11  # of the session's server: these tests disturb no others
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 EU = Org(name="eu", api_base_url="https://eu.example.com", rate_limit="60/minute,10/second", batch_size=50)
@@ -96,23 +95,18 @@ def endpoint(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -
     orgs.write_text(
         f'[eu]\napi_base_url = "{EU.api_base_url}"\nrate_limit = "{EU.rate_limit}"\nbatch_size = 50\n'
     )
-    url = connection.url.replace("db=0", f"db={DATABASE}")
     unknown = SandboxSettings(unknown_badges=frozenset({OTHER_BADGE}))
-    with (
-        SandboxServer(settings=unknown) as vendor,
-        redis.Redis.from_url(url, decode_responses=True) as client,
-    ):
-        env = environment(redis_url=url, api_base_url=vendor.url, orgs_file=orgs, batch_linger_s=0)
-        env["BADGES_BROKER_URL"] = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+    own = {"redis_url": connection.url, "broker_url": connection.broker_url, "orgs_file": orgs}
+    with SandboxServer(settings=unknown) as vendor, connection.client() as client:
+        env = environment(**own, api_base_url=vendor.url, batch_linger_s=0)
         with metrics_command(env, folder / "metrics.log") as (_, found):
             yield Place(client, env, vendor, found)
-        client.flushdb()
 
 
 @pytest.fixture
 def place(endpoint: Place) -> Place:
     """An empty Redis behind the endpoint."""
-    endpoint.client.flushdb()
+    endpoint.client.flushall()
     return endpoint
 
 

@@ -24,7 +24,6 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 
-DATABASE = 10  # of the session's server: these tests disturb no others
 PLACES = 4
 LINGER_S, LATENCY_S = 0.2, 0.05
 FAST: dict[str, Any] = {"rate_limit": "1000/second", "batch_linger_s": LINGER_S, "http_timeout_s": 3}
@@ -134,8 +133,6 @@ class Floor(NamedTuple):
 def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
     """One worker process with four places for all orgs."""
     folder = tmp_path_factory.mktemp("orgs")
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
     with ExitStack() as stack:
         vendors = {
             name: stack.enter_context(SandboxServer(settings=SandboxSettings(**VENDORS.get(name, {}))))
@@ -146,15 +143,14 @@ def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
                 vendor.vendor.add_fault(Fault(fault="delay", seconds=5))  # beyond the time-out
             if name == "own":
                 vendor.vendor.add_fault(Fault(fault="delay", seconds=0.4))
-        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
-        client.flushdb()
-        stack.callback(client.flushdb)
+        client = stack.enter_context(connection.client())
+        client.flushall()
         for name in ("basic", "oauth"):
             (folder / name).write_text("wrong")
         ORGS["oauth"] |= {"oauth_secret_file": str(folder / "oauth")}
         env = environment(
-            redis_url=url,
-            broker_url=broker,
+            redis_url=connection.url,
+            broker_url=connection.broker_url,
             orgs_file=folder / "orgs.toml",
             api_base_url=vendors["default"].url,
             auth="basic",
@@ -190,7 +186,7 @@ def ready(floor: Floor, log: str, command: Sequence[object]) -> Any:
 def elsewhere(floor: Floor) -> Iterator[tuple[Floor, ExitStack]]:
     """Give a database without the floor's worker, and a stack for workers of its own."""
     env = {
-        name: value.replace(f"db={DATABASE}", "db=15").replace(f"virtual_host={DATABASE}", "virtual_host=15")
+        name: value.replace("db=0", "db=15").replace("virtual_host=0", "virtual_host=15")
         for name, value in floor.env.items()
     }
     client = redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True)

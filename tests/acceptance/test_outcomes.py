@@ -29,7 +29,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue
 
-DATABASE = 9  # of the session's server: these tests disturb no others
 MISSING = "000000000000000000000bad"
 RUN = "run"
 ROWS = 6
@@ -410,8 +409,6 @@ def _items(org: str, first: int) -> list[dict[str, Any]]:
 def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
     """One worker process for all cases."""
     folder = tmp_path_factory.mktemp("outcomes")
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
     unknown = SandboxSettings(unknown_badges=frozenset({MISSING}))
     strict = SandboxSettings(unknown_badges=frozenset({MISSING}), missing_badge_fails="request")
     with ExitStack() as stack:
@@ -427,13 +424,13 @@ def floor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
             ways[name] = stack.enter_context(FaultProxy(target, choose, listening=name != "refused"))
             orgs[name] = FAST | {"api_base_url": ways[name].url} | dict(own)
         orgs["tls"]["api_base_url"] = ways["tls"].url.replace("http:", "https:")
-        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
-        client.flushdb()
-        stack.callback(client.flushdb)
+        client = stack.enter_context(connection.client())
+        client.flushall()
         orgs_file = folder / "orgs.toml"
-        settings = Settings(redis_url=url, orgs_file=orgs_file)
-        env = environment(redis_url=url, broker_url=broker, orgs_file=orgs_file)
-        queue = stack.enter_context(BadgeQueue(settings=settings, connection=Connection(url, broker)))
+        settings = Settings(redis_url=connection.url, orgs_file=orgs_file)
+        env = environment(redis_url=connection.url, broker_url=connection.broker_url, orgs_file=orgs_file)
+        own = Connection(connection.url, connection.broker_url)
+        queue = stack.enter_context(BadgeQueue(settings=settings, connection=own))
         floor = Floor(client, settings, env, orgs, orgs_file, ways, vendor, *targets.values(), queue)
         floor.write_orgs()
         _vendor_errors(floor)

@@ -51,7 +51,6 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 
-DATABASE = 7  # of the session's server: these tests disturb no others
 # fmt: off
 CONTRACT = [
     "job_id", "run", "org", "badgeMetaId", "customerId", "state", "attempts", "earnedBadgeId", "issuedId",
@@ -145,20 +144,13 @@ class Here(NamedTuple):
 
 
 @pytest.fixture
-def here(connection: Connection) -> Iterator[Here]:
-    """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
+def here(empty: Connection, client: redis.Redis) -> Iterator[Here]:
+    """An empty server."""
     unknown = SandboxSettings(unknown_badges=frozenset({OTHER_BADGE}))
-    with (
-        SandboxServer(settings=unknown) as vendor,
-        redis.Redis.from_url(url, decode_responses=True) as client,
-    ):
-        client.flushdb()
-        rate = {"rate_limit": "1000/second", "batch_linger_s": 0}
-        env = environment(redis_url=url, broker_url=broker, api_base_url=vendor.url, **rate)
+    with SandboxServer(settings=unknown) as vendor:
+        own = {"redis_url": empty.url, "broker_url": empty.broker_url, "api_base_url": vendor.url}
+        env = environment(**own, rate_limit="1000/second", batch_linger_s=0)
         yield Here(client, env, vendor, configured(api_base_url=vendor.url))
-        client.flushdb()
 
 
 def dead(n: int, kind: str, *, code: str = "1054", badge_id: str = OTHER_BADGE) -> Item:

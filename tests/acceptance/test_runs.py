@@ -30,26 +30,14 @@ from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 
-DATABASE = 6  # of the session's server: these tests disturb no others
 FOLLOW = [sys.executable, "-m", "worker.cli", "run", "follow", "spring"]
 ORG = configured(batch_size=10, rate_limit="5/second")
 
 
 @pytest.fixture
-def client(connection: Connection) -> Iterator[redis.Redis]:
-    """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as opened:
-        opened.flushdb()
-        yield opened
-        opened.flushdb()
-
-
-@pytest.fixture
-def env(connection: Connection) -> dict[str, str]:
+def env(empty: Connection) -> dict[str, str]:
     """What leads to it."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    return environment(redis_url=url, batch_size=10, rate_limit="5/second", batch_linger_s=0)
+    return environment(redis_url=empty.url, batch_size=10, rate_limit="5/second", batch_linger_s=0)
 
 
 def bring(client: redis.Redis, run: str, first: int, number: int) -> None:

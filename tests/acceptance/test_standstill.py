@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,25 +31,13 @@ from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 from worker.web.metrics import BadgesCollector
 
-DATABASE = 9  # of the session's server: these tests disturb no others
 ROWS = f"badgeMetaId,customerId\n{BADGE},1\n{BADGE},2\n".encode()
 
 
 @pytest.fixture
-def client(connection: Connection) -> Iterator[redis.Redis]:
-    """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as opened:
-        opened.flushdb()
-        yield opened
-        opened.flushdb()
-
-
-@pytest.fixture
-def env(connection: Connection, sandbox: SandboxServer) -> dict[str, str]:
+def env(empty: Connection, sandbox: SandboxServer) -> dict[str, str]:
     """A vendor that is well."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    return environment(redis_url=url, api_base_url=sandbox.url)
+    return environment(redis_url=empty.url, api_base_url=sandbox.url)
 
 
 def reasons(client: redis.Redis, **orgs: Org) -> dict[str, str]:

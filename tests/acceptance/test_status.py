@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -25,7 +24,6 @@ from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
 
-DATABASE = 13  # of the session's server: these tests disturb no others
 ORGS = """
 [eu]
 api_base_url = "https://eu.example.com"
@@ -41,21 +39,10 @@ FAST = Org(rate_limit="1000/minute,1000/second", batch_linger_s=0, max_in_flight
 
 
 @pytest.fixture
-def client(connection: Connection) -> Iterator[redis.Redis]:
-    """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as opened:
-        opened.flushdb()
-        yield opened
-        opened.flushdb()
-
-
-@pytest.fixture
-def env(connection: Connection, tmp_path: Path) -> dict[str, str]:
+def env(empty: Connection, tmp_path: Path) -> dict[str, str]:
     """Three orgs."""
     (tmp_path / "orgs.toml").write_text(ORGS)
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    return environment(redis_url=url, orgs_file=tmp_path / "orgs.toml", rate_limit=FAST.rate_limit)
+    return environment(redis_url=empty.url, orgs_file=tmp_path / "orgs.toml", rate_limit=FAST.rate_limit)
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from support import (
     BADGE,
     FIRST_CUSTOMER,
@@ -24,27 +22,12 @@ from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 
-DATABASE = 6  # of the session's server: these tests disturb no others
-
 
 @pytest.fixture
-def client(connection: Connection) -> Iterator[redis.Redis]:
-    """An empty database."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.flushdb()
-        yield client
-        client.flushdb()
-
-
-@pytest.fixture
-def env(connection: Connection, client: redis.Redis, sandbox: SandboxServer) -> dict[str, str]:
+def env(empty: Connection, sandbox: SandboxServer) -> dict[str, str]:
     """The vendor, at a limit that holds nothing up."""
-    assert client.ping()
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    broker = connection.broker_url.replace("virtual_host=0", f"virtual_host={DATABASE}")
     its = {"rate_limit": "1000/second", "batch_linger_s": 0.1, "http_timeout_s": 2, "retry_base_s": 0.1}
-    return environment(redis_url=url, broker_url=broker, api_base_url=sandbox.url, **its)
+    return environment(redis_url=empty.url, broker_url=empty.broker_url, api_base_url=sandbox.url, **its)
 
 
 def imported(env: dict[str, str], folder: Path, number: int, run: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from worker.operate.profiles import Profile, Profiles, from_toml
 from worker.server.connection import Connection
 from worker.store.queue import Queue
 
-DATABASE = 11  # of the session's server: these tests disturb no others
 HEADER = "Customer No;Who;When"
 LINE = "555567088;Ann;2025-09-10T15:00:00+05:30"
 MAPPED = ["--map", "Customer No=customerId", "--map", "Who=", "--map", "When=earnEventDateISO"]
@@ -58,13 +56,9 @@ class Here:
 
 
 @pytest.fixture
-def here(connection: Connection, tmp_path: Path) -> Iterator[Here]:
+def here(empty: Connection, client: redis.Redis, tmp_path: Path) -> Here:
     """Give the command, and an empty Redis."""
-    url = connection.url.replace("db=0", f"db={DATABASE}")
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.flushdb()
-        yield Here(tmp_path, environment(redis_url=url), client)
-        client.flushdb()
+    return Here(tmp_path, environment(redis_url=empty.url), client)
 
 
 def test_a_file_is_read_as_before(here: Here) -> None:
