@@ -66,11 +66,7 @@ def dead_check(
         if not dry_run:
             ask(_act(plan), _acted_on(plan), flag="--yes", allowed=yes, as_json=as_json)
             done = doubts.act(operator, plan, which)
-    if as_json:
-        did = {"queued": done.queued, "resolved": done.issued} if done else {"queued": 0, "resolved": 0}
-        say_json(plan.as_json() | did | {"dry_run": dry_run})
-    elif done and _acted_on(plan):
-        _show_done(done)
+    _end(plan, done if _acted_on(plan) else None, as_json=as_json, dry_run=dry_run)
 
 
 def _acted_on(plan: Plan) -> int:
@@ -101,8 +97,12 @@ def _show_plan(plan: Plan) -> None:
         tables.out.print(f"  look again after {at} UTC, with the same command")
 
 
-def _show_done(done: Done) -> None:
-    tables.out.print(f"{done.queued:,} queued again, {done.issued:,} ended as issued ({done.action})")
+def _end(found: Plan | Verdicts, done: Done | None, *, as_json: bool, dry_run: bool) -> None:
+    if as_json:
+        did = {"queued": done.queued if done else 0, "resolved": done.issued if done else 0}
+        say_json(found.as_json() | did | {"dry_run": dry_run})
+    elif done:
+        tables.out.print(f"{done.queued:,} queued again, {done.issued:,} ended as issued ({done.action})")
 
 
 def resolve_from(file: str, which: Filter, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
@@ -118,11 +118,7 @@ def resolve_from(file: str, which: Filter, *, dry_run: bool, yes: bool, note: st
             ask(act, issued + not_issued, flag="--yes", allowed=yes, as_json=as_json)
             with progress_bar("resolving", issued + not_issued, unit="job") as move:
                 done = verdicts.act(here.operator(note), found, file, on_progress=move)
-    if as_json:
-        did = {"queued": done.queued, "resolved": done.issued} if done else {"queued": 0, "resolved": 0}
-        say_json(found.as_json() | did | {"dry_run": dry_run})
-    elif done:
-        _show_done(done)
+    _end(found, done, as_json=as_json, dry_run=dry_run)
 
 
 def _read(here: Session, file: str, which: Filter) -> Verdicts:

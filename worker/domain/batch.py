@@ -75,9 +75,7 @@ class Batch:
     look_at_ms: int
     slot_from: float = 0.0
     died: tuple[Died, ...] = ()  # on the way to it: given up as in doubt, or of a badge known as missing
-    share: int | None = (
-        None  # of its org's batches that may be in flight, where that is less than its maximum
-    )
+    share: int | None = None  # how many of its org may be in flight, where that is less than its maximum
 
     @property
     def is_again(self) -> bool:

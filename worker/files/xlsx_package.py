@@ -40,7 +40,6 @@ _OTHERS: Final = (
 )
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 _ODD: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-_WORKSHEET: Final = "/worksheet"
 
 Start = Callable[[str, Mapping[str, str]], None]
 

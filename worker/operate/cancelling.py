@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from worker.operate.operator import Operator
-from worker.store import reading
+from worker.store import reading, runs
 from worker.store.queue import CHUNK, Queue, chunks
 
 
@@ -37,7 +37,7 @@ def cancel_run(
     claimed becomes a dead letter then.
     """
     queue, client = operator.queue, operator.reports.client
-    total, before = operator.reports.count_ids(org, run), reading.cancelled(client, org, run)
+    total, before = runs.count_ids(client, org, run), reading.cancelled(client, org, run)
     # From its end, so that what is taken off the list meanwhile (forgotten) makes it skip none.
     for first in range((total - 1) // CHUNK * CHUNK, -1, -CHUNK):
         queue.cancel_run(org, run, first, call=queue.new_id(), action=action)

@@ -140,11 +140,6 @@ def pairs(reports: JobReader, which: Filter) -> list[Pair]:
     return list(found.values())
 
 
-def calls_for(its: Sequence[Pair]) -> int:
-    """Say how many calls looking at these takes: one each, and one more where a second look is due."""
-    return sum(2 if pair.absent_since_ms else 1 for pair in its)
-
-
 def look(
     operator: Operator,
     lookups: Lookups,
@@ -189,7 +184,7 @@ def act(operator: Operator, plan: Plan, which: Filter, *, action: str = "") -> D
             for chunk in chunks(shown)
         )
         if queued:
-            queue.hint(org, queue.look(operator.orgs[org]).look_at_ms)
+            queue.wake(operator.orgs[org])
         done = replace(done, queued=done.queued + queued, issued=done.issued + issued)
     return done
 

@@ -13,6 +13,7 @@ from worker.domain.job import TERMINAL, State
 from worker.errors import NotFound
 from worker.operate.runs import JobReader
 from worker.store import reading
+from worker.store.queue import chunks
 from worker.store.reading import PAGE
 from worker.store.record import Field, state_of
 
@@ -101,7 +102,6 @@ def _states(
 ) -> Iterator[tuple[str, str, State | None, str | None]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
         ids = [job_id for _, job_id in of_org]
-        for at in range(0, len(ids), PAGE):
-            page = ids[at : at + PAGE]
+        for page in chunks(ids, PAGE):
             for job_id, record in zip(page, reading.records(reports.client, org, page), strict=True):
                 yield org, job_id, state_of(record or {}), (record or {}).get(Field.KIND)

@@ -37,7 +37,7 @@ def replay(
             yield seen, answer
             if seen < most:
                 break
-    queue.hint(org.name, queue.look(org).look_at_ms)
+    queue.wake(org)
 
 
 def discard(

@@ -22,6 +22,7 @@ from worker.store import audit, reading
 from worker.store.audit import Entry
 from worker.store.reading import PAGE
 from worker.store.record import state_of
+from worker.store.runs import count_ids, page_of_ids
 
 Row = TypeVar("Row")
 SORTED = 2_000  # runs, or acts, that are read to be sorted otherwise than by their time
@@ -106,7 +107,7 @@ def jobs(
 ) -> Slice[dict[str, Any]]:
     """Return jobs of a run in the order they came, after the first N; -0 and -N begin at its end."""
     rows: list[dict[str, Any]] = []
-    org, end, back = run.org, reports.count_ids(run.org, run.run), (after or "").startswith("-")
+    org, end, back = run.org, count_ids(reports.client, run.org, run.run), (after or "").startswith("-")
     at = int((after or "0").removeprefix("-"))
     stop = min(end, at + LOOKED_AT)
 
@@ -115,7 +116,7 @@ def jobs(
 
     while at < stop:
         first, most = (max(0, end - at - PAGE), min(PAGE, end - at)) if back else (at, PAGE)
-        ids = reports.page_of_ids(org, run.run, first)[:most]
+        ids = page_of_ids(reports.client, org, run.run, first)[:most]
         found = list(zip(ids, reading.records(reports.client, org, ids), strict=True))
         for n, (job_id, record) in enumerate(reversed(found) if back else found, at + 1):
             if record and (state is None or state_of(record) is state):
@@ -164,9 +165,15 @@ def _by_groups(
                 behind = (int(at_ms or 0), at_id)
             wanted = which.fields if group.is_mixed else which.read_fields
             until_ms = which.until_ms or "+inf"
-            read = reading.letters_back if newest else reading.letters
-            for found in read(
-                reports.client, org, group, since_ms=which.since_ms or 0, until_ms=until_ms, behind=behind
+            since_ms = which.since_ms or 0
+            for found in reading.letters(
+                reports.client,
+                org,
+                group,
+                since_ms=since_ms,
+                until_ms=until_ms,
+                behind=behind,
+                newest=newest,
             ):
                 records = reading.records(reports.client, org, [job_id for job_id, _ in found])
                 for (job_id, died_ms), record in zip(found, records, strict=True):

@@ -107,9 +107,8 @@ def replay_all(  # noqa: PLR0913 - what, and how
     return done
 
 
-_Step = tuple[
-    int, Callable[[Replayed], Replayed]
-]  # how many were looked at, and what to make of what was done
+# How many were looked at, and what to make of what was done.
+_Step = tuple[int, Callable[[Replayed], Replayed]]
 
 
 def _by_groups(  # noqa: PLR0913, PLR0917 - of whom, what, and how far

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from worker.domain.identity import request_id
@@ -22,7 +21,7 @@ from worker.operate.status import OrgState
 from worker.operate.survey import Survey
 from worker.server.cluster import Redis
 from worker.store import audit, reading, runs
-from worker.store.queue import Queue
+from worker.store.queue import Queue, chunks
 from worker.store.reading import PAGE
 from worker.store.record import REVOKE, Field, Record, failed_calls, raw_of, state_of
 from worker.store.runs import RunName
@@ -153,7 +152,7 @@ class JobReader:
     ) -> Iterator[dict[str, Any]]:
         """Yield a row for each of these jobs, if it is in this state and has this code."""
         acts = dict[str, audit.Act]()
-        while page := list(islice(jobs, PAGE)):
+        for page in chunks(jobs, PAGE):
             discarded = self._discarded(org, page)
             for job_id, record in page:
                 fits_state = state is None or state_of(record) is state
@@ -198,37 +197,20 @@ class JobReader:
     def ids(self, org: str, run: str) -> Iterator[str]:
         """Yield the ids of a run's jobs, in the order they came."""
         at = 0
-        while page := self.page_of_ids(org, run, at):
+        while page := runs.page_of_ids(self.client, org, run, at):
             yield from page
             at += PAGE
 
-    def page_of_ids(self, org: str, run: str, at: int) -> list[str]:
-        """Return the ids of a run's jobs from the one at that place on, a page at most."""
-        return runs.page_of_ids(self.client, org, run, at)
-
-    def count_ids(self, org: str, run: str) -> int:
-        """Count the jobs of a run."""
-        return runs.count_ids(self.client, org, run)
-
     def others(self, org: str, run: str) -> Iterator[Mapping[str, str]]:
         """Yield the cells of columns that stand for no field, of each of a run's jobs that has any."""
-        ids = self.ids(org, run)
-        while page := list(islice(ids, PAGE)):
+        for page in chunks(self.ids(org, run), PAGE):
             yield from reading.others(self.client, org, page)
 
     def records(self, org: str, ids: Iterable[str]) -> Iterator[tuple[str, Record]]:
         """Yield id and whole record of these jobs, but for those that have none any more."""
-        page: list[str] = []
-        for job_id in ids:
-            page.append(job_id)
-            if len(page) == PAGE:
-                yield from self._fetch(org, page)
-                page = []
-        yield from self._fetch(org, page)
-
-    def _fetch(self, org: str, ids: list[str]) -> Iterator[tuple[str, Record]]:
-        found = zip(ids, reading.records(self.client, org, ids), strict=True)
-        yield from ((job_id, record) for job_id, record in found if record)
+        for page in chunks(ids, PAGE):
+            found = zip(page, reading.records(self.client, org, page), strict=True)
+            yield from ((job_id, record) for job_id, record in found if record)
 
     def progress(self, names: Sequence[tuple[str, str]]) -> list[RunProgress]:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""

@@ -147,7 +147,7 @@ class WakeUp(NeededThread):
             return
         orgs = self._here().settings.orgs()
         for name in orgs.keys() & queue.orgs():
-            queue.hint(name, queue.look(orgs[name]).look_at_ms)
+            queue.wake(orgs[name])
 
 
 def _count_refused(queue: Queue) -> None:

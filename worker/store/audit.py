@@ -16,7 +16,7 @@ import redis
 
 from worker.domain.text import iso_time
 from worker.store import keys
-from worker.store.queue import Queue
+from worker.store.queue import Queue, chunks
 
 KEPT = 10_000  # entries of an org, the newest
 NOTE_LENGTH = 500
@@ -98,8 +98,8 @@ def act(client: redis.Redis, org: str, action: str) -> Act:
 def entries(client: redis.Redis, org: str) -> Iterator[Entry]:
     """Yield what was done to an org, newest first."""
     ids = [str(action) for action in client.zrange(keys.key(org, "audits"), 0, -1, desc=True)]
-    for at in range(0, len(ids), PAGE):
-        yield from _read(client, org, ids[at : at + PAGE])
+    for page in chunks(ids, PAGE):
+        yield from _read(client, org, page)
 
 
 def before(client: redis.Redis, org: str, at: str | None, most: int) -> list[Entry]:

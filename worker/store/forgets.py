@@ -8,10 +8,9 @@ from typing import NamedTuple
 from worker.domain.identity import short_hash
 from worker.server.cluster import reaching
 from worker.store import audit, keys
-from worker.store.queue import Queue
+from worker.store.queue import Queue, chunks
 
 JOBS = 10  # in a call: taking an id out of the lists of a run of a million takes a while each
-PREFIXES = 1000
 
 
 class Forgotten(NamedTuple):
@@ -29,8 +28,7 @@ class Forgotten(NamedTuple):
 def forget_jobs(queue: Queue, org: str, ids: Sequence[str], *, action: str) -> Forgotten:
     """Forget jobs, durably; ``action`` is the entry of the audit trail that counts them."""
     done = Forgotten()
-    for at in range(0, len(ids), JOBS):
-        page = ids[at : at + JOBS]
+    for page in chunks(ids, JOBS):
         hashed = [part for job_id in page for part in (job_id, short_hash(job_id))]
         done += forget(queue, org, [len(page), *hashed], action=action)
     return done
@@ -39,8 +37,8 @@ def forget_jobs(queue: Queue, org: str, ids: Sequence[str], *, action: str) -> F
 def forget_remembered(queue: Queue, org: str, prefixes: Sequence[str]) -> Forgotten:
     """Forget, durably, that jobs without a record were accepted, by the letters that their ids begin with."""
     done = Forgotten()
-    for at in range(0, len(prefixes), PREFIXES):
-        done += forget(queue, org, [0, *prefixes[at : at + PREFIXES]], action="")
+    for some in chunks(prefixes):
+        done += forget(queue, org, [0, *some], action="")
     return done
 
 

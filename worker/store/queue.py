@@ -77,6 +77,11 @@ def _group_done(answer: Sequence[Any]) -> GroupDone:
     return GroupDone(int(done), int(looked_at), left)
 
 
+def _told(signal: str, reason: str, retry_after_s: float | None) -> dict[str, Any]:
+    """Return what the gate acts on."""
+    return {"signal": signal, "reason": reason[:200], "wait_ms": int((retry_after_s or 0) * 1000)}
+
+
 def _died(answer: Mapping[str, Any]) -> tuple[Died, ...]:
     return tuple(Died(*one) for one in answer.get("died", ()))
 
@@ -94,10 +99,10 @@ def new_id() -> str:
     return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
-def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Yield as many at a time as a script takes: ``CHUNK``."""
+def chunks(values: Iterable[Value], size: int = CHUNK) -> Iterator[list[Value]]:
+    """Yield so many at a time: as many as a script takes, unless told."""
     remaining = iter(values)
-    while chunk := list(islice(remaining, CHUNK)):
+    while chunk := list(islice(remaining, size)):
         yield chunk
 
 
@@ -180,7 +185,7 @@ class Queue:
     def start(self, org: Org, run: str, *, call: str, action: str = "") -> int | None:
         """Let a run begin that isn't sent yet; answers how many jobs it holds, ``None`` if it has begun."""
         held = int(self.store.durably("start", [keys.key_prefix(org.name)], [call, run, action]))
-        self.hint(org.name, self.look(org).look_at_ms)
+        self.wake(org)
         return held if held >= 0 else None
 
     def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
@@ -227,53 +232,18 @@ class Queue:
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
     ) -> Settled:
         """Write what became of every job of the batch, and let the gate act on the verdict's signal."""
-        return self._settle(
-            org,
-            batch.id,
-            batch.share,
-            settlement_arguments(batch.jobs, settled, batch=batch.id),
-            sent=True,
-            signal=verdict.signal.value,
-            reason=verdict.reason[:200],
-            wait_ms=int((verdict.retry_after_s or 0) * 1000),
-            status=sent.status,
-            request=sent.request,
-            elapsed_ms=sent.elapsed_ms,
-            took=next((most for most in TOOK_MS if sent.elapsed_ms <= most), 0),
-            missing=missing_badges(batch.jobs, settled),
-        )
+        written = settlement_arguments(batch.jobs, settled, batch=batch.id)
+        missing = missing_badges(batch.jobs, settled)
+        told = _told(verdict.signal.value, verdict.reason, verdict.retry_after_s)
+        return self._settle(org, batch.id, batch.share, written, told, sent=sent, missing=missing)
 
     def hear(self, org: Org, signal: Signal, *, reason: str, retry_after_s: float | None = None) -> Settled:
         """Let the gate act on what a call without jobs was answered: for a token, or a read."""
-        return self._settle(
-            org,
-            self.new_id(),
-            None,
-            jobs=[],
-            sent=False,
-            signal=signal.value,
-            reason=reason[:200],
-            wait_ms=int((retry_after_s or 0) * 1000),
-            status="-",
-            request="-",
-            elapsed_ms=0,
-            took=0,
-            missing=[],
-        )
+        return self._settle(org, self.new_id(), None, [], _told(signal.value, reason, retry_after_s))
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
-        what = {
-            "sent": False,
-            "signal": "none",
-            "reason": "",
-            "wait_ms": 0,
-            "status": "-",
-            "request": "-",
-            "elapsed_ms": 0,
-            "took": 0,
-        }
-        return self._settle(org, batch, share, put_back_arguments(jobs), missing=[], **what)
+        return self._settle(org, batch, share, put_back_arguments(jobs), _told("none", "", None))
 
     def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
         """Queue up to 1,000 dead letters again, or let new jobs take their places.
@@ -284,7 +254,7 @@ class Queue:
         answer: dict[str, int] = self.store.durably(
             "replay", [keys.key_prefix(org.name)], [call, run, ttl_ms(org), *flat]
         )
-        self.hint(org.name, self.look(org).look_at_ms)
+        self.wake(org)
         return answer
 
     def replay_group(  # noqa: PLR0913 - which, and how many
@@ -379,7 +349,7 @@ class Queue:
     def resume(self, org: Org) -> str:
         """Let batches start again, one job after trouble; says what it was: paused, closed, probing or ""."""
         was = str(self.store.call("resume", [keys.key_prefix(org.name)], []))
-        self.hint(org.name, self.look(org).look_at_ms)
+        self.wake(org)
         return was
 
     def counters(self, org: str) -> dict[str, int]:
@@ -427,6 +397,10 @@ class Queue:
         if at_ms >= 0 or seen:
             self.store.call("hint", [keys.WAKE, keys.BELL, keys.OWN], [org, at_ms, seen])
 
+    def wake(self, org: Org) -> None:
+        """Note when somebody should look at an org of which something has changed."""
+        self.hint(org.name, self.look(org).look_at_ms)
+
     def take_due(self, *, ahead_ms: int) -> tuple[list[Due], float | None]:
         """Take the orgs that are due and for which there is a place, and say how many seconds to wait now."""
         its_keys = [keys.WAKE, keys.ASKED, keys.OWN, keys.POOL, keys.SEATS]
@@ -457,8 +431,31 @@ class Queue:
         self._clocks.heard(org.name, int(told["clock"]), asked_at=asked_at)
         return answer
 
-    def _settle(self, org: Org, batch: str, share: int | None, jobs: Iterable[str], **what: Any) -> Settled:
-        what |= {"cfg": self._gate(org, share), "ttl_ms": ttl_ms(org), "missing_ttl_ms": MISSING_TTL_S * 1000}
+    def _settle(  # noqa: PLR0913 - of what, what became of it, and what was told
+        self,
+        org: Org,
+        batch: str,
+        share: int | None,
+        jobs: Iterable[str],
+        told: Mapping[str, Any],
+        *,
+        sent: Sent | None = None,
+        missing: Sequence[str] = (),
+    ) -> Settled:
+        """Settle a batch of which a call was ``sent``, if one was."""
+        how = sent or Sent("-", 0)
+        what = {
+            **told,
+            "sent": sent is not None,
+            "status": how.status,
+            "request": how.request,
+            "elapsed_ms": how.elapsed_ms,
+            "took": next((most for most in TOOK_MS if how.elapsed_ms <= most), 0) if sent else 0,
+            "missing": missing,
+            "cfg": self._gate(org, share),
+            "ttl_ms": ttl_ms(org),
+            "missing_ttl_ms": MISSING_TTL_S * 1000,
+        }
         answer = self._timed(self.store.call, "settle", org, [batch, what, *jobs])
         del answer["clock"]
         answer["twice"] = tuple(answer.get("twice", ()))

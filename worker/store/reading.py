@@ -11,7 +11,7 @@ import redis
 from worker.domain.identity import short_hash
 from worker.domain.job import DeadKind
 from worker.store import keys
-from worker.store.queue import GroupPart
+from worker.store.queue import GroupPart, chunks
 from worker.store.record import (
     BUCKET_LETTERS,
     OTHER,
@@ -27,7 +27,6 @@ from worker.store.scripts import Store
 
 PAGE = 500
 TALLIED = 1000
-LOOKED_FOR = 1000
 
 
 class StoredGroup(NamedTuple):
@@ -79,8 +78,7 @@ def _stored(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Any]:
 
 def all_records(client: redis.Redis, org: str, ids: Sequence[str]) -> list[Record | None]:
     """Return the records of however many jobs."""
-    pages = (ids[at : at + PAGE] for at in range(0, len(ids), PAGE))
-    return [record for page in pages for record in records(client, org, page)]
+    return [record for page in chunks(ids, PAGE) for record in records(client, org, page)]
 
 
 def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
@@ -88,10 +86,8 @@ def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
     pipe = client.pipeline(transaction=False)
     for job_id in ids:
         pipe.exists(keys.key(org, "job", job_id))
-        for remembered, end in (
-            (job_id, ""),
-            (short_hash(job_id), "\xff"),
-        ):  # of its content, or a producer's own
+        own = short_hash(job_id)  # under which a producer's own id is remembered
+        for remembered, end in ((job_id, ""), (own, "\xff")):
             for letters in BUCKET_LETTERS:
                 rest = remembered[letters:]
                 bucket = keys.key(org, "memory", remembered[:letters])
@@ -103,8 +99,8 @@ def known(client: redis.Redis, org: str, ids: Sequence[str]) -> list[bool]:
 def remembered(store: Store, org: str, prefixes: Sequence[str]) -> list[str]:
     """Return what is remembered that begins so: ids; of a producer's own ten letters and eight capitals."""
     found: list[str] = []
-    for at in range(0, len(prefixes), LOOKED_FOR):
-        found += store.call("remembered", [keys.key_prefix(org)], prefixes[at : at + LOOKED_FOR])
+    for some in chunks(prefixes):
+        found += store.call("remembered", [keys.key_prefix(org)], some)
     return found
 
 
@@ -212,41 +208,22 @@ def letters(  # noqa: PLR0913 - of which group, and which of it
     since_ms: int,
     until_ms: int | str,
     behind: tuple[int, str] | None = None,
+    newest: bool = False,
 ) -> Iterator[list[tuple[str, int]]]:
-    """Yield ids and times of death (ms), in pages, oldest first; or only those behind a time and an id.
+    """Yield ids and times of death (ms), in pages, oldest or ``newest`` first; or those behind one of them.
 
     Whatever is taken off the list between two pages makes it skip none.
     """
-    last, limit, key = behind or (since_ms, ""), PAGE, keys.key(org, "dead", group.number)
-    while True:
-        # Not by rank: a rank moves when others are taken off the list.
-        found: Any = client.zrangebyscore(key, last[0], until_ms, start=0, num=limit, withscores=True)
-        page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
-        if fresh := [entry for entry in page if entry > last]:
-            yield [(job_id, at_ms) for at_ms, job_id in fresh]
-            last = fresh[-1]
-        if len(page) < limit:
-            return
-        if not fresh:
-            limit *= 2  # more died in the same millisecond
-
-
-def letters_back(  # noqa: PLR0913 - as above
-    client: redis.Redis,
-    org: str,
-    group: StoredGroup,
-    *,
-    since_ms: int,
-    until_ms: int | str,
-    behind: tuple[int, str] | None = None,
-) -> Iterator[list[tuple[str, int]]]:
-    """Yield the same, newest first."""
+    begin, end = (until_ms, since_ms) if newest else (since_ms, until_ms)
     last, limit, key = behind, PAGE, keys.key(org, "dead", group.number)
     while True:
-        until = last[0] if last else until_ms
-        found: Any = client.zrevrangebyscore(key, until, since_ms, start=0, num=limit, withscores=True)
+        # Not by rank: a rank moves when others are taken off the list.
+        start = last[0] if last else begin
+        found: Any = client.zrange(
+            key, start, end, byscore=True, desc=newest, offset=0, num=limit, withscores=True
+        )
         page = [(int(at_ms), str(job_id)) for job_id, at_ms in found]
-        if fresh := [entry for entry in page if last is None or entry < last]:
+        if fresh := [entry for entry in page if last is None or (entry < last if newest else entry > last)]:
             yield [(job_id, at_ms) for at_ms, job_id in fresh]
             last = fresh[-1]
         if len(page) < limit:

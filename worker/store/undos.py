@@ -40,7 +40,7 @@ def accept(queue: Queue, org: Org, *, run: str, ids: Sequence[tuple[str, str]]) 
     flat = [part for pair in ids for part in pair]
     args = [queue.new_id(), run, ttl_ms(org), *flat]
     new = int(queue.store.durably("undo", [keys.key_prefix(org.name)], args))
-    queue.hint(org.name, queue.look(org).look_at_ms)
+    queue.wake(org)
     return new
 
 
@@ -71,4 +71,4 @@ def leave(queue: Queue, org: Org, by: str) -> None:
         key = keys.key(org.name, "revoker")
         if str(queue.client.get(key)).startswith(by):
             queue.client.delete(key)
-    queue.hint(org.name, queue.look(org).look_at_ms)
+    queue.wake(org)
