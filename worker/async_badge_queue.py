@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any, Self, TypeVar
 
 from worker.badge_queue import LOOK_EVERY_S, BadgeQueue, Given, deadline, pause_s
@@ -28,7 +27,7 @@ from worker.errors import NoRoom
 from worker.operate.operator import this_user
 from worker.operate.progress import RunProgress
 from worker.server.connection import Connection
-from worker.store.queue import CHUNK, new_id
+from worker.store.queue import CHUNK, chunks, new_id
 
 T = TypeVar("T")
 
@@ -161,8 +160,7 @@ class AsyncRun:
 
 async def _chunks(items: Given | Iterable[Given] | AsyncIterable[Given]) -> AsyncIterator[list[Any]]:
     if not isinstance(items, AsyncIterable):
-        remaining = iter(as_many(items))
-        while taken := list(islice(remaining, CHUNK)):
+        for taken in chunks(as_many(items)):
             yield taken
         return
     chunk: list[Any] = []

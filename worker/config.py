@@ -11,7 +11,7 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -135,9 +135,7 @@ class Settings(Org, BaseSettings):
         return (
             init_settings,
             env_settings,
-            _SecretFiles(settings_cls),
-            _Meanings(settings_cls),
-            _Emptied(settings_cls),
+            *(_Read(settings_cls, read) for read in (_secret_files, _meanings, _emptied)),
         )
 
     @classmethod
@@ -188,38 +186,34 @@ SECRETS = tuple(
 _NAMED = re.compile(rf"\b(?:(?:{'|'.join(Settings.model_fields).upper()})\b|STATUS_\w+|CODE_[\w.-]+)")
 
 
-class _SecretFiles(PydanticBaseSettingsSource):
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        return self().get(field_name), field_name, False
+class _Read(PydanticBaseSettingsSource):
+    """What a function reads, since it isn't one variable a setting."""
 
-    def __call__(self) -> dict[str, Any]:
-        return _secret_files()
-
-
-class _Emptied(PydanticBaseSettingsSource):
-    """What is switched off by being empty; everywhere else an empty variable is none."""
+    def __init__(self, settings_cls: type[BaseSettings], read: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__(settings_cls)
+        self._read = read
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        name = "request_id_header"
-        return {name: ""} if os.environ.get(f"{PREFIX}{name.upper()}") == "" else {}
+        return dict(self._read())
 
 
-class _Meanings(PydanticBaseSettingsSource):
-    """``BADGES_STATUS_503`` and ``BADGES_CODE_9001``: what answers mean."""
+def _emptied() -> dict[str, str]:
+    """Return what is switched off by being empty; everywhere else an empty variable is none."""
+    name = "request_id_header"
+    return {name: ""} if os.environ.get(f"{PREFIX}{name.upper()}") == "" else {}
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        return self().get(field_name), field_name, False
 
-    def __call__(self) -> dict[str, Any]:
-        found: dict[str, dict[str, str]] = {}
-        for name, value in os.environ.items():
-            for field, form in _MEANINGS.items():
-                if value and (its := form.fullmatch(name.removeprefix(PREFIX))) and name.startswith(PREFIX):
-                    found.setdefault(field, {})[its[1]] = value
-        return found
+def _meanings() -> dict[str, dict[str, str]]:
+    """Return what answers mean: ``BADGES_STATUS_503`` and ``BADGES_CODE_9001``."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in os.environ.items():
+        for field, form in _MEANINGS.items():
+            if value and (its := form.fullmatch(name.removeprefix(PREFIX))) and name.startswith(PREFIX):
+                found.setdefault(field, {})[its[1]] = value
+    return found
 
 
 class _Orgs:

@@ -21,63 +21,31 @@ GROWTH = "a worker has the places that it was started with; start another one: b
 MESSAGES = "messages are not revoked: what is in them would be lost; to stop a run: badges run cancel RUN"
 ENDS = "a worker ends by SIGTERM, on its own machine; to hold an org: badges pause"
 
+# Under Celery's own names, in the place of its own: what each would do, and what there is instead.
+COMMANDS = {
+    "add_consumer": ("to hear another queue", QUEUES),
+    "cancel_consumer": ("to stop listening to a queue", QUEUES),
+    "rate_limit": ("to hold tasks back: an org's limit is the one that counts", LIMITS),
+    "time_limit": ("to cut tasks off: a call that is cut off is in doubt", LIMITS),
+    "pool_grow": ("to grow the pool: the machine may not bear it, orgs share the places there were", GROWTH),
+    "revoke": ("to drop messages", MESSAGES),
+    "revoke_by_stamped_headers": ("to drop messages by what they are stamped with", MESSAGES),
+    "terminate": ("to end a task in the middle: its call would be in doubt", MESSAGES),
+    "shutdown": ("to end: one message would end every worker there is", ENDS),
+}
+
 _shrink, _shown = Panel.data["pool_shrink"], Panel.meta["pool_shrink"]
 _stats = Panel.data["stats"]
 
 
-# Under Celery's own names, in the place of its own.
-@control_command(name="add_consumer", signature="(refused)")
-def add_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001 - Celery's, as below
-    """Refuse to hear another queue."""
-    return _refused("add_consumer", QUEUES)
+def _refuse(command: str, what: str, cure: str) -> None:
+    @control_command(name=command, signature="(refused)", help=f"Refuse {what}.")
+    def refuse(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001 - Celery's
+        return _refused(command, cure)
 
 
-@control_command(name="cancel_consumer", signature="(refused)")
-def cancel_consumer(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to stop listening to a queue."""
-    return _refused("cancel_consumer", QUEUES)
-
-
-@control_command(name="rate_limit", signature="(refused)")
-def rate_limit(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to hold tasks back: an org's limit is the one that counts."""
-    return _refused("rate_limit", LIMITS)
-
-
-@control_command(name="time_limit", signature="(refused)")
-def time_limit(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to cut tasks off: a call that is cut off is in doubt."""
-    return _refused("time_limit", LIMITS)
-
-
-@control_command(name="pool_grow", signature="(refused)")
-def pool_grow(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to grow the pool: the machine may not bear it, and orgs share the places that there were."""
-    return _refused("pool_grow", GROWTH)
-
-
-@control_command(name="revoke", signature="(refused)")
-def revoke(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to drop messages."""
-    return _refused("revoke", MESSAGES)
-
-
-@control_command(name="revoke_by_stamped_headers", signature="(refused)")
-def revoke_by_stamped_headers(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to drop messages by what they are stamped with."""
-    return _refused("revoke_by_stamped_headers", MESSAGES)
-
-
-@control_command(name="terminate", signature="(refused)")
-def terminate(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to end a task in the middle: its call would be in doubt."""
-    return _refused("terminate", MESSAGES)
-
-
-@control_command(name="shutdown", signature="(refused)")
-def shutdown(state: Any, **arguments: Any) -> dict[str, str]:  # noqa: ARG001
-    """Refuse to end: one message would end every worker there is."""
-    return _refused("shutdown", ENDS)
+for _command, _said in COMMANDS.items():
+    _refuse(_command, *_said)
 
 
 @control_command(name="pool_shrink", args=_shown.args, signature=_shown.signature)

@@ -86,7 +86,7 @@ class WakeUp(NeededThread):
                     queue.store.refuse_other_versions()
                     next_sweep = time.monotonic() + self._timing.sweep_s * random.uniform(0.8, 1.2)  # noqa: S311
                     self._sweep(queue)
-                wait_s = self._send_due(queue)
+                wait_s = send_due(queue, self._deliver, ahead_ms=self._timing.ahead_ms)
                 self._failed.over()
                 self._sleep(queue, wait_s, next_sweep)
             except Exception as error:  # noqa: BLE001 - a worker must wake up again after any failure
@@ -131,9 +131,6 @@ class WakeUp(NeededThread):
             self._here().seats.offer_own(self._own_org)
         else:
             self._here().seats.offer(self._worker, self._places)
-
-    def _send_due(self, queue: Queue) -> float | None:
-        return send_due(queue, self._deliver, ahead_ms=self._timing.ahead_ms)
 
     def _sleep(self, queue: Queue, wait_s: float | None, next_sweep: float) -> None:
         until_sweep = max(0.01, next_sweep - time.monotonic())

@@ -22,7 +22,7 @@ return cjson.encode({
   ripe = ripe_at(cfg, gate) <= T,
   width = width(cfg, gate),
   spacing_us = spacing_us(cfg, gate),
-  configured_us = spacing_us(cfg, {}),
+  configured_us = configured_us(cfg),
   sent = sent,
   held = later.count(),
   per_minute = sent_between(gate, T_US - MINUTE_US, T_US),
