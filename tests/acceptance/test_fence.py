@@ -9,23 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from faultproxy import FaultProxy
-from support import BADGE, badges_json, configured, environment, item, process, some, wait_for, worker_command
+from support import badges_json, configured, item, some, wait_for
+from workplace import Workplace
 
-from worker.badge_queue import BadgeQueue
-from worker.config import Settings
 from worker.domain.org import Org
 from worker.errors import NotDurable
 from worker.operate.runs import JobReader
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
-from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.clock import steady_s
 from worker.store.queue import SEND_WINDOW_S, Queue
@@ -84,15 +80,8 @@ def _connecting_to(port: int) -> set[int]:
     }
 
 
-@dataclass
-class Place:
-    """A server of its own, its client and settings, and a vendor that is reached by two ways."""
-
-    connection: Connection
-    client: redis.Redis
-    env: dict[str, str]
-    vendor: SandboxServer
-    folder: Path
+class Place(Workplace):
+    """One with an org of small batches."""
 
     @property
     def org(self) -> Org:
@@ -104,50 +93,16 @@ class Place:
         """The queue, as the worker uses it."""
         return Queue(self.client)
 
-    @contextmanager
-    def worker(self, *options: object, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker."""
-        command = worker_command("--concurrency", 2, *options)
-        with process(command, env=self.env | more, log=self.folder / "worker.log") as running:
-            yield running
-
-    def bring(self, number: int = ROWS) -> None:
-        """Enqueue badges."""
-        items = [{"badgeMetaId": BADGE, "customerId": n + 1} for n in range(number)]
-        queue = BadgeQueue(settings=Settings(), connection=self.connection)
-        assert queue.enqueue(items, run="run").accepted == number
-
-    def states(self) -> Counter[str]:
-        """Count the jobs by state, as their run's counters tell it, at no cost."""
-        found: Any = self.client.hgetall(keys.key("default", "run", "run"))
-        states = ("queued", "sending", "retrying", "issued", "dead")
-        return +Counter({state: int(found.get(state, 0)) for state in states})
-
     def rows(self) -> list[dict[str, Any]]:
         """Return the jobs as ``badges results`` tells them."""
         return list(JobReader(client=self.client, orgs={"default": self.org}).results(run="run"))
-
-    def issued(self) -> Counter[int]:
-        """Count what the vendor issued, by customer."""
-        return Counter(issue.customer_id for issue in self.vendor.vendor.ledger().issues)
-
-    def log(self) -> str:
-        """Return what the workers have said so far."""
-        return (self.folder / "worker.log").read_text()
 
 
 @pytest.fixture
 def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
     """A server of its own, since it is to be tampered with."""
-    with Connection.open(Settings(data_dir=tmp_path / "data")) as connection, connection.client() as client:
-        env = environment(
-            data_dir=tmp_path / "data",
-            api_base_url=sandbox.url,
-            rate_limit="1000/second",
-            batch_size=ROWS,
-            batch_linger_s=0,
-        )
-        yield Place(connection, client, env, sandbox, tmp_path)
+    with Place.open(tmp_path, sandbox, rate_limit="1000/second", batch_size=ROWS, batch_linger_s=0) as place:
+        yield place
 
 
 def give_up_leases(place: Place) -> None:
@@ -188,7 +143,7 @@ def doorstep() -> Iterator[Doorstep]:
 def test_a_worker_that_was_stopped_sends_nothing_late(place: Place) -> None:
     """Stopped between claim and send until its lease is gone: it sends nothing; all is issued once."""
     with doorstep() as step, place.worker(BADGES_API_BASE_URL=f"http://127.0.0.1:{step.port}") as worker:
-        place.bring()
+        place.bring(ROWS)
         listener = stop_before_sending(step, worker)
         assert place.states() == {"sending": ROWS}
         place.queue.pause("default", why="operator", reason="test")
@@ -211,7 +166,7 @@ def test_a_worker_that_was_stopped_sends_nothing_late(place: Place) -> None:
 def test_a_worker_that_was_stopped_disturbs_no_other(place: Place) -> None:
     """Given up, replayed and issued by another meanwhile: the one that wakes up sends and changes nothing."""
     with doorstep() as step, place.worker(BADGES_API_BASE_URL=f"http://127.0.0.1:{step.port}") as worker:
-        place.bring()
+        place.bring(ROWS)
         listener = stop_before_sending(step, worker)
         give_up_leases(place)
         with place.worker():
@@ -234,7 +189,7 @@ def test_a_worker_that_was_stopped_disturbs_no_other(place: Place) -> None:
 def test_a_late_connection_sends_within_its_window(place: Place) -> None:
     """A connection that takes a moment, but less than the window, is no reason not to send."""
     with doorstep() as step, place.worker(BADGES_API_BASE_URL=f"http://127.0.0.1:{step.port}"):
-        place.bring()
+        place.bring(ROWS)
         step.wait_for_somebody()
         with FaultProxy(place.vendor.url, listener=step.open()) as proxy:
             wait_for(lambda: place.states() == {"issued": ROWS})
@@ -248,7 +203,7 @@ def test_a_late_connection_sends_within_its_window(place: Place) -> None:
 def test_what_is_not_durable_is_not_sent(place: Place) -> None:
     """A server that doesn't bring the claim to disk in time: nothing is sent, all goes back, for later."""
     place.queue.pause("default", why="operator", reason="test")
-    place.bring()
+    place.bring(ROWS)
     place.client.config_set("appendfsync", "no")  # what was written is on disk some day
     with place.worker():
         place.queue.resume(place.org)

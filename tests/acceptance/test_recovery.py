@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
 from faultproxy import FaultProxy
-from support import BADGE, LONG, badges, badges_json, environment, process, wait_for, worker_command
+from support import BADGE, LONG, badges, badges_json, process, wait_for
+from workplace import Workplace
 
-from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.sandbox.issued import Exchange, SandboxSettings
 from worker.sandbox.server import SandboxServer
@@ -34,34 +30,10 @@ BATCH = 5
 TIMEOUT_S = 0.8
 
 
-@dataclass
-class Place:
-    """A server of its own, its client and settings, and a vendor."""
+class Place(Workplace):
+    """One that is looked at closely."""
 
-    connection: Connection
-    client: redis.Redis
-    env: dict[str, str]
-    vendor: SandboxServer
-    folder: Path
-
-    @contextmanager
-    def worker(self, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker."""
-        command = worker_command("--concurrency", 4)
-        with process(command, env=self.env | more, log=self.folder / "worker.log") as running:
-            yield running
-
-    def bring(self, number: int, *, run: str = "run", first: int = 1) -> None:
-        """Enqueue badges."""
-        items = [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
-        queue = BadgeQueue(settings=Settings(), connection=self.connection)
-        assert queue.enqueue(items, run=run).accepted == number
-
-    def states(self, run: str = "run") -> Counter[str]:
-        """Count a run's jobs by state, as its counters tell it, at no cost."""
-        found: Any = self.client.hgetall(keys.key("default", "run", run))
-        states = ("queued", "sending", "retrying", "issued", "dead")
-        return +Counter({state: int(found.get(state, 0)) for state in states})
+    places = 4
 
     def wait_for(self, run: str = "run", *, within_s: float = 60, **states: int) -> None:
         """Wait until a run's jobs are in these states; say in which they are instead."""
@@ -87,10 +59,6 @@ class Place:
         """Return the process of the embedded server."""
         return int((self.folder / "data" / "server.pid").read_text())
 
-    def log(self) -> str:
-        """Return what the workers have said so far."""
-        return (self.folder / "worker.log").read_text()
-
 
 def rows_of(number: int, *, first: int = 1) -> bytes:
     """Write a CSV file with that many different badges."""
@@ -100,15 +68,9 @@ def rows_of(number: int, *, first: int = 1) -> bytes:
 @pytest.fixture
 def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
     """A server of its own, since it is to be tampered with."""
-    with Connection.open(Settings(data_dir=tmp_path / "data")) as connection, connection.client() as client:
-        env = environment(
-            data_dir=tmp_path / "data",
-            api_base_url=sandbox.url,
-            rate_limit="1000/second",
-            batch_size=BATCH,
-            batch_linger_s=0.1,
-        )
-        yield Place(connection, client, env, sandbox, tmp_path)
+    fast = {"rate_limit": "1000/second", "batch_size": BATCH, "batch_linger_s": 0.1}
+    with Place.open(tmp_path, sandbox, **fast) as place:
+        yield place
 
 
 def test_a_worker_killed_in_the_middle_of_a_call(place: Place) -> None:

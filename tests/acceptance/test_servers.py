@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,47 +30,20 @@ from support import (
     worker_command,
 )
 from topology import Server, free_port
+from workplace import Workplace
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
 from worker.errors import NotDurable
 from worker.sandbox.server import SandboxServer
-from worker.server.connection import Connection
 from worker.store import audit, keys
 from worker.store.clock import steady_s
 
 DOWN = {"api_base_url": "http://127.0.0.1:9"}
 
 
-@dataclass
-class Place:
-    """A server of its own, a vendor, and workers."""
-
-    connection: Connection
-    client: redis.Redis
-    env: dict[str, str]
-    vendor: SandboxServer
-    folder: Path
-
-    @contextmanager
-    def worker(self, name: str = "worker", **more: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker."""
-        log = self.folder / f"{name}.log"
-        with process(worker_command("--concurrency", 2), env=self.env | more, log=log) as running:
-            yield running
-
-    def log(self, name: str = "worker") -> str:
-        """Return what a worker has said."""
-        path = self.folder / f"{name}.log"
-        return path.read_text() if path.exists() else ""
-
-    def bring(self, first: int, number: int = 3) -> None:
-        """Enqueue badges."""
-        BadgeQueue(settings=Settings(), connection=self.connection).enqueue(_items(first, number), run="run")
-
-    def issued(self) -> int:
-        """Count what the vendor issued."""
-        return len(self.vendor.vendor.ledger().issues)
+class Place(Workplace):
+    """One whose status is asked for."""
 
     def status(self) -> dict[str, Any]:
         """Return the default org's status."""
@@ -87,11 +58,8 @@ def _items(first: int, number: int = 3) -> list[dict[str, Any]]:
 @pytest.fixture
 def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
     """A server that may be tampered with."""
-    with Connection.open(Settings(data_dir=tmp_path / "data")) as connection, connection.client() as client:
-        env = environment(
-            data_dir=tmp_path / "data", api_base_url=sandbox.url, rate_limit="600/minute", batch_linger_s=0
-        )
-        yield Place(connection, client, env, sandbox, tmp_path)
+    with Place.open(tmp_path, sandbox, rate_limit="600/minute", batch_linger_s=0) as place:
+        yield place
 
 
 # -- at start
@@ -140,8 +108,8 @@ def test_a_broker_that_is_away_is_tried_for_ever(place: Place) -> None:
 def test_no_proxy_with_a_network_is_no_obstacle(place: Place) -> None:
     """Loopback goes around a proxy that isn't there, and what other programs take in NO_PROXY is taken."""
     with place.worker(NO_PROXY="localhost,::1/128", HTTP_PROXY="http://127.0.0.1:9"):
-        place.bring(1)
-        wait_for(lambda: place.issued() == 3, within_s=60)
+        place.bring(3)
+        wait_for(lambda: place.issued().total() == 3, within_s=60)
 
 
 def test_the_doctor_names_what_no_worker_starts_with(place: Place) -> None:
@@ -211,7 +179,7 @@ def test_a_server_that_stops_writing_its_log(place: Place) -> None:
     with place.worker():
         producer = BadgeQueue(settings=Settings(), connection=place.connection)
         producer.enqueue(_items(1), run="run")
-        wait_for(lambda: place.issued() == 3)
+        wait_for(lambda: place.issued().total() == 3)
         place.client.config_set("appendonly", "no")
         with pytest.raises(NotDurable, match="append-only file"):
             producer.enqueue(_items(10), run="run")
@@ -222,10 +190,10 @@ def test_a_server_that_stops_writing_its_log(place: Place) -> None:
         over = steady_s() + 6
         wait_for(lambda: steady_s() > over)
         assert place.client.hget("{badges:default}/gate", "n") == slots == "1"
-        assert place.issued() == 3
+        assert place.issued().total() == 3
         assert len(place.log().splitlines()) - lines < 10
         place.client.config_set("appendonly", "yes")
-        wait_for(lambda: place.issued() == 6)
+        wait_for(lambda: place.issued().total() == 6)
         assert place.status()["server"] == []
 
 
@@ -235,7 +203,7 @@ def test_why_a_vendor_cant_be_reached_is_in_status(place: Place) -> None:
         RawServer(answering(b"220 hello\r\n")) as server,
         place.worker(BADGES_API_BASE_URL=f"https://{server.address}"),
     ):
-        place.bring(1)
+        place.bring(3)
         gate = wait_for(lambda: _with_reason(place.status()["gate"]), within_s=60)
     assert gate["why"] == "vendor unavailable"
     assert "TLS" in gate["reason"]
@@ -249,7 +217,7 @@ def _with_reason(gate: dict[str, Any]) -> dict[str, Any] | None:
 def test_what_answers_mean_is_audited_and_shown(place: Place) -> None:
     """It rests on somebody's word: the trail keeps it once, and doctor says what it may cost."""
     told = {"BADGES_STATUS_503": "throttled", "BADGES_CODE_9001": "busy"}
-    with place.worker("first", **told), place.worker("second", **told):
+    with place.worker(name="first", **told), place.worker(name="second", **told):
         entries = wait_for(lambda: list(audit.entries(place.client, "default")))
         wait_for(lambda: place.client.hlen("{badges}/workers") == 2)
     assert [(entry.action, entry.note) for entry in entries] == [
@@ -277,9 +245,9 @@ def test_the_doctor_knows_nginxs_limiter(place: Place) -> None:
     with FaultProxy(place.vendor.url, choose) as proxy:
         env = place.env | {"BADGES_API_BASE_URL": proxy.url}
         with place.worker(BADGES_API_BASE_URL=proxy.url):
-            place.bring(1)
-            wait_for(lambda: place.issued() == 3, within_s=60)
-            place.bring(10)
+            place.bring(3)
+            wait_for(lambda: place.issued().total() == 3, within_s=60)
+            place.bring(3, first=10)
             wait_for(lambda: len(met) == 2)
             wait_for(lambda: place.status()["dead"])
         found = json.loads(badges("doctor", "--json", env=env, expect=None).stdout)
@@ -299,12 +267,12 @@ def test_the_doctor_knows_nginxs_limiter(place: Place) -> None:
 def test_workers_of_different_minds(place: Place) -> None:
     """The stricter limit holds for both as long as both are heard of; status and doctor say what differs."""
     place.client.hset("{badges:default}/gate", mapping={"paused": "operator", "reason": "test"})
-    with place.worker("loose"), place.worker("strict", BADGES_RATE_LIMIT="60/minute"):
+    with place.worker(name="loose"), place.worker(name="strict", BADGES_RATE_LIMIT="60/minute"):
         wait_for(lambda: place.client.hlen("{badges}/workers") == 2)
         for n in range(4):
-            place.bring(1000 * (n + 1), 100)
+            place.bring(100, first=1000 * (n + 1))
         place.client.hdel("{badges:default}/gate", "paused", "reason")
-        wait_for(lambda: place.issued() >= 200)
+        wait_for(lambda: place.issued().total() >= 200)
         arrived = [e.arrived_s for e in place.vendor.vendor.ledger().exchanges]
         assert arrived[-1] - arrived[0] > len(arrived) - 2  # at 600/minute they would take a tenth
         (line,) = place.status()["differs"]
@@ -318,18 +286,18 @@ def test_workers_of_different_minds(place: Place) -> None:
 @LONG
 def test_a_stricter_worker_that_is_gone_holds_nobody_up(place: Place) -> None:
     """Killed without a word: its limit holds until it isn't heard of any more, and not after."""
-    with place.worker("loose"):
-        with place.worker("strict", BADGES_RATE_LIMIT="6/minute") as strict:
+    with place.worker(name="loose"):
+        with place.worker(name="strict", BADGES_RATE_LIMIT="6/minute") as strict:
             wait_for(lambda: place.status()["differs"])
             strict.kill()
             strict.wait(10)
-        place.bring(1000, 300)
-        wait_for(lambda: place.issued() >= 100)
-        assert place.issued() < 300  # three calls at ten seconds each
+        place.bring(300, first=1000)
+        wait_for(lambda: place.issued().total() >= 100)
+        assert place.issued().total() < 300  # three calls at ten seconds each
         wait_for(lambda: not place.status()["differs"])
         before = len(place.vendor.vendor.ledger().exchanges)
-        place.bring(5000, 500)
-        wait_for(lambda: place.issued() >= 800)
+        place.bring(500, first=5000)
+        wait_for(lambda: place.issued().total() >= 800)
         arrived = [e.arrived_s for e in place.vendor.vendor.ledger().exchanges[before + 1 :]]
         assert arrived[-1] - arrived[0] < 5 * len(arrived)
         found = json.loads(badges("doctor", "--json", env=place.env, expect=None).stdout)
