@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import pytest
 import redis
+from hands import bury, issue_next
 from support import BADGE, FIRST_CUSTOMER, configured, environment, in_process, item, some
 from terminal import terminal
 
-from worker.domain.batch import Batch, Item, Replay, Sent
+from worker.domain.batch import Replay
 from worker.domain.job import DeadKind
-from worker.domain.outcome import Issued, Signal, Verdict
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.profiles import Profile, Profiles
@@ -20,7 +20,6 @@ from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.queue import Queue, new_id
-from worker.store.record import Field
 
 ORG = configured()
 REPLAY = "replay-0000aaaa"
@@ -61,35 +60,16 @@ COLUMNS = {"Badge": "badgeMetaId", "Id": "customerId"}
 AUDITS = keys.key("default", "audits")
 
 
-def bury(queue: Queue, kind: str, first: int, number: int) -> None:
-    """Make dead letters of a kind."""
-    why = {Field.CODE: "812", Field.MESSAGE: "no good"}
-    items = [
-        Item(it.id, str(n), {**it.fields, **why}, kind=kind)
-        for n in range(first, first + number)
-        for it in [item(n)]
-    ]
-    queue.enqueue(ORG, run="spring", items=items, call=new_id())
-
-
-def issue(queue: Queue, run: str, *numbers: int) -> None:
-    """Have badges issued."""
-    queue.enqueue(ORG, run=run, items=[item(n) for n in numbers], call=new_id())
-    batch = queue.claim(ORG, new_id())
-    assert isinstance(batch, Batch)
-    done = [Issued(f"E{job.id}") for job in batch.jobs]
-    queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
-
-
 @pytest.fixture
 def place(empty: Connection, client: redis.Redis, tmp_path: Path) -> Place:
     """The server with all that."""
     queue = Queue(client)
-    issue(queue, "won", 40, 41, 42)
+    queue.enqueue(ORG, run="won", items=[item(n) for n in (40, 41, 42)], call=new_id())
+    issue_next(queue, ORG)
     queue.enqueue(ORG, run="bulk", items=[item(n) for n in (1, 2)], call=new_id())
-    bury(queue, "in_doubt", 10, 3)
-    bury(queue, "rejected", 20, 4)
-    bury(queue, "exhausted", 30, 2)
+    bury(queue, ORG, range(10, 13), kind="in_doubt")
+    bury(queue, ORG, range(20, 24), kind="rejected")
+    bury(queue, ORG, range(30, 32), kind="exhausted")
     again = [Replay(item(n).id) for n in (30, 31)]
     queue.replay(ORG, run=REPLAY, items=again, call=new_id())
     Profiles(queue, "default").save(Profile("members", COLUMNS), "somebody")
@@ -220,7 +200,7 @@ def test_what_dies_after_the_question_is_left_alone(place: Place) -> None:
     before = deadlist.count(reader, shown)
     while deadlist.now_ms(reader) <= (shown.until_ms or 0):
         pass
-    bury(Queue(place.client), "rejected", 50, 5)
+    bury(Queue(place.client), ORG, range(50, 55), kind="rejected")
     assert deadlist.count(reader, shown) == before == {"rejected": 4}
     assert deadlist.count(reader, Filter(kind=DeadKind.REJECTED)) == {"rejected": 9}
     assert "until_ms" not in shown.as_json()
@@ -234,7 +214,7 @@ def test_a_large_act_wants_its_number_at_a_terminal(
     place: Place, number: int, answer: str, status: int
 ) -> None:
     """A few are agreed to with a letter; from a hundred on the number is typed, and another is a no."""
-    bury(Queue(place.client), "cancelled", 1000, number)
+    bury(Queue(place.client), ORG, range(1000, 1000 + number), kind="cancelled")
     with terminal("dead", "discard", "--kind", "cancelled", env=place.env) as screen:
         screen.until("[y/N]" if number < 100 else "to go on")
         screen.type(answer)

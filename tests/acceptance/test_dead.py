@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hands import bury, issue_next
 from support import (
     BADGE,
     OTHER_BADGE,
@@ -26,9 +27,7 @@ from support import (
 )
 from terminal import terminal
 
-from worker.domain.batch import Batch, Item, Sent
-from worker.domain.org import Org
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.batch import Item
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
 
@@ -47,26 +46,6 @@ def env(empty: Connection, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0, org: Org = ORG) -> list[str]:
-    """Make that many dead letters and return their ids."""
-    items = [
-        Item(it.id, str(n), {**it.fields, "attempts": "1", "code": "812", "message": "no good"}, kind=kind)
-        for n in range(first, first + count)
-        for it in [item(n, org=org.name)]
-    ]
-    queue.enqueue(org, run="spring", items=items, call=new_id())
-    return [it.id for it in items]
-
-
-def deliver(queue: Queue) -> int:
-    """Issue what is queued, in one batch; answers how many."""
-    batch = queue.claim(ORG, new_id())
-    if not isinstance(batch, Batch):
-        return 0
-    done = [Issued(f"E{job.id}") for job in batch.jobs]
-    return queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
-
-
 def lines(*arguments: object, env: dict[str, str]) -> list[dict[str, object]]:
     """Return what a command prints, one JSON value a line."""
     done = badges(*arguments, "--jsonl", env=env, expect=None)
@@ -76,8 +55,8 @@ def lines(*arguments: object, env: dict[str, str]) -> list[dict[str, object]]:
 
 def test_what_there_is(env: dict[str, str], queue: Queue) -> None:
     """Groups with count, first, last and sample; the list with time and reason; for people and programs."""
-    ids = bury(queue, 3)
-    (eu,) = bury(queue, 1, kind="exhausted", org=configured(name="eu"))
+    ids = bury(queue, ORG, range(3))
+    (eu,) = bury(queue, configured(name="eu"), range(1), kind="exhausted")
     groups = badges_json("dead", "groups", env=env)
     assert [(g["org"], g["kind"], g["code"], g["count"]) for g in groups] == [
         ("default", "rejected", "812", 3),
@@ -118,9 +97,9 @@ def test_a_dry_run_says_it_all_and_does_nothing(
     env: dict[str, str], queue: Queue, client: redis.Redis
 ) -> None:
     """What would be replayed, in groups, but what can't be; and no entry in the trail."""
-    bury(queue, 4)
-    bury(queue, 2, kind="in_doubt", first=10)
-    bury(queue, 1, kind="invalid", first=20)
+    bury(queue, ORG, range(4))
+    bury(queue, ORG, range(10, 12), kind="in_doubt")
+    bury(queue, ORG, range(20, 21), kind="invalid")
     before = client.dbsize()
     said = badges_json("dead", "replay", "--dry-run", "--limit", "3", env=env)
     assert (said["replayed"], said["replay"], said["dry_run"]) == (3, None, True)
@@ -137,7 +116,7 @@ def test_a_dry_run_says_it_all_and_does_nothing(
 
 def test_a_replay_is_followed_and_taken_back(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
     """It says how to; Ctrl-C while following ends neither it nor its jobs; what was issued stays so."""
-    bury(queue, 15)
+    bury(queue, ORG, range(15))
     log = tmp_path / "follow.log"
     command = [*COMMAND, "replay", "--code", "812", "--follow"]
     with process(command, env=env, log=log) as running:
@@ -149,7 +128,7 @@ def test_a_replay_is_followed_and_taken_back(env: dict[str, str], queue: Queue, 
         assert running.wait(10) != 0
     assert log.read_text().count(f"badges dead cancel {replay}") == 2
     assert "Traceback" not in log.read_text()
-    assert deliver(queue) == 10
+    assert issue_next(queue, ORG) == 10
     assert badges_json("dead", "cancel", replay, "--yes", "--note", "too early", env=env)["cancelled"] == 5
     (last,) = lines("dead", "follow", replay, env=env)
     assert (last["total"], last["issued"], last["dead_kinds"]) == (15, 10, {"cancelled": 5})
@@ -163,11 +142,11 @@ def test_a_replay_is_followed_and_taken_back(env: dict[str, str], queue: Queue, 
 
 def test_following_to_the_end(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
     """It ends by itself when the last job has ended, and says what became of them."""
-    bury(queue, 5)
+    bury(queue, ORG, range(5))
     log = tmp_path / "follow.log"
     command = [*COMMAND, "replay", "--follow", "--set", f"badgeMetaId={OTHER_BADGE}", "--json"]
     with process(command, env=env, log=log) as running:
-        wait_for(lambda: deliver(queue) == 5)
+        wait_for(lambda: issue_next(queue, ORG) == 5)
         assert running.wait(10) == 0
     (said,) = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert (said["replayed"], said["run"]) == (5, said["replay"])
@@ -177,7 +156,7 @@ def test_following_to_the_end(env: dict[str, str], queue: Queue, tmp_path: Path)
 
 def test_in_doubt_is_asked_about_at_a_terminal(env: dict[str, str], queue: Queue) -> None:
     """No leaves all as it is, yes replays, and so does the option; the warning comes always."""
-    bury(queue, 2, kind="in_doubt")
+    bury(queue, ORG, range(2), kind="in_doubt")
     which = ("replay", "--kind", "in_doubt")
     with terminal("dead", *which, env=env) as screen:
         screen.until("second time", "[y/N]")
@@ -190,15 +169,15 @@ def test_in_doubt_is_asked_about_at_a_terminal(env: dict[str, str], queue: Queue
         assert (screen.end(), "1 replayed" in screen.shown) == (0, True)
     with terminal("dead", *which, "--may-issue-twice", env=env) as screen:
         assert (screen.end(), "1 replayed" in screen.shown, "[y/N]" in screen.shown) == (0, True, False)
-    bury(queue, 1, kind="in_doubt", first=9)
+    bury(queue, ORG, range(9, 10), kind="in_doubt")
     done = badges("dead", *which, "--may-issue-twice", "--json", env=env)
     assert (json.loads(done.stdout)["replayed"], b"second time" in done.stderr) == (1, True)
 
 
 def test_what_can_not_be_replayed_is_said(env: dict[str, str], queue: Queue, tmp_path: Path) -> None:
     """An org that is configured no more: its letters stay, all others are replayed; exit 1, one sentence."""
-    bury(queue, 2)
-    bury(queue, 3, org=configured(name="eu"))
+    bury(queue, ORG, range(2))
+    bury(queue, configured(name="eu"), range(3))
     (tmp_path / "orgs.toml").write_text("")
     done = badges("dead", "replay", "--json", env=env, expect=1)
     assert json.loads(done.stdout)["unconfigured"] == {"eu": 3}
@@ -213,8 +192,8 @@ def test_what_can_not_be_replayed_is_said(env: dict[str, str], queue: Queue, tmp
 
 def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None:
     """Whatever a person does: who, when, what, to which, to how many, and why; newest first."""
-    doubt = bury(queue, 2, kind="in_doubt")
-    bury(queue, 2, first=10)
+    doubt = bury(queue, ORG, range(2), kind="in_doubt")
+    bury(queue, ORG, range(10, 12))
     queue.enqueue(ORG, run="bulk", items=[item(n) for n in range(20, 24)], call=new_id())
     badges("pause", "--reason", "lunch", env=env)
     badges("dead", "resolve", doubt[0], "--issued", "--note", "seen in the UI", env=env)
@@ -243,7 +222,7 @@ def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None
 
 def test_lineage(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:
     """The old one says what took its place, the new one whose it took; else id and history stay."""
-    old, plain = bury(queue, 2)
+    old, plain = bury(queue, ORG, range(2))
     Probe(client).change(plain, history="1700000000000 b1 200 - 812")
     new_badge = f"badgeMetaId={OTHER_BADGE}"
     said = badges_json("dead", "replay", "--job", old, "--set", new_badge, env=env)

@@ -9,14 +9,14 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hands
 import jsonschema
 import pytest
 import redis
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Outcome, configured, environment, in_process, item
 
 from worker.cli.shapes import SHAPES, schema
-from worker.domain.batch import Batch, Item, Sent
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.batch import Item
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
 
@@ -45,19 +45,9 @@ def place(empty: Connection, client: redis.Redis, tmp_path: Path) -> Place:
 
 
 def bury(place: Place, run: str, kind: str, *numbers: int) -> None:
-    """Put dead letters into a run."""
-    fields = {"attempts": "1", "code": "812", "message": "no good", "history": "1700000000000 b1 200 - 812"}
-    items = [Item(it.id, str(n), {**it.fields, **fields}, kind=kind) for n in numbers for it in [item(n)]]
-    Queue(place.client).enqueue(ORG, run=run, items=items, call=new_id())
-
-
-def issue_one(place: Place) -> None:
-    """Issue what waits."""
-    queue = Queue(place.client)
-    batch = queue.claim(ORG, new_id())
-    assert isinstance(batch, Batch)
-    done = [Issued(f"E{job.id}") for job in batch.jobs]
-    queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    """Make dead letters of a run, which have a history."""
+    its_call = "1700000000000 b1 200 - 812"
+    hands.bury(Queue(place.client), ORG, numbers, run=run, kind=kind, history=its_call)
 
 
 FILE = f"{HEADER}{BADGE},1,1674292011,1705828011\n{BADGE},x,,\n{BADGE},1,1674292011,1705828011\n"
@@ -106,7 +96,7 @@ def test_every_command_keeps_to_its_schema(place: Place, tmp_path: Path) -> None
             replay = said.json()["replay"]
     check("dead cancel", place.run("dead", "cancel", replay, "--yes", "--json"))
     check("dead follow", place.run("dead", "follow", replay, "--json"))
-    issue_one(place)
+    hands.issue_next(Queue(place.client), ORG)
     followed = place.run("import", "-", "--run", "again", "--follow", "--json", stdin=FILE)
     check("import", followed)
     assert followed.json()["followed"]["run"] == "again"

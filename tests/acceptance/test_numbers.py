@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from hands import bury, issue_next
 from support import BADGE, FIRST_CUSTOMER, badge, configured, environment, in_process, item
 
-from worker.domain.batch import Batch, Item, Sent
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.batch import Item
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue, new_id
-from worker.store.record import Field, badge_fields
+from worker.store.record import badge_fields
 
 ORG = configured()
 WORDS = (
@@ -66,15 +66,9 @@ ACTS = (
 def _with(number: int, queue: Queue) -> None:
     """Have as many jobs of each kind."""
     queue.enqueue(ORG, run="won", items=[item(40 + n) for n in range(number)], call=new_id())
-    batch = queue.claim(ORG, new_id())
-    assert isinstance(batch, Batch)
-    done = [Issued(f"E{job.id}") for job in batch.jobs]
-    queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
-    why = {Field.CODE: "812", Field.MESSAGE: "no good"}
+    assert issue_next(queue, ORG) == number
     for first, kind in ((100, "rejected"), (200, "in_doubt"), (300, "exhausted")):
-        its = [item(first + n) for n in range(number)]
-        dead = [Item(it.id, str(n), {**it.fields, **why}, kind=kind) for n, it in enumerate(its)]
-        queue.enqueue(ORG, run="spring", items=dead, call=new_id())
+        bury(queue, ORG, range(first, first + number), kind=kind)
     queue.enqueue(ORG, run="spring", items=[item(400 + n) for n in range(number)], call=new_id())
     theirs = [Item(f"mine-{n}", str(n), badge_fields(badge(777 - FIRST_CUSTOMER))) for n in range(number)]
     queue.enqueue(ORG, run="mine", items=theirs, call=new_id())

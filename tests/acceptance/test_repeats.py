@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import redis
+from hands import issue_next
 from support import BADGE, Outcome, badges_json, configured, environment, in_process
 
-from worker.domain.batch import Batch, Sent
-from worker.domain.outcome import Issued, Signal, Verdict
 from worker.server.connection import Connection
 from worker.store import keys
-from worker.store.queue import Queue, new_id
+from worker.store.queue import Queue
 
 ORG = configured(batch_size=10)
 FIRST, OTHER = 1674292011, 1705828011
@@ -39,13 +38,6 @@ class Place:
     def json(self, *command: object) -> Any:
         """Run a command for a program."""
         return badges_json(*command, env=self.env)
-
-    def issue(self) -> int:
-        """Have issued what waits."""
-        batch = self.queue.claim(ORG, new_id())
-        assert isinstance(batch, Batch)
-        done = [Issued(f"E{job.id}") for job in batch.jobs]
-        return self.queue.settle(ORG, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
 
 
 @pytest.fixture
@@ -73,7 +65,7 @@ def test_an_import_tells_them_and_sends_them(place: Place) -> None:
 def test_they_are_held_back_and_a_person_decides(place: Place) -> None:
     """As dead letters: a replay of all leaves them out, of their kind sends them, a discard drops them."""
     place.run("import", place.file((1, FIRST)), "--run", "before")
-    assert place.issue() == 1
+    assert issue_next(place.queue, ORG) == 1
     file = place.file((1, OTHER), (2, FIRST), (2, OTHER), (3, FIRST))
     check = place.json("import", file, "--hold-repeats", "--dry-run")
     assert check["would"] == {"accepted": 2, "duplicates": 0, "invalid": 0, "held": 2, "again": 0}
@@ -81,7 +73,7 @@ def test_they_are_held_back_and_a_person_decides(place: Place) -> None:
     assert (done["accepted"], done["held"], done["near_duplicates"]) == (2, 2, 2)
     run = place.json("run", "show", "spring")
     assert (run["total"], run["queued"], run["dead_kinds"]) == (4, 2, {"repeat": 2})
-    assert place.issue() == 2
+    assert issue_next(place.queue, ORG) == 2
     left = place.run("dead", "replay", "--run", "spring")
     assert "left out: 2 held back as repeats" in left.out
     listed = place.json("dead", "list", "--customer", 1)
@@ -89,7 +81,7 @@ def test_they_are_held_back_and_a_person_decides(place: Place) -> None:
     assert "badges dead replay --kind repeat --job" in listed[0]["reason"]
     replayed = place.json("dead", "replay", "--kind", "repeat", "--customer", 1)
     assert replayed["replayed"] == 1
-    assert place.issue() == 1
+    assert issue_next(place.queue, ORG) == 1
     assert place.json("dead", "discard", "--kind", "repeat", "--yes")["discarded"] == 1
 
 

@@ -16,13 +16,12 @@ from threading import Event
 
 import pytest
 import redis
+from hands import issue_next
 from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, some, wait_for
 from terminal import terminal
 
 from worker.cli import progress
-from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
-from worker.domain.outcome import Issued, Signal, Verdict
 from worker.operate.progress import RunProgress
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
@@ -48,10 +47,7 @@ def bring(client: redis.Redis, run: str, first: int, number: int) -> None:
 
 def deliver(client: redis.Redis, org: Org = ORG) -> None:
     """Send a batch; all of it is issued."""
-    queue = Queue(client)
-    batch = wait_for(lambda: (found := queue.claim(org, new_id())) and isinstance(found, Batch) and found)
-    done = [Issued(f"E{job.id}") for job in batch.jobs]
-    queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    wait_for(lambda: issue_next(Queue(client), org))
 
 
 def etas(client: redis.Redis, org: Org = ORG) -> dict[str, int | None]:

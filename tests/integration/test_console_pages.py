@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import redis
 from consoles import Browser, browsing, words
+from hands import bury
 from support import BADGE, FIRST_CUSTOMER, LONG, OTHER_BADGE, Probe, item, wait_for
 
 from worker.domain.batch import Item
@@ -37,25 +38,6 @@ def at_console(client: redis.Redis) -> Iterator[tuple[Console, Browser]]:
     """Somebody with a session."""
     with browsing(client, api_base_url=ORG.api_base_url) as made:
         yield made
-
-
-def bury(
-    queue: Queue,
-    count: int,
-    *,
-    kind: str = "rejected",
-    first: int = 0,
-    run: str = "spring",
-    code: str = "812",
-) -> list[str]:
-    """Make dead letters and return their ids."""
-    fields = {"attempts": "1", "code": code, "message": "no good"}
-    items = [
-        Item(item(n).id, str(n), {**item(n).fields, **fields}, kind=kind) for n in range(first, first + count)
-    ]
-    for at in range(0, count, 1000):
-        queue.enqueue(ORG, run=run, items=items[at : at + 1000], call=f"bury {kind} {run} {first + at}")
-    return [it.id for it in items]
 
 
 def test_every_page_has_its_title_command_and_empty_state(at_console: tuple[Console, Browser]) -> None:
@@ -147,7 +129,7 @@ def test_a_group_is_mended_planned_tried_and_replayed_once(
 ) -> None:
     """The plan says how many and which are duplicates; ten first, then all; pressed twice, it acts once."""
     here, browser = at_console
-    bury(queue, 30)
+    bury(queue, ORG, range(30))
     queue.enqueue(ORG, run="before", items=[item(0, badge_id=OTHER_BADGE)], call="before")
     plan = f"/plan?do=replay&kind=rejected&code=812&set_field=badgeMetaId&set_value={OTHER_BADGE}"
     said = wait_for(lambda: (text := words(browser.open(plan))) and "Duplicates" in text and text)
@@ -178,7 +160,7 @@ def test_what_changed_since_one_looked_is_not_acted_on(
 ) -> None:
     """Two people at once: the second hears that it isn't as it was."""
     _, browser = at_console
-    ids = bury(queue, 5)
+    ids = bury(queue, ORG, range(5))
     form = browser.form(browser.open("/plan?do=replay&kind=rejected"), "replay")
     queue.discard("default", ids[:2], keep_ms=1000, call="other", action="discard-aaaaaaaa")
     answer = browser.send("replay", form)
@@ -190,7 +172,7 @@ def test_what_changed_since_one_looked_is_not_acted_on(
 def test_discarding_needs_its_number_and_a_reason(at_console: tuple[Console, Browser], queue: Queue) -> None:
     """Nothing is discarded by a slip."""
     _, browser = at_console
-    bury(queue, 3)
+    bury(queue, ORG, range(3))
     page = browser.open("/plan?do=discard&kind=rejected")
     form = browser.form(page, "discard")
     for wrong in ({"typed": "2", "note": "x"}, {"typed": "", "note": "x"}, {"typed": "3", "note": ""}):
@@ -225,7 +207,7 @@ def test_a_run_is_cancelled_and_a_replay_taken_back(
 def test_doubt_is_resolved_by_batch(at_console: tuple[Console, Browser], queue: Queue) -> None:
     """What the vendor's support found is written down; sending all the same needs the number."""
     here, browser = at_console
-    bury(queue, 3, kind="in_doubt", code="500")
+    bury(queue, ORG, range(3), kind="in_doubt", code="500")
     page = browser.open("/doubt")
     assert "badges dead check" in page
     form = browser.form(page, "resolve") | {"found": "issued", "note": "support said so"}
@@ -234,7 +216,7 @@ def test_doubt_is_resolved_by_batch(at_console: tuple[Console, Browser], queue: 
     assert browser.send("resolve", form | {"typed": "3"}).status_code == 303
     wait_for(lambda: not Probe(queue.client).listed("in_doubt"))
     assert {job["state"] for job in here.reports.results(run="spring")} == {"issued"}
-    bury(queue, 2, kind="in_doubt", first=10, run="more", code="500")
+    bury(queue, ORG, range(10, 12), kind="in_doubt", run="more", code="500")
     plan = browser.open("/plan?do=replay&kind=in_doubt")
     assert "may be issued twice" in plan
     assert browser.send("replay", browser.form(plan, "replay")).status_code == 400
@@ -243,7 +225,7 @@ def test_doubt_is_resolved_by_batch(at_console: tuple[Console, Browser], queue: 
 def test_pages_go_on_behind_a_key(at_console: tuple[Console, Browser], queue: Queue) -> None:
     """Every dead letter, job, run and act stands on just one page, also if some vanish meanwhile."""
     _, browser = at_console
-    ids = bury(queue, 60)
+    ids = bury(queue, ORG, range(60))
     seen: list[str] = []
     path: str | None = "/dead?kind=rejected"
     while path:
@@ -297,7 +279,7 @@ def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
 ) -> None:
     """Under 300 ms of server time each: the console's and the server's processors, whoever else has them."""
     here, browser = at_console
-    bury(queue, LETTERS)
+    bury(queue, ORG, range(LETTERS))
 
     def spent_s() -> float:
         usage = queue.client.info("cpu")
@@ -345,7 +327,7 @@ def test_pages_are_quick_with_a_hundred_thousand_dead_letters(
 def test_every_live_part_is_streamed(at_console: tuple[Console, Browser], queue: Queue, path: str) -> None:
     """It is the same as in the whole page, and nothing fails meanwhile."""
     here, browser = at_console
-    ids = bury(queue, 2)
+    ids = bury(queue, ORG, range(2))
     here.operator("because").begin("default", "pause-aaaaaaaa")
     name, _, query = path.format(act="pause-aaaaaaaa", job=ids[0]).partition("?")
     with browser.http.stream("GET", f"/live?of={name}&{query}") as stream:

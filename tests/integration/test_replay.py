@@ -9,6 +9,7 @@ from threading import Barrier
 
 import pytest
 import redis
+from hands import bury
 from support import BADGE, OTHER_BADGE, Probe, badge, configured, item, some
 
 from worker.domain.actor import Actor, Via
@@ -28,21 +29,6 @@ from worker.store.record import badge_fields
 
 ORG = configured(batch_size=10)
 RUN = "spring"
-
-
-def bury(queue: Queue, count: int, *, kind: str = "rejected", first: int = 0) -> list[str]:
-    """Make that many dead letters and return their ids."""
-    items = [
-        Item(
-            item(n).id,
-            str(n),
-            {**item(n).fields, "attempts": "5", "code": "812", "message": "no good"},
-            kind=kind,
-        )
-        for n in range(first, first + count)
-    ]
-    queue.enqueue(ORG, run=RUN, items=items, call=new_id())
-    return [it.id for it in items]
 
 
 def replay(queue: Queue, *items: Replay | str, call: str = "call", run: str = "mended") -> dict[str, int]:
@@ -78,7 +64,7 @@ def queued(client: redis.Redis) -> list[str]:
 
 def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.Redis) -> None:
     """It is queued with no attempt spent and no reason of death, ready as of now; its run is open again."""
-    one, two = bury(queue, 2)
+    one, two = bury(queue, ORG, range(2))
     born_ms = int(record(client, one)["enqueued_at"])
     assert replay(queue, one) == {"replayed": 1, "duplicates": 0, "skipped": 0}
     kept = record(client, one)
@@ -93,7 +79,7 @@ def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.R
 
 def test_it_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
     """What is queued again is looked at without anybody else's doing."""
-    bury(queue, 1)
+    bury(queue, ORG, range(1))
     assert client.zcard(keys.WAKE) == 0
     replay(queue, item(0).id)
     assert client.zscore(keys.WAKE, "default") is not None
@@ -101,7 +87,7 @@ def test_it_wakes_somebody(queue: Queue, client: redis.Redis) -> None:
 
 def test_a_call_repeated_gets_the_same_answer(queue: Queue, client: redis.Redis) -> None:
     """Also when the job has died again in the meantime: it isn't replayed twice by one wish."""
-    (one,) = bury(queue, 1)
+    (one,) = bury(queue, ORG, range(1))
     first = replay(queue, one)
     batch = queue.claim(ORG, "b1")
     assert isinstance(batch, Batch)
@@ -113,7 +99,7 @@ def test_a_call_repeated_gets_the_same_answer(queue: Queue, client: redis.Redis)
 
 def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> None:
     """A job that is queued, issued or gone isn't queued by a replay that comes too late."""
-    (one, two) = bury(queue, 2)
+    (one, two) = bury(queue, ORG, range(2))
     replay(queue, one)
     Probe(client).change(two, state="i")
     answer = replay(queue, one, two, "no such job", call="late")
@@ -123,7 +109,7 @@ def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> N
 
 def test_the_same_job_twice_in_one_call_is_replayed_once(queue: Queue, client: redis.Redis) -> None:
     """The second is no dead letter any more."""
-    (one,) = bury(queue, 1)
+    (one,) = bury(queue, ORG, range(1))
     assert replay(queue, one, one) == {"replayed": 1, "duplicates": 0, "skipped": 1}
     assert queued(client) == [one]
 
@@ -140,7 +126,7 @@ def test_an_invalid_row_is_never_queued_as_it_is(queue: Queue, client: redis.Red
 
 def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Redis) -> None:
     """The new one is in its own run and says whose place it took; the old one needs nobody any more."""
-    (one,) = bury(queue, 1)
+    (one,) = bury(queue, ORG, range(1))
     assert replay(queue, mended(one, 0))["replayed"] == 1
     new = item(0, badge_id=OTHER_BADGE).id
     assert (record(client, one)["state"], record(client, one)["replayed_as"]) == ("d", new)
@@ -155,7 +141,7 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
 
 def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redis.Redis) -> None:
     """The dead letter stays where it is: that badge was accepted before, and isn't issued again."""
-    (one,) = bury(queue, 1)
+    (one,) = bury(queue, ORG, range(1))
     known = item(0, badge_id=OTHER_BADGE)
     queue.enqueue(ORG, run="other", items=[known], call="other")
     assert replay(queue, mended(one, 0)) == {"replayed": 0, "duplicates": 1, "skipped": 0}
@@ -164,7 +150,7 @@ def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redi
 
 def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client: redis.Redis) -> None:
     """Neither as it is nor corrected once more."""
-    (one,) = bury(queue, 1)
+    (one,) = bury(queue, ORG, range(1))
     replay(queue, mended(one, 0))
     answer = replay(queue, one, mended(one, 5), call="again")
     assert answer == {"replayed": 0, "duplicates": 0, "skipped": 2}
@@ -173,7 +159,7 @@ def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client
 
 def test_a_replay_asks_the_vendor_about_the_badge_again(queue: Queue, client: redis.Redis) -> None:
     """Whoever replays believes the badge to exist now: it is no longer known to be missing."""
-    (one,) = bury(queue, 1)
+    (one,) = bury(queue, ORG, range(1))
     client.zadd(keys.key("default", "missing"), {BADGE: 4e12})
     replay(queue, one)
     batch = queue.claim(ORG, new_id())
@@ -184,7 +170,7 @@ def test_a_replay_asks_the_vendor_about_the_badge_again(queue: Queue, client: re
 def test_two_operators_replay_each_letter_once(connection: Connection, client: redis.Redis) -> None:
     """Whoever comes second finds no dead letters."""
     with connection.client() as own:
-        ids = bury(Queue(own), 300)
+        ids = bury(Queue(own), ORG, range(300))
     together = Barrier(2)
 
     def operate(call: str) -> int:
@@ -203,7 +189,7 @@ def test_two_operators_replay_each_letter_once(connection: Connection, client: r
 
 def test_a_thousand_are_one_call(queue: Queue, client: redis.Redis) -> None:
     """As many as were accepted in one."""
-    ids = bury(queue, 1000, kind="exhausted")
+    ids = bury(queue, ORG, range(1000), kind="exhausted")
     assert replay(queue, *ids)["replayed"] == 1000
     assert queued(client) == ids
     assert badge_fields(badge(0)) == item(0).fields
@@ -221,7 +207,7 @@ def bury_many(queue: Queue, *, same_ms: bool = False) -> list[str]:
     ids = [
         job_id
         for first in range(0, MANY, 1000)
-        for job_id in bury(queue, min(1000, MANY - first), first=first)
+        for job_id in bury(queue, ORG, range(first, min(first + 1000, MANY)))
     ]
     if same_ms:
         Probe(queue.client).set_died(dict.fromkeys(ids, 1_700_000_000_000))
@@ -288,8 +274,8 @@ def test_kind_and_time_alone_need_no_records(queue: Queue, client: redis.Redis) 
 
 def test_every_filter_selects(queue: Queue) -> None:
     """Alone and together."""
-    (one,) = bury(queue, 1)
-    bury(queue, 3, kind="exhausted", first=1)
+    (one,) = bury(queue, ORG, range(1))
+    bury(queue, ORG, range(1, 4), kind="exhausted")
     queue.enqueue(
         ORG, run="other", items=[Item("x", "1", {**item(9).fields, "code": "521"}, kind="rejected")], call="c"
     )
@@ -310,8 +296,8 @@ def test_every_filter_selects(queue: Queue) -> None:
 
 def test_groups_say_since_when_and_until_when(queue: Queue, client: redis.Redis) -> None:
     """The first and the last that died, and the first as a sample."""
-    ids = bury(queue, 3)
-    bury(queue, 1, kind="exhausted", first=5)
+    ids = bury(queue, ORG, range(3))
+    bury(queue, ORG, range(5, 6), kind="exhausted")
     died = {ids[1]: 1_700_000_000_000, ids[0]: 1_700_000_001_000, ids[2]: 1_700_000_002_000}
     Probe(client).set_died(died)
     largest, other = deadlist.groups(reports(queue), Filter())
@@ -335,7 +321,7 @@ def test_an_org_that_nobody_configures_holds_up_no_other(queue: Queue, client: r
 
 def test_a_limit_counts_what_was_replayed(queue: Queue) -> None:
     """Not what was refused: so a second go with the same limit gets on."""
-    bury(queue, 5)
+    bury(queue, ORG, range(5))
     known = [item(n, badge_id=OTHER_BADGE) for n in range(2)]
     queue.enqueue(ORG, run="other", items=known, call="other")
     rehearsed, done = (
@@ -409,8 +395,8 @@ def test_what_is_urgent_overtakes_the_bulk_again(
 
 def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> None:
     """Its own progress, though its jobs stay in their runs; whatever became of them is counted."""
-    bury(queue, 4)
-    bury(queue, 1, kind="exhausted", first=9)
+    bury(queue, ORG, range(4))
+    bury(queue, ORG, range(9, 10), kind="exhausted")
     done = replaying.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED))
     snapshots = following.follow(reports(queue), done.replay, every_s=0)
     first = next(snapshots)
@@ -463,7 +449,7 @@ def test_the_trail_keeps_the_newest(queue: Queue, client: redis.Redis) -> None:
         audit.begin(queue, "default", f"pause-{n:02}", by="me", kept=10)
     kept = [entry.id for entry in audit.entries(client, "default")]
     assert sorted(kept) == [f"pause-{n:02}" for n in range(2, 12)]
-    bury(queue, 1)
+    bury(queue, ORG, range(1))
     queue.discard("default", [item(0).id], keep_ms=9999, call="c", action="pause-00")
     assert len(list(client.scan_iter(f"{keys.key('default', 'audit')}*", count=1000))) == 10
 

@@ -1,0 +1,39 @@
+"""What becomes of jobs without a vendor: issued by hand, or dead letters from the beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from support import item
+
+from worker.domain.batch import Batch, Item, Sent
+from worker.domain.org import Org
+from worker.domain.outcome import Issued, Signal, Verdict
+from worker.store.queue import Queue, chunks, new_id
+
+
+def issue_next(queue: Queue, org: Org) -> int:
+    """Issue the next batch of what waits; answers how many jobs it had."""
+    batch = queue.claim(org, new_id())
+    if not isinstance(batch, Batch):
+        return 0
+    done = [Issued(f"E{job.id}") for job in batch.jobs]
+    return queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
+
+
+def bury(
+    queue: Queue,
+    org: Org,
+    numbers: Iterable[int],
+    *,
+    run: str = "spring",
+    kind: str = "rejected",
+    **its: str,
+) -> list[str]:
+    """Make dead letters of these numbers, and return their ids; their records hold ``its`` as well."""
+    why = {"attempts": "1", "code": "812", "message": "no good"} | its
+    new = [(n, item(n, org=org.name)) for n in numbers]
+    items = [Item(it.id, str(n), it.fields | why, kind=kind) for n, it in new]
+    for chunk in chunks(items):
+        queue.enqueue(org, run=run, items=chunk, call=new_id())
+    return [it.id for it in items]
