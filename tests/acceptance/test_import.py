@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
+from samples import DEFAULT_BODY, SAMPLE
 from support import (
     BADGE,
     LONG,
@@ -45,26 +46,6 @@ from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store.queue import Queue
 from worker.store.record import badge_fields
-
-# The vendor's own examples, word for word but for the commas that they lack.
-SAMPLE = """[
-   {
-       "badgeMetaId": "696f0fd40772ad476ecf74ac",
-       "customerId": 555567088,
-       "earnExpiresOn": 1705828011
-  },
-   {
-   "badgeMetaId": "697a16140772ad476ecfe51c",
-   "customerId": 12098734,
-   "earnEventDate": 1635792000,
-   "earnEventDateISO":"2025-09-10T15:00:00+05:30",
-   "earnExpiresOn": 1667328000,
-   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
-   }
-]"""
-DEFAULT_BODY = """[ { "badgeMetaId": "654e08f2041fd452b3ef5b2e", "customerId": 382442802,
-"earnEventDate": 1674292011, "earnExpiresOn": 1705828011 }, { "badgeMetaId": "654e08f2041fd452b3ef5b2e",
-"customerId": 382442802, "earnEventDate": 1674292011, "earnExpiresOn": 1705828011 } ]"""
 
 HEADER = "badgeMetaId,customerId,earnEventDate\n"
 GOOD = f"{BADGE},7,1674292011\n"

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from samples import AS_PRINTED, DEFAULT_BODY, SAMPLE
 from support import BADGE, LONG, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
 
 from worker.domain.org import Org
@@ -167,39 +168,17 @@ def test_a_files_other_columns_come_back_over_http(place: Place, tmp_path: Path)
 
 def test_the_vendors_own_examples_are_taken_as_they_are(place: Place) -> None:
     """Its sample request, a POST, is no JSON, and the answer says where; mended, it is taken."""
-    sample = """[
-   {
-       "badgeMetaId": "696f0fd40772ad476ecf74ac",
-       "customerId": 555567088
-       "earnExpiresOn": 1705828011
-  },
-   {
-   "badgeMetaId": "697a16140772ad476ecfe51c",
-   "customerId": 12098734,
-   "earnEventDate": 1635792000,
-   "earnEventDateISO":"2025-09-10T15:00:00+05:30"
-   "earnExpiresOn": 1667328000
-   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
-   }
-]"""
-    default = {
-        "badgeMetaId": "654e08f2041fd452b3ef5b2e",
-        "customerId": 382442802,
-        "earnEventDate": 1674292011,
-    }
     headers = {
         "Content-Type": "application/json",
         "Authorization": f"Basic {SAMPLE_TOKEN}",
         "Cookie": "_cfuvid=S8HjBH10RqTfOhguIBzGFsmmDRCu5LYrozbGHbzkPBE-1768884697575-0.0.1.1-604800000",
     }
     with httpx.Client(base_url=place.urls[0], headers=headers) as http:
-        refused = http.post(PATH, content=sample)
+        refused = http.post(PATH, content=AS_PRINTED)
         assert refused.status_code == 400
         assert "line 5" in refused.json()["errors"][0]["message"]
-        mended = re.sub(r'(\d|")\n(\s+")', r"\1,\n\2", sample)
-        assert statuses(http.post(PATH, content=mended)) == ["queued", "queued"]
-        twice = [default | {"earnExpiresOn": 1705828011}] * 2
-        assert statuses(http.post(PATH, content=json.dumps(twice))) == ["queued", "duplicate"]
+        assert statuses(http.post(PATH, content=SAMPLE)) == ["queued", "queued"]
+        assert statuses(http.post(PATH, content=DEFAULT_BODY)) == ["queued", "duplicate"]
 
 
 def statuses(answer: httpx.Response) -> list[str]:

@@ -132,11 +132,6 @@ def test_the_example_for_node(place: Place) -> None:
         timeout=30,
         check=True,
     )
-    # It knows of one database only, the first, which no worker of these tests reads.
-    with redis.Redis(unix_socket_path=place.socket_path) as first:
-        raw = first.rpop("celery")
-    assert isinstance(raw, bytes)
-    place.push(raw)
     wait_for(lambda: place.count("node", "issued") == 300)
 
 

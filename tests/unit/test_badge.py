@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from samples import DEFAULT_BODY, SAMPLE
 
 from worker.domain.badge import Badge, BadgeIssue
 from worker.domain.dates import END_S, FIRST_S, EpochUnit
@@ -31,28 +32,6 @@ DATES = ("earnEventDate", "earnExpiresOn")
 EVENT, EXPIRY = (f"T00:00:00+01:00 in {name}ISO" for name in DATES)
 SERIAL = "if it is a spreadsheet's date, write it as"
 
-# The vendor's document: its sample request, with the three commas that it lacks, and its default body.
-SAMPLE = """[
-   {
-       "badgeMetaId": "696f0fd40772ad476ecf74ac",
-       "customerId": 555567088,
-       "earnExpiresOn": 1705828011
-  },
-   {
-   "badgeMetaId": "697a16140772ad476ecfe51c",
-   "customerId": 12098734,
-   "earnEventDate": 1635792000,
-   "earnEventDateISO":"2025-09-10T15:00:00+05:30",
-   "earnExpiresOn": 1667328000,
-   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
-   }
-]"""
-DEFAULT_BODY = """[
-  { "badgeMetaId": "654e08f2041fd452b3ef5b2e", "customerId": 382442802,
-    "earnEventDate": 1674292011, "earnExpiresOn": 1705828011 },
-  { "badgeMetaId": "654e08f2041fd452b3ef5b2e", "customerId": 382442802,
-    "earnEventDate": 1674292011, "earnExpiresOn": 1705828011 }
-]"""
 
 instants = st.datetimes(datetime(1974, 1, 1), datetime(2199, 12, 31)).map(  # noqa: DTZ001 - made aware here
     lambda at: at.replace(microsecond=0, tzinfo=UTC)

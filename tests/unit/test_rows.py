@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from samples import AS_PRINTED
 
 from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
@@ -814,22 +815,7 @@ def test_a_missing_comma_between_elements_costs_one() -> None:
 
 def test_the_sample_of_the_vendors_document_is_refused_row_by_row() -> None:
     """Its three commas are missing: both elements say where, none is issued."""
-    sample = """[
-   {
-       "badgeMetaId": "696f0fd40772ad476ecf74ac",
-       "customerId": 555567088
-       "earnExpiresOn": 1705828011
-  },
-   {
-   "badgeMetaId": "697a16140772ad476ecfe51c",
-   "customerId": 12098734,
-   "earnEventDate": 1635792000,
-   "earnEventDateISO":"2025-09-10T15:00:00+05:30"
-   "earnExpiresOn": 1667328000
-   "earnExpiresOnISO":"2022-11-02T00:10:00+05:30"
-   }
-]"""
-    assert [(int(row.row), str(row.problem)) for row in read(sample)] == [
+    assert [(int(row.row), str(row.problem)) for row in read(AS_PRINTED)] == [
         (1, "not valid JSON: a comma is missing (line 5, column 8)"),
         (2, "not valid JSON: a comma is missing (line 12, column 4)"),
     ]
