@@ -407,9 +407,10 @@ def test_a_caller_with_oauth_gets_its_token_here(place: Place, monkeypatch: pyte
     ):
         sent = httpx.put(place.urls[1] + PATH, json=items(1), headers={"X-CAP-API-OAUTH-TOKEN": shown})
         assert sent.status_code == status, shown
-    for body in ({"key": "any", "secret": "wrong"}, {}, [], {"secret": 5}):
-        refused = httpx.post(ask, json=body)
-        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, 320001)
+    half_a_letter = {"secret": "\ud800" * 12}
+    for body in ({"key": "any", "secret": "wrong"}, {}, [], {"secret": 5}, half_a_letter, {"secret": token}):
+        refused = httpx.post(ask, content=json.dumps(body))
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (401, 320001), body
     assert httpx.post(ask, content=b"x" * 20_000).status_code == 413
     callers = Callers({"zenith": Org(name="zenith", intake_keys=ZENITH_KEY)})
     assert callers.who(token)

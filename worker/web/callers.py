@@ -79,10 +79,12 @@ class Callers:
 
     def token(self, key: str) -> str | None:
         """Return a token for a key, good for ``TOKEN_TTL_S`` at every intake that knows the key."""
-        if self.who(key) is None:
-            return None
-        until = str(int(time.time()) + TOKEN_TTL_S)
-        return f"{until}.{_signature(_digest(key), until)}"
+        digest, until = _digest(key), str(int(time.time()) + TOKEN_TTL_S)
+        return f"{until}.{_signature(digest, until)}" if self._is_key(digest) else None
+
+    def _is_key(self, digest: bytes) -> bool:
+        """Say whether this is a key, which a token isn't; however wrong it is, it takes as long."""
+        return sum(hmac.compare_digest(digest, known) for known in self._known) > 0
 
 
 class Anyone(Callers):
@@ -101,6 +103,9 @@ class Anyone(Callers):
             return is_loopback(urlsplit(f"//{host}").hostname or "")
         except ValueError:
             return False
+
+    def _is_key(self, digest: bytes) -> bool:  # noqa: ARG002
+        return True
 
     def who(self, shown: str) -> Caller:  # noqa: ARG002
         """Return the one caller there is."""
@@ -176,4 +181,4 @@ def _signature(digest: bytes, until: str) -> str:
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
