@@ -69,4 +69,6 @@ def test_the_overview_says_what_each_command_says_of_itself(name: str) -> None:
     assert isinstance(group, TyperGroup)
     command = group.commands[name]
     assert command.name == name
-    assert " ".join((command.help or "").partition("\n\n")[0].split()) == OVERVIEW[name].line
+    assert " ".join((command.help or "").partition("\n\n")[0].split()) == OVERVIEW[name].line, (
+        "OVERVIEW in worker/cli/root.py"
+    )
