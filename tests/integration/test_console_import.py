@@ -181,6 +181,15 @@ def test_a_date_beside_columns_that_are_known_can_be_mapped(at_console: tuple[Co
     assert "--map Datum=earnEventDate" in page
 
 
+def test_a_persons_name_is_not_proposed_as_a_badge(at_console: tuple[Console, Browser]) -> None:
+    """Though any text could be one: what every row has is said by the person."""
+    _, browser = at_console
+    one = upload(browser, "odd.csv", b"Name,customerId\nAnn,500000001\nBob,500000002\n")
+    page = browser.open(f"/staged?id={one}")
+    assert "Bob" in page
+    assert columns_of(browser, page)["column:Name"] == "-"
+
+
 def columns_of(browser: Browser, page: str, **more: str) -> dict[str, str]:
     """Return what the form about a file's columns would send."""
     chosen = re.findall(

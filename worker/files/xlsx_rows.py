@@ -6,13 +6,13 @@ A row keeps the number that Excel shows. The archive is read in ``xlsx_package.p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
+from worker.domain.badge import is_object_id
 from worker.domain.item import Remarks, Source
 from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
@@ -28,7 +28,6 @@ from worker.files.xlsx_sheet import Range, Row, Sheet, letters
 from worker.files.xlsx_workbook import Workbook
 
 _ROWS_LOOKED_AT: Final = 50  # for the header
-_BADGE_ID: Final = re.compile("[0-9a-fA-F]{24}")
 _HIDDEN_LEFT_OUT: Final = (
     "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it)"
 )
@@ -246,7 +245,7 @@ class _Rows:
             self._remarks.add(_HIDDEN_LEFT_OUT, row.number)
             return True
         badge = item.get("badgeMetaId")
-        if self._table.is_report or (isinstance(badge, str) and _BADGE_ID.fullmatch(badge.strip())):
+        if self._table.is_report or (isinstance(badge, str) and is_object_id(badge.strip())):
             return False
         is_total = any(
             adds_up(cell.formula, row.number)

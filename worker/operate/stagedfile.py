@@ -6,13 +6,14 @@ Where it lies and how far its import is, is in ``staging.py``; what is said may 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice, permutations
 from pathlib import Path
 from typing import Final, Self
 
+from worker.domain.badge import is_object_id
 from worker.domain.identity import short_hash
 from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
@@ -236,7 +237,21 @@ def _guessed(path: Path, name: str, how: How, unclear: ColumnsUnclear) -> Look:
         else:
             if not found.rows or _badges(shown.rows) > _badges(found.rows):
                 found = replace(found, rows=shown.rows, columns=shown.columns)
+    found = _unless_a_badge(found, open_)
     return replace(found, columns={**found.columns, **_dates_in(path, name, how, found)})
+
+
+def _unless_a_badge(found: Look, open_: Collection[str]) -> Look:
+    """Leave open the column that was guessed to be the badge's, if no cell is one: any text could be."""
+    badge = NEEDED[0]
+    column = next((it for it, its in found.columns.items() if its == badge and it in open_), None)
+    cells = [str(row.item.get(badge, "")) if isinstance(row.item, dict) else "" for row in found.rows]
+    if column is None or any(is_object_id(cell.strip()) for cell in cells):
+        return found
+    rows = [
+        row._replace(others={**row.others, column: cell}) for row, cell in zip(found.rows, cells, strict=True)
+    ]
+    return replace(found, rows=rows, columns={**found.columns, column: None})
 
 
 def _dates_in(path: Path, name: str, how: How, found: Look) -> dict[str, str]:
