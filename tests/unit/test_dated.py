@@ -292,6 +292,23 @@ def test_what_is_detected_reads_what_it_was_detected_from(day: object) -> None:
         assert form in fitting([written])
 
 
+def test_a_day_number_of_a_spreadsheet_is_named_beside_a_format() -> None:
+    """It says which day that is, as without a format."""
+    (said,) = taken(["46387"], Dating(DateFormat.parse("DD.MM.YYYY"), BERLIN))
+    assert "if it is a spreadsheet's date, write it as 2026-12-31T" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("Zeitstempel", "If it is earnExpiresOn, say --map Zeitstempel="), ("Gültig bis", "such as with --map")],
+)
+def test_a_date_is_proposed_only_as_what_its_name_says(column: str, words: str) -> None:
+    """When a form was sent in is no expiry."""
+    text = f"badgeMetaId,customerId,earnEventDateISO,{column}\n{BADGE},1,2026-01-27T10:00:00Z,27.01.2026\n"
+    with pytest.raises(ConfigError, match=words):
+        read_rows(io.BytesIO(text.encode()), name="f.csv")
+
+
 US = ["10/19/2026", "08/19/2026", "08/03/2026"]
 
 

@@ -203,6 +203,16 @@ def test_a_badge_is_a_badge_whatever_stands_beside_it() -> None:
     assert not said(remarks)
 
 
+@pytest.mark.parametrize("code", ['"10"0000', "\\1\\0####", '[Red]"No 4-"0'])
+def test_a_number_that_is_shown_with_other_digits_is_no_id(code: str) -> None:
+    """Its format makes 100042 of 42, and nobody who sees it means customer 42."""
+    workbook = saved([HEADER, [BADGE, 42]])
+    workbook["Members"]["B2"].number_format = code
+    (row,), _ = read(content(workbook))
+    assert "digits that its format adds" in fault_of(row)
+    assert not look_of('dd."20"yy').adds_digits
+
+
 SPOKEN = '<rPh sb="0" eb="2"><t>no</t></rPh>'
 
 

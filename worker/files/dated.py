@@ -36,7 +36,7 @@ from worker.files.sample import ROWS, Sample
 from worker.files.transposed import refuse_transposed
 
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
-_EPOCH: Final = re.compile(r"-?\d{9,}(\.0+)?", re.ASCII)
+_NUMBER: Final = re.compile(r"-?(\d{5}|\d{9,})(\.0+)?", re.ASCII)  # a spreadsheet's day, or an epoch
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 _SAMPLES: Final = 3
 _SHARE: Final = 0.8
@@ -230,7 +230,7 @@ def _meant(cell: str, iso: str, form: DateFormat | None, zone: tzinfo | None) ->
         return _Meant(cell)
     found = (form or _AS_ISO).read(cell)
     if found is None:
-        if form is None or _EPOCH.fullmatch(cell):
+        if form is None or _NUMBER.fullmatch(cell):
             return None
         why = f"isn't written as {form.text}: “{escaped(cell, 40)}”"
         return _Meant(BadCell.of("date", cell, why), is_read=False)

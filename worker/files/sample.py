@@ -27,7 +27,7 @@ _HOUR_DIGITS: Final = 10
 _CUSTOMER: Final = "customerId"
 _THOUSANDS: Final = "must be a whole number without points: others of the column have them between thousands"
 _SHOWN: Final = 5
-_OF_EXPIRY: Final = re.compile("expir|until|valid|end", re.IGNORECASE)
+_OF_EXPIRY: Final = re.compile("expir|until|valid|end|ablauf|gültig|verfall|caduc|scad", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +83,22 @@ def missing_dates(fields: Collection[str]) -> list[str]:
 
 
 def proposed(column: str, suffix: str, missing: Sequence[str]) -> str | None:
-    """Return the field that a column of dates is probably meant for; ``None`` if no date is missing."""
+    """Return the field that the name of a column of dates speaks for; ``None`` if that isn't missing."""
     wanted = "earnExpiresOn" if _OF_EXPIRY.search(column) else "earnEventDate"
-    field = wanted if wanted in missing else next(iter(missing), None)
-    return field and f"{field}{suffix}"
+    return f"{wanted}{suffix}" if wanted in missing else None
 
 
 def unmapped_dates(file: str, columns: Mapping[str, str], missing: Sequence[str]) -> str:
     """Say that a file has dates that nobody mapped, while some are missing, and what to do."""
     shown = ", ".join(f"“{escaped(column, 60)}”" for column in list(columns)[:_SHOWN])
-    maps = "".join(
-        f" --map {quote(f'{escaped(column, 60)}={proposed(column, suffix, missing)}')}"
-        for column, suffix in list(columns.items())[:1]
-    )
+    column, suffix = next(iter(columns.items()))
+    meant = proposed(column, suffix, missing)
+    option = f"--map {quote(f'{escaped(column, 60)}={meant or missing[0] + suffix}')}"
+    advice = f"Map the column, such as with {option}" if meant else f"If it is {missing[0]}, say {option}"
     return (
         f"{file} lacks {' and '.join(missing)}, and {shown} looks like a date. A badge's dates are part of "
-        f"what it is: the same row imported later with its date would be issued once more. Map the column, "
-        f"such as with{maps}; if the badges are to have no such date, say --without-dates."
+        f"what it is: the same row imported later with its date would be issued once more. {advice}; if the "
+        "badges are to have no such date, say --without-dates."
     )
 
 

@@ -19,14 +19,21 @@ _BUILT_IN: Final = (
     | {22: "datetime"}
 )  # 46 is a duration
 _NO_SIGNS: Final = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^][]*\]|AM/PM|A/P', re.IGNORECASE)
+_LONGEST_CODE: Final = 255  # that Excel takes
+_IN_BRACKETS: Final = re.compile(r"\[[^\]]*\]")
+_ADDED: Final = re.compile(r'"[^"]*\d[^"]*"\s*[0#]|\\\d.*[0#]')  # as "10"0000, which shows 42 as 100042
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a number is shown: as ``date``, ``time`` or ``datetime``, or with that many digits, or neither."""
+    """How a number is shown: as ``date``, ``time`` or ``datetime``, or with that many digits, or neither.
+
+    ``adds_digits``: with digits beside it that aren't the number's.
+    """
 
     kind: str = ""
     zeros: int = 0
+    adds_digits: bool = False
 
 
 PLAIN: Final = Look()
@@ -34,7 +41,10 @@ PLAIN: Final = Look()
 
 def look_of(code: str) -> Look:
     """Say what a number format makes of a number."""
-    first = _NO_SIGNS.sub("", code.partition(";")[0]).strip().lower()
+    positive = code.partition(";")[0]
+    if _ADDED.search(_IN_BRACKETS.sub("", positive[:_LONGEST_CODE])):
+        return Look(adds_digits=True)
+    first = _NO_SIGNS.sub("", positive).strip().lower()
     if first == "general":
         return PLAIN
     if first and not first.strip("0"):
