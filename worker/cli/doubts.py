@@ -22,9 +22,10 @@ from worker.operate import deadletters, deadlist, doubts, verdicts
 from worker.operate.deadlist import Filter
 from worker.operate.doubts import Done, Plan
 from worker.operate.verdicts import Verdicts
+from worker.store.protocol import SHARE
 from worker.vendor.auth import Authenticator
 from worker.vendor.client import VendorClient
-from worker.vendor.lookups import SHARE, Lookups
+from worker.vendor.lookups import Lookups
 
 doubts_cli = typer.Typer()
 

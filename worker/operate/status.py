@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.domain.org import Limit, Org
 from worker.operate.standstill import Gate, Reason, Standstill
-from worker.vendor.lookups import SHARE
+from worker.store.protocol import SHARE
 
 ENDS_IN_TIME = (Reason.THROTTLED, Reason.LIMIT)  # it is known when; of all else nobody knows
 

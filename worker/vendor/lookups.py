@@ -12,6 +12,7 @@ from urllib.parse import quote
 from worker.domain.batch import Wait
 from worker.domain.org import Org
 from worker.domain.outcome import NoReply, Reply, Signal, Verdict
+from worker.store.protocol import SHARE
 from worker.store.queue import Queue
 from worker.vendor.auth import LONGEST_TURN_S, Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import VendorClient
@@ -20,7 +21,6 @@ from worker.vendor.rows import error_in
 from worker.vendor.unpacking import json_in
 from worker.vendor.verdict import read_answer
 
-SHARE = 0.25  # of the limit, while deliveries wait
 PATH = "/api_gateway/v1/badges/management/{customer}/badge/{badge}"
 NO_SUCH_BADGE = "1054"
 

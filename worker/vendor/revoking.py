@@ -16,13 +16,13 @@ from worker.domain.org import Org
 from worker.domain.outcome import ItemSignal, NoReply, Reply, Signal
 from worker.domain.settlement import backoff_s
 from worker.store import undos
+from worker.store.protocol import SHARE
 from worker.store.queue import Queue
 from worker.store.record import Field, Record, number_of
 from worker.store.undos import Revoke, Word
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import meanings_of
-from worker.vendor.lookups import SHARE
 from worker.vendor.rows import error_in
 from worker.vendor.unpacking import json_in
 from worker.vendor.verdict import read_answer
