@@ -607,6 +607,26 @@ def test_a_caller_in_a_hurry_is_told_when_to_come_again(place: Place, tmp_path: 
         assert another.wait_s(someone) == 0, "for each by itself"
 
 
+def test_no_caller_fills_the_memory_for_all(place: Place) -> None:
+    """Bodies that aren't whole yet are held up to a bound, one caller's; others are served meanwhile."""
+    host, port = place.urls[0].removeprefix("http://").split(":")
+    head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\nContent-Type: application/json\r\n"
+    begun = f"{head}Content-Length: {16 << 20}\r\n\r\n".encode() + b" " * (15 << 20)
+    with ExitStack() as calls, place.http(ACME_KEY) as acme, place.http(ZENITH_KEY) as zenith:
+        callers = []
+        for _ in range(9):
+            callers.append(calls.enter_context(socket.create_connection((host, int(port)), timeout=30)))
+            callers[-1].sendall(begun)
+        assert callers[-1].recv(4096).startswith(b"HTTP/1.1 429")
+        large = b" " * (15 << 20) + json.dumps(items(1)).encode()
+        as_json = {"Content-Type": "application/json"}
+        assert acme.put(PATH, content=large, headers=as_json).status_code == 429
+        assert zenith.put(PATH, content=large, headers=as_json).status_code == 202
+        assert acme.put(PATH, json=items(1)).status_code == 202
+        callers[0].close()
+        wait_for(lambda: acme.put(PATH, content=large, headers=as_json).status_code == 202)
+
+
 # -- when things break
 
 

@@ -6,8 +6,9 @@ What becomes of a body is decided in ``intake.py``, who may call in ``callers.py
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import islice
 from typing import Annotated, Any
@@ -61,6 +62,7 @@ from worker.web.serving import HEAD_WITHIN_S, AccessLog, serve_app
 MAX_CLIENT_BYTES = 10_000
 BAD_CLIENT = 320001  # the vendor's code
 BODY_WITHIN_S = 60
+MOST_HELD_BYTES = 8 * MAX_BODY_BYTES  # of one caller: else one could fill the memory for all
 DRAIN_S = 30
 LINES_AT_ONCE = 500
 
@@ -74,6 +76,7 @@ class Service:
     callers: Callers
     limit: CallLimit
     outage: Outage
+    held: Counter[str] = field(default_factory=Counter)  # bytes of bodies that aren't answered yet, by caller
 
 
 def _service(request: Request) -> Service:
@@ -103,14 +106,27 @@ def _caller(request: Request, here: Here) -> Caller:
 Known = Annotated[Caller, Depends(_caller)]
 
 
-async def _body(request: Request, _: Known) -> bytes:
-    """Read the body, of nobody but a known caller."""
+async def _body(request: Request, here: Here, caller: Known) -> AsyncIterator[bytes]:
+    """Read the body, of nobody but a known caller; until it is answered, it counts as held for that one."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" or "content-encoding" in request.headers:
         raise HTTPException(415, "the body must be application/json, not compressed")
+    pieces: list[bytes] = []
+    try:
+        await _read(request, pieces, here.held, caller)
+        yield b"".join(pieces)
+    finally:
+        here.held[caller.id] -= sum(map(len, pieces))
+
+
+async def _read(request: Request, pieces: list[bytes], held: Counter[str], caller: Caller) -> None:
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
-            return b"".join([piece async for piece in _bounded(request, MAX_BODY_BYTES)])
+            async for piece in _bounded(request, MAX_BODY_BYTES):
+                pieces.append(piece)
+                held[caller.id] += len(piece)
+                if held[caller.id] > MOST_HELD_BYTES:
+                    raise HTTPException(429, "too many large bodies at the same time", COME_AGAIN)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {BODY_WITHIN_S} s") from None
 
