@@ -163,7 +163,9 @@ def test_each_pause_has_its_cure(env: dict[str, str], tmp_path: Path) -> None:
     )
     assert "restart them first" in cures["key"]
     assert "api_base_url and api_path and api_method of [path]" in cures["path"]
-    assert "badges resume --org path (that is the test" in cures["path"]
+    assert (
+        "or cancel the run of a wrong file, then: badges resume --org path (that is the test" in cures["path"]
+    )
     assert cures["lunch"] == "go on with: badges resume --org lunch"
 
 

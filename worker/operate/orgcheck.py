@@ -183,7 +183,8 @@ def _pause_cure(org: Org, why: str | None) -> str:
             return _credentials_cure(org)
         case "config":
             what = f"check {_name(org, 'API_BASE_URL', 'API_PATH', 'API_METHOD')}"
-            return f"{what}, then: {resume} (that is the test: it pauses again if it is still wrong)"
+            test = f"{resume} (that is the test: it pauses again if it is still wrong)"
+            return f"{what}, or cancel the run of a wrong file, then: {test}"
     return f"go on with: {resume}"
 
 
