@@ -119,6 +119,7 @@ def test_a_day_is_told_to_be_a_day() -> None:
         (["2025-09-10"], "say --date-format YYYY-MM-DD"),
         (["31 Dec 2026", "2. Jan 2027"], "which no --date-format reads: write them as 2026-12-31T00:00"),
         (["31.12.2026 02:30", "30.12.2026"], "say --date-format 'DD.MM.YYYY HH:mm or DD.MM.YYYY' --timezone"),
+        (["1/27/2026", "2/3/2026 14:05"], "say --date-format 'M/D/YYYY HH:mm or M/D/YYYY' --timezone"),
         (["31.12.2026", "12/31/2026"], "in several ways: say --date-format for each, and --timezone ZONE"),
         (["2/13/2026 3:04"], "say --date-format 'M/D/YYYY H:mm' --timezone ZONE"),
         (["2/13/2026 3:04 PM"], "say --date-format 'M/D/YYYY h:mm A' --timezone ZONE"),
@@ -319,6 +320,7 @@ US = ["10/19/2026", "08/19/2026", "08/03/2026"]
         ("D/M/YYYY or iso", ["2026-01-02", "1/2/2026", "1/13/2026"], "--date-format M/D/YYYY"),
         ("M/D/YYYY h:mm A", ["1/2/2026 3:04 PM", "13/2/2026 3:04 PM"], "--date-format 'D/M/YYYY h:mm A'"),
         ("MM.DD.YY", ["01.02.26", "13.02.26", "unknown"], "--date-format DD.MM.YY"),
+        ("D/M/YYYY HH:mm", ["1/27/2026", "2/3/2026 14:05"], "--date-format 'M/D/YYYY HH:mm'"),
     ],
 )
 def test_a_format_that_would_swap_day_and_month_is_refused(form: str, cells: list[str], say: str) -> None:

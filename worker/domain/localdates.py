@@ -76,6 +76,11 @@ class DateFormat:
         """Return the ways in which dates are written, one by one."""
         return [DateFormat(one) for one in self.text.split(_OR)]
 
+    def day(self) -> DateFormat:
+        """Return the one way without the time of day, where that stands behind a blank."""
+        day, _, clock = self.text.partition(" ")
+        return DateFormat(day) if re.fullmatch("[HhmsA:. ]+", clock) else self
+
     def swapped(self) -> DateFormat:
         """Return the one way with day and month in each other's place."""
         return DateFormat(_TOKEN.sub(lambda token: _SWAPPED.get(token[0], token[0]), self.text))

@@ -154,8 +154,7 @@ def _refuse_undeclared(cells: _Cells, how: Dating, name: str) -> None:
     if not undeclared or not fits:
         return
     field, foreign = next(iter(undeclared.items()))
-    ways = [_alike(its[:ROWS]) for its in undeclared.values()]
-    formats = _together([fitting(cells) for its in ways for cells in its], how)
+    formats = _together([each for its in undeclared.values() for each in _fitting_parts(its[:ROWS])], how)
     zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
     as_iso = "write them as 2026-12-31T00:00:00+01:00"
     advice = f"say {shown(formats)}{zone}" if len(formats) == 1 else (
@@ -168,10 +167,12 @@ def _refuse_undeclared(cells: _Cells, how: Dating, name: str) -> None:
     raise UndeclaredDates(why, field, foreign, formats)
 
 
-def _alike(cells: Sequence[str]) -> list[list[str]]:
-    """Part dates with a time of day from those without, which a column may have both."""
+def _fitting_parts(cells: Sequence[str]) -> list[Sequence[str]]:
+    """Return the formats that those with a time of day fit, and those without, their days written alike."""
     parts = [[cell for cell in cells if (":" in cell) is timed] for timed in (True, False)]
-    return [part for part in parts if part]
+    each = [fitting(part) for part in parts if part]
+    days = set.intersection(*({DateFormat(it).day().text for it in formats} for formats in each))
+    return [[it for it in formats if not days or DateFormat(it).day().text in days] for formats in each]
 
 
 def _together(fitting_each: Sequence[Sequence[str]], how: Dating) -> Sequence[str]:

@@ -62,14 +62,16 @@ def _may_be_swapped(text: str) -> bool:
 def _by_the_format(its: Sequence[tuple[Source, str]], form: DateFormat) -> str:
     """Say so where not all dates are as was said, and all would be with day and month swapped."""
     written = [(row, cell.strip()) for row, cell in its if not isinstance(cell, CellDate)]
-    for one in form.ways():
+    for way in form.ways():
+        one = way.day()
         other = one.swapped()
-        wrong = [(row, cell) for row, cell in written if not one.read(cell) and other.read(cell)]
-        right = [cell for _, cell in written if one.read(cell)]
+        days = [(row, cell, cell if " " in one.text else cell.partition(" ")[0]) for row, cell in written]
+        wrong = [(row, cell) for row, cell, day in days if not one.read(day) and other.read(day)]
+        right = [day for _, _, day in days if one.read(day)]
         if wrong and right and all(map(other.read, right)):
-            row, cell = wrong[0]
+            (row, cell), other = wrong[0], way.swapped()
             return (
-                f"“{escaped(cell, 40)}” (row {row.row}), which isn't {one.text}, and all of its dates can be "
+                f"“{escaped(cell, 40)}” (row {row.row}), which isn't {way.text}, and all of its dates can be "
                 f"read as {other.text}: where both are below 13, day and month would change places. Say "
                 f"{shown([other.text])}, or correct row {row.row}"
             )
