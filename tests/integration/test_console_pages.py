@@ -340,8 +340,9 @@ def test_a_page_that_fails_says_so(
 ) -> None:
     """Also where what fails is the banners, which every page has: in words, and not as a lost connection."""
     here, browser = at_console
-    bury(queue, 1)
+    bury(queue, ORG, range(1))
     client.hset(keys.key("default", "gate"), "closed_until", "9" * 17)  # of which no time can be made
+    browser.http.headers["connection"] = "close"  # the server closes one on which something failed
     for path in ("/", "/runs"):
         here.forget_states()
         assert "its log says more" in words(browser.open(path, expect=500))

@@ -34,6 +34,7 @@ from worker.operate.deadlist import Filter
 from worker.operate.mending import mend
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
+from worker.operate.status import OrgState
 from worker.operate.undoing import Which
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
@@ -424,6 +425,14 @@ def _meet_changed(known: Knowledge, pair: Pair) -> None:
     known.met(content_id(known.org.name, changed), Pair.of(changed))
 
 
+class _Reader(JobReader):
+    """One that says no time to go, for which scripts are asked that know no simulated time."""
+
+    def states(self, *_: str) -> list[OrgState]:
+        """Return none."""
+        return []
+
+
 class Person:
     """An operator with the command line."""
 
@@ -431,7 +440,7 @@ class Person:
         self._world = world
         self.queue = OnlookersQueue(world)
         orgs = {name: known.org for name, known in world.known.items()}
-        self._reader = JobReader(client=world.client, orgs=orgs)
+        self._reader = _Reader(client=world.client, orgs=orgs)
         self.operator = Operator(self.queue, self._reader, orgs, Actor(Via.USER, "simulation"), "lunch")
         self._random = Random(f"operator {world.plan.seed} {world.hub.now_us}")
 
@@ -479,7 +488,7 @@ class Person:
     def _undo(self, org: Org) -> None:
         which = Which(org=org.name, since_ms=1)  # what is issued by now, of all runs
         with suppress(NotAllowed, NotFound):
-            found = undoing.plan(self._reader, self.operator.orgs, which)
+            found = undoing.plan(self._reader, which)
             undoing.undo(self.operator, found, which)
 
     def _discard(self, org: Org) -> None:
