@@ -474,6 +474,8 @@ def test_how_long_an_undo_takes_is_told_by_the_pace_of_now(bench: Bench) -> None
     at_us, ten_s = int(time.time() * 1e6), 10_000_000
     taught = {"learned": ten_s, "learned_from": at_us, "swing": "0.0001", "span": 3600 * 1_000_000}
     bench.client.hset(_key("gate"), mapping=taught)
+    said = badges("run", "undo", "spring", "--dry-run", env=bench.env).stdout.decode()
+    assert "3 calls, about 30 s" in said
     run = bench.undo("spring")["run"]
     assert (bench.run(run)["eta_s"], "no worker" in bench.run(run)["held"]) == (None, True)
     Seats(queue=bench.queue).offer("worker", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -63,8 +64,8 @@ def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -
     with session() as here:
         if which.run is not None:
             meant = here.reports.run_meant(which.run, which.org)
-            which = Which(meant.org, meant.run, which.badge, which.customer, which.job, which.since_ms)
-        found = undoing.plan(here.reports, here.settings.orgs(), which)
+            which = replace(which, org=meant.org, run=meant.run)
+        found = undoing.plan(here.reports, which)
         name, jobs = None, found.jobs
         if not as_json:
             _show(found)

@@ -7,13 +7,12 @@ what has an earnedBadgeId that the vendor gave us is ever revoked; an undo has n
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from worker.domain.identity import short_hash
 from worker.domain.job import State
-from worker.domain.org import Org
 from worker.domain.text import counted, iso_time
 from worker.errors import NotAllowed
 from worker.operate.operator import Move, Operator
@@ -64,7 +63,7 @@ class Plan:
     expired: int = 0
     without_id: int = 0
     undone: int = 0
-    seconds: int | None = 0  # None: of an org that isn't configured
+    seconds: int | None = 0  # None: nobody knows, such as of an org that isn't configured
 
     @property
     def jobs(self) -> int:
@@ -103,7 +102,6 @@ class Plan:
 
 def plan(
     reports: JobReader,
-    orgs: Mapping[str, Org],
     which: Which,
     *,
     on_progress: Move = lambda _looked_at, _total: None,
@@ -120,9 +118,12 @@ def plan(
             on_progress(n, 0)
         if which.fits(job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
             found.add(org, job_id, record)
-    limits = [limit for org in found.ids for limit in (orgs[org].limits if org in orgs else ())]
-    per_s = [limit.count / limit.window_s for limit in limits if not limit.of_items]
-    found.seconds = round(found.calls / min(per_s)) if per_s else None if found.calls else 0
+    told = [
+        state.seconds_for_calls(state.to_undo + len(found.ids[state.org]) + found.twice)
+        for state in (reports.states(*found.ids) if found.ids else ())
+    ]
+    known = [seconds for seconds in told if seconds is not None]
+    found.seconds = max(known, default=0) if len(known) == len(told) else None
     return found
 
 

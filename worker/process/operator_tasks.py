@@ -99,7 +99,7 @@ def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
         raise ConfigError("say which: run, badge, customer, job or since")
     operator = _operator(self, note=its.note, by=its.by)
     which = Which(its.org, its.run, its.badge, its.customer, its.job, its.since_ms)
-    found = undoing.plan(operator.reports, operator.orgs, which)
+    found = undoing.plan(operator.reports, which)
     if its.dry_run:
         return {"run": None} | found.as_json() | {"dry_run": True}
     if found.jobs and not its.yes:

@@ -44,7 +44,7 @@ def undo(here: Console, asked: Asked) -> str:
     typed(asked, count)
 
     def work(act: Act) -> dict[str, Any]:
-        found = undoing.plan(here.reports, here.orgs, which, on_progress=act.move)
+        found = undoing.plan(here.reports, which, on_progress=act.move)
         if found.jobs != count:
             raise ConfigError(
                 f"nothing was done: it has changed since you looked. {found.jobs:,} could be taken back now, "
@@ -60,7 +60,7 @@ def undo(here: Console, asked: Asked) -> str:
 
 def _plan(here: Console, which: Which) -> Act:
     def work(act: Act) -> Plan:
-        return undoing.plan(here.reports, here.orgs, which, on_progress=act.move)
+        return undoing.plan(here.reports, which, on_progress=act.move)
 
     run = here.reports.run(which.run, which.org) if which.run else None
     state = f"{run.issued} {run.undone} {run.open}" if run else ""
