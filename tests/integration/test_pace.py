@@ -214,6 +214,34 @@ def test_a_step_is_noticed_once_for_all_processes(queue: Queue, client: redis.Re
     assert abs(int(client.hget(GATE, "offset") or 0)) < 2_000_000
 
 
+def test_who_heard_the_clock_before_it_stood_still_tells_a_leap_as_well(
+    queue: Queue, client: redis.Redis, time: Time
+) -> None:
+    """It stands still where a claim is held up; another process must not take that time for granted."""
+    org = configured(rate_limit="4/second", batch_size=1)
+    queue.enqueue(org, run=RUN, items=[item(n) for n in range(9)], call="fixture")
+    held_up_s = before_s = 0.0
+    held_up = Queue(client, clocks=OrgClocks(lambda: held_up_s))
+    other = Queue(client, clocks=OrgClocks(lambda: before_s))
+    for each in (other, held_up):
+        each.claim(org, new_id())
+    time.step(900_000)
+    before_s += 0.9
+    held_up.claim(org, new_id())  # left before that time went by
+    held_up_s += 0.9
+    stood = int(client.hget(GATE, "clock") or 0)
+    time.step(800_000)  # this is a leap: nobody's time goes by
+    for each in (other, held_up, other):
+        each.claim(org, new_id())
+    assert int(client.hget(GATE, "clock") or 0) - stood < 500_000
+    for _ in range(3):  # and then all go by the same clock again
+        time.step(1_000_000)
+        before_s, held_up_s = before_s + 1, held_up_s + 1
+        other.claim(org, new_id())
+        held_up.claim(org, new_id())
+    assert int(client.hget(GATE, "clock") or 0) - stood > 2_900_000
+
+
 def test_who_only_looks_after_a_leap_forgets_no_call(queue: Queue, client: redis.Redis, time: Time) -> None:
     """A process that never heard the clock takes a leap for the time; no call ends by its look."""
     org = configured(rate_limit="10/second", batch_size=1, max_in_flight=1)

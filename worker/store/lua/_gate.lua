@@ -7,18 +7,28 @@
 -- The org's own clock, which never steps: Redis's and an offset. Where Redis's steps back, it stands still.
 -- Where Redis's steps forward, or a caller was held up on the way, it goes on from what the caller knows
 -- to have gone by. Every time in the gate, ring, inflight, leases and retry is by this clock.
+-- Callers are told it, and say it, as if it had never stood still: who heard it before it did would take it to
+-- show more by now than it can, and a step forward by less than that would be believed.
 local T_US, T, offset_us
+local behind_us, stood_us -- for how long it has stood still before this call, and in it
 
 local function read_gate(cfg)
   local gate, flat = {}, redis.call('HGETALL', K.gate)
   for n = 1, #flat, 2 do gate[flat[n]] = tonumber(flat[n + 1]) or flat[n + 1] end
-  local known = gate.clock or 0
-  T_US = math.max(NOW_US + (gate.offset or 0), known)
-  if cfg.clock and T_US > cfg.clock[1] + cfg.clock[2] then T_US = math.max(known, cfg.clock[1]) end
+  local known, shows = gate.clock or 0, NOW_US + (gate.offset or 0)
+  behind_us, stood_us = gate.behind or 0, 0
+  T_US = math.max(shows, known)
+  if cfg.clock then
+    local least = cfg.clock[1] - behind_us
+    if T_US > least + cfg.clock[2] then T_US = math.max(known, least) end
+    stood_us = math.max(0, shows < known and least - known or shows - T_US)
+  end
   T, offset_us = math.floor(T_US / 1000), T_US - NOW_US
   gate.n, gate.items, gate.size = gate.n or 0, gate.items or 0, gate.size or 0
   return gate
 end
+
+local function clock_told() return int(T_US + behind_us) end
 
 -- In the table as read_gate would read it back: a number stays comparable with numbers.
 local function set_gate(gate, ...)
@@ -27,7 +37,10 @@ local function set_gate(gate, ...)
   redis.call('HSET', K.gate, ...)
 end
 
-local function keep_clock(gate) set_gate(gate, 'clock', int(T_US), 'offset', int(offset_us)) end
+local function keep_clock(gate)
+  behind_us, stood_us = behind_us + stood_us, 0
+  set_gate(gate, 'clock', int(T_US), 'offset', int(offset_us), 'behind', int(behind_us))
+end
 
 -- An instant of the org's clock, ms, as others know it.
 local function wall(at) return at - math.floor(offset_us / 1000) end

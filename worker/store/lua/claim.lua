@@ -271,7 +271,7 @@ do
 end
 
 local function reply(answer, with)
-  answer.clock, answer.died = int(T_US), #died > 0 and died or nil
+  answer.clock, answer.died = clock_told(), #died > 0 and died or nil
   local flat = {cjson.encode(answer)}
   for _, job in ipairs(with or {}) do
     flat[#flat + 1] = job.id

@@ -14,19 +14,19 @@ local slot = tonumber((recall(ARGV[1]) or ''):match('^%d+'))
 if not slot then
   keep_clock(gate)
   fit_ring(cfg, gate)
-  if gate.paused and not cfg.though_closed then return cjson.encode({at = -1, why = 'paused', clock = int(T_US)}) end
+  if gate.paused and not cfg.though_closed then return cjson.encode({at = -1, why = 'paused', clock = clock_told()}) end
   if (gate.closed_until or 0) > T and (gate.why == 'throttled' or not cfg.though_closed) then
-    return cjson.encode({at = wall(gate.closed_until), why = gate.why or 'closed', clock = int(T_US)})
+    return cjson.encode({at = wall(gate.closed_until), why = gate.why or 'closed', clock = clock_told()})
   end
   local wait_ms = yields_ms(cfg, gate, cfg.aside)
-  if wait_ms > 0 then return cjson.encode({at = wall(T + wait_ms), why = 'deliveries', clock = int(T_US)}) end
+  if wait_ms > 0 then return cjson.encode({at = wall(T + wait_ms), why = 'deliveries', clock = clock_told()}) end
   slot = slot_us(cfg, gate, 0)
   if slot - T_US > (cfg.patience_us or NEVER) then
-    return cjson.encode({at = wall(math.floor((slot - cfg.patience_us) / 1000)), why = 'rate', clock = int(T_US)})
+    return cjson.encode({at = wall(math.floor((slot - cfg.patience_us) / 1000)), why = 'rate', clock = clock_told()})
   end
   if cfg.aside then set_gate(gate, 'aside', int(slot)) end
   reserve(cfg, gate, slot, 0)
   stat('requests', 1)
   memoize(ARGV[1], int(slot) .. ' ' .. int(gate.n - 1)) -- for retime.lua, as a batch has it
 end
-return cjson.encode({send_in_us = slot - T_US, clock = int(T_US)})
+return cjson.encode({send_in_us = slot - T_US, clock = clock_told()})

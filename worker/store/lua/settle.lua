@@ -327,7 +327,7 @@ stat('issued_twice', #twice)
 local at = when(s.cfg, gate)
 done.more = at <= T
 done.at = next_look(at)
-done.clock = int(T_US)
+done.clock = clock_told()
 done.twice = #twice > 0 and twice or nil
 done.died = #died > 0 and died or nil
 return memoize('settle:' .. batch, cjson.encode(done))
