@@ -126,7 +126,7 @@ def test_every_pinned_version_runs_on_the_first_python_that_we_name() -> None:
     pinned = pins("constraints.txt")
     here = {canonicalize_name(its.name): its for its in distributions()}
     wants = {
-        name: its.metadata["Requires-Python"] or ""
+        name: its.metadata.get("Requires-Python") or ""
         for name, its in here.items()
         if its.version == pinned.get(name)
     }
