@@ -36,6 +36,7 @@ from worker.operate.profiles import from_toml, of_file
 from worker.operate.report import result_lines
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
+from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 
 ORG = configured(rate_limit="60/minute,items:600/minute", batch_size=20)
@@ -297,9 +298,11 @@ def test_samples_show_what_a_cell_shows() -> None:
 
 
 def test_what_it_costs(queue: Queue) -> None:
-    """Calls by the size of a batch, seconds at the strictest limit behind what waits; null while paused."""
+    """Calls by the size of a batch, seconds by the limit behind what waits, unless all stands still."""
     imported(queue, "".join(line(n) for n in range(1, 41)))
     text = "".join(line(n) for n in range(100, 145))
+    assert checked(queue, text).seconds is None, "nobody sends"
+    Seats(queue=queue).offer("somebody", 4)
     check = checked(queue, text)
     assert (check.waiting, check.calls) == (40, 3)
     assert check.seconds is not None

@@ -272,7 +272,7 @@ def test_resume_forgets_what_closed_the_org_but_not_what_was_sent(queue: Queue, 
     queue.pause("default", why="auth", reason="tests")
     before = gate(client)
     assert [queue.resume(org) for _ in range(2)] == ["paused", "probing"]
-    kept = {"n", "items", "carried", "first", "last", "due", "size", "clock", "offset"}
+    kept = {"n", "items", "carried", "first", "last", "due", "size", "clock", "offset", "behind"}
     kept |= {"batch_size", "batch_size_until", "why", "probing", "failures"}
     assert gate(client) == {name: before[name] for name in kept}
     assert not client.exists(keys.key("default", "token"))
