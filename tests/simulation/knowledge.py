@@ -220,6 +220,8 @@ class Knowledge:
             raise Broken(f"{job} is undone, and its badge is active: {record}")
         if record.earned and record.earned not in earned:
             raise Broken(f"{job} has a result, {record.earned}, that the vendor never gave")
+        if job in self.discarded and record.replaced_as:
+            raise Broken(f"{job} was discarded, and another job took its place: {record}")
         if job in self.discarded and record.state == "issued" and not record.earned:
             raise Broken(f"{job} was discarded, and is said to be issued by nobody's answer")
         pair = self.pairs.get(job)

@@ -193,6 +193,7 @@ def plan_of(seed: int) -> Plan:
     its_faults = [fault for _, its in undo for fault in its]
     acts += [act for act, _ in undo]
     faults += [*its_faults, *more]
+    faults += _seats(Random(f"seats {seed}")) if pooled else []
     workers = tuple(random.randint(1, 2) for _ in range(random.randint(1, 3)))
     replicas = int(random.random() < 0.5)
     producers = tuple(_producers(random, list(orgs), theme))
@@ -363,7 +364,12 @@ def _operators(random: Random, orgs: Sequence[str]) -> Theme:
     whats = random.choices(ON_DEAD, k=random.randint(2, 4))
     if random.random() < 0.5:
         whats = (
-            random.choice((["discard", "resolve_issued"], ["discard", "replay"], ["replay_changed", "mend"]))
+            random.choice(
+                (
+                    *(["discard", "resolve_issued"], ["discard", "replay"]),
+                    *(["discard", "replay_changed"], ["replay_changed", "mend"]),
+                )
+            )
             * 2
         )
     faults = [Fault(random.choice((*DOUBTFUL, *CERTAIN)), "put", n) for n in range(1, random.randint(2, 5))]
@@ -382,19 +388,13 @@ def _operators(random: Random, orgs: Sequence[str]) -> Theme:
 def _check(random: Random, orgs: Sequence[str]) -> Theme:
     """Doubt that is narrowed by asking the vendor, which takes two looks, ten minutes apart."""
     faults = [Fault(random.choice((*DOUBTFUL, *UNAPPLIED)), "put", random.randint(1, 3))]
-    faults.append(
-        Fault(
-            "held_up",
-            random.choice(("get", "reserve_call", "conclude_check")),
-            1,
-            500,
-            random.uniform(1, 120),
-        )
-    )
+    step, for_s = random.choice(("get", "reserve_call", "conclude_check")), random.uniform(1, 120)
+    look_s = 600 if for_s < 60 else 1200  # the first, which finds nothing, or the second, which clears
+    faults.append(Fault("held_up", step, 1, look_s - 100, for_s))
     acts = [Act("wait", orgs[0], random.choice((700, 2600)))]
     if random.random() < 0.7:  # while a check goes on
         what = random.choice((*ON_DEAD, *("discard",) * 6))
-        acts.append(Act(what, orgs[0], random.uniform(600, 720)))
+        acts.append(Act(what, orgs[0], look_s + random.uniform(0, 120)))
     return acts, faults
 
 
@@ -420,6 +420,17 @@ def _twice(random: Random, orgs: Sequence[str]) -> Theme:
     at_s = random.uniform(0.75, 1.5)
     acts = [Act("cancel", orgs[0], at_s), Act("replay", orgs[0], at_s + random.uniform(0.02, 0.4))]
     return acts, [Fault("late_answer", "put", random.randint(3, 10)) for _ in range(2)]
+
+
+def _seats(random: Random) -> list[Fault]:
+    """A place that a repeated call takes again, so that nobody gives it back; then the clock steps back."""
+    if random.random() < 0.5:
+        return []
+    step = random.choice(("claim", "settle", "put", "write", "hint"))
+    return [
+        Fault("echo", "take_seat", random.randint(1, 4)),
+        Fault("clock_back", step, random.randint(2, 8)),
+    ]
 
 
 THEMES = {
