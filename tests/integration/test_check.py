@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import workbooks
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support import BADGE, OTHER_BADGE, configured
 
@@ -40,7 +40,13 @@ from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 
 ORG = configured(rate_limit="60/minute,items:600/minute", batch_size=20)
-_FEW = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "max_examples": 40}
+_FEW = {
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+    "max_examples": 40,
+}
 
 
 @pytest.fixture
@@ -103,6 +109,7 @@ _files = st.lists(_rows | st.just('{"x": 1}\n') | st.just("{\n"), max_size=12).m
 
 
 @settings(**_FEW)  # type: ignore[arg-type]
+@example(before=[], text=line(job_id="own-1") + line(2, job_id="own-1") + line(2), strict=False, hold=True)
 @given(before=st.lists(_files, max_size=2), text=_files, strict=st.booleans(), hold=st.booleans())
 def test_what_a_check_says_is_what_an_import_does(
     connection: Connection,

@@ -177,10 +177,10 @@ class Checking:
         if own is None:
             self._meet(firsts, row, content)
             return
-        self._met.add(content[:PAIR_LETTERS], own)
         if self._others.add(own, "") is Met.SAME:
             self._in_file.add([row])
         else:
+            self._met.add(content[:PAIR_LETTERS], own)
             firsts.add_other(row, Asked(own))
 
     def _meet_invalid(self, firsts: Firsts, row: Source) -> None:
