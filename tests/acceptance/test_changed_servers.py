@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, badges, badges_json, environment, needs, process, wait_for, worker_command
+from support import BADGE, LONG, badges, badges_json, environment, needs, process, wait_for, worker_command
 from topology import APPEND_ONLY, Server, free_port
 
 from worker.sandbox.server import SandboxServer
@@ -82,6 +82,7 @@ def place(tmp_path: Path, sandbox: SandboxServer) -> Iterator[Place]:
         server.kill()
 
 
+@LONG
 def test_a_key_of_celerys_that_is_something_else(place: Place) -> None:
     """The worker waits without a noise, says what to do, and goes on by itself once it is done."""
     with place.server.client() as client:

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import kubernetes_validate
 import pytest
 import redis
 import yaml
@@ -40,7 +39,6 @@ COMPOSE = ROOT / "docker-compose.yml"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::-([^}]*))?\}")
 PORTS = (6379, 8080, 8081, 9808, 5555, 9090)
-KUBERNETES = "1.34"
 SECONDS = re.compile(r"(\d+)s")
 FOLDERS = ("/run/secrets/", "/etc/badges/", "/etc/prometheus/", "/demo/")
 WITH_PROMETHEUS = shutil.which("prometheus") is not None
@@ -417,13 +415,6 @@ def test_compose_delivers_scales_survives_and_drains(machine: Machine) -> None:
     assert machine.stop("redis") == [0]
 
 
-def test_compose_file_is_valid() -> None:
-    """The file is what the compose specification says."""
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout
-
-
 @pytest.mark.parametrize("name", sorted(compose()["services"]))
 def test_a_service_keeps_the_rules(name: str) -> None:
     """Each is confined, scalable, pinned, gets its secrets by file, and starts after what it needs."""
@@ -542,11 +533,8 @@ def _kustomization() -> dict[str, Any]:
     return loaded
 
 
-def test_kubernetes_objects_are_valid() -> None:
-    """Kubernetes' own kinds keep its schema, strictly; all files are part of the kustomization."""
-    for (kind, _), document in _objects().items():
-        if document["apiVersion"].partition("/")[0] not in ("keda.sh", "monitoring.coreos.com"):
-            assert kubernetes_validate.validate(document, KUBERNETES, strict=True) == KUBERNETES, kind
+def test_all_files_are_part_of_the_kustomization() -> None:
+    """None that is written is forgotten; what is in them, ``tests/neighbours`` holds against the schemas."""
     assert {file.name for file in MANIFESTS} == {*_kustomization()["resources"], "kustomization.yaml"}
 
 

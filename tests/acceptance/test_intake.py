@@ -23,7 +23,7 @@ import httpx
 import pytest
 import redis
 from samples import AS_PRINTED, DEFAULT_BODY, SAMPLE
-from support import BADGE, LONG, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
+from support import BADGE, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.errors import ConfigError
@@ -679,37 +679,3 @@ def test_it_logs_a_line_a_call_and_no_secret(place: Place) -> None:
     assert "/rate/" in names
     for secret in (ACME_KEY, ZENITH_KEY, SMALL_KEY, SLOW_KEY, SAMPLE_TOKEN):
         assert secret not in place.logs() + names
-
-
-# -- the description
-
-SCHEMATHESIS = """
-[checks.negative_data_rejection]
-enabled = false # an item that is no badge is told so in its own row, and the others are accepted
-
-[checks.positive_data_acceptance]
-expected-statuses = ["2xx", "401", "404", "422", "429"] # 422: an Idempotency-Key that was used before
-"""
-
-
-@LONG
-def test_it_keeps_to_its_own_schema_whatever_is_called(place: Place, tmp_path: Path) -> None:
-    """Schemathesis calls what the schema allows, and what it doesn't: no answer is outside of it."""
-    assert httpx.get(f"{place.urls[0]}/docs").status_code == 200
-    schema = httpx.get(f"{place.urls[0]}/openapi.json").json()
-    assert set(schema["paths"][PATH]) == {"put", "post"}
-    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
-    command = [
-        Path(sys.executable).with_name("schemathesis"), "run", f"{place.urls[0]}/openapi.json",
-        "--header", f"X-API-Key: {ACME_KEY}", "--phases", "examples,coverage,fuzzing", "--max-examples", "10",
-        "--generation-deterministic", "--workers", "1", "--no-color", "--max-time", "15",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

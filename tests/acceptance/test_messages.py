@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, badges, environment, process, wait_for, worker_command
+from support import BADGE, LONG, badges, environment, process, wait_for, worker_command
 
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -254,6 +254,7 @@ def packed(body: bytes, compression: str) -> bytes:
     return changed(headers=headers, body=base64.b64encode(PACKED[compression](body)).decode())
 
 
+@LONG
 def test_a_packed_message_is_read_and_one_that_fills_the_memory_isnt(place: Place) -> None:
     """Kilobytes that unpack to gigabytes would end each worker that comes to them, one after the other."""
     for n, compression in enumerate(PACKED):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hands import bury, issue_next
-from support import BADGE, FIRST_CUSTOMER, badge, configured, environment, in_process, item
+from support import BADGE, FIRST_CUSTOMER, LONG, badge, configured, environment, in_process, item
 
 from worker.domain.batch import Item
 from worker.sandbox.server import SandboxServer
@@ -88,6 +88,7 @@ def _files(number: int, folder: Path) -> dict[str, str]:
     return {"file": str(file), "said": str(said), "folder": str(folder), "n": str(number)}
 
 
+@LONG
 @pytest.mark.parametrize(("number", "wrong"), [(1, ONE), (2, TWO)])
 @pytest.mark.usefixtures("client")  # whose database is empty
 def test_every_message_has_the_form_of_its_number(

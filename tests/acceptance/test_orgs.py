@@ -238,6 +238,7 @@ def test_ten_jobs_wait_for_no_other_org(floor: Floor, workers: int) -> None:
     assert floor.issued_once("bulk")
 
 
+@LONG
 def test_messages_do_not_pile_up_while_every_place_hangs(floor: Floor) -> None:
     """However often producers call meanwhile; and then all that came in is sent."""
     stuck = HANGING[2:]

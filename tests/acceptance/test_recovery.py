@@ -139,6 +139,7 @@ def test_redis_out_of_reach_for_ten_seconds(place: Place) -> None:
     assert place.each_once(20 * BATCH)
 
 
+@LONG
 def test_redis_full(place: Place) -> None:
     """An import says so, what it accepted stays, calls in flight are settled; given room, all goes on."""
     place.vendor.vendor.configure(SandboxSettings(latency_s=(0.5, 0.6)))

@@ -129,6 +129,7 @@ def test_over_tls_with_a_certificate_of_ones_own(sandbox: SandboxServer, tmp_pat
 # -- Sentinel
 
 
+@LONG
 def test_a_primary_that_is_killed_is_survived(sandbox: SandboxServer, tmp_path: Path) -> None:
     """The worker goes on with the new primary by itself. With REPLICAS nothing is lost or issued twice."""
     number, batch = 400, 10

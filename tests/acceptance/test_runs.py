@@ -17,7 +17,18 @@ from threading import Event
 import pytest
 import redis
 from hands import issue_next
-from support import BADGE, OTHER_BADGE, badges, badges_json, configured, environment, item, some, wait_for
+from support import (
+    BADGE,
+    LONG,
+    OTHER_BADGE,
+    badges,
+    badges_json,
+    configured,
+    environment,
+    item,
+    some,
+    wait_for,
+)
 from terminal import terminal
 
 from worker.cli import progress
@@ -128,6 +139,7 @@ def test_the_time_to_go_is_that_of_the_pace(capsys: pytest.CaptureFixture[str]) 
     assert "badges resume" in capsys.readouterr().err
 
 
+@LONG
 def test_ten_thousand_runs(client: redis.Redis, env: dict[str, str]) -> None:
     """The newest come last; a terminal is shown the last few, and how many are left out; programs get all."""
     pipe = client.pipeline(transaction=False)

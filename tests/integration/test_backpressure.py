@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 import redis
-from support import configured, issue, item, wait_for
+from support import LONG, configured, issue, item, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
@@ -204,6 +204,7 @@ def test_a_full_redis_is_waited_for_alike(queue: Queue, client: redis.Redis) -> 
     assert len(queued(client)) == MOST
 
 
+@LONG
 def test_a_redis_that_fills_up_half_way(queue: Queue, client: redis.Redis) -> None:
     """What was accepted before it was full is in the queue, whole; handing in all again adds the rest."""
     used = int(client.info("memory")["used_memory"])

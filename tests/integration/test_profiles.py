@@ -12,7 +12,7 @@ import redis
 import workbooks
 from hypothesis import given
 from hypothesis import strategies as st
-from support import BADGE, Outcome, badges_json, environment, in_process
+from support import BADGE, LONG, Outcome, badges_json, environment, in_process
 from terminal import terminal
 
 from worker.errors import ConfigError, NoRoom
@@ -162,6 +162,7 @@ def test_a_profile_that_changes_during_an_import_stays_as_it_was_changed(here: H
     assert profiles.all() == []
 
 
+@LONG
 def test_an_org_has_room_for_so_many_profiles(here: Here) -> None:
     """Those that were removed take none of it, and are forgotten in the end."""
     profiles = Profiles(Queue(here.client), "default")

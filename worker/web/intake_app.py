@@ -246,7 +246,7 @@ def create_app(service: Service, orgs: Iterable[Org]) -> FastAPI:
         contact={"name": "Who operates this intake"},
         license_info={"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
         openapi_tags=TAGS,
-        servers=[{"url": "/", "description": "Where this document came from."}],
+        servers=[{"url": ".", "description": "Beside this document, whatever path a proxy adds."}],
         docs_url=None,
         redoc_url=None,
         exception_handlers=HANDLERS,
