@@ -114,10 +114,15 @@ def test_messages_of_strangers(broker: Broker, tmp_path: Path) -> None:
         send(broker, [*bad, *items(1, first=9001)], run="mixed")
         send(broker, items(2, first=9101), times=2, task_id="22222222-unnamed")
         wait_for(lambda: broker.count("mixed", "invalid") == 3)
-        wait_for(lambda: len(broker.vendor.vendor.ledger().issues) == 250 + 1 + 2)
         wait_for(lambda: broker.count("again", "duplicates") == 250)
+        wait_for(lambda: len(broker.vendor.vendor.ledger().issues) == 250 + 1 + 2)
         wait_for(lambda: broker.client.llen("celery") == 0)
-        runs = {run["run"]: run for run in badges_json("run", "list", env=broker.env)}
+
+        def ended() -> dict[str, Any]:
+            runs = {run["run"]: run for run in badges_json("run", "list", env=broker.env)}
+            return runs if all(run["issued"] + run["dead"] == run["total"] for run in runs.values()) else {}
+
+        runs = wait_for(ended, what="the runs' ends")
     assert {name: runs["nightly"][name] for name in ("total", "issued", "duplicates")} == {
         "total": 250,
         "issued": 250,

@@ -23,7 +23,7 @@ FOUND = (3421, 4067, 14313, 16894, 17723, 18239)  # seeds of longer runs that fa
 QUICKLY = 500  # rounds, most of them many fewer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server of the simulation's own."""
     with running() as one, quiet():
