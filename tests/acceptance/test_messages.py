@@ -381,23 +381,21 @@ def test_foreign_wake_ups_are_refused(place: Place) -> None:
     assert "Traceback" not in place.log.read_text()
 
 
-def _hearing(place: Place) -> int:
-    clients = place.client.client_list()
-    return sum(int(one["psub"]) for one in clients if one["db"] == "0")
-
-
 def test_what_anybody_publishes_harms_nobody(place: Place, tmp_path: Path) -> None:
     """On the channel that every worker hears, of threads or processes: a line, and everything goes on."""
     channel, log = "/0.celery.pidbox", tmp_path / "processes.log"
     command = worker_command("--concurrency", 2, "--pool", "prefork")
     with process(command, env=place.env, log=log) as other, Celery(broker=place.broker_url) as operator:
-        wait_for(lambda: len(operator.control.ping(timeout=1)) == 2, what="two workers")
-        for raw in FOREIGN.values():  # some make Celery listen anew
-            wait_for(lambda: _hearing(place) == 2, what="both hear")
+
+        def both_hear() -> None:
+            wait_for(lambda: len(operator.control.ping(timeout=0.3, limit=2)) == 2, what="two workers")
+
+        both_hear()
+        for raw in FOREIGN.values():  # some make Celery listen anew, and nobody hears meanwhile
             place.client.publish(channel, raw)
+            both_hear()
         place.send(items(3200, 3203), run="after-foreign")
         wait_for(lambda: place.count("after-foreign", "issued") == 3)
-        wait_for(lambda: len(operator.control.ping(timeout=1)) == 2, what="both hear their operator")
         assert other.poll() is place.worker.poll() is None
         for said in (place.log.read_text(), log.read_text()):
             assert "Traceback" not in said
