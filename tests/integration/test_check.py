@@ -110,6 +110,8 @@ _files = st.lists(_rows | st.just('{"x": 1}\n') | st.just("{\n"), max_size=12).m
 
 @settings(**_FEW)  # type: ignore[arg-type]
 @example(before=[], text=line(job_id="own-1") + line(2, job_id="own-1") + line(2), strict=False, hold=True)
+@example(before=[line(3, job_id="own-1")], text=line(2, job_id="own-1") + line(2), strict=False, hold=True)
+@example(before=[line(2, job_id="own-1")], text=line(2, job_id="own-1") + line(2), strict=False, hold=False)
 @given(before=st.lists(_files, max_size=2), text=_files, strict=st.booleans(), hold=st.booleans())
 def test_what_a_check_says_is_what_an_import_does(
     connection: Connection,

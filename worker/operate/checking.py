@@ -6,18 +6,15 @@ does; the values it answers with are in ``domain/check.py``.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as made
-from typing import Final, Literal
+from typing import Any, Final
 
 from worker.domain.badge import Badge, one_case
 from worker.domain.check import (
     Check,
     CheckedBadge,
-    CheckGroup,
     CheckWarning,
     Duplicates,
     Fault,
@@ -32,37 +29,29 @@ from worker.domain.plain import Plain, plain_rows
 from worker.domain.seen import Fingerprints, Met
 from worker.enqueue import invalid_id, next_chunk
 from worker.files.columns import AS_THEY_ARE, FIELDS, Names
-from worker.operate.checkedcolumns import Columns, shown
-from worker.operate.lookingback import ROWS_NAMED, Counted, Firsts, LookingBack, Past
+from worker.operate.checkedcolumns import Columns
+from worker.operate.checkedgroups import Groups
+from worker.operate.lookingback import Counted, Firsts, LookingBack, Past
 from worker.operate.mending import is_reported
 from worker.operate.status import OrgState
 from worker.store.lookup import Asked
+from worker.store.record import Seen
 
-_OF_ONE_ROW: Final = re.compile(r"“.*”|\d+")  # what differs between rows with the same thing wrong
-_MOST_GROUPS: Final = 100
 _MOST_BADGES: Final = 1_000
-_VALUES_SHOWN: Final = 5
 
 
 @dataclass(slots=True)
-class _Group:
-    """Rows of which the same is to be said; ``values`` are some of those that are wrong."""
+class _Read:
+    """A row that isn't plain, as it was read; ``own`` is its producer's own id, but for a report's rows."""
 
-    field: str | None
-    reason: str
-    rows: list[int] = made(default_factory=list)
-    values: list[str] = made(default_factory=list)
-    count: int = 0
+    source: Source
+    item: Any
+    taken: Taken | Invalid
+    is_report: bool
 
-    def add(self, row: str, value: object = None) -> None:
-        self.count += 1
-        if len(self.rows) < ROWS_NAMED:
-            self.rows.append(int(row))
-        if len(self.values) < _VALUES_SHOWN and (text := shown(value)):
-            self.values += [] if text in self.values else [text]
-
-    def as_first_version(self, kind: Literal["invalid", "warning"]) -> CheckGroup:
-        return CheckGroup(kind, self.field, self.reason, self.rows[0], self.count)
+    @property
+    def own(self) -> str | None:
+        return None if self.is_report or isinstance(self.taken, Invalid) else self.taken.job_id
 
 
 class Checking:
@@ -87,8 +76,7 @@ class Checking:
         self.incomplete: str | None = None
         self._in_file = Counted()
         self._back = LookingBack(past, hold_repeats=hold_repeats)
-        self._faults: dict[object, _Group] = {}
-        self._warnings: dict[object, _Group] = {}
+        self._faults, self._warnings = Groups(), Groups()
         self._badges: Counter[str | None] = Counter()
         self.customers: dict[str, int] = {}  # of each of these badges, in one case, that of its first row
         self._columns = Columns(names)
@@ -106,17 +94,20 @@ class Checking:
             self._columns.look_at(rows)
         reported: list[Source] = []
         told = list(plain_rows(self._org.name, rows))
-        taken: list[Badge | Plain] = [its for its in told if its]  # of good rows
+        taken: list[Badge | Plain] = [*filter(None, told)]  # of good rows
         if len(taken) == len(rows):  # as in most files
             firsts = self._meet_plain(rows, told)  # type: ignore[arg-type] # each is one
         else:
             firsts, taken = Firsts(), []
-            for row, its in zip(rows, told, strict=True):
-                if its:
+            read = [its or self._read(row) for row, its in zip(rows, told, strict=True)]
+            own = self._back.of_own([*{one.own: None for one in read if isinstance(one, _Read) and one.own}])
+            for row, its in zip(rows, read, strict=True):
+                if isinstance(its, _Read):
+                    self._check(its, own, firsts, taken)
+                else:
                     taken.append(its)
                     self._meet(firsts, row.row, its.content)
-                else:
-                    self._check(row, firsts, reported, taken)
+            reported = [one.source for one in read if isinstance(one, _Read) and one.is_report]
         self.good += len(taken)
         self.invalid += len(rows) - len(taken)
         self._count_badges(taken)
@@ -150,43 +141,48 @@ class Checking:
         else:
             firsts.add(row, content, is_near=met is Met.SIMILAR)
 
-    def _check(self, row: Source, firsts: Firsts, reported: list[Source], good: list[Badge | Plain]) -> None:
-        """Check one row; what is to be looked for in the past is put to the ``firsts``."""
+    def _read(self, row: Source) -> _Read:
+        """Read a row that isn't plain."""
         item, org = row.item, self._org
-        if report := self._may_report and is_reported(row):  # which tells its job's state and org as well
-            reported.append(row)
-            item = {name: value for name, value in item.items() if name in FIELDS}
+        if is_report := self._may_report and is_reported(row):  # which tells its job's state and org as well
+            item = {name: item[name] for name in item if name in FIELDS}
         taken = row.problem or read_badge(item, org=org.name, strict_dates=org.strict_dates)
+        return _Read(row, item, taken, is_report=is_report)
+
+    def _check(self, read: _Read, own: Mapping[str, Seen], firsts: Firsts, good: list[Badge | Plain]) -> None:
+        """Check one row; what is to be looked for in the past is put to the ``firsts``."""
+        row, item, taken = read.source, read.item, read.taken
         if row.warning:
-            self._note(self._warnings, Invalid(None, row.warning), row.row)
+            self._warnings.add(Invalid(None, row.warning), row.row)
         if isinstance(taken, Invalid):
             values = item if isinstance(item, dict) else {}
             for fault in taken.faults:
-                self._note(self._faults, fault, row.row, values.get(fault.field))
-            if not report:
+                self._faults.add(fault, row.row, values.get(fault.field))
+            if not read.is_report:
                 self._meet_invalid(firsts, row)
             return
         for warning in warnings_of(item, taken.badge):
-            self._note(self._warnings, Invalid(None, warning), row.row)
+            self._warnings.add(Invalid(None, warning), row.row)
         good.append(taken.badge)
-        if not report:
-            self._meet_taken(firsts, taken, row.row)
+        if read.own:
+            self._meet_own(firsts, row.row, taken, own[read.own])
+        elif not read.is_report:
+            self._meet(firsts, row.row, content_id(self._org.name, taken.badge))
 
-    def _meet_taken(self, firsts: Firsts, taken: Taken, row: str) -> None:
-        content, own = content_id(self._org.name, taken.badge), taken.job_id
-        if own is None:
-            self._meet(firsts, row, content)
-            return
+    def _meet_own(self, firsts: Firsts, row: str, taken: Taken, seen: Seen) -> None:
+        """Meet a row with an id of its producer's own; one that is known isn't taken, and makes none near."""
+        own = str(taken.job_id)
         if self._others.add(own, "") is Met.SAME:
             self._in_file.add([row])
-        else:
-            self._met.add(content[:PAIR_LETTERS], own)
-            firsts.add_other(row, Asked(own))
+            return
+        firsts.own[row] = seen
+        if seen is not Seen.KNOWN:
+            self._met.add(content_id(self._org.name, taken.badge)[:PAIR_LETTERS], own)
 
     def _meet_invalid(self, firsts: Firsts, row: Source) -> None:
         job_id = invalid_id(row, self._org)
         if self._others.add(job_id, "") is not Met.SAME:
-            firsts.add_other(row.row, Asked(job_id, is_invalid=True))
+            firsts.invalid.append(Asked(job_id, is_invalid=True))
 
     def _judge(self, rows: Sequence[Source], past: Past) -> None:
         """Count what a report's rows would do: a mended one is accepted, all others are known."""
@@ -198,9 +194,7 @@ class Checking:
     def remark(self, remarks: Remarks) -> None:
         """Take in what is said of the file beside its rows, and how its columns are called there."""
         for it in remarks.warned():
-            self._warnings["file", it.reason] = _Group(
-                None, it.reason, [int(row) for row in it.rows], count=it.count
-            )
+            self._warnings.put(it.reason, it.count, it.rows)
         self._columns.call(remarks.columns)
 
     def badges(self) -> tuple[CheckedBadge, ...]:
@@ -214,9 +208,7 @@ class Checking:
         """
         self._back.take_in()
         back = self._back
-        faults, warnings = (
-            sorted(its.values(), key=lambda one: -one.count) for its in (self._faults, self._warnings)
-        )
+        faults, warnings = self._faults.most_first(), self._warnings.most_first()
         groups = [it.as_first_version("invalid") for it in faults]
         groups += [it.as_first_version("warning") for it in warnings if it.rows]
         calls, seconds = self._cost(state) if self._past else (None, None)
@@ -258,13 +250,6 @@ class Checking:
             return None, None
         accepted = self._back.accepted
         return -(-accepted // state.pace.width), state.seconds_for(state.waiting + accepted)
-
-    @staticmethod
-    def _note(groups: dict[object, _Group], problem: Invalid, row: str, value: object = None) -> None:
-        key: object = (problem.field, _OF_ONE_ROW.sub("", problem.reason))
-        if key not in groups and len(groups) >= _MOST_GROUPS:
-            key, problem = None, Invalid(None, f"something else, at first: {problem}")
-        groups.setdefault(key, _Group(problem.field, problem.reason)).add(row, value)
 
 
 def check_rows(checking: Checking, rows: Iterable[Source]) -> Iterator[Checking]:

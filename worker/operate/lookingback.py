@@ -57,8 +57,8 @@ class Firsts:
     rows: list[str] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
     near: set[str] = field(default_factory=set)
-    other_rows: list[str] = field(default_factory=list)
-    others: list[Asked] = field(default_factory=list)
+    own: dict[str, Seen] = field(default_factory=dict)  # what is known of a producer's own ids
+    invalid: list[Asked] = field(default_factory=list)
 
     def add(self, row: str, content: str, *, is_near: bool) -> None:
         """Add a row whose id is made of its content."""
@@ -66,11 +66,6 @@ class Firsts:
         self.contents.append(content)
         if is_near:
             self.near.add(row)
-
-    def add_other(self, row: str, asked: Asked) -> None:
-        """Add a row with another id."""
-        self.other_rows.append(row)
-        self.others.append(asked)
 
 
 class LookingBack:
@@ -88,9 +83,15 @@ class LookingBack:
         if self._past is None:
             self.near.add(sorted(firsts.near, key=int))
             return
-        found = self._looking.submit(self._past.look_up, firsts.contents, firsts.others)
+        found = self._looking.submit(self._past.look_up, firsts.contents, firsts.invalid)
         self._looks.append((firsts, found))
         self.take_in(left=_LOOKS_AHEAD)
+
+    def of_own(self, job_ids: Sequence[str]) -> dict[str, Seen]:
+        """Say at once what is known of up to 1,000 ids of a producer's own: without a ``past``, nothing."""
+        if self._past is None or not job_ids:
+            return dict.fromkeys(job_ids, Seen.NEW)
+        return dict(zip(job_ids, self._past.look_up((), [*map(Asked, job_ids)])[1], strict=True))
 
     def take_in(self, *, left: int = 0) -> None:
         """Take in what was found, but for the last ``left`` times."""
@@ -98,19 +99,16 @@ class LookingBack:
             firsts, looked = self._looks.popleft()
             self._know(firsts, *looked.result())
 
-    def _know(self, firsts: Firsts, seen: list[Seen], others: list[Seen]) -> None:
+    def _know(self, firsts: Firsts, seen: list[Seen], invalid: list[Seen]) -> None:
         known, near = [], firsts.near
         if seen.count(Seen.NEW) < len(seen):
             known = [row for row, its in zip(firsts.rows, seen, strict=True) if its is Seen.KNOWN]
             similar = {row for row, its in zip(firsts.rows, seen, strict=True) if its is Seen.SIMILAR}
             near = (near | similar).difference(known)
         self.accepted += len(seen) - len(known) - (len(near) if self._hold_repeats else 0)
-        for row, asked, its in zip(firsts.other_rows, firsts.others, others, strict=True):
-            if its is Seen.KNOWN:
-                known += [] if asked.is_invalid else [row]
-            elif asked.is_invalid:
-                self.new_invalid += 1
-            else:
-                self.accepted += 1
+        own = [row for row, its in firsts.own.items() if its is Seen.KNOWN]
+        known += own
+        self.accepted += len(firsts.own) - len(own)
+        self.new_invalid += len(invalid) - invalid.count(Seen.KNOWN)
         self.before.add(sorted(known, key=int))
         self.near.add(sorted(near, key=int))
