@@ -152,6 +152,29 @@ def test_an_act_that_is_allowed_is_done_and_kept(place: Place, name: str) -> Non
     assert (entry["note"], entry["count"]) == ("ticket 7", number)
 
 
+@pytest.mark.parametrize(
+    ("act", "only"),
+    [
+        (("run", "cancel", "", "--yes"), "bulk"),
+        (("run", "undo", "", "--yes"), "won"),
+        (("dead", "discard", "--run", "", "--yes"), "spring"),
+        (("dead", "replay", "--run", ""), "spring"),
+        (("results", "--run", ""), "bulk"),
+        (("dead", "discard", "--kind", "rejected", "--org", "", "--yes"), "spring"),
+        (("dead", "replay", "--org", ""), "spring"),
+    ],
+)
+def test_an_empty_name_is_not_all_there_are(place: Place, act: tuple[str, ...], only: str) -> None:
+    """A script's variable without a value names nothing: not the only run that there is, nor every org."""
+    began = keys.key("default", "runs")
+    assert place.client.zrem(began, *(set(place.client.zrange(began, 0, -1)) - {only}))
+    before = place.state()
+    done = in_process(*act, env=place.env)
+    assert done.status in (1, 2), done
+    assert f"there is no {'org' if '--org' in act else 'run'} ''" in done.err
+    assert place.state() == before
+
+
 def test_another_acts_option_does_not_allow_it(place: Place) -> None:
     """``--yes`` says nothing about a second badge."""
     before = place.state()

@@ -43,6 +43,8 @@ def test_the_arguments_of_a_replay() -> None:
         ({"dry_run": "perhaps"}, (), "dry_run: must be true or false"),
         ({"set": "x"}, (), "set: must be a table of names and values"),
         ({"run": ["a"]}, (), "run: must be text"),
+        ({"run": ""}, (), "run: must have at least 1 character"),
+        ({"org": ""}, (), "org: must have at least 1 character"),
         ({"org": "a"}, ("b",), "org: is given twice"),
         ({}, tuple("abcdefghijklmnopq"), "17 arguments are too many"),
     ],

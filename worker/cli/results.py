@@ -73,7 +73,7 @@ def results(
         raise typer.BadParameter("--badge goes with --customer", param_hint="--badge")
     written = _form(form, as_json=as_json, as_lines=as_lines)
     with session() as here:
-        found = here.reports.run_meant(run, org) if run else None
+        found = here.reports.run_meant(run, org) if run is not None else None
         org, run = (found.org, found.run) if found else (org, None)
         which = deadlist.Filter(org=org, kind=kind, run=run, code=code, customer=customer, badge=badge)
         rows, columns_of = _found(here, which, state)

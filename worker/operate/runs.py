@@ -46,9 +46,11 @@ class JobReader:
             ConfigError: ``only`` is none of them.
         """
         names = self._queue.orgs() | set(self._orgs)
-        if only and only not in names:
+        if only is None:
+            return sorted(names)
+        if only not in names:  # also an empty one: a script's variable without a value isn't all of them
             raise ConfigError(f"there is no org {only!r}; there are: {', '.join(sorted(names))}")
-        return [only] if only else sorted(names)
+        return [only]
 
     def runs(self, org: str | None = None, *, newest: int | None = None) -> list[RunProgress]:
         """Return every run, or the newest N, in the order they began."""
@@ -98,6 +100,8 @@ class JobReader:
         if exact := runs.known(self.client, [RunName(name, text) for name in self.org_names(org)]):
             return exact
         began = self._began(org)
+        if not text:  # with which each of them begins
+            return []
         if text != LAST:
             return runs.known(self.client, [one for one in began if one.run.startswith(text)])
         return next(filter(None, (runs.known(self.client, [one]) for one in reversed(began))), [])
@@ -181,7 +185,7 @@ class JobReader:
         Raises:
             NotFound: no org has such a run.
         """
-        if run:
+        if run is not None:
             return [RunName(self.run(run, org).org, run)]
         return self._began(org)
 

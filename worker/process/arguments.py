@@ -55,6 +55,7 @@ def _sendable(kind: DeadKind) -> DeadKind:
     return kind
 
 
+Named = Annotated[str, Field(min_length=1)] | None  # an empty name isn't all there are
 Since = Annotated[int, BeforeValidator(lambda text: since_ms(str(text)))] | None
 
 
@@ -109,8 +110,8 @@ class ResumeArguments(_Arguments):
 class UndoArguments(_Arguments):
     """The arguments of ``badges.undo``, as the options of ``badges run undo``."""
 
-    run: str | None = None
-    org: str | None = None
+    run: Named = None
+    org: Named = None
     badge: str | None = None
     customer: int | None = None
     job: str | None = None
@@ -127,9 +128,9 @@ class ReplayArguments(_Arguments):
     ``by`` is a name for the audit trail, which has nothing but the sender's process otherwise.
     """
 
-    org: str | None = None
+    org: Named = None
     kind: Annotated[DeadKind, AfterValidator(_sendable)] | None = None
-    run: str | None = None
+    run: Named = None
     code: str | None = None
     badge: str | None = None
     customer: int | None = None
