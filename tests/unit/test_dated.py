@@ -360,3 +360,66 @@ def test_a_column_that_no_spreadsheet_swapped_is_read(cells: list[object]) -> No
     """One date that can't have been swapped says so of all."""
     read = booked(cells, Dating(DateFormat.parse("DD/MM/YYYY"), BERLIN))
     assert all(str(it).startswith("2026") for it in read)
+
+
+LOW, HIGH = [f"2026-0{n}-1{n % 3}" for n in range(3, 9)], [f"{n}/04/2026" for n in range(13, 19)]
+MADE_OF_US = [cell.replace("-", ".") for cell in ("03-04-2026", "05-06-2026", "01-02-2026")]
+
+
+def told(cells: list[str], form: str) -> list[str]:
+    """Return what is said of a text file's column of these cells as a whole."""
+    remarks = Remarks()
+    taken(cells, Dating(DateFormat.parse(form), BERLIN), remarks=remarks)
+    return [it.reason for it in remarks.warned() if "time of day" not in it.reason]
+
+
+@pytest.mark.parametrize("form", ["iso", "DD/MM/YYYY or iso", "DD/MM/YYYY or YYYY-MM-DD"])
+def test_a_swapped_column_that_was_saved_as_text_is_refused(form: str) -> None:
+    """Its dates of days up to 12 have the spreadsheet's form, and only those."""
+    with pytest.raises(ConfigError, match=r"“13/04/2026” \(row 8\).*dates such as “2026-03-10” \(row 2\)"):
+        told(LOW + HIGH, form)
+
+
+def test_few_cells_of_a_swapped_column_are_only_told() -> None:
+    """It may be chance; the rows are taken."""
+    (said,) = told([*LOW[:2], *HIGH[:2]], "DD/MM/YYYY or iso")
+    assert said.startswith("earnExpiresOn has text such as “13/04/2026” (row 4) only where the day is beyond")
+
+
+@pytest.mark.parametrize(
+    ("before", "cells", "form"),
+    [
+        ("1798758000", [*LOW, *HIGH], "iso"),
+        ("2026-12-31T00:00:00Z", [*LOW, *HIGH], "DD/MM/YYYY or iso"),
+        ("05/05/2026", US, "DD/MM/YYYY"),
+        ("05/05/2026 10:00", US, "DD/MM/YYYY or DD/MM/YYYY HH:mm"),
+    ],
+)
+def test_a_column_is_looked_at_to_its_end(before: str, cells: list[str], form: str) -> None:
+    """What the first 1,000 rows don't show is told behind the last."""
+    (said,) = told([before] * 1_500 + cells, form)
+    assert "(row 150" in said
+
+
+@pytest.mark.parametrize(
+    ("form", "count"), [("DD.MM.YYYY or MM/DD/YYYY", 1), ("MM.DD.YYYY or MM/DD/YYYY", 0)]
+)
+def test_a_spreadsheet_may_write_other_signs(form: str, count: int) -> None:
+    """One of Germany makes 03.04.2026 of 3/4/2026 of the USA, and leaves 4/13/2026: the order stays."""
+    assert len(told([*MADE_OF_US, "04/13/2026", "04/14/2026"], form)) == count
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [*LOW, *HIGH, "2026-04-13"],  # so dates are written in both ways
+        [*LOW, *HIGH, "03/04/2026"],  # which a spreadsheet would have taken
+        [*LOW, *HIGH, "05/05/2026"],
+        [*("2026-05-05", "2026-06-06"), *HIGH],  # nothing could change places
+        [*(f"{cell}T00:00:00Z" for cell in LOW), *HIGH],  # no spreadsheet writes an offset
+        HIGH,
+    ],
+)
+def test_of_other_columns_nothing_is_told(cells: list[str]) -> None:
+    """One date that no swap leaves says so of all."""
+    assert told(cells, "DD/MM/YYYY or iso") == []

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from functools import lru_cache
+from itertools import product
 from shlex import quote
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +34,7 @@ from worker.domain.spellings import is_written_date
 from worker.domain.text import escaped
 from worker.errors import ConfigError
 from worker.files.sample import ROWS, Sample
-from worker.files.transposed import refuse_transposed
+from worker.files.transposed import DayOrder
 
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
 _NUMBER: Final = re.compile(r"-?(\d{5}|\d{9,})(\.0+)?", re.ASCII)  # a spreadsheet's day, or an epoch
@@ -103,16 +104,17 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     if how.form and how.form.means(EPOCH):
         rows = map(_taken_at_its_word, rows)
     sample = Sample.of(rows)
-    its_rows = {
-        field: [(row, it) for row in sample.first if (it := _cell(row.item, field)).strip()]
-        for field in _FIELDS
-    }
-    refuse_transposed(its_rows, how.form, name)
-    cells = {field: [cell for _, cell in its] for field, its in its_rows.items()}
+    order = DayOrder(how.form, name)
+    cells: dict[str, list[str]] = {field: [] for field in _FIELDS}
+    for row, field in product(sample.first, _FIELDS):
+        if (cell := _cell(row.item, field)).strip():
+            cells[field].append(cell)
+            order.note(field, cell, row.row)
+    order.refuse()
     _refuse_without_zone(cells, how, name)
     _refuse_undeclared(cells, how, name)
     if how.zone:
-        return (_read(row, how, remarks) for row in sample.everything())
+        return _all_read(sample, how, remarks, order)
     for field, its in cells.items():
         if local := next((it for it in its if _LOCAL_ISO.match(it) and not is_certain(it.strip())), None):
             shown = f"{field} has dates without a zone, such as “{escaped(local.strip(), 40)}”"
@@ -191,7 +193,13 @@ def _cell(item: Any, field: str) -> str:
     return cell if isinstance(cell, str) and not isinstance(cell, BadCell | NumberText) else ""
 
 
-def _read(row: Source, how: Dating, remarks: Remarks) -> Source:
+def _all_read(sample: Sample, how: Dating, remarks: Remarks, order: DayOrder) -> Iterator[Source]:
+    for row in sample.everything():
+        yield _read(row, how, remarks, order)
+    order.tell(remarks)
+
+
+def _read(row: Source, how: Dating, remarks: Remarks, order: DayOrder) -> Source:
     if not isinstance(row.item, dict):
         return row
     item = dict(row.item)
@@ -202,6 +210,7 @@ def _read(row: Source, how: Dating, remarks: Remarks) -> Source:
         cell = given.strip()
         if not cell or (iso != field and item.get(iso)):
             continue
+        order.note(field, given, row.row)
         # A workbook's date is one, whatever format is said for what is written as text.
         found = _meant(cell, iso, None if isinstance(given, CellDate) else how.form, how.zone)
         if found is None:
