@@ -35,7 +35,7 @@ from worker.operate.mending import mend
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
 from worker.operate.status import OrgState
-from worker.operate.undoing import Which
+from worker.operate.which import Which
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
 from worker.store.pool import Seats

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from worker.errors import ConfigError
-from worker.process.arguments import ReplayArguments
+from worker.operate.deadlist import Filter
+from worker.operate.which import Which
+from worker.process.arguments import ReplayArguments, UndoArguments
 from worker.process.operator_tasks import sender
 
 
@@ -55,3 +57,14 @@ def test_a_wrong_argument_has_words_of_ours(
     """Each names the argument, and what it may be."""
     with pytest.raises(ConfigError, match=words):
         ReplayArguments.read(named, given)
+
+
+@pytest.mark.parametrize("kind", [Which, Filter])
+def test_an_org_alone_says_not_which_of_its_jobs(kind: type[Which]) -> None:
+    """An act on all of them is nobody's wish; customer 0 is said, though there is none."""
+    assert not kind().is_said
+    assert not kind(org="cinema").is_said
+    assert kind(org="cinema", customer=0).is_said
+    assert not Filter(org="cinema", until_ms=1).is_said
+    told = UndoArguments.read({"run": "spring", "since": "2026-11-01T00:00Z"}).which(kind)
+    assert told.as_json() == {"run": "spring", "since": "2026-11-01T00:00:00.000Z"}

@@ -79,7 +79,7 @@ def dead_discard(
     which: Filter, dry_run: DryRun = False, yes: Yes = False, note: Note = "", as_json: AsJson = False
 ) -> None:
     """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
-    if which == Filter(which.org):
+    if not which.is_said:
         raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
     with session() as here:
         which = replace(here.chosen(which), until_ms=deadlist.now_ms(here.reports))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from worker.beside import running
 from worker.cli import tables
 from worker.cli.demo_life import GOOD_BADGES, MISTYPED_BADGE, Life, shops, write_rows
 from worker.cli.progress import follow_jobs, progress_bar
@@ -209,21 +209,11 @@ def _sandbox(*, more_calls: int) -> SandboxServer:
 @contextmanager
 def _worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real worker in a process of its own while the block lasts."""
-    command = [sys.executable, "-P", "-m", "worker.cli", "worker"]
-    with (folder / WORKER_LOG).open("wb") as log:
-        # In a session of its own: Ctrl-C is for the demonstration, which then stops the worker.
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+    with (
+        (folder / WORKER_LOG).open("wb") as log,
+        running("worker.cli", "worker", environment=environment, output=log, end_s=DRAIN_S) as process,
+    ):
         yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(DRAIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextmanager

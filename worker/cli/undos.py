@@ -13,7 +13,8 @@ from worker.cli.output import AsJson, say_json
 from worker.cli.session import AnyOrg, ItsOrg, Note, session, since_option
 from worker.domain.text import counted
 from worker.operate import undoing
-from worker.operate.undoing import Plan, Which
+from worker.operate.undoing import Plan
+from worker.operate.which import Which
 
 run_undo_cli, job_undo_cli = typer.Typer(), typer.Typer()
 
@@ -41,9 +42,9 @@ def run_undo(
     It is a run of its own, which goes on by itself: badges run follow shows it. What was issued without an
     earnedBadgeId can't be undone. An undo has no undo. Without RUN the filters go across all runs.
     """
-    if run is None and not any((badge, customer, job, since)):
-        raise typer.BadParameter("say which: RUN, --badge, --customer, --job or --since")
     which = Which(org, run, badge, customer, job, since_option(since))
+    if not which.is_said:
+        raise typer.BadParameter("say which: RUN, --badge, --customer, --job or --since")
     _undo(which, dry_run=dry_run, yes=yes, note=note, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from worker.domain.job import DeadKind, State
@@ -17,6 +17,7 @@ from worker.domain.text import iso_time
 from worker.operate import search
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
+from worker.operate.which import Which
 from worker.store import reading
 from worker.store.queue import GroupPart
 from worker.store.reading import Extent, StoredGroup
@@ -27,33 +28,21 @@ REPLAYED_UNASKED = (DeadKind.REJECTED, DeadKind.EXHAUSTED, DeadKind.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters are meant; ``None`` means any.
+class Filter(Which):
+    """Which dead letters are meant; ``None`` means any, ``since_ms`` those that died since.
 
     ``until_ms`` leaves out what died after it: what a person was told of, and nothing else.
     """
 
-    org: str | None = None
     kind: DeadKind | None = None
-    run: str | None = None
     code: str | None = None
-    badge: str | None = None
-    customer: int | None = None
-    job: str | None = None
-    since_ms: int | None = None
     until_ms: int | None = None
 
     @property
     def fields(self) -> dict[Field, str]:
         """What a record must hold."""
-        customer = None if self.customer is None else str(self.customer)
-        wanted = {
-            Field.RUN: self.run,
-            Field.CODE: self.code,
-            Field.BADGE_META_ID: self.badge,
-            Field.CUSTOMER_ID: customer,
-        }
-        return {field: value for field, value in wanted.items() if value is not None}
+        wanted = {Field.RUN: self.run, Field.CODE: self.code}
+        return {field: value for field, value in wanted.items() if value is not None} | self.badge_fields
 
     @property
     def read_fields(self) -> dict[Field, str]:
@@ -73,14 +62,6 @@ class Filter:
         if self.kind is None:
             return REPLAYED_UNASKED
         return () if self.kind is DeadKind.INVALID else (self.kind,)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what is said, by the names of the options."""
-        said = {name: value for name, value in asdict(self).items() if value is not None}
-        said.pop("until_ms", None)
-        if since_ms := said.pop("since_ms", None):
-            said["since"] = iso_time(since_ms)
-        return said
 
 
 class Letter(NamedTuple):

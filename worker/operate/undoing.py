@@ -13,41 +13,14 @@ from typing import Any
 
 from worker.domain.identity import short_hash
 from worker.domain.job import State
-from worker.domain.text import counted, iso_time
+from worker.domain.text import counted
 from worker.errors import NotAllowed
 from worker.operate.operator import Move, Operator
 from worker.operate.runs import JobReader
+from worker.operate.which import Which
 from worker.store import audit, undos
 from worker.store.queue import CHUNK, chunks
 from worker.store.record import REVOKE, Field, Record, state_of
-
-
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Which issued jobs are meant; ``None`` means any, ``since_ms`` those that were issued since."""
-
-    org: str | None = None
-    run: str | None = None
-    badge: str | None = None
-    customer: int | None = None
-    job: str | None = None
-    since_ms: int | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what is said, by the names of the options."""
-        names = ("run", "badge", "customer", "job")
-        said = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return said | ({"since": iso_time(self.since_ms)} if self.since_ms else {})
-
-    def fits(self, job_id: str, record: Record) -> bool:
-        """Say whether a job is meant, its run aside."""
-        customer = None if self.customer is None else str(self.customer)
-        return (
-            self.job in (None, job_id)
-            and self.badge in (None, record.get(Field.BADGE_META_ID))
-            and customer in (None, record.get(Field.CUSTOMER_ID))
-            and (self.since_ms is None or int(record.get(Field.FINISHED_AT, 0)) >= self.since_ms)
-        )
 
 
 @dataclass(slots=True)
@@ -116,7 +89,7 @@ def plan(
     for n, (org, job_id, record) in enumerate(_records(reports, which), 1):
         if n % CHUNK == 0:
             on_progress(n, 0)
-        if which.fits(job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
+        if _fits(which, job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
             found.add(org, job_id, record)
     told = [
         state.seconds_for_calls(state.to_undo + len(found.ids[state.org]) + found.twice)
@@ -125,6 +98,15 @@ def plan(
     known = [seconds for seconds in told if seconds is not None]
     found.seconds = max(known, default=0) if len(known) == len(told) else None
     return found
+
+
+def _fits(which: Which, job_id: str, record: Record) -> bool:
+    """Say whether a job is meant, its run aside."""
+    return (
+        which.job in (None, job_id)
+        and all(record.get(field) == value for field, value in which.badge_fields.items())
+        and (which.since_ms is None or int(record.get(Field.FINISHED_AT, 0)) >= which.since_ms)
+    )
 
 
 def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Record]]:

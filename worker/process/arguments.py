@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -26,8 +26,9 @@ from worker.domain.job import DeadKind
 from worker.domain.names import DEFAULT_ORG
 from worker.domain.text import LATEST_MS, counted, plain
 from worker.errors import ConfigError
-from worker.operate.deadlist import Filter
+from worker.operate.which import Which
 
+_Which = TypeVar("_Which", bound=Which)
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -79,6 +80,11 @@ class _Arguments(BaseModel):
             return cls.model_validate(by_order | dict(named))
         except ValidationError as error:
             raise ConfigError("; ".join(map(cls._fault, error.errors(include_url=False)))) from None
+
+    def which(self, kind: type[_Which]) -> _Which:
+        """Return which jobs are meant: what these arguments have of such a filter."""
+        ours = type(self).model_fields
+        return kind(**{said.name: getattr(self, said.name) for said in fields(kind) if said.name in ours})
 
     @classmethod
     def _fault(cls, problem: Mapping[str, Any]) -> str:
@@ -142,9 +148,3 @@ class ReplayArguments(_Arguments):
     may_issue_twice: bool = False
     note: str | None = None
     by: str | None = None
-
-    @property
-    def which(self) -> Filter:
-        """Which dead letters are meant."""
-        ours = type(self).model_fields
-        return Filter(**{said.name: getattr(self, said.name) for said in fields(Filter) if said.name in ours})

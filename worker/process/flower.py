@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,6 +23,7 @@ from celery.signals import before_task_publish
 
 from worker import logs
 from worker.app import app, connection, settings
+from worker.beside import end_with, running
 from worker.config import PREFIX
 from worker.errors import ConfigError
 from worker.process.compressed import bound_unpacking
@@ -40,8 +39,6 @@ DEFAULTS = {
 USER = "badges"
 CONSOLE = f"{PREFIX}CONSOLE_PUBLIC_URL"
 _BATCH = re.compile(r"'batch': '([a-z2-7]{26})'")
-END_S = 10.0
-LOOK_S = 1.0
 
 
 @contextmanager
@@ -64,23 +61,16 @@ def beside(*, on_start: Callable[[str], None], console_url: str | None = None) -
     environment = DEFAULTS | given | where | login
     if console_url:
         environment.setdefault(CONSOLE, console_url)
-    command = [sys.executable, "-P", "-m", "worker.process.flower", str(os.getpid())]
-    # In a session of its own: Ctrl-C drains the worker first, and Flower shows it.
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    ending = threading.Event()
-    threading.Thread(target=_tell_its_end, args=(process, ending), name="flower", daemon=True).start()
-    try:
-        url = f"http://{where['FLOWER_ADDRESS']}:{where['FLOWER_PORT']}"
-        on_start(f"Flower on {url}{_told(login)}")
-        yield url
-    finally:
-        ending.set()
-        process.terminate()
+    # Ctrl-C drains the worker first, and Flower shows it.
+    with running("worker.process.flower", os.getpid(), environment=environment) as process:
+        ending = threading.Event()
+        threading.Thread(target=_tell_its_end, args=(process, ending), name="flower", daemon=True).start()
         try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            url = f"http://{where['FLOWER_ADDRESS']}:{where['FLOWER_PORT']}"
+            on_start(f"Flower on {url}{_told(login)}")
+            yield url
+        finally:
+            ending.set()
 
 
 def _login() -> dict[str, str]:
@@ -120,10 +110,8 @@ def main(parent: int) -> None:
     logs.configure(settings())
     bound_unpacking()  # its events come from anybody
     before_task_publish.connect(_sign, weak=False)
-    # Until Flower has its own: the last user of the embedded server ends it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    end_with(parent)  # before it uses the embedded server, which its last user ends
     connection()
-    threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
     if console_url := settings().console_public_url:
         _name_the_console(console_url.rstrip("/"))
     app.start(["--quiet", "flower"])
@@ -146,12 +134,6 @@ def _name_the_console(url: str) -> None:
 def _sign(headers: dict[str, Any], **_: Any) -> None:
     """Name the sender of a message: the audit trail shows it."""
     headers["origin"] = f"Flower@{socket.gethostname()}"
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(LOOK_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

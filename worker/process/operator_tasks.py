@@ -19,9 +19,10 @@ from worker.domain.actor import Actor, Via
 from worker.domain.text import plain
 from worker.errors import BadgesError, ConfigError, NotAllowed, StoreError
 from worker.operate import replaying, undoing
+from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
-from worker.operate.undoing import Which
+from worker.operate.which import Which
 from worker.process.arguments import PauseArguments, ReplayArguments, ResumeArguments, UndoArguments
 from worker.process.tasks import origin
 from worker.store.queue import new_id
@@ -77,7 +78,7 @@ def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any
     its = ReplayArguments.read(arguments, given)
     done = replaying.replay_all(
         _operator(self, note=its.note or "", by=its.by),
-        its.which,
+        its.which(Filter),
         changes=its.changes,
         limit=its.limit,
         dry_run=its.dry_run,
@@ -95,10 +96,10 @@ def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
     Nobody can be asked here: without ``yes`` it is refused, with how many it would be.
     """
     its = UndoArguments.read(arguments, given)
-    if not (its.run or its.badge or its.customer or its.job or its.since_ms):
+    which = its.which(Which)
+    if not which.is_said:
         raise ConfigError("say which: run, badge, customer, job or since")
     operator = _operator(self, note=its.note, by=its.by)
-    which = Which(its.org, its.run, its.badge, its.customer, its.job, its.since_ms)
     found = undoing.plan(operator.reports, which)
     if its.dry_run:
         return {"run": None} | found.as_json() | {"dry_run": True}

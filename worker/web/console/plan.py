@@ -139,7 +139,7 @@ def _move(act: Act, total: int, seen: int) -> None:
 
 def _which(here: Console, asked: Asked) -> Filter:
     which = asked.filter()
-    if which == Filter(which.org, until_ms=which.until_ms):
+    if not which.is_said:
         raise ConfigError("say which dead letters: choose a group first")
     return replace(which, run=here.reports.run_named(which.run, which.org)) if which.run else which
 

@@ -8,7 +8,8 @@ from worker.domain.text import counted
 from worker.errors import ConfigError
 from worker.operate import undoing
 from worker.operate.report import argument, option
-from worker.operate.undoing import Plan, Which
+from worker.operate.undoing import Plan
+from worker.operate.which import Which
 from worker.store import audit
 from worker.web.console.acting import begin, begun, note_of, typed
 from worker.web.console.acts import Act
@@ -22,13 +23,13 @@ def page(here: Console, asked: Asked) -> Page:
     which = _which(here, asked)
     look = _plan(here, which)
     values = {
-        "fields": _fields(which),
+        "fields": which.as_json(),
         "found": look.result if look.state == "done" else None,
         "looking": not look.is_over,
         "looked_at": look.looked_at,
         "failed": look.problem,
         "act": audit.action_id(here.queue, "undo"),
-        "again": url("undo", **_fields(which)),
+        "again": url("undo", **which.as_json()),
         "back": _back(which),
     }
     return Page("undo.html", "Undo: the plan", "runs", _command(which), values)
@@ -64,7 +65,7 @@ def _plan(here: Console, which: Which) -> Act:
 
     run = here.reports.run(which.run, which.org) if which.run else None
     state = f"{run.issued} {run.undone} {run.open}" if run else ""
-    return here.looks.look(f"undo {_fields(which)} {state}", work, fresh_s=5)
+    return here.looks.look(f"undo {which.as_json()} {state}", work, fresh_s=5)
 
 
 def _which(here: Console, asked: Asked) -> Which:
@@ -73,13 +74,9 @@ def _which(here: Console, asked: Asked) -> Which:
         meant = here.reports.run_meant(run, org)
         run, org = meant.run, meant.org
     found = Which(org, run, asked.text("badge"), asked.whole("customer"), asked.text("job"))
-    if found == Which(org):
+    if not found.is_said:
         raise ConfigError("say what is to be taken back: begin at a run or at a job")
     return found
-
-
-def _fields(which: Which) -> dict[str, Any]:
-    return {"org": which.org} | which.as_json() if which.org else which.as_json()
 
 
 def _back(which: Which) -> str:

@@ -1,0 +1,43 @@
+"""Which jobs an act or a list is about, as options, a form or a message say it.
+
+Of dead letters more can be said: ``Filter``, in ``deadlist.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.domain.text import iso_time
+from worker.store.record import Field
+
+_NAMES = ("org", "kind", "run", "code", "badge", "customer", "job")
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which jobs are meant; ``None`` means any, ``since_ms`` those that ended since."""
+
+    org: str | None = None
+    run: str | None = None
+    badge: str | None = None
+    customer: int | None = None
+    job: str | None = None
+    since_ms: int | None = None
+
+    @property
+    def is_said(self) -> bool:
+        """Whether anything is said beside the org: an act that is about all of its jobs is nobody's wish."""
+        return bool(self.as_json().keys() - {"org"})
+
+    @property
+    def badge_fields(self) -> dict[Field, str]:
+        """What a record must hold of badge and customer."""
+        customer = None if self.customer is None else str(self.customer)
+        wanted = {Field.BADGE_META_ID: self.badge, Field.CUSTOMER_ID: customer}
+        return {field: value for field, value in wanted.items() if value is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is said, by the names of the options."""
+        said = {name: value for name in _NAMES if (value := getattr(self, name, None)) is not None}
+        return said | ({"since": iso_time(self.since_ms)} if self.since_ms else {})
