@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,20 +38,26 @@ XML_LETTERS = set("Qbcdefhmnrstvwy")  # of a workbook's cells and formats
 THEIR_FILES = {"worker.py"}
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """Return what a module says."""
+    return ast.parse(path.read_text())
+
+
 def within(path: Path) -> str:
     """Return a module's path below ``worker``."""
     return path.relative_to(WORKER).as_posix()
 
 
-def literals(tree: ast.AST) -> Iterator[str]:
+def literals(module: ast.AST) -> Iterator[str]:
     """Yield the strings of a module, but for how numbers are formatted."""
     formats = {
         id(part)
-        for node in ast.walk(tree)
+        for node in ast.walk(module)
         if isinstance(node, ast.FormattedValue) and node.format_spec
         for part in ast.walk(node.format_spec)
     }
-    for node in ast.walk(tree):
+    for node in ast.walk(module):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in formats:
             yield node.value
 
@@ -61,7 +68,7 @@ def test_no_letter_of_the_record_stands_outside_it() -> None:
     for path in MODULES:
         if within(path) in {"store/record.py", "domain/spellings.py"}:  # the latter's are parts of dates
             continue
-        letters = {one for one in literals(ast.parse(path.read_text())) if re.fullmatch("[A-Za-z]", one)}
+        letters = {one for one in literals(tree(path)) if re.fullmatch("[A-Za-z]", one)}
         if within(path) in MAY_HOLD_OTHERS:
             letters -= OTHER_LETTERS
         if within(path) in ("domain/localdates.py", "domain/spellings.py"):
@@ -111,7 +118,7 @@ def test_redis_and_its_keys_are_of_store_and_server_alone() -> None:
         if within(path).startswith(("store/", "server/")):
             continue
         text = path.read_text()
-        names = any("{badges" in literal for literal in literals(ast.parse(text)))
+        names = any("{badges" in literal for literal in literals(tree(path)))
         if (
             names
             or re.search(r"^\s*(import redis|from redis)\b", text, re.MULTILINE)
@@ -234,7 +241,7 @@ def _is_bound(value: ast.expr) -> bool:
 
 def _of_many(path: Path) -> Iterator[str]:
     """Yield what a module says of a number as of many, whatever that number is."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         parts = node.values if isinstance(node, ast.JoinedStr) else []
         for value, text in pairwise(parts):
             if not (isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant)):
@@ -288,54 +295,3 @@ def test_words_are_those_that_everybody_reads() -> None:
         if (its := hard.search(line))
     ]
     assert not found, f"say it in plainer words: {found}"
-
-
-# -- of the tests themselves
-
-TESTS = sorted(
-    path for kind in ("unit", "integration", "acceptance") for path in (ROOT / "tests" / kind).glob("*.py")
-)
-# How often a test waits for no condition: nothing is to happen meanwhile, or something is to grow old.
-WAITS = {
-    "test_retention.py": 1,
-    "test_demo.py": 2,
-    "test_liveness.py": 3,
-    "test_orgs.py": 2,
-}
-
-
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_a_test_waits_for_a_condition(path: Path) -> None:
-    """A sleep stands in a loop that looks for one; else the machine's speed decides."""
-    tree = ast.parse(path.read_text())
-    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For)]
-    within_loops = {id(node) for loop in loops for node in ast.walk(loop)}
-    sleeps = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith("time.sleep")
-        and id(node) not in within_loops
-    ]
-    assert len(sleeps) <= WAITS.get(path.name, 0), sleeps
-
-
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_a_test_holds_no_program_and_patches_nothing_private(path: Path) -> None:
-    """Programs lie in ``tests/programs``, where linters see them; what is to be otherwise is handed in."""
-    tree = ast.parse(path.read_text())
-    for text in literals(tree):
-        if "\n" in text.strip() and re.search(r"^(import \w+|from [\w.]+ import )", text, re.MULTILINE):
-            assert not _is_python(text), text[:200]
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        if ast.unparse(call.func).endswith("setattr"):
-            private = r"""['"](?:[\w.]+\.)?_[A-Za-z]\w*['"]"""
-            assert not re.search(private, ast.unparse(call)), ast.unparse(call)
-
-
-def _is_python(text: str) -> bool:
-    try:
-        ast.parse(text)
-    except SyntaxError:
-        return False
-    return True
