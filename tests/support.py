@@ -63,6 +63,17 @@ def issue(n: int = 0) -> BadgeIssue:
     return BadgeIssue(badge_meta_id=BADGE, customer_id=FIRST_CUSTOMER + n, earn_event_date=1674292011)
 
 
+def dicts(number: int, first: int = 1) -> list[dict[str, Any]]:
+    """Return that many badges for different customers, as a producer sends them."""
+    return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
+
+
+def csv_of(number: int, first: int = 1, *, badge_id: str = BADGE) -> bytes:
+    """Return the same as a CSV file."""
+    rows = "".join(f"{badge_id},{first + n}\n" for n in range(number))
+    return f"badgeMetaId,customerId\n{rows}".encode()
+
+
 def item(n: int = 0, *, org: str = "default", badge_id: str = BADGE) -> Item:
     """Return the n-th of many different jobs, as the queue takes it."""
     it = badge(n, badge_id=badge_id)
@@ -78,6 +89,16 @@ class Probe:
     def record(self, job_id: str) -> dict[str, str]:
         """Return the fields of a job's record by their names; none, if it has no record."""
         return dict(reading.records(self._client, self._org, [job_id])[0] or {})
+
+    def count(self, run: str, counter: str = "issued") -> int:
+        """Read one of a run's counters, at no cost."""
+        return int(self._client.hget(keys.key(self._org, "run", run), counter) or 0)
+
+    def make_due(self, *lists: str) -> None:
+        """Let the time of all that these lists hold have come."""
+        for key in (keys.key(self._org, name) for name in lists):
+            if waiting := self._client.zrange(key, 0, -1):
+                self._client.zadd(key, dict.fromkeys(waiting, 1))
 
     def change(self, job_id: str, **fields: object) -> None:
         """Write a record with other fields, behind the program's back."""
@@ -264,6 +285,12 @@ def process(
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait()
+
+
+def logged(log: Path, event: str) -> list[dict[str, Any]]:
+    """Return a process's log lines with this event."""
+    lines = (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{"))
+    return [line for line in lines if line["event"] == event]
 
 
 def worker_command(*options: object) -> list[object]:

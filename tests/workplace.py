@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import launcher
 import redis
-from support import BADGE, environment, process, worker_command
+from support import dicts, environment, process, worker_command
 
 from worker.badge_queue import BadgeQueue
 from worker.config import Settings
@@ -56,9 +56,8 @@ class Workplace:
 
     def bring(self, number: int, *, run: str = "run", first: int = 1) -> None:
         """Enqueue badges that nobody brought before."""
-        items = [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
         queue = BadgeQueue(settings=Settings(), connection=self.connection)
-        assert queue.enqueue(items, run=run).accepted == number
+        assert queue.enqueue(dicts(number, first), run=run).accepted == number
 
     def states(self, run: str = "run") -> Counter[str]:
         """Count a run's jobs by state, as its counters tell it, at no cost."""

@@ -18,6 +18,8 @@ from support import (
     Probe,
     badges,
     badges_json,
+    csv_of,
+    dicts,
     environment,
     process,
     some,
@@ -40,9 +42,10 @@ class Broker(NamedTuple):
     env: dict[str, str]
     vendor: SandboxServer
 
-    def count(self, run: str, counter: str) -> int:
-        """Read one of a run's counters, at no cost."""
-        return int(self.client.hget(f"{{badges:default}}/run/{run}", counter) or 0)
+    @property
+    def probe(self) -> Probe:
+        """What looks into its Redis."""
+        return Probe(self.client)
 
     def states(self, run: str) -> list[str]:
         """Return the states of a run's jobs, as ``results`` tells them."""
@@ -63,27 +66,17 @@ def broker(empty: Connection, client: redis.Redis, sandbox: SandboxServer) -> Br
     return Broker(client, empty.broker_url, env, sandbox)
 
 
-def items(number: int, first: int = 1) -> list[dict[str, Any]]:
-    """Make that many different items, as a producer sends them."""
-    return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
-
-
-def rows(number: int) -> bytes:
-    """Write a CSV file with that many different badges."""
-    return ("badgeMetaId,customerId\n" + "".join(f"{BADGE},{n + 1}\n" for n in range(number))).encode()
-
-
 @pytest.mark.parametrize(
     "options", some([[], ["--pool", "threads", "--concurrency", "4"]], 1), ids=["prefork", "threads"]
 )
 def test_celerys_own_command_works_as_well(broker: Broker, tmp_path: Path, options: list[str]) -> None:
     """``celery -A worker.app worker``, with processes or threads, delivers what is imported, and drains."""
-    badges("import", "-", "--run", "early", env=broker.env, stdin=rows(1000))
+    badges("import", "-", "--run", "early", env=broker.env, stdin=csv_of(1000))
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", *options]
     with process(command, env=broker.env, log=tmp_path / "celery.log") as running:
-        wait_for(lambda: broker.count("early", "issued") == 1000)
-        send(broker, items(500, first=5001), run="late")
-        wait_for(lambda: broker.count("late", "issued") == 500)
+        wait_for(lambda: broker.probe.count("early") == 1000)
+        send(broker, dicts(500, first=5001), run="late")
+        wait_for(lambda: broker.probe.count("late") == 500)
         # What workers would tell each other isn't heard at all: anybody could tell them anything.
         for what in ("heartbeat", "elect", "offline"):
             assert broker.client.publish(f"/0.celeryev/worker.{what}", "null") == 0
@@ -107,14 +100,14 @@ def send(broker: Broker, items: Any, *, times: int = 1, task_id: str | None = No
 def test_messages_of_strangers(broker: Broker, tmp_path: Path) -> None:
     """A message is accepted; delivered twice, or sent twice, it enqueues nothing twice; bad items die."""
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
-        send(broker, items(250), run="nightly", times=2, task_id="11111111-redelivered")
-        wait_for(lambda: broker.count("nightly", "total") == 250)
-        send(broker, items(250), run="again")
+        send(broker, dicts(250), run="nightly", times=2, task_id="11111111-redelivered")
+        wait_for(lambda: broker.probe.count("nightly", "total") == 250)
+        send(broker, dicts(250), run="again")
         bad = [{"badgeMetaId": BADGE}, "text", {"badgeMetaId": BADGE, "customerId": 9000, "colour": "red"}]
-        send(broker, [*bad, *items(1, first=9001)], run="mixed")
-        send(broker, items(2, first=9101), times=2, task_id="22222222-unnamed")
-        wait_for(lambda: broker.count("mixed", "invalid") == 3)
-        wait_for(lambda: broker.count("again", "duplicates") == 250)
+        send(broker, [*bad, *dicts(1, first=9001)], run="mixed")
+        send(broker, dicts(2, first=9101), times=2, task_id="22222222-unnamed")
+        wait_for(lambda: broker.probe.count("mixed", "invalid") == 3)
+        wait_for(lambda: broker.probe.count("again", "duplicates") == 250)
         wait_for(lambda: len(broker.vendor.vendor.ledger().issues) == 250 + 1 + 2)
         wait_for(lambda: broker.client.llen("celery") == 0)
 
@@ -139,10 +132,10 @@ def test_a_message_that_makes_no_sense_harms_nobody(broker: Broker, tmp_path: Pa
     """An unknown org or items that are no list fail as a task, with the reason in the log."""
     log = tmp_path / "worker.log"
     with process(worker_command(), env=broker.env, log=log):
-        send(broker, items(1), org="nobody")
+        send(broker, dicts(1), org="nobody")
         send(broker, 5)
-        send(broker, items(3), run="good")
-        wait_for(lambda: broker.count("good", "issued") == 3)
+        send(broker, dicts(3), run="good")
+        wait_for(lambda: broker.probe.count("good") == 3)
         wait_for(lambda: "no org 'nobody'" in log.read_text())
         with Celery(broker=broker.url) as stranger:  # what an operator asks for is refused as loudly
             stranger.send_task("badges.pause", kwargs={"raeson": "lunch"})
@@ -168,7 +161,7 @@ def test_what_an_operator_asks_for_is_done_once(broker: Broker, tmp_path: Path) 
         assert not broker.client.hexists(gate, "paused"), "it was resumed since"
 
         broker.vendor.vendor.add_fault(Fault(fault="status", status=500))
-        send(broker, items(1), run="doubt")
+        send(broker, dicts(1), run="doubt")
         wait_for(lambda: len(probe.listed("in_doubt")) == 1)
         asked = {"kind": "in_doubt", "may_issue_twice": True, "note": "the vendor has none of it"}
         stranger.send_task("badges.replay", kwargs=asked, task_id="33333333-replay")
@@ -183,19 +176,19 @@ def test_what_an_operator_asks_for_is_done_once(broker: Broker, tmp_path: Path) 
 def test_a_unix_socket_needs_no_second_url(broker: Broker, tmp_path: Path) -> None:
     """``BADGES_REDIS_URL=unix://…`` alone is enough: the broker's URL follows from it."""
     env = {name: value for name, value in broker.env.items() if name != "BADGES_BROKER_URL"}
-    badges("import", "-", "--run", "early", env=env, stdin=rows(3))
+    badges("import", "-", "--run", "early", env=env, stdin=csv_of(3))
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
-        wait_for(lambda: broker.count("early", "issued") == 3)
+        wait_for(lambda: broker.probe.count("early") == 3)
 
 
 def test_a_record_that_was_spoilt_is_nobody_elses_problem(broker: Broker, tmp_path: Path) -> None:
     """A customer that is no number, as an older producer let in: that job dies, and all others are issued."""
-    badges("import", "-", "--run", "early", env=broker.env, stdin=rows(10))
+    badges("import", "-", "--run", "early", env=broker.env, stdin=csv_of(10))
     probe, ids = Probe(broker.client), broker.client.lrange(keys.key("default", "queue"), 0, -1)
     (spoilt,) = (str(job_id) for job_id in ids if probe.record(str(job_id))["customer"] == "7")
     probe.change(spoilt, customer="abc")
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
-        wait_for(lambda: (broker.count("early", "issued"), broker.count("early", "dead")) == (9, 1))
+        wait_for(lambda: (broker.probe.count("early"), broker.probe.count("early", "dead")) == (9, 1))
     (dead,) = badges("dead", "list", "--jsonl", env=broker.env).stdout.splitlines()
     assert (json.loads(dead)["customerId"], json.loads(dead)["error"]["code"]) == ("abc", "812")
 
@@ -232,7 +225,7 @@ def test_pythons_way_in(broker: Broker, tmp_path: Path) -> None:
         "1 0 2",
     ], done.stderr
     with process(worker_command(), env=broker.env, log=tmp_path / "worker.log"):
-        wait_for(lambda: broker.count("python", "issued") == 1500)
+        wait_for(lambda: broker.probe.count("python") == 1500)
 
 
 def test_pythons_way_in_with_the_embedded_server(tmp_path: Path) -> None:

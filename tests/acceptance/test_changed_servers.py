@@ -15,7 +15,18 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, LONG, badges, badges_json, environment, needs, process, wait_for, worker_command
+from support import (
+    BADGE,
+    LONG,
+    badges,
+    badges_json,
+    environment,
+    logged,
+    needs,
+    process,
+    wait_for,
+    worker_command,
+)
 from topology import APPEND_ONLY, Server, free_port
 
 from worker.sandbox.server import SandboxServer
@@ -33,11 +44,6 @@ class Place:
     log: Path
     vendor: SandboxServer
     worker: subprocess.Popen[bytes]
-
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the worker's lines with this event."""
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [line for line in lines if line["event"] == event]
 
     def server_says(self) -> str:
         """Return what status says of the servers."""
@@ -95,7 +101,9 @@ def test_a_key_of_celerys_that_is_something_else(place: Place) -> None:
                 env=place.env,
                 stdin=f"badgeMetaId,customerId\n{BADGE},{100 * number}\n".encode(),
             )
-            wait_for(lambda key=key: any(key in line["reason"] for line in place.logged("broker.unusable")))
+            wait_for(
+                lambda key=key: any(key in line["reason"] for line in logged(place.log, "broker.unusable"))
+            )
             said = f"the key {key} is a string, where Celery keeps a {kind}"
             assert said in place.server_says()
             (org,) = badges_json("status", env=place.env)
@@ -105,7 +113,9 @@ def test_a_key_of_celerys_that_is_something_else(place: Place) -> None:
             lines = len(place.log.read_text().splitlines())
             wait_for(
                 lambda key=key: any(
-                    line["times"] >= 4 for line in place.logged("broker.unusable") if key in line["reason"]
+                    line["times"] >= 4
+                    for line in logged(place.log, "broker.unusable")
+                    if key in line["reason"]
                 )
             )
             assert len(place.log.read_text().splitlines()) - lines <= 3
@@ -180,13 +190,13 @@ def test_a_server_that_is_replaced_by_an_old_one(place: Place, tmp_path: Path) -
         answer = http.put(IMPORT_PATH, json=[{"badgeMetaId": BADGE, "customerId": 8}])
         assert answer.status_code == 503
         assert "version 7.0" in log.read_text()
-        (line, *_) = wait_for(lambda: place.logged("redis.unusable"))
+        (line, *_) = wait_for(lambda: logged(place.log, "redis.unusable"))
         assert "version 7.0" in line["reason"]
         assert "version 7.0" in place.server_says()
         assert "7.2" in place.doctor_fails("redis")
         badges("import", "-", env=place.env, stdin=f"badgeMetaId,customerId\n{BADGE},9\n".encode(), expect=2)
-        wait_for(lambda: len(place.logged("redis.unusable")) >= 3)
-        assert len(place.logged("redis.unusable")) < 6
+        wait_for(lambda: len(logged(place.log, "redis.unusable")) >= 3)
+        assert len(logged(place.log, "redis.unusable")) < 6
         assert place.worker.poll() is None
     place.goes_on(2)
     assert place.server_says() == ""
@@ -203,7 +213,7 @@ def test_a_server_that_takes_no_writes_for_a_while(place: Place, change: str, ba
     """The worker neither gives up nor floods its log, and goes on by itself when it takes them again."""
     with place.server.client() as client:
         client.execute_command(*change.split())
-        wait_for(lambda: any(line["times"] >= 8 for line in place.logged("broker.lost")), what="tries")
+        wait_for(lambda: any(line["times"] >= 8 for line in logged(place.log, "broker.lost")), what="tries")
         assert len(place.log.read_text().splitlines()) < 40
         assert "Trying to reconnect" not in place.log.read_text()
         client.execute_command(*back.split())

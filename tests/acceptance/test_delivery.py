@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from support import BADGE, badges, badges_json, environment, process, wait_for, worker_command
+from support import BADGE, Probe, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.sandbox.issued import Exchange, SandboxSettings
 from worker.sandbox.server import SandboxServer
@@ -88,10 +88,6 @@ class Floor(NamedTuple):
         assert said["accepted"] == number
         return str(said["run"])
 
-    def count(self, org: str, run: str, counter: str) -> int:
-        """Read one of a run's counters, at no cost."""
-        return int(self.client.hget(f"{{badges:{org}}}/run/{run}", counter) or 0)
-
     def calls(self, org: str, endpoint: str = "import") -> list[Exchange]:
         """Return the calls that an org's vendor saw, oldest first."""
         return [e for e in self.vendors[org].vendor.ledger().exchanges if e.endpoint == endpoint]
@@ -99,7 +95,11 @@ class Floor(NamedTuple):
     def deliver(self, org: str, number: int, *, within_s: float = 60) -> str:
         """Import badges and wait until the vendor has issued them all, each once."""
         run = self.bring(org, number)
-        wait_for(lambda: self.count(org, run, "issued") == number, within_s=within_s, what=f"{org} {run}")
+        wait_for(
+            lambda: Probe(self.client, org).count(run) == number,
+            within_s=within_s,
+            what=f"{org} {run}",
+        )
         ledger = self.vendors[org].vendor.ledger()
         assert not ledger.issued_more_than_once
         return run
@@ -153,8 +153,8 @@ def reported(floor: Floor) -> str:
         f"{row},1674292011,1905828011\n" for row in rows
     )
     badges("import", "-", "--run", "reported", env=floor.env, stdin=text.encode(), expect=3)
-    wait_for(lambda: floor.count("default", "reported", "issued") == 3)
-    wait_for(lambda: floor.count("default", "reported", "dead") == 3)
+    wait_for(lambda: Probe(floor.client).count("reported") == 3)
+    wait_for(lambda: Probe(floor.client).count("reported", "dead") == 3)
     return "reported"
 
 
@@ -294,7 +294,7 @@ def test_few_jobs_go_out_after_the_linger_time(floor: Floor) -> None:
     """Three jobs wait one second for more, and no longer, and go in one call."""
     before = len(floor.calls("twenty"))
     run = floor.bring("twenty", 3)
-    wait_for(lambda: floor.count("twenty", run, "issued") == 3)
+    wait_for(lambda: Probe(floor.client, "twenty").count(run) == 3)
     (call,) = floor.calls("twenty")[before:]
     assert call.items == 3
     rows = badges("results", "--run", run, env=floor.env).stdout.splitlines()
@@ -316,7 +316,7 @@ def test_credentials_are_what_the_vendor_wants(floor: Floor, org: str) -> None:
 def test_a_token_is_renewed_before_its_end_and_shared(floor: Floor) -> None:
     """Through several lifetimes of a token no call is refused, and not every call fetches one."""
     run = floor.deliver("brief", 28)
-    assert floor.count("brief", run, "dead") == 0
+    assert Probe(floor.client, "brief").count(run, "dead") == 0
     assert {call.status for call in floor.calls("brief")} == {200}
     assert 2 <= len(floor.calls("brief", "token")) <= 8
 
@@ -345,7 +345,7 @@ def test_wrong_credentials_pause_the_org(floor: Floor, org: str, mended: dict[st
     assert "auth" in said
     write_orgs(floor.orgs_file, floor.vendors, **{org: mended})
     badges("resume", "--org", org, env=floor.env)
-    wait_for(lambda: floor.count(org, run, "issued") == 500)
+    wait_for(lambda: Probe(floor.client, org).count(run) == 500)
     write_orgs(floor.orgs_file, floor.vendors)
 
 
@@ -358,13 +358,13 @@ def test_pause_and_resume(floor: Floor) -> None:
     before = len(floor.calls("basic"))
     run = floor.bring("basic", 100)
     run_elsewhere = floor.deliver("token", 100)  # the worker lives, and has looked at all orgs
-    assert floor.count("token", run_elsewhere, "issued") == 100
+    assert Probe(floor.client, "token").count(run_elsewhere) == 100
     assert len(floor.calls("basic")) == before
     (status,) = badges_json("status", "--org", "basic", env=floor.env)
     assert (status["gate"]["state"], status["gate"]["why"]) == ("paused", "operator")
     assert (status["gate"]["reason"], status["queued"]) == ("lunch", 100)
     badges("resume", "--org", "basic", env=floor.env)
-    wait_for(lambda: floor.count("basic", run, "issued") == 100)
+    wait_for(lambda: Probe(floor.client, "basic").count(run) == 100)
 
 
 def test_dead_letters_are_mended_and_replayed(floor: Floor, reported: str) -> None:
@@ -376,7 +376,7 @@ def test_dead_letters_are_mended_and_replayed(floor: Floor, reported: str) -> No
     assert planned["replayed"] == 2
     done = badges_json("dead", "replay", *which, "--set", f"badgeMetaId={BADGE}", env=floor.env)
     assert (done["replayed"], done["duplicates"]) == (2, 0)
-    wait_for(lambda: floor.count("default", done["run"], "issued") == 2)
+    wait_for(lambda: Probe(floor.client).count(done["run"], "issued") == 2)
     assert badges_json("dead", "groups", *which, env=floor.env) == []
 
 

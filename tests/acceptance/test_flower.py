@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support import BADGE, LONG, OTHER_BADGE, PROGRAMS, badges, environment, process, wait_for
+from support import BADGE, LONG, OTHER_BADGE, PROGRAMS, Probe, badges, environment, process, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
@@ -65,7 +65,7 @@ class Up:
 
     def run(self, run: str, counter: str) -> int:
         """Return one of a run's counters."""
-        return int(self.client.hget(keys.key("default", "run", run), counter) or 0)
+        return Probe(self.client).count(run, counter)
 
     def gate(self) -> dict[str, Any]:
         """Return what the gate is."""

@@ -25,6 +25,7 @@ from support import (
     LONG,
     OTHER_BADGE,
     PROGRAMS,
+    Probe,
     badge,
     badges,
     badges_json,
@@ -57,9 +58,10 @@ class Here(NamedTuple):
     client: redis.Redis
     env: dict[str, str]
 
-    def count(self, run: str, counter: str = "total") -> int:
-        """Read one of a run's counters, at no cost."""
-        return int(self.client.hget(f"{{badges:default}}/run/{run}", counter) or 0)
+    @property
+    def probe(self) -> Probe:
+        """What looks into its Redis."""
+        return Probe(self.client)
 
     def dead(self, *options: object) -> list[dict[str, Any]]:
         """List dead letters."""
@@ -125,7 +127,7 @@ def test_every_format_goes_in(
     assert list(said) == ["run", "accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held"]
     assert counts(said) == expected
     assert said["run"].startswith(file.stem)
-    assert here.count(said["run"]) == expected[0]
+    assert here.probe.count(said["run"]) == expected[0]
 
 
 def test_utf_16_and_standard_input(here: Here) -> None:
@@ -140,7 +142,7 @@ def test_the_vendors_own_samples_are_delivered(here: Here, sandbox: SandboxServe
         badges("import", "-", "--run", run, env=here.env, stdin=body.encode())
     env = here.env | {"BADGES_API_BASE_URL": sandbox.url, "BADGES_BATCH_LINGER_S": "0"}
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
-        wait_for(lambda: here.count("sample", "issued") == 2 and here.count("default", "issued") == 1)
+        wait_for(lambda: here.probe.count("sample") == 2 and here.probe.count("default") == 1)
     first, second = here.results("--run", "sample")
     assert first["warnings"] == ["earnEventDate is missing"]
     assert second["warnings"] == [
@@ -164,11 +166,8 @@ def test_a_file_imported_again_is_all_duplicates(here: Here) -> None:
     assert counts(badges_json("import", "-", "--run", "one", env=here.env, stdin=rows)) == (2500, 0, 0)
     assert counts(badges_json("import", "-", "--run", "two", env=here.env, stdin=rows)) == (0, 2500, 0)
     assert counts(badges_json("import", "-", "--run", "one", env=here.env, stdin=rows)) == (2500, 0, 0)
-    assert (here.count("one"), here.count("one", "queued"), here.count("one", "duplicates")) == (
-        2500,
-        2500,
-        0,
-    )
+    counters = ("total", "queued", "duplicates")
+    assert [here.probe.count("one", name) for name in counters] == [2500, 2500, 0]
     assert here.client.llen("{badges:default}/queue") == 2500
 
 
@@ -183,7 +182,7 @@ def test_allow_duplicates_wants_a_run_and_repeats_nothing(here: Here) -> None:
     assert counts(badges_json(*again, env=here.env, stdin=rows)) == (6, 0, 0)
     assert counts(badges_json(*again, env=here.env, stdin=rows)) == (6, 0, 0)
     assert here.client.llen("{badges:default}/queue") == 3 + 6
-    assert here.count("twice") == 6
+    assert here.probe.count("twice", "total") == 6
 
 
 def test_dry_run_accepts_nothing(here: Here) -> None:
@@ -293,9 +292,9 @@ def test_an_importer_killed_half_way(
     kill_after = random.Random(f"kill {same_run} {name}").randint(1000, 4000)
     command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "first"]
     with process(command, env=here.env, log=tmp_path / "import.log") as importer:
-        wait_for(lambda: here.count("first") >= kill_after)
+        wait_for(lambda: here.probe.count("first", "total") >= kill_after)
         importer.kill()
-    accepted = here.count("first")
+    accepted = here.probe.count("first", "total")
     assert kill_after <= accepted < total
     run = "first" if same_run else "second"
     said = badges_json("import", file, "--run", run, env=here.env)
@@ -303,7 +302,7 @@ def test_an_importer_killed_half_way(
     vendor = {"API_BASE_URL": sandbox.url, "RATE_LIMIT": "1000/second", "BATCH_SIZE": "1000"}
     env = here.env | {f"BADGES_{name}": value for name, value in vendor.items()}
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
-        wait_for(lambda: here.count("first", "issued") + here.count("second", "issued") == total)
+        wait_for(lambda: here.probe.count("first") + here.probe.count("second") == total)
     ledger = sandbox.vendor.ledger()
     assert len(ledger.issues) == total
     assert not ledger.issued_more_than_once
@@ -348,7 +347,7 @@ def test_a_compressed_file_cut_off_is_gone_on_with(here: Here, tmp_path: Path) -
     file, data = tmp_path / "rows.csv.gz", gzip.compress(csv_rows(9000))
     file.write_bytes(data[: len(data) // 2])
     said = badges("import", file, "--run", "cut", env=here.env, expect=1).stderr.decode()
-    accepted = here.count("cut")
+    accepted = here.probe.count("cut", "total")
     assert 1000 <= accepted < 9000
     assert f"until then: at least {accepted:,} accepted, 0 duplicates, 0 invalid; what is accepted" in said
     assert "to go on: the same command with --run cut; to stop what waits: badges run cancel cut" in said
@@ -356,7 +355,7 @@ def test_a_compressed_file_cut_off_is_gone_on_with(here: Here, tmp_path: Path) -
     assert "Traceback" not in said
     file.write_bytes(data)
     assert counts(badges_json("import", file, "--run", "cut", env=here.env)) == (9000, 0, 0)
-    assert here.client.llen("{badges:default}/queue") == here.count("cut") == 9000
+    assert here.client.llen("{badges:default}/queue") == here.probe.count("cut", "total") == 9000
 
 
 def test_columns_are_mapped(here: Here) -> None:
@@ -396,11 +395,11 @@ def test_an_import_waits_for_room(here: Here, sandbox: SandboxServer, tmp_path: 
     command = [sys.executable, "-m", "worker.cli", "import", str(file), "--run", "waits"]
     with process(command, env=full, log=log) as importer:
         wait_for(lambda: "waiting for room: the queue of org default is full" in log.read_text())
-        assert (here.count("waits"), importer.poll()) == (1000, None)
+        assert (here.probe.count("waits", "total"), importer.poll()) == (1000, None)
         vendor = {"API_BASE_URL": sandbox.url, "RATE_LIMIT": "1000/second", "BATCH_SIZE": "1000"}
         env = full | {f"BADGES_{name}": value for name, value in vendor.items()}
         with process(worker_command(), env=env, log=tmp_path / "worker.log"):
-            wait_for(lambda: here.count("waits", "issued") == 2500)
+            wait_for(lambda: here.probe.count("waits") == 2500)
             assert importer.wait(20) == 0
     assert "2,500 accepted, 0 duplicates, 0 invalid" in log.read_text()
     assert log.read_text().count("waiting for room: the queue") == 1
@@ -446,7 +445,7 @@ def test_an_import_waits_for_a_redis_that_is_full(here: Here, tmp_path: Path) ->
     finally:
         here.client.config_set("maxmemory", "0")
     assert "20,000 accepted, 0 duplicates, 0 invalid" in log.read_text()
-    assert here.client.llen("{badges:default}/queue") == here.count("oom") == 20_000
+    assert here.client.llen("{badges:default}/queue") == here.probe.count("oom", "total") == 20_000
 
 
 def test_messages_wait_in_the_broker_while_there_is_no_room(
@@ -467,7 +466,7 @@ def test_messages_wait_in_the_broker_while_there_is_no_room(
             producer.send_task("badges.enqueue", kwargs=kwargs)
     log = tmp_path / "worker.log"
     with process(worker_command("--concurrency", 2), env=env, log=log):
-        wait_for(lambda: here.count("sent", "issued") == 3000, what="all issued")
+        wait_for(lambda: here.probe.count("sent") == 3000, what="all issued")
     assert "enqueue.no_room" in log.read_text()
     assert not sandbox.vendor.ledger().issued_more_than_once
 
@@ -721,8 +720,8 @@ def test_memory_does_not_grow_with_the_file(here: Here) -> None:
         return b"%s,C-%d,1674292011\n" % (BADGE.encode(), n)
 
     small, large = peak_kb(here.env, "small", good, 4_000), peak_kb(here.env, "large", good, 24_000)
-    assert here.count("large") == 20_000  # the rest came in with the small one
+    assert here.probe.count("large", "total") == 20_000  # the rest came in with the small one
     assert large - small < 3_000, (small, large)
     wrong = peak_kb(here.env, "wrong", bad, 14_000)
-    assert here.count("wrong", "invalid") == 14_000
+    assert here.probe.count("wrong", "invalid") == 14_000
     assert wrong - small < 3_000, (small, wrong)

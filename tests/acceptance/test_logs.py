@@ -14,7 +14,7 @@ import launcher
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, badges, environment, process, wait_for, worker_command
+from support import BADGE, Probe, badges, environment, process, wait_for, worker_command
 
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
@@ -74,10 +74,6 @@ class Place:
         done = badges("import", "-", "--org", org, "--run", run, env=self.env, stdin=text, expect=3)
         return done.stdout + done.stderr
 
-    def count(self, org: str, run: str, counter: str) -> int:
-        """Read one of a run's counters, at no cost."""
-        return int(self.client.hget(f"{{badges:{org}}}/run/{run}", counter) or 0)
-
 
 @pytest.fixture
 def place(empty: Connection, client: redis.Redis, tmp_path: Path) -> Iterator[Place]:
@@ -109,10 +105,8 @@ def test_no_secret_is_anywhere(place: Place) -> None:
     with place.worker() as running:
         for org, run in (("default", "one"), ("tokens", "two"), ("wrong", "three")):
             said += place.bring(org, 150, run)
-        wait_for(
-            lambda: place.count("default", "one", "issued") + place.count("default", "one", "dead") == 151
-        )
-        wait_for(lambda: place.count("tokens", "two", "issued") == 150)
+        wait_for(lambda: Probe(place.client).count("one") + Probe(place.client).count("one", "dead") == 151)
+        wait_for(lambda: Probe(place.client, "tokens").count("two") == 150)
         wait_for(lambda: place.client.hget("{badges:wrong}/gate", "paused"))
         command_line = Path(f"/proc/{running.pid}/cmdline").read_bytes()
     for command in ("results", "status", "run list", "dead list", "dead groups"):
@@ -159,8 +153,8 @@ def test_every_line_of_the_log_is_json(place: Place) -> None:
     with place.worker():
         place.bring("default", 150, "one")
         place.bring("tokens", 50, "two")
-        wait_for(lambda: place.count("default", "one", "issued") == 150)
-        wait_for(lambda: place.count("tokens", "two", "issued") == 50)
+        wait_for(lambda: Probe(place.client).count("one") == 150)
+        wait_for(lambda: Probe(place.client, "tokens").count("two") == 50)
     lines = place.lines()
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     assert all(line["timestamp"].endswith("Z") for line in lines)
@@ -177,7 +171,7 @@ def test_one_line_a_batch(place: Place) -> None:
     """At the usual level httpx keeps silent, and Celery adds no second line to each batch's own."""
     with place.worker(BADGES_LOG_LEVEL="info"):
         place.bring("default", 1000, "one")
-        wait_for(lambda: place.count("default", "one", "issued") == 1000)
+        wait_for(lambda: Probe(place.client).count("one") == 1000)
     lines = place.lines()
     batches = [line for line in lines if line["event"] == "batch.settled"]
     assert len(batches) == 10
@@ -190,7 +184,7 @@ def test_a_log_for_people(place: Place) -> None:
     """``LOG_FORMAT=console``: a line a person can read, none of it JSON."""
     with place.worker(BADGES_LOG_FORMAT="console", BADGES_LOG_LEVEL="INFO"):
         place.bring("default", 3, "one")
-        wait_for(lambda: place.count("default", "one", "issued") == 3)
+        wait_for(lambda: Probe(place.client).count("one") == 3)
     log = (place.folder / "err.log").read_text()
     assert "batch.settled" in log
     assert "ready" in log
@@ -221,7 +215,7 @@ def test_an_operators_view_of_a_failed_call(place: Place) -> None:
     place.basic.vendor.add_fault(Fault(fault="status", status=502, times=1))
     with place.worker():
         place.bring("default", 20, "one")
-        wait_for(lambda: place.count("default", "one", "dead") == 21)
+        wait_for(lambda: Probe(place.client).count("one", "dead") == 21)
     (line,) = [line for line in place.lines() if line["event"] == "batch.settled"]
     assert (line["org"], line["status"], line["jobs"], line["dead"]) == ("default", "502", 20, 20)
     assert line["signal"] == "in_doubt"
@@ -237,7 +231,7 @@ def test_celerys_own_command_logs_alike(place: Place) -> None:
         log=place.folder / "err.log",
     ):
         place.bring("default", 3, "one")
-        wait_for(lambda: place.count("default", "one", "issued") == 3)
+        wait_for(lambda: Probe(place.client).count("one") == 3)
     assert all({"event", "level", "timestamp"} <= line.keys() for line in place.lines())
 
 
@@ -249,7 +243,7 @@ def test_one_line_a_dead_job(place: Place) -> None:
     rows = "".join(f"{missing},{n}\n" for n in range(1, 251))
     with place.worker(BADGES_MAX_IN_FLIGHT="1"):
         badges("import", "-", "--run", "bad", env=place.env, stdin=f"badgeMetaId,customerId\n{rows}".encode())
-        wait_for(lambda: place.count("default", "bad", "dead") == 250)
+        wait_for(lambda: Probe(place.client).count("bad", "dead") == 250)
     dead = [line for line in place.lines() if line["event"] == "job.dead"]
     assert len({line["job"] for line in dead}) == len(dead) == 250
     assert {(line["run"], line["kind"], line["code"], line["org"]) for line in dead} == {

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import BADGE, LONG, badges, environment, process, wait_for, worker_command
+from support import BADGE, LONG, Probe, badges, dicts, environment, logged, process, wait_for, worker_command
 
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -39,6 +39,11 @@ class Place(NamedTuple):
     vendor: SandboxServer
     worker: subprocess.Popen[bytes]
 
+    @property
+    def probe(self) -> Probe:
+        """What looks into its Redis."""
+        return Probe(self.client)
+
     def push(self, raw: bytes) -> None:
         """Send the documented command over a plain socket, and read Redis's answer."""
         with socket.socket(socket.AF_UNIX) as plain:
@@ -50,18 +55,9 @@ class Place(NamedTuple):
                 answer += plain.recv(4096)
             assert re.fullmatch(rb":\d+\r\n", answer), answer
 
-    def count(self, run: str, counter: str) -> int:
-        """Read one of a run's counters."""
-        return int(self.client.hget(f"{{badges:default}}/run/{run}", counter) or 0)
-
     def refused(self, kind: str) -> int:
         """Return how many messages of a kind were counted as refused."""
         return int(self.client.hget("{badges}/refused", kind) or 0)
-
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the lines of the worker's log with this event."""
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [line for line in lines if line["event"] == event]
 
     def send(self, items: Any, *, task_id: str | None = None, **more: Any) -> None:
         """Send ``badges.enqueue`` with an app that knows nothing of us."""
@@ -102,9 +98,13 @@ def message(**kwargs: Any) -> dict[str, Any]:
     return made
 
 
-def items(first: int, last: int) -> list[dict[str, Any]]:
-    """Return items as a producer sends them."""
-    return [{"badgeMetaId": BADGE, "customerId": n} for n in range(first, last)]
+def refusals(place: Place, raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """Wait until the worker has refused a message, and return what it logged of it."""
+    its_id = raw["headers"]["id"]
+    lines: list[dict[str, Any]] = wait_for(
+        lambda: [line for line in logged(place.log, "enqueue.refused") if line["id"] == its_id]
+    )
+    return lines
 
 
 def test_the_documented_message_does_what_the_page_says(place: Place) -> None:
@@ -113,12 +113,15 @@ def test_the_documented_message_does_what_the_page_says(place: Place) -> None:
     encoded = base64.b64encode(json.dumps(body).encode()).decode()
     raw = envelope.replace("ID", str(uuid.uuid4())).replace("BODY", encoded).encode()
     place.push(raw)
-    wait_for(lambda: place.count("nightly", "issued") == 2)
+    wait_for(lambda: place.probe.count("nightly") == 2)
     place.push(raw)  # again, with the same id
     place.push(raw.replace(encoded.encode(), base64.b64encode(json.dumps(body, indent=1).encode())))
     place.push(json.dumps(message(**body[1] | {"run": "later"})).encode())
-    wait_for(lambda: place.count("later", "duplicates") == 2)
-    assert (place.count("nightly", "total"), place.count("later", "total")) == (2, 0)
+    wait_for(lambda: place.probe.count("later", "duplicates") == 2)
+    assert (place.probe.count("nightly", "total"), place.probe.count("later", "total")) == (
+        2,
+        0,
+    )
     assert {issue.customer_id for issue in place.vendor.vendor.ledger().issues} == {555567088}
 
 
@@ -127,12 +130,12 @@ def test_the_example_for_node(place: Place) -> None:
     """It runs as it stands."""
     subprocess.run(
         ["node", EXAMPLES / "enqueue.mjs", place.socket_path],
-        input=json.dumps(items(1000, 1300)).encode(),
+        input=json.dumps(dicts(300, 1000)).encode(),
         env=place.env | {"RUN": "node"},
         timeout=30,
         check=True,
     )
-    wait_for(lambda: place.count("node", "issued") == 300)
+    wait_for(lambda: place.probe.count("node") == 300)
 
 
 def test_the_example_for_the_shell(place: Place, tmp_path: Path) -> None:
@@ -142,19 +145,19 @@ def test_the_example_for_the_shell(place: Place, tmp_path: Path) -> None:
     stub.chmod(0o755)
     subprocess.run(
         [EXAMPLES / "enqueue.sh", "-p", "6400"],
-        input=json.dumps(items(2000, 2300)).encode(),
+        input=json.dumps(dicts(300, 2000)).encode(),
         env=place.env | {"RUN": "shell", "REDIS_CLI": str(stub), "OUT": str(tmp_path / "out")},
         timeout=30,
         check=True,
     )
     assert (tmp_path / "out.args").read_text() == "-p 6400 -x LPUSH celery\n"
     place.push((tmp_path / "out").read_bytes())
-    wait_for(lambda: place.count("shell", "issued") == 300)
+    wait_for(lambda: place.probe.count("shell") == 300)
 
 
 def changed(**parts: Any) -> bytes:
     """Return a good message with some parts replaced, or left out where they are ``None``."""
-    made = message(items=items(CUSTOMER, CUSTOMER + 1)) | parts
+    made = message(items=dicts(1, CUSTOMER)) | parts
     return json.dumps({name: part for name, part in made.items() if part is not None}).encode()
 
 
@@ -202,7 +205,7 @@ POISON = {
     "arguments that are a list": changed(body=body_of("[[], [], {}]")),
     **{
         f"{name}: {links}": changed(
-            body=body_of(json.dumps([[], {"items": items(CUSTOMER, CUSTOMER + 1)}, {name: links}]))
+            body=body_of(json.dumps([[], {"items": dicts(1, CUSTOMER)}, {name: links}]))
         )
         for name in ("callbacks", "errbacks", "chain", "chord")
         for links in ("x", 5, [5], [{"task": "no.such"}], {"task": "no.such", "options": 5})
@@ -229,14 +232,14 @@ def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
 
     Three of each: a place in the pool, of two, that was lost each time would be missed.
     """
-    logged = len(place.logged("message.refused"))
+    before = len(logged(place.log, "message.refused"))
     for raw in POISON.values():
         for _ in range(3):
             place.push(raw)
-    place.push(json.dumps(message(items=items(3000, 3010), run="after-poison")).encode())
-    wait_for(lambda: place.count("after-poison", "issued") == 10)
-    wait_for(lambda: len(place.logged("message.refused")) == logged + 3 * len(POISON))
-    lines = place.logged("message.refused")[logged:]
+    place.push(json.dumps(message(items=dicts(10, 3000), run="after-poison")).encode())
+    wait_for(lambda: place.probe.count("after-poison") == 10)
+    wait_for(lambda: len(logged(place.log, "message.refused")) == before + 3 * len(POISON))
+    lines = logged(place.log, "message.refused")[before:]
     assert all(line["level"] == "error" and line["reason"] for line in lines)
     assert place.worker.poll() is None
     assert place.client.llen("celery") == place.client.hlen("unacked") == 0
@@ -258,14 +261,14 @@ def packed(body: bytes, compression: str) -> bytes:
 def test_a_packed_message_is_read_and_one_that_fills_the_memory_isnt(place: Place) -> None:
     """Kilobytes that unpack to gigabytes would end each worker that comes to them, one after the other."""
     for n, compression in enumerate(PACKED):
-        logged = len(place.logged("message.refused"))
+        before = len(logged(place.log, "message.refused"))
         place.push(packed(b" " * (64 << 20) + b"x", compression))
-        wait_for(lambda logged=logged: len(place.logged("message.refused")) == logged + 1)
-        (line,) = place.logged("message.refused")[logged:]
+        wait_for(lambda before=before: len(logged(place.log, "message.refused")) == before + 1)
+        (line,) = logged(place.log, "message.refused")[before:]
         assert line["reason"] == "its body can't be read: it unpacks to more than 64 MiB"
-        body = json.dumps([[], {"items": items(7000 + n, 7001 + n), "run": "packed"}, {}])
+        body = json.dumps([[], {"items": dicts(1, 7000 + n), "run": "packed"}, {}])
         place.push(packed(body.encode(), compression))
-    wait_for(lambda: place.count("packed", "issued") == len(PACKED))
+    wait_for(lambda: place.probe.count("packed") == len(PACKED))
 
 
 def broadcast(said: object, **parts: Any) -> bytes:
@@ -356,7 +359,7 @@ def test_who_asks_a_worker_how_it_is_hears_no_secret(place: Place) -> None:
 def test_foreign_wake_ups_are_refused(place: Place) -> None:
     """Anybody may put messages for a delivery into the queue, too: a line each, and no traceback."""
     wrong = [{}, {"org": 5}, {"org": ["default"]}, {"org": "default", "seen": {}}, {"org": None}, {"x": 1}]
-    logged = len(place.logged("message.refused"))
+    before = len(logged(place.log, "message.refused"))
     tasks = [("badges.deliver", kwargs) for kwargs in wrong]
     tasks += [("badges.import_staged", {"staged_id": wrong}) for wrong in (5, {}, [1])]
     tasks += [
@@ -375,9 +378,9 @@ def test_foreign_wake_ups_are_refused(place: Place) -> None:
         raw = message(**kwargs)
         raw["headers"]["task"] = task
         place.push(json.dumps(raw).encode())
-    wait_for(lambda: len(place.logged("message.refused")) == logged + len(tasks))
-    place.send(items(3400, 3401), run="after-wake-ups")
-    wait_for(lambda: place.count("after-wake-ups", "issued") == 1)
+    wait_for(lambda: len(logged(place.log, "message.refused")) == before + len(tasks))
+    place.send(dicts(1, 3400), run="after-wake-ups")
+    wait_for(lambda: place.probe.count("after-wake-ups") == 1)
     assert "Traceback" not in place.log.read_text()
 
 
@@ -394,8 +397,8 @@ def test_what_anybody_publishes_harms_nobody(place: Place, tmp_path: Path) -> No
         for raw in FOREIGN.values():  # some make Celery listen anew, and nobody hears meanwhile
             place.client.publish(channel, raw)
             both_hear()
-        place.send(items(3200, 3203), run="after-foreign")
-        wait_for(lambda: place.count("after-foreign", "issued") == 3)
+        place.send(dicts(3, 3200), run="after-foreign")
+        wait_for(lambda: place.probe.count("after-foreign") == 3)
         assert other.poll() is place.worker.poll() is None
         for said in (place.log.read_text(), log.read_text()):
             assert "Traceback" not in said
@@ -407,26 +410,24 @@ def test_what_anybody_publishes_harms_nobody(place: Place, tmp_path: Path) -> No
 
 def test_a_message_that_a_worker_holds_for_revoked_is_refused_aloud(place: Place) -> None:
     """Anybody may say so, as Celery's workers do among themselves; its sender is named, and it is counted."""
-    raw = message(items=items(3500, 3501), run="revoked")
+    raw = message(items=dicts(1, 3500), run="revoked")
     revoked = {raw["headers"]["id"]: 1.0}
     hello = broadcast({"method": "hello", "arguments": {"from_node": "x", "revoked": revoked}})
     wait_for(lambda: place.client.publish("/0.celery.pidbox", hello))
     with Celery(broker=place.broker_url) as operator:
         wait_for(lambda: operator.control.ping(timeout=2))  # it has heard what came before
     place.push(json.dumps(raw).encode())
-    (line,) = wait_for(
-        lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
-    )
+    (line,) = refusals(place, raw)
     assert (line["origin"], "revoked" in line["reason"]) == ("points-service", True)
 
 
 def test_a_chain_goes_on(place: Place) -> None:
     """What Celery's own clients put beside the arguments is taken: here the task that comes after."""
     with Celery(broker=place.broker_url) as stranger:
-        first, second = ({"items": items(n, n + 1), "run": f"chained-{n}"} for n in (3100, 3101))
+        first, second = ({"items": dicts(1, n), "run": f"chained-{n}"} for n in (3100, 3101))
         enqueue = stranger.signature("badges.enqueue", kwargs=first)
         (enqueue | stranger.signature("badges.enqueue", kwargs=second, immutable=True)).apply_async()
-    wait_for(lambda: place.count("chained-3100", "issued") == place.count("chained-3101", "issued") == 1)
+    wait_for(lambda: place.probe.count("chained-3100") == place.probe.count("chained-3101") == 1)
 
 
 @pytest.mark.parametrize(
@@ -447,7 +448,7 @@ def test_what_is_wrong_as_a_whole_is_refused(place: Place, kwargs: dict[str, Any
     """The log says why, whose it was and which; it isn't tried again."""
     raw = message(**kwargs)
     place.push(json.dumps(raw).encode())
-    mine = wait_for(lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]])
+    mine = refusals(place, raw)
     assert [(line["level"], line["origin"], reason in line["reason"]) for line in mine] == [
         ("error", "points-service", True)
     ]
@@ -469,9 +470,7 @@ def test_wrong_arguments_are_refused_by_their_name(place: Place, kwargs: dict[st
     raw = message(**kwargs)
     counted = place.refused("enqueue")
     place.push(json.dumps(raw).encode())
-    (line,) = wait_for(
-        lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
-    )
+    (line,) = refusals(place, raw)
     assert (line["level"], line["origin"], reason in line["reason"]) == ("error", "points-service", True)
     wait_for(lambda: not place.client.hlen("unacked"))
     wait_for(lambda: place.refused("enqueue") > counted)
@@ -479,24 +478,22 @@ def test_wrong_arguments_are_refused_by_their_name(place: Place, kwargs: dict[st
 
 def test_a_message_that_expired_is_refused_aloud(place: Place) -> None:
     """Celery drops it without a word; its sender is named, and it is counted."""
-    raw = message(items=items(3300, 3301), run="expired")
+    raw = message(items=dicts(1, 3300), run="expired")
     raw["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
     place.push(json.dumps(raw).encode())
-    (line,) = wait_for(
-        lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]]
-    )
+    (line,) = refusals(place, raw)
     assert (line["origin"], "expired" in line["reason"]) == ("points-service", True)
-    assert place.count("expired", "total") == 0
+    assert place.probe.count("expired", "total") == 0
     assert "Traceback" not in place.log.read_text()
 
 
 def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
     """One object instead of a list is one item; a bad one becomes a dead letter, with the reason."""
-    place.send(items(4000, 4001)[0], run="alone")
+    place.send(dicts(1, 4000)[0], run="alone")
     place.send(
-        [*items(4001, 4004), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}], run="mixed"
+        [*dicts(3, 4001), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}], run="mixed"
     )
-    wait_for(lambda: place.count("alone", "issued") == 1 and place.count("mixed", "issued") == 3)
+    wait_for(lambda: place.probe.count("alone") == 1 and place.probe.count("mixed") == 3)
     listed = badges("dead", "list", "--run", "mixed", "--jsonl", env=place.env).stdout.splitlines()
     errors = [json.loads(line)["error"] for line in listed]
     assert [error["kind"] for error in errors] == ["invalid"] * 3
@@ -505,21 +502,24 @@ def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
 
 def test_an_id_of_ones_own_in_a_message(place: Place) -> None:
     """The same badge twice on purpose; the same id for another badge is a conflict, and not issued."""
-    place.send([item | {"job_id": f"order-{n}"} for n, item in enumerate(items(5000, 5001) * 2)], run="ids")
-    wait_for(lambda: place.count("ids", "issued") == 2)
-    place.send([items(5001, 5002)[0] | {"job_id": "order-0"}], run="conflict")
-    wait_for(lambda: place.count("conflict", "duplicates") == 1)
-    assert place.count("conflict", "total") == 0
+    place.send([item | {"job_id": f"order-{n}"} for n, item in enumerate(dicts(1, 5000) * 2)], run="ids")
+    wait_for(lambda: place.probe.count("ids") == 2)
+    place.send([dicts(1, 5001)[0] | {"job_id": "order-0"}], run="conflict")
+    wait_for(lambda: place.probe.count("conflict", "duplicates") == 1)
+    assert place.probe.count("conflict", "total") == 0
 
 
 def test_a_message_delivered_many_times_at_once_is_one(place: Place) -> None:
     """The same message eight times at once, of 3,000 items: accepted once, and no duplicates are told."""
-    raw = json.dumps(message(items=items(10_000, 13_000), run="at-once")).encode()
+    raw = json.dumps(message(items=dicts(3000, 10_000), run="at-once")).encode()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(place.push, [raw] * 8))
-    wait_for(lambda: place.count("at-once", "issued") == 3000)
+    wait_for(lambda: place.probe.count("at-once") == 3000)
     wait_for(lambda: not place.client.llen("celery") and not place.client.hlen("unacked"))
-    assert (place.count("at-once", "total"), place.count("at-once", "duplicates")) == (3000, 0)
+    assert (
+        place.probe.count("at-once", "total"),
+        place.probe.count("at-once", "duplicates"),
+    ) == (3000, 0)
     issued = [i for i in place.vendor.vendor.ledger().issues if 10_000 <= i.customer_id < 13_000]
     assert len(issued) == 3000
 
@@ -527,7 +527,7 @@ def test_a_message_delivered_many_times_at_once_is_one(place: Place) -> None:
 def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
     """Ids of a producer's own making are told apart by the whole of them."""
     for part in (1, 2):
-        place.send(items(14_000, 14_002), task_id=f"nightly-2026-11-23-part-{part}")
+        place.send(dicts(2, 14_000), task_id=f"nightly-2026-11-23-part-{part}")
     wait_for(lambda: len(place.client.keys("*/run/task-*")) == 2)
     runs = [place.client.hgetall(key) for key in place.client.keys("*/run/task-*")]
     assert sorted((run.get("total", "0"), run.get("duplicates", "0")) for run in runs) == [
@@ -539,9 +539,9 @@ def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
 def test_messages_with_one_id_are_as_many_as_their_contents(place: Place) -> None:
     """A producer that gives every part of its file the file's name loses none of them."""
     for first in (15_000, 15_002, 15_000):
-        place.send(items(first, first + 2), task_id="nightly-2026-11-23", run="parts")
-    wait_for(lambda: place.count("parts", "issued") == 4)
-    assert place.count("parts", "total") == 4
+        place.send(dicts(2, first), task_id="nightly-2026-11-23", run="parts")
+    wait_for(lambda: place.probe.count("parts") == 4)
+    assert place.probe.count("parts", "total") == 4
 
 
 def test_a_senders_name_is_bounded_and_fit_for_a_terminal(place: Place) -> None:
@@ -549,13 +549,13 @@ def test_a_senders_name_is_bounded_and_fit_for_a_terminal(place: Place) -> None:
     raw = message(items=[], org="nobody")
     raw["headers"]["origin"] = "\x1b[2J" + "x" * 3000
     place.push(json.dumps(raw).encode())
-    mine = wait_for(lambda: [e for e in place.logged("enqueue.refused") if e["id"] == raw["headers"]["id"]])
+    mine = refusals(place, raw)
     assert mine[0]["sender"] == " [2J" + "x" * 96
 
 
 def test_a_message_of_many_megabytes(place: Place) -> None:
     """20,000 items with ids of their own, three megabytes in one message, all of them accepted."""
-    many = [item | {"job_id": f"big-{n:055d}"} for n, item in enumerate(items(100_000, 120_000))]
+    many = [item | {"job_id": f"big-{n:055d}"} for n, item in enumerate(dicts(20000, 100_000))]
     place.send(many, run="big")
-    wait_for(lambda: place.count("big", "total") == 20_000, within_s=60)
+    wait_for(lambda: place.probe.count("big", "total") == 20_000, within_s=60)
     assert place.worker.poll() is None

@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from support import LONG, badges, badges_json, environment, item, process, some, wait_for, worker_command
+from support import (
+    LONG,
+    Probe,
+    badges,
+    badges_json,
+    environment,
+    item,
+    process,
+    some,
+    wait_for,
+    worker_command,
+)
 
 from worker.domain.org import Org
 from worker.process.timing import USUAL
@@ -100,15 +111,11 @@ class Floor(NamedTuple):
             self.queue.enqueue(settings, run=run, items=chunk, call=new_id(), urgent=urgent)
         return run
 
-    def count(self, org: str, run: str, counter: str = "issued") -> int:
-        """Read one of a run's counters."""
-        return int(self.client.hget(keys.key(org, "run", run), counter) or 0)
-
     def seconds(self, org: str, number: int, *, within_s: float = 60) -> float:
         """Return how long that many badges take, from when they are accepted until the last is issued."""
         began = time.monotonic()
         run = self.bring(org, number)
-        wait_for(lambda: self.count(org, run) == number, within_s=within_s, what=f"{org} {run}")
+        wait_for(lambda: Probe(self.client, org).count(run) == number, within_s=within_s, what=f"{org} {run}")
         return time.monotonic() - began
 
     def calls(self, org: str) -> tuple[Exchange, ...]:
@@ -226,8 +233,8 @@ def test_ten_jobs_wait_for_no_other_org(floor: Floor, workers: int) -> None:
         floor.bring("refused", 50)
         run = floor.bring("bulk", 20_000 // workers)
         crowded_s = [floor.seconds("ten", 10) for _ in range(5)]
-        assert floor.count("bulk", run) < 20_000 // workers, "the others were done too early"
-        wait_for(lambda: floor.count("bulk", run) == 20_000 // workers)
+        assert Probe(floor.client, "bulk").count(run) < 20_000 // workers, "the others were done too early"
+        wait_for(lambda: Probe(floor.client, "bulk").count(run) == 20_000 // workers)
         floor.end(hanging, "refused")
     print(
         f"\n{workers} workers of {PLACES}: ten jobs alone {alone_s:.2f} s, beside a hanging vendor "
@@ -246,7 +253,7 @@ def test_messages_do_not_pile_up_while_every_place_hangs(floor: Floor) -> None:
         floor.bring(org, 5)
     wait_for(lambda: sum(len(floor.calls(org)) for org in stuck) >= PLACES)
     runs = [floor.bring("ten", 1) for _ in range(500)]
-    most = watched(floor, lambda: all(floor.count("ten", run) for run in runs))
+    most = watched(floor, lambda: all(Probe(floor.client, "ten").count(run) for run in runs))
     floor.end(*stuck)
     print(f"\n500 calls of a producer while every place hung: {most} messages waited at most")
     assert most < 50
@@ -258,9 +265,9 @@ def test_deliveries_go_on_with_the_orgs_that_stand_in_line(floor: Floor) -> None
     each = 80
     floor.client.delete(*floor.client.scan_iter(keys.BEGUN + "*"), keys.BEGUN)
     runs = {org: floor.bring(org, each) for org in CROWD}
-    wait_for(lambda: any(floor.count(org, run) == each for org, run in runs.items()))
-    least = min(floor.count(org, run) for org, run in runs.items())
-    wait_for(lambda: all(floor.count(org, run) == each for org, run in runs.items()))
+    wait_for(lambda: any(Probe(floor.client, org).count(run) == each for org, run in runs.items()))
+    least = min(Probe(floor.client, org).count(run) for org, run in runs.items())
+    wait_for(lambda: all(Probe(floor.client, org).count(run) == each for org, run in runs.items()))
     messages, batches = len(list(floor.client.scan_iter(keys.BEGUN + "*"))), each * len(CROWD)
     print(
         f"\n{batches} batches of {len(CROWD)} orgs took {messages} messages; the last had {least} of {each}"
@@ -307,7 +314,7 @@ def test_an_org_is_added_while_the_worker_runs(floor: Floor) -> None:
         env=floor.env,
         stdin=b"badgeMetaId,customerId\n696f0fd40772ad476ecf74ac,7\n",
     )["run"]
-    wait_for(lambda: floor.count("added", run) == 1)
+    wait_for(lambda: Probe(floor.client, "added").count(run) == 1)
     floor.write_orgs()
 
 
@@ -339,7 +346,7 @@ def test_an_org_that_vanishes_keeps_its_jobs(floor: Floor) -> None:
     found = [line for line in json.loads(report.stdout) if line.get("org") == "gone"]
     assert "30 jobs wait" in found[0]["detail"]
     floor.write_orgs()
-    wait_for(lambda: floor.count("gone", run) == 30)
+    wait_for(lambda: Probe(floor.client, "gone").count(run) == 30)
     assert floor.issued_once("gone")
 
 
@@ -354,7 +361,7 @@ def test_a_broken_file_changes_nothing(floor: Floor) -> None:
     assert b"BADGES_ORGS_FILE" in refused.stderr
     floor.write_orgs(added=FAST)
     run = floor.bring("added", 3)
-    wait_for(lambda: floor.count("added", run) == 3)
+    wait_for(lambda: Probe(floor.client, "added").count(run) == 3)
     floor.write_orgs()
 
 
@@ -375,7 +382,7 @@ def test_wrong_credentials_cost_no_job(floor: Floor, org: str, secret: str) -> N
     assert status["gate"]["since"]
     (floor.folder / secret).write_text({"basic": PASSWORD, "oauth": SECRET}[secret])
     assert "goes on" in badges("resume", "--org", org, env=floor.env).stdout.decode()
-    wait_for(lambda: floor.count(org, run) == 5000)
+    wait_for(lambda: Probe(floor.client, org).count(run) == 5000)
     assert floor.issued_once(org)
 
 
@@ -387,7 +394,7 @@ def test_resume_says_what_it_did(floor: Floor) -> None:
     wait_for(lambda: floor.client.hget(keys.key("closed", "gate"), "closed_until"))
     said = badges("resume", "--org", "closed", env=floor.env).stdout.decode()
     assert "closed was not paused; one job is tried now" in " ".join(said.split())
-    wait_for(lambda: floor.count("closed", run) == 3)
+    wait_for(lambda: Probe(floor.client, "closed").count(run) == 3)
     wait_for(lambda: not floor.client.hexists(keys.key("closed", "gate"), "probing"))
     assert "closed was not paused\n" in badges("resume", "--org", "closed", env=floor.env).stdout.decode()
 
@@ -401,7 +408,7 @@ def test_an_org_has_a_worker_of_its_own(floor: Floor) -> None:
     with another_worker(floor, "own.log", "--org", "own") as mine:
         wait_for(lambda: floor.client.zscore(keys.OWN, "own"))
         run, most = floor.bring("own", 40), 0
-        while floor.count("own", run) < 40:
+        while Probe(floor.client, "own").count(run) < 40:
             most = max(most, int(floor.client.llen(deliver_queue("own"))))
             time.sleep(0.02)
         assert floor.seconds("ten", 10) < 20
@@ -415,7 +422,7 @@ def test_an_org_has_a_worker_of_its_own(floor: Floor) -> None:
     assert most < 5
     run = floor.bring("own", 3)
     floor.client.zincrby(keys.OWN, -20_000, "own")  # twenty seconds later
-    wait_for(lambda: floor.count("own", run) == 3)
+    wait_for(lambda: Probe(floor.client, "own").count(run) == 3)
     assert floor.issued_once("own")
 
 
@@ -426,7 +433,7 @@ def test_a_worker_of_one_org_is_all_there_is(floor: Floor) -> None:
         others = there.bring("ten", 10)
         assert there.seconds("calm", 100) < 40
         time.sleep(2.5)  # longer than an org that was taken takes to come up again
-        assert there.count("ten", others, "queued") == 10
+        assert Probe(there.client, "ten").count(others, "queued") == 10
         assert there.waiting() == 0
 
 
@@ -442,12 +449,12 @@ def test_a_worker_of_an_unknown_org_is_refused(floor: Floor) -> None:
 def test_urgent_jobs_overtake_the_bulk_of_their_org(floor: Floor) -> None:
     """Within a few calls, and without starving it."""
     bulk = floor.bring("calm", 2000)
-    wait_for(lambda: floor.count("calm", bulk) >= 50)
+    wait_for(lambda: Probe(floor.client, "calm").count(bulk) >= 50)
     before = len(floor.calls("calm"))
     urgent = floor.bring("calm", 5, urgent=True)
-    wait_for(lambda: floor.count("calm", urgent) == 5)
-    calls, done = len(floor.calls("calm")) - before, floor.count("calm", bulk)
+    wait_for(lambda: Probe(floor.client, "calm").count(urgent) == 5)
+    calls, done = len(floor.calls("calm")) - before, Probe(floor.client, "calm").count(bulk)
     print(f"\nurgent jobs were issued within {calls} calls, with {2000 - done} before them")
     assert calls < 20  # of forty; a busy machine makes some before it looks
     assert done < 1000
-    wait_for(lambda: floor.count("calm", bulk) == 2000)
+    wait_for(lambda: Probe(floor.client, "calm").count(bulk) == 2000)

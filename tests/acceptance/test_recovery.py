@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from faultproxy import FaultProxy
-from support import BADGE, LONG, badges, badges_json, process, wait_for
+from support import LONG, badges, badges_json, csv_of, process, wait_for
 from workplace import Workplace
 
 from worker.config import Settings
@@ -58,11 +58,6 @@ class Place(Workplace):
     def server_pid(self) -> int:
         """Return the process of the embedded server."""
         return int((self.folder / "data" / "server.pid").read_text())
-
-
-def rows_of(number: int, *, first: int = 1) -> bytes:
-    """Write a CSV file with that many different badges."""
-    return ("badgeMetaId,customerId\n" + "".join(f"{BADGE},{first + n}\n" for n in range(number))).encode()
 
 
 @pytest.fixture
@@ -148,7 +143,7 @@ def test_redis_full(place: Place) -> None:
         wait_for(lambda: place.in_flight() >= 2)
         used = int(place.client.info("memory")["used_memory"])
         place.client.config_set("maxmemory", used + 2_000_000)
-        large = rows_of(20_000, first=10_001)
+        large = csv_of(20_000, first=10_001)
         done = badges("import", "-", "--run", "large", "--no-wait", env=place.env, stdin=large, expect=1)
         assert b"Redis is full" in done.stderr
         assert b"Traceback" not in done.stderr
@@ -229,7 +224,7 @@ def test_the_same_file_from_two_processes_and_after_a_crash(place: Place) -> Non
     """Imported twice at once, once more by one that is killed half-way, and again: each badge once."""
     number = 4000
     file = place.folder / "rows.csv"
-    file.write_bytes(rows_of(number))
+    file.write_bytes(csv_of(number))
 
     def importer(run: str) -> Any:
         command = [sys.executable, "-m", "worker.cli", "import", file, "--run", run, "--json"]

@@ -23,6 +23,8 @@ from support import (
     badges,
     badges_json,
     configured,
+    csv_of,
+    dicts,
     environment,
     item,
     process,
@@ -56,20 +58,10 @@ ORGS = ("default", "north", "south", "west", "east")
 UNKNOWN = "000000000000000000000000"
 
 
-def rows(number: int, *, first: int = 1, badge: str = BADGE) -> bytes:
-    """Write a CSV file with that many different badges."""
-    return ("badgeMetaId,customerId\n" + "".join(f"{badge},{first + n}\n" for n in range(number))).encode()
-
-
 def settings_of(vendor: SandboxServer, **more: object) -> dict[str, str]:
     """Return the environment of a fast worker."""
     fast = {"api_base_url": vendor.url, "rate_limit": "1000/second", "batch_linger_s": 0.05}
     return environment(**(fast | more))
-
-
-def items(number: int, *, first: int = 1) -> list[dict[str, Any]]:
-    """Make that many different badges."""
-    return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
 
 
 def each_once(vendor: SandboxServer, number: int) -> bool:
@@ -110,7 +102,7 @@ def test_over_tls_with_a_certificate_of_ones_own(sandbox: SandboxServer, tmp_pat
         url = f"rediss://{USER}@127.0.0.1:{port}/0?"
         env = settings_of(sandbox, redis_url=url + certificates.query())
         with process(worker_command("--org", "default"), env=env, log=tmp_path / "worker.log"):
-            badges("import", "-", "--run", "r", env=env, stdin=rows(250))
+            badges("import", "-", "--run", "r", env=env, stdin=csv_of(250))
             wait_for(lambda: each_once(sandbox, 250), what="under its rights")
             found = {one["check"]: one for one in badges_json("doctor", env=env)}
         assert {found[check]["result"] for check in ("redis", "broker", "workers")} == {"ok"}
@@ -146,11 +138,11 @@ def test_a_primary_that_is_killed_is_survived(sandbox: SandboxServer, tmp_path: 
             BadgeQueue(settings=settings, connection=Connection.open(settings)) as queue,
             process(worker_command(), env=env, log=tmp_path / "worker.log"),
         ):
-            assert queue.enqueue(items(number), run="early").accepted == number
+            assert queue.enqueue(dicts(number), run="early").accepted == number
             wait_for(lambda: len(sandbox.vendor.ledger().issues) > number // 4)
             primary.kill()
             assert not each_once(sandbox, number), "killed too late"
-            wait_for(lambda: is_taken(queue, items(50, first=9000), run="late"), what="producers go on")
+            wait_for(lambda: is_taken(queue, dicts(50, first=9000), run="late"), what="producers go on")
             wait_for(lambda: each_once(sandbox, number + 50), what=_tail(tmp_path))
             wait_for(lambda: queue.progress("late").issued == 50)
             # A batch whose settlement the old primary alone had still has its lease; nothing else is open.
@@ -213,7 +205,7 @@ def test_a_cluster_is_the_store(
     env = clustered
     sandbox.vendor.configure(SandboxSettings(unknown_badges=frozenset({UNKNOWN})))
     with process(worker_command(), env=env, log=tmp_path / "worker.log"):
-        badges("import", "-", "--run", "bad", "--org", "east", env=env, stdin=rows(3, badge=UNKNOWN))
+        badges("import", "-", "--run", "bad", "--org", "east", env=env, stdin=csv_of(3, badge_id=UNKNOWN))
         assert bring(env, 120, run="r")
         wait_for(lambda: each_once(sandbox, 120 * len(ORGS)), what=_tail(tmp_path))
         wait_for(lambda: badges_json("run", "show", "bad", env=env)["dead"] == 3)
@@ -243,7 +235,7 @@ def bring(env: dict[str, str], number: int, *, run: str, first: int = 1) -> bool
         BadgeQueue(settings=settings, connection=connection) as queue,
     ):
         return all(
-            is_taken(queue, items(number, first=first + 1000 * n), run=run, org=org)
+            is_taken(queue, dicts(number, first=first + 1000 * n), run=run, org=org)
             for n, org in enumerate(ORGS)
         )
 
@@ -284,7 +276,7 @@ def test_a_cluster_needs_another_broker(clustered: dict[str, str]) -> None:
     """No worker starts without one, and the text says what to set; who only hands in needs none."""
     env = {name: value for name, value in clustered.items() if name != "BADGES_BROKER_URL"}
     assert b"set BADGES_BROKER_URL to another" in badges("worker", env=env, expect=2).stderr
-    badges("import", "-", env=env, stdin=rows(1))
+    badges("import", "-", env=env, stdin=csv_of(1))
     env["BADGES_BROKER_URL"] = env["BADGES_REDIS_URL"]
     assert b"set BADGES_BROKER_URL to another" in badges("import", "-", env=env, expect=2).stderr
 
@@ -319,8 +311,8 @@ def test_rabbitmq_is_the_broker(connection: Connection, sandbox: SandboxServer, 
         url = connection.url.replace("db=0", "db=9")
         env = settings_of(sandbox, redis_url=url, broker_url=amqp, log_level="info")
         with process(worker_command(), env=env, log=tmp_path / "worker.log"), Celery(broker=amqp) as stranger:
-            badges("import", "-", "--run", "r", env=env, stdin=rows(500))
-            sent = {"items": items(50, first=9000), "run": "sent"}
+            badges("import", "-", "--run", "r", env=env, stdin=csv_of(500))
+            sent = {"items": dicts(50, first=9000), "run": "sent"}
             stranger.send_task("badges.enqueue", kwargs=sent)
             stranger.send_task("nobody.knows")
             wait_for(lambda: each_once(sandbox, 550), what=_tail(tmp_path))

@@ -10,6 +10,7 @@ import pytest
 import redis
 from support import (
     BADGE,
+    Probe,
     badges,
     badges_json,
     configured,
@@ -146,7 +147,7 @@ def test_a_vendor_whom_nobody_can_reach_is_named(tmp_path: Path) -> None:
 def issued(server: Server) -> int:
     """Return how many of the run's jobs are."""
     with server.client() as client:
-        return int(client.hget(keys.key("default", "run", "r"), "issued") or 0)
+        return Probe(client).count("r")
 
 
 def test_the_doctors_good_call_is_the_probe_of_an_idle_org(env: dict[str, str], client: redis.Redis) -> None:

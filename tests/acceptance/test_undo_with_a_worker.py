@@ -7,16 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import (
-    BADGE,
-    FIRST_CUSTOMER,
-    badges,
-    badges_json,
-    environment,
-    process,
-    wait_for,
-    worker_command,
-)
+from support import BADGE, FIRST_CUSTOMER, badges, badges_json, environment, process, wait_for, worker_command
 
 from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer

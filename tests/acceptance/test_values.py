@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
-from support import configured, environment, process, wait_for, worker_command
+from support import Probe, configured, environment, process, wait_for, worker_command
 
 from worker.domain.badge import ALMOST_NEVER, NEVER, NO_OBJECT_ID
 from worker.domain.parsing import LEADING_ZEROS, THOUSANDS
@@ -324,9 +324,7 @@ def by_celery(here: Here) -> None:
         here.queue.pause("default", why="hand", reason="nothing is to be sent")
         with Celery(broker=here.connection.broker_url) as stranger:
             stranger.send_task("badges.enqueue", kwargs={"items": items, "run": "r"})
-        wait_for(
-            lambda: here.queue.client.hget("{badges:default}/run/r", "total") == str(len(TABLE)), within_s=60
-        )
+        wait_for(lambda: Probe(here.queue.client).count("r", "total") == len(TABLE), within_s=60)
 
 
 def by_python(here: Here) -> None:

@@ -10,56 +10,34 @@ from typing import Any
 import pytest
 import redis
 from consoles import Browser, browsing, words
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, configured, deliver_one, item, wait_for
+from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, configured, item, wait_for
+from workbench import Workbench
 
-from worker.delivery import Delivered, Delivery
 from worker.domain.batch import Batch, Item
-from worker.domain.org import Org
 from worker.operate.runs import JobReader
 from worker.sandbox.server import SandboxServer
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
-from worker.vendor.revoking import Revoker
 from worker.web.console.service import Console
 
 
 @dataclass
-class Bench:
-    """An org with its vendor, a worker's hands, and somebody at the console."""
+class Bench(Workbench):
+    """One with somebody at the console."""
 
-    queue: Queue
-    org: Org
-    sandbox: SandboxServer
-    http: VendorClient
     here: Console
     browser: Browser
 
-    @property
-    def auth(self) -> Authenticator:
-        """The org's credentials."""
-        return Authenticator(queue=self.queue, client=self.http)
-
-    def issue(self, *numbers: int, run: str = "spring") -> list[str]:
-        """Have badges issued."""
-        items = [item(n) for n in numbers]
-        self.queue.enqueue(self.org, run=run, items=items, call=new_id())
-        done = deliver_one(Delivery(queue=self.queue, client=self.http, auth=self.auth), self.org)
-        assert isinstance(done, Delivered)
-        return [it.id for it in items]
-
     def doubt(self, *numbers: int, run: str = "vague") -> list[str]:
         """Let jobs be in doubt, as a worker leaves them that died in the middle of a call."""
-        items = [item(n) for n in numbers]
-        self.queue.enqueue(self.org, run=run, items=items, call=new_id())
+        ids = self.bring(*numbers, run=run)
         batch = self.queue.claim(self.org, f"b{new_id()[1:]}")
         assert isinstance(batch, Batch)
         overdue = {job: self.queue.store.org_now_ms("default") - 1 for job in [batch.id]}
-        self.queue.client.zadd(keys.key("default", "leases"), overdue)
+        self.client.zadd(keys.key("default", "leases"), overdue)
         self.queue.claim(self.org, new_id())
-        assert Probe(self.queue.client).listed("in_doubt")
-        return [it.id for it in items]
+        assert Probe(self.client).listed("in_doubt")
+        return ids
 
     def until(self, path: str, says: str) -> str:
         """Load a page until it says something, and return it."""
@@ -70,18 +48,18 @@ class Bench:
 
     def entries(self) -> list[tuple[str, int | None, str]]:
         """Return what the audit trail has: act, count, why."""
-        return [(it.action, it.count, it.note) for it in audit.entries(self.queue.client, "default")]
+        return [(it.action, it.count, it.note) for it in audit.entries(self.client, "default")]
 
 
 @pytest.fixture
 def bench(queue: Queue, client: redis.Redis, sandbox: SandboxServer) -> Iterator[Bench]:
     """All of it, at a limit that holds nothing up."""
-    org = configured(api_base_url=sandbox.url, http_timeout_s=5)
-    http = VendorClient()
     settings = {"api_base_url": sandbox.url, "rate_limit": "100000/second"}
-    with browsing(client, **settings) as (here, browser):
-        yield Bench(queue, org, sandbox, http, here, browser)
-    http.close()
+    with (
+        browsing(client, **settings) as (here, browser),
+        Bench.open(queue, sandbox, here, browser) as bench,
+    ):
+        yield bench
 
 
 def test_a_run_is_undone_from_its_page(bench: Bench) -> None:
@@ -99,10 +77,8 @@ def test_a_run_is_undone_from_its_page(bench: Bench) -> None:
         assert answer.status_code == 303
     bench.until(f"/{answer.headers['location']}", "3 on their way to be taken back")
     assert bench.entries() == [("undo", 3, "wrong campaign")]
-    for job in (revokes := bench.queue.client.zrange(keys.key("default", "revokes"), 0, -1)):
-        bench.queue.client.zadd(keys.key("default", "revokes"), {job: 1})
-    assert len(revokes) == 3
-    assert Revoker(bench.queue, bench.http, bench.auth).work(bench.org) == 3
+    assert bench.client.zcard(bench.key("revokes")) == 3
+    assert bench.revoke() == 3
     assert not bench.sandbox.vendor.ledger().active
     assert "3 were taken back" in words(bench.browser.open("/run?run=spring"))
     bench.until(f"/{link.replace('&amp;', '&')}", "3 were undone before")
@@ -115,10 +91,8 @@ def test_what_changed_since_its_plan_is_not_undone(bench: Bench) -> None:
     one = bench.until(f"/undo?job={ids[0]}", "1 badge would be")
     assert "badges job undo" in one
     bench.browser.press(one, "takeaway", typed="1", note="only this")
-    wait_for(lambda: bench.queue.client.zcard(keys.key("default", "revokes")))
-    for job in bench.queue.client.zrange(keys.key("default", "revokes"), 0, -1):
-        bench.queue.client.zadd(keys.key("default", "revokes"), {job: 1})
-    assert Revoker(bench.queue, bench.http, bench.auth).work(bench.org) == 1
+    wait_for(lambda: bench.client.zcard(keys.key("default", "revokes")))
+    assert bench.revoke() == 1
     answer = bench.browser.send("takeaway", all_of_it | {"typed": "2", "note": "x"})
     bench.until(f"/{answer.headers['location']}", "changed since you looked")
     assert len(bench.sandbox.vendor.ledger().active) == 1
@@ -136,7 +110,7 @@ def test_the_vendor_is_asked_about_all_that_is_in_doubt(bench: Bench) -> None:
     """What it shows is a plan first; typed, it ends as issued, and the rest waits for a second look."""
     ids = bench.doubt(1, 2)
     hour_ago = bench.queue.store.org_now_ms("default") - 3_600_000  # the vendor shows what it issued by now
-    Probe(bench.queue.client).set_died(dict.fromkeys(ids, hour_ago))
+    Probe(bench.client).set_died(dict.fromkeys(ids, hour_ago))
     exchange, _ = bench.sandbox.vendor.arrive("import")
     body = [{"badgeMetaId": BADGE, "customerId": FIRST_CUSTOMER + 1}]
     bench.sandbox.vendor.respond(exchange, {}, lambda e: bench.sandbox.vendor.import_badges(e, body))
@@ -147,14 +121,14 @@ def test_the_vendor_is_asked_about_all_that_is_in_doubt(bench: Bench) -> None:
     said = words(done)
     assert "1 shown as issued" in said
     assert "1 can't be told" in said
-    assert Probe(bench.queue.client).listed("in_doubt"), "asking resolves nothing"
+    assert Probe(bench.client).listed("in_doubt"), "asking resolves nothing"
     assert bench.entries() == [("check", None, "")]
     form = bench.browser.form(done, "conclude")
     assert bench.browser.send("conclude", form | {"typed": "2"}).status_code == 400
     for _ in range(2):
         answer = bench.browser.send("conclude", form | {"typed": "1", "note": "as shown"})
     bench.until(f"/{answer.headers['location']}", "1 ended as issued")
-    assert Probe(bench.queue.client).listed("in_doubt") == [ids[1]]
+    assert Probe(bench.client).listed("in_doubt") == [ids[1]]
     assert bench.entries()[0] == ("resolve", 1, "as shown")
 
 
@@ -178,14 +152,14 @@ def test_what_support_said_is_read_shown_and_then_done(bench: Bench, form: str) 
     assert "1 row speaks of no job" in words(page)
     assert "<b>" not in page
     assert "issued must be yes or no" in words(page)
-    assert len(Probe(bench.queue.client).listed("in_doubt")) == 3
+    assert len(Probe(bench.client).listed("in_doubt")) == 3
     filled = bench.browser.form(page, "settle") | {"note": "ticket 7"}
     assert bench.browser.send("settle", filled | {"typed": "3"}).status_code == 400
     for _ in range(2):
         answer = bench.browser.send("settle", filled | {"typed": "2"})
     bench.until(f"/{answer.headers['location']}", "1 queued again")
-    assert Probe(bench.queue.client).listed("in_doubt") == [ids[2]]
-    reports = JobReader(client=bench.queue.client, orgs={"default": bench.org})
+    assert Probe(bench.client).listed("in_doubt") == [ids[2]]
+    reports = JobReader(client=bench.client, orgs={"default": bench.org})
     assert [reports.job(one)["state"] for one in ids[:2]] == ["issued", "queued"]
     assert bench.entries() == [("resolve", 2, "ticket 7")]
 
@@ -236,7 +210,7 @@ def test_whatever_a_person_has_at_hand_finds_the_job(bench: Bench) -> None:
         f"{customer}&by=customer&badge={OTHER_BADGE}",
     ):
         assert bench.until(nothing, "Nothing is known of")
-    bench.queue.client.delete(keys.key("default", "job", ids[1]))
+    bench.client.delete(keys.key("default", "job", ids[1]))
     assert "remembered" in bench.until(f"/search?what={ids[1]}", "remembered")
 
 
@@ -262,7 +236,7 @@ def test_tables_are_sorted_and_paged_by_key(bench: Bench) -> None:
         for it in (item(500_000 + n) for n in range(60))
     ]
     bench.queue.enqueue(bench.org, run="dead", items=dead, call="dead")
-    Probe(bench.queue.client).set_died({it.id: 1_000_000 + n // 2 for n, it in enumerate(dead)})
+    Probe(bench.client).set_died({it.id: 1_000_000 + n // 2 for n, it in enumerate(dead)})
     path = "/dead?kind=rejected&code=812"
     oldest = _all_pages(bench, path, r'href="job\?[^"]*id=([a-z2-7]{20})"')
     newest = _all_pages(bench, f"{path}&order=-died", r'href="job\?[^"]*id=([a-z2-7]{20})"')
@@ -298,7 +272,7 @@ def test_the_trail_what_was_found_and_what_is_in_doubt_are_sorted_too(bench: Ben
     upwards = _all_pages(bench, f"{path}&sort=customer", customers)
     assert upwards == [str(FIRST_CUSTOMER + 700_000 + n) for n in range(130)]
     assert _all_pages(bench, f"{path}&sort=-customer", customers) == upwards[::-1]
-    Probe(bench.queue.client).set_died({it.id: 1_000_000 + n for n, it in enumerate(many)})
+    Probe(bench.client).set_died({it.id: 1_000_000 + n for n, it in enumerate(many)})
     oldest = re.findall(ids, bench.browser.open("/doubt"))
     assert re.findall(ids, bench.browser.open("/doubt?order=-died"))[0] == many[-1].id
     assert oldest[0] == many[0].id

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import redis
 from support import (
     BADGE,
     FIRST_CUSTOMER,
@@ -16,27 +15,21 @@ from support import (
     Probe,
     badges,
     badges_json,
-    configured,
-    deliver_one,
     environment,
     item,
 )
+from workbench import Workbench
 
-from worker.delivery import Delivered, Delivery
 from worker.domain.badge import Badge
 from worker.domain.batch import Item
 from worker.domain.job import Job
-from worker.domain.org import Org
 from worker.operate.runs import JobReader
 from worker.sandbox.issued import Exchange, Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
-from worker.store import keys
 from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
 from worker.store.record import badge_of
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
 from worker.vendor.doubt import DoubtChecker
 from worker.vendor.lookups import Lookups
 
@@ -44,29 +37,14 @@ AWHILE_MS = CHECK_AFTER_S * 1000 + 1000
 
 
 @dataclass
-class Bench:
-    """An org, a vendor, and what a worker process has to work with them."""
+class Bench(Workbench):
+    """One whose doubt is checked."""
 
-    queue: Queue
-    client: redis.Redis
-    org: Org
-    sandbox: SandboxServer
-    http: VendorClient
+    waiting = ("retry",)
 
     def enqueue(self, *items: Item) -> None:
         """Accept jobs."""
-        self.queue.enqueue(self.org, run="run", items=items, call=new_id())
-
-    def deliver(self) -> Delivered:
-        """Send the next batch, whatever the gate would wait for."""
-        for field in ("closed_until", "probing"):
-            self.client.hdel(self.key("gate"), field)
-        for job in self.client.zrange(self.key("retry"), 0, -1):
-            self.client.zadd(self.key("retry"), {job: 1})
-        delivery = Delivery(queue=self.queue, client=self.http, auth=self.auth)
-        done = deliver_one(delivery, self.org)
-        assert isinstance(done, Delivered), done
-        return done
+        self.queue.enqueue(self.org, run="spring", items=items, call=new_id())
 
     def doubt(self, *items: Item, applied: bool = False) -> None:
         """Have jobs sent in one call that nobody knows the end of."""
@@ -76,15 +54,10 @@ class Bench:
         self.enqueue(*items)
         assert self.deliver().settled.dead == len(items)
 
-    def witness(self, n: int = 99) -> None:
-        """Have a badge issued."""
-        self.enqueue(item(n))
-        assert self.deliver().settled.issued == 1
-
     def pass_time(self) -> None:
         """Let ten minutes go by: checks become due, and what was seen absent has been for long."""
+        Probe(self.client).make_due("checks")
         for job in self.client.zrange(self.key("checks"), 0, -1):
-            self.client.zadd(self.key("checks"), {job: 1})
             since, _, witness = Probe(self.client).record(str(job)).get("absent_since", "").partition(" ")
             if since:
                 passed = f"{int(since) - AWHILE_MS} {witness}"
@@ -115,23 +88,12 @@ class Bench:
         job = self.job(job_id)
         return str(job["error"]["kind"] if job["state"] == "dead" else job["state"])
 
-    def key(self, name: str, of: str = "") -> str:
-        """Return a key of the org."""
-        return keys.key("default", name, of)
-
-    @property
-    def auth(self) -> Authenticator:
-        """The org's credentials."""
-        return Authenticator(queue=self.queue, client=self.http)
-
 
 @pytest.fixture
-def bench(queue: Queue, client: redis.Redis, sandbox: SandboxServer) -> Iterator[Bench]:
+def bench(queue: Queue, sandbox: SandboxServer) -> Iterator[Bench]:
     """An org whose doubt is checked."""
-    org = configured(api_base_url=sandbox.url, in_doubt="check", http_timeout_s=5)
-    http = VendorClient()
-    yield Bench(queue, client, org, sandbox, http)
-    http.close()
+    with Bench.open(queue, sandbox, in_doubt="check") as bench:
+        yield bench
 
 
 ONE = item(1)
@@ -143,7 +105,7 @@ ONE = item(1)
 def test_never_applied_is_sent_again(bench: Bench) -> None:
     """Zero twice, ten minutes apart, a later badge visible: queued again, attempts kept, and issued once."""
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "absent"
     assert bench.state(ONE.id) == "in_doubt"
     assert bench.check() == "cleared"
@@ -158,7 +120,7 @@ def test_never_applied_is_sent_again(bench: Bench) -> None:
 def test_nothing_is_asked_before_its_time(bench: Bench) -> None:
     """No look within ten minutes of the call, and no second one within ten minutes of the first."""
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
     assert bench.check(in_time=False) is None
     due = bench.client.zscore(bench.key("checks"), ONE.id)
     died = int(Probe(bench.client).record(ONE.id)["finished_at"])
@@ -174,7 +136,7 @@ def test_nothing_is_asked_before_its_time(bench: Bench) -> None:
 def test_applied_stays_with_a_person(bench: Bench) -> None:
     """The vendor shows such a badge: it stays in doubt, says so, and is asked for no more."""
     bench.doubt(ONE, applied=True)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "seen"
     error = bench.job(ONE.id)["error"]
     assert (error["kind"], error["code"]) == ("in_doubt", "500")
@@ -187,7 +149,7 @@ def test_a_zero_proves_nothing_while_the_read_side_lags(bench: Bench) -> None:
     """A witness that isn't visible yet: not cleared, however long it takes; once it is visible: cleared."""
     bench.sandbox.vendor.configure(SandboxSettings(read_delay_s=3600))
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "absent"
     assert [bench.check() for _ in range(2)] == ["unknown", "unknown"]
     bench.sandbox.vendor.configure(SandboxSettings())
@@ -198,7 +160,7 @@ def test_what_was_applied_shows_late(bench: Bench) -> None:
     """Applied, but not shown at the first look: seen at the second, and not sent again."""
     bench.sandbox.vendor.configure(SandboxSettings(read_delay_s=3600))
     bench.doubt(ONE, applied=True)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "absent"
     assert bench.check() == "unknown"
     bench.sandbox.vendor.configure(SandboxSettings())
@@ -210,7 +172,7 @@ def test_the_read_side_catches_up_during_a_look(bench: Bench, monkeypatch: pytes
     """A zero that was read before the witness was shown proves nothing: not cleared, but seen next time."""
     bench.sandbox.vendor.configure(SandboxSettings(read_delay_s=3600))
     bench.doubt(ONE, applied=True)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "absent"
     get = bench.http.get
 
@@ -228,7 +190,7 @@ def test_the_read_side_catches_up_during_a_look(bench: Bench, monkeypatch: pytes
 def test_applied_by_the_vendor_between_two_looks(bench: Bench) -> None:
     """A call that the vendor carries out minutes later: the second look sees it, and it isn't sent again."""
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "absent"
     record = Job(ONE.id, badge_of_item(ONE))
     bench.http.put(bench.org, [record], {}, fence=OPEN_FENCE)
@@ -243,11 +205,11 @@ def badge_of_item(it: Item) -> Badge:
 
 def test_without_a_witness_nothing_is_asked(bench: Bench) -> None:
     """Nothing was issued since, so no zero could be trusted: no call is spent on it."""
-    bench.witness()  # before: proves nothing
+    bench.issue(99)  # before: proves nothing
     bench.doubt(ONE)
     assert bench.check() == "unknown"
     assert bench.reads() == []
-    bench.witness(98)
+    bench.issue(98)
     assert bench.check() == "absent"
     assert len(bench.reads()) == 1
 
@@ -260,7 +222,7 @@ def test_two_of_one_customer_and_badge_are_judged_together(bench: Bench, *, appl
     bench.doubt(one)
     bench.doubt(two, applied=applied)
     bench.doubt(other)
-    bench.witness()
+    bench.issue(99)
 
     def look() -> set[str | None]:
         bench.pass_time()
@@ -276,7 +238,7 @@ def test_two_of_one_customer_and_badge_are_judged_together(bench: Bench, *, appl
 def test_every_look_is_paid_from_the_limit(bench: Bench) -> None:
     """One slot for each look, one for the witness; none to be had, no look."""
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
 
     def paid() -> int:
         return int(bench.client.hget(bench.key("gate"), "n") or 0)
@@ -309,7 +271,7 @@ def test_every_look_is_paid_from_the_limit(bench: Bench) -> None:
 def test_a_look_that_fails_concludes_nothing(bench: Bench, look: str, fault: dict[str, Any]) -> None:
     """No clear answer, at the first or the second look: in doubt as before, and asked again later."""
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
     if look != "first":
         assert bench.check() == "absent"
     since = Probe(bench.client).record(ONE.id).get("absent_since")
@@ -328,7 +290,7 @@ def test_a_look_that_fails_concludes_nothing(bench: Bench, look: str, fault: dic
 def test_what_a_person_ended_is_not_checked(bench: Bench) -> None:
     """Discarded, replayed or resolved meanwhile: no look, and nothing is queued by one."""
     bench.doubt(ONE, item(2))
-    bench.witness()
+    bench.issue(99)
     assert bench.check() == "absent"
     bench.queue.discard(bench.org.name, [ONE.id], keep_ms=60_000, call="d")
     bench.queue.resolve(bench.org, [item(2).id], call="r")
@@ -343,7 +305,7 @@ def test_parked_is_never_asked_for(bench: Bench) -> None:
     """The default: a dead letter until somebody says what became of it; no call is made for it."""
     bench.org = bench.org.model_copy(update={"in_doubt": "park"})
     bench.doubt(ONE)
-    bench.witness()
+    bench.issue(99)
     assert bench.check() is None
     assert bench.client.zcard(bench.key("checks")) == 0
     assert bench.reads() == []
@@ -386,7 +348,7 @@ def test_resolved_as_issued(bench: Bench, env: dict[str, str]) -> None:
     bench.doubt(ONE, applied=True)
     badges("dead", "resolve", ONE.id, "--issued", env=env)
     assert bench.state(ONE.id) == "issued"
-    run = badges_json("run", "show", "run", env=env)
+    run = badges_json("run", "show", "spring", env=env)
     assert (run["issued"], run["dead"], run["dead_kinds"]) == (1, 0, {})
     bench.queue.enqueue(bench.org, run="again", items=[ONE], call=new_id())
     assert badges_json("run", "show", "again", env=env)["duplicates"] == 1
@@ -406,7 +368,7 @@ def test_resolved_as_not_issued(bench: Bench, env: dict[str, str]) -> None:
 
 def test_resolve_wants_a_word_and_a_job_in_doubt(bench: Bench, env: dict[str, str]) -> None:
     """Without saying which it is a usage error; a job that isn't in doubt stays what it is."""
-    bench.witness(1)
+    bench.issue(1)
     badges("dead", "resolve", ONE.id, env=env, expect=2)
     for word in ("--issued", "--not-issued"):
         badges("dead", "resolve", ONE.id, word, env=env, expect=1)
@@ -430,7 +392,7 @@ def test_discarded(bench: Bench, env: dict[str, str]) -> None:
 def test_in_doubt_is_replayed_only_if_it_is_said(bench: Bench, env: dict[str, str]) -> None:
     """No filter but ``--kind in_doubt`` itself replays what may have been issued."""
     bench.doubt(ONE)
-    for which in ([], ["--job", ONE.id], ["--code", "500"], ["--badge", BADGE], ["--run", "run"]):
+    for which in ([], ["--job", ONE.id], ["--code", "500"], ["--badge", BADGE], ["--run", "spring"]):
         assert badges_json("dead", "replay", *which, env=env)["replayed"] == 0
     assert bench.state(ONE.id) == "in_doubt"
     planned = badges_json("dead", "replay", "--kind", "in_doubt", "--dry-run", env=env)

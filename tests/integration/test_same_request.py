@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import redis
-from support import Probe, configured, deliver_one, item
+from support import Probe, configured, item
+from workbench import Workbench
 
-from worker.delivery import Delivered, Delivery
 from worker.domain.batch import Batch, Replay, Sent, Settled, Wait
 from worker.domain.identity import request_id
-from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.errors import ConfigError
 from worker.operate.orgcheck import check_settings
@@ -24,44 +22,20 @@ from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.store import keys
 from worker.store.queue import Queue, new_id
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
 
 MISSING = "000000000000000000000bad"
 
 
 @dataclass
-class Bench:
-    """An org whose vendor knows request ids, and what a worker process has to work with them."""
+class Bench(Workbench):
+    """One whose vendor knows request ids."""
 
-    queue: Queue
-    client: redis.Redis
-    org: Org
-    sandbox: SandboxServer
-    http: VendorClient
-
-    def enqueue(self, *numbers: int, run: str = "r") -> None:
-        """Accept jobs."""
-        self.queue.enqueue(self.org, run=run, items=[item(n) for n in numbers], call=new_id())
-
-    def deliver(self) -> Delivered:
-        """Send the next batch, whatever the gate or a request would wait for."""
-        self.due()
-        delivery = Delivery(queue=self.queue, client=self.http, auth=self._auth())
-        done = deliver_one(delivery, self.org)
-        assert isinstance(done, Delivered), done
-        return done
-
-    def due(self) -> None:
-        """Let everything be due."""
-        self.client.hdel(self.key("gate"), "closed_until", "probing", "learned")
-        for request in self.client.zrange(self.key("agains"), 0, -1):
-            self.client.zadd(self.key("agains"), {request: 1})
+    waiting = ("agains",)
 
     def doubt(self, *numbers: int, applied: bool) -> str:
         """Have jobs sent in one call that nobody knows the end of; return its request id."""
         self.fault(fault="status", status=500, apply="all" if applied else "none")
-        self.enqueue(*numbers)
+        self.bring(*numbers)
         done = self.deliver()
         assert done.settled.dead == len(numbers)
         return request_id(done.batch.id)
@@ -82,13 +56,9 @@ class Bench:
             self.org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
         )
 
-    def key(self, name: str) -> str:
-        """Return a key of the org."""
-        return keys.key("default", name)
-
     def claim(self) -> Batch | Wait:
         """Ask for the next batch."""
-        self.due()
+        self.make_due()
         return self.queue.claim(self.org, new_id())
 
     @property
@@ -107,26 +77,15 @@ class Bench:
         (state,) = Survey(self.client).states({"default": self.org})
         return int(state.as_json()["to_repeat"])
 
-    def _auth(self) -> Authenticator:
-        return Authenticator(queue=self.queue, client=self.http)
-
 
 @pytest.fixture(params=["honours", "refuses"])
-def bench(request: pytest.FixtureRequest, queue: Queue, client: redis.Redis) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, queue: Queue) -> Iterator[Bench]:
     """A vendor that honours request ids, and one that refuses those it has seen."""
     settings = SandboxSettings(request_ids=request.param, unknown_badges=frozenset({MISSING}))
     with SandboxServer(settings=settings) as sandbox:
-        org = configured(
-            api_base_url=sandbox.url,
-            in_doubt="same_request",
-            request_ids=request.param,
-            batch_size=10,
-            rate_limit="1000/second",
-            batch_linger_s=0,
-        )
-        http = VendorClient()
-        yield Bench(queue, client, org, sandbox, http)
-        http.close()
+        own = {"in_doubt": "same_request", "request_ids": request.param, "batch_size": 10}
+        with Bench.open(queue, sandbox, **own) as bench:
+            yield bench
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -147,14 +106,14 @@ def test_doubt_ends_with_the_same_request(bench: Bench, *, applied: bool) -> Non
     says_none = applied and bench.org.request_ids == "refuses"
     assert bool(job["earnedBadgeId"]) != says_none
     assert any("809" in warning for warning in job["warnings"]) == says_none
-    run = reader.run("r")
+    run = reader.run("spring")
     assert (run.issued, run.dead, run.sending, run.total) == (3, 0, 0, 3)
 
 
 def test_it_is_the_probe_however_many_jobs_it_has(bench: Bench) -> None:
     """While the org probes with one job at a time, the request goes as a whole, before what waits."""
     bench.doubt(1, 2, 3, applied=True)
-    bench.enqueue(*range(10, 30))
+    bench.bring(*range(10, 30))
     assert bench.client.hget(bench.key("gate"), "probing") == "1"
     bench.client.zadd(bench.key("agains"), dict.fromkeys(bench.client.zrange(bench.key("agains"), 0, -1), 1))
     batch = bench.queue.claim(bench.org, "c")
@@ -208,7 +167,7 @@ def test_one_that_was_not_sent_after_all_stays_in_doubt(bench: Bench) -> None:
 
 def test_a_worker_that_disappears_leaves_a_request_too(bench: Bench) -> None:
     """The first time, and the second; a late release of the second changes nothing."""
-    bench.enqueue(1, 2)
+    bench.bring(1, 2)
     first = bench.claim()
     assert isinstance(first, Batch)
     _lose(bench, first)
@@ -262,7 +221,7 @@ def test_only_as_a_whole_and_as_it_was(bench: Bench, act: str) -> None:
         case "discard":
             bench.queue.discard("default", [item(1).id], keep_ms=60_000, call=new_id())
         case "cancel":
-            bench.queue.cancel("default", [], call=new_id(), run="r")
+            bench.queue.cancel("default", [], call=new_id(), run="spring")
         case "epoch":
             org = org.model_copy(update={"epoch_unit": "ms"})
         case "url":
@@ -272,9 +231,9 @@ def test_only_as_a_whole_and_as_it_was(bench: Bench, act: str) -> None:
             bench.client.lset(keys.key("default", "again", request), 1, 1)
         case "switched":
             org = org.model_copy(update={"in_doubt": "park"})
-    bench.due()
+    bench.make_due()
     assert isinstance(bench.queue.claim(org, new_id()), Wait)
-    bench.due()
+    bench.make_due()
     if act != "switched":
         assert isinstance(bench.queue.claim(bench.org, new_id()), Wait)
     assert bench.words(2, 3) == ["in_doubt"] * 2
@@ -282,7 +241,7 @@ def test_only_as_a_whole_and_as_it_was(bench: Bench, act: str) -> None:
 
 def test_a_late_answer_of_the_first_call_wins(bench: Bench) -> None:
     """While the second is on its way; what that answers then says nothing else, and no alarm is raised."""
-    bench.enqueue(1, 2)
+    bench.bring(1, 2)
     first = bench.claim()
     assert isinstance(first, Batch)
     _lose(bench, first)
@@ -297,7 +256,7 @@ def test_a_late_answer_of_the_first_call_wins(bench: Bench) -> None:
 
 def test_a_late_answer_that_the_first_wasnt_sent_says_nothing_of_the_second(bench: Bench) -> None:
     """The second was applied, and is in doubt: the first's release must not queue what may be issued."""
-    bench.enqueue(1, 2)
+    bench.bring(1, 2)
     first = bench.claim()
     assert isinstance(first, Batch)
     _lose(bench, first)
@@ -319,7 +278,7 @@ def test_a_request_that_is_refused_as_a_whole_is_isolated(bench: Bench) -> None:
     bench.sandbox.vendor.configure(settings)
     bench.fault(fault="status", status=500)
     items = [item(1), item(2, badge_id=MISSING)]
-    bench.queue.enqueue(bench.org, run="r", items=items, call=new_id())
+    bench.queue.enqueue(bench.org, run="spring", items=items, call=new_id())
     bench.deliver()
     for _ in range(3):
         bench.deliver()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from prometheus_client import CollectorRegistry
 from support import (
     BADGE,
@@ -22,14 +21,13 @@ from support import (
     Probe,
     badges,
     badges_json,
-    configured,
     deliver_one,
     environment,
     item,
 )
+from workbench import Workbench
 
 from worker.delivery import Delivered, Delivery
-from worker.domain.org import Org
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -37,47 +35,19 @@ from worker.store import keys, undos
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 from worker.store.undos import Word
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
 from worker.vendor.revoking import Revoker
 from worker.web.metrics import BadgesCollector
 
 
 @dataclass
-class Bench:
-    """An org, its vendor, and what a worker has to work with them."""
+class Bench(Workbench):
+    """One with the command line."""
 
-    queue: Queue
-    client: redis.Redis
-    org: Org
-    sandbox: SandboxServer
-    http: VendorClient
     env: dict[str, str]
-
-    @property
-    def auth(self) -> Authenticator:
-        """The org's credentials."""
-        return Authenticator(queue=self.queue, client=self.http)
-
-    def issue(self, *numbers: int, run: str = "spring") -> list[str]:
-        """Have badges issued."""
-        items = [item(n) for n in numbers]
-        self.queue.enqueue(self.org, run=run, items=items, call=new_id())
-        done = deliver_one(Delivery(queue=self.queue, client=self.http, auth=self.auth), self.org)
-        assert isinstance(done, Delivered)
-        assert done.settled.issued == len(numbers)
-        return [it.id for it in items]
 
     def undo(self, *options: object) -> Any:
         """Ask for an undo."""
         return badges_json("run", "undo", *options, "--yes", env=self.env)
-
-    def work(self) -> int:
-        """Let a worker take back what is due now, whatever was to be waited for."""
-        for job in self.client.zrange(keys.key("default", "revokes"), 0, -1):
-            self.client.zadd(keys.key("default", "revokes"), {job: 1})
-        self.client.hdel(keys.key("default", "gate"), "closed_until")
-        return Revoker(self.queue, self.http, self.auth).work(self.org)
 
     def run(self, name: str) -> Any:
         """Return a run's progress."""
@@ -98,15 +68,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench(
-    queue: Queue, client: redis.Redis, sandbox: SandboxServer, connection: Connection
-) -> Iterator[Bench]:
-    """An org at a limit that holds nothing up."""
-    http = VendorClient()
-    org = configured(api_base_url=sandbox.url, http_timeout_s=5, max_attempts=3)
+def bench(queue: Queue, sandbox: SandboxServer, connection: Connection) -> Iterator[Bench]:
+    """An org whose calls are tried three times."""
     env = environment(redis_url=connection.url, api_base_url=sandbox.url)
-    yield Bench(queue, client, org, sandbox, http, env)
-    http.close()
+    with Bench.open(queue, sandbox, env, max_attempts=3) as bench:
+        yield bench
 
 
 def test_a_run_is_undone_once(bench: Bench) -> None:
@@ -119,7 +85,7 @@ def test_a_run_is_undone_once(bench: Bench) -> None:
     done = bench.undo("spring", "--note", "wrong campaign")
     assert (done["jobs"], bench.run(done["run"])["queued"], bench.active()) == (3, 3, [1, 2, 3, 9])
     assert bench.undo("spring")["jobs"] == 0
-    assert bench.work() == 3
+    assert bench.revoke() == 3
     assert bench.active() == [9]
     its, undo = bench.run("spring"), bench.run(done["run"])
     assert (its["issued"], its["undone"], its["total"]) == (0, 3, 3)
@@ -150,7 +116,7 @@ def test_one_job_and_filters(bench: Bench) -> None:
     bench.issue(3, run="other")
     assert badges_json("job", "undo", ids[0], "--yes", env=bench.env)["jobs"] == 1
     assert bench.undo("--customer", FIRST_CUSTOMER + 3)["jobs"] == 1
-    bench.work()
+    bench.revoke()
     assert bench.active() == [2]
     badges("run", "undo", env=bench.env, expect=2)
     badges("run", "undo", "nothing", "--yes", env=bench.env, expect=1)
@@ -173,7 +139,7 @@ def test_what_was_undone_is_sent_again_if_somebody_asks(bench: Bench, tmp_path: 
     _deliver(bench)
     (first, _) = (one["job_id"] for one in bench.results("spring"))
     bench.undo("--job", first)
-    bench.work()
+    bench.revoke()
     assert bench.active() == [2]
     assert badges_json("import", file, env=bench.env)["duplicates"] == 2
     said = badges_json(
@@ -192,7 +158,7 @@ def test_what_was_undone_is_sent_again_if_somebody_asks(bench: Bench, tmp_path: 
         assert (said["accepted"], said["duplicates"]) == ((1, 1) if run == "again" else (0, 2))
     _deliver(bench, expect=0)
     bench.undo("again")
-    bench.work()
+    bench.revoke()
     assert bench.active() == [2]
     assert badges_json("import", file, "--run", "third", "--again", env=bench.env)["accepted"] == 1
     _deliver(bench)
@@ -209,7 +175,7 @@ def test_again_finds_what_has_expired_and_what_was_never_undone_stays(bench: Ben
     """That a job was undone is remembered for good."""
     (job_id,) = bench.issue(1)
     bench.undo("spring")
-    bench.work()
+    bench.revoke()
     bench.client.delete(keys.key("default", "job", job_id))
     file = _file(tmp_path, 1)
     assert badges_json("import", file, env=bench.env)["duplicates"] == 1
@@ -226,7 +192,7 @@ def test_a_report_says_as_well_what_is_sent_again(bench: Bench, tmp_path: Path, 
     first, second, _ = (one["job_id"] for one in bench.results("spring"))
     for one in (first, second):
         bench.undo("--job", one)
-    bench.work()
+    bench.revoke()
     badges("results", "--run", "spring", "--format", "csv", "-o", report, env=bench.env)
     for its in (file, report):
         check = badges_json("import", its, "--again", "--dry-run", env=bench.env)
@@ -274,7 +240,7 @@ def test_what_somebody_else_took_back_is_gone(bench: Bench) -> None:
         fence=OPEN_FENCE,
     )
     bench.undo("spring")
-    bench.work()
+    bench.revoke()
     assert Probe(bench.client).record(job_id)["code"] == "814"
     assert bench.run("spring")["undone"] == 1
 
@@ -286,12 +252,12 @@ def test_a_call_whose_end_nobody_knows_is_made_again(bench: Bench, apply: Any) -
     done = bench.undo("spring")
     assert _waiting(bench) == (1, 0)
     bench.fault(status=502, apply=apply)
-    assert bench.work() == 1
+    assert bench.revoke() == 1
     assert bench.run(done["run"])["queued"] == 1
     assert _waiting(bench) == (1, 1)
     (said,) = badges_json("status", env=bench.env)
     assert said["standstill"]["reason"] == "no_worker"
-    assert bench.work() == 1
+    assert bench.revoke() == 1
     assert _waiting(bench) == (0, 0)
     assert (bench.run(done["run"])["undone"], bench.active()) == (1, [])
 
@@ -315,11 +281,11 @@ def test_what_cant_be_taken_back_becomes_a_dead_letter(bench: Bench) -> None:
     bench.issue(1)
     done = bench.undo("spring")
     bench.fault(times=3, status=500)
-    assert [bench.work() for _ in range(3)] == [1, 1, 1]
+    assert [bench.revoke() for _ in range(3)] == [1, 1, 1]
     assert bench.run(done["run"])["dead_kinds"] == {"exhausted": 1}
     assert bench.run("spring")["issued"] == 1
     badges("dead", "replay", "--run", done["run"], env=bench.env)
-    assert bench.work() == 1
+    assert bench.revoke() == 1
     assert (bench.run(done["run"])["undone"], bench.active()) == (1, [])
 
 
@@ -328,14 +294,14 @@ def test_throttled_paused_and_refused_credentials_cost_time_alone(bench: Bench) 
     bench.issue(1)
     done = bench.undo("spring")
     bench.fault(status=429, headers={"Retry-After": "30"})
-    assert bench.work() == 1
+    assert bench.revoke() == 1
     assert bench.queue.look(bench.org).look_at_ms > 0
     bench.fault(status=401)
-    assert bench.work() == 1
-    assert bench.work() == 0
+    assert bench.revoke() == 1
+    assert bench.revoke() == 0
     assert badges_json("status", env=bench.env)[0]["gate"]["state"] == "paused"
     bench.queue.resume(bench.org)
-    assert bench.work() == 1
+    assert bench.revoke() == 1
     assert bench.run(done["run"])["undone"] == 1
 
 
@@ -350,7 +316,7 @@ def test_a_badge_that_was_issued_twice_loses_both(bench: Bench) -> None:
     Probe(bench.client).change(job_id, second_earned=second)
     done = bench.undo("spring")
     assert (done["jobs"], done["calls"], done["issued_twice"]) == (1, 2, 1)
-    assert bench.work() == 2
+    assert bench.revoke() == 2
     assert (bench.active(), bench.run("spring")["undone"]) == ([], 1)
 
 
@@ -370,7 +336,7 @@ def test_an_undo_is_cancelled(bench: Bench) -> None:
     bench.issue(1, 2)
     done = bench.undo("spring")
     badges("run", "cancel", done["run"], "--yes", env=bench.env)
-    assert bench.work() == 0
+    assert bench.revoke() == 0
     assert (bench.active(), bench.run(done["run"])["dead_kinds"]) == ([1, 2], {"cancelled": 2})
 
 
@@ -393,7 +359,7 @@ def test_an_unknown_badge_is_a_refusal(bench: Bench) -> None:
     done = bench.undo("spring")
     body = '{"data": null, "errors": [{"code": 812, "message": "customerId missing"}], "warnings": []}'
     bench.fault(status=400, body=body)
-    assert bench.work() == 2
+    assert bench.revoke() == 2
     assert bench.run(done["run"])["dead_kinds"] == {"rejected": 1}
     assert isinstance(bench.sandbox.vendor.settings, SandboxSettings)
 
@@ -405,11 +371,11 @@ def test_what_passes_is_tried_again(bench: Bench, code: int, attempts: int) -> N
     bench.org = bench.org.model_copy(update={"codes": (("9001", "deferred"),)})
     done = bench.undo("spring")
     bench.fault(status=200, body=f'{{"data": null, "errors": [{{"code": {code}, "message": "busy"}}]}}')
-    assert bench.work() == 1
+    assert bench.revoke() == 1
     (job_id,) = bench.client.lrange(keys.key("default", "jobs", done["run"]), 0, -1)
     record = Probe(bench.client).record(job_id)
     assert (bench.run(done["run"])["dead"], int(record.get("attempts") or 0)) == (0, attempts)
-    assert (bench.work(), bench.active()) == (1, [])
+    assert (bench.revoke(), bench.active()) == (1, [])
 
 
 def test_who_was_slow_says_nothing_of_a_badges_second(bench: Bench) -> None:
@@ -505,7 +471,7 @@ def test_filters_and_what_has_expired(bench: Bench) -> None:
     said = badges("run", "undo", "spring", "--dry-run", env=bench.env).stdout.decode()
     assert "1 of them has expired already" in " ".join(said.split())
     done = badges_json("job", "undo", ids[0], "--yes", "--note", "late", env=bench.env)
-    bench.work()
+    bench.revoke()
     assert (bench.active(), bench.run(done["run"])["undone"]) == ([2, 3], 1)
     report = badges("results", "--run", "spring", "--format", "csv", env=bench.env).stdout.decode("utf-8-sig")
     notes = {row["job_id"]: (row["state"], row["undone_note"]) for row in csv.DictReader(io.StringIO(report))}

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 from neighbourhood import RabbitMQ
-from support import BADGE, NEIGHBOURS, environment, needs, process, wait_for, worker_command
+from support import NEIGHBOURS, Probe, dicts, environment, needs, process, wait_for, worker_command
 from topology import APPEND_ONLY, Server, servers
 
 from worker.sandbox.server import SandboxServer
@@ -46,7 +45,7 @@ class Place:
 def issued(server: Server, run: str) -> int:
     """Return how many badges of a run are issued."""
     with server.client() as client:
-        return int(client.hget(f"{{badges:default}}/run/{run}", "issued") or 0)
+        return Probe(client).count(run)
 
 
 class _Collector(BaseHTTPRequestHandler):
@@ -88,19 +87,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         sink.shutdown()
 
 
-def items(first: int, number: int) -> list[dict[str, Any]]:
-    """Return badges of customers from the first on."""
-    return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
-
-
 def test_an_app_with_a_queue_of_its_own_names_ours(place: Place) -> None:
     """As the page says: without our queue's name a message lies where nobody looks; with it, it is taken."""
     with Celery(broker=place.url, set_as_current=False) as app, place.server.client() as client:
         app.conf.task_default_queue = "points"
-        app.send_task("badges.enqueue", kwargs={"items": items(1, 3), "run": "lost"})
+        app.send_task("badges.enqueue", kwargs={"items": dicts(3, 1), "run": "lost"})
         asked = app.send_task(
             "badges.enqueue",
-            kwargs={"items": items(1, 3), "run": "named"},
+            kwargs={"items": dicts(3, 1), "run": "named"},
             queue="celery",
             ignore_result=True,
         )
@@ -113,7 +107,7 @@ def test_a_trace_is_continued(place: Place) -> None:
     """The header on the message makes our spans part of the sender's trace; a wrong one harms nothing."""
     with Celery(broker=place.url, set_as_current=False) as app:
         for n, header in enumerate((TRACEPARENT, "00-nonsense", 7, f"00-{'0' * 32}-{'0' * 16}-01")):
-            kwargs = {"items": items(100 + n, 1), "run": f"traced-{n}"}
+            kwargs = {"items": dicts(1, 100 + n), "run": f"traced-{n}"}
             app.send_task("badges.enqueue", kwargs=kwargs, headers={"traceparent": header})
             wait_for(lambda: place.issued(f"traced-{n}") == 1, what=f"{header}")  # noqa: B023 - called at once
     wait_for(lambda: bytes.fromhex(TRACE_ID) in b"".join(place.spans), what="a span of the sender's trace")
@@ -174,5 +168,5 @@ def test_a_rabbitmq_that_is_killed_loses_no_message_and_doubles_no_badge(tmp_pat
 def send(app: Celery, n: int, each: int) -> None:
     """Send a message of that many badges, and don't try for long."""
     policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1}
-    kwargs = {"items": items(1000 + n * each, each), "run": "r"}
+    kwargs = {"items": dicts(each, 1000 + n * each), "run": "r"}
     app.send_task("badges.enqueue", kwargs=kwargs, queue="celery", retry_policy=policy)

@@ -14,7 +14,7 @@ import amqp
 import pytest
 from celery import Celery
 from neighbourhood import RabbitMQ
-from support import BADGE, environment, process, wait_for, worker_command
+from support import BADGE, environment, logged, process, wait_for, worker_command
 from topology import APPEND_ONLY, servers
 
 from worker.sandbox.server import SandboxServer
@@ -63,11 +63,6 @@ class Place:
             wait_for(lambda: self.vendor.vendor.ledger().issues, what=self.log.read_text()[-3000:])
             wait_for(lambda: app.control.ping(timeout=2), what="it hears its operator")
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the worker's lines with this event."""
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [line for line in lines if line["event"] == event]
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
@@ -94,9 +89,9 @@ def test_what_anybody_publishes_harms_nobody(place: Place) -> None:
             for body in (*map(json.dumps, COMMANDS), *BODIES):
                 channel.basic_publish(amqp.Message(body, **JSON), exchange="celery.pidbox")
         place.goes_on()
-        assert len(place.logged("message.refused")) + len(place.logged("enqueue.refused")) >= 2 * 6 * len(
-            BODIES
-        )
+        assert len(logged(place.log, "message.refused")) + len(
+            logged(place.log, "enqueue.refused")
+        ) >= 2 * 6 * len(BODIES)
         assert worker.poll() is None
         said = place.log.read_text()
         assert "Traceback" not in said
@@ -108,10 +103,10 @@ def test_a_queue_that_somebody_declared_otherwise(place: Place) -> None:
     with place.channel() as channel:
         channel.queue_declare("celery", durable=False, auto_delete=False)
         with process(worker_command(), env=place.env, log=place.log):
-            (line, *_) = wait_for(lambda: place.logged("broker.lost"))
+            (line, *_) = wait_for(lambda: logged(place.log, "broker.lost"))
             assert "inequivalent arg 'durable' for queue 'celery'" in line["reason"]
-            wait_for(lambda: any(line["times"] >= 8 for line in place.logged("broker.lost")))
-            assert len(place.logged("broker.lost")) < 6
+            wait_for(lambda: any(line["times"] >= 8 for line in logged(place.log, "broker.lost")))
+            assert len(logged(place.log, "broker.lost")) < 6
             assert len(place.log.read_text().splitlines()) < 20
             channel.queue_delete("celery")
             place.goes_on()

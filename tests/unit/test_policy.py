@@ -12,15 +12,7 @@ from worker.domain.badge import Badge
 from worker.domain.job import DeadKind, Job
 from worker.domain.org import Org
 from worker.domain.outcome import Deferred, Issued, Outcome, Rejected, Signal, Unknown, Verdict
-from worker.domain.settlement import (
-    DeadLetter,
-    Isolate,
-    PutBack,
-    Retry,
-    Settlement,
-    backoff_s,
-    settlements,
-)
+from worker.domain.settlement import DeadLetter, Isolate, PutBack, Retry, Settlement, backoff_s, settlements
 
 ISSUED = Issued("697b5f6f0772ad476ecff272")
 BUSY = Deferred("521", "busy")
