@@ -6,10 +6,17 @@ from collections.abc import Iterable
 
 from support import item
 
-from worker.domain.batch import Batch, Item, Sent
+from worker.domain.batch import Batch, Item, Sent, Settled
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.settlement import Settlement
 from worker.store.queue import Queue, chunks, new_id
+
+
+def settle(queue: Queue, org: Org, batch: Batch, *decided: Settlement) -> Settled:
+    """Settle a batch whose call went well: each job by its own decision, or all by the one."""
+    each = decided if len(decided) == len(batch.jobs) else decided * len(batch.jobs)
+    return queue.settle(org, batch, each, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
 
 
 def issue_next(queue: Queue, org: Org) -> int:
@@ -18,7 +25,7 @@ def issue_next(queue: Queue, org: Org) -> int:
     if not isinstance(batch, Batch):
         return 0
     done = [Issued(f"E{job.id}") for job in batch.jobs]
-    return queue.settle(org, batch, done, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)).issued
+    return settle(queue, org, batch, *done).issued
 
 
 def bury(

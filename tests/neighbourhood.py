@@ -6,8 +6,7 @@ import os
 import re
 import signal
 import socket
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +16,6 @@ from typing import Self
 import kombu
 from support import needs, process, wait_for
 from topology import free_port
-
-
-@contextmanager
-def serving(
-    command: Sequence[object], *, env: dict[str, str], log: Path, says: str
-) -> Iterator[tuple[str, Popen[bytes]]]:
-    """Run one of our own servers; yields the URL that it says, and its process."""
-    ours = [sys.executable, "-m", "worker.cli", *command]
-    with process(ours, env=env | {"PYTHONUNBUFFERED": "1"}, log=log) as running:
-
-        def ready() -> re.Match[str] | None:
-            assert running.poll() is None, log.read_text()
-            return re.search(says + r" on (http://[^\s/]+)", log.read_text())
-
-        yield wait_for(ready, what=says)[1], running
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -291,6 +292,26 @@ def logged(log: Path, event: str) -> list[dict[str, Any]]:
     """Return a process's log lines with this event."""
     lines = (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{"))
     return [line for line in lines if line["event"] == event]
+
+
+@contextmanager
+def serving(
+    command: Sequence[object],
+    *,
+    env: dict[str, str],
+    log: Path,
+    says: str,
+    program: Sequence[object] = ("-m", "worker.cli"),
+) -> Iterator[tuple[str, subprocess.Popen[bytes] | launcher.Process]]:
+    """Run one of our own servers; yields the URL that it says, and its process."""
+    ours = [sys.executable, *program, *command]
+    with process(ours, env=env | {"PYTHONUNBUFFERED": "1"}, log=log) as running:
+
+        def ready() -> re.Match[str] | None:
+            assert running.poll() is None, log.read_text()
+            return re.search(says + r" on (http://[^\s/]+)", log.read_text())
+
+        yield wait_for(ready, what=says)[1], running
 
 
 def worker_command(*options: object) -> list[object]:

@@ -11,9 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,7 +23,7 @@ import httpx
 import pytest
 import redis
 from samples import AS_PRINTED, DEFAULT_BODY, SAMPLE
-from support import BADGE, PROGRAMS, Probe, badges, environment, process, wait_for, worker_command
+from support import BADGE, PROGRAMS, Probe, badges, environment, process, serving, wait_for, worker_command
 
 from worker.domain.org import Org
 from worker.errors import ConfigError
@@ -59,7 +59,7 @@ max_queued = 1000
 api_base_url = "{{url}}"
 intake_keys = "{SLOW_KEY}"
 """
-INTAKE = ("-m", "worker.cli", "intake", "--port", "0")
+INTAKE = ("intake", "--port", 0)
 RATE = 600  # of calls in ten minutes, in effect: no test but one comes near
 customers = count(700_000_000)
 
@@ -88,21 +88,6 @@ class Place:
         return "".join(file.read_text() for file in self.folder.glob("*.log"))
 
 
-@contextmanager
-def intake(
-    env: dict[str, str], log: Path, *options: object, program: Sequence[object] = INTAKE
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a real intake while the block lasts."""
-    command = [sys.executable, *program, *options]
-    with process(command, env=env | {"PYTHONUNBUFFERED": "1"}, log=log) as running:
-
-        def ready() -> re.Match[str] | None:
-            assert running.poll() is None, log.read_text()
-            return re.search(r"intake on (http://\S+)", log.read_text())
-
-        yield wait_for(ready, what="the intake")[1], running
-
-
 @pytest.fixture(scope="module")
 def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Two intakes, as behind a proxy."""
@@ -114,8 +99,11 @@ def place(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> I
         client = stack.enter_context(connection.client())
         client.flushall()
         env = environment(redis_url=connection.url, orgs_file=folder / "orgs.toml")
-        options = ("--rate", f"{RATE * 10}/minute")
-        urls = [stack.enter_context(intake(env, folder / f"{n}.log", *options))[0] for n in range(2)]
+        options = (*INTAKE, "--rate", f"{RATE * 10}/minute")
+        urls = [
+            stack.enter_context(serving(options, env=env, log=folder / f"{n}.log", says="intake"))[0]
+            for n in range(2)
+        ]
         yield Place((urls[0], urls[1]), client, env, folder, vendor)
 
 
@@ -550,7 +538,10 @@ def test_nobody_holds_a_connection_without_asking_anything(place: Place, tmp_pat
     head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     program = [PROGRAMS / "impatient_intake.py"]
-    with intake(place.env, tmp_path / "log", program=program) as (url, _), ExitStack() as stack:
+    with (
+        serving((), program=program, env=place.env, log=tmp_path / "log", says="intake") as (url, _),
+        ExitStack() as stack,
+    ):
         host, port = url.removeprefix("http://").split(":")
 
         def connect(sent: bytes) -> socket.socket:
@@ -590,7 +581,7 @@ def test_a_full_queue_is_no_room_and_no_loss(place: Place) -> None:
 def test_a_caller_in_a_hurry_is_told_when_to_come_again(place: Place, tmp_path: Path) -> None:
     """Calls are counted over all processes, for each caller by itself; without keys all are one."""
     options = ("--no-auth", "--org", "slow", "--rate", "5/day,1000/second")
-    with intake(place.env, tmp_path / "log", *options) as (url, _):
+    with serving((*INTAKE, *options), env=place.env, log=tmp_path / "log", says="intake") as (url, _):
         for stranger in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[", "10.0.0.7"):
             rebound = httpx.put(url + PATH, json=items(1), headers={"Host": stranger})
             assert (rebound.status_code, "loopback" in rebound.text) == (421, True), rebound.text
@@ -635,7 +626,7 @@ def test_while_redis_is_away_callers_are_told_to_come_again(place: Place, tmp_pa
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     env = place.env | {"BADGES_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
-    with intake(env, tmp_path / "log") as (url, _):
+    with serving(INTAKE, env=env, log=tmp_path / "log", says="intake") as (url, _):
         away = httpx.put(url + PATH, json=items(1), headers={"X-API-Key": ACME_KEY}, timeout=20)
         assert away.status_code == 503
         assert int(away.headers["retry-after"]) > 0
@@ -648,7 +639,7 @@ def test_while_redis_is_away_callers_are_told_to_come_again(place: Place, tmp_pa
 def test_sigterm_finishes_what_is_going_on(place: Place, tmp_path: Path) -> None:
     """A call whose body is still arriving is answered; then the process ends, with status 0."""
     body = json.dumps(items(2)).encode()
-    with intake(place.env, tmp_path / "log") as (url, running):
+    with serving(INTAKE, env=place.env, log=tmp_path / "log", says="intake") as (url, running):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as caller:
             head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ACME_KEY}\r\n"

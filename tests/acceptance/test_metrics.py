@@ -6,10 +6,8 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,7 +20,7 @@ import redis
 import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
-from support import BADGE, OTHER_BADGE, badges, environment, item, process, wait_for, worker_command
+from support import BADGE, OTHER_BADGE, badges, environment, item, process, serving, wait_for, worker_command
 from typer.main import get_command
 
 from worker.cli.root import cli
@@ -41,6 +39,7 @@ NOWHERE = "redis://:redis-marker@127.0.0.1:1"
 EU = Org(name="eu", api_base_url="https://eu.example.com", rate_limit="60/minute,10/second", batch_size=50)
 DEFAULT = Org(batch_linger_s=0)
 MANY = 100
+METRICS = ("metrics", "--port", 0)
 
 Labels = dict[str, str]
 
@@ -61,7 +60,7 @@ class Place:
 
     def scrape(self, accept: str = "") -> str:
         """Return one scrape's text."""
-        answer = httpx.get(self.url, headers={"accept": accept})
+        answer = httpx.get(f"{self.url}/metrics", headers={"accept": accept})
         assert answer.status_code == 200
         return answer.text
 
@@ -78,15 +77,6 @@ class Place:
         return values[0] if values else float("nan")
 
 
-@contextmanager
-def metrics_command(env: dict[str, str], log: Path, *options: object) -> Iterator[tuple[Any, str]]:
-    """Run the real command on a free port; yields the process and its URL."""
-    command = [sys.executable, "-m", "worker.cli", "metrics", "--port", 0, *options]
-    with process(command, env=env, log=log) as running:
-        found = wait_for(lambda: re.search(r"metrics on (http\S+)", log.read_text()), what="metrics is up")
-        yield running, found[1]
-
-
 @pytest.fixture(scope="module")
 def endpoint(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One endpoint for all tests: it remembers nothing."""
@@ -99,7 +89,7 @@ def endpoint(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -
     own = {"redis_url": connection.url, "broker_url": connection.broker_url, "orgs_file": orgs}
     with SandboxServer(settings=unknown) as vendor, connection.client() as client:
         env = environment(**own, api_base_url=vendor.url, batch_linger_s=0)
-        with metrics_command(env, folder / "metrics.log") as (_, found):
+        with serving(METRICS, env=env, log=folder / "metrics.log", says="metrics") as (found, _):
             yield Place(client, env, vendor, found)
 
 
@@ -281,11 +271,12 @@ def test_a_hundred_orgs(place: Place, tmp_path: Path) -> None:
     for org in orgs.values():
         bring(place, org, 3)
     env = place.env | {"BADGES_ORGS_FILE": str(file)}
-    with metrics_command(env, tmp_path / "metrics.log") as (running, url), httpx.Client() as http:
-        http.get(url)
+    serves = serving(METRICS, env=env, log=tmp_path / "metrics.log", says="metrics")
+    with serves as (base, running), httpx.Client(base_url=base) as http:
+        http.get("/metrics")
         searched, began = searches(place.client), computed_s(running.pid)
         for _ in range(10):
-            text = http.get(url).text
+            text = http.get("/metrics").text
         per_scrape_s = (computed_s(running.pid) - began) / 10
         assert searches(place.client) == searched
     queued = [s for family in read_text(text) for s in family.samples if s.name == "badges_jobs_queued"]
@@ -308,13 +299,13 @@ def searches(client: redis.Redis) -> int:
 
 def test_health(place: Place, tmp_path: Path) -> None:
     """``/healthz`` says whether Redis answers; without Redis a scrape still says that, and no password."""
-    assert httpx.get(place.url.replace("/metrics", "/healthz")).text == "ok\n"
+    assert httpx.get(f"{place.url}/healthz").text == "ok\n"
     log = tmp_path / "metrics.log"
-    with metrics_command(environment(redis_url=NOWHERE), log) as (running, url):
-        answer = httpx.get(url.replace("/metrics", "/healthz"))
+    with serving(METRICS, env=environment(redis_url=NOWHERE), log=log, says="metrics") as (url, running):
+        answer = httpx.get(f"{url}/healthz")
         assert answer.status_code == 503
         assert "127.0.0.1:1" in answer.text
-        said = httpx.get(url).text
+        said = httpx.get(f"{url}/metrics").text
         assert [line for line in said.splitlines() if line[0] != "#"] == ["badges_up 0.0"]
         assert "marker" not in answer.text + said + log.read_text()
         running.send_signal(signal.SIGTERM)
@@ -324,7 +315,7 @@ def test_health(place: Place, tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken(place: Place) -> None:
     """Exit 1, with one sentence."""
-    port = re.findall(r":(\d+)/", place.url)[0]
+    port = place.url.rpartition(":")[2]
     done = badges("metrics", "--port", port, env=place.env, expect=1)
     assert done.stderr.startswith(b"badges: ")
     assert b"Traceback" not in done.stderr

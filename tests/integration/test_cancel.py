@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import count
 
 import redis
+from hands import settle
 from support import Probe, configured, item
 
-from worker.domain.batch import Batch, Replay, Sent, Wait
+from worker.domain.batch import Batch, Replay, Wait
 from worker.domain.job import DeadKind
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.outcome import Issued
 from worker.domain.settlement import Retry
 from worker.operate.cancelling import cancel
 from worker.operate.runs import JobReader
@@ -25,7 +26,7 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     first = queue.claim(ORG, new_id())
     assert isinstance(first, Batch)
     later = [Retry(60, "503", "later", spends_attempt=True)] * 2
-    queue.settle(ORG, first, later, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    settle(queue, ORG, first, *later)
     sent = queue.claim(ORG, new_id())
     assert isinstance(sent, Batch)
     reports = JobReader(client=client, orgs={"default": ORG})
@@ -34,7 +35,7 @@ def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, clien
     assert cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=seen.append) == 5
     assert seen == [7]
     assert isinstance(queue.claim(ORG, new_id()), Wait)
-    settled = queue.settle(ORG, sent, [Issued("E")] * 2, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    settled = settle(queue, ORG, sent, Issued("E"))
     assert settled.issued == 2
     run = reports.run("r")
     assert (run.issued, run.dead, run.open, run.dead_kinds) == (2, 5, 0, {"cancelled": 5})

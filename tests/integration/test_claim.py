@@ -10,6 +10,7 @@ from threading import Barrier
 
 import pytest
 import redis
+from hands import settle
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, badge, configured, item, wait_for
 
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Slot, Wait
@@ -59,7 +60,7 @@ def ids(batch: Batch) -> list[str]:
 def issue(queue: Queue, org: Org, batch: Batch) -> Settled:
     """Settle a batch as issued."""
     decided = [Issued(f"earned-{job.id}") for job in batch.jobs]
-    return queue.settle(org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    return settle(queue, org, batch, *decided)
 
 
 def record(client: redis.Redis, job_id: str) -> dict[str, str]:

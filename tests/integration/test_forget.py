@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hands import settle
 from support import (
     BADGE,
     FIRST_CUSTOMER,
@@ -19,10 +20,10 @@ from support import (
     item,
 )
 
-from worker.domain.batch import Batch, Item, Replay, Sent, Settled
+from worker.domain.batch import Batch, Item, Replay
 from worker.domain.job import DeadKind
-from worker.domain.outcome import Issued, Signal, Verdict
-from worker.domain.settlement import DeadLetter, Settlement
+from worker.domain.outcome import Issued
+from worker.domain.settlement import DeadLetter
 from worker.server.connection import Connection
 from worker.store import keys, undos
 from worker.store.outbox import Outbox
@@ -53,16 +54,11 @@ class Place:
         assert isinstance(batch, Batch)
         return batch
 
-    def settle(self, batch: Batch, *settled: Settlement) -> Settled:
-        """Settle a batch, every job alike unless more is said."""
-        each = settled if len(settled) == len(batch.jobs) else settled * len(batch.jobs)
-        return self.queue.settle(ORG, batch, each, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
-
     def issue(self, *items: Item) -> None:
         """Have badges issued."""
         self.accept(*items)
         batch = self.claim()
-        assert self.settle(batch, ISSUED).issued == len(items)
+        assert settle(self.queue, ORG, batch, ISSUED).issued == len(items)
 
     def badges(self, *arguments: object) -> Outcome:
         """Run a command."""
@@ -186,7 +182,7 @@ def test_what_is_in_flight_or_in_doubt_holds_it_back(place: Place) -> None:
     done = place.forget(status=1)
     assert (done["in_flight"], done["cancelled"], done["forgotten"]) == (1, 1, 0)
     assert place.probe.record(waiting.id)["kind"] == "cancelled"
-    place.settle(batch, DOUBT)
+    settle(place.queue, ORG, batch, DOUBT)
     done = place.forget(status=1)
     assert (done["in_doubt"], done["forgotten"]) == (1, 0)
     said = place.badges("forget", "--customer", CUSTOMER, "--yes")
@@ -205,7 +201,7 @@ def test_an_answer_that_comes_later_brings_nothing_back(place: Place) -> None:
     assert place.probe.record(MINE.id)["kind"] == "in_doubt"
     place.queue.discard("default", [MINE.id], keep_ms=60_000, call=new_id())
     assert place.forget()["forgotten"] == 1
-    done = place.settle(batch, ISSUED)
+    done = settle(place.queue, ORG, batch, ISSUED)
     assert (done.issued, done.twice) == (1, ())
     assert place.probe.record(MINE.id) == {}
     assert place.probe.record(OTHERS.id)["state"] == "i"
@@ -223,10 +219,10 @@ def test_a_job_that_another_batch_carries_still_is_in_flight(place: Place) -> No
     place.queue.replay(ORG, run="again", items=[Replay(MINE.id)], call=new_id())
     place.client.hdel(keys.key("default", "gate"), "closed_until", "probing", "why")
     second = place.claim()
-    place.settle(first, ISSUED)
+    settle(place.queue, ORG, first, ISSUED)
     assert place.probe.record(MINE.id)["state"] == "i"
     assert place.forget(status=1)["in_flight"] == 1
-    assert place.settle(second, Issued("E2")).twice == (MINE.id,)
+    assert settle(place.queue, ORG, second, Issued("E2")).twice == (MINE.id,)
     assert place.forget()["forgotten"] == 1
 
 

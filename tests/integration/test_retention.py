@@ -6,12 +6,13 @@ import time
 
 import pytest
 import redis
+from hands import settle
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Replay, Sent
+from worker.domain.batch import Batch, Item, Replay
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.outcome import Issued
 from worker.domain.settlement import DeadLetter, Settlement
 from worker.errors import NotFound
 from worker.operate.runs import JobReader
@@ -33,8 +34,7 @@ def deliver(queue: Queue, *outcomes: Settlement) -> None:
     """Send one batch, which ends like this."""
     batch = queue.claim(ORG, new_id())
     assert isinstance(batch, Batch)
-    verdict = Verdict((), Signal.OK)
-    queue.settle(ORG, batch, outcomes, verdict=verdict, sent=Sent("200", 1))
+    settle(queue, ORG, batch, *outcomes)
 
 
 def issued(number: int) -> list[Settlement]:
@@ -123,7 +123,7 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
             assert queue.resolve(ORG, [item(1).id], call=new_id())
         case "settle late":
             assert batch
-            queue.settle(ORG, batch, issued(1), verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+            settle(queue, ORG, batch, *issued(1))
     wait_for(lambda: not left(client))
 
 

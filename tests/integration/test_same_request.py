@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hands import settle
 from support import Probe, configured, item
 from workbench import Workbench
 
-from worker.domain.batch import Batch, Replay, Sent, Settled, Wait
+from worker.domain.batch import Batch, Replay, Settled, Wait
 from worker.domain.identity import request_id
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.outcome import Issued
 from worker.errors import ConfigError
 from worker.operate.orgcheck import check_settings
 from worker.operate.runs import JobReader
@@ -51,10 +52,7 @@ class Bench(Workbench):
 
     def settle(self, batch: Batch, *earned: str) -> Settled:
         """Write a batch down as issued, with these earnedBadgeIds."""
-        decided = [Issued(one) for one in earned]
-        return self.queue.settle(
-            self.org, batch, decided, verdict=Verdict((), Signal.OK), sent=Sent("200", 1)
-        )
+        return settle(self.queue, self.org, batch, *(Issued(one) for one in earned))
 
     def claim(self) -> Batch | Wait:
         """Ask for the next batch."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import redis
+from hands import settle
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges_json, configured, environment, item
 
-from worker.domain.batch import Batch, Sent
-from worker.domain.outcome import Issued, Signal, Verdict
+from worker.domain.batch import Batch
+from worker.domain.outcome import Issued
 from worker.operate.deadlist import Filter
 from worker.operate.paging import letters
 from worker.operate.runs import JobReader
@@ -28,7 +29,7 @@ def reports(queue: Queue, client: redis.Redis) -> JobReader:
     batch = queue.claim(ORG, "b1")
     assert isinstance(batch, Batch)
     issued = [Issued(f"E{n}", request_id=f"uuid_{n}") for n, _ in enumerate(batch.jobs)]
-    queue.settle(ORG, batch, issued, verdict=Verdict((), Signal.OK), sent=Sent("200", 1))
+    settle(queue, ORG, batch, *issued)
     return JobReader(client=client, orgs={"default": ORG})
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from neighbourhood import serving
-from support import BADGE, environment, wait_for
+from support import BADGE, environment, serving, wait_for
 from topology import APPEND_ONLY, Server, servers
 
 from worker.domain.org import Org

@@ -14,8 +14,7 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
-from neighbourhood import serving
-from support import BADGE, NEIGHBOURS, environment, needs
+from support import BADGE, NEIGHBOURS, environment, needs, serving
 
 from worker.domain.org import Org
 from worker.server.connection import Connection

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from neighbourhood import serving
 from support import (
     BADGE,
     OTHER_BADGE,
@@ -19,6 +18,7 @@ from support import (
     environment,
     needs,
     process,
+    serving,
     wait_for,
     worker_command,
 )
