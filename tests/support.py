@@ -64,12 +64,12 @@ def issue(n: int = 0) -> BadgeIssue:
     return BadgeIssue(badge_meta_id=BADGE, customer_id=FIRST_CUSTOMER + n, earn_event_date=1674292011)
 
 
-def dicts(number: int, first: int = 1) -> list[dict[str, Any]]:
+def dicts(number: int, *, first: int = 1) -> list[dict[str, Any]]:
     """Return that many badges for different customers, as a producer sends them."""
     return [{"badgeMetaId": BADGE, "customerId": first + n} for n in range(number)]
 
 
-def csv_of(number: int, first: int = 1, *, badge_id: str = BADGE) -> bytes:
+def csv_of(number: int, *, first: int = 1, badge_id: str = BADGE) -> bytes:
     """Return the same as a CSV file."""
     rows = "".join(f"{badge_id},{first + n}\n" for n in range(number))
     return f"badgeMetaId,customerId\n{rows}".encode()

@@ -57,7 +57,7 @@ class Workplace:
     def bring(self, number: int, *, run: str = "run", first: int = 1) -> None:
         """Enqueue badges that nobody brought before."""
         queue = BadgeQueue(settings=Settings(), connection=self.connection)
-        assert queue.enqueue(dicts(number, first), run=run).accepted == number
+        assert queue.enqueue(dicts(number, first=first), run=run).accepted == number
 
     def states(self, run: str = "run") -> Counter[str]:
         """Count a run's jobs by state, as its counters tell it, at no cost."""

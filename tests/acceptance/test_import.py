@@ -127,7 +127,7 @@ def test_every_format_goes_in(
     assert list(said) == ["run", "accepted", "duplicates", "invalid", "warnings", "near_duplicates", "held"]
     assert counts(said) == expected
     assert said["run"].startswith(file.stem)
-    assert here.probe.count(said["run"]) == expected[0]
+    assert here.probe.count(said["run"], "total") == expected[0]
 
 
 def test_utf_16_and_standard_input(here: Here) -> None:

@@ -50,8 +50,8 @@ def badge_queue(settings: Settings) -> Iterator[BadgeQueue]:
 def test_one_many_and_a_generator(badge_queue: BadgeQueue) -> None:
     """One badge, a list, a generator: what was accepted, what was known, and what is wrong, item by item."""
     assert badge_queue.enqueue(issue(1)).accepted == 1
-    assert badge_queue.enqueue(dicts(1, 1)[0]).accepted == 1
-    mixed = [*dicts(2, 1), {"badgeMetaId": BADGE}, "text", {"badgeMetaId": BADGE, "customerId": -1}]
+    assert badge_queue.enqueue(dicts(1)[0]).accepted == 1
+    mixed = [*dicts(2), {"badgeMetaId": BADGE}, "text", {"badgeMetaId": BADGE, "customerId": -1}]
     done = badge_queue.enqueue(iter(mixed), run="mixed")
     assert (done.run, done.accepted, done.duplicates, done.invalid) == ("mixed", 1, 1, 3)
     assert [(n.place, n.field, n.kind) for n in done.noted] == [
@@ -68,10 +68,10 @@ def test_an_id_of_ones_own(badge_queue: BadgeQueue) -> None:
     """The same badge twice on purpose; the same id with another content is a conflict, and says where."""
     its = issue(1).model_copy(update={"job_id": "mine-1"})
     done = badge_queue.enqueue(
-        [its, *({**item, "job_id": f"mine-{n}"} for n, item in enumerate(dicts(1, 7) * 2, 2))]
+        [its, *({**item, "job_id": f"mine-{n}"} for n, item in enumerate(dicts(1, first=7) * 2, 2))]
     )
     assert (done.accepted, done.duplicates) == (3, 0)
-    other = {**dicts(1, 8)[0], "job_id": "mine-1"}
+    other = {**dicts(1, first=8)[0], "job_id": "mine-1"}
     again = badge_queue.enqueue([its, other])
     assert (again.accepted, again.duplicates) == (0, 2)
     assert [(n.place, n.field, n.kind) for n in again.noted] == [(1, "job_id", "conflict")]
@@ -81,7 +81,7 @@ def test_threads_share_a_queue(badge_queue: BadgeQueue) -> None:
     """Eight threads hand in overlapping items through one queue: each is accepted once."""
 
     def hand_in(n: int) -> int:
-        return badge_queue.enqueue(dicts(3000, 1 + n * 500), run=f"thread-{n}").accepted
+        return badge_queue.enqueue(dicts(3000, first=1 + n * 500), run=f"thread-{n}").accepted
 
     with ThreadPoolExecutor(8) as pool:
         accepted = sum(pool.map(hand_in, range(8)))
@@ -100,7 +100,7 @@ def test_asyncio_with_any_iterable_and_calls_that_overlap(settings: Settings) ->
     """Plain and asynchronous iterables, many at once: all are accepted, and the loop goes on meanwhile."""
 
     async def stream(first: int, last: int) -> AsyncIterator[dict[str, Any]]:
-        for item in dicts(first, last):
+        for item in dicts(last - first, first=first):
             if item["customerId"] % 500 == 0:
                 await asyncio.sleep(0)
             yield item
@@ -117,8 +117,8 @@ def test_asyncio_with_any_iterable_and_calls_that_overlap(settings: Settings) ->
             ticking = asyncio.create_task(tick(gaps))
             done = await asyncio.gather(
                 queue.enqueue(stream(1, 2502), run="streamed"),
-                queue.enqueue(dicts(2500, 3001), run="listed"),
-                *(queue.enqueue(item) for item in dicts(20, 6001)),
+                queue.enqueue(dicts(2500, first=3001), run="listed"),
+                *(queue.enqueue(item) for item in dicts(20, first=6001)),
                 queue.enqueue(stream(1, 3), run="streamed"),
             )
             ticking.cancel()
@@ -128,7 +128,7 @@ def test_asyncio_with_any_iterable_and_calls_that_overlap(settings: Settings) ->
             assert len(gaps) > 20
             wrong = await queue.enqueue(stream(7000, 8999), run="x", org="default")
             assert (wrong.accepted, wrong.noted) == (1999, ())
-            noted = (await queue.enqueue([*dicts(1999, 7000), {"customerId": 5}])).noted
+            noted = (await queue.enqueue([*dicts(1999, first=7000), {"customerId": 5}])).noted
             assert [(n.place, n.kind) for n in noted] == [(1999, "invalid")]
 
     asyncio.run(main())
@@ -139,8 +139,8 @@ def test_whoever_is_cancelled_corrupts_nothing(settings: Settings, badge_queue: 
 
     async def main() -> None:
         async with AsyncBadgeQueue(settings=settings) as queue:
-            await queue.enqueue(dicts(1, 1))
-            task = asyncio.create_task(queue.enqueue(dicts(20000, 1), run="cut"))
+            await queue.enqueue(dicts(1))
+            task = asyncio.create_task(queue.enqueue(dicts(20_000), run="cut"))
             while True:
                 try:
                     if (await queue.run("cut").progress()).total:
@@ -150,14 +150,14 @@ def test_whoever_is_cancelled_corrupts_nothing(settings: Settings, badge_queue: 
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            abandoned = asyncio.create_task(queue.enqueue(dicts(1, 30_001), run="last"))
+            abandoned = asyncio.create_task(queue.enqueue(dicts(1, first=30_001), run="last"))
             await asyncio.sleep(0)
             abandoned.cancel()
         # Closed: nothing goes on behind our back.
         cut = badge_queue.run("cut").progress().total
         assert 0 < cut < 19_999
         assert cut % 1000 == 999
-        again = badge_queue.enqueue(dicts(20000, 1))
+        again = badge_queue.enqueue(dicts(20_000))
         assert (again.accepted, again.duplicates) == (19_999 - cut, cut + 1)
 
     asyncio.run(main())
@@ -178,7 +178,7 @@ def test_watching_a_run(
         async with AsyncBadgeQueue(settings=settings) as queue:
             with pytest.raises(NotFound, match="no run 'nothing'"):
                 await queue.run("nothing").wait()
-            done = await queue.enqueue([*dicts(300, 1), {"customerId": 1}])
+            done = await queue.enqueue([*dicts(300), {"customerId": 1}])
             run = queue.run(done.run)
             with pytest.raises(TimeoutError, match="300 of 301 jobs have not ended"):
                 await run.wait(0.05, every_s=0.01)
@@ -188,7 +188,7 @@ def test_watching_a_run(
                 assert (progress.issued, progress.dead, progress.open) == (300, 1, 0)
                 assert progress.finished_at
                 with BadgeQueue(settings=settings, connection=Connection.open(settings)) as plain:
-                    more = plain.enqueue(dicts(100, 301))
+                    more = plain.enqueue(dicts(100, first=301))
                     with pytest.raises(TimeoutError):
                         plain.run(more.run).wait(0)
                     assert plain.run(more.run).wait(60, every_s=0.05).issued == 100
@@ -202,21 +202,21 @@ def test_errors_are_told_in_a_sentence(settings: Settings, tmp_path: Path) -> No
     away = Settings(redis_url="unix:///nowhere/at/all")
     with BadgeQueue(settings=away, connection=Connection.open(away)) as queue:
         with pytest.raises(StoreError, match="Redis can't be reached"):
-            queue.enqueue(dicts(1, 1))
+            queue.enqueue(dicts(1))
         with pytest.raises(StoreError, match="Redis can't be reached"):
             queue.run("any").progress()
         with pytest.raises(ConfigError, match="no org 'nobody'; configured: default"):
-            queue.enqueue(dicts(1, 1), org="nobody")
+            queue.enqueue(dicts(1), org="nobody")
     (tmp_path / "file").touch()
     nowhere = Settings(data_dir=tmp_path / "file")
 
     async def main() -> None:
         async with AsyncBadgeQueue(settings=nowhere) as queue:
             with pytest.raises(EmbeddedServerError, match="not a directory"):
-                await queue.enqueue(dicts(1, 1))
+                await queue.enqueue(dicts(1))
         async with AsyncBadgeQueue(settings=settings) as queue:
             with pytest.raises(ConfigError, match="no name for a run"):
-                await queue.enqueue(dicts(1, 1), run="two words")
+                await queue.enqueue(dicts(1), run="two words")
             with pytest.raises(ConfigError, match="must be a list of badges"):
                 await queue.enqueue("text")  # type: ignore[arg-type]
 

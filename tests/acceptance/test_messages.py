@@ -130,7 +130,7 @@ def test_the_example_for_node(place: Place) -> None:
     """It runs as it stands."""
     subprocess.run(
         ["node", EXAMPLES / "enqueue.mjs", place.socket_path],
-        input=json.dumps(dicts(300, 1000)).encode(),
+        input=json.dumps(dicts(300, first=1000)).encode(),
         env=place.env | {"RUN": "node"},
         timeout=30,
         check=True,
@@ -145,7 +145,7 @@ def test_the_example_for_the_shell(place: Place, tmp_path: Path) -> None:
     stub.chmod(0o755)
     subprocess.run(
         [EXAMPLES / "enqueue.sh", "-p", "6400"],
-        input=json.dumps(dicts(300, 2000)).encode(),
+        input=json.dumps(dicts(300, first=2000)).encode(),
         env=place.env | {"RUN": "shell", "REDIS_CLI": str(stub), "OUT": str(tmp_path / "out")},
         timeout=30,
         check=True,
@@ -157,7 +157,7 @@ def test_the_example_for_the_shell(place: Place, tmp_path: Path) -> None:
 
 def changed(**parts: Any) -> bytes:
     """Return a good message with some parts replaced, or left out where they are ``None``."""
-    made = message(items=dicts(1, CUSTOMER)) | parts
+    made = message(items=dicts(1, first=CUSTOMER)) | parts
     return json.dumps({name: part for name, part in made.items() if part is not None}).encode()
 
 
@@ -205,7 +205,7 @@ POISON = {
     "arguments that are a list": changed(body=body_of("[[], [], {}]")),
     **{
         f"{name}: {links}": changed(
-            body=body_of(json.dumps([[], {"items": dicts(1, CUSTOMER)}, {name: links}]))
+            body=body_of(json.dumps([[], {"items": dicts(1, first=CUSTOMER)}, {name: links}]))
         )
         for name in ("callbacks", "errbacks", "chain", "chord")
         for links in ("x", 5, [5], [{"task": "no.such"}], {"task": "no.such", "options": 5})
@@ -236,7 +236,7 @@ def test_poison_is_refused_and_harms_nobody(place: Place) -> None:
     for raw in POISON.values():
         for _ in range(3):
             place.push(raw)
-    place.push(json.dumps(message(items=dicts(10, 3000), run="after-poison")).encode())
+    place.push(json.dumps(message(items=dicts(10, first=3000), run="after-poison")).encode())
     wait_for(lambda: place.probe.count("after-poison") == 10)
     wait_for(lambda: len(logged(place.log, "message.refused")) == before + 3 * len(POISON))
     lines = logged(place.log, "message.refused")[before:]
@@ -266,7 +266,7 @@ def test_a_packed_message_is_read_and_one_that_fills_the_memory_isnt(place: Plac
         wait_for(lambda before=before: len(logged(place.log, "message.refused")) == before + 1)
         (line,) = logged(place.log, "message.refused")[before:]
         assert line["reason"] == "its body can't be read: it unpacks to more than 64 MiB"
-        body = json.dumps([[], {"items": dicts(1, 7000 + n), "run": "packed"}, {}])
+        body = json.dumps([[], {"items": dicts(1, first=7000 + n), "run": "packed"}, {}])
         place.push(packed(body.encode(), compression))
     wait_for(lambda: place.probe.count("packed") == len(PACKED))
 
@@ -379,7 +379,7 @@ def test_foreign_wake_ups_are_refused(place: Place) -> None:
         raw["headers"]["task"] = task
         place.push(json.dumps(raw).encode())
     wait_for(lambda: len(logged(place.log, "message.refused")) == before + len(tasks))
-    place.send(dicts(1, 3400), run="after-wake-ups")
+    place.send(dicts(1, first=3400), run="after-wake-ups")
     wait_for(lambda: place.probe.count("after-wake-ups") == 1)
     assert "Traceback" not in place.log.read_text()
 
@@ -397,7 +397,7 @@ def test_what_anybody_publishes_harms_nobody(place: Place, tmp_path: Path) -> No
         for raw in FOREIGN.values():  # some make Celery listen anew, and nobody hears meanwhile
             place.client.publish(channel, raw)
             both_hear()
-        place.send(dicts(3, 3200), run="after-foreign")
+        place.send(dicts(3, first=3200), run="after-foreign")
         wait_for(lambda: place.probe.count("after-foreign") == 3)
         assert other.poll() is place.worker.poll() is None
         for said in (place.log.read_text(), log.read_text()):
@@ -410,7 +410,7 @@ def test_what_anybody_publishes_harms_nobody(place: Place, tmp_path: Path) -> No
 
 def test_a_message_that_a_worker_holds_for_revoked_is_refused_aloud(place: Place) -> None:
     """Anybody may say so, as Celery's workers do among themselves; its sender is named, and it is counted."""
-    raw = message(items=dicts(1, 3500), run="revoked")
+    raw = message(items=dicts(1, first=3500), run="revoked")
     revoked = {raw["headers"]["id"]: 1.0}
     hello = broadcast({"method": "hello", "arguments": {"from_node": "x", "revoked": revoked}})
     wait_for(lambda: place.client.publish("/0.celery.pidbox", hello))
@@ -424,7 +424,7 @@ def test_a_message_that_a_worker_holds_for_revoked_is_refused_aloud(place: Place
 def test_a_chain_goes_on(place: Place) -> None:
     """What Celery's own clients put beside the arguments is taken: here the task that comes after."""
     with Celery(broker=place.broker_url) as stranger:
-        first, second = ({"items": dicts(1, n), "run": f"chained-{n}"} for n in (3100, 3101))
+        first, second = ({"items": dicts(1, first=n), "run": f"chained-{n}"} for n in (3100, 3101))
         enqueue = stranger.signature("badges.enqueue", kwargs=first)
         (enqueue | stranger.signature("badges.enqueue", kwargs=second, immutable=True)).apply_async()
     wait_for(lambda: place.probe.count("chained-3100") == place.probe.count("chained-3101") == 1)
@@ -478,7 +478,7 @@ def test_wrong_arguments_are_refused_by_their_name(place: Place, kwargs: dict[st
 
 def test_a_message_that_expired_is_refused_aloud(place: Place) -> None:
     """Celery drops it without a word; its sender is named, and it is counted."""
-    raw = message(items=dicts(1, 3300), run="expired")
+    raw = message(items=dicts(1, first=3300), run="expired")
     raw["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
     place.push(json.dumps(raw).encode())
     (line,) = refusals(place, raw)
@@ -489,9 +489,10 @@ def test_a_message_that_expired_is_refused_aloud(place: Place) -> None:
 
 def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
     """One object instead of a list is one item; a bad one becomes a dead letter, with the reason."""
-    place.send(dicts(1, 4000)[0], run="alone")
+    place.send(dicts(1, first=4000)[0], run="alone")
     place.send(
-        [*dicts(3, 4001), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}], run="mixed"
+        [*dicts(3, first=4001), {"badgeMetaId": BADGE}, "text", {"customerId": 1, "job_id": "a b"}],
+        run="mixed",
     )
     wait_for(lambda: place.probe.count("alone") == 1 and place.probe.count("mixed") == 3)
     listed = badges("dead", "list", "--run", "mixed", "--jsonl", env=place.env).stdout.splitlines()
@@ -502,16 +503,18 @@ def test_one_item_alone_and_bad_ones_among_many(place: Place) -> None:
 
 def test_an_id_of_ones_own_in_a_message(place: Place) -> None:
     """The same badge twice on purpose; the same id for another badge is a conflict, and not issued."""
-    place.send([item | {"job_id": f"order-{n}"} for n, item in enumerate(dicts(1, 5000) * 2)], run="ids")
+    place.send(
+        [item | {"job_id": f"order-{n}"} for n, item in enumerate(dicts(1, first=5000) * 2)], run="ids"
+    )
     wait_for(lambda: place.probe.count("ids") == 2)
-    place.send([dicts(1, 5001)[0] | {"job_id": "order-0"}], run="conflict")
+    place.send([dicts(1, first=5001)[0] | {"job_id": "order-0"}], run="conflict")
     wait_for(lambda: place.probe.count("conflict", "duplicates") == 1)
     assert place.probe.count("conflict", "total") == 0
 
 
 def test_a_message_delivered_many_times_at_once_is_one(place: Place) -> None:
     """The same message eight times at once, of 3,000 items: accepted once, and no duplicates are told."""
-    raw = json.dumps(message(items=dicts(3000, 10_000), run="at-once")).encode()
+    raw = json.dumps(message(items=dicts(3000, first=10_000), run="at-once")).encode()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(place.push, [raw] * 8))
     wait_for(lambda: place.probe.count("at-once") == 3000)
@@ -527,7 +530,7 @@ def test_a_message_delivered_many_times_at_once_is_one(place: Place) -> None:
 def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
     """Ids of a producer's own making are told apart by the whole of them."""
     for part in (1, 2):
-        place.send(dicts(2, 14_000), task_id=f"nightly-2026-11-23-part-{part}")
+        place.send(dicts(2, first=14_000), task_id=f"nightly-2026-11-23-part-{part}")
     wait_for(lambda: len(place.client.keys("*/run/task-*")) == 2)
     runs = [place.client.hgetall(key) for key in place.client.keys("*/run/task-*")]
     assert sorted((run.get("total", "0"), run.get("duplicates", "0")) for run in runs) == [
@@ -539,7 +542,7 @@ def test_messages_whose_ids_begin_alike_are_two(place: Place) -> None:
 def test_messages_with_one_id_are_as_many_as_their_contents(place: Place) -> None:
     """A producer that gives every part of its file the file's name loses none of them."""
     for first in (15_000, 15_002, 15_000):
-        place.send(dicts(2, first), task_id="nightly-2026-11-23", run="parts")
+        place.send(dicts(2, first=first), task_id="nightly-2026-11-23", run="parts")
     wait_for(lambda: place.probe.count("parts") == 4)
     assert place.probe.count("parts", "total") == 4
 
@@ -555,7 +558,7 @@ def test_a_senders_name_is_bounded_and_fit_for_a_terminal(place: Place) -> None:
 
 def test_a_message_of_many_megabytes(place: Place) -> None:
     """20,000 items with ids of their own, three megabytes in one message, all of them accepted."""
-    many = [item | {"job_id": f"big-{n:055d}"} for n, item in enumerate(dicts(20000, 100_000))]
+    many = [item | {"job_id": f"big-{n:055d}"} for n, item in enumerate(dicts(20_000, first=100_000))]
     place.send(many, run="big")
     wait_for(lambda: place.probe.count("big", "total") == 20_000, within_s=60)
     assert place.worker.poll() is None

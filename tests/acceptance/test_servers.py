@@ -175,11 +175,11 @@ def test_a_server_that_stops_writing_its_log(place: Place) -> None:
     """Nothing is sent, no slot is used up, status says why, the log says so seldom; mended, all goes on."""
     with place.worker():
         producer = BadgeQueue(settings=Settings(), connection=place.connection)
-        producer.enqueue(dicts(3, 1), run="run")
+        producer.enqueue(dicts(3), run="run")
         wait_for(lambda: place.issued().total() == 3)
         place.client.config_set("appendonly", "no")
         with pytest.raises(NotDurable, match="append-only file"):
-            producer.enqueue(dicts(3, 10), run="run")
+            producer.enqueue(dicts(3, first=10), run="run")
         wait_for(lambda: "claim.failed" in place.log())
         wait_for(lambda: any("append-only file" in line for line in place.status()["server"]))
         slots = place.client.hget("{badges:default}/gate", "n")

@@ -91,10 +91,10 @@ def test_an_app_with_a_queue_of_its_own_names_ours(place: Place) -> None:
     """As the page says: without our queue's name a message lies where nobody looks; with it, it is taken."""
     with Celery(broker=place.url, set_as_current=False) as app, place.server.client() as client:
         app.conf.task_default_queue = "points"
-        app.send_task("badges.enqueue", kwargs={"items": dicts(3, 1), "run": "lost"})
+        app.send_task("badges.enqueue", kwargs={"items": dicts(3), "run": "lost"})
         asked = app.send_task(
             "badges.enqueue",
-            kwargs={"items": dicts(3, 1), "run": "named"},
+            kwargs={"items": dicts(3), "run": "named"},
             queue="celery",
             ignore_result=True,
         )
@@ -107,7 +107,7 @@ def test_a_trace_is_continued(place: Place) -> None:
     """The header on the message makes our spans part of the sender's trace; a wrong one harms nothing."""
     with Celery(broker=place.url, set_as_current=False) as app:
         for n, header in enumerate((TRACEPARENT, "00-nonsense", 7, f"00-{'0' * 32}-{'0' * 16}-01")):
-            kwargs = {"items": dicts(1, 100 + n), "run": f"traced-{n}"}
+            kwargs = {"items": dicts(1, first=100 + n), "run": f"traced-{n}"}
             app.send_task("badges.enqueue", kwargs=kwargs, headers={"traceparent": header})
             wait_for(lambda: place.issued(f"traced-{n}") == 1, what=f"{header}")  # noqa: B023 - called at once
     wait_for(lambda: bytes.fromhex(TRACE_ID) in b"".join(place.spans), what="a span of the sender's trace")
@@ -168,5 +168,5 @@ def test_a_rabbitmq_that_is_killed_loses_no_message_and_doubles_no_badge(tmp_pat
 def send(app: Celery, n: int, each: int) -> None:
     """Send a message of that many badges, and don't try for long."""
     policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1}
-    kwargs = {"items": dicts(each, 1000 + n * each), "run": "r"}
+    kwargs = {"items": dicts(each, first=1000 + n * each), "run": "r"}
     app.send_task("badges.enqueue", kwargs=kwargs, queue="celery", retry_policy=policy)
