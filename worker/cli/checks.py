@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -32,9 +32,7 @@ from worker.operate.past import NoPast, StoredPast
 from worker.server.connection import Connection
 from worker.store.lookup import Asked
 from worker.store.queue import Queue
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
-from worker.vendor.lookups import Lookups
+from worker.vendor.lookups import looking_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +187,12 @@ def _ask_badges(settings: Settings, org: Org, checking: Checking) -> AskedBadges
 
 def asked_badges(queue: Queue, org: Org, checking: Checking) -> AskedBadges:
     """Ask the vendor about the badges of rows that were checked, and show how far that is."""
-    with closing(VendorClient()) as http:
-        lookups = Lookups(queue, http, Authenticator(queue=queue, client=http), wait_s=math.inf)
-        customers = checking.customers
-        with progress_bar("asking the vendor", len(customers), unit="badge") as move:
-            return ask_badges(lookups, org, checking.badges(), customers, on_progress=move)
+    customers = checking.customers
+    with (
+        looking_up(queue, wait_s=math.inf) as lookups,
+        progress_bar("asking the vendor", len(customers), unit="badge") as move,
+    ):
+        return ask_badges(lookups, org, checking.badges(), customers, on_progress=move)
 
 
 def asked_of_file(queue: Queue, org: Org, given: Input) -> AskedBadges:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,9 +22,7 @@ from worker.operate.deadlist import Filter
 from worker.operate.doubts import Done, Plan
 from worker.operate.verdicts import Verdicts
 from worker.store.protocol import SHARE
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
-from worker.vendor.lookups import Lookups
+from worker.vendor.lookups import looking_up
 
 doubts_cli = typer.Typer()
 
@@ -54,10 +51,9 @@ def dead_check(
     """
     if which.kind not in (None, DeadKind.IN_DOUBT):
         raise typer.BadParameter("only jobs in doubt can be checked: leave --kind out")
-    with session() as here, closing(VendorClient()) as client:
+    with session() as here, looking_up(here.queue, share=share, wait_s=math.inf) as lookups:
         which = replace(here.chosen(which), kind=DeadKind.IN_DOUBT)
         operator = here.operator(note)
-        lookups = Lookups(here.queue, client, Authenticator(queue=here.queue, client=client), share, math.inf)
         its = doubts.pairs(here.reports, which)
         with progress_bar("asking the vendor", len(its), unit="badge") as move:
             plan = doubts.look(operator, lookups, its, on_progress=move)

@@ -134,6 +134,8 @@ def letters(
 
     ``after`` names group, time and job.
     """
+    if which.job is not None:
+        return _one_letter(reports, which)
     if which.customer is not None:
         return _of_customer(reports, which, after, size, newest=newest)
     return _by_groups(reports, which, after, size, newest=newest)
@@ -210,7 +212,7 @@ def _of_customer(
     return as_found(rows, lambda row: f"{row['org']} {row['job_id']}", after, size)
 
 
-def one_letter(reports: JobReader, which: Filter) -> Slice[dict[str, Any]]:
+def _one_letter(reports: JobReader, which: Filter) -> Slice[dict[str, Any]]:
     """Return the dead letter that a filter names by its job."""
     for org in reports.org_names(which.org):
         if found := reading.listed_at_ms(reports.client, org, str(which.job)):

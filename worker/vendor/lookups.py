@@ -6,6 +6,8 @@ follows from it for a job in doubt is decided in ``doubt.py``, for many at once 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -31,6 +33,13 @@ class Unanswered:
 
     why: str
     lasting: bool = False
+
+
+@contextmanager
+def looking_up(queue: Queue, *, share: float = SHARE, wait_s: float = LONGEST_TURN_S) -> Iterator[Lookups]:
+    """Open a connection of its own to the vendors for what is looked up while the block lasts."""
+    with closing(VendorClient()) as client:
+        yield Lookups(queue, client, Authenticator(queue=queue, client=client), share, wait_s)
 
 
 @dataclass(frozen=True, slots=True)

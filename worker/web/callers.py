@@ -79,16 +79,14 @@ class Callers:
 
     def token(self, key: str) -> str | None:
         """Return a token for a key, good for ``TOKEN_TTL_S`` at every intake that knows the key."""
-        digest, until = _digest(key), str(int(time.time()) + TOKEN_TTL_S)
-        return f"{until}.{_signature(digest, until)}" if self._is_key(digest) else None
-
-    def _is_key(self, digest: bytes) -> bool:
-        """Say whether this is a key, which a token isn't; however wrong it is, it takes as long."""
-        return sum(hmac.compare_digest(digest, known) for known in self._known) > 0
+        digest = _digest(key)
+        # A token isn't a key; however wrong it is, it takes as long.
+        is_key = sum(hmac.compare_digest(digest, known) for known in self._known) > 0
+        return _token(digest) if is_key else None
 
 
-class Anyone(Callers):
-    """No keys at all: everybody who reaches the intake stands for one org."""
+class Anyone:
+    """No keys at all: everybody who reaches the intake stands for one org; as ``Callers`` otherwise."""
 
     def __init__(self, org: Org) -> None:
         self._caller = Caller(org, "anyone")
@@ -104,12 +102,13 @@ class Anyone(Callers):
         except ValueError:
             return False
 
-    def _is_key(self, digest: bytes) -> bool:  # noqa: ARG002
-        return True
-
     def who(self, shown: str) -> Caller:  # noqa: ARG002
         """Return the one caller there is."""
         return self._caller
+
+    def token(self, key: str) -> str:
+        """Return a token, whatever the key."""
+        return _token(_digest(key))
 
 
 def shown_key(headers: Mapping[str, str]) -> str:
@@ -174,6 +173,11 @@ def _keys_of(org: Org) -> list[str]:
             which = "" if len(found) == 1 else f"key {number} of {len(found)} isn't one: "
             raise ConfigError(f"{where}: {which}a key is 12 to 4096 letters, digits and signs")
     return found
+
+
+def _token(digest: bytes) -> str:
+    until = str(int(time.time()) + TOKEN_TTL_S)
+    return f"{until}.{_signature(digest, until)}"
 
 
 def _signature(digest: bytes, until: str) -> str:

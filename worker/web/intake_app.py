@@ -7,10 +7,9 @@ What becomes of a body is decided in ``intake.py``, who may call in ``callers.py
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
@@ -57,14 +56,13 @@ from worker.web.schema import (
     failures,
     json_response,
 )
-from worker.web.serving import HEAD_WITHIN_S, AccessLog, serve_app
+from worker.web.serving import HEAD_WITHIN_S, AccessLog, in_pages, serve_app
 
 MAX_CLIENT_BYTES = 10_000
 BAD_CLIENT = 320001  # the vendor's code
 BODY_WITHIN_S = 60
 MOST_HELD_BYTES = 8 * MAX_BODY_BYTES  # of one caller: else one could fill the memory for all
 DRAIN_S = 30
-LINES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class Service:
 
     queue: Queue
     reports: JobReader
-    callers: Callers
+    callers: Callers | Anyone
     limit: CallLimit
     outage: Outage
     held: Counter[str] = field(default_factory=Counter)  # bytes of bodies that aren't answered yet, by caller
@@ -221,20 +219,13 @@ def run_results(
     columns = othercolumns.of_jobs(here.reports, caller.org.name, run) if form == "csv" else ()
     lines = result_lines(here.reports.results(org=caller.org.name, run=run), form=form, columns=columns)
     media_type = "text/csv" if form == "csv" else "application/jsonl"
-    return StreamingResponse(_pages(lines), media_type=media_type)
+    return StreamingResponse(in_pages(lines), media_type=media_type)
 
 
 def healthz(here: Here) -> Response:
     """Say whether Redis answers."""
     ping(here.queue.client)
     return PlainTextResponse("ok\n")
-
-
-def _pages(lines: Iterable[str]) -> Iterator[str]:
-    """Join lines, since each piece of an answer costs a change of threads."""
-    remaining = iter(lines)
-    while page := "".join(islice(remaining, LINES_AT_ONCE)):
-        yield page
 
 
 def create_app(service: Service, orgs: Iterable[Org]) -> FastAPI:

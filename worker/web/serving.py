@@ -1,4 +1,4 @@
-"""Serving HTTP in the foreground, until a signal: ``badges intake`` and ``badges metrics``."""
+"""Serving HTTP in the foreground, until a signal: the intake, metrics and the console."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import signal
 import socket
 import time
 from asyncio import Transport
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,7 @@ log = structlog.get_logger()
 
 MOST_CONNECTIONS = 1000  # further ones are answered 503
 HEAD_WITHIN_S = 10.0
+LINES_AT_ONCE = 500
 
 
 def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patience
@@ -65,6 +67,13 @@ def serve_app(  # noqa: PLR0913 - what is served, where, and with how much patie
     with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
         on_ready(f"http://{host}:{listener.getsockname()[1]}")
         _Server(config, on_end).run([listener])
+
+
+def in_pages(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines, since each piece of an answer costs a change of threads."""
+    remaining = iter(lines)
+    while page := "".join(islice(remaining, LINES_AT_ONCE)):
+        yield page
 
 
 class _Server(uvicorn.Server):

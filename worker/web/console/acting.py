@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker.errors import ConfigError, NotFound
+from worker.operate import following
 from worker.store import audit
 from worker.store.audit import Action, Entry
 from worker.web.console.acts import Act
@@ -82,11 +83,10 @@ def unchanged(asked: Asked, now: int) -> None:
     Raises:
         ConfigError: it isn't any more.
     """
-    seen = asked.whole("seen")
-    if seen != now:
+    if (seen := asked.whole("seen") or 0) != now:
         raise ConfigError(
             f"nothing was done: it has changed since you looked. {now:,} {'fits' if now == 1 else 'fit'} "
-            f"now, and not {seen or 0:,}; go back and look again"
+            f"now, and not {seen:,}; go back and look again"
         )
 
 
@@ -122,8 +122,6 @@ def entries(here: Console, act_id: str) -> list[Entry]:
 
 
 def _following(here: Console, act_id: str, act: Act | None) -> Any:
-    from worker.operate import following  # noqa: PLC0415
-
     if act and (not act.is_over or act.state == "failed"):
         return None
     try:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
@@ -44,7 +43,6 @@ class Act:
     kept: Any = None
     is_wanted: bool = True
     problem: str = ""
-    began_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
     over_at: float = 0.0  # monotonic
     links: Sequence[tuple[str, str]] = ()

@@ -229,8 +229,9 @@ def _refused(scope: Scope, status: int, words: str) -> Response:
 
 
 def _expected(request: Request, error: BadgesError) -> Response:
-    status = 404 if isinstance(error, NotFound) else 409 if isinstance(error, NotAllowed) else 400
-    return _failed(request, status if isinstance(error, ConfigError | NotFound) else 500, str(error))
+    statuses: dict[type[BadgesError], int] = {NotFound: 404, NotAllowed: 409, ConfigError: 400}
+    found = (status for kind, status in statuses.items() if isinstance(error, kind))
+    return _failed(request, next(found, 500), str(error))
 
 
 def _away(request: Request, error: Exception) -> Response:

@@ -20,13 +20,11 @@ class Asked:
     """The parameters by name; of one that comes twice, the last."""
 
     given: Mapping[str, str]
-    query: str = ""
 
     @classmethod
     def of(cls, request: Request) -> Asked:
         """Take them from the URL or, of a form, from its body."""
-        given = getattr(request.state, "form", None) or dict(request.query_params)
-        return cls(given, request.url.query)
+        return cls(getattr(request.state, "form", None) or dict(request.query_params))
 
     def text(self, name: str) -> str | None:
         """Return a parameter, cut and without blanks around it; ``None`` if it is empty or isn't there."""

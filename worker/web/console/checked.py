@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 from worker.domain.check import Check
@@ -11,9 +10,7 @@ from worker.operate.badgecheck import AskedBadges, ask_badges
 from worker.operate.checking import Checking, check_rows
 from worker.operate.past import StoredPast
 from worker.operate.staging import Staged
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
-from worker.vendor.lookups import Lookups
+from worker.vendor.lookups import looking_up
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
@@ -64,8 +61,7 @@ def ask(here: Console, asked: Asked) -> str:
     org, (badges, customers) = here.settings.org(about.org), seen.kept
 
     def work(act: Act) -> AskedBadges:
-        with closing(VendorClient()) as client:
-            lookups = Lookups(here.patient, client, Authenticator(queue=here.patient, client=client))
+        with looking_up(here.patient) as lookups:
             return ask_badges(lookups, org, badges, customers, on_progress=act.move)
 
     here.looks.look(_name(about), work, fresh_s=0)

@@ -14,7 +14,7 @@ from worker.operate.report import option
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page, url
+from worker.web.console.views import Page, turning, url
 
 SIZE = 25
 GROUPS_SHOWN = 200
@@ -31,9 +31,10 @@ def page(here: Console, asked: Asked) -> Page:
     look = _groups(here, replace(which, kind=None, code=None, badge=None))
     groups = _sorted(look.result or [], sort)
     is_chosen = bool(which.kind or which.job or which.customer)
-    letters = paging.one_letter(here.reports, which) if which.job else None
     order = "-died" if asked.text("order") == "-died" else None
-    letters = letters or _letters(here, which, after, newest=order is not None, are_shown=is_chosen)
+    letters: paging.Slice[dict[str, Any]] = paging.Slice([])
+    if is_chosen:
+        letters = paging.letters(here.reports, which, after, SIZE, newest=order is not None)
     chosen = parameters(which)
     values = {
         "which": which,
@@ -45,11 +46,8 @@ def page(here: Console, asked: Asked) -> Page:
         "more_groups": max(0, len(groups) - GROUPS_SHOWN),
         "counting": not look.is_over,
         "letters": letters.rows,
-        "first": url("dead", **chosen, sort=sort, order=order),
-        "next": url("dead", **chosen, sort=sort, order=order, after=letters.after) if letters.after else None,
         "other_order": url("dead", **chosen, sort=sort, order=None if order else "-died"),
         "order": order,
-        "after": after,
         "is_chosen": is_chosen,
         "orgs": here.reports.org_names(),
         "mendable": MENDABLE,
@@ -57,14 +55,8 @@ def page(here: Console, asked: Asked) -> Page:
         "sorts": SORTS,
         "in_doubt": which.kind is DeadKind.IN_DOUBT,
         "invalid": which.kind is DeadKind.INVALID,
-    }
+    } | turning("dead", chosen | {"sort": sort, "order": order}, after, letters.after)
     return Page("dead.html", "Dead letters", "dead", command("groups", which), values)
-
-
-def _letters(
-    here: Console, which: Filter, after: str | None, *, newest: bool, are_shown: bool
-) -> paging.Slice[dict[str, Any]]:
-    return paging.letters(here.reports, which, after, SIZE, newest=newest) if are_shown else paging.Slice([])
 
 
 def parameters(which: Filter) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.dead import command, parameters
 from worker.web.console.service import Console
-from worker.web.console.views import Page, url
+from worker.web.console.views import Page, turning, url
 
 SIZE = 500  # jobs of a page, which are some batches
 LISTED = 25  # jobs of a batch that are shown before somebody asks for all
@@ -32,20 +32,13 @@ FOUND = {"issued": "issued", "not_issued": "not issued: sent again now"}
 def page(here: Console, asked: Asked) -> Page:
     """Show what is in doubt, by the batch whose call got no certain answer."""
     which, after, newest = of(asked), asked.text("after"), asked.text("order") == "-died"
-    found = (
-        paging.one_letter(here.reports, which)
-        if which.job
-        else paging.letters(here.reports, which, after, SIZE, newest=newest)
-    )
+    found = paging.letters(here.reports, which, after, SIZE, newest=newest)
     listing = parameters(which) | {"order": "-died" if newest else None}
     total = sum(deadlist.count(here.reports, Filter(org=which.org, kind=which.kind)).values())
     values = {
         "batches": _by_batch(here, found.rows),
-        "first": url("doubt", **listing),
-        "next": url("doubt", **listing, after=found.after) if found.after else None,
         "newest": newest,
         "other_order": url("doubt", **parameters(which), order=None if newest else "-died"),
-        "after": after,
         "orgs": here.reports.org_names(),
         "org": which.org or "",
         "which": parameters(which),
@@ -54,7 +47,7 @@ def page(here: Console, asked: Asked) -> Page:
         "total": total,
         "act": lambda: audit.action_id(here.queue, "resolve"),
         "check": audit.action_id(here.queue, "check"),
-    }
+    } | turning("doubt", listing, after, found.after)
     return Page("doubt.html", "In doubt", "doubt", command("check", Filter(org=which.org)), values)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
+from itertools import chain
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,8 +15,8 @@ from worker.operate import deadlist, othercolumns
 from worker.operate.report import result_lines
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
+from worker.web.serving import in_pages
 
-LINES_AT_ONCE = 500
 BYTE_ORDER_MARK = "\ufeff"  # by which Excel knows UTF-8
 
 
@@ -39,11 +39,6 @@ def report(here: Console, request: Request) -> Response:
         or "report"
     )
     headers = {"Content-Disposition": f'attachment; filename="{name}-report.csv"'}
-    return StreamingResponse(_pages(lines), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _pages(lines: Iterable[str]) -> Iterator[str]:
-    remaining = iter(lines)
-    yield BYTE_ORDER_MARK
-    while page := "".join(islice(remaining, LINES_AT_ONCE)):
-        yield page
+    return StreamingResponse(
+        in_pages(chain([BYTE_ORDER_MARK], lines)), media_type="text/csv; charset=utf-8", headers=headers
+    )

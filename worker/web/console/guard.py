@@ -26,7 +26,7 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 FORM_TYPE = "application/x-www-form-urlencoded"
 FORM_BYTES = 256 * 1024
 FORM_FIELDS = 2_000  # a file may have many columns
-FORM_WITHIN_S = 20.0
+FORM_WITHIN_S, PIECE_WITHIN_S = 20.0, 200.0
 PIECE_BYTES = 8 * 1024 * 1024
 _OPEN = re.compile(r"/healthz|/favicon\.ico|/static/[a-z0-9.-]+")
 _READING = frozenset({"GET", "HEAD"})
@@ -152,7 +152,7 @@ class Guard:
             return self._refuse(scope, 403, "This came from another site, so nothing was done.")
         given: str = headers.get(CSRF_HEADER, "")
         if headers.get("content-type", "").partition(";")[0].strip().lower() == FORM_TYPE:
-            body = await _body(Request(scope, receive), FORM_BYTES)
+            body = await _body(Request(scope, receive), FORM_BYTES, within_s=FORM_WITHIN_S)
             if body is None:
                 return self._refuse(scope, 413, "The form is too large, or didn't arrive in time.")
             try:
@@ -169,16 +169,16 @@ class Guard:
 
 async def read_piece(request: Request) -> bytes | None:
     """Read a piece of an upload; ``None`` if it is too large, or doesn't arrive."""
-    return await _body(request, PIECE_BYTES)
+    return await _body(request, PIECE_BYTES, within_s=PIECE_WITHIN_S)
 
 
-async def _body(request: Request, most: int) -> bytes | None:
+async def _body(request: Request, most: int, *, within_s: float) -> bytes | None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         return None
     pieces, size = [], 0
     try:
-        async with asyncio.timeout(FORM_WITHIN_S if most == FORM_BYTES else 10 * FORM_WITHIN_S):
+        async with asyncio.timeout(within_s):
             async for piece in request.stream():
                 size += len(piece)
                 if size > most:

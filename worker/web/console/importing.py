@@ -18,7 +18,7 @@ from worker.operate.staging import Staged
 from worker.operate.starting import refuse_begun
 from worker.store import audit
 from worker.web.console import checked, columns
-from worker.web.console.acting import typed
+from worker.web.console.acting import note_of, typed
 from worker.web.console.asked import Asked
 from worker.web.console.guard import PIECE_BYTES, read_piece
 from worker.web.console.service import Console
@@ -107,7 +107,7 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
     columns.used(here, about, asked)
     unusual = {"again": about.how.again, "hold": hold}
     which = {"run": run, "file": about.name} | {name: True for name, is_so in unusual.items() if is_so}
-    operator = here.operator(asked.text("note") or "")
+    operator = here.operator(note_of(asked))
     operator.begin(about.org, act, which, counts=False)
     now = int(here.wall())
     here.staging.change(
@@ -125,7 +125,7 @@ def stop(here: Console, asked: Asked) -> str:
     """Stop importing a file; what was accepted is delivered."""
     about = here.staging.get(asked.need("id"))
     if about.goes_on:
-        operator = here.operator(asked.text("note") or "")
+        operator = here.operator(note_of(asked))
         operator.begin(
             about.org,
             audit.action_id(here.queue, "cancel"),

@@ -7,7 +7,6 @@ to this process alone: after a restart of the console it is looked up again.
 from __future__ import annotations
 
 import io
-from contextlib import closing
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
@@ -21,9 +20,7 @@ from worker.operate.doubts import Plan
 from worker.operate.verdicts import Verdicts
 from worker.store import audit
 from worker.store.queue import new_id
-from worker.vendor.auth import Authenticator
-from worker.vendor.client import VendorClient
-from worker.vendor.lookups import Lookups
+from worker.vendor.lookups import looking_up
 from worker.web.console import doubt
 from worker.web.console.acting import begin, begun, note_of, typed
 from worker.web.console.acts import Act
@@ -43,8 +40,7 @@ def check(here: Console, asked: Asked) -> str:
         operator = here.operator(note_of(asked))
         for org in operator.reports.org_names(which.org):
             operator.begin(org, act.id, which.as_json(), counts=False)
-        with closing(VendorClient()) as client:
-            lookups = Lookups(here.patient, client, Authenticator(queue=here.patient, client=client))
+        with looking_up(here.patient) as lookups:
             its = doubts.pairs(operator.reports, which)
             plan = doubts.look(operator, lookups, its, on_progress=act.move, wanted=lambda: act.is_wanted)
         act.kept = plan, which

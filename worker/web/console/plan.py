@@ -162,17 +162,10 @@ def _count(here: Console, which: Filter, *, replayable: bool = False) -> int:
 
 
 def _rehearse(here: Console, which: Filter, changes: dict[str, str], count: int) -> Act:
-    def work(act: Act) -> dict[str, Any]:
-        done = replaying.replay_all(
+    def work(act: Act) -> Replayed:
+        return replaying.replay_all(
             here.operator(), which, changes=changes, dry_run=True, on_progress=act.move
         )
-        return {
-            "replayed": done.replayed,
-            "duplicates": done.duplicates,
-            "skipped": done.skipped,
-            "problem": done.problem,
-            "unconfigured": done.unconfigured,
-        }
 
     return here.looks.look(f"plan {parameters(which)} {changes} {count}", work)
 

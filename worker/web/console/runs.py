@@ -17,7 +17,7 @@ from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page, Sorting, url
+from worker.web.console.views import Page, Sorting, turning, url
 
 SIZE = 50
 NEWEST = "-began"
@@ -31,14 +31,11 @@ def page(here: Console, asked: Asked) -> Page:
     command = " ".join(["badges run list", *([option("org", org)] if org else [])])
     values = {
         "runs": [(run, states(run)) for run in found.rows],
-        "next": url("runs", org=org, sort=_said(sort), after=found.after) if found.after else None,
-        "first": url("runs", org=org, sort=_said(sort)),
         "sorted_of": None if sort in (NEWEST, "began") else paging.SORTED,
         "sorting": Sorting("runs", {"org": org}, sort, paging.RUN_SORTS),
         "orgs": here.reports.org_names(),
         "org": org or "",
-        "after": after,
-    }
+    } | turning("runs", {"org": org, "sort": None if sort == NEWEST else sort}, after, found.after)
     return Page("runs.html", "Runs", "runs", command, values, live="runs")
 
 
@@ -60,9 +57,6 @@ def one(here: Console, asked: Asked) -> Page:
         "states": states(run),
         "state": state or "",
         "jobs": jobs.rows,
-        "after": behind,
-        "first": url("run", **listing),
-        "next": url("run", **listing, after=rest) if rest else None,
         "sorting": Sorting("run", which | {"state": state}, "-row" if last else "row", ("row",)),
         "reasons": reasons.result if reasons and reasons.state == "done" else None,
         "counting": reasons is not None and not reasons.is_over,
@@ -70,7 +64,7 @@ def one(here: Console, asked: Asked) -> Page:
         "act": audit.action_id(here.queue, "cancel"),
         "begin": audit.action_id(here.queue, "start"),
         "which": which,
-    }
+    } | turning("run", listing, behind, rest)
     command = f"badges run show {argument(run.run)}"
     return Page("run.html", f"Run {run.run}", "runs", command, values, live="run")
 
@@ -123,10 +117,6 @@ def start(here: Console, asked: Asked) -> str:
 def states(run: RunProgress) -> dict[str, int]:
     """Return how many jobs are in each state."""
     return dict(zip(COUNTED, run.states(), strict=True)) | {"undone": run.undone}
-
-
-def _said(sort: str) -> str | None:
-    return None if sort == NEWEST else sort
 
 
 def _reasons(here: Console, run: RunProgress) -> Act | None:

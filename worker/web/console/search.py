@@ -14,7 +14,7 @@ from worker.store import audit
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
-from worker.web.console.views import Page, Sorting, url
+from worker.web.console.views import Page, Sorting, turning, url
 
 SIZE = 50
 MOST = 1_000  # that are found
@@ -53,16 +53,13 @@ def page(here: Console, asked: Asked) -> Page:
         "jobs": jobs.rows,
         "total": len(found),
         "more": len(found) >= MOST,
-        "after": after,
-        "first": url("search", **asked_for, sort=sort),
-        "next": url("search", **asked_for, sort=sort, after=jobs.after) if jobs.after else None,
         "sorting": Sorting("search", asked_for, sort or "", paging.JOB_SORTS),
         "runs": runs,
         "looking": [look.looked_at for look in looks if not look.is_over],
         "failed": next((look.problem for look in looks if look.problem), ""),
         "again": url("search", **asked_for, sort=sort),
         "undo": what if found and what.isdecimal() and by in ("", "customer") else None,
-    }
+    } | turning("search", asked_for | {"sort": sort}, after, jobs.after)
     title = f"Search: {what}" if what else "Search"
     return Page("search.html", title, "search", _command(what, by, badge), values)
 

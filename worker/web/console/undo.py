@@ -11,7 +11,7 @@ from worker.operate.report import argument, option
 from worker.operate.undoing import Plan
 from worker.operate.which import Which
 from worker.store import audit
-from worker.web.console.acting import begin, begun, note_of, typed
+from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
@@ -46,11 +46,7 @@ def undo(here: Console, asked: Asked) -> str:
 
     def work(act: Act) -> dict[str, Any]:
         found = undoing.plan(here.reports, which, on_progress=act.move)
-        if found.jobs != count:
-            raise ConfigError(
-                f"nothing was done: it has changed since you looked. {found.jobs:,} could be taken back now, "
-                f"and not {count:,}; go back and look again"
-            )
+        unchanged(asked, found.jobs)
         _, jobs = undoing.undo(here.operator(note_of(asked)), found, which, run=act.id)
         here.forget_states()
         return {"on their way to be taken back": jobs}

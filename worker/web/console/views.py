@@ -66,6 +66,15 @@ def url(page: str, **parameters: object) -> str:
     return f"{page}?{urlencode(said)}" if said else page
 
 
+def turning(page: str, kept: Mapping[str, object], after: object, rest: str | None) -> dict[str, Any]:
+    """Return what leads on from a part of a list: its first page and, if there is one, the next."""
+    return {
+        "after": after,
+        "first": url(page, **kept),
+        "next": url(page, **kept, after=rest) if rest else None,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Sorting:
     """How a table is sorted, and the links of its columns that sort it otherwise.

@@ -62,7 +62,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "")) return;
+    if (/^(INPUT|SELECT)$/.test(document.activeElement?.tagName ?? "")) return;
     event.preventDefault();
     $("#quick")?.focus();
   });
@@ -182,7 +182,7 @@
 
   // What is still being looked for is asked for again, unless somebody is filling in a form.
   const again = $("[data-again]");
-  const busy = () => document.hidden || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "");
+  const busy = () => document.hidden || /^(INPUT|SELECT)$/.test(document.activeElement?.tagName ?? "");
   if (again) setInterval(() => { if (!busy()) location.reload(); }, 1000 * Number(again.dataset.again));
 
   // The zone that is probably meant is only proposed.
