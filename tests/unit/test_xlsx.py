@@ -203,6 +203,35 @@ def test_a_badge_is_a_badge_whatever_stands_beside_it() -> None:
     assert not said(remarks)
 
 
+ONE_WAY = [  # the last row, and how many rows are left out of it and the one before
+    (["badgeMetaId", "customerId"], ["Total", "2"], 1),
+    (["customerId", "badgeMetaId"], ["Total:", "2"], 1),
+    (["badgeMetaId", "customerId", "earnExpiresOn"], ["Summe", "2", "1905828011"], 1),
+    (["badgeMetaId", "customerId", "earnExpiresOn"], ["Total", "", "2"], 1),
+    (["badgeMetaId", "customerId", "Name"], ["gold", "2", "Total"], 0),
+    (["badgeMetaId", "customerId", "Name"], ["", "2", "Total"], 1),
+    (["badgeMetaId", "customerId", "Name", "City"], ["", "2", "Total", "Paris"], 0),
+    (["badgeMetaId", "customerId"], [BADGE, "Total"], 0),
+    (["badgeMetaId", "customerId"], ["count", "5"], 1),
+    (["badgeMetaId", "customerId"], ["counting", "5"], 0),
+]
+
+
+@pytest.mark.parametrize(("header", "last", "left_out"), ONE_WAY)
+def test_a_row_of_totals_is_told_one_way_in_all_tables(
+    header: list[str], last: list[str], left_out: int
+) -> None:
+    """What reads as a total where a badge stands would go out as one."""
+    first = [BADGE if name == "badgeMetaId" else "7" for name in header]
+    text = "".join(",".join(row) + "\n" for row in (header, first, last)).encode()
+    for data, name in ((content(saved([header, first, last])), "f.xlsx"), (text, "f.csv")):
+        remarks = Remarks()
+        names = Names({it: None for it in ("Name", "City") if it in header})
+        rows = [*read_rows(io.BytesIO(data), name=name, names=names, sheets=SheetOptions(remarks=remarks))]
+        assert [row.row for row in rows] == ["2", "3"][: 2 - left_out]
+        assert said(remarks) == [f"{LEFT_OUT}: 3"] * left_out
+
+
 @pytest.mark.parametrize("code", ['"10"0000', "\\1\\0####", '[Red]"No 4-"0'])
 def test_a_number_that_is_shown_with_other_digits_is_no_id(code: str) -> None:
     """Its format makes 100042 of 42, and nobody who sees it means customer 42."""

@@ -15,16 +15,17 @@ from worker.domain.item import Remarks, Source
 from worker.domain.numbers import INVISIBLE
 from worker.domain.text import counted, escaped
 from worker.errors import FileError
-from worker.files.columns import RAW_LIMIT, refused, unguarded
+from worker.files.columns import NEEDED, RAW_LIMIT, refused, unguarded
 from worker.files.header import Header, Table
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
-from worker.files.totals import LEFT_OUT, is_line_of_totals
+from worker.files.totals import LEFT_OUT, is_total, reads_as_total
 
 _LINES_IN_A_RECORD: Final = 1_000
 _AS_TEXT: Final = re.compile(
     r'^="([^"]*)"\s*$'
 )  # how a number is written so that spreadsheets keep its digits
+_ID_LENGTH: Final = 24  # of a badge's id
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _made: Final = partial(tuple.__new__, Source)  # makes one in a third of the time
 
@@ -42,10 +43,11 @@ class _Table:
 
     @property
     def is_plain(self) -> bool:
-        """Whether each column is a field, and none can call its row the total."""
+        """Whether each column is a field, and only a badge or customer can call its row the total."""
         columns = self.columns
-        named = "job_id" in columns and "badgeMetaId" not in columns
-        return len(columns) == self.width > 0 and all(columns) and not self.is_report and not named
+        badge, customer = (name in columns for name in NEEDED)
+        has_ids = badge or (customer and "job_id" not in columns)
+        return len(columns) == self.width and all(columns) and has_ids and not self.is_report
 
 
 def open_csv(blocks: Iterator[list[str]], number: int, given: Table) -> Iterator[Source]:
@@ -136,9 +138,14 @@ def _is_plain(block: list[str]) -> bool:
 
 def _plain_rows(block: list[str], number: int, lines: _Lines, table: _Table) -> Iterator[Source]:
     columns, delimiter, width = table.columns, table.delimiter, table.width
+    ids = [columns.index(name) for name in NEEDED if name in columns]
+    first, last = ids[0], ids[-1]
     for at, line in enumerate(block, number + 1):
         cells = line.split(delimiter)
-        if len(cells) == width and "" not in cells and len(line) <= RAW_LIMIT:
+        is_whole = len(cells) == width and "" not in cells and len(line) <= RAW_LIMIT
+        if is_whole and (
+            len(cells[first]) == _ID_LENGTH or (cells[last].isdigit() and not reads_as_total(cells[first]))
+        ):
             item = dict(zip(columns, cells))  # noqa: B905 - as many, and in two thirds of the time
             yield _made((str(at), item, line, None, _NOTHING, ""))
         elif row := _row(at, [line], lines, table):
@@ -159,7 +166,7 @@ def _row(number: int, taken: list[str], lines: _Lines, table: _Table) -> Source 
     item, others = found
     if not item:
         return None
-    if not table.is_report and is_line_of_totals(item, others):
+    if not table.is_report and is_total(item, others.values()):
         table.remarks.add(LEFT_OUT, number)
         return None
     return Source(str(number), item, escaped("\n".join(taken), RAW_LIMIT), None, others, warning)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from worker.domain.badge import is_object_id
 from worker.files.columns import folded
 
 LEFT_OUT: Final = "a row that reads as totals is left out; if it is a customer's, clear the cell that says so"
@@ -26,6 +27,7 @@ _ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|M
 _OWN_ROW: Final = re.compile(r"@|\[#This Row\]", re.IGNORECASE)
 _ROW_OF_CELL: Final = re.compile(r"\$?\b[A-Z]{1,3}\$?(\d{1,7})\b", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[-+]?\d[\d.,'\s]*[%€$£]?")
+_BADGE: Final = "badgeMetaId"
 _MAY_BESIDE: Final = frozenset(("customerId", "job_id"))  # with a date, or a badge, it is a customer's
 
 
@@ -46,10 +48,22 @@ def adds_up(formula: str, row: int) -> bool:
     return str(row) not in rows and not ("!" in formula and len(rows) == 1)
 
 
-def is_line_of_totals(item: Mapping[str, str], others: Mapping[str, str]) -> bool:
-    """Say whether a line of text, which has no formulas, is one: a word for it, numbers, and no badge."""
+def has_badge(item: Mapping[str, object]) -> bool:
+    """Say whether a row has a badge's id, so that it is a customer's whatever else it says."""
+    badge = item.get(_BADGE)
+    return isinstance(badge, str) and is_object_id(badge.strip())
+
+
+def is_total(item: Mapping[str, str], beside: Iterable[str]) -> bool:
+    """Say whether a row without a badge's id calls itself the total.
+
+    It does so where a badge or customer would stand; or where it has but numbers, and neither badge nor date.
+    ``beside`` are its cells that stand for no field.
+    """
+    if any(reads_as_total(item.get(name, "")) for name in (_BADGE, "customerId")):
+        return not has_badge(item)
     if not item.keys() <= _MAY_BESIDE:
         return False
-    cells = [cell for its in (item, others) for it in its.values() if (cell := it.strip())]
+    cells = [text for cell in (*item.values(), *beside) if (text := cell.strip())]
     named = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
     return bool(named) and all(map(reads_as_total, named))

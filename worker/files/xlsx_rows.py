@@ -12,7 +12,6 @@ from shlex import quote
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
-from worker.domain.badge import is_object_id
 from worker.domain.item import Remarks, Source
 from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
@@ -20,7 +19,7 @@ from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, Names, unguarded
 from worker.files.header import Header, Table
 from worker.files.sample import Sample, missing_dates
-from worker.files.totals import LEFT_OUT, adds_up, reads_as_total
+from worker.files.totals import LEFT_OUT, adds_up, has_badge, is_total
 from worker.files.xlsx_cells import Meanings, Rounded, Value
 from worker.files.xlsx_nameless import Nameless
 from worker.files.xlsx_package import Package
@@ -244,18 +243,17 @@ class _Rows:
         if row.hidden and not self._options.hidden_rows:
             self._remarks.add(_HIDDEN_LEFT_OUT, row.number)
             return True
-        badge = item.get("badgeMetaId")
-        if self._table.is_report or (isinstance(badge, str) and is_object_id(badge.strip())):
+        if self._table.is_report or has_badge(item) or not self._is_total(row, item):
             return False
-        is_total = any(
-            adds_up(cell.formula, row.number)
-            if cell.formula
-            else reads_as_total(_text(self._meanings.value(cell)))
-            for cell in row.cells.values()
-        )
-        if is_total:
-            self._remarks.add(LEFT_OUT, row.number)
-        return is_total
+        self._remarks.add(LEFT_OUT, row.number)
+        return True
+
+    def _is_total(self, row: Row, item: Mapping[str, Value]) -> bool:
+        cells = row.cells.items()
+        if any(adds_up(cell.formula, row.number) for _, cell in cells if cell.formula):
+            return True
+        beside = [_text(self._meanings.value(cell)) for at, cell in cells if at not in self._table.fields]
+        return is_total({name: str(it) for name, it in item.items()}, beside)
 
 
 class _Merged:
