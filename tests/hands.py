@@ -13,6 +13,18 @@ from worker.domain.settlement import Settlement
 from worker.store.queue import Queue, chunks, new_id
 
 
+def claimed(queue: Queue, org: Org, batch: str | None = None) -> Batch:
+    """Claim a batch; fail if there is none."""
+    found = queue.claim(org, batch or new_id())
+    assert isinstance(found, Batch), found
+    return found
+
+
+def ids(batch: Batch) -> list[str]:
+    """Return the ids of a batch's jobs."""
+    return [job.id for job in batch.jobs]
+
+
 def settle(queue: Queue, org: Org, batch: Batch, *decided: Settlement) -> Settled:
     """Settle a batch whose call went well: each job by its own decision, or all by the one."""
     each = decided if len(decided) == len(batch.jobs) else decided * len(batch.jobs)

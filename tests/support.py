@@ -95,6 +95,10 @@ class Probe:
         """Read one of a run's counters, at no cost."""
         return int(self._client.hget(keys.key(self._org, "run", run), counter) or 0)
 
+    def queued(self) -> list[str]:
+        """Return the ids of the jobs that wait in the queue, oldest first."""
+        return [str(job_id) for job_id in self._client.lrange(keys.key(self._org, "queue"), 0, -1)]
+
     def make_due(self, *lists: str) -> None:
         """Let the time of all that these lists hold have come."""
         for key in (keys.key(self._org, name) for name in lists):

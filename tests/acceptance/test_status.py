@@ -12,10 +12,11 @@ from unittest.mock import ANY
 
 import pytest
 import redis
+from hands import claimed
 from support import badges, badges_json, environment, item, process, wait_for
 from terminal import terminal
 
-from worker.domain.batch import Batch, Sent
+from worker.domain.batch import Sent
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
@@ -50,8 +51,7 @@ def queue(client: redis.Redis) -> Queue:
     """A queue with 250 jobs, one of which the vendor rejected, 99 of which it issued."""
     queue = Queue(client)
     queue.enqueue(FAST, run="r", items=[item(n) for n in range(250)], call=new_id())
-    batch = queue.claim(FAST, new_id())
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, FAST)
     issued: list[Settlement] = [Issued(f"e{job.id}") for job in batch.jobs]
     issued[0] = DeadLetter(DeadKind.REJECTED, "1054", "no such badge")
     queue.settle(FAST, batch, issued, verdict=Verdict((), Signal.OK), sent=Sent("200", 9))

@@ -9,11 +9,12 @@ from threading import Thread
 
 import pytest
 import redis
-from support import LONG, configured, issue, item, wait_for
+from hands import claimed
+from support import LONG, Probe, configured, issue, item, wait_for
 
 from worker import BadgeQueue
 from worker.config import Settings
-from worker.domain.batch import Batch, Item, Sent
+from worker.domain.batch import Item, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Signal, Verdict
 from worker.domain.settlement import Isolate, Retry
@@ -39,22 +40,10 @@ def invalid(n: int) -> Item:
     )
 
 
-def queued(client: redis.Redis) -> list[str]:
-    """Return the ids in the queue, oldest first."""
-    return [str(job_id) for job_id in client.lrange(keys.key("default", "queue"), 0, -1)]
-
-
 def enqueue(queue: Queue, first: int, past: int, *, org: Org = ORG, urgent: bool = False) -> list[Answer]:
     """Enqueue jobs by their numbers; the call is named after them."""
     items = [item(n) for n in range(first, past)]
     return queue.enqueue(org, run=f"r{first}", items=items, call=f"{first}-{past}", urgent=urgent)
-
-
-def claim(queue: Queue, batch: str = "batch") -> Batch:
-    """Take a batch off the queue: that makes room."""
-    claimed = queue.claim(ORG, batch)
-    assert isinstance(claimed, Batch)
-    return claimed
 
 
 @contextmanager
@@ -75,7 +64,7 @@ def test_a_full_queue_takes_nothing_of_a_call_and_says_why(queue: Queue, client:
         enqueue(queue, MOST, MOST + 4)
     assert sorted(map(str, client.scan_iter())) == before
     assert enqueue(queue, MOST, MOST + 3) == list("aaa")
-    assert len(queued(client)) == MOST
+    assert len(Probe(client).queued()) == MOST
 
 
 def test_the_same_call_is_accepted_once_there_is_room(queue: Queue, client: redis.Redis) -> None:
@@ -84,10 +73,10 @@ def test_the_same_call_is_accepted_once_there_is_room(queue: Queue, client: redi
     for _ in range(2):
         with pytest.raises(NoRoom):
             enqueue(queue, MOST, MOST + 100)
-    claim(queue)
+    claimed(queue, ORG)
     assert enqueue(queue, MOST, MOST + 100) == list("a" * 100)
     assert enqueue(queue, MOST, MOST + 100) == list("a" * 100)
-    assert len(queued(client)) == MOST
+    assert len(Probe(client).queued()) == MOST
 
 
 def test_what_is_known_or_invalid_needs_no_room(queue: Queue) -> None:
@@ -114,7 +103,7 @@ def test_every_place_where_jobs_wait_counts(queue: Queue, place: str) -> None:
     """Urgent ones, those that wait to be tried again, and what is left of a refused batch."""
     enqueue(queue, 0, 100, urgent=place == "urgent")
     if place != "urgent":
-        batch = claim(queue)
+        batch = claimed(queue, ORG)
         again = (
             Retry(600, "503", "busy", spends_attempt=True) if place == "retry" else Isolate(0, 1, "400", "")
         )
@@ -147,12 +136,12 @@ def test_who_waits_goes_on_where_there_is_room(queue: Queue, client: redis.Redis
     def wait(why: str) -> None:
         said.append(why)
         if len(said) == 2:
-            claim(queue, "one"), claim(queue, "two")
+            claimed(queue, ORG, "one"), claimed(queue, ORG, "two")
 
     assert [done.accepted for done in take(queue, MOST + 150, on_wait=wait)] == [MOST, 150]
     assert len(said) == 2
     assert "1,000 jobs wait" in said[1]
-    assert len(queued(client)) == MOST - 200 + 150
+    assert len(Probe(client).queued()) == MOST - 200 + 150
 
 
 def test_who_does_not_wait_is_told_what_was_accepted(queue: Queue, client: redis.Redis) -> None:
@@ -160,9 +149,9 @@ def test_who_does_not_wait_is_told_what_was_accepted(queue: Queue, client: redis
     with pytest.raises(NoRoom, match=r"1,000 were accepted before that; .* again later is safe") as caught:
         list(take(queue, MOST + 50))
     assert caught.value.accepted == MOST
-    claim(queue)
+    claimed(queue, ORG)
     assert total("r", take(queue, MOST + 50)).accepted == MOST + 50
-    assert len(queued(client)) == MOST - 100 + 50
+    assert len(Probe(client).queued()) == MOST - 100 + 50
 
 
 def test_a_python_producer_chooses(client: redis.Redis, queue: Queue, connection: Connection) -> None:
@@ -175,11 +164,11 @@ def test_a_python_producer_chooses(client: redis.Redis, queue: Queue, connection
     done: list[Enqueued] = []
     thread = Thread(target=lambda: done.append(producer.enqueue([issue(MOST)], wait=True)))
     thread.start()
-    claim(queue)
+    claimed(queue, ORG)
     wait_for(lambda: done, what="accepted once there is room")
     thread.join()
     assert done[0].accepted == 1
-    assert len(queued(client)) == MOST - 100 + 1
+    assert len(Probe(client).queued()) == MOST - 100 + 1
 
 
 # -- a Redis that is full itself
@@ -201,7 +190,7 @@ def test_a_full_redis_is_waited_for_alike(queue: Queue, client: redis.Redis) -> 
 
         assert [done.accepted for done in take(queue, MOST, on_wait=wait)] == [MOST]
     assert "Redis is full (maxmemory): give it more" in said[0]
-    assert len(queued(client)) == MOST
+    assert len(Probe(client).queued()) == MOST
 
 
 @LONG
@@ -215,12 +204,12 @@ def test_a_redis_that_fills_up_half_way(queue: Queue, client: redis.Redis) -> No
         )
     accepted = caught.value.accepted
     assert 0 < accepted < 50_000
-    assert accepted == len(queued(client)) == len(client.keys(keys.key("default", "job") + "*"))
+    assert accepted == len(Probe(client).queued()) == len(client.keys(keys.key("default", "job") + "*"))
     done = total(
         "r", accept(queue, configured(), sources(map(issue, range(50_000)), "c"), EnqueueOptions("r", "d"))
     )
     assert done.accepted + done.duplicates == 50_000
-    assert len(set(queued(client))) == len(queued(client)) == 50_000
+    assert len(set(Probe(client).queued())) == len(Probe(client).queued()) == 50_000
 
 
 def test_items_that_repeat_themselves_never_wait_for_ever(queue: Queue) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import redis
-from hands import settle
+from hands import claimed, settle
 from support import Probe, configured, item
 
 from worker.domain.batch import Batch, Replay, Wait
@@ -23,12 +23,10 @@ ORG = configured(batch_size=2)
 def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, client: redis.Redis) -> None:
     """Queued and retrying jobs die as cancelled and are never sent; a batch in flight ends as usual."""
     queue.enqueue(ORG, run="r", items=[item(n) for n in range(7)], call="c")
-    first = queue.claim(ORG, new_id())
-    assert isinstance(first, Batch)
+    first = claimed(queue, ORG)
     later = [Retry(60, "503", "later", spends_attempt=True)] * 2
     settle(queue, ORG, first, *later)
-    sent = queue.claim(ORG, new_id())
-    assert isinstance(sent, Batch)
+    sent = claimed(queue, ORG)
     reports = JobReader(client=client, orgs={"default": ORG})
 
     seen: list[int] = []
@@ -63,8 +61,7 @@ def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -
     reports = JobReader(client=client, orgs={"default": ORG})
     cancel(queue, "default", reports.ids("default", "r"), action="", on_progress=lambda _: None)
     queue.replay(ORG, run="", items=[Replay(item(0).id), Replay(item(1).id)], call="again")
-    batch = queue.claim(ORG, new_id())
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, ORG)
     assert {job.id for job in batch.jobs} == {item(0).id, item(1).id}
     assert isinstance(queue.claim(ORG, new_id()), Wait)
 

@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from hands import settle
+from hands import claimed, ids, settle
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, badge, configured, item, wait_for
 
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Slot, Wait
@@ -38,13 +38,6 @@ def fill(queue: Queue, org: Org, count: int, *, first: int = 0, badge_id: str = 
     return [it.id for it in items]
 
 
-def claimed(queue: Queue, org: Org, batch: str | None = None) -> Batch:
-    """Claim a batch; fail if there is none."""
-    batch_or_wait = queue.claim(org, batch or new_id())
-    assert isinstance(batch_or_wait, Batch), batch_or_wait
-    return batch_or_wait
-
-
 def waits(queue: Queue, org: Org) -> Wait:
     """Claim; fail if there is a batch."""
     batch_or_wait = queue.claim(org, new_id())
@@ -52,20 +45,10 @@ def waits(queue: Queue, org: Org) -> Wait:
     return batch_or_wait
 
 
-def ids(batch: Batch) -> list[str]:
-    """Return the ids of a batch's jobs."""
-    return [job.id for job in batch.jobs]
-
-
 def issue(queue: Queue, org: Org, batch: Batch) -> Settled:
     """Settle a batch as issued."""
     decided = [Issued(f"earned-{job.id}") for job in batch.jobs]
     return settle(queue, org, batch, *decided)
-
-
-def record(client: redis.Redis, job_id: str) -> dict[str, str]:
-    """Read a record."""
-    return Probe(client).record(job_id)
 
 
 def gate(client: redis.Redis) -> dict[str, str]:
@@ -110,7 +93,7 @@ def test_a_claimed_job_knows_its_batch(queue: Queue, client: redis.Redis) -> Non
     (job_id,) = fill(queue, org, 1)
     batch = claimed(queue, org, "b1")
     assert [(job.id, job.attempts, job.badge.customer_id) for job in batch.jobs] == [(job_id, 0, 500_000_000)]
-    assert (record(client, job_id)["state"], record(client, job_id)["batch"]) == ("s", "b1")
+    assert (Probe(client).record(job_id)["state"], Probe(client).record(job_id)["batch"]) == ("s", "b1")
     assert progress(client).states() == [0, 1, 0, 0, 0]
     call_ends = client.zscore(keys.key("default", "inflight"), "b1")
     given_up = client.zscore(keys.key("default", "leases"), "b1")
@@ -197,7 +180,7 @@ def test_a_call_that_is_over_makes_room_before_its_lease_ends(queue: Queue, clie
     assert waits(queue, org).why == "in flight"
     client.zadd(keys.key("default", "inflight"), {"silent": 1})
     assert ids(claimed(queue, org)) == [second]
-    assert record(client, first)["state"] == "s"
+    assert Probe(client).record(first)["state"] == "s"
 
 
 def test_more_says_whether_there_is_room_for_another(queue: Queue) -> None:
@@ -215,7 +198,7 @@ def test_a_part_of_a_batch_waits_for_the_linger_time(queue: Queue, client: redis
     """Until then the answer is when to ask again; a full batch doesn't wait."""
     org = configured(batch_size=3, batch_linger_s=20)
     (job_id, _) = fill(queue, org, 2)
-    ready_ms = int(record(client, job_id)["enqueued_at"])
+    ready_ms = int(Probe(client).record(job_id)["enqueued_at"])
     assert waits(queue, org) == Wait("linger", ready_ms + 20_000)
     fill(queue, org, 1, first=2)
     assert len(claimed(queue, org).jobs) == 3
@@ -281,7 +264,7 @@ def test_badges_known_to_be_missing_cost_no_call(queue: Queue, client: redis.Red
     assert waits(queue, org).why == "idle"
     assert "n" not in gate(client)
     assert progress(client).dead_kinds == {"rejected": 10}
-    died = record(client, missing[0])
+    died = Probe(client).record(missing[0])
     assert (died["state"], died["kind"], died["code"]) == ("d", "rejected", "1054")
     mixed = fill(queue, org, 3, first=20, badge_id=OTHER_BADGE), fill(queue, org, 4, first=30)
     assert ids(claimed(queue, org)) == mixed[1]
@@ -344,7 +327,7 @@ def test_a_holder_that_disappeared_leaves_its_jobs_in_doubt(queue: Queue, client
     claimed(queue, org, "lost")
     client.zadd(leases(), {"lost": now_ms(client)})
     assert waits(queue, org).why == "idle"
-    died = record(client, lost[0])
+    died = Probe(client).record(lost[0])
     assert (died["state"], died["kind"], died["code"]) == ("d", "in_doubt", "lease_expired")
     assert sorted(Probe(client).listed("in_doubt")) == sorted(lost)
     assert progress(client).states() == [0, 0, 0, 0, 2]
@@ -369,7 +352,7 @@ def test_a_lease_touches_only_jobs_that_are_still_its_own(queue: Queue, client: 
     Probe(client).carry(moved, "another")
     client.zadd(leases(), {"lost": 1})
     waits(queue, org)
-    assert (record(client, moved)["state"], record(client, lost)["state"]) == ("s", "d")
+    assert (Probe(client).record(moved)["state"], Probe(client).record(lost)["state"]) == ("s", "d")
 
 
 def test_due_retries_are_put_back_behind_what_waits(queue: Queue, client: redis.Redis) -> None:
@@ -386,7 +369,7 @@ def test_due_retries_are_put_back_behind_what_waits(queue: Queue, client: redis.
     batch = claimed(queue, org)
     assert ids(batch) == [waiting, came[3], came[1]]
     assert batch.look_at_ms == due[came[2]]
-    assert int(record(client, came[3])["ready_since"]) <= now_ms(client)
+    assert int(Probe(client).record(came[3])["ready_since"]) <= now_ms(client)
     assert client.zrange(keys.key("default", "retry"), 0, -1) == [came[2]]
 
 
@@ -401,7 +384,7 @@ def test_a_paused_org_still_gives_up_leases_and_puts_retries_back(queue: Queue, 
     client.zadd(keys.key("default", "retry"), {retried: 1})
     queue.pause("default", why="operator", reason="tests")
     assert waits(queue, org) == Wait("paused", -1)
-    assert (record(client, lost)["state"], record(client, retried)["state"]) == ("d", "q")
+    assert (Probe(client).record(lost)["state"], Probe(client).record(retried)["state"]) == ("d", "q")
 
 
 # -- isolation

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import redis
+from hands import claimed
 from redis.connection import SSLConnection
 from support import configured, environment, in_process, item
 
 from worker.config import Settings
-from worker.domain.batch import Batch
 from worker.errors import ConfigError, NotDurable, StoreError
 from worker.server.connection import Connection, is_cluster
 from worker.store import keys
@@ -164,9 +164,7 @@ def test_nothing_is_durable_without_its_replicas(client: redis.Redis) -> None:
     assert alone.enqueue(org, run="r", items=[item(0)], call="c") == list("a")
     with pytest.raises(NotDurable):
         queue.claim(org, "b")
-    claimed = alone.claim(org, "b")
-    assert isinstance(claimed, Batch)
-    assert alone.release(org, "b", claimed.jobs).queued == 1
+    assert alone.release(org, "b", claimed(alone, org, "b").jobs).queued == 1
 
 
 def test_a_place_left_during_an_outage_is_given_back_after_it(

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import redis
 from consoles import Browser, browsing, words
+from hands import claimed
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, Probe, configured, item, wait_for
 from workbench import Workbench
 
-from worker.domain.batch import Batch, Item
+from worker.domain.batch import Item
 from worker.operate.runs import JobReader
 from worker.sandbox.server import SandboxServer
 from worker.store import audit, keys
@@ -31,8 +32,7 @@ class Bench(Workbench):
     def doubt(self, *numbers: int, run: str = "vague") -> list[str]:
         """Let jobs be in doubt, as a worker leaves them that died in the middle of a call."""
         ids = self.bring(*numbers, run=run)
-        batch = self.queue.claim(self.org, f"b{new_id()[1:]}")
-        assert isinstance(batch, Batch)
+        batch = claimed(self.queue, self.org, f"b{new_id()[1:]}")
         overdue = {job: self.queue.store.org_now_ms("default") - 1 for job in [batch.id]}
         self.client.zadd(keys.key("default", "leases"), overdue)
         self.queue.claim(self.org, new_id())

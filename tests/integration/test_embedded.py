@@ -28,8 +28,6 @@ from worker.server.embedded import EmbeddedServer, Patience
 
 pytestmark = pytest.mark.timeout(60)
 
-ROOT = Path(__file__).parents[2]
-
 
 class User:
     """Another process that uses the server."""

@@ -35,11 +35,6 @@ def progress(client: redis.Redis, run: str = RUN) -> RunProgress:
     return JobReader(client=client, orgs={}).run(run)
 
 
-def queued(client: redis.Redis) -> list[str]:
-    """Return the ids in the queue, oldest first."""
-    return [str(job_id) for job_id in client.lrange(keys.key("default", "queue"), 0, -1)]
-
-
 def owned(job_id: str, n: int, *, row: str = "") -> Item:
     """Return a job with its producer's own id."""
     it = badge(n)
@@ -63,7 +58,7 @@ def test_a_new_job_is_a_record_a_place_in_the_queue_and_a_count(queue: Queue, cl
     record = Probe(client).record(new.id)
     expected = {"version": "2", "job_kind": "i", "state": "q", "run": RUN, "row": "7"}
     assert record == new.fields | expected | {"enqueued_at": record["enqueued_at"]}
-    assert queued(client) == [new.id]
+    assert Probe(client).queued() == [new.id]
     assert client.lrange(keys.key("default", "jobs", RUN), 0, -1) == [new.id]
     assert client.smembers(keys.ORGS) == {"default"}
     run = progress(client)
@@ -75,14 +70,14 @@ def test_the_order_of_the_queue_is_the_order_of_acceptance(queue: Queue, client:
     """First come, first served, over calls and within them."""
     enqueue(queue, item(3), item(1), call="one")
     enqueue(queue, item(2), call="two")
-    assert queued(client) == [item(n).id for n in (3, 1, 2)]
+    assert Probe(client).queued() == [item(n).id for n in (3, 1, 2)]
 
 
 def test_what_is_known_is_a_duplicate_and_is_never_queued_again(queue: Queue, client: redis.Redis) -> None:
     """An id that is known is reported and counted in the run that brought it again, and that is all."""
     enqueue(queue, item(1))
     assert enqueue(queue, item(1), item(2), run="again", call="other") == list("da")
-    assert queued(client) == [item(1).id, item(2).id]
+    assert Probe(client).queued() == [item(1).id, item(2).id]
     run = progress(client, "again")
     assert (run.total, run.duplicates, run.queued) == (1, 1, 1)
     assert progress(client).total == 1
@@ -92,7 +87,7 @@ def test_the_same_badge_twice_in_one_call_is_one_job(queue: Queue, client: redis
     """Two rows with the same content are one badge: the second is a duplicate."""
     twice = Item(item(1).id, "2", item(1).fields)
     assert enqueue(queue, item(1), twice) == list("ad")
-    assert queued(client) == [item(1).id]
+    assert Probe(client).queued() == [item(1).id]
 
 
 def test_the_duplicate_of_a_dead_letter_says_so(queue: Queue, client: redis.Redis) -> None:
@@ -105,7 +100,7 @@ def test_the_duplicate_of_a_dead_letter_says_so(queue: Queue, client: redis.Redi
     )
     queue.discard("default", ["dead-4"], keep_ms=60_000, call="discarded")
     assert enqueue(queue, *(Item(it.id, "9", it.fields) for it in dead)) == list("DQDRd")
-    assert queued(client) == ["new"]
+    assert Probe(client).queued() == ["new"]
 
 
 def test_one_producer_id_for_two_badges_is_a_conflict(queue: Queue, client: redis.Redis) -> None:
@@ -120,7 +115,7 @@ def test_one_producer_id_for_two_badges_is_a_conflict(queue: Queue, client: redi
 def test_an_invalid_row_is_a_dead_letter_at_once(queue: Queue, client: redis.Redis) -> None:
     """It is counted in total, in invalid and in dead, stands in the index, and stops nobody else."""
     assert enqueue(queue, invalid(1), item(2)) == list("ia")
-    assert queued(client) == [item(2).id]
+    assert Probe(client).queued() == [item(2).id]
     assert Probe(client).listed("invalid") == ["invalid-1"]
     run = progress(client)
     assert (run.total, run.invalid, run.dead, run.queued) == (2, 1, 1, 1)
@@ -151,7 +146,7 @@ def test_the_same_row_of_the_same_run_is_the_same_acceptance(queue: Queue, clien
     enqueue(queue, item(1), invalid(2), owned("mine", 3), call="crashed")
     answers = enqueue(queue, item(1), invalid(2), owned("mine", 3), item(4), call="again")
     assert answers == list("AiAa")
-    assert queued(client) == [item(1).id, "mine", item(4).id]
+    assert Probe(client).queued() == [item(1).id, "mine", item(4).id]
     run = progress(client)
     assert (run.total, run.invalid, run.duplicates, run.queued) == (4, 1, 0, 3)
 
@@ -174,7 +169,7 @@ def test_producers_that_race_make_each_job_once(connection: Connection, client: 
         answers = [list(chain(*chunks)) for chunks in pool.map(produce, range(6))]
     by_item = [Counter(letters) for letters in zip(*answers, strict=True)]
     assert by_item == [Counter(a=1, d=5)] * 200
-    assert sorted(queued(client)) == sorted(it.id for it in items)
+    assert sorted(Probe(client).queued()) == sorted(it.id for it in items)
     runs = [progress(client, f"run-{n}") for n in range(6)]
     assert sum(run.total for run in runs) == sum(run.queued for run in runs) == 200
     assert sum(run.duplicates for run in runs) == 1000
@@ -223,5 +218,5 @@ def test_a_full_server_refuses_as_a_whole(queue: Queue, client: redis.Redis) -> 
             enqueue(queue, item(1), item(2), call="full")
     finally:
         client.config_set("maxmemory", "0")
-    assert queued(client) == [item(0).id]
+    assert Probe(client).queued() == [item(0).id]
     assert enqueue(queue, item(1), item(2), call="full") == list("aa")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import settle
+from hands import claimed, settle
 from support import (
     BADGE,
     FIRST_CUSTOMER,
@@ -20,7 +20,7 @@ from support import (
     item,
 )
 
-from worker.domain.batch import Batch, Item, Replay
+from worker.domain.batch import Item, Replay
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued
 from worker.domain.settlement import DeadLetter
@@ -48,16 +48,10 @@ class Place:
         """Bring jobs in."""
         self.queue.enqueue(ORG, run=run, items=items, call=new_id())
 
-    def claim(self) -> Batch:
-        """Take a batch."""
-        batch = self.queue.claim(ORG, new_id())
-        assert isinstance(batch, Batch)
-        return batch
-
     def issue(self, *items: Item) -> None:
         """Have badges issued."""
         self.accept(*items)
-        batch = self.claim()
+        batch = claimed(self.queue, ORG)
         assert settle(self.queue, ORG, batch, ISSUED).issued == len(items)
 
     def badges(self, *arguments: object) -> Outcome:
@@ -176,7 +170,7 @@ def test_a_plan_is_shown_and_nothing_done_unasked(place: Place) -> None:
 def test_what_is_in_flight_or_in_doubt_holds_it_back(place: Place) -> None:
     """What waits is cancelled at once; nothing is removed until the call has ended and the doubt is over."""
     place.accept(MINE, OTHERS)
-    batch = place.claim()
+    batch = claimed(place.queue, ORG)
     waiting = item(1, badge_id=OTHER_BADGE)
     place.accept(waiting)
     done = place.forget(status=1)
@@ -195,7 +189,7 @@ def test_what_is_in_flight_or_in_doubt_holds_it_back(place: Place) -> None:
 def test_an_answer_that_comes_later_brings_nothing_back(place: Place) -> None:
     """The batch was given up and its doubt ended by a person: what its call says then is about nobody."""
     place.accept(MINE, OTHERS)
-    batch = place.claim()
+    batch = claimed(place.queue, ORG)
     place.client.zadd(keys.key("default", "leases"), {batch.id: 1})
     place.queue.claim(ORG, new_id())
     assert place.probe.record(MINE.id)["kind"] == "in_doubt"
@@ -213,12 +207,12 @@ def test_an_answer_that_comes_later_brings_nothing_back(place: Place) -> None:
 def test_a_job_that_another_batch_carries_still_is_in_flight(place: Place) -> None:
     """A late answer issued it, and the newer call goes on: its answer must find the job, for the alarm."""
     place.accept(MINE, OTHERS)
-    first = place.claim()
+    first = claimed(place.queue, ORG)
     place.client.zadd(keys.key("default", "leases"), {first.id: 1})
     place.queue.claim(ORG, new_id())
     place.queue.replay(ORG, run="again", items=[Replay(MINE.id)], call=new_id())
     place.client.hdel(keys.key("default", "gate"), "closed_until", "probing", "why")
-    second = place.claim()
+    second = claimed(place.queue, ORG)
     settle(place.queue, ORG, first, ISSUED)
     assert place.probe.record(MINE.id)["state"] == "i"
     assert place.forget(status=1)["in_flight"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
+from hands import claimed, ids
 from support import configured, item, wait_for
 
 from worker.domain.batch import Batch, Item, Sent, Settled, Wait
@@ -30,18 +31,6 @@ DEAD = DeadLetter(DeadKind.REJECTED, "400", "bad request")
 def work(queue: Queue) -> None:
     """There is always something ripe."""
     queue.enqueue(ORG, run=RUN, items=[item(n) for n in range(200)], call="fixture")
-
-
-def ids(batch: Batch) -> list[str]:
-    """Return the ids of a batch's jobs."""
-    return [job.id for job in batch.jobs]
-
-
-def claimed(queue: Queue, org: Org = ORG) -> Batch:
-    """Claim a batch; fail if there is none."""
-    batch = queue.claim(org, new_id())
-    assert isinstance(batch, Batch), batch
-    return batch
 
 
 def waits(queue: Queue, org: Org = ORG) -> Wait:
@@ -83,30 +72,30 @@ def gate(client: redis.Redis) -> dict[str, str]:
 
 def test_retry_after_closes_the_gate_for_all(queue: Queue, client: redis.Redis) -> None:
     """The batch is put back, and nothing starts before the time that the vendor said."""
-    batch = claimed(queue)
+    batch = claimed(queue, ORG)
     done = answer(queue, batch, Signal.THROTTLED, retry_after_s=40)
     assert (done.queued, done.more) == (8, False)
     assert waits(queue).why == queue.look(ORG).why == "throttled"
     assert done.look_at_ms == waits(queue).look_at_ms
     assert 39 < closed_s(queue, client) <= 40
-    assert ids(claimed(queue)) == ids(batch)
+    assert ids(claimed(queue, ORG)) == ids(batch)
 
 
 def test_without_retry_after_each_429_closes_for_longer(queue: Queue, client: redis.Redis) -> None:
     """1, 2, 4 … seconds, a minute at most; a success begins anew."""
     closed = []
     for _ in range(8):
-        answer(queue, claimed(queue), Signal.THROTTLED)
+        answer(queue, claimed(queue, ORG), Signal.THROTTLED)
         closed.append(round(closed_s(queue, client)))
     assert closed == [1, 2, 4, 8, 16, 32, 60, 60]
-    answer(queue, claimed(queue), Signal.OK, each=DONE)
-    answer(queue, claimed(queue), Signal.THROTTLED)
+    answer(queue, claimed(queue, ORG), Signal.OK, each=DONE)
+    answer(queue, claimed(queue, ORG), Signal.THROTTLED)
     assert round(closed_s(queue, client)) == 1
 
 
 def test_a_shorter_wait_doesnt_shorten_a_longer_one(queue: Queue, client: redis.Redis) -> None:
     """Of two answers that close the gate the later end counts."""
-    one, two = claimed(queue), claimed(queue)
+    one, two = claimed(queue, ORG), claimed(queue, ORG)
     answer(queue, one, Signal.THROTTLED, retry_after_s=40)
     answer(queue, two, Signal.THROTTLED, retry_after_s=5)
     assert 39 < closed_s(queue, client) <= 40
@@ -114,7 +103,7 @@ def test_a_shorter_wait_doesnt_shorten_a_longer_one(queue: Queue, client: redis.
 
 def test_a_success_doesnt_open_what_retry_after_closed(queue: Queue, client: redis.Redis) -> None:
     """The call that was in flight beside the refused one says nothing about the limit."""
-    one, two = claimed(queue), claimed(queue)
+    one, two = claimed(queue, ORG), claimed(queue, ORG)
     answer(queue, one, Signal.THROTTLED, retry_after_s=40)
     answer(queue, two, Signal.OK, each=DONE)
     assert waits(queue).why == "throttled"
@@ -128,27 +117,27 @@ def test_three_failures_in_a_row_put_the_org_into_probing(queue: Queue, client: 
     """From then on one job at a time, one call at a time, with growing pauses, until a success."""
     widths, closed = [], []
     for _ in range(5):
-        batch = claimed(queue)
+        batch = claimed(queue, ORG)
         widths.append(len(batch.jobs))
         answer(queue, batch, Signal.UNAVAILABLE)
         assert waits(queue).why == "vendor unavailable"
         closed.append(round(closed_s(queue, client)))
     assert widths == [8, 8, 8, 1, 1]
     assert closed == [1, 2, 4, 8, 16]
-    probe = claimed(queue)
+    probe = claimed(queue, ORG)
     assert waits(queue).why == "in flight"
     assert answer(queue, probe, Signal.OK, each=DONE).more
-    assert [len(claimed(queue).jobs) for _ in range(3)] == [8, 8, 8]
+    assert [len(claimed(queue, ORG).jobs) for _ in range(3)] == [8, 8, 8]
 
 
 def test_a_success_in_between_begins_anew(queue: Queue, client: redis.Redis) -> None:
     """Failures that don't follow each other are no outage."""
     for _ in range(4):
         for _ in range(2):
-            answer(queue, claimed(queue), Signal.UNAVAILABLE)
+            answer(queue, claimed(queue, ORG), Signal.UNAVAILABLE)
             client.hdel(GATE, "closed_until")
-        answer(queue, claimed(queue), Signal.OK, each=DONE)
-    assert len(claimed(queue).jobs) == 8
+        answer(queue, claimed(queue, ORG), Signal.OK, each=DONE)
+    assert len(claimed(queue, ORG).jobs) == 8
 
 
 # -- in doubt
@@ -161,22 +150,22 @@ def test_the_first_doubt_is_probed_at_once_and_failed_probes_ever_later(
     in_doubt = DeadLetter(DeadKind.IN_DOUBT, "timeout", "no whole answer")
     widths, closed = [], []
     for n in range(5):
-        batch = claimed(queue)
+        batch = claimed(queue, ORG)
         widths.append(len(batch.jobs))
         answer(queue, batch, Signal.IN_DOUBT, each=in_doubt)
         assert gate(client)["why"] == "answer in doubt"
         closed.append(round(closed_s(queue, client)) if n else 0)
     assert (widths, closed) == ([8, 1, 1, 1, 1], [0, 1, 2, 4, 8])
-    assert len(claimed(queue).jobs) == 1
+    assert len(claimed(queue, ORG).jobs) == 1
     assert waits(queue).why == "in flight"
 
 
 def test_calls_that_were_in_flight_together_are_one_doubt(queue: Queue, client: redis.Redis) -> None:
     """They say one thing: the pauses grow with the probes that fail, not with them."""
-    for batch in [claimed(queue) for _ in range(3)]:
+    for batch in [claimed(queue, ORG) for _ in range(3)]:
         answer(queue, batch, Signal.IN_DOUBT)
     assert "closed_until" not in gate(client)
-    probe = claimed(queue)
+    probe = claimed(queue, ORG)
     assert (len(probe.jobs), waits(queue).why) == (1, "in flight")
     answer(queue, probe, Signal.IN_DOUBT)
     assert round(closed_s(queue, client)) == 1
@@ -184,7 +173,7 @@ def test_calls_that_were_in_flight_together_are_one_doubt(queue: Queue, client: 
 
 def test_calls_that_failed_together_are_one_failure(queue: Queue, client: redis.Redis) -> None:
     """Three in flight at once that can't connect are no three failures in a row."""
-    for batch in [claimed(queue) for _ in range(3)]:
+    for batch in [claimed(queue, ORG) for _ in range(3)]:
         answer(queue, batch, Signal.UNAVAILABLE)
     assert "probing" not in gate(client)
     assert round(closed_s(queue, client)) == 1
@@ -192,7 +181,7 @@ def test_calls_that_failed_together_are_one_failure(queue: Queue, client: redis.
 
 def test_the_429s_of_one_wave_are_one_lesson(queue: Queue, client: redis.Redis) -> None:
     """They close the gate once, and a success among them doesn't begin the pauses again."""
-    first, second, third = (claimed(queue) for _ in range(3))
+    first, second, third = (claimed(queue, ORG) for _ in range(3))
     answer(queue, first, Signal.THROTTLED)
     learned = gate(client)["learned"]
     answer(queue, second, Signal.OK, each=DONE)
@@ -204,20 +193,20 @@ def test_the_429s_of_one_wave_are_one_lesson(queue: Queue, client: redis.Redis) 
 
 def test_calm_is_counted_from_when_the_gate_opens(queue: Queue, client: redis.Redis) -> None:
     """The time that it was closed is no sign that the vendor has recovered."""
-    answer(queue, claimed(queue), Signal.THROTTLED, retry_after_s=40)
+    answer(queue, claimed(queue, ORG), Signal.THROTTLED, retry_after_s=40)
     now_us = int(gate(client)["clock"])
     assert 39e6 < int(gate(client)["learned_from"]) - now_us < 42e6
 
 
 def test_probing_waits_for_the_calls_that_are_under_way(queue: Queue) -> None:
     """Nothing starts beside them; the first that comes back well ends the probing."""
-    one, two, three = claimed(queue), claimed(queue), claimed(queue)
+    one, two, three = claimed(queue, ORG), claimed(queue, ORG), claimed(queue, ORG)
     answer(queue, one, Signal.IN_DOUBT)
     assert waits(queue).why == "in flight"
     answer(queue, two, Signal.IN_DOUBT)
     assert waits(queue).why == "in flight"
     assert answer(queue, three, Signal.OK, each=DONE).more
-    assert len(claimed(queue).jobs) == 8
+    assert len(claimed(queue, ORG).jobs) == 8
 
 
 # -- paused
@@ -228,26 +217,26 @@ def test_what_a_person_must_mend_pauses_the_org(
     queue: Queue, client: redis.Redis, signal: Signal, why: str
 ) -> None:
     """The jobs stay queued, the reason is kept in words, and nothing starts until it is resumed."""
-    batch = claimed(queue)
+    batch = claimed(queue, ORG)
     done = answer(queue, batch, signal)
     assert (done.queued, done.look_at_ms, done.paused) == (8, -1, why)
     assert gate(client)["paused"] == why
     assert gate(client)["reason"] == f"the vendor said {signal}"
     assert waits(queue) == Wait("paused", -1)
     assert queue.resume(ORG)
-    assert ids(claimed(queue)) == ids(batch)
+    assert ids(claimed(queue, ORG)) == ids(batch)
 
 
 def test_a_stale_token_is_nobodys_fault(queue: Queue) -> None:
     """The batch is put back and goes again at once, with a token that is fetched anew."""
-    batch = claimed(queue)
+    batch = claimed(queue, ORG)
     answer(queue, batch, Signal.STALE_TOKEN)
-    assert ids(claimed(queue)) == ids(batch)
+    assert ids(claimed(queue, ORG)) == ids(batch)
 
 
 def test_a_pause_keeps_its_first_reason(queue: Queue, client: redis.Redis) -> None:
     """By hand or by an answer: who comes second changes nothing, and is told so."""
-    batch = claimed(queue)
+    batch = claimed(queue, ORG)
     assert queue.pause("default", why="operator", reason="a bad file")
     assert not queue.pause("default", why="auth", reason="another")
     assert not answer(queue, batch, Signal.UNAUTHORIZED).paused
@@ -256,7 +245,7 @@ def test_a_pause_keeps_its_first_reason(queue: Queue, client: redis.Redis) -> No
 
 def test_a_pause_lets_what_is_in_flight_end(queue: Queue, client: redis.Redis) -> None:
     """Its outcomes are written as ever, and no place stays taken."""
-    batch = claimed(queue)
+    batch = claimed(queue, ORG)
     queue.pause("default", why="operator", reason="tests")
     done = answer(queue, batch, Signal.OK, each=DONE)
     assert (done.issued, done.more, done.look_at_ms) == (8, False, -1)
@@ -285,31 +274,31 @@ def test_resume_in_an_outage_tries_one_job(
     queue: Queue, client: redis.Redis, signal: Signal, *, paused: bool
 ) -> None:
     """Whoever is impatient doesn't put whole batches in doubt: a success comes first, as ever."""
-    answer(queue, claimed(queue), signal, retry_after_s=40)
+    answer(queue, claimed(queue, ORG), signal, retry_after_s=40)
     if paused:
         queue.pause("default", why="operator", reason="tests")
     was = "probing" if signal is Signal.IN_DOUBT else "closed"
     assert queue.resume(ORG) == ("paused" if paused else was)
     assert not paused or gate(client)["probing"]
-    probe = claimed(queue)
+    probe = claimed(queue, ORG)
     assert (len(probe.jobs), waits(queue).why) == (1, "in flight")
     answer(queue, probe, Signal.OK, each=DONE)
-    assert len(claimed(queue).jobs) == 8
+    assert len(claimed(queue, ORG).jobs) == 8
     assert queue.resume(ORG) == ""
 
 
 def test_trouble_is_dated_from_its_first_failure(queue: Queue, client: redis.Redis) -> None:
     """Until a success: the probes that fail don't make it younger, and what is next begins anew."""
-    answer(queue, claimed(queue), Signal.IN_DOUBT)
+    answer(queue, claimed(queue, ORG), Signal.IN_DOUBT)
     client.hset(GATE, "since", 1000)
     for _ in range(3):
         client.hdel(GATE, "closed_until")
-        answer(queue, claimed(queue), Signal.IN_DOUBT)
+        answer(queue, claimed(queue, ORG), Signal.IN_DOUBT)
         assert gate(client)["since"] == "1000"
     client.hdel(GATE, "closed_until")
-    answer(queue, claimed(queue), Signal.OK, each=DONE)
+    answer(queue, claimed(queue, ORG), Signal.OK, each=DONE)
     assert "since" not in gate(client)
-    answer(queue, claimed(queue), Signal.THROTTLED)
+    answer(queue, claimed(queue, ORG), Signal.THROTTLED)
     assert int(gate(client)["since"]) > 1000
 
 
@@ -347,7 +336,7 @@ def test_a_full_server_can_still_be_operated(queue: Queue, client: redis.Redis) 
 def test_a_good_call_ends_the_probing_of_an_idle_org(queue: Queue, client: redis.Redis) -> None:
     """Nothing waits that could be the probe: the call that somebody made is as good."""
     queue.cancel("default", client.lrange(keys.key("default", "queue"), 1, -1), call="c")
-    answer(queue, claimed(queue), Signal.IN_DOUBT, each=DEAD)
+    answer(queue, claimed(queue, ORG), Signal.IN_DOUBT, each=DEAD)
     assert gate(client)["probing"] == "1"
     assert [queue.probed("default") for _ in range(2)] == [True, False]
     assert not {"probing", "closed_until", "since", "why"} & set(gate(client))
@@ -358,9 +347,9 @@ def test_where_something_waits_a_job_is_the_probe(
     queue: Queue, client: redis.Redis, *, in_flight: bool
 ) -> None:
     """A read that succeeds doesn't say that the import does: the growing pauses stay."""
-    answer(queue, claimed(queue), Signal.IN_DOUBT, each=DEAD)
+    answer(queue, claimed(queue, ORG), Signal.IN_DOUBT, each=DEAD)
     if in_flight:
-        claimed(queue)
+        claimed(queue, ORG)
         queue.cancel("default", client.lrange(keys.key("default", "queue"), 0, -1), call="c")
     assert not queue.probed("default")
     assert gate(client)["probing"] == "1"
@@ -384,14 +373,14 @@ def test_a_batch_that_is_too_large_halves_the_size(queue: Queue, client: redis.R
     """From batch to batch, down to one; after an hour it is as configured again."""
     widths = []
     for _ in range(5):
-        batch = claimed(queue)
+        batch = claimed(queue, ORG)
         widths.append(len(batch.jobs))
         assert answer(queue, batch, Signal.TOO_LARGE).queued == len(batch.jobs)
     assert widths == [8, 4, 2, 1, 1]
     seconds, _ = client.time()
     assert 3_590 < int(gate(client)["batch_size_until"]) / 1000 - seconds <= 3_601
     client.hset(GATE, "batch_size_until", seconds * 1000)
-    assert len(claimed(queue).jobs) == 8
+    assert len(claimed(queue, ORG).jobs) == 8
 
 
 def test_a_learned_size_is_ripe_when_it_is_full(queue: Queue) -> None:
@@ -407,20 +396,20 @@ def test_a_learned_size_is_ripe_when_it_is_full(queue: Queue) -> None:
 def test_many_refusals_in_a_row_pause_the_org(queue: Queue, client: redis.Redis) -> None:
     """A bad file or setting must not cost two requests a row."""
     for _ in range(19):
-        answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+        answer(queue, claimed(queue, ORG), Signal.REFUSED, each=DEAD)
     assert "paused" not in gate(client)
-    answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+    answer(queue, claimed(queue, ORG), Signal.REFUSED, each=DEAD)
     assert gate(client)["paused"] == "config"
 
 
 def test_a_badge_that_is_issued_in_between_makes_them_single_cases(queue: Queue, client: redis.Redis) -> None:
     """Only an answer that issued something says that the configuration is right."""
     for _ in range(19):
-        answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
-    answer(queue, claimed(queue), Signal.OK, each=DEAD)
+        answer(queue, claimed(queue, ORG), Signal.REFUSED, each=DEAD)
+    answer(queue, claimed(queue, ORG), Signal.OK, each=DEAD)
     assert gate(client)["refusals"] == "19"
-    answer(queue, claimed(queue), Signal.OK, each=DONE)
-    answer(queue, claimed(queue), Signal.REFUSED, each=DEAD)
+    answer(queue, claimed(queue, ORG), Signal.OK, each=DONE)
+    answer(queue, claimed(queue, ORG), Signal.REFUSED, each=DEAD)
     assert gate(client)["refusals"] == "1"
     assert "paused" not in gate(client)
 

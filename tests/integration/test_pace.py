@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 from bench.learning import REFUSED, USED, Case
+from hands import claimed
 from support import LONG, configured, item, some
 from virtual import RUN, Answer, Limiter, VirtualClock, play, settle, top_up
 
@@ -185,8 +186,7 @@ def test_what_waits_doesnt_wait_longer_for_a_clock_that_steps(
     """Retry-After, a call in flight and a lease end when they would have."""
     org = configured(rate_limit="10/second", batch_size=1, max_in_flight=1, http_timeout_s=10)
     queue.enqueue(org, run=RUN, items=[item(n) for n in range(3)], call="fixture")
-    batch = queue.claim(org, new_id())
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, org)
     time.step(step_s * 1_000_000)
     waits = queue.claim(org, new_id())
     assert isinstance(waits, Wait)
@@ -265,8 +265,7 @@ def test_a_worker_that_was_suspended_for_a_minute_holds_nobody_up(
     """Its send counts from when it leaves, and the org goes on at its pace, within the limit."""
     org = configured(rate_limit="300/minute", batch_size=1)
     queue.enqueue(org, run=RUN, items=[item(n) for n in range(2000)], call="fixture")
-    suspended = queue.claim(org, new_id())
-    assert isinstance(suspended, Batch)
+    suspended = claimed(queue, org)
     sends = send_for(queue, client, time, org, 60)
     assert 290 < len(sends) < 300
     assert queue.retime(org, suspended.id)
@@ -402,8 +401,7 @@ def test_a_vendor_that_has_recovered_is_used_in_full_again(
     """The learned rate narrows by itself: after ten minutes it is as configured."""
     org = configured(rate_limit="150/minute", batch_size=1)
     queue.enqueue(org, run=RUN, items=[item(n) for n in range(500)], call="fixture")
-    batch = queue.claim(org, new_id())
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, org)
     settle(queue, org, batch, Answer(Signal.THROTTLED, 0, 1.0))
     time.advance(time.now() + 2)
     assert len(send_for(queue, client, time, org, 5)) < 0.9 * 12.5

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 import redis
+from hands import claimed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import OTHER_BADGE, configured, item, wait_for
@@ -80,9 +81,7 @@ def scene(queue: Queue) -> Batch:
     queue.store.call("audit", [keys.key_prefix("default")], noted)
     Seats(queue=queue).offer("worker", 4)
     wait_for(lambda: queue.take_due(ahead_ms=0)[0])
-    batch = queue.claim(ORG, "sent")
-    assert isinstance(batch, Batch)
-    return batch
+    return claimed(queue, ORG, "sent")
 
 
 def settle(queue: Queue, batch: Batch) -> Any:
@@ -346,8 +345,7 @@ def test_a_lost_reply_of_a_release_releases_once(
 ) -> None:
     """Nor does the claim before it take other jobs when it is repeated after the release."""
     far_queue.enqueue(ORG, run="r", items=[item(n) for n in range(7)], call="c")
-    batch = far_queue.claim(ORG, "b1")
-    assert isinstance(batch, Batch)
+    batch = claimed(far_queue, ORG, "b1")
     cutter.cuts = 2
     far_queue.release(ORG, "b1", batch.jobs)
     assert not isinstance(far_queue.claim(ORG, "b1", durably=False), Batch)

@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from hands import bury
+from hands import bury, claimed
 from support import BADGE, OTHER_BADGE, Probe, badge, configured, item, some
 
 from worker.domain.actor import Actor, Via
@@ -42,36 +42,21 @@ def mended(job_id: str, n: int, *, badge_id: str = OTHER_BADGE) -> Replay:
     return Replay(job_id, item(n, badge_id=badge_id))
 
 
-def record(client: redis.Redis, job_id: str) -> dict[str, str]:
-    """Read a record."""
-    return Probe(client).record(job_id)
-
-
 def progress(client: redis.Redis, run: str = RUN) -> RunProgress:
     """Read a run."""
     return JobReader(client=client, orgs={}).run(run)
 
 
-def dead(client: redis.Redis, kind: str = "rejected") -> list[str]:
-    """Return the ids of the dead letters of a kind."""
-    return Probe(client).listed(kind)
-
-
-def queued(client: redis.Redis) -> list[str]:
-    """Return the ids in the queue."""
-    return [str(job_id) for job_id in client.lrange(keys.key("default", "queue"), 0, -1)]
-
-
 def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.Redis) -> None:
     """It is queued with no attempt spent and no reason of death, ready as of now; its run is open again."""
     one, two = bury(queue, ORG, range(2))
-    born_ms = int(record(client, one)["enqueued_at"])
+    born_ms = int(Probe(client).record(one)["enqueued_at"])
     assert replay(queue, one) == {"replayed": 1, "duplicates": 0, "skipped": 0}
-    kept = record(client, one)
+    kept = Probe(client).record(one)
     assert (kept["state"], kept["attempts"]) == ("q", "0")
     assert not {"kind", "code", "message", "finished_at", "group"} & kept.keys()
     assert int(kept["ready_since"]) >= born_ms
-    assert (dead(client), queued(client)) == ([two], [one])
+    assert (Probe(client).listed("rejected"), Probe(client).queued()) == ([two], [one])
     run = progress(client)
     assert (run.states(), run.dead_kinds, run.finished_at) == ([1, 0, 0, 0, 1], {"rejected": 1}, None)
     assert not client.exists(keys.key("default", "run", "mended"))
@@ -89,12 +74,11 @@ def test_a_call_repeated_gets_the_same_answer(queue: Queue, client: redis.Redis)
     """Also when the job has died again in the meantime: it isn't replayed twice by one wish."""
     (one,) = bury(queue, ORG, range(1))
     first = replay(queue, one)
-    batch = queue.claim(ORG, "b1")
-    assert isinstance(batch, Batch)
-    client.zadd(keys.key("default", "leases"), {"b1": 1})
+    claimed(queue, ORG, "b1")
+    Probe(client).make_due("leases")
     assert isinstance(queue.claim(ORG, "b2"), Wait)
     assert replay(queue, one) == first
-    assert (dead(client, "in_doubt"), queued(client)) == ([one], [])
+    assert (Probe(client).listed("in_doubt"), Probe(client).queued()) == ([one], [])
 
 
 def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> None:
@@ -104,14 +88,14 @@ def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> N
     Probe(client).change(two, state="i")
     answer = replay(queue, one, two, "no such job", call="late")
     assert answer == {"replayed": 0, "duplicates": 0, "skipped": 3}
-    assert queued(client) == [one]
+    assert Probe(client).queued() == [one]
 
 
 def test_the_same_job_twice_in_one_call_is_replayed_once(queue: Queue, client: redis.Redis) -> None:
     """The second is no dead letter any more."""
     (one,) = bury(queue, ORG, range(1))
     assert replay(queue, one, one) == {"replayed": 1, "duplicates": 0, "skipped": 1}
-    assert queued(client) == [one]
+    assert Probe(client).queued() == [one]
 
 
 def test_an_invalid_row_is_never_queued_as_it_is(queue: Queue, client: redis.Redis) -> None:
@@ -120,7 +104,7 @@ def test_an_invalid_row_is_never_queued_as_it_is(queue: Queue, client: redis.Red
         ORG, run=RUN, items=[Item("bad", "1", {"code": "row", "raw_item": "{"}, kind="invalid")], call="c"
     )
     assert replay(queue, "bad")["skipped"] == 1
-    assert dead(client, "invalid") == ["bad"]
+    assert Probe(client).listed("invalid") == ["bad"]
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
 
 
@@ -129,10 +113,10 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     (one,) = bury(queue, ORG, range(1))
     assert replay(queue, mended(one, 0))["replayed"] == 1
     new = item(0, badge_id=OTHER_BADGE).id
-    assert (record(client, one)["state"], record(client, one)["replayed_as"]) == ("d", new)
-    assert (record(client, new)["state"], record(client, new)["replay_of"]) == ("q", one)
-    assert record(client, new)["badge"] == OTHER_BADGE
-    assert (dead(client), queued(client)) == ([], [new])
+    assert (Probe(client).record(one)["state"], Probe(client).record(one)["replayed_as"]) == ("d", new)
+    assert (Probe(client).record(new)["state"], Probe(client).record(new)["replay_of"]) == ("q", one)
+    assert Probe(client).record(new)["badge"] == OTHER_BADGE
+    assert (Probe(client).listed("rejected"), Probe(client).queued()) == ([], [new])
     assert progress(client, "mended").states() == [1, 0, 0, 0, 0]
     assert progress(client, "mended").started_at is not None
     assert client.lrange(keys.key("default", "jobs", "mended"), 0, -1) == [new]
@@ -145,7 +129,7 @@ def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redi
     known = item(0, badge_id=OTHER_BADGE)
     queue.enqueue(ORG, run="other", items=[known], call="other")
     assert replay(queue, mended(one, 0)) == {"replayed": 0, "duplicates": 1, "skipped": 0}
-    assert (dead(client), queued(client)) == ([one], [known.id])
+    assert (Probe(client).listed("rejected"), Probe(client).queued()) == ([one], [known.id])
 
 
 def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client: redis.Redis) -> None:
@@ -154,7 +138,7 @@ def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client
     replay(queue, mended(one, 0))
     answer = replay(queue, one, mended(one, 5), call="again")
     assert answer == {"replayed": 0, "duplicates": 0, "skipped": 2}
-    assert len(queued(client)) == 1
+    assert len(Probe(client).queued()) == 1
 
 
 def test_a_replay_asks_the_vendor_about_the_badge_again(queue: Queue, client: redis.Redis) -> None:
@@ -162,8 +146,7 @@ def test_a_replay_asks_the_vendor_about_the_badge_again(queue: Queue, client: re
     (one,) = bury(queue, ORG, range(1))
     client.zadd(keys.key("default", "missing"), {BADGE: 4e12})
     replay(queue, one)
-    batch = queue.claim(ORG, new_id())
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, ORG)
     assert [job.badge for job in batch.jobs] == [badge(0)]
 
 
@@ -183,7 +166,7 @@ def test_two_operators_replay_each_letter_once(connection: Connection, client: r
 
     with ThreadPoolExecutor(2) as pool:
         assert sum(pool.map(operate, "ab")) == 300
-    assert sorted(queued(client)) == sorted(ids)
+    assert sorted(Probe(client).queued()) == sorted(ids)
     assert progress(client).states() == [300, 0, 0, 0, 0]
 
 
@@ -191,7 +174,7 @@ def test_a_thousand_are_one_call(queue: Queue, client: redis.Redis) -> None:
     """As many as were accepted in one."""
     ids = bury(queue, ORG, range(1000), kind="exhausted")
     assert replay(queue, *ids)["replayed"] == 1000
-    assert queued(client) == ids
+    assert Probe(client).queued() == ids
     assert badge_fields(badge(0)) == item(0).fields
 
 
@@ -230,7 +213,7 @@ def test_none_is_skipped_and_none_is_taken_twice(queue: Queue, client: redis.Red
     ids = bury_many(queue, same_ms=same_ms)
 
     def die_again(_: int, __: int) -> None:
-        waiting = queued(client)
+        waiting = Probe(client).queued()
         for at in range(0, len(waiting), 1000):
             queue.cancel("default", waiting[at : at + 1000], call=new_id())
         client.delete(keys.key("default", "queue"))
@@ -248,7 +231,7 @@ def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, sa
     which = Filter(kind=DeadKind.REJECTED)
     assert deadletters.discard_all(operator(queue), which) == MANY
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < MANY / 100
-    assert dead(client) == []
+    assert Probe(client).listed("rejected") == []
     assert all(client.pttl(keys.key("default", "job", job_id)) > 0 for job_id in ids)
 
 
@@ -380,13 +363,13 @@ def test_what_is_urgent_overtakes_the_bulk_again(
     queue.enqueue(ORG, run=RUN, items=[letter], call=new_id(), urgent=was_urgent)
     new = Replay(dead_one.id, item(0, badge_id=OTHER_BADGE)._replace(row="9"), is_urgent)
     assert replay(queue, new if as_new else dead_one.id)["replayed"] == 1
-    (in_bulk, *_), batch = queued(client), queue.claim(configured(batch_size=1), new_id())
+    (in_bulk, *_), batch = Probe(client).queued(), queue.claim(configured(batch_size=1), new_id())
     assert in_bulk == bulk.id
     assert isinstance(batch, Batch)
     overtakes = was_urgent or (is_urgent and as_new)
     assert (batch.jobs[0].id == bulk.id) != overtakes
     if as_new and new.new:
-        kept = record(client, new.new.id)
+        kept = Probe(client).record(new.new.id)
         assert (kept["row"], kept.get("urgent")) == ("9", "1" if overtakes else None)
 
 
@@ -401,7 +384,7 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
     snapshots = following.follow(reports(queue), done.replay, every_s=0)
     first = next(snapshots)
     assert (first.total, first.queued, first.open) == (4, 4, 4)
-    ids = queued(client)
+    ids = Probe(client).queued()
     queue.cancel("default", ids[:1], call=new_id())
     Probe(client).change(ids[1], state="i")
     client.delete(keys.key("default", "job", ids[2]))
@@ -438,7 +421,7 @@ def test_whatever_breaks_off_the_trail_counts_what_was_done(queue: Queue, client
             on_progress=break_off,
         )  # fmt: skip
     (entry,) = audit.entries(client, "default")
-    assert entry.count == len(queued(client)) == 1000
+    assert entry.count == len(Probe(client).queued()) == 1000
     assert (entry.id, entry.by, entry.action, entry.note) == ("replay-1", "me", "replay", "fixed")
     assert (entry.which, bool(entry.at)) == ({"run": RUN}, True)
 
@@ -463,10 +446,10 @@ def test_whole_groups_are_dealt_with_by_the_server(queue: Queue, client: redis.R
     queue.enqueue(ORG, run=RUN, items=[*own, item(1, badge_id=OTHER_BADGE)], call="own")
     assert cancel_all(queue) == 2104
     assert counts(client)["dead:cancelled"] == 2104
-    assert not queued(client)
+    assert not Probe(client).queued()
     client.config_resetstat()
     done = replaying.replay_all(operator(queue), Filter(kind=DeadKind.CANCELLED), limit=2050)
-    assert (done.replayed, done.skipped, len(queued(client))) == (2050, 0, 2050)
+    assert (done.replayed, done.skipped, len(Probe(client).queued())) == (2050, 0, 2050)
     assert client.zscore(keys.WAKE, "default") is not None
     assert client.info("commandstats")["cmdstat_get"]["calls"] < 200, "no record is read by itself"
     assert cancel_all(queue) == 2050

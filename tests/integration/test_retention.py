@@ -6,10 +6,10 @@ import time
 
 import pytest
 import redis
-from hands import settle
+from hands import claimed, settle
 from support import OTHER_BADGE, configured, item, wait_for
 
-from worker.domain.batch import Batch, Item, Replay
+from worker.domain.batch import Item, Replay
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
 from worker.domain.outcome import Issued
@@ -32,8 +32,7 @@ def bring(queue: Queue, *numbers: int, run: str = "spring", org: Org = ORG) -> l
 
 def deliver(queue: Queue, *outcomes: Settlement) -> None:
     """Send one batch, which ends like this."""
-    batch = queue.claim(ORG, new_id())
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, ORG)
     settle(queue, ORG, batch, *outcomes)
 
 
@@ -95,8 +94,7 @@ def test_a_dead_letter_keeps_its_run_until_it_is_acted_on(
     batch = None
     if acts == "settle late":
         bring(queue, 1)
-        batch = queue.claim(ORG, "slow")
-        assert isinstance(batch, Batch)
+        batch = claimed(queue, ORG, "slow")
         client.zadd(keys.key("default", "leases"), {"slow": 1})
         queue.claim(ORG, new_id())
     else:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import redis
 from conventions import replies
+from hands import claimed
 from support import configured, item
 
-from worker.domain.batch import Batch, Replay, Sent, Wait, Why
+from worker.domain.batch import Replay, Sent, Wait, Why
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.server.connection import Connection
 from worker.store import scripts
@@ -52,8 +53,7 @@ def heard(connection: Connection) -> dict[str, list[Any]]:
         queue.enqueue(ORG, run="r", items=[item(n) for n in range(4)], call=new_id())
         queue.cancel("default", [item(3).id], call=new_id())
         queue.replay(ORG, run="again", items=[Replay(item(3).id)], call=new_id())
-        batch = queue.claim(ORG, new_id())
-        assert isinstance(batch, Batch)
+        batch = claimed(queue, ORG)
         ok = Verdict((), Signal.OK)
         issued = [Issued(f"E{n}") for n, _ in enumerate(batch.jobs)]
         queue.settle(ORG, batch, issued, verdict=ok, sent=Sent("200", 1))

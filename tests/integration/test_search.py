@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import redis
-from hands import settle
+from hands import claimed, settle
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges_json, configured, environment, item
 
-from worker.domain.batch import Batch
 from worker.domain.outcome import Issued
 from worker.operate.deadlist import Filter
 from worker.operate.paging import letters
@@ -26,8 +25,7 @@ def reports(queue: Queue, client: redis.Redis) -> JobReader:
     own = item(2)._replace(id="order-7", fingerprint=item(2).id)
     items = [item(0), item(1), item(0, badge_id=OTHER_BADGE), own]
     queue.enqueue(ORG, run="r", items=items, call="c")
-    batch = queue.claim(ORG, "b1")
-    assert isinstance(batch, Batch)
+    batch = claimed(queue, ORG, "b1")
     issued = [Issued(f"E{n}", request_id=f"uuid_{n}") for n, _ in enumerate(batch.jobs)]
     settle(queue, ORG, batch, *issued)
     return JobReader(client=client, orgs={"default": ORG})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from hands import claimed, ids
 from support import BADGE, OTHER_BADGE, Probe, configured, item
 
 from worker.domain.batch import Batch, Item, Replay, Sent, Settled, Wait
@@ -43,13 +44,6 @@ def claim(queue: Queue, count: int, *, first: int = 0, org: Org = ORG) -> Batch:
     return claimed(queue, org)
 
 
-def claimed(queue: Queue, org: Org = ORG) -> Batch:
-    """Claim a batch; fail if there is none."""
-    batch = queue.claim(org, new_id())
-    assert isinstance(batch, Batch), batch
-    return batch
-
-
 def settle(
     queue: Queue, batch: Batch, *decided: Settlement, verdict: Verdict = OK, org: Org = ORG
 ) -> Settled:
@@ -58,34 +52,14 @@ def settle(
     return queue.settle(org, batch, each, verdict=verdict, sent=Sent("200", 7))
 
 
-def ids(batch: Batch) -> list[str]:
-    """Return the ids of a batch's jobs."""
-    return [job.id for job in batch.jobs]
-
-
-def record(client: redis.Redis, job_id: str) -> dict[str, str]:
-    """Read a record."""
-    return Probe(client).record(job_id)
-
-
 def state(client: redis.Redis, batch: Batch) -> str:
     """Return the states of a batch's jobs, a letter each."""
-    return "".join(record(client, job.id)["state"] for job in batch.jobs)
+    return "".join(Probe(client).record(job.id)["state"] for job in batch.jobs)
 
 
 def progress(client: redis.Redis) -> RunProgress:
     """Read the run."""
     return JobReader(client=client, orgs={}).run(RUN)
-
-
-def queued(client: redis.Redis) -> list[str]:
-    """Return the ids in the queue."""
-    return [str(job_id) for job_id in client.lrange(keys.key("default", "queue"), 0, -1)]
-
-
-def dead(client: redis.Redis, kind: str) -> list[str]:
-    """Return the ids of the dead letters of a kind."""
-    return Probe(client).listed(kind)
 
 
 def stats(client: redis.Redis) -> dict[str, int]:
@@ -116,7 +90,7 @@ def test_an_issued_job_keeps_what_the_vendor_said(queue: Queue, client: redis.Re
         queue, batch, issued("E1", issued_id="I1", request_id="q_1", expires_on=1.5e9, warnings='["w"]')
     )
     assert (done.issued, done.dead, done.retrying, done.queued, done.late) == (1, 0, 0, 0, 0)
-    kept = record(client, ids(batch)[0])
+    kept = Probe(client).record(ids(batch)[0])
     said = {"earned_badge_id": "E1", "issued_id": "I1", "request_id": "q_1", "vendor_expiry": "1500000000"}
     assert kept == kept | said | {"state": "i", "vendor_warnings": '["w"]', "attempts": "1"}
     assert "finished_at" in kept
@@ -131,11 +105,11 @@ def test_a_dead_letter_keeps_its_reason_and_stays(queue: Queue, client: redis.Re
     batch, message = claim(queue, 2), "customerId missing — " * 10
     settle(queue, batch, DeadLetter(DeadKind.REJECTED, "812", message), IN_DOUBT)
     one, two = ids(batch)
-    kept = record(client, one)
+    kept = Probe(client).record(one)
     assert (kept["state"], kept["kind"], kept["code"], kept["attempts"]) == ("d", "rejected", "812", "1")
     assert kept["message"] == bounded(message)
     assert client.ttl(keys.key("default", "job", one)) == -1
-    assert (dead(client, "rejected"), dead(client, "in_doubt")) == ([one], [two])
+    assert (Probe(client).listed("rejected"), Probe(client).listed("in_doubt")) == ([one], [two])
     assert progress(client).dead_kinds == {"rejected": 1, "in_doubt": 1}
 
 
@@ -146,7 +120,7 @@ def test_a_retry_waits_for_its_time(queue: Queue, client: redis.Redis) -> None:
     seconds, _ = client.time()
     due = dict(client.zrange(keys.key("default", "retry"), 0, -1, withscores=True))
     assert [round(due[job_id] / 1000 - seconds) // 10 for job_id in ids(batch)] == [360, 6]
-    assert [record(client, job_id).get("attempts") for job_id in ids(batch)] == ["1", None]
+    assert [Probe(client).record(job_id).get("attempts") for job_id in ids(batch)] == ["1", None]
     assert done.look_at_ms == min(due.values())
     assert progress(client).states() == [0, 0, 2, 0, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", int(min(due.values())))
@@ -158,8 +132,8 @@ def test_what_is_put_back_is_next_in_its_old_order(queue: Queue, client: redis.R
     queue.enqueue(ORG, run=RUN, items=[item(9)], call="since")
     done = settle(queue, batch, BACK, issued(), BACK, BACK)
     left = [job_id for n, job_id in enumerate(ids(batch)) if n != 1]
-    assert queued(client) == [*left, item(9).id]
-    assert [record(client, job_id).get("attempts") for job_id in left] == [None] * 3
+    assert Probe(client).queued() == [*left, item(9).id]
+    assert [Probe(client).record(job_id).get("attempts") for job_id in left] == [None] * 3
     assert (done.queued, done.issued) == (3, 1)
     assert progress(client).states() == [4, 0, 0, 1, 0]
 
@@ -204,10 +178,10 @@ def test_a_batch_is_settled_once(queue: Queue, client: redis.Redis) -> None:
     """A call whose reply was lost is answered as it was, and changes nothing."""
     batch = claim(queue, 3)
     first = settle(queue, batch, issued(), REJECTED, BACK)
-    before = stats(client), progress(client), queued(client)
+    before = stats(client), progress(client), Probe(client).queued()
     assert settle(queue, batch, issued(), REJECTED, BACK) == first
     assert settle(queue, batch, IN_DOUBT) == first
-    assert (stats(client), progress(client), queued(client)) == before
+    assert (stats(client), progress(client), Probe(client).queued()) == before
 
 
 def test_the_history_holds_the_last_attempts_that_issued_nothing(queue: Queue, client: redis.Redis) -> None:
@@ -218,7 +192,7 @@ def test_the_history_holds_the_last_attempts_that_issued_nothing(queue: Queue, c
     for _ in range(12):
         batches.append(batch.id)
         settle(queue, batch, BACK)
-        batch = claimed(queue)
+        batch = claimed(queue, ORG)
     history = JobReader(client=client, orgs={}).job(job_id)["history"]
     assert sorted(attempt["batch"] for attempt in history) == sorted(batches[2:])
     assert {(attempt["status"], attempt["code"]) for attempt in history} == {("200", "503")}
@@ -240,7 +214,7 @@ def test_a_record_that_was_evicted_is_written_again(queue: Queue, client: redis.
     batch = claim(queue, 2)
     client.delete(keys.key("default", "job", ids(batch)[0]))
     assert settle(queue, batch, issued()).issued == 2
-    assert record(client, ids(batch)[0])["state"] == "i"
+    assert Probe(client).record(ids(batch)[0])["state"] == "i"
 
 
 def test_a_result_that_expired_is_passed_over(queue: Queue, client: redis.Redis) -> None:
@@ -273,7 +247,7 @@ def test_a_settlement_says_when_to_look_again(queue: Queue, client: redis.Redis)
     assert settle(queue, batch, issued()).look_at_ms == -1
     before, _ = client.time()
     again = settle(queue, claim(queue, 1, first=1), BACK).look_at_ms
-    later = settle(queue, claimed(queue), LATER).look_at_ms
+    later = settle(queue, claimed(queue, ORG), LATER).look_at_ms
     after, _ = client.time()
     assert again <= (after + 1) * 1000
     assert later >= (before + 3599) * 1000
@@ -285,14 +259,18 @@ def test_a_settlement_says_when_to_look_again(queue: Queue, client: redis.Redis)
 def test_a_release_leaves_everything_as_it_was(queue: Queue, client: redis.Redis) -> None:
     """Order, states, attempts and counters are as if it hadn't been claimed; no request is counted."""
     queue.enqueue(ORG, run=RUN, items=[item(n) for n in range(15)], call="call")
-    before = queued(client), progress(client), [record(client, i) for i in queued(client)]
-    batch = claimed(queue)
+    before = (
+        Probe(client).queued(),
+        progress(client),
+        [Probe(client).record(i) for i in Probe(client).queued()],
+    )
+    batch = claimed(queue, ORG)
     assert queue.release(ORG, batch.id, batch.jobs).queued == 10
-    after = [{k: v for k, v in record(client, i).items() if k != "B"} for i in queued(client)]
-    assert (queued(client), progress(client), after) == before
+    after = [{k: v for k, v in Probe(client).record(i).items() if k != "B"} for i in Probe(client).queued()]
+    assert (Probe(client).queued(), progress(client), after) == before
     assert stats(client) == {"accepted": 15}
     assert queue.release(ORG, batch.id, batch.jobs).queued == 10
-    assert queued(client) == before[0]
+    assert Probe(client).queued() == before[0]
 
 
 def test_what_was_released_late_stays_as_it_is(queue: Queue, client: redis.Redis) -> None:
@@ -300,8 +278,8 @@ def test_what_was_released_late_stays_as_it_is(queue: Queue, client: redis.Redis
     batch = claim(queue, 2)
     lose(queue, client, batch)
     assert queue.release(ORG, batch.id, batch.jobs).queued == 2
-    assert queued(client) == ids(batch)
-    assert dead(client, "in_doubt") == []
+    assert Probe(client).queued() == ids(batch)
+    assert Probe(client).listed("in_doubt") == []
     assert progress(client).states() == [2, 0, 0, 0, 0]
 
 
@@ -316,15 +294,19 @@ def test_late_same_batch_certain_knowledge_wins(queue: Queue, client: redis.Redi
     assert state(client, batch) == "idrqdd"
     assert (done.issued, done.dead, done.retrying, done.queued, done.late) == (1, 2, 1, 1, 1)
     one, two, _, four, five, six = ids(batch)
-    assert (dead(client, "rejected"), dead(client, "exhausted"), dead(client, "in_doubt")) == (
+    assert (
+        Probe(client).listed("rejected"),
+        Probe(client).listed("exhausted"),
+        Probe(client).listed("in_doubt"),
+    ) == (
         [two],
         [five],
         [six],
     )
-    assert record(client, one)["earned_badge_id"] == "E1"
-    assert "k" not in record(client, one)
-    assert record(client, six)["code"] == "lease_expired"
-    assert queued(client) == [four]
+    assert Probe(client).record(one)["earned_badge_id"] == "E1"
+    assert "k" not in Probe(client).record(one)
+    assert Probe(client).record(six)["code"] == "lease_expired"
+    assert Probe(client).queued() == [four]
     assert progress(client).states() == [1, 0, 1, 1, 3]
     assert progress(client).dead_kinds == {"rejected": 1, "exhausted": 1, "in_doubt": 1}
 
@@ -333,9 +315,9 @@ def test_late_in_doubt_adds_nothing(queue: Queue, client: redis.Redis) -> None:
     """Doubt about what is in doubt already changes no record and no count."""
     batch = claim(queue, 2)
     lose(queue, client, batch)
-    before = [record(client, job_id) for job_id in ids(batch)]
+    before = [Probe(client).record(job_id) for job_id in ids(batch)]
     assert settle(queue, batch, IN_DOUBT).late == 2
-    assert [record(client, job_id) for job_id in ids(batch)] == before
+    assert [Probe(client).record(job_id) for job_id in ids(batch)] == before
     assert progress(client).states() == [0, 0, 0, 0, 2]
 
 
@@ -348,7 +330,7 @@ def test_late_after_a_replay_issued_wins(queue: Queue, client: redis.Redis) -> N
     assert (done.issued, done.late) == (1, 2)
     assert state(client, batch) == "iqq"
     assert progress(client).states() == [2, 0, 0, 1, 0]
-    assert ids(claimed(queue)) == ids(batch)[1:]
+    assert ids(claimed(queue, ORG)) == ids(batch)[1:]
 
 
 def test_late_while_it_waits_for_a_retry_issued_wins(queue: Queue, client: redis.Redis) -> None:
@@ -356,7 +338,7 @@ def test_late_while_it_waits_for_a_retry_issued_wins(queue: Queue, client: redis
     batch = claim(queue, 1)
     lose(queue, client, batch)
     replay(queue, *ids(batch))
-    settle(queue, claimed(queue), LATER)
+    settle(queue, claimed(queue, ORG), LATER)
     assert settle(queue, batch, issued("E1")).issued == 1
     client.zadd(keys.key("default", "retry"), {ids(batch)[0]: 1})
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
@@ -368,11 +350,11 @@ def test_late_after_it_died_of_another_batch_issued_wins(queue: Queue, client: r
     batch = claim(queue, 2)
     lose(queue, client, batch)
     replay(queue, *ids(batch))
-    settle(queue, claimed(queue), REJECTED)
+    settle(queue, claimed(queue, ORG), REJECTED)
     done = settle(queue, batch, issued("E1"), BACK)
     assert (done.issued, done.late) == (1, 1)
     assert state(client, batch) == "id"
-    assert dead(client, "rejected") == ids(batch)[1:]
+    assert Probe(client).listed("rejected") == ids(batch)[1:]
     assert progress(client).dead_kinds == {"rejected": 1}
 
 
@@ -381,12 +363,12 @@ def test_late_after_it_was_issued_again_both_are_kept(queue: Queue, client: redi
     batch = claim(queue, 1)
     lose(queue, client, batch)
     replay(queue, *ids(batch))
-    settle(queue, claimed(queue), issued("E2"))
+    settle(queue, claimed(queue, ORG), issued("E2"))
     done = settle(queue, batch, issued("E1"))
     assert done.twice == tuple(ids(batch))
     assert (
-        record(client, ids(batch)[0])["earned_badge_id"],
-        record(client, ids(batch)[0])["second_earned"],
+        Probe(client).record(ids(batch)[0])["earned_badge_id"],
+        Probe(client).record(ids(batch)[0])["second_earned"],
     ) == ("E2", "E1")
     assert settle(queue, batch, issued("E1")) == done
     assert stats(client)["issued_twice"] == 1
@@ -398,15 +380,15 @@ def test_late_while_it_is_sent_again_it_is_issued_whatever_comes(queue: Queue, c
     batch = claim(queue, 4)
     lose(queue, client, batch)
     replay(queue, *ids(batch))
-    second = claimed(queue)
+    second = claimed(queue, ORG)
     assert settle(queue, batch, issued("E1")).issued == 4
     done = settle(queue, second, issued("E2"), REJECTED, BACK, LATER)
     assert done.twice == (ids(batch)[0],)
     assert (done.issued, done.late) == (0, 3)
     assert state(client, batch) == "iiii"
     assert (
-        record(client, ids(batch)[0])["earned_badge_id"],
-        record(client, ids(batch)[0])["second_earned"],
+        Probe(client).record(ids(batch)[0])["earned_badge_id"],
+        Probe(client).record(ids(batch)[0])["second_earned"],
     ) == ("E1", "E2")
     assert progress(client).states() == [0, 0, 0, 4, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
@@ -418,7 +400,7 @@ def test_late_while_the_second_call_disappears_it_is_issued(queue: Queue, client
     batch = claim(queue, 1)
     lose(queue, client, batch)
     replay(queue, *ids(batch))
-    second = claimed(queue)
+    second = claimed(queue, ORG)
     settle(queue, batch, issued("E1"))
     client.zadd(keys.key("default", "leases"), {second.id: 1})
     queue.claim(ORG, new_id())
@@ -436,7 +418,7 @@ def test_late_after_another_job_took_its_place_it_is_not_queued(queue: Queue, cl
     done = settle(queue, batch, BACK, LATER, issued("E1"))
     assert (done.issued, done.late) == (1, 2)
     assert state(client, batch) == "ddi"
-    assert queued(client) == [it.id for it in new]
+    assert Probe(client).queued() == [it.id for it in new]
 
 
 def test_late_after_a_person_discarded_it_it_is_not_queued(queue: Queue, client: redis.Redis) -> None:
@@ -456,7 +438,7 @@ def test_late_after_a_person_called_it_issued_it_gets_its_id(queue: Queue, clien
     lose(queue, client, batch)
     assert queue.resolve(ORG, ids(batch)[:1], call=new_id())
     assert settle(queue, batch, issued("E1", request_id="q_1")).twice == ()
-    kept = record(client, ids(batch)[0])
+    kept = Probe(client).record(ids(batch)[0])
     assert (kept["state"], kept["earned_badge_id"], kept["request_id"], kept.get("second_earned")) == (
         "i",
         "E1",
@@ -482,8 +464,8 @@ def test_what_is_refused_as_a_whole_is_split_badge_by_badge(queue: Queue) -> Non
     """However the batch mixed them: one call for each badge, not one for each row."""
     mixed = [item(n, badge_id=BADGE if n % 2 else OTHER_BADGE) for n in range(8)]
     queue.enqueue(ORG, run=RUN, items=mixed, call="call")
-    assert refused(queue, claimed(queue)).queued == 8
-    calls = [claimed(queue), claimed(queue)]
+    assert refused(queue, claimed(queue, ORG)).queued == 8
+    calls = [claimed(queue, ORG), claimed(queue, ORG)]
     badges = [{job.badge.badge_meta_id for job in call.jobs} for call in calls]
     assert sorted(map(len, badges)) == [1, 1]
     assert {ids(call)[0] for call in calls} == {mixed[0].id, mixed[1].id}
@@ -502,17 +484,20 @@ def test_the_culprit_stands_alone_after_halving(queue: Queue, client: redis.Redi
         else:
             settle(queue, batch, issued())
     assert progress(client).states() == [0, 0, 0, 63, 1]
-    assert (record(client, culprit)["kind"], record(client, culprit)["code"]) == ("rejected", "400")
+    assert (Probe(client).record(culprit)["kind"], Probe(client).record(culprit)["code"]) == (
+        "rejected",
+        "400",
+    )
     assert calls == 1 + 2 * 6
 
 
 def test_isolation_doesnt_mix_what_was_refused_apart(queue: Queue) -> None:
     """The parts of two batches keep their own tags and widths."""
     queue.enqueue(ORG, run=RUN, items=[item(n) for n in range(20)], call="call")
-    first, second = claimed(queue), claimed(queue)
+    first, second = claimed(queue, ORG), claimed(queue, ORG)
     refused(queue, first)
     refused(queue, second)
-    parts = [ids(claimed(queue)) for _ in range(4)]
+    parts = [ids(claimed(queue, ORG)) for _ in range(4)]
     assert parts == [ids(first)[:5], ids(first)[5:], ids(second)[:5], ids(second)[5:]]
 
 
@@ -520,9 +505,9 @@ def test_an_isolated_job_with_a_strange_id_comes_back(queue: Queue) -> None:
     """Any id that a producer may choose survives the way through the list."""
     strange = [Item(f"%s-[a]{n}-%d+", str(n), item(n).fields) for n in range(2)]
     queue.enqueue(ORG, run=RUN, items=strange, call="call")
-    batch = claimed(queue)
+    batch = claimed(queue, ORG)
     settle(queue, batch, Isolate(0, 1, "400", "bad"))
-    assert [ids(claimed(queue)), ids(claimed(queue))] == [[strange[0].id], [strange[1].id]]
+    assert [ids(claimed(queue, ORG)), ids(claimed(queue, ORG))] == [[strange[0].id], [strange[1].id]]
 
 
 # -- badges that the vendor doesn't know
@@ -561,7 +546,7 @@ def test_attempts_are_carried_from_batch_to_batch(queue: Queue) -> None:
     attempts = []
     for _ in range(3):
         settle(queue, batch, Retry(0, "429", "busy", spends_attempt=True))
-        batch = claimed(queue)
+        batch = claimed(queue, ORG)
         attempts += [job.attempts for job in batch.jobs]
     assert attempts == [1, 2, 3]
     assert all(isinstance(job, Job) for job in batch.jobs)
