@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from worker.operate.runs import JobReader
 from worker.sandbox.server import SandboxServer
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
+from worker.web.console.acts import Act
 from worker.web.console.service import Console
 
 
@@ -104,6 +106,23 @@ def test_a_run_that_still_sends_is_not_undone(bench: Bench) -> None:
     assert "undo?" not in bench.browser.open("/run?run=spring")
     bench.until("/undo?run=spring", "badges run cancel spring")
     assert bench.browser.open("/undo?org=default", expect=400)
+
+
+def test_an_act_tells_what_came_of_it_when_it_is_over(bench: Bench) -> None:
+    """Not before: a page with the result and without what follows from it wouldn't be loaded again."""
+    over = Event()
+
+    def work(act: Act) -> None:
+        act.result = {"calls made": 3}
+        over.wait(60)
+
+    bench.here.acts.begin("check-1", "Ask", work)
+    try:
+        page = bench.until("/act?id=check-1", "It is being done")
+    finally:
+        over.set()
+    assert "calls made" not in words(page)
+    assert 'data-again="' in page
 
 
 def test_the_vendor_is_asked_about_all_that_is_in_doubt(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from worker.errors import ConfigError, NotFound
@@ -93,7 +94,8 @@ def unchanged(asked: Asked, now: int) -> None:
 def page(here: Console, asked: Asked) -> Page:
     """Follow an act: what this process knows of it, or else what the audit trail says."""
     act_id = asked.need("id")
-    act, written = here.acts.get(act_id), entries(here, act_id)
+    act = copy(here.acts.get(act_id))  # as it is now: what ends meanwhile is told whole by the next page
+    written = entries(here, act_id)
     if act is None and not written:
         raise NotFound(f"nothing is known of {act_id}: it was never begun, or the trail has forgotten it")
     title = act.title if act else f"{written[0].action} of {written[0].at}"
