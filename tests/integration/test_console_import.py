@@ -17,7 +17,7 @@ from consoles import Browser, browsing, csrf, put, upload, words
 from openpyxl import Workbook
 from support import BADGE, wait_for
 
-from worker.errors import NotFound
+from worker.errors import ConfigError, NotFound
 from worker.operate.runs import JobReader
 from worker.operate.stagedfile import How, look
 from worker.store import audit, staged
@@ -107,6 +107,24 @@ def test_a_full_disk_is_said_before_anything_is_written(
     answer = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": "10"})
     assert answer.status_code == 400
     assert "5 bytes left" in answer.text
+
+
+def test_a_folder_where_others_may_write_is_refused(at_console: tuple[Console, Browser]) -> None:
+    """They could swap a file that was checked: nothing comes in, and what waits isn't imported."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    two = upload(browser, "m.csv", (HEAD + row(2)).encode())
+    begin(browser, one, 1)
+    for mode in (0o770, 0o707):
+        here.settings.uploads.chmod(mode)
+        answer = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": "10"})
+        assert (answer.status_code, "others might swap an uploaded file" in answer.text) == (400, True)
+        assert "others might swap" in browser.http.get(f"/staged?id={two}").text
+        with pytest.raises(ConfigError, match="BADGES_CONSOLE_UPLOAD_DIR"):
+            here.staging.refuse_foreign()
+    assert here.staging.go_on(one) is False
+    assert (here.staging.get(one).state, here.staging.get(one).rows) == ("failed", 0)
+    assert "others might swap" in browser.open(f"/staged?id={one}")
 
 
 def test_a_disk_that_fills_up_meanwhile_is_said_too(

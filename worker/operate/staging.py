@@ -28,6 +28,7 @@ from worker.enqueue import EnqueueOptions
 from worker.errors import BadgesError, ConfigError, NoRoom, NotFound, StoreError
 from worker.operate.importing import import_rows
 from worker.operate.stagedfile import How, Look, Opened, look, opened
+from worker.server.valkey import foreign
 from worker.store import staged
 from worker.store.queue import Queue, Repeats, new_id
 
@@ -87,13 +88,27 @@ class Staging:
 
     def __init__(self, queue: Queue, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         self._queue, self._settings, self._clock = queue, settings, clock
-        self._client, self._folder = queue.client, settings.uploads
+        self._client, self._folder = queue.client, settings.uploads.resolve()
+
+    def refuse_foreign(self) -> None:
+        """See that nobody else can write to the folder, and swap a file between its check and its import.
+
+        Raises:
+            ConfigError: somebody can.
+        """
+        with suppress(FileNotFoundError):  # it is made when the first file comes
+            if why := foreign(self._folder, barred=0o022):
+                raise ConfigError(
+                    f"{why}: others might swap an uploaded file. Use it as its owner, 'chmod go-w' it, or "
+                    "name one in BADGES_CONSOLE_UPLOAD_DIR that isn't there yet: it is made"
+                )
 
     def begin(self, name: str, size: int, org: str) -> Staged:
         """Make room for a file.
 
         Raises:
-            ConfigError: it is too large, there is no such org, or the disk has no room for it.
+            ConfigError: it is too large, there is no such org, the disk has no room for it, or others can
+                write to the folder.
         """
         most = self._settings.console_upload_max
         if size <= 0:
@@ -103,6 +118,7 @@ class Staging:
                 f"{name} has {counted(size, 'byte')}; at most {most:,} (BADGES_CONSOLE_UPLOAD_MAX) fit"
             )
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.refuse_foreign()
         self._see_to_room(name, size)
         made = Staged(
             new_id(), plain(Path(name).name, 200) or "upload", self._settings.org(org).name, size, "uploading"
@@ -191,11 +207,11 @@ class Staging:
 
     def look(self, about: Staged) -> Look:
         """Read the first rows of a file, and what may be said of its columns."""
-        return look(self._path(about.id), about.name, about.how)
+        return look(self._own(about.id), about.name, about.how)
 
     def opened(self, about: Staged) -> AbstractContextManager[Opened]:
         """Open a file to be read as a person said."""
-        return opened(self._path(about.id), about.name, about.how)
+        return opened(self._own(about.id), about.name, about.how)
 
     def stalled(self) -> list[Staged]:
         """Return the imports that should go on, and of which nothing was heard for a while."""
@@ -279,7 +295,7 @@ class Staging:
         return "done"
 
     def _with_digest(self, about: Staged) -> Staged:
-        with self._path(about.id).open("rb") as file:
+        with self._own(about.id).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.change(about.id, sha256=digest)
         return replace(about, sha256=digest)
@@ -287,10 +303,14 @@ class Staging:
     def _path(self, staged_id: str) -> Path:
         return self._folder / f"{staged_id}.upload"
 
+    def _own(self, staged_id: str) -> Path:
+        self.refuse_foreign()
+        return self._path(staged_id)
+
     def _open(self, staged_id: str, mode: Literal["rb", "r+b"]) -> BinaryIO:
         about = self.get(staged_id)
         try:
-            return self._path(about.id).open(mode)
+            return self._own(about.id).open(mode)
         except OSError as error:
             raise NotFound(f"{about.name} can't be opened: {error.strerror}; upload it again") from None
 

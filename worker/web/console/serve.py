@@ -32,7 +32,7 @@ def serve(settings: Settings, connection: Connection, *, host: str, port: int, s
         say: is given the link that opens the console, once it listens, and the next one when that was used.
 
     Raises:
-        ConfigError: the address isn't loopback.
+        ConfigError: the address isn't loopback, or others can write where uploaded files lie.
         OSError: the port is taken.
     """
     if not is_loopback(host):
@@ -48,6 +48,7 @@ def serve(settings: Settings, connection: Connection, *, host: str, port: int, s
             Queue(patient, replicas=replicas),
             Sessions(lasts_s=settings.console_session_s),
         )
+        here.staging.refuse_foreign()
         link = _Link(here, settings.console_public_url, say)
         app = create_app(
             here,
