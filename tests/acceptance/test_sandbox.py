@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support import some
+from support import badges, environment, some
 
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
@@ -219,6 +219,13 @@ def test_a_bad_item_fails_alone_and_can_be_told(client: httpx.Client, item: Any,
     assert row["data"]["earnedBadgeId"] is None
     assert row["data"]["requestId"].endswith("_2")
     assert ledger(client)["items_issued"] == 2
+
+
+@pytest.mark.parametrize("half", [("--username", "till"), ("--password", "secret")])
+def test_half_of_a_credential_is_refused(half: tuple[str, str]) -> None:
+    """It asked for none at all, and who tried it took their wrong password for a good one."""
+    done = badges("sandbox", "--port", "0", *half, env=environment(), expect=2)
+    assert b"--username goes with --password" in done.stderr
 
 
 def test_only_known_badges_exist(start: Start) -> None:

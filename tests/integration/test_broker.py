@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from kombu import Connection as Broker
 from structlog.testing import capture_logs
 
 from worker.process.broker import tamed
+from worker.server.brokerkeys import wrong_keys
 from worker.server.connection import Connection
 
 
@@ -48,6 +50,16 @@ def test_a_message_goes_back_whatever_it_says_of_its_way(
     fetched(client, {"tag": json.dumps([message(), exchange, key])})
     channel.qos.restore_visible()
     assert (client.llen("celery"), client.hlen("unacked"), client.zcard("unacked_index")) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("key", ["celery", "celery\x06\x163", "unacked_index"])
+def test_the_cure_of_a_wrong_key_names_that_key(client: redis.Redis, key: str) -> None:
+    """As redis-cli takes it: a queue's lists beside the first have signs in their names."""
+    client.set(key, "x")
+    (told,) = wrong_keys(client, ())
+    shown = told.partition("DEL ")[2].partition(";")[0]
+    client.delete(ast.literal_eval(shown) if shown.startswith('"') else shown)
+    assert wrong_keys(client, ()) == []
 
 
 def test_what_is_no_message_is_dropped_aloud(channel: Any, client: redis.Redis) -> None:

@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from worker.config import Settings
 from worker.process.heartbeat import Heartbeat
 from worker.process.timing import USUAL
-from worker.server.health import Pulse
+from worker.server.health import Answering
 
 PLACES = 2
 LONGEST_S = 2 * 30 + 600 + 120
@@ -45,7 +45,7 @@ class Life:
         self.running: list[SimpleNamespace] = []
         self.heart = Heartbeat(
             Settings(),
-            Pulse(lambda: cast(redis.Redis, self.redis)),
+            Answering(lambda: cast(redis.Redis, self.redis)),
             places=PLACES,
             running=self.running,
             clock=lambda: self.now,
@@ -130,7 +130,7 @@ def test_the_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: redis
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(10)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        heart = Heartbeat(Settings(heartbeat_file=file), Pulse(lambda: client), places=1)
+        heart = Heartbeat(Settings(heartbeat_file=file), Answering(lambda: client), places=1)
         assert not file.exists()
         heart.look()
         assert not list(heart.stuck())
@@ -142,7 +142,7 @@ def test_the_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: redis
 def test_a_sign_that_cannot_be_given_is_said_seldom(tmp_path: Path, client: redis.Redis) -> None:
     """The disk may be full for hours; once it can be given, the next failure is told at once."""
     file = tmp_path / "gone" / "alive"
-    heart = Heartbeat(Settings(heartbeat_file=file), Pulse(lambda: client), places=1)
+    heart = Heartbeat(Settings(heartbeat_file=file), Answering(lambda: client), places=1)
     with structlog.testing.capture_logs() as said:
         for _ in range(16):
             heart.beat()

@@ -113,6 +113,8 @@ def sandbox(
     Make it fail by POST /_sandbox/faults, such as {"fault": "status", "status": 503, "times": 2}; DELETE
     ends that. GET /_sandbox/ledger has what arrived, what was answered and what was issued.
     """
+    if bool(username) != bool(password):
+        raise typer.BadParameter("--username goes with --password: else the sandbox asks for neither")
     from worker.sandbox.issued import SandboxSettings  # noqa: PLC0415
     from worker.sandbox.server import SandboxServer  # noqa: PLC0415 - a web server is loaded only where it is needed
 

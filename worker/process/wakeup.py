@@ -27,7 +27,7 @@ from worker.process.refusals import refused
 from worker.process.threads import NeededThread
 from worker.process.timing import USUAL, Timing, timing_of
 from worker.server.brokerkeys import deliver_queue
-from worker.server.health import Pulse, check_servers, refuse_unusable
+from worker.server.health import Answering, check_servers, refuse_unusable
 from worker.store import audit
 from worker.store.queue import Queue
 from worker.vendor.codes import own_meanings
@@ -169,7 +169,7 @@ def install(app: Celery, deliver: Task[..., Any]) -> None:
             self.places = parent.controller.concurrency or 1
             self.timing = timing_of(app)
             self.heartbeat = Heartbeat(
-                settings(), Pulse(connection().client), places=self.places, timing=self.timing
+                settings(), Answering(connection().client), places=self.places, timing=self.timing
             )
 
         def start(self, parent: Any) -> None:

@@ -91,7 +91,7 @@ class SandboxServer:
     def __init__(self, *, settings: SandboxSettings | None = None, port: int = 0) -> None:
         self.vendor = Vendor(settings=settings)
         self._socket = _listen(port)
-        self.url = _url(self._socket)
+        self.url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
         self._server = _Server(_config(self.vendor))
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="sandbox", daemon=True
@@ -147,11 +147,6 @@ def _listen(port: int) -> socket.socket:
     # asyncio sets this on sockets that name their protocol, which these don't: each answer would take 40 ms
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
 
 
 def _endpoint(vendor: Vendor, endpoint: Endpoint, behaviour: Behaviour) -> Handler:

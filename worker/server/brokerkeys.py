@@ -51,9 +51,8 @@ def wrong_keys(client: Redis, orgs: Iterable[str]) -> list[str]:
             pipe.type(name)
         found = dict(zip(wanted, map(_text, pipe.execute()), strict=True))
     return [
-        f"the key {name.partition(chr(6))[0]} is a {found[name]}, where Celery keeps a {kind}: if nobody "
-        f"needs it, DEL {name.partition(chr(6))[0]}; else give Celery a server or database of its own by "
-        "BADGES_BROKER_URL"
+        f"the key {_shown(name)} is a {found[name]}, where Celery keeps a {kind}: if nobody needs it, "
+        f"DEL {_shown(name)}; else give Celery a server or database of its own by BADGES_BROKER_URL"
         for name, kind in wanted.items()
         if found[name] not in (kind, "none")
     ]
@@ -101,6 +100,11 @@ def _wanted(orgs: Iterable[str]) -> Iterator[tuple[str, str]]:
     for exchange in (*_EXCHANGES, *map(deliver_queue, orgs)):
         yield f"_kombu.binding.{exchange}", "set"
         yield f"_kombu.binding_permanent.{exchange}", "set"
+
+
+def _shown(name: str) -> str:
+    """Return a key as redis-cli takes it; a queue's lists beside the first have signs that none can type."""
+    return name if name.isprintable() else f'"{name.encode("unicode_escape").decode()}"'
 
 
 def _text(kind: bytes | str) -> str:

@@ -49,7 +49,7 @@ class Patience:
     silent_s: float = 1.0
     loading_s: float = 120.0
     end_s: float = 5.0
-    answer_s: float = valkey.ANSWER_LIMIT_S
+    answer_s: float = 5.0
 
 
 USUAL = Patience()
@@ -92,7 +92,7 @@ class EmbeddedServer:
     def start(self) -> None:
         """Return once the server answers and stays alive for us, starting it if need be.
 
-        Called again, makes sure that it is still so. Waits up to 10 s for the server, 120 s while it loads.
+        Called again, makes sure that it is still so. How long that may take, its ``Patience`` says.
 
         Raises:
             EmbeddedServerError: It isn't available. Then nothing is held, and no server is left, unless
@@ -245,7 +245,7 @@ class EmbeddedServer:
             raise EmbeddedServerError(self._why("does not end: kill the process that its server.pid names"))
 
     def _is_gone(self) -> bool:
-        """Say whether the server ends within 5 s."""
+        """Say whether the server ends in time."""
         deadline = time.monotonic() + self._patience.end_s
         while (alive := self._is_alive()) and time.monotonic() < deadline:
             time.sleep(POLL_S)

@@ -61,7 +61,7 @@ def ping(client: Redis) -> None:
         client.ping()
 
 
-class Pulse:
+class Answering:
     """Says whether the server answers, by a client of its own that tries once.
 
     Args:

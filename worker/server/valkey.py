@@ -11,13 +11,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from worker.errors import EmbeddedServerError
 
-ANSWER_LIMIT_S = 5.0
 LOG_LINES, COMPLAINTS = 200, 3  # of its log: how many lines are looked at, and how many complaints are told
 LITTLE_ROOM = 1024 * 1024  # bytes
 SOCKET_PATH_MAX_BYTES = 103  # macOS's limit; Linux takes 107
@@ -54,34 +54,22 @@ def spawn(path: Path, data_dir: Path, *, lock: int, log: IO[bytes]) -> None:
         "--maxmemory-policy", "noeviction",
     ]
     # fmt: on
-    # The shell in between makes the server init's child: as our child, ended by another user, it would
-    # stay a zombie. Its own session keeps Ctrl-C from ending it before its users are drained.
-    subprocess.run(
-        ["/bin/sh", "-c", '"$@" &', "sh", str(binary()), *options],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        pass_fds=(lock,),
-        start_new_session=True,
-        env=ALLOCATOR | os.environ,
-        umask=0o077,
-        check=True,
-    )
+    program = [str(binary()), *options]
+    _spawn(program, stdout=log, stderr=log, pass_fds=(lock,), env=ALLOCATOR | os.environ)
 
 
 def spawn_watcher(data_dir: Path) -> None:
     """Start what ends the server where its last user is killed (``watcher.py``)."""
     program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py")), str(data_dir)]
-    subprocess.run(
-        ["/bin/sh", "-c", '"$@" &', "sh", *program],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        umask=0o077,
-        check=True,
-    )
+    _spawn(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+
+
+def _spawn(program: Sequence[str], **how: Any) -> None:
+    # The shell in between makes it init's child: as our child, ended by another user, it would stay a
+    # zombie. Its own session keeps Ctrl-C from ending it before the server's users are drained.
+    command = ["/bin/sh", "-c", '"$@" &', "sh", *program]
+    its_own: dict[str, Any] = {"start_new_session": True, "umask": 0o077}
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, **its_own, **how)
 
 
 def private_socket(data_dir: Path) -> Path:
@@ -131,12 +119,12 @@ def foreign(directory: Path, *, barred: int) -> str:
     )
 
 
-def served_directory(path: Path, *, within_s: float = ANSWER_LIMIT_S) -> str:
+def served_directory(path: Path, *, within_s: float) -> str:
     """Return the data directory of the server on the socket; nothing if that is deleted, or none answers."""
     return ask(path, "CONFIG GET dir", within_s=within_s).removesuffix("\r\n").rpartition("\r\n")[2]
 
 
-def shut_down(path: Path, *, keep_directory: bool = False, within_s: float = ANSWER_LIMIT_S) -> None:
+def shut_down(path: Path, *, within_s: float, keep_directory: bool = False) -> None:
     """End the server that answers on the socket, wait that long for its end, and remove the socket."""
     ask(path, "SHUTDOWN", within_s=within_s)
     with suppress(OSError):
@@ -145,7 +133,7 @@ def shut_down(path: Path, *, keep_directory: bool = False, within_s: float = ANS
             path.parent.rmdir()
 
 
-def ask(path: Path, command: str, *, within_s: float = ANSWER_LIMIT_S) -> str:
+def ask(path: Path, command: str, *, within_s: float) -> str:
     """Return the server's answer as it was sent, or nothing if none came in time."""
     with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
         connection.settimeout(within_s)
