@@ -26,6 +26,7 @@ from worker.domain.identity import content_id, short_hash
 from worker.domain.invalid import Invalid
 from worker.domain.item import ROWS_NAMED, Source, Warned, add_up
 from worker.domain.job import DeadKind
+from worker.domain.names import LAST_RUN
 from worker.domain.org import Org
 from worker.domain.parsing import read_badge, warnings_of
 from worker.domain.plain import Plain, plain_rows
@@ -144,10 +145,21 @@ def check_run_name(run: object) -> None:
     Raises:
         ConfigError: it can't; the text says what it may be.
     """
-    fits = isinstance(run, str) and run.isprintable() and " " not in run
-    if not fits or not 0 < len(str(run).encode()) <= RUN_BYTES:
+    check_name(run, "a run")
+    if run == LAST_RUN:
+        raise ConfigError(f"{run!r} is no name for a run: it stands for the newest one; choose another")
+
+
+def check_name(name: object, what: str) -> None:
+    """Make sure that ``what``, such as ``a run``, can have this name.
+
+    Raises:
+        ConfigError: it can't; the text says what it may be.
+    """
+    fits = isinstance(name, str) and name.isprintable() and " " not in name
+    if not fits or not 0 < len(str(name).encode()) <= RUN_BYTES:
         raise ConfigError(
-            f"{reprlib.repr(run)} is no name for a run: 1 to {RUN_BYTES} bytes, all printable, no spaces"
+            f"{reprlib.repr(name)} is no name for {what}: 1 to {RUN_BYTES} bytes, all printable, no spaces"
         )
 
 

@@ -281,6 +281,9 @@ def test_a_dry_run_says_what_handing_in_then_does_and_accepts_nothing(place: Pla
             )
             assert said.status_code == status, wrong_body
         assert http.put(PATH, json=body, params={"dry_run": "perhaps"}).status_code == 400
+        for dry_run in (True, False):
+            last = http.put(PATH, json=body, params={"run": "last", "dry_run": dry_run})
+            assert (last.status_code, "it stands for the newest one" in last.text) == (400, True)
     with place.http("no such key") as http:
         assert http.put(PATH, json=body, params={"dry_run": True}).status_code == 401
 

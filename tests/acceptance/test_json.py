@@ -198,6 +198,17 @@ def test_the_newest_run_of_an_org(place: Place) -> None:
     assert place.run("run", "show", "here", "--org", "eu", "--json").json()["org"] == "eu"
 
 
+@pytest.mark.parametrize("option", [(), ("--dry-run",), ("--follow",)])
+def test_no_file_makes_a_run_that_hides_the_newest(place: Place, option: tuple[str, ...]) -> None:
+    """A run called ``last`` would be what ``last`` means from then on; a dry run says so as well."""
+    refused = place.run("import", "-", "--run", "last", *option, stdin=FILE)
+    assert (refused.status, "'last' is no name for a run: it stands for the newest" in refused.err) == (
+        2,
+        True,
+    )
+    assert place.run("run", "list", "--json").json() == []
+
+
 @pytest.mark.parametrize(
     ("fail_on", "good", "invalid", "dead"),
     [(None, 0, 3, 0), ("never", 0, 0, 0), ("invalid", 0, 3, 0), ("dead", 0, 3, 0)],

@@ -439,6 +439,7 @@ def test_a_chain_goes_on(place: Place) -> None:
         ({"items": None}, "items must be a list of badges, not NoneType"),
         ({"items": [], "run": "two words"}, "'two words' is no name for a run"),
         ({"items": [], "run": 5}, "5 is no name for a run"),
+        ({"items": [], "run": "last"}, "'last' is no name for a run"),
         ({"items": [], "org": []}, "no org '[]'"),
         ({"items": [], "urgent": "yes"}, "urgent must be true or false, not 'yes'"),
         ({"items": [], "urgent": [1]}, "urgent must be true or false, not [1]"),

@@ -16,7 +16,7 @@ from threading import Event
 
 import pytest
 import redis
-from hands import issue_next
+from hands import bury, issue_next, settle
 from support import (
     BADGE,
     LONG,
@@ -32,13 +32,16 @@ from support import (
 from terminal import terminal
 
 from worker.cli import progress
+from worker.domain.batch import Batch
 from worker.domain.org import Org
+from worker.domain.settlement import Retry
 from worker.operate.progress import RunProgress
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
+from worker.store.runs import LATEST
 
 FOLLOW = [sys.executable, "-m", "worker.cli", "run", "follow", "spring"]
 ORG = configured(batch_size=10, rate_limit="5/second")
@@ -96,6 +99,53 @@ def test_when_a_run_is_done(client: redis.Redis) -> None:
     assert etas(client, slow)["one"] == 50  # two at once, two seconds each
 
 
+def defer(client: redis.Redis, run: str, n: int, due_in_s: float) -> None:
+    """Let a job of a run wait for its next attempt."""
+    queue = Queue(client)
+    queue.enqueue(ORG, run=run, items=[item(n)], call=new_id())
+    batch = wait_for(lambda: isinstance(one := queue.claim(ORG, new_id()), Batch) and one)
+    settle(queue, ORG, batch, Retry(due_in_s, "521", "busy", spends_attempt=False))
+
+
+def test_nothing_is_promised_before_what_waits_for_its_time_can_end(
+    client: redis.Redis, env: dict[str, str]
+) -> None:
+    """The last retry of a run tells, not that of another, nor the pace; on every page and in a replay."""
+    Seats(queue=Queue(client)).offer("worker", 1)
+    defer(client, "soon", 1, 60)
+    defer(client, "late", 2, 600)
+    bring(client, "now", 10, 10)
+    assert etas(client) == pytest.approx({"soon": 60, "late": 600, "now": 0}, abs=3)
+    for n in range(3, 3 + LATEST):  # so many that the one of the first run isn't found
+        client.zadd(keys.key("default", "retry"), {f"another {n}": time.time() * 1000 + 300_000})
+    soon = etas(client)["soon"]
+    assert soon == pytest.approx(300, abs=5)
+    (state,) = JobReader(client=client, orgs={"default": ORG}).states("default")
+    assert state.seconds_for(state.waiting, last_ms=state.last_retry_ms) == pytest.approx(600, abs=5)
+    said = badges("run", "show", "late", env=env).stdout.decode()
+    assert re.search(r"about (9 min 5\d|10 min \d) s to go", " ".join(said.split())), said
+
+
+def test_the_columns_of_a_list_add_up(client: redis.Redis, env: dict[str, str]) -> None:
+    """What was undone, or needs nobody any more, has a column where there is any."""
+    env = env | {"COLUMNS": "160"}
+    bring(client, "spring", 0, 10)
+    deliver(client)
+    first = badges("run", "list", env=env).stdout.decode().splitlines()
+    assert first[0].split()[:6] == ["run", "org", "total", "waiting", "issued", "dead"]
+    bury(Queue(client), ORG, (20, 21, 22), run="spring")
+    badges("dead", "discard", "--job", item(20).id, "--yes", env=env)
+    run = keys.key("default", "run", "spring")
+    client.hincrby(run, "issued", -4)
+    client.hincrby(run, "undone", 4)
+    head, line = badges("run", "list", env=env).stdout.decode().splitlines()
+    columns = dict(zip(head.replace("started, UTC", "started").split(), line.split(), strict=False))
+    assert [columns[name] for name in ("total", "waiting", "issued", "undone", "handled", "dead")] == [
+        "13", "0", "6", "4", "1", "2",
+    ]  # fmt: skip
+    assert "4 undone" in " ".join(badges("run", "show", "spring", env=env).stdout.decode().split())
+
+
 def test_cancelling(client: redis.Redis, env: dict[str, str]) -> None:
     """It says how to take it back, safe to copy; and of a run that is over, that nothing waits."""
     bring(client, "$(id)", 0, 3)
@@ -118,7 +168,7 @@ def test_what_holds_a_run_is_said(client: redis.Redis) -> None:
     Queue(client).pause("eu", why="auth", reason="")
     assert reports.run("spring").held == "paused (operator); go on: badges resume"
     said = "paused (auth); badges doctor --org eu says what to mend; go on: badges resume --org eu"
-    assert reports.held("eu") == said
+    assert [state.held for state in reports.states("eu")] == [said]
     assert "isn't configured" in str(JobReader(client=client, orgs={}).run("spring").held)
 
 
@@ -191,7 +241,7 @@ def test_the_run_goes_on_when_nobody_looks(
     assert ("the run goes on" in screen.shown) == (end == signal.SIGINT)
     assert "Traceback" not in screen.shown
     deliver(client)
-    assert JobReader(client=client, orgs={"default": ORG}).run("spring").states() == [80, 0, 0, 20, 0]
+    assert JobReader(client=client, orgs={"default": ORG}).run("spring").states() == [80, 0, 0, 20, 0, 0]
 
 
 def test_following_for_a_program_that_goes_away(client: redis.Redis, env: dict[str, str]) -> None:

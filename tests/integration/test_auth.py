@@ -531,7 +531,7 @@ def test_refused_credentials_pause_the_org_and_keep_the_jobs(
     ):
         deliver_one(delivery, wrong)
         assert client.hget(keys.key("default", "gate"), "paused") == "auth"
-        assert JobReader(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0]
+        assert JobReader(client=client, orgs={}).run("r").states() == [3, 0, 0, 0, 0, 0]
         assert queue.resume(wrong)
     done = deliver_one(delivery, oauth_org(sandbox))
     assert isinstance(done, Delivered)

@@ -53,6 +53,18 @@ def test_every_page_has_its_title_command_and_empty_state(at_console: tuple[Cons
         ), name
 
 
+def test_the_first_page_says_in_what_workers_differ(at_console: tuple[Console, Browser]) -> None:
+    """In the words of status and doctor; nothing where they agree."""
+    console, browser = at_console
+    workers = console.queue.workers
+    workers.say("one", {ORG.name: ORG})
+    assert "workers differ" not in browser.open("/")
+    workers.say("two", {ORG.name: ORG.model_copy(update={"rate_limit": "7/minute"})})
+    ((_, (told,)),) = workers.differences_by_org().items()
+    assert f"workers differ in {told} ; the strictest limit holds" in words(browser.open("/"))
+    assert "7/minute at two" in told
+
+
 def test_a_setting_has_the_name_that_it_is_set_by(client: redis.Redis, tmp_path: Path) -> None:
     """A variable for the process and the org of the environment, a key of its table for any other org."""
     (tmp_path / "orgs.toml").write_text('[eu]\nrate_limit = "7/minute"\n[eu.codes]\n9001 = "busy"\n')

@@ -33,6 +33,7 @@ from worker.sandbox.server import SandboxServer
 from worker.sandbox.vendor import Vendor
 from worker.server.connection import Connection
 from worker.store import keys, reading
+from worker.store.pool import Seats
 from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, new_id
 from worker.store.record import FIELDS, SEPARATOR
@@ -134,6 +135,27 @@ def test_a_look_finds_what_is_shown_and_notes_what_is_not(place: Place) -> None:
     assert place.states(ids) == ["d", "d", "d"]
     refused = badges("dead", "check", "--json", env=place.env, expect=2)
     assert b"--yes" in refused.stderr
+
+
+def test_how_long_asking_takes_is_said_beforehand(place: Place) -> None:
+    """A call for a first look, two for a second, none for what is too young; at its share of the limit."""
+    ids = place.doubt(1, 2, 3)
+    place.witness()
+    Seats(queue=place.queue).offer("worker", 1)
+    said = badges(
+        "dead", "check", "--dry-run", env=place.env | {"BADGES_RATE_LIMIT": "4/second"}
+    ).stdout.decode()
+    assert said.splitlines()[0] == "3 calls at most, about 1 s"
+    place.age(ids, AWHILE_MS)
+    slow = configured(api_base_url=place.sandbox.url, rate_limit="1/second")
+    reports = JobReader(client=place.client, orgs={"default": slow})
+    which = Filter(org="default")
+    assert doubts.expected(reports, doubts.pairs(reports, which), 0.1) == (6, 6)
+    place.queue.enqueue(slow, run="waits", items=[item(5)], call=new_id())
+    assert doubts.expected(reports, doubts.pairs(reports, which), 0.1) == (6, pytest.approx(60, abs=2))
+    place.age(ids, -3 * AWHILE_MS)
+    assert doubts.expected(reports, doubts.pairs(reports, which), 0.1) == (0, 0)
+    assert "at most" not in badges("dead", "check", "--dry-run", env=place.env).stdout.decode()
 
 
 def test_two_looks_end_it(place: Place) -> None:

@@ -58,7 +58,7 @@ def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.R
     assert int(kept["ready_since"]) >= born_ms
     assert (Probe(client).listed("rejected"), Probe(client).queued()) == ([two], [one])
     run = progress(client)
-    assert (run.states(), run.dead_kinds, run.finished_at) == ([1, 0, 0, 0, 1], {"rejected": 1}, None)
+    assert (run.states(), run.dead_kinds, run.finished_at) == ([1, 0, 0, 0, 1, 0], {"rejected": 1}, None)
     assert not client.exists(keys.key("default", "run", "mended"))
 
 
@@ -117,7 +117,7 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     assert (Probe(client).record(new)["state"], Probe(client).record(new)["replay_of"]) == ("q", one)
     assert Probe(client).record(new)["badge"] == OTHER_BADGE
     assert (Probe(client).listed("rejected"), Probe(client).queued()) == ([], [new])
-    assert progress(client, "mended").states() == [1, 0, 0, 0, 0]
+    assert progress(client, "mended").states() == [1, 0, 0, 0, 0, 0]
     assert progress(client, "mended").started_at is not None
     assert client.lrange(keys.key("default", "jobs", "mended"), 0, -1) == [new]
     assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == list("R")
@@ -167,7 +167,7 @@ def test_two_operators_replay_each_letter_once(connection: Connection, client: r
     with ThreadPoolExecutor(2) as pool:
         assert sum(pool.map(operate, "ab")) == 300
     assert sorted(Probe(client).queued()) == sorted(ids)
-    assert progress(client).states() == [300, 0, 0, 0, 0]
+    assert progress(client).states() == [300, 0, 0, 0, 0, 0]
 
 
 def test_a_thousand_are_one_call(queue: Queue, client: redis.Redis) -> None:

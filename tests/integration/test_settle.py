@@ -96,7 +96,7 @@ def test_an_issued_job_keeps_what_the_vendor_said(queue: Queue, client: redis.Re
     assert "finished_at" in kept
     expires_ms = client.pttl(keys.key("default", "job", ids(batch)[0]))
     assert 29.9 * 86_400_000 < expires_ms <= 30 * 86_400_000
-    assert progress(client).states() == [0, 0, 0, 1, 0]
+    assert progress(client).states() == [0, 0, 0, 1, 0, 0]
     assert progress(client).finished_at is not None
 
 
@@ -122,7 +122,7 @@ def test_a_retry_waits_for_its_time(queue: Queue, client: redis.Redis) -> None:
     assert [round(due[job_id] / 1000 - seconds) // 10 for job_id in ids(batch)] == [360, 6]
     assert [Probe(client).record(job_id).get("attempts") for job_id in ids(batch)] == ["1", None]
     assert done.look_at_ms == min(due.values())
-    assert progress(client).states() == [0, 0, 2, 0, 0]
+    assert progress(client).states() == [0, 0, 2, 0, 0, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", int(min(due.values())))
 
 
@@ -135,7 +135,7 @@ def test_what_is_put_back_is_next_in_its_old_order(queue: Queue, client: redis.R
     assert Probe(client).queued() == [*left, item(9).id]
     assert [Probe(client).record(job_id).get("attempts") for job_id in left] == [None] * 3
     assert (done.queued, done.issued) == (3, 1)
-    assert progress(client).states() == [4, 0, 0, 1, 0]
+    assert progress(client).states() == [4, 0, 0, 1, 0, 0]
 
 
 def test_each_job_is_settled_by_itself(queue: Queue, client: redis.Redis) -> None:
@@ -144,7 +144,7 @@ def test_each_job_is_settled_by_itself(queue: Queue, client: redis.Redis) -> Non
     done = settle(queue, batch, issued(), REJECTED, LATER, BACK, IN_DOUBT)
     assert state(client, batch) == "idrqd"
     assert (done.issued, done.dead, done.retrying, done.queued) == (1, 2, 1, 1)
-    assert progress(client).states() == [1, 0, 1, 1, 2]
+    assert progress(client).states() == [1, 0, 1, 1, 2, 0]
 
 
 def test_the_batch_is_gone_when_it_is_settled(queue: Queue, client: redis.Redis) -> None:
@@ -280,7 +280,7 @@ def test_what_was_released_late_stays_as_it_is(queue: Queue, client: redis.Redis
     assert queue.release(ORG, batch.id, batch.jobs).queued == 2
     assert Probe(client).queued() == ids(batch)
     assert Probe(client).listed("in_doubt") == []
-    assert progress(client).states() == [2, 0, 0, 0, 0]
+    assert progress(client).states() == [2, 0, 0, 0, 0, 0]
 
 
 # -- the answer that comes late
@@ -307,7 +307,7 @@ def test_late_same_batch_certain_knowledge_wins(queue: Queue, client: redis.Redi
     assert "k" not in Probe(client).record(one)
     assert Probe(client).record(six)["code"] == "lease_expired"
     assert Probe(client).queued() == [four]
-    assert progress(client).states() == [1, 0, 1, 1, 3]
+    assert progress(client).states() == [1, 0, 1, 1, 3, 0]
     assert progress(client).dead_kinds == {"rejected": 1, "exhausted": 1, "in_doubt": 1}
 
 
@@ -318,7 +318,7 @@ def test_late_in_doubt_adds_nothing(queue: Queue, client: redis.Redis) -> None:
     before = [Probe(client).record(job_id) for job_id in ids(batch)]
     assert settle(queue, batch, IN_DOUBT).late == 2
     assert [Probe(client).record(job_id) for job_id in ids(batch)] == before
-    assert progress(client).states() == [0, 0, 0, 0, 2]
+    assert progress(client).states() == [0, 0, 0, 0, 2, 0]
 
 
 def test_late_after_a_replay_issued_wins(queue: Queue, client: redis.Redis) -> None:
@@ -329,7 +329,7 @@ def test_late_after_a_replay_issued_wins(queue: Queue, client: redis.Redis) -> N
     done = settle(queue, batch, issued("E1"), REJECTED, BACK)
     assert (done.issued, done.late) == (1, 2)
     assert state(client, batch) == "iqq"
-    assert progress(client).states() == [2, 0, 0, 1, 0]
+    assert progress(client).states() == [2, 0, 0, 1, 0, 0]
     assert ids(claimed(queue, ORG)) == ids(batch)[1:]
 
 
@@ -342,7 +342,7 @@ def test_late_while_it_waits_for_a_retry_issued_wins(queue: Queue, client: redis
     assert settle(queue, batch, issued("E1")).issued == 1
     client.zadd(keys.key("default", "retry"), {ids(batch)[0]: 1})
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
-    assert progress(client).states() == [0, 0, 0, 1, 0]
+    assert progress(client).states() == [0, 0, 0, 1, 0, 0]
 
 
 def test_late_after_it_died_of_another_batch_issued_wins(queue: Queue, client: redis.Redis) -> None:
@@ -372,7 +372,7 @@ def test_late_after_it_was_issued_again_both_are_kept(queue: Queue, client: redi
     ) == ("E2", "E1")
     assert settle(queue, batch, issued("E1")) == done
     assert stats(client)["issued_twice"] == 1
-    assert progress(client).states() == [0, 0, 0, 1, 0]
+    assert progress(client).states() == [0, 0, 0, 1, 0, 0]
 
 
 def test_late_while_it_is_sent_again_it_is_issued_whatever_comes(queue: Queue, client: redis.Redis) -> None:
@@ -390,7 +390,7 @@ def test_late_while_it_is_sent_again_it_is_issued_whatever_comes(queue: Queue, c
         Probe(client).record(ids(batch)[0])["earned_badge_id"],
         Probe(client).record(ids(batch)[0])["second_earned"],
     ) == ("E1", "E2")
-    assert progress(client).states() == [0, 0, 0, 4, 0]
+    assert progress(client).states() == [0, 0, 0, 4, 0, 0]
     assert queue.claim(ORG, new_id()) == Wait("idle", -1)
     assert stats(client)["issued_twice"] == 1
 
@@ -405,7 +405,7 @@ def test_late_while_the_second_call_disappears_it_is_issued(queue: Queue, client
     client.zadd(keys.key("default", "leases"), {second.id: 1})
     queue.claim(ORG, new_id())
     assert state(client, batch) == "i"
-    assert progress(client).states() == [0, 0, 0, 1, 0]
+    assert progress(client).states() == [0, 0, 0, 1, 0, 0]
 
 
 def test_late_after_another_job_took_its_place_it_is_not_queued(queue: Queue, client: redis.Redis) -> None:
@@ -445,7 +445,7 @@ def test_late_after_a_person_called_it_issued_it_gets_its_id(queue: Queue, clien
         "q_1",
         None,
     )
-    assert progress(client).states() == [0, 0, 0, 1, 0]
+    assert progress(client).states() == [0, 0, 0, 1, 0, 0]
 
 
 # -- isolation
@@ -483,7 +483,7 @@ def test_the_culprit_stands_alone_after_halving(queue: Queue, client: redis.Redi
             refused(queue, batch)
         else:
             settle(queue, batch, issued())
-    assert progress(client).states() == [0, 0, 0, 63, 1]
+    assert progress(client).states() == [0, 0, 0, 63, 1, 0]
     assert (Probe(client).record(culprit)["kind"], Probe(client).record(culprit)["code"]) == (
         "rejected",
         "400",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +26,13 @@ from support import (
     deliver_one,
     environment,
     item,
+    wait_for,
 )
 from workbench import Workbench
 
 from worker.delivery import Delivered, Delivery
+from worker.operate import following
+from worker.operate.runs import JobReader
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -61,6 +66,11 @@ class Bench(Workbench):
     def active(self) -> list[int]:
         """Return whose badges are active at the vendor, as numbers."""
         return sorted(issue.customer_id - FIRST_CUSTOMER for issue in self.sandbox.vendor.ledger().active)
+
+    @property
+    def reports(self) -> JobReader:
+        """What reads its runs."""
+        return JobReader(client=self.client, orgs={"default": self.org})
 
     def fault(self, times: int | None = 1, **fault: Any) -> None:
         """Let revoking fail."""
@@ -108,6 +118,74 @@ def test_a_run_is_undone_once(bench: Bench) -> None:
     assert {(row["state"], row["undone_note"]) for row in rows} == {("undone", "wrong campaign")}
     assert {row["undone_at"] for row in rows} >= {job["undone_at"]}
     assert {row["undone_by"] for row in rows} == {job["undone_by"]}
+
+
+REFUSED = '{"data": null, "errors": [{"code": 812, "message": "customerId missing"}], "warnings": []}'
+
+
+def test_an_undo_is_followed_to_its_end(bench: Bench) -> None:
+    """With --follow it stays until all have ended, and ends as they did; nothing new isn't waited for."""
+    (first, *_) = bench.issue(1, 2, 3)
+    bench.fault(status=400, body=REFUSED)
+
+    def take_back() -> None:
+        wait_for(lambda: bench.client.zcard(_key("revokes")))
+        wait_for(lambda: bench.revoke() == 0)
+
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(take_back)
+        ended = badges("run", "undo", "spring", "--follow", "--yes", "--json", env=bench.env, expect=3)
+        worker.result()
+    done = json.loads(ended.stdout.splitlines()[-1])  # before it stands what the worker logs
+    followed = done["followed"]
+    assert (done["jobs"], followed["total"], followed["undone"], followed["dead"]) == (3, 3, 2, 1)
+    assert (followed["replay"], followed["dead_kinds"]) == (done["run"], {"rejected": 1})
+    again = badges("run", "undo", "spring", "--follow", "--yes", env=bench.env)
+    assert b"nothing new: an earlier undo has them all" in again.stdout
+    assert bench.undo("spring", "--follow")["run"] is None
+    badges("dead", "replay", "--run", done["run"], env=bench.env)
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(take_back)
+        shown = badges("dead", "follow", done["run"], env=bench.env).stdout.decode()
+        worker.result()
+    assert "3 undone" in " ".join(shown.split())
+    assert badges_json("job", "show", first, env=bench.env)["state"] == "undone"
+
+
+def test_an_undo_across_orgs_is_followed_as_one(bench: Bench, tmp_path: Path) -> None:
+    """Each org has a run of it: how to watch each is said, and --follow waits for all of them."""
+    eu = bench.org.model_copy(update={"name": "eu"})
+    (tmp_path / "orgs.toml").write_text(f'[eu]\napi_base_url = "{bench.sandbox.url}"\n')
+    bench.env["BADGES_ORGS_FILE"] = str(tmp_path / "orgs.toml")
+    bench.issue(1)
+    bench.queue.enqueue(eu, run="spring", items=[item(1, org="eu")], call=new_id())
+    deliver_one(Delivery(queue=bench.queue, client=bench.http, auth=bench.auth), eu)
+    revoker = Revoker(bench.queue, bench.http, bench.auth)
+
+    def take_back() -> None:
+        for org in (bench.org, eu):
+            wait_for(lambda its=org: revoker.work(its))  # type: ignore[misc] # a default of a lambda
+
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(take_back)
+        which = ("--customer", FIRST_CUSTOMER + 1)
+        shown = badges("run", "undo", *which, "--follow", "--yes", env=bench.env).stdout.decode()
+        worker.result()
+    assert [f"--org {org}" in shown for org in ("default", "eu")] == [True, True]
+    assert "2 undone" in " ".join(shown.split())
+
+
+def test_an_undo_isnt_promised_before_its_last_call_is_due(bench: Bench) -> None:
+    """What is to be called again waits for its time; what is being called now doesn't."""
+    bench.issue(1, 2)
+    run = bench.undo("spring")["run"]
+    Seats(queue=bench.queue).offer("worker", 1)
+    later, called = bench.client.zrange(_key("revokes"), 0, -1)
+    now_ms = int(time.time() * 1000)
+    bench.client.zadd(_key("revokes"), {later: now_ms + 600_000, called: now_ms + 900_000})
+    bench.client.set(_key("revoker"), f"me {called} {now_ms + 900_000}")
+    assert bench.run(run)["eta_s"] == pytest.approx(600, abs=5)
+    assert next(following.follow(bench.reports, run, every_s=0)).eta_s == pytest.approx(600, abs=5)
 
 
 def test_one_job_and_filters(bench: Bench) -> None:
@@ -357,8 +435,7 @@ def test_an_unknown_badge_is_a_refusal(bench: Bench) -> None:
     """Another error of the vendor's own: a dead letter with its words, and the next one goes on."""
     bench.issue(1, 2)
     done = bench.undo("spring")
-    body = '{"data": null, "errors": [{"code": 812, "message": "customerId missing"}], "warnings": []}'
-    bench.fault(status=400, body=body)
+    bench.fault(status=400, body=REFUSED)
     assert bench.revoke() == 2
     assert bench.run(done["run"])["dead_kinds"] == {"rejected": 1}
     assert isinstance(bench.sandbox.vendor.settings, SandboxSettings)

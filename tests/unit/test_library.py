@@ -127,7 +127,7 @@ def test_what_is_no_items_at_all_is_refused(nothing: Any) -> None:
         take_all(Recorder(), nothing)
 
 
-@pytest.mark.parametrize("name", ["", "two words", "x" * 65, "ü" * 33, "line\n", 5, None, "\ud800"])
+@pytest.mark.parametrize("name", ["", "two words", "x" * 65, "ü" * 33, "line\n", 5, None, "\ud800", "last"])
 def test_a_run_has_a_name_that_can_be_typed_and_kept(name: Any) -> None:
     """Whichever way it comes in."""
     with pytest.raises(ConfigError, match="no name for a run"):
@@ -138,5 +138,5 @@ def test_a_run_has_a_name_that_can_be_typed_and_kept(name: Any) -> None:
 
 def test_names_that_runs_may_have() -> None:
     """Up to 64 bytes of anything that is seen."""
-    for name in ("x" * 64, "März-2026", "nightly.csv"):
+    for name in ("x" * 64, "März-2026", "nightly.csv", "lasting", "Last"):
         check_run_name(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
@@ -55,6 +56,7 @@ def dead_check(
         which = replace(here.chosen(which), kind=DeadKind.IN_DOUBT)
         operator = here.operator(note)
         its = doubts.pairs(here.reports, which)
+        _say_expected(*doubts.expected(here.reports, its, share), to=tables.err if as_json else tables.out)
         with progress_bar("asking the vendor", len(its), unit="badge") as move:
             plan = doubts.look(operator, lookups, its, on_progress=move)
         if not as_json:
@@ -64,6 +66,16 @@ def dead_check(
             ask(_act(plan), _acted_on(plan), flag="--yes", allowed=yes, as_json=as_json)
             done = doubts.act(operator, plan, which)
     _end(plan, done if _acted_on(plan) else None, as_json=as_json, dry_run=dry_run)
+
+
+def _say_expected(calls: int, seconds: int | None, *, to: Console) -> None:
+    if calls:
+        time = (
+            "nobody can say how long that takes now"
+            if seconds is None
+            else f"about {tables.duration(seconds)}"
+        )
+        to.print(f"{counted(calls, 'call')} at most, {time}")
 
 
 def _acted_on(plan: Plan) -> int:

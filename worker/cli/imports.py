@@ -19,7 +19,7 @@ from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
 from worker.cli.mapping import Mapping, choose, for_check, note_profile
 from worker.cli.output import AsJson, say_json
-from worker.cli.session import Note, OneOrg, Session, load_settings, see_to_server, session
+from worker.cli.session import Follow, Note, OneOrg, Session, load_settings, see_to_server, session
 from worker.cli.showcheck import show_badges
 from worker.cli.showimport import Notes, rows_of, say_import, take_in
 from worker.cli.starts import AtOption, HoldOption, starts_ms
@@ -46,7 +46,7 @@ def import_(
     ],
     run: Annotated[str | None, typer.Option(help="The run's name. [default: from the file's name]")] = None,
     org: OneOrg = DEFAULT_ORG,
-    follow_it: Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")] = False,
+    follow_it: Follow = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row, accept none.")] = False,
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Issue equal rows again; needs --run.")
@@ -130,12 +130,6 @@ def import_(
     later = "--hold" if hold else "--at" if at else ""
     _exclude(later, "--follow" if follow_it else "")
     _exclude(later, "--dry-run" if dry_run else "")
-    given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
-    if dry_run:
-        given = for_check(org, given, asked)
-        how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "again": again}
-        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json, **how)
-        return
     options = EnqueueOptions(
         run or run_name(file),
         new_id(),
@@ -147,6 +141,12 @@ def import_(
         repeats="hold" if hold_repeats else "count",
         source=Provenance(note=note),
     )
+    given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
+    if dry_run:
+        given = for_check(org, given, asked)
+        how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "again": again}
+        check_file(load_settings(), org, given, fail_on=fail_on or FailOn.INVALID, as_json=as_json, **how)
+        return
     with session() as here:
         imported = _import(here, org, given, asked, options, check_badges=check_badges)
         done, last = imported.done, imported.run

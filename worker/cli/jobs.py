@@ -51,7 +51,10 @@ RunName = Annotated[
 def run_list(
     org: AnyOrg = None, limit: Limit = None, as_json: AsJson = False, as_lines: AsJsonLines = False
 ) -> None:
-    """List runs with their counts, the newest last; dead are those that still need a person."""
+    """List runs with their counts, the newest last; dead are those that still need a person.
+
+    Those that don't any more (mended, replayed as another job, discarded) are handled.
+    """
     form = form_of(as_json=as_json, as_lines=as_lines)
     with session() as here:
         newest = limit or (LISTED if form == "words" else None)
@@ -64,13 +67,16 @@ def run_list(
 
 
 def _show_runs(runs: Sequence[RunProgress]) -> None:
-    columns = ("run", "org", "total", "waiting", "issued", "dead", "started, UTC", "finished")
-    tables.table("", columns, [_run_line(run) for run in runs])
+    """Print a table whose columns of numbers add up to the total."""
+    rare = [state for state in ("undone", "handled") if any(getattr(run, state) for run in runs)]
+    columns = ("run", "org", "total", "waiting", "issued", "dead", *rare, "started, UTC", "finished")
+    tables.table("", columns, [_run_line(run, rare) for run in runs])
 
 
-def _run_line(run: RunProgress) -> list[object]:
+def _run_line(run: RunProgress, rare: Sequence[str]) -> list[object]:
     times = map(tables.to_the_second, (run.started_at, run.finished_at))
-    return [run.run, run.org, run.total, run.open, run.issued, run.unhandled, *times]
+    counts = (getattr(run, state) for state in rare)
+    return [run.run, run.org, run.total, run.open, run.issued, run.unhandled, *counts, *times]
 
 
 @run_cli.command("show")

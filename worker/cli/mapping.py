@@ -20,9 +20,10 @@ from worker.cli.profiles import ask_to_replace, profiles_of, save, show_profile
 from worker.cli.session import Session, load_settings, session
 from worker.domain.localdates import DateFormat, read_zone
 from worker.domain.text import escaped
+from worker.enqueue import check_name
 from worker.errors import ConfigError, EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names, fixed_fields, folded
-from worker.operate.profiles import Profile, Profiles, check_name, of_file
+from worker.operate.profiles import Profile, Profiles, of_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
     """
     profiles = profiles_of(here, org)
     if asked.save_as:
-        check_name(asked.save_as)
+        check_name(asked.save_as, "a profile")
         ask_to_replace(profiles, asked.save_as, new_mark=None, allowed=asked.yes, as_json=asked.as_json)
     profile = _meant(profiles, given, asked)
     if profile is None:

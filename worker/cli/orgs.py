@@ -19,7 +19,6 @@ from worker.operate.survey import Survey
 from worker.server.brokerkeys import broker_faults
 from worker.server.health import faults, is_full
 from worker.store import audit
-from worker.store.queue import Queue
 
 orgs_cli = typer.Typer()
 
@@ -46,7 +45,7 @@ def status(
         queue = here.queue
 
         def snapshot() -> list[dict[str, Any]]:
-            more, server = _differences(queue), faults(queue.client)
+            more, server = queue.workers.differences_by_org(), faults(queue.client)
             server += [f"broker: {one}" for one in broker_faults(here.connection, queue.client, orgs)]
             return [
                 state.as_json() | {"differs": more.get(state.org, []), "server": server}
@@ -77,14 +76,6 @@ def _say_more(shown: list[dict[str, Any]]) -> None:
             tables.out.print(tables.safe(f"workers differ for {org['org']}: {line}"))
     for line in shown[0]["server"] if shown else ():
         tables.out.print(f"[bold red]{tables.safe(line)}[/]")
-
-
-def _differences(queue: Queue) -> dict[str, list[str]]:
-    """Return, by org, in which settings its workers differ; the strictest limit holds meanwhile."""
-    found: dict[str, list[str]] = {}
-    for one in queue.workers.differences():
-        found.setdefault(one.org, []).append(str(one))
-    return found
 
 
 def _seconds(*, endless: bool) -> Iterator[None]:

@@ -135,5 +135,5 @@ def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) 
         return ""
     per_s = (last - first) / (last_s - first_s)
     rate = f"{per_s:,.0f} a second" if per_s >= 1 or not per_s else f"{per_s * 60:,.0f} a minute"
-    eta_s = max(getattr(progress, "eta_s", None) or 0, progress.open / per_s if per_s else 0)
+    eta_s = max(progress.eta_s or 0, progress.open / per_s if per_s else 0)
     return f"{rate}, {tables.duration(eta_s)} to go" if eta_s else rate

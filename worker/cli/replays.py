@@ -14,7 +14,7 @@ from worker.cli.asking import DryRun, Yes, ask
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.output import AsJson, AsJsonLines, Form, form_of, say_json
 from worker.cli.progress import progress_bar, watch
-from worker.cli.session import Note, Session, filtered, session
+from worker.cli.session import Follow, Note, Session, filtered, session
 from worker.domain.badge import BadgeIssue
 from worker.domain.job import KIND_WORDS, DeadKind
 from worker.domain.text import counted
@@ -41,7 +41,7 @@ def dead_replay(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most that many, the oldest.")] = None,
     dry_run: DryRun = False,
-    follow_it: Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")] = False,
+    follow_it: Follow = False,
     may_issue_twice: Annotated[
         bool,
         typer.Option("--may-issue-twice", help="With --kind in_doubt: replay them, whatever the vendor did."),
@@ -84,12 +84,12 @@ def dead_replay(
                 _say_replayed(done, which)
             last = None
             if follow_it and done.replayed:
-                last = _watch(here, replay, form="json" if as_json else "words")
+                last = watch_replay(here, replay, form="json" if as_json else "words")
         if as_json:
             say_json(done.as_json() | {"dry_run": False} | ({"followed": last.as_json()} if last else {}))
     _refuse_what_stays(done)
     if last:
-        _end(last, fail_on)
+        end_followed(last, fail_on)
 
 
 @replays_cli.command("follow")
@@ -105,10 +105,10 @@ def dead_follow(
     """
     form = form_of(as_json=as_json, as_lines=as_lines)
     with session() as here, _breaking_off(replay):
-        last = _watch(here, replay, form=form)
+        last = watch_replay(here, replay, form=form)
     if form == "json":
         say_json(last.as_json())
-    _end(last, fail_on)
+    end_followed(last, fail_on)
 
 
 @replays_cli.command("cancel")
@@ -247,10 +247,12 @@ def _refuse_what_stays(done: Replayed) -> None:
         raise BadgesError("; ".join(stays))
 
 
-def _watch(here: Session, replay: str, *, form: Form) -> Following:
+def watch_replay(here: Session, replay: str, *, form: Form) -> Following:
+    """Follow a replay, or an undo, to its end and return its last state."""
     return watch(following.follow(here.reports, replay, every_s=0.3), tables.show_replay, form=form)
 
 
-def _end(last: Following, fail_on: FailOn | None) -> None:
+def end_followed(last: Following, fail_on: FailOn | None) -> None:
+    """End the command as what was followed ended."""
     invalid = last.dead_kinds.get(DeadKind.INVALID, 0)
     exits.end(fail_on or FailOn.DEAD, dead=last.dead, invalid=invalid)

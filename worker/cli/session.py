@@ -31,6 +31,7 @@ OneOrg = Annotated[str, typer.Option("--org", help="The org.")]
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Only of this run: its name, a beginning of it, or last.")
 ]
+Follow = Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")]
 Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 

@@ -162,6 +162,7 @@ class Undone(TypedDict):
     without_id: int
     undone_before: int
     dry_run: NotRequired[bool]
+    followed: NotRequired[Following]
 
 
 class CustomerForgotten(TypedDict):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
+from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.output import AsJson, say_json
-from worker.cli.session import AnyOrg, ItsOrg, Note, session, since_option
+from worker.cli.replays import end_followed, watch_replay
+from worker.cli.session import AnyOrg, Follow, ItsOrg, Note, Session, session, since_option
 from worker.domain.text import counted
 from worker.operate import undoing
+from worker.operate.following import Following
 from worker.operate.undoing import Plan
 from worker.operate.which import Which
 
@@ -33,6 +36,8 @@ def run_undo(
     ] = None,
     org: AnyOrg = None,
     dry_run: DryRun = False,
+    follow_it: Follow = False,
+    fail_on: FailOnOption = None,
     yes: Yes = False,
     note: Note = "",
     as_json: AsJson = False,
@@ -40,12 +45,14 @@ def run_undo(
     """Take back at the vendor what a run issued, by earnedBadgeId: one call a badge, at the org's limit.
 
     It is a run of its own, which goes on by itself: badges run follow shows it. What was issued without an
-    earnedBadgeId can't be undone. An undo has no undo. Without RUN the filters go across all runs.
+    earnedBadgeId can't be undone. An undo has no undo. Without RUN the filters go across all runs. Exit
+    status: 0 or 1, with --follow as --fail-on says.
     """
     which = Which(org, run, badge, customer, job, since_option(since))
     if not which.is_said:
         raise typer.BadParameter("say which: RUN, --badge, --customer, --job or --since")
-    _undo(which, dry_run=dry_run, yes=yes, note=note, as_json=as_json)
+    follows = _Follows(follow_it, fail_on)
+    _undo(which, follows, dry_run=dry_run, yes=yes, note=note, as_json=as_json)
 
 
 @job_undo_cli.command("undo")
@@ -53,21 +60,31 @@ def job_undo(
     job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's, as results have it.")],
     org: ItsOrg = None,
     dry_run: DryRun = False,
+    follow_it: Follow = False,
+    fail_on: FailOnOption = None,
     yes: Yes = False,
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
     """Take one badge back at the vendor that was issued; see badges run undo."""
-    _undo(Which(org, job=job_id), dry_run=dry_run, yes=yes, note=note, as_json=as_json)
+    follows, which = _Follows(follow_it, fail_on), Which(org, job=job_id)
+    _undo(which, follows, dry_run=dry_run, yes=yes, note=note, as_json=as_json)
 
 
-def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
+class _Follows(NamedTuple):
+    """Whether the command stays until the undo has ended, and what of its end makes it fail."""
+
+    follow_it: bool
+    fail_on: FailOn | None
+
+
+def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
     with session() as here:
         if which.run is not None:
             meant = here.reports.run_meant(which.run, which.org)
             which = replace(which, org=meant.org, run=meant.run)
         found = undoing.plan(here.reports, which)
-        name, jobs = None, found.jobs
+        name, jobs, last = None, found.jobs, None
         if not as_json:
             _show(found)
         if not dry_run:
@@ -75,10 +92,31 @@ def _undo(which: Which, *, dry_run: bool, yes: bool, note: str, as_json: bool) -
             ask(act, found.jobs, flag="--yes", allowed=yes, as_json=as_json)
             if found.jobs:
                 name, jobs = undoing.undo(here.operator(note), found, which)
+                if not as_json:
+                    _say_begun(found, name, jobs)
+            if follows.follow_it and name and jobs:
+                last = _follow(here, name, as_json=as_json)
     if as_json:
-        say_json({"run": name} | found.as_json() | {"jobs": jobs} | ({"dry_run": True} if dry_run else {}))
-    elif name:
-        tables.out.print(f"{counted(jobs, 'badge')} on the way; watch it: badges run follow {name}")
+        more = ({"dry_run": True} if dry_run else {}) | ({"followed": last.as_json()} if last else {})
+        say_json({"run": name if jobs else None} | found.as_json() | {"jobs": jobs} | more)
+    if last:
+        end_followed(last, follows.fail_on)
+
+
+def _say_begun(found: Plan, name: str, jobs: int) -> None:
+    if not jobs:
+        tables.out.print("nothing new: an earlier undo has them all (badges run list; badges dead groups)")
+        return
+    ways = [f"badges run follow {name}{f' --org {org}' if len(found.ids) > 1 else ''}" for org in found.ids]
+    tables.out.print(f"{counted(jobs, 'badge')} on the way; watch it: {', '.join(ways)}")
+
+
+def _follow(here: Session, name: str, *, as_json: bool) -> Following:
+    try:
+        return watch_replay(here, name, form="json" if as_json else "words")
+    except KeyboardInterrupt:
+        tables.err.print(f"the undo goes on; see: badges run list; to end it: badges run cancel {name}")
+        raise
 
 
 def _show(found: Plan) -> None:

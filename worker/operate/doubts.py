@@ -23,6 +23,7 @@ from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
+from worker.operate.status import longest
 from worker.store import audit, doubts, reading
 from worker.store.doubts import Witness
 from worker.store.protocol import CHECK_AFTER_S
@@ -52,6 +53,11 @@ class Pair:
     witness_id: str = ""  # by which that was judged
     own: int = 0  # how many have ids of the producer's own
     others: int = 0  # further jobs of theirs that were, or may have been, issued
+
+    @property
+    def tells_from_ms(self) -> int:
+        """From when on a look can tell more."""
+        return max(self.died_ms, self.absent_since_ms or 0) + AFTER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,17 @@ def pairs(reports: JobReader, which: Filter) -> list[Pair]:
     return list(found.values())
 
 
+def expected(reports: JobReader, its: Sequence[Pair], share: float) -> tuple[int, int | None]:
+    """Say how many calls a look at these takes at most, and how many seconds, where anybody knows."""
+    now_ms, calls = deadlist.now_ms(reports), Counter[str]()
+    for pair in its:
+        if now_ms >= pair.tells_from_ms:
+            calls[pair.org] += 1 if pair.absent_since_ms is None else 2
+    states = reports.states(*calls) if calls else ()
+    told = (state.seconds_for_calls(calls[state.org], share=share, at_once=AT_ONCE) for state in states)
+    return calls.total(), longest(told)
+
+
 def look(
     operator: Operator,
     lookups: Lookups,
@@ -222,9 +239,9 @@ def _look(operator: Operator, lookups: Lookups, pair: Pair, witness: Witness | N
     org, since_ms = operator.orgs.get(pair.org), pair.absent_since_ms
     if org is None or not org.api_base_url:
         return Looked(pair, "unclear", "its org isn't configured here")
-    if now_ms - (began_ms := max(pair.died_ms, since_ms or 0)) < AFTER_MS:
+    if now_ms < pair.tells_from_ms:
         why = "looked at once: not shown" if since_ms else "in doubt for less than ten minutes"
-        return Looked(pair, "waiting", why, began_ms + AFTER_MS)
+        return Looked(pair, "waiting", why, pair.tells_from_ms)
     if since_ms is None:
         return _first_look(operator, lookups, org, pair, witness)
     if witness is None:

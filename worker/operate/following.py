@@ -1,4 +1,7 @@
-"""Following a replay: where its jobs are, until all have ended again. A run is followed by ``runs.py``."""
+"""Following a replay or an undo: where its jobs are, in whichever orgs, until all have ended.
+
+A run is followed by ``runs.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from typing import Any
 
 from worker.domain.job import TERMINAL, State
 from worker.errors import NotFound
+from worker.operate import outlook
 from worker.operate.runs import JobReader
-from worker.store import reading
+from worker.operate.status import longest
+from worker.store import reading, runs
 from worker.store.queue import chunks
 from worker.store.reading import PAGE
 from worker.store.record import Field, state_of
@@ -20,9 +25,10 @@ from worker.store.record import Field, state_of
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """Where the jobs of a replay are; ``gone`` are those whose results have expired.
+    """Where the jobs of a replay or an undo are; ``gone`` are those whose results have expired.
 
     ``held`` says why nothing is sent of an org that some of them are waiting in, and what to do about it.
+    ``eta_s`` is how long the rest takes at least, what waits before it left out.
     """
 
     replay: str
@@ -35,6 +41,8 @@ class Following:
     gone: int = 0
     dead_kinds: dict[str, int] = field(default_factory=dict)
     held: str | None = None
+    undone: int = 0
+    eta_s: int | None = None
 
     @property
     def open(self) -> int:
@@ -70,12 +78,14 @@ def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:
 
 
 def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:
-    """Yield the progress of a replay until every job of it has ended again.
+    """Yield the progress of a replay, or of an undo, until every job of it has ended again.
 
     Raises:
-        NotFound: there is no such replay, or its results have expired.
+        NotFound: there is none of that name, or its results have expired.
     """
-    waiting = [(org, job_id) for org, ids in replayed_ids(reports, replay).items() for job_id in ids]
+    by_org = replayed_ids(reports, replay)
+    undo = any("undoes" in its for its in runs.counters(reports.client, [(org, replay) for org in by_org]))
+    waiting = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
     total, ended, kinds = len(waiting), Counter[str](), Counter[str]()
     while True:
         started, still, open_ = time.monotonic(), [], Counter[str]()
@@ -89,12 +99,24 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
                 open_[state] += 1
                 still.append((org, job_id))
         waiting = still
-        held = next(filter(None, map(reports.held, {org for org, _ in still})), None)
-        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds), held=held)
+        eta_s, held = _outlook(reports, still, retrying=open_["retrying"] > 0, undo=undo)
+        yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds), held=held, eta_s=eta_s)
         if not waiting:
             return
         # Looking at a hundred thousand jobs takes a second: that is to be a fifth of the time at most.
         time.sleep(max(every_s, 4 * (time.monotonic() - started)))
+
+
+def _outlook(
+    reports: JobReader, jobs: list[tuple[str, str]], *, retrying: bool, undo: bool
+) -> tuple[int | None, str | None]:
+    """Say how long these take, which is as long as those of one org do, and why nothing of one is sent."""
+    by_org: dict[str, set[str]] = {}
+    for org, job_id in jobs:
+        by_org.setdefault(org, set()).add(job_id)
+    states, how = reports.states(*by_org), {"retrying": retrying, "undo": undo}
+    told = [outlook.of_jobs(reports.client, state, by_org[state.org], **how) for state in states]
+    return longest(told), next((state.held for state in states if state.held), None)
 
 
 def _states(

@@ -17,7 +17,7 @@ from typing import Any, Final
 from worker.domain.identity import short_hash
 from worker.domain.localdates import DateFormat, read_zone, zone_name
 from worker.domain.text import plain
-from worker.enqueue import check_run_name
+from worker.enqueue import check_name
 from worker.errors import ConfigError, NoRoom, NotFound
 from worker.files.columns import Names, fixed_fields, folded
 from worker.files.dated import Dating
@@ -133,7 +133,7 @@ def _checked(table: Mapping[str, Any]) -> Profile:
             raise ValueError(f"[{what}] must be a table of texts")
     if not isinstance(name, str) or not columns or len(columns) > _MOST_COLUMNS:
         raise ValueError(f"it must have a name, and 1 to {_MOST_COLUMNS} columns")
-    check_name(name)
+    check_name(name, "a profile")
     names = Names.parse([f"{column}={its}" for column, its in columns.items()])
     proper = {column: its or "" for column, its in names.said.items()}
     of_dates = [table.get("date_format", ""), table.get("timezone", "")]
@@ -148,18 +148,6 @@ def _checked(table: Mapping[str, Any]) -> Profile:
 def _with_dates(profile: Profile, dates: Dating) -> Profile:
     form, zone = dates.form.text if dates.form else "", zone_name(dates.zone) if dates.zone else ""
     return replace(profile, date_format=form, timezone=zone)
-
-
-def check_name(name: str) -> None:
-    """Make sure that a profile can have this name: as a run's.
-
-    Raises:
-        ConfigError: it can't.
-    """
-    try:
-        check_run_name(name)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("for a run", "for a profile")) from None
 
 
 @dataclass(frozen=True, slots=True)

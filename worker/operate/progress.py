@@ -13,7 +13,7 @@ from worker.domain.text import iso_time
 from worker.operate.report import argument
 
 _ON_HOLD, _EVER = "inf", "1970-01-01T00:00:00+00:00"
-COUNTED = ("queued", "sending", "retrying", "issued", "dead")
+COUNTED = ("queued", "sending", "retrying", "issued", "dead", "undone")  # which add up to the total
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,6 @@ def progress_of(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         incomplete=record.get("incomplete"),
         unhandled=unhandled,
         source=Provenance.of(record),
-        undone=int(record.get("undone", 0)),
         forgotten=int(record.get("forgotten", 0)),
         near_duplicates=int(record.get("near_duplicates", 0)),
         starts_at=None if starts_at == _ON_HOLD else iso_time(starts_at),

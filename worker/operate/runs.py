@@ -1,21 +1,23 @@
 """Reading back: runs, jobs and their results, of all orgs. Nothing here changes anything.
 
-What is known of a run is in ``progress.py``, why nothing of an org is sent in ``standstill.py``.
+What is known of a run is in ``progress.py``, when it is done in ``outlook.py``, why nothing of an org is
+sent in ``standstill.py``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from worker.domain.identity import request_id
 from worker.domain.job import State
+from worker.domain.names import LAST_RUN
 from worker.domain.org import Org
 from worker.domain.text import iso_time
 from worker.errors import Ambiguous, ConfigError, NotFound
-from worker.operate.progress import RunProgress, progress_of, why_later
+from worker.operate import outlook
+from worker.operate.progress import RunProgress, progress_of
 from worker.operate.report import report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
@@ -26,9 +28,7 @@ from worker.store.reading import PAGE
 from worker.store.record import REVOKE, Field, Record, failed_calls, raw_of, state_of
 from worker.store.runs import RunName
 
-LAST = "last"  # means the newest run, unless one has that name
 CANDIDATES = 20  # that are named where a beginning fits several
-AHEAD = 100  # runs before one that are looked at to say when it is done
 
 
 class JobReader:
@@ -102,7 +102,7 @@ class JobReader:
         began = self._began(org)
         if not text:  # with which each of them begins
             return []
-        if text != LAST:
+        if text != LAST_RUN:
             return runs.known(self.client, [one for one in began if one.run.startswith(text)])
         return next(filter(None, (runs.known(self.client, [one]) for one in reversed(began))), [])
 
@@ -220,48 +220,13 @@ class JobReader:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
         records = dict(zip(names, runs.counters(self.client, names), strict=True))
         undos = {name for name, record in records.items() if "undoes" in record}
-        return self._with_eta(
-            [progress_of(*name, record) for name, record in records.items() if record], undos
-        )
-
-    def _with_eta(self, found: Sequence[RunProgress], undos: Container[tuple[str, str]]) -> list[RunProgress]:
-        """Say of runs, in the order they began, when each is done: those of one org wait in one queue."""
+        found = [progress_of(*name, record) for name, record in records.items() if record]
         states = {state.org: state for state in self.states(*(run.org for run in found if run.open))}
-        ahead: dict[str, int] = {}
-        told = []
-        for run in found:
-            if not run.open:
-                told.append(run)
-                continue
-            if run.is_later:
-                told.append(replace(run, eta_s=None, held=why_later(run)))
-                continue
-            state, waiting = states[run.org], run.queued + run.retrying
-            if (run.org, run.run) in undos:
-                eta_s = state.seconds_for_calls(max(state.to_undo, run.open))
-                told.append(replace(run, eta_s=eta_s, held=_sentence(state)))
-                continue
-            if run.org not in ahead:
-                # Those that began before it are sent first.
-                ahead[run.org] = runs.open_before(self.client, run.org, run.run, most=AHEAD)
-            before = min(ahead[run.org], max(0, state.queued + state.isolated + state.retrying - waiting))
-            eta_s = state.seconds_for(before + run.open)
-            told.append(replace(run, eta_s=eta_s, held=_sentence(state)))
-            ahead[run.org] += run.open
-        return told
-
-    def held(self, org: str) -> str | None:
-        """Say why nothing of an org is sent, and what to do about it; ``None`` if nothing holds it."""
-        (state,) = self.states(org)
-        return _sentence(state)
+        return outlook.of_runs(self.client, found, undos, states)
 
     def states(self, *orgs: str) -> list[OrgState]:
         """Return what these orgs are doing now."""
         return self._survey.states({org: self._orgs.get(org) for org in orgs})
-
-
-def _sentence(state: OrgState) -> str | None:
-    return state.standstill.sentence if state.standstill else None
 
 
 def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: float) -> Iterator[RunProgress]:

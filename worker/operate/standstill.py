@@ -70,6 +70,7 @@ class Gate:
     batch_size: int | None = None  # what the vendor taught, where it is less than what is configured
     limiter: str | None = None  # what nginx's limiter seems to have answered, of late
     call_ms: float | None = None  # how long calls took lately, once there were enough to tell
+    ahead_ms: int = 0  # of Redis's clock: the org's own, by which batches and retries are due
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ How it is read from Redis is in ``survey.py``, why nothing moves is judged in ``
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -51,11 +52,17 @@ class OrgState:
     to_repeat: int = 0  # calls in doubt that are sent again as they were (IN_DOUBT=same_request)
     to_undo: int = 0  # badges that are to be taken back
     undo_retrying: int = 0  # of these, being called now, or to be called again
+    last_retry_ms: int | None = None  # when the last of those that are retrying is due, by the org's clock
 
     @property
     def waiting(self) -> int:
         """Jobs that are to be sent: ready, or when their time has come."""
         return self.queued + self.isolated + self.retrying
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing of it is sent, and what to do about that; ``None`` where nothing holds it up."""
+        return self.standstill.sentence if self.standstill else None
 
     @property
     def ripe_batches(self) -> int:
@@ -70,8 +77,11 @@ class OrgState:
         """How long calls took lately, once there were enough to tell."""
         return self.gate.call_ms / 1000 if self.gate.call_ms is not None else None
 
-    def seconds_for(self, jobs: int) -> int | None:
-        """Say how long that many jobs take at the pace the org may go now; ``None`` while nobody knows."""
+    def seconds_for(self, jobs: int, *, last_ms: int | None = None) -> int | None:
+        """Say how long that many jobs take at the pace the org may go now; ``None`` while nobody knows.
+
+        ``last_ms`` is when the last of them is due that are to be tried again.
+        """
         if self.pace is None or self.settings is None or not self._goes_on:
             return None
         per_s = self.pace.allowed_per_s
@@ -80,14 +90,26 @@ class OrgState:
             per_s = min(per_s, min(items_per_s) / min(self.pace.width, max(1, jobs)))
         if call_s := self.call_s:
             per_s = min(per_s, self.settings.max_in_flight / call_s)
-        return round(self._opens_in_s + -(-jobs // self.pace.width) / per_s)
+        return self._at_the_soonest(self._opens_in_s + -(-jobs // self.pace.width) / per_s, last_ms)
 
-    def seconds_for_calls(self, calls: int) -> int | None:
-        """Say how long calls beside the deliveries take, one after the other; ``None`` while nobody knows."""
+    def seconds_for_calls(
+        self, calls: int, *, last_ms: int | None = None, share: float = SHARE, at_once: int = 1
+    ) -> int | None:
+        """Say how long calls beside the deliveries take; ``None`` while nobody knows.
+
+        They have this share of the limit while deliveries wait.
+        """
         if self.pace is None or not self._goes_on:
             return None
-        call_s = 1 / self.pace.allowed_per_s / (SHARE if self.waiting else 1)
-        return round(self._opens_in_s + calls * max(call_s, self.call_s or 0.0))
+        call_s = 1 / self.pace.allowed_per_s / (share if self.waiting else 1)
+        return self._at_the_soonest(
+            self._opens_in_s + calls * max(call_s, (self.call_s or 0.0) / at_once), last_ms
+        )
+
+    def _at_the_soonest(self, by_pace_s: float, last_ms: int | None) -> int:
+        """Say how long it takes if the last call can't be made before it is due."""
+        due_s = 0.0 if last_ms is None else (last_ms - self.gate.ahead_ms) / 1000 - time.time()
+        return round(max(by_pace_s, due_s + (self.call_s or 0.0)))
 
     @property
     def _goes_on(self) -> bool:
@@ -134,6 +156,13 @@ class OrgState:
             "limit_per_minute": _per_minute(self.settings) if self.settings else None,
             "limits": [{"limit": str(limit), "sent": sent} for limit, sent in (pace.sent if pace else ())],
         }
+
+
+def longest(told: Iterable[int | None]) -> int | None:
+    """Return how long it takes until all of several have ended, s; ``None`` where nobody knows of one."""
+    each = list(told)
+    known = [seconds for seconds in each if seconds is not None]
+    return max(known, default=0) if len(known) == len(each) else None
 
 
 def idle(org: Org) -> OrgState:

@@ -116,6 +116,7 @@ def _state(name: str, settings: Org | None, its: Readings, now_ms: float) -> Org
         to_repeat=its.to_repeat,
         to_undo=its.to_undo,
         undo_retrying=its.undo_retrying,
+        last_retry_ms=its.last_retry_ms,
         oldest_s=round(max(0.0, now_ms - since_ms) / 1000, 1) if since_ms else None,
         dead={kind.value: stats.pop(f"listed:{kind}", 0) for kind in DeadKind},
         stats=stats,
@@ -153,13 +154,11 @@ def _trouble(gate: Mapping[str, str], now_ms: float) -> Trouble | None:
 
 def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
     # The gate goes by a clock of its own, see ``lua/_gate.lua``.
-    closed_until = int(gate.get("closed_until", 0)) - int(gate.get("offset", 0)) // 1000
+    ahead_ms = int(gate.get("offset", 0)) // 1000
+    closed_until = int(gate.get("closed_until", 0)) - ahead_ms
     tripped = int(gate.get("probing", 0)) > 0
     closed, paused = closed_until > now_ms, "paused" in gate
-    taught = (
-        "batch_size" in gate
-        and float(gate.get("batch_size_until", 0)) - int(gate.get("offset", 0)) / 1000 > now_ms
-    )
+    taught = "batch_size" in gate and float(gate.get("batch_size_until", 0)) - ahead_ms > now_ms
     return Gate(
         state="paused" if paused else "closed" if closed else "probing" if tripped else "open",
         why=gate.get("paused") or (gate.get("why") if closed or tripped else None),
@@ -170,6 +169,7 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
         batch_size=int(gate["batch_size"]) if taught else None,
         limiter=_of_late(gate.get("limiter"), now_ms),
         call_ms=_usual_ms(gate.get("took")),
+        ahead_ms=ahead_ms,
     )
 
 

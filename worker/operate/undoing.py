@@ -17,6 +17,7 @@ from worker.domain.text import counted
 from worker.errors import NotAllowed
 from worker.operate.operator import Move, Operator
 from worker.operate.runs import JobReader
+from worker.operate.status import longest
 from worker.operate.which import Which
 from worker.store import audit, undos
 from worker.store.queue import CHUNK, chunks
@@ -91,12 +92,10 @@ def plan(
             on_progress(n, 0)
         if _fits(which, job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
             found.add(org, job_id, record)
-    told = [
-        state.seconds_for_calls(state.to_undo + len(found.ids[state.org]) + found.twice)
-        for state in (reports.states(*found.ids) if found.ids else ())
-    ]
-    known = [seconds for seconds in told if seconds is not None]
-    found.seconds = max(known, default=0) if len(known) == len(told) else None
+    states = reports.states(*found.ids) if found.ids else ()
+    found.seconds = longest(
+        state.seconds_for_calls(state.to_undo + len(found.ids[state.org]) + found.twice) for state in states
+    )
     return found
 
 

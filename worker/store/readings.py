@@ -36,6 +36,7 @@ class Readings:
     undo_retrying: int
     gate: Mapping[str, str]
     stats: Mapping[str, str]
+    last_retry_ms: int | None = None  # when the last of those that are retrying is due, by the org's clock
     ready_since_ms: int | None = None  # of the job that has been ready for longest: accepted, or back again
 
 
@@ -84,6 +85,7 @@ def _ask(store: Store, pipe: Any, name: str, settings: Org | None, now_ms: float
     pipe.zcount(keys.key(name, "revokes"), "(0", "+inf")
     pipe.hgetall(keys.key(name, "gate"))
     pipe.hgetall(keys.key(name, "stats"))
+    pipe.zrange(keys.key(name, "retry"), 0, 0, desc=True, withscores=True)
 
 
 def _ready_since_ms(store: Store, heads: Mapping[str, Sequence[Any]]) -> dict[str, int | None]:
@@ -109,7 +111,7 @@ def _of(name: str, reply: Sequence[Any], ready_since_ms: int | None) -> Readings
     # A server that can't write now refuses scripts, and only those.
     if isinstance(gauged, Exception) and "script:" in str(gauged):
         raise ScriptError(str(gauged)) from gauged
-    urgent, queued, isolated, retrying, in_flight, missing, repeat, undo, again, gate, stats = counts
+    urgent, queued, isolated, retrying, in_flight, missing, repeat, undo, again, gate, stats, last = counts
     return Readings(
         gauged=gauged if isinstance(gauged, str) else None,
         queued=urgent + queued,
@@ -122,5 +124,6 @@ def _of(name: str, reply: Sequence[Any], ready_since_ms: int | None) -> Readings
         undo_retrying=again,
         gate=gate,
         stats=stats,
+        last_retry_ms=int(last[0][1]) if last else None,
         ready_since_ms=ready_since_ms,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from worker.server.cluster import Redis, reaching
 from worker.store import keys
-from worker.store.reading import PAGE
+from worker.store.reading import PAGE, records
+from worker.store.record import Field, Record
+
+LATEST = 100  # of what is to be tried again, looked at to find the last of a run
 
 
 class RunName(NamedTuple):
@@ -68,3 +71,27 @@ def open_before(client: Redis, org: str, run: str, *, most: int) -> int:
         for one in earlier:
             pipe.hmget(keys.key(org, "run", str(one)), "queued", "sending", "retrying")
         return sum(int(count or 0) for counts in pipe.execute() for count in counts)
+
+
+def last_retry_ms(
+    client: Redis, org: str, is_meant: Callable[[str, Record], bool], *, undo: bool = False
+) -> int | None:
+    """Return when the last of these jobs is due that are to be tried again, by the org's clock.
+
+    Of more than are looked at, it is when the rest is due at the latest. ``undo``: of badges that are to be
+    taken back; the one that is being called isn't counted.
+    """
+    key = keys.key(org, "revokes" if undo else "retry")
+    with reaching("runs"):
+        latest: Any = client.zrange(key, 0, LATEST - 1, desc=True, withscores=True)
+        its = records(client, org, [job_id for job_id, _ in latest])
+        _, called, _ = (str(client.get(keys.key(org, "revoker")) or "") + "  ").split(" ", 2)
+    for (job_id, at_ms), record in zip(latest, its, strict=True):
+        if job_id != called and is_meant(job_id, record or {}):
+            return int(at_ms)
+    return int(latest[-1][1]) if len(latest) == LATEST else None
+
+
+def by_run(run: str) -> Callable[[str, Record], bool]:
+    """Return what tells the jobs of a run."""
+    return lambda _, record: record.get(Field.RUN) == run

@@ -99,6 +99,13 @@ class Workers:
             if len(its) > 1
         ]
 
+    def differences_by_org(self) -> dict[str, list[str]]:
+        """Return what a person is told of them, by org."""
+        found: dict[str, list[str]] = {}
+        for one in self.differences():
+            found.setdefault(one.org, []).append(str(one))
+        return found
+
     def _read_limits(self) -> dict[str, tuple[str, ...]]:
         limits: dict[str, dict[str, None]] = {}
         for _, orgs in self._heard():

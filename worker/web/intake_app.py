@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from worker import tracing
@@ -22,6 +22,8 @@ from worker.config import Settings
 from worker.domain.actor import Actor, Via
 from worker.domain.check import Check
 from worker.domain.org import Org
+from worker.enqueue import check_run_name
+from worker.errors import ConfigError
 from worker.operate import othercolumns
 from worker.operate.progress import RunProgress
 from worker.operate.report import ResultForm, result_lines
@@ -138,14 +140,27 @@ async def _bounded(request: Request, most: int) -> AsyncIterator[bytes]:
         yield piece
 
 
+def _new_run(name: str) -> str:
+    try:
+        check_run_name(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+NewRun = Annotated[
+    str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$"), AfterValidator(_new_run)
+]
+
+
 def import_badges(
     request: Request,
     here: Here,
     caller: Known,
     body: Annotated[bytes, Depends(_body)],
     run: Annotated[
-        Annotated[str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$")] | Absent,
-        Query(description="The run's name; without one, a name is made."),
+        NewRun | Absent,
+        Query(description="The run's name, but for last; without one, a name is made."),
     ] = None,
     urgent: Annotated[bool, Query(description="Overtake what waits for this org.")] = False,
     dry_run: Annotated[

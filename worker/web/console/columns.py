@@ -8,9 +8,10 @@ from typing import Any
 
 from worker.domain.item import Source
 from worker.domain.text import iso_time
+from worker.enqueue import check_name
 from worker.errors import ConfigError
 from worker.files.columns import FIELDS
-from worker.operate.profiles import Profile, Profiles, check_name, of_file
+from worker.operate.profiles import Profile, Profiles, of_file
 from worker.operate.stagedfile import How, Look
 from worker.operate.staging import Staged
 from worker.web.console.asked import Asked
@@ -144,7 +145,7 @@ def _keep(here: Console, asked: Asked, about: Staged, name: str) -> How:
     Raises:
         ConfigError: the file can't be read so, or there is another of that name that may not be replaced.
     """
-    check_name(name)
+    check_name(name, "a profile")
     look = here.staging.look(about)
     if look.problem:
         raise ConfigError(f"a profile must be able to read its file: {look.problem}")

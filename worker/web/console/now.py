@@ -18,8 +18,9 @@ LAMPS = {"open": "sending", "probing": "trying one job at a time", "closed": "wa
 
 def page(here: Console, _: Asked) -> Page:
     """Show every org as it is."""
+    differs = here.queue.workers.differences_by_org()
     values = {
-        "orgs": [_org(here, state) for state in here.states()],
+        "orgs": [_org(here, state) | {"differs": differs.get(state.org, ())} for state in here.states()],
         "runs": [(run, states(run)) for run in paging.runs(here.reports, None, None, LATEST).rows],
         "act": here.queue.new_id()[:8],
         "entries": paging.trail(here.reports, None, None, LATEST).rows,
@@ -69,9 +70,13 @@ def _org(here: Console, state: OrgState) -> dict[str, Any]:
         "share": per_minute / limit if limit and per_minute is not None else None,
         "hour": here.pulse.hour(state.org),
         "waiting": state.waiting,
-        "empty_s": state.seconds_for(state.waiting) if state.waiting else None,
+        "empty_s": _empty_s(state),
         "dead_total": sum(state.dead.values()),
     }
+
+
+def _empty_s(state: OrgState) -> int | None:
+    return state.seconds_for(state.waiting, last_ms=state.last_retry_ms) if state.waiting else None
 
 
 def _words(state: OrgState) -> str:

@@ -21,7 +21,6 @@ from worker.web.console.views import Page, Sorting, turning, url
 
 SIZE = 50
 NEWEST = "-began"
-STATES = (*COUNTED, "undone")
 
 
 def page(here: Console, asked: Asked) -> Page:
@@ -43,8 +42,8 @@ def one(here: Console, asked: Asked) -> Page:
     """Show a run: its counts, its dead letters by reason, and its jobs."""
     run = here.reports.run_meant(asked.need("run"), asked.text("org"))
     state = asked.text("state")
-    if state and state not in STATES:
-        raise ConfigError(f"there is no state {state!r}; there are: {', '.join(STATES)}")
+    if state and state not in COUNTED:
+        raise ConfigError(f"there is no state {state!r}; there are: {', '.join(COUNTED)}")
     last, behind = asked.text("sort") == "-row", asked.whole("after")
     after = f"{'-' if last else ''}{behind or 0}"
     jobs = paging.jobs(here.reports, run, State(state) if state else None, after, SIZE)
@@ -60,7 +59,7 @@ def one(here: Console, asked: Asked) -> Page:
         "sorting": Sorting("run", which | {"state": state}, "-row" if last else "row", ("row",)),
         "reasons": reasons.result if reasons and reasons.state == "done" else None,
         "counting": reasons is not None and not reasons.is_over,
-        "counted_states": STATES,
+        "counted_states": COUNTED,
         "act": audit.action_id(here.queue, "cancel"),
         "begin": audit.action_id(here.queue, "start"),
         "which": which,
@@ -116,7 +115,7 @@ def start(here: Console, asked: Asked) -> str:
 
 def states(run: RunProgress) -> dict[str, int]:
     """Return how many jobs are in each state."""
-    return dict(zip(COUNTED, run.states(), strict=True)) | {"undone": run.undone}
+    return dict(zip(COUNTED, run.states(), strict=True))
 
 
 def _reasons(here: Console, run: RunProgress) -> Act | None:
