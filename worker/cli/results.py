@@ -62,7 +62,8 @@ def results(
 
     As CSV or XLSX a person can mend it in a spreadsheet and import it again: what was mended is sent, the
     rest isn't. In CSV, cells that a spreadsheet would change (formulas, dates, long numbers) begin with an
-    apostrophe; in XLSX they are text.
+    apostrophe; in XLSX they are text. Where spreadsheets split at semicolons, as in much of Europe, a CSV of
+    commas opens as one column: take XLSX there.
 
     With --state dead or --kind it has the dead letters that need a person, by time of death; not those
     that were mended or replayed as another job, or discarded.
