@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import httpx
 import promql_parser
@@ -20,19 +20,20 @@ import redis
 import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
+from shell import complaint
 from support import BADGE, OTHER_BADGE, badges, environment, item, process, serving, wait_for, worker_command
-from typer.main import get_command
 
-from worker.cli.root import cli
 from worker.domain.batch import Item
+from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.operate.standstill import Reason
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
-from worker.web.metrics import families
+from worker.web.metrics import STATES, families
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOWHERE = "redis://:redis-marker@127.0.0.1:1"
@@ -359,14 +360,33 @@ def test_the_alert_rules(names: set[str]) -> None:
 
 
 def test_commands_that_alerts_name_exist() -> None:
-    """Whoever is told to type something can."""
-    root: Any = get_command(cli)
-    known = {
-        f"{name} {one}" for name, group in root.commands.items() for one in getattr(group, "commands", ())
+    """Whoever is told to type something can, options included; and docs name no alert that isn't there."""
+    (group,) = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"]
+    texts = " ".join(rule["annotations"]["description"] for rule in group["rules"])
+    said = re.findall(r"`badges ([^`]+)`", re.sub(r"\{\{.*?\}\}", "eu", texts))
+    assert len(said) > 20
+    assert [(one, why) for one in said if (why := complaint(shlex.split(one)))] == []
+    named = {
+        name for page in DEPLOY.glob("docs/*.md") for name in re.findall(r"`(Badges\w+)`", page.read_text())
     }
-    said = set(re.findall(r"`badges ([a-z]+(?: [a-z]+)?)", (DEPLOY / "alerts.yml").read_text()))
-    assert said
-    assert [name for name in said if name not in known | set(root.commands)] == []
+    assert named - {"BadgeIssue", "BadgeQueue"} <= {rule["alert"] for rule in group["rules"]}
+
+
+def test_alerts_tell_of_every_kind_and_reason_there_is() -> None:
+    """None is forgotten that a person must act on; none is asked for that there isn't."""
+    queries = (DEPLOY / "alerts.yml").read_text()
+
+    def asked(metric: str, label: str) -> set[str]:
+        found = re.findall(rf'{metric}\{{[^}}]*\b{label}=~?"([^"]+)"', queries)
+        return {word for one in found for word in one.split("|")}
+
+    by_gate = {Reason.PAUSED_OPERATOR, Reason.PAUSED_AUTH, Reason.PAUSED_CONFIG}
+    no_page = {Reason.LIMIT}  # it is known when that ends
+    assert asked("badges_standstill_info", "reason") == {*Reason} - by_gate - no_page - {Reason.UNCONFIGURED}
+    assert asked("badges_gate_state", "reason") == {"auth", "config", "operator"}
+    assert asked("badges_gate_state", "state") <= {*STATES}
+    kinds = asked("badges_dead_letters", "kind")
+    assert kinds == {*DeadKind} - {DeadKind.CANCELLED}  # which a person has said
 
 
 def test_the_dashboard(names: set[str]) -> None:

@@ -165,7 +165,7 @@ COUNTERS = (
            _counter("issued_twice")),
     Family("requests", "Calls that carried jobs, by HTTP status, or our word for none.",
            _statuses, ("status",)),
-    Family("side_requests", "Calls that carried none: for tokens, and to look a job in doubt up.",
+    Family("side_requests", "Calls that carried none: for tokens, to look something up, to take badges back.",
            lambda s: _one(max(0, s.stats.get("requests", 0) - _calls(s)))),
     Family("request_seconds", "Time that calls with jobs took, all together.",
            lambda s: _one(s.stats.get("elapsed_ms", 0) / 1000)),
