@@ -293,6 +293,8 @@ def test_a_file_that_contradicts_itself(place: Place, tmp_path: Path) -> None:
         b"needs a column issued" in badges("dead", "resolve", "--from", file, env=place.env, expect=1).stderr
     )
     badges("dead", "resolve", env=place.env, expect=2)
+    said = badges("dead", "resolve", "--from", file.parent, env=place.env, expect=1).stderr.decode()
+    assert f"{file.parent} is a directory, not a file" in said
     badges("dead", "resolve", one, "--from", file, "--issued", env=place.env, expect=2)
 
 

@@ -20,15 +20,15 @@ Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
-def ask(act: str, count: int, *, flag: str, allowed: bool, as_json: bool) -> None:
+def ask(act: str, count: int, *, allowed: bool, as_json: bool, flag: str = "--yes") -> None:
     """Return if a person allows an act, or has allowed it by its option; nothing is asked about no jobs.
 
     Args:
         act: what would happen and to how many, as the beginning of a sentence.
         count: how many jobs it is about; from 100 on the number is to be typed.
-        flag: the option that names the danger.
-        allowed: whether that was given.
+        allowed: whether the option was given that allows it.
         as_json: whether the output is for a program, which can't be asked.
+        flag: that option; one that names the danger, where ``--yes`` says too little.
 
     Raises:
         NotAllowed: nobody can be asked; the command ends with 2.

@@ -76,10 +76,7 @@ def reading(given: Input, what: str) -> Iterator[Opened]:
         size = os.fstat(stream.fileno()).st_size or None
         # First, so that a refused file leaves no bar behind.
         sheets = SheetOptions(given.sheet, given.hidden_rows)
-        rows = read_rows(
-            stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
-        )
-        rows = dated(rows, given.dates, sheets.remarks, name=given.file)
+        rows = _dated_rows(stream, given, sheets)
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
@@ -106,10 +103,7 @@ def undeclared_dates(given: Input) -> UndeclaredDates | None:
     sheets = SheetOptions(given.sheet, given.hidden_rows)
     try:
         with _open(given.file) as stream:
-            rows = read_rows(
-                stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
-            )
-            dated(rows, given.dates, sheets.remarks, name=given.file)
+            _dated_rows(stream, given, sheets)
     except UndeclaredDates as found:
         return found
     except BadgesError:
@@ -117,12 +111,28 @@ def undeclared_dates(given: Input) -> UndeclaredDates | None:
     return None
 
 
+def _dated_rows(stream: BinaryIO, given: Input, sheets: SheetOptions) -> Iterator[Source]:
+    rows = read_rows(
+        stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
+    )
+    return dated(rows, given.dates, sheets.remarks, name=given.file)
+
+
 def _open(file: str) -> AbstractContextManager[BinaryIO]:
-    path = Path(file)
     if file == "-":
         if sys.stdin is None:
             raise FileError("standard input is closed: name a file, or pipe one in")
         return nullcontext(sys.stdin.buffer)
+    return open_file(file)
+
+
+def open_file(file: str) -> BinaryIO:
+    """Open a file that is named.
+
+    Raises:
+        FileError: it isn't there, or no file.
+    """
+    path = Path(file)
     if not path.exists():
         raise FileError(f"there is no file {file}" + ("" if path.is_absolute() else f" here ({Path.cwd()})"))
     if path.is_dir():

@@ -87,10 +87,10 @@ def dead_discard(
         count = sum(kinds.values())
         if not dry_run:
             act = f"{_dead_letters(kinds)} would be discarded for good: nobody will see them on a list again"
-            ask(act, count, flag="--yes", allowed=yes, as_json=as_json)
+            ask(act, count, allowed=yes, as_json=as_json)
             count = _discard(here, which, note)
     if as_json:
-        say_json({"discarded": count} | ({"kinds": kinds, "dry_run": True} if dry_run else {}))
+        say_json({"discarded": count} | ({"kinds": kinds} if dry_run else {}), dry_run=dry_run)
     else:
         tables.out.print(f"{_dead_letters(kinds)} would be discarded" if dry_run else f"{count:,} discarded")
 

@@ -19,7 +19,7 @@ from worker.config import PREFIX, Settings
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG, Org
 from worker.domain.provenance import Provenance
-from worker.domain.text import counted
+from worker.domain.text import counted, in_words
 from worker.enqueue import Enqueued, EnqueueOptions, new_run
 from worker.errors import BadgesError
 from worker.files.reader import read_rows
@@ -71,7 +71,7 @@ def run(items: int, *, keep: bool = False, console: bool = False) -> None:
                 _keep_on(Life(settings, Queue(client), vendor, Path(folder)), worker)
         requests = vendor.vendor.ledger().statuses
     twice = vendor.vendor.ledger().issued_more_than_once
-    took = tables.duration(time.monotonic() - started)
+    took = in_words(time.monotonic() - started)
     tables.out.print(
         f"\nThe vendor saw {counted(sum(requests.values()), 'request')}, "
         f"refused {requests[429]:,} for their rate, and issued {counted(len(twice), 'badge')} twice. "

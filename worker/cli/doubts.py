@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,12 +11,13 @@ from rich.console import Console
 
 from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
+from worker.cli.checks import open_file
 from worker.cli.output import AsJson, say_json
 from worker.cli.progress import progress_bar
 from worker.cli.session import Note, Session, filtered, session
 from worker.domain.job import DeadKind
-from worker.domain.text import counted
-from worker.errors import BadgesError, FileError
+from worker.domain.text import counted, in_words
+from worker.errors import BadgesError
 from worker.operate import deadletters, deadlist, doubts, verdicts
 from worker.operate.deadlist import Filter
 from worker.operate.doubts import Done, Plan
@@ -63,18 +63,14 @@ def dead_check(
             _show_plan(plan)
         done = None
         if not dry_run:
-            ask(_act(plan), _acted_on(plan), flag="--yes", allowed=yes, as_json=as_json)
+            ask(_act(plan), _acted_on(plan), allowed=yes, as_json=as_json)
             done = doubts.act(operator, plan, which)
     _end(plan, done if _acted_on(plan) else None, as_json=as_json, dry_run=dry_run)
 
 
 def _say_expected(calls: int, seconds: int | None, *, to: Console) -> None:
     if calls:
-        time = (
-            "nobody can say how long that takes now"
-            if seconds is None
-            else f"about {tables.duration(seconds)}"
-        )
+        time = "nobody can say how long that takes now" if seconds is None else f"about {in_words(seconds)}"
         to.print(f"{counted(calls, 'call')} at most, {time}")
 
 
@@ -124,17 +120,14 @@ def resolve_from(file: str, which: Filter, *, dry_run: bool, yes: bool, note: st
         done = None
         if not dry_run:
             act = f"{issued:,} would end as issued, and {counted(not_issued, 'job')} would be sent again now"
-            ask(act, issued + not_issued, flag="--yes", allowed=yes, as_json=as_json)
+            ask(act, issued + not_issued, allowed=yes, as_json=as_json)
             with progress_bar("resolving", issued + not_issued, unit="job") as move:
                 done = verdicts.act(here.operator(note), found, file, on_progress=move)
     _end(found, done, as_json=as_json, dry_run=dry_run)
 
 
 def _read(here: Session, file: str, which: Filter) -> Verdicts:
-    path = Path(file)
-    if not path.is_file():
-        raise FileError(f"there is no file {file}")
-    with path.open("rb") as stream:
+    with open_file(file) as stream:
         return verdicts.match(here.reports, verdicts.read_words(stream, name=file), which)
 
 
@@ -166,8 +159,7 @@ def resolve_one(
             raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
     now = "issued" if issued else "queued"
     if as_json:
-        said = {"job_id": job_id, "org": job["org"], "state": now}
-        say_json(said | ({"dry_run": True} if dry_run else {}))
+        say_json({"job_id": job_id, "org": job["org"], "state": now}, dry_run=dry_run)
     else:
         verb = "would be" if dry_run else "is"
         tables.out.print(f"{tables.safe(job_id)} {verb} {'issued' if issued else 'queued again'}")

@@ -45,12 +45,12 @@ def forget_(
                 f"{counted(found.size, 'job')} of customer {customer} would be forgotten for good; the same "
                 "rows imported again would be issued again"
             )
-            ask(act, found.size, flag="--yes", allowed=yes, as_json=as_json)
+            ask(act, found.size, allowed=yes, as_json=as_json)
             with progress_bar("forgetting", None, unit="job"):
                 done = forgetting.forget(here.operator(note), found)
     held = bool(done and (done.forgotten.in_flight or done.forgotten.in_doubt))
     if as_json:
-        say_json(found.as_json() | (_of_done(done) if done else {"forgotten": 0, "dry_run": True}))
+        say_json(found.as_json() | (_of_done(done) if done else {"forgotten": 0}), dry_run=dry_run)
     elif done:
         _say(found, done)
     if held:

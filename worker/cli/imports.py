@@ -223,7 +223,7 @@ def _check_badges(here: Session, org: Org, given: Input, *, allowed: bool, as_js
         f"{counted(found.rows, 'row')} would go in that {'names' if found.rows == 1 else 'name'} a badge "
         f"the vendor doesn't know ({counted(len(found.unknown), 'badge')}): it will reject them"
     )
-    ask(act, found.rows, flag="--yes", allowed=allowed, as_json=as_json)
+    ask(act, found.rows, allowed=allowed, as_json=as_json)
     return found
 
 
@@ -238,4 +238,4 @@ def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: boo
         f"--allow-duplicates: {rows} would go in as {new}, also what equals another row or was accepted "
         "before: customers may get a badge a second time"
     )
-    ask(act, 1 if good is None else good, flag="--yes", allowed=allowed, as_json=as_json)
+    ask(act, 1 if good is None else good, allowed=allowed, as_json=as_json)

@@ -21,7 +21,7 @@ from worker.cli.output import (
     say_listing,
 )
 from worker.cli.progress import progress_bar, watch
-from worker.cli.session import AnyOrg, ItsOrg, Note, Session, session
+from worker.cli.session import AnyOrg, ItsOrg, JobId, Note, RunName, Session, session
 from worker.cli.starts import start_cli
 from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
@@ -41,10 +41,6 @@ job_cli = typer.Typer(name="job", help="Single jobs.", no_args_is_help=True)
 run_cli.add_typer(start_cli)
 run_cli.add_typer(run_undo_cli)
 job_cli.add_typer(job_undo_cli)
-
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last; see: badges run list.")
-]
 
 
 @run_cli.command("list")
@@ -144,10 +140,10 @@ def run_cancel(
         if not dry_run:
             jobs = counted(waiting, "job")
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
-            ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
+            ask(act, waiting, allowed=yes, as_json=as_json)
         cancelled = waiting if dry_run else _cancel(here, progress, note)
     if as_json:
-        say_json({"run": name, "cancelled": cancelled} | ({"dry_run": True} if dry_run else {}))
+        say_json({"run": name, "cancelled": cancelled}, dry_run=dry_run)
     elif dry_run:
         tables.out.print(f"{cancelled:,} would be cancelled")
     elif cancelled:
@@ -202,7 +198,7 @@ def follow_run(here: Session, run: str, org: str | None, *, form: Form) -> RunPr
 
 @job_cli.command("show")
 def job_show(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's, as results and dead list have it.")],
+    job_id: JobId,
     org: ItsOrg = None,
     as_json: AsJson = False,
 ) -> None:

@@ -96,7 +96,7 @@ def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
             f"profile {profile.name} was changed by {profile.made_by} since it was last used: a row that was "
             "imported with it before may count as another badge now, and be issued again"
         )
-        ask(act, 1, flag="--yes", allowed=asked.yes, as_json=asked.as_json)
+        ask(act, 1, allowed=asked.yes, as_json=asked.as_json)
     return Reading(with_dates(_as_profiled(given, profile), asked), asked, profile)
 
 

@@ -39,9 +39,9 @@ def form_of(*, as_json: bool, as_lines: bool) -> Form:
     return "json" if as_json else "jsonl" if as_lines else "words"
 
 
-def say_json(value: Any) -> None:
-    """Print one JSON value, dataclasses in it as objects, on one line."""
-    stdout.write(_line(value))
+def say_json(value: Any, *, dry_run: bool = False) -> None:
+    """Print one JSON value, dataclasses in it as objects, on one line; of a ``dry_run``, that it was one."""
+    stdout.write(_line(value | {"dry_run": True} if dry_run else value))
     stdout.flush()
 
 

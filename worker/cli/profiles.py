@@ -110,8 +110,7 @@ def remove(
         if not dry_run:
             profiles.remove(name, str(this_user()), note)
     if as_json:
-        done = {"name": name, "org": org, "removed": not dry_run}
-        say_json(done | ({"dry_run": True} if dry_run else {}))
+        say_json({"name": name, "org": org, "removed": not dry_run}, dry_run=dry_run)
     else:
         tables.out.print(tables.safe(act if dry_run else f"profile {name} is forgotten"))
 
@@ -157,7 +156,7 @@ def load(
             ask_to_replace(profiles, profile.name, new_mark=profile.mark, allowed=yes, as_json=as_json)
             profile = save(profiles, profile, note)
     if as_json:
-        say_json(as_row(profile, org) | ({"dry_run": True} if dry_run else {}))
+        say_json(as_row(profile, org), dry_run=dry_run)
     else:
         show_profile(profile)
 
@@ -182,4 +181,4 @@ def ask_to_replace(
         f"profile {name}, made by {there.made_by} at {iso_time(there.made_at or None)}, would be replaced: "
         "a row that was imported with it may count as another badge from then on, and be issued again"
     )
-    ask(act, 1, flag="--yes", allowed=allowed, as_json=as_json)
+    ask(act, 1, allowed=allowed, as_json=as_json)

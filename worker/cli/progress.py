@@ -20,7 +20,7 @@ from rich.progress import (
 
 from worker.cli import tables
 from worker.cli.output import Form, say_json
-from worker.domain.text import counted
+from worker.domain.text import counted, in_words
 from worker.operate.following import Following
 from worker.operate.progress import RunProgress
 
@@ -136,4 +136,4 @@ def _pace(seen: Sequence[tuple[float, int]], progress: RunProgress | Following) 
     per_s = (last - first) / (last_s - first_s)
     rate = f"{per_s:,.0f} a second" if per_s >= 1 or not per_s else f"{per_s * 60:,.0f} a minute"
     eta_s = max(progress.eta_s or 0, progress.open / per_s if per_s else 0)
-    return f"{rate}, {tables.duration(eta_s)} to go" if eta_s else rate
+    return f"{rate}, {in_words(eta_s)} to go" if eta_s else rate

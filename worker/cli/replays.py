@@ -121,10 +121,10 @@ def dead_cancel(
         waiting = following.waiting(here.reports, by_org)
         if not dry_run:
             act = f"{counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"
-            ask(act, waiting, flag="--yes", allowed=yes, as_json=as_json)
+            ask(act, waiting, allowed=yes, as_json=as_json)
         cancelled = waiting if dry_run else _cancel(here, replay, by_org, note)
     if as_json:
-        say_json({"replay": replay, "cancelled": cancelled} | ({"dry_run": True} if dry_run else {}))
+        say_json({"replay": replay, "cancelled": cancelled}, dry_run=dry_run)
     elif dry_run:
         tables.out.print(f"{cancelled:,} would be cancelled")
     else:

@@ -17,7 +17,7 @@ import typer
 from worker.cli import tables
 from worker.cli.output import AsJson, AsJsonLines, as_array, form_of
 from worker.cli.progress import progress_bar
-from worker.cli.session import AnyOrg, RunOption, Session, session
+from worker.cli.session import AnyOrg, CodeOption, CustomerOption, RunOption, Session, session
 from worker.domain.job import DeadKind, State
 from worker.domain.text import counted
 from worker.errors import FileError
@@ -43,15 +43,15 @@ def results(
         typer.Option(help="Only this state."),
     ] = None,
     form: Annotated[
-        Literal["jsonl", "csv", "xlsx"] | None,
+        Form | None,
         typer.Option("--format", help="jsonl for programs, csv or xlsx for a spreadsheet. [default: jsonl]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file. [default: standard output]")
     ] = None,
     kind: Annotated[DeadKind | None, typer.Option(help="Only dead letters of this kind.")] = None,
-    code: Annotated[str | None, typer.Option(help="Only with this error code.")] = None,
-    customer: Annotated[int | None, typer.Option(help="Only of this customerId.")] = None,
+    code: CodeOption = None,
+    customer: CustomerOption = None,
     badge: Annotated[str | None, typer.Option(help="With --customer: only of this badgeMetaId.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most that many. [default: all]")] = None,
     as_json: AsJson = False,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
 
 from worker import logs
 from worker.cli import tables
-from worker.cli.session import Host, Port, load_settings, see_to_server, session
+from worker.cli.session import Host, Port, Session, load_settings, see_to_server, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
 from worker.domain.text import counted
 from worker.errors import ConfigError, StoreError
@@ -21,18 +22,28 @@ LOOPBACK = "127.0.0.1"
 serve_cli = typer.Typer()
 
 
+@contextmanager
+def _serving() -> Iterator[Session]:
+    """Open what is served from; a Redis that is away is waited for."""
+    with session(hurried=True) as here:
+        with suppress(StoreError):
+            see_to_server(here)
+        logs.configure(here.settings)
+        yield here
+
+
+def _lacks(extra: str, error: ModuleNotFoundError) -> ConfigError:
+    """Say what is missing for a command, which has an extra of its own name."""
+    install = f"pip install 'badge-import-worker[{extra}]'"
+    return ConfigError(f"badges {extra} needs {error.name}, which is missing: {install}")
+
+
 @serve_cli.command()
-def metrics(
-    port: Port = 9808,
-    host: Host = LOOPBACK,
-) -> None:
+def metrics(port: Port = 9808, host: Host = LOOPBACK) -> None:
     """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
-    with session(hurried=True) as here:
-        with suppress(StoreError):  # one that is away is waited for
-            see_to_server(here)
-        logs.configure(here.settings)
+    with _serving() as here:
         serve(
             here.queue.client,
             here.settings,
@@ -58,15 +69,10 @@ def intake(
     try:
         from worker.web.intake_app import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"badges intake needs {error.name}, which is missing: pip install 'badge-import-worker[intake]'"
-        ) from None
+        raise _lacks("intake", error) from None
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
-    with session(hurried=True) as here:
-        with suppress(StoreError):  # one that is away is waited for
-            see_to_server(here)
-        logs.configure(here.settings)
+    with _serving() as here:
         serve(
             here.queue.client,
             here.settings,
@@ -88,9 +94,7 @@ def console(host: Host = LOOPBACK, port: Port = 8090) -> None:
     try:
         from worker.web.console.serve import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"badges console needs {error.name}, which is missing: pip install 'badge-import-worker[console]'"
-        ) from None
+        raise _lacks("console", error) from None
     settings = load_settings()
     logs.configure(settings)
     with Connection.open(settings) as connection:

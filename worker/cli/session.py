@@ -32,6 +32,14 @@ RunOption = Annotated[
     str | None, typer.Option("--run", help="Only of this run: its name, a beginning of it, or last.")
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="Stay until every job has ended.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last; see: badges run list.")
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's, as results and dead list have it.")]
+CodeOption = Annotated[str | None, typer.Option("--code", help="Only with this error code.")]
+BadgeOption = Annotated[str | None, typer.Option("--badge", help="Only of this badgeMetaId.")]
+CustomerOption = Annotated[int | None, typer.Option("--customer", help="Only of this customerId.")]
+JobOption = Annotated[str | None, typer.Option("--job", help="Only this job.")]
 Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
@@ -98,10 +106,10 @@ _FILTER = {
     "org": AnyOrg,
     "kind": Annotated[DeadKind | None, typer.Option(help="Only this kind.")],
     "run": RunOption,
-    "code": Annotated[str | None, typer.Option(help="Only with this error code.")],
-    "badge": Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")],
-    "customer": Annotated[int | None, typer.Option(help="Only of this customerId.")],
-    "job": Annotated[str | None, typer.Option(help="Only this job.")],
+    "code": CodeOption,
+    "badge": BadgeOption,
+    "customer": CustomerOption,
+    "job": JobOption,
     "since": Annotated[
         str | None, typer.Option(help="Only those that died since: 90m, 12h, 7d, or a date with offset.")
     ],

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from worker.cli import tables
 from worker.domain.check import Check, CheckWarning, Fault
-from worker.domain.text import counted
+from worker.domain.text import counted, in_words
 from worker.operate.badgecheck import AskedBadges
 
 
@@ -60,7 +60,7 @@ def _show_cost(check: Check) -> None:
     behind = f" behind {counted(waiting, 'job')} that {'waits' if waiting == 1 else 'wait'}"
     once_more = f" ({check.would.again:,} once more, since their badge was undone)"
     again = once_more if check.would.again else ""
-    how_long = "nobody can tell, it stands still" if check.seconds is None else tables.duration(check.seconds)
+    how_long = "nobody can tell, it stands still" if check.seconds is None else in_words(check.seconds)
     tables.out.print(
         f"An import would accept {counted(check.would.accepted, 'row')}{again}, in "
         f"{counted(check.calls, 'call')}{behind if waiting else ''}: {how_long} at the present limit."

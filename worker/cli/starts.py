@@ -10,7 +10,7 @@ import typer
 
 from worker.cli import tables
 from worker.cli.output import AsJson, say_json
-from worker.cli.session import ItsOrg, Note, session
+from worker.cli.session import ItsOrg, Note, RunName, session
 from worker.domain.localdates import read_zone
 from worker.domain.text import LATEST_MS, counted
 from worker.operate import starting
@@ -54,7 +54,7 @@ def starts_ms(at: str | None, timezone: str | None, *, hold: bool) -> float | No
 
 @start_cli.command("start")
 def run_start(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last.")],
+    run: RunName,
     org: ItsOrg = None,
     note: Note = "",
     as_json: AsJson = False,

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from worker.cli.output import stdout
 from worker.domain.job import KIND_WORDS
-from worker.domain.text import counted, printable
+from worker.domain.text import counted, in_words, printable
 from worker.operate.deadlist import Group
 from worker.operate.following import Following
 from worker.operate.progress import COUNTED, RunProgress
@@ -83,7 +83,7 @@ def show_run(run: RunProgress) -> None:
     elif run.held:
         out.print(f"  [yellow]{safe(run.held)}[/]")
     elif run.eta_s is not None:
-        out.print(f"  about {duration(run.eta_s)} to go, with what waits before it")
+        out.print(f"  about {in_words(run.eta_s)} to go, with what waits before it")
 
 
 def show_replay(replay: Following) -> None:
@@ -161,15 +161,15 @@ def watch_status(snapshots: Iterable[Sequence[Mapping[str, Any]]]) -> None:
     """Show what each org is doing, live; Ctrl-C ends it, and leaves the last of it on the screen."""
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
         for orgs in snapshots:
-            live.update(status_view(orgs), refresh=True)
+            live.update(_status_view(orgs), refresh=True)
 
 
 def show_status(orgs: Sequence[Mapping[str, Any]]) -> None:
     """Print what each org is doing, and of each in which nothing moves why."""
-    out.print(status_view(orgs))
+    out.print(_status_view(orgs))
 
 
-def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
+def _status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
     """Show what each org is doing; if it is doing nothing, show why."""
     grid = Table(header_style="dim", box=None)
     columns = ("org", "queued", "oldest", "retrying", "in flight", "dead", "last minute", "gate")
@@ -183,7 +183,7 @@ def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
         grid.add_row(
             safe(org["org"]),
             f"{org['queued']:,}",
-            duration(oldest) if oldest is not None else "",
+            in_words(oldest) if oldest is not None else "",
             f"{org['retrying']:,}",
             f"{org['in_flight']:,}",
             f"[red]{safe(dead)}[/]" if dead else "none",
@@ -193,10 +193,10 @@ def status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
     return grid
 
 
-def status_view(orgs: Sequence[Mapping[str, Any]]) -> Lines:
+def _status_view(orgs: Sequence[Mapping[str, Any]]) -> Lines:
     """Show what each org is doing, and below it a line for each in which nothing moves, with the reason."""
     held = [f"{org['org']}: {org['standstill']['sentence']}" for org in orgs if org["standstill"]]
-    return Lines(status_table(orgs), *(f"[bold red]{safe(line)}[/]" for line in held))
+    return Lines(_status_table(orgs), *(f"[bold red]{safe(line)}[/]" for line in held))
 
 
 def _gate_words(org: Mapping[str, Any]) -> str:
@@ -230,12 +230,3 @@ def show_findings(findings: Iterable[Finding]) -> None:
         result = f"[{_RESULT_COLORS[found.result]}]{found.result}[/]"
         grid.add_row(result, found.check, safe(found.org or ""), safe(found.detail) + cure)
     out.print(grid)
-
-
-def duration(seconds: float) -> str:
-    """Say how long in words."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -12,8 +12,20 @@ from worker.cli.asking import DryRun, Yes, ask
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.output import AsJson, say_json
 from worker.cli.replays import end_followed, watch_replay
-from worker.cli.session import AnyOrg, Follow, ItsOrg, Note, Session, session, since_option
-from worker.domain.text import counted
+from worker.cli.session import (
+    AnyOrg,
+    BadgeOption,
+    CustomerOption,
+    Follow,
+    ItsOrg,
+    JobId,
+    JobOption,
+    Note,
+    Session,
+    session,
+    since_option,
+)
+from worker.domain.text import counted, in_words
 from worker.operate import undoing
 from worker.operate.following import Following
 from worker.operate.undoing import Plan
@@ -28,9 +40,9 @@ def run_undo(
         str | None,
         typer.Argument(metavar="RUN", help="Its name, a beginning of it, or last; without it, say filters."),
     ] = None,
-    badge: Annotated[str | None, typer.Option(help="Only of this badgeMetaId.")] = None,
-    customer: Annotated[int | None, typer.Option(help="Only of this customerId.")] = None,
-    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    badge: BadgeOption = None,
+    customer: CustomerOption = None,
+    job: JobOption = None,
     since: Annotated[
         str | None, typer.Option(help="Only what was issued since: 90m, 12h, 7d, or a date with offset.")
     ] = None,
@@ -57,7 +69,7 @@ def run_undo(
 
 @job_undo_cli.command("undo")
 def job_undo(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's, as results have it.")],
+    job_id: JobId,
     org: ItsOrg = None,
     dry_run: DryRun = False,
     follow_it: Follow = False,
@@ -89,7 +101,7 @@ def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: st
             _show(found)
         if not dry_run:
             act = undoing.words(found.jobs)
-            ask(act, found.jobs, flag="--yes", allowed=yes, as_json=as_json)
+            ask(act, found.jobs, allowed=yes, as_json=as_json)
             if found.jobs:
                 name, jobs = undoing.undo(here.operator(note), found, which)
                 if not as_json:
@@ -97,8 +109,9 @@ def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: st
             if follows.follow_it and name and jobs:
                 last = _follow(here, name, as_json=as_json)
     if as_json:
-        more = ({"dry_run": True} if dry_run else {}) | ({"followed": last.as_json()} if last else {})
-        say_json({"run": name if jobs else None} | found.as_json() | {"jobs": jobs} | more)
+        more = {"followed": last.as_json()} if last else {}
+        said = {"run": name if jobs else None} | found.as_json() | {"jobs": jobs} | more
+        say_json(said, dry_run=dry_run)
     if last:
         end_followed(last, follows.fail_on)
 
@@ -120,7 +133,7 @@ def _follow(here: Session, name: str, *, as_json: bool) -> Following:
 
 
 def _show(found: Plan) -> None:
-    seconds = "" if found.seconds is None else f", about {tables.duration(found.seconds)}"
+    seconds = "" if found.seconds is None else f", about {in_words(found.seconds)}"
     tables.out.print(f"{found.jobs:>11,} to be undone: {counted(found.calls, 'call')}{seconds}")
     for count, of_one, of_many in (
         (found.twice, "of them was issued twice, and loses both", "of them were issued twice, and lose both"),

@@ -62,3 +62,12 @@ def iso_time(at_ms: str | int | None) -> str | None:
 def _escape(lone: re.Match[str]) -> str:
     code = ord(lone[0])
     return f"\\x{code & 0xFF:02X}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04X}"
+
+
+def in_words(seconds: float) -> str:
+    """Say how long something takes."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from worker.domain.dates import instants
 from worker.domain.job import KIND_WORDS
-from worker.domain.text import counted, iso_time, printable
+from worker.domain.text import counted, in_words, iso_time, printable
 from worker.web.console import charts
 
 STATIC: Final = {
@@ -40,6 +40,7 @@ NAVIGATION: Final = (
     ("audit", "audit", "Audit"),
     ("settings", "settings", "Settings"),
 )
+SOME_DAYS_S = 172_800
 _SHORT = 12
 _A_TIME = re.compile(r"\b\d\d:\d\d:\d\d UTC|\b\d{4}-\d\d-\d\dT[0-9:.]+Z")
 
@@ -168,13 +169,7 @@ def duration(seconds: float | None) -> str:
     """Say how long in words."""
     if seconds is None:
         return "\N{EN DASH}"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours // 24} days"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return in_words(seconds) if seconds < SOME_DAYS_S else f"{int(seconds // 86_400)} days"
 
 
 def number(value: float | None) -> str:
