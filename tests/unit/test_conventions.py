@@ -229,7 +229,6 @@ NEVER_ONE = {
     "process/arguments.py: {counted(len(given), 'argument')} are",
     "server/health.py: {fit} jobs",
     "web/callers.py: {org.name} have",
-    "web/console/views.py: {hours // 24} days",
     "web/intake_app.py: {most} bytes",
 }
 

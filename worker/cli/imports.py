@@ -17,7 +17,7 @@ from worker.cli.checks import Input, asked_of_file, check_file, count_good, read
 from worker.cli.dates import DateFormatOption, TimezoneOption, dating
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
-from worker.cli.mapping import Mapping, choose, for_check, note_profile
+from worker.cli.mapping import ReadAs, choose, for_check, note_profile
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Follow, Note, OneOrg, Session, load_settings, see_to_server, session
 from worker.cli.showcheck import show_badges
@@ -119,7 +119,7 @@ def import_(
     """
     if not file.strip():
         raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
-    asked = Mapping(mappings or (), sets or (), profile, save_profile, no_profile, yes, as_json)
+    asked = ReadAs(mappings or (), sets or (), profile, save_profile, no_profile, yes, as_json)
     if allow_duplicates and not run:
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
@@ -168,7 +168,13 @@ class _Imported(NamedTuple):
 
 
 def _import(
-    here: Session, org: str, given: Input, asked: Mapping, options: EnqueueOptions, *, check_badges: bool
+    here: Session,
+    org: str,
+    given: Input,
+    asked: ReadAs,
+    options: EnqueueOptions,
+    *,
+    check_badges: bool,
 ) -> _Imported:
     """Take a file in, ask what there is to be asked before, and say what became of it."""
     see_to_server(here)

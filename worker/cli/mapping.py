@@ -27,7 +27,7 @@ from worker.operate.profiles import Profile, Profiles, of_file
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class ReadAs:
     """What an import's options say of columns and profiles, and whether anybody can be asked about them."""
 
     maps: Sequence[str] = ()
@@ -68,7 +68,7 @@ class Reading:
     """A file and how it is read; ``profile`` is the one that says so, if one does."""
 
     given: Input
-    asked: Mapping
+    asked: ReadAs
     profile: Profile | None = None
 
     @property
@@ -77,7 +77,7 @@ class Reading:
         return self.asked.said(self.given, self.profile)
 
 
-def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
+def choose(here: Session, org: str, given: Input, asked: ReadAs) -> Reading:
     """Find the profile that is meant, if one is, and ask where it isn't what it was.
 
     Raises:
@@ -100,7 +100,7 @@ def choose(here: Session, org: str, given: Input, asked: Mapping) -> Reading:
     return Reading(with_dates(_as_profiled(given, profile), asked), asked, profile)
 
 
-def _meant(profiles: Profiles, given: Input, asked: Mapping) -> Profile | None:
+def _meant(profiles: Profiles, given: Input, asked: ReadAs) -> Profile | None:
     if asked.profile:
         return profiles.named(asked.profile)
     if asked.no_profile or asked.maps or asked.sets or asked.save_as or given.file == "-":
@@ -108,7 +108,7 @@ def _meant(profiles: Profiles, given: Input, asked: Mapping) -> Profile | None:
     return _proposed(profiles, given, as_json=asked.as_json)
 
 
-def with_dates(given: Input, asked: Mapping) -> Input:
+def with_dates(given: Input, asked: ReadAs) -> Input:
     """Return the file with a format of its dates that a person at a terminal agrees to, if one is needed.
 
     Elsewhere, and where several formats fit, reading the file says what to say.
@@ -139,7 +139,7 @@ def _asked_zone() -> tzinfo:
         raise ConfigError(str(error)) from None
 
 
-def for_check(org: str, given: Input, asked: Mapping) -> Input:
+def for_check(org: str, given: Input, asked: ReadAs) -> Input:
     """Return the file as a profile that is named reads it, to be checked only.
 
     Raises:

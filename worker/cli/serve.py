@@ -1,4 +1,4 @@
-"""The commands that serve HTTP: metrics, the intake, and the sandbox vendor."""
+"""The commands that serve HTTP: metrics, the intake, the console, and the sandbox vendor."""
 
 from __future__ import annotations
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from worker.operate import paging
+from worker.operate.operator import Operator
 from worker.operate.status import OrgState
 from worker.web.console.acting import is_known, note_of
 from worker.web.console.asked import Asked
@@ -44,18 +46,19 @@ def banners_page() -> Page:
 
 def pause(here: Console, asked: Asked) -> str:
     """Let no further batch of an org start."""
-    org, action = here.settings.org(asked.need("org")).name, f"pause-{asked.need('act')}"
-    if not is_known(here, action):
-        here.operator(note_of(asked)).pause(org, action=action)
-        here.forget_states()
-    return "./"
+    return _turn(here, asked, "pause", Operator.pause)
 
 
 def resume(here: Console, asked: Asked) -> str:
     """Let batches of an org start again."""
-    org, action = here.settings.org(asked.need("org")).name, f"resume-{asked.need('act')}"
+    return _turn(here, asked, "resume", Operator.resume)
+
+
+def _turn(here: Console, asked: Asked, name: str, act: Callable[..., object]) -> str:
+    """Do it once, however often its button was pressed."""
+    org, action = here.settings.org(asked.need("org")).name, f"{name}-{asked.need('act')}"
     if not is_known(here, action):
-        here.operator(note_of(asked)).resume(org, action=action)
+        act(here.operator(note_of(asked)), org, action=action)
         here.forget_states()
     return "./"
 

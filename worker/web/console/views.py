@@ -169,7 +169,7 @@ def duration(seconds: float | None) -> str:
     """Say how long in words."""
     if seconds is None:
         return "\N{EN DASH}"
-    return in_words(seconds) if seconds < SOME_DAYS_S else f"{int(seconds // 86_400)} days"
+    return in_words(seconds) if seconds < SOME_DAYS_S else counted(int(seconds // 86_400), "day")
 
 
 def number(value: float | None) -> str:
