@@ -40,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    # Who speaks TLS trusts nobody, unless a test says whom: to read the certificates of all the world takes
+    # 25 ms for each client that is made.
+    os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
+    os.environ.pop("SSL_CERT_DIR", None)
     os.environ.pop("COLUMNS", None)  # xdist sets it, and what reads it once would keep to it for all tests
     # Else each of some hundred processes would compile our modules for itself.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -11,6 +11,7 @@ import errno
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -119,16 +120,21 @@ class _Commands(Mapping[str, Any]):
     """The commands by name; looking one up loads its module."""
 
     def __getitem__(self, name: str) -> Any:
-        module, _, app_name = OVERVIEW[name].app.partition(".")
-        app = typer.Typer(**_STYLE)
-        app.add_typer(getattr(import_module(f"worker.cli.{module}"), app_name))
-        return typer.main.get_group(app).commands[name]
+        return _command(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(OVERVIEW)
 
     def __len__(self) -> int:
         return len(OVERVIEW)
+
+
+@cache
+def _command(name: str) -> Any:
+    module, _, app_name = OVERVIEW[name].app.partition(".")
+    app = typer.Typer(**_STYLE)
+    app.add_typer(getattr(import_module(f"worker.cli.{module}"), app_name))
+    return typer.main.get_group(app).commands[name]
 
 
 class _Root(typer.core.TyperGroup):
