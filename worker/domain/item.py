@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from worker.domain.invalid import Invalid
 
 ROWS_NAMED: Final = 10
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Source(NamedTuple):
@@ -25,7 +25,7 @@ class Source(NamedTuple):
     item: Any
     raw: str = ""
     problem: Invalid | None = None
-    others: Mapping[str, Any] = _NOTHING
+    others: Mapping[str, Any] = NOTHING
     warning: str = ""
 
 

@@ -1,4 +1,4 @@
-"""Bytes become rows: CSV, JSON Lines, JSON arrays, compressed or not.
+"""Bytes become rows: CSV, Excel workbooks, JSON Lines, JSON arrays, compressed or not.
 
 Knows neither Redis nor runs; what a row must hold is in ``domain/parsing.py``. Read ``reader.py`` first.
 """

@@ -8,15 +8,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Final, Self
 
-from worker.domain.item import Remarks, Source
+from worker.domain.item import NOTHING, Remarks, Source
 from worker.domain.numbers import INVISIBLE
 from worker.domain.text import counted, escaped
 from worker.errors import FileError
 from worker.files.columns import NEEDED, RAW_LIMIT, refused, unguarded
-from worker.files.header import Header, Table
+from worker.files.header import Given, Header
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
 from worker.files.totals import LEFT_OUT, is_total, reads_as_total
@@ -26,7 +25,6 @@ _AS_TEXT: Final = re.compile(
     r'^="([^"]*)"\s*$'
 )  # how a number is written so that spreadsheets keep its digits
 _ID_LENGTH: Final = 24  # of a badge's id
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _made: Final = partial(tuple.__new__, Source)  # makes one in a third of the time
 
 
@@ -50,7 +48,7 @@ class _Table:
         return len(columns) == self.width and all(columns) and has_ids and not self.is_report
 
 
-def open_csv(blocks: Iterator[list[str]], number: int, given: Table) -> Iterator[Source]:
+def open_csv(blocks: Iterator[list[str]], number: int, given: Given) -> Iterator[Source]:
     """Read the header, the first of the lines (line ``number`` of the file), and give the rows below it.
 
     Raises:
@@ -66,16 +64,14 @@ def open_csv(blocks: Iterator[list[str]], number: int, given: Table) -> Iterator
             header.tell(given.remarks)
             table = _table_of(header, given.remarks)
             sample = Sample.of(_csv_rows(lines, at, table))
-            dates = {} if table.is_report else sample.date_columns()
-            header.check(dates, without_dates=given.without_dates)
+            header.check(sample, without_dates=given.without_dates)
             return sample.rows()
     raise FileError(f"{given.file} is empty")
 
 
 def _table_of(header: Header, remarks: Remarks) -> _Table:
-    names, columns = header.names, header.columns
-    is_report = bool(names.signs_of_a_report(columns))
-    fields = tuple(map(names.field_in_report if is_report else names.field, columns))
+    columns, is_report = header.columns, header.is_report
+    fields = tuple(map(header.field_of, columns))
     others = tuple(
         (at, column.strip()) for at, column in enumerate(columns) if not fields[at] and column.strip()
     )
@@ -147,7 +143,7 @@ def _plain_rows(block: list[str], number: int, lines: _Lines, table: _Table) -> 
             len(cells[first]) == _ID_LENGTH or (cells[last].isdigit() and not reads_as_total(cells[first]))
         ):
             item = dict(zip(columns, cells))  # noqa: B905 - as many, and in two thirds of the time
-            yield _made((str(at), item, line, None, _NOTHING, ""))
+            yield _made((str(at), item, line, None, NOTHING, ""))
         elif row := _row(at, [line], lines, table):
             yield row
 
@@ -204,7 +200,7 @@ def _record(taken: list[str], source: Iterator[str], table: _Table) -> _Found | 
     if problem or isinstance(item, str):
         return problem or str(item)
     if not table.others:
-        return item, _NOTHING
+        return item, NOTHING
     return item, {name: cells[at] for at, name in table.others if at < len(cells)}
 
 

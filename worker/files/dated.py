@@ -33,14 +33,13 @@ from worker.domain.numbers import BadCell, CellDate, NumberText
 from worker.domain.spellings import is_written_date
 from worker.domain.text import escaped
 from worker.errors import ConfigError
-from worker.files.sample import ROWS, Sample
+from worker.files.sample import ROWS, Sample, are_most
 from worker.files.transposed import DayOrder
 
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
 _NUMBER: Final = re.compile(r"-?(\d{5}|\d{9,})(\.0+)?", re.ASCII)  # a spreadsheet's day, or an epoch
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 _SAMPLES: Final = 3
-_SHARE: Final = 0.8
 _EITHER_CENTURY: Final = 2073  # in two digits: 1973, from which on dates are taken, may be meant
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
 _ISO_OF: Final = {field: field if field.endswith("ISO") else f"{field}ISO" for field in _FIELDS}
@@ -133,7 +132,7 @@ _Cells = Mapping[str, Sequence[str]]
 def _refuse_without_zone(cells: _Cells, how: Dating, name: str) -> None:
     for field, its in cells.items():
         typed = [] if how.zone else [cell for cell in its if isinstance(cell, CellDate)]
-        if typed and len(typed) >= _SHARE * len(its):
+        if typed and are_most(len(typed), len(its)):
             why = (
                 f"{name}: {field} has dates such as “{escaped(typed[0], 40)}”, and a workbook's dates have "
                 "no zone: say --timezone, such as Europe/Berlin; UTC is never assumed"
@@ -151,7 +150,7 @@ def _refuse_undeclared(cells: _Cells, how: Dating, name: str) -> None:
         ]
         foreign = [cell for cell in written if not is_certain(cell) and not how.reads(cell)]
         fits = fits or len(foreign) < len(written)
-        if foreign and len(foreign) >= _SHARE * len(its):
+        if foreign and are_most(len(foreign), len(its)):
             undeclared[field] = foreign
     if not undeclared or not fits:
         return
@@ -189,7 +188,7 @@ def _together(fitting_each: Sequence[Sequence[str]], how: Dating) -> Sequence[st
 
 
 def _cell(item: Any, field: str) -> str:
-    cell = item.get(field) if isinstance(item, Mapping) else None
+    cell = item.get(field) if isinstance(item, dict) else None
     return cell if isinstance(cell, str) and not isinstance(cell, BadCell | NumberText) else ""
 
 
@@ -204,11 +203,8 @@ def _read(row: Source, how: Dating, remarks: Remarks, order: DayOrder) -> Source
         return row
     item = dict(row.item)
     for field, iso in _ISO_OF.items():
-        given = item.get(field)
-        if not given or not isinstance(given, str) or isinstance(given, BadCell | NumberText):
-            continue
-        cell = given.strip()
-        if not cell or (iso != field and item.get(iso)):
+        given = _cell(item, field)
+        if not (cell := given.strip()) or (iso != field and item.get(iso)):
             continue
         order.note(field, given, row.row)
         # A workbook's date is one, whatever format is said for what is written as text.

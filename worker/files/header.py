@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
 from typing import Final, Self
@@ -13,14 +13,14 @@ from worker.domain.item import Remarks
 from worker.domain.text import escaped
 from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
-from worker.files.sample import missing_dates, proposed, unmapped_dates
+from worker.files.sample import Sample, missing_dates, proposed, unmapped_dates
 
 _COMPLAINTS: Final = 5
 _COLUMNS_SHOWN: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Given:
     """A table's file, what a person says of it, and ``remarks``, which gets what is to be said back.
 
     ``without_dates``: columns of dates may be left out, though a date is missing.
@@ -72,6 +72,16 @@ class Header:
         )
         return header
 
+    @property
+    def is_report(self) -> bool:
+        """Whether it is one of this program's reports."""
+        return bool(self.names.signs_of_a_report(self.columns))
+
+    @property
+    def field_of(self) -> Callable[[str], str | None]:
+        """What tells which field a column stands for."""
+        return self.names.field_in_report if self.is_report else self.names.field
+
     def check_names(self, none: str) -> None:
         """Refuse names of which none is a badge's, or that lack what is mapped or what a report must have.
 
@@ -104,17 +114,18 @@ class Header:
         for column in self.names.left_out(self.columns):
             remarks.add(f"the column “{escaped(column.strip(), 60)}” isn't in the profile, and isn't read")
 
-    def check(self, dates: Mapping[str, str], *, without_dates: bool) -> None:
+    def check(self, sample: Sample, *, without_dates: bool) -> None:
         """Refuse columns that are missing, unknown, nameless, there twice, or hold dates that are needed.
 
         Args:
-            dates: the columns that stand for no field, but hold dates, as ``Sample.date_columns`` tells.
+            sample: the first rows, which tell what columns that stand for no field hold.
             without_dates: a person says that these aren't needed.
 
         Raises:
             FileError: as described.
             ConfigError: a date is missing, and there is a column that holds dates.
         """
+        dates = {} if self.is_report else sample.date_columns()
         found = Counter(map(self.names.field, self.columns))
         missing = missing_dates([field for field in FIELDS if found[field] or field in self.names.fixed])
         complaints = self._complaints(found)

@@ -8,19 +8,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from worker.domain.invalid import Invalid
-from worker.domain.item import Source
+from worker.domain.item import NOTHING, Source
 from worker.domain.numbers import NumberText, kind_of
 from worker.domain.parsing import MOST_FIELDS, parse_item
 from worker.domain.text import escaped
 from worker.errors import FileError
 from worker.files.columns import FIELDS, RAW_LIMIT, Names, lacking, refused, with_hint
 from worker.files.text import MAX_RECORD, Unended, Window, damage_of
-
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class _Refusal(Exception):  # noqa: N818 - no error, but the way out of the decoder's hooks
@@ -114,7 +111,7 @@ def _item_of(value: Any, text: str, names: Names) -> tuple[dict[str, Any], Mappi
     if "\\u" in text and not _is_text(value.values()):
         raise _Refusal("a text holds half a character (a lone \\u surrogate)")
     if names.proper.issuperset(value):
-        return value, _NOTHING
+        return value, NOTHING
     if unknown := names.unknown(value):
         others = {name: value[name] for name in unknown}
         first, *beside = _faults_of(value, unknown, names)

@@ -22,10 +22,10 @@ from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import AS_THEY_ARE, Names
 from worker.files.csv_rows import open_csv
-from worker.files.header import Table
+from worker.files.header import Given
 from worker.files.json_rows import array_rows, json_rows
 from worker.files.sample import Sample, missing_dates, unmapped_dates
-from worker.files.text import Window, read_blocks, read_bytes, read_lines, read_text
+from worker.files.text import Window, read_blocks, read_bytes, read_text
 from worker.files.xlsx_package import OLD, ZIP, markup, older
 from worker.files.xlsx_rows import SheetOptions, open_xlsx
 
@@ -58,18 +58,27 @@ def read_rows(
             a workbook's sheet isn't certain.
     """
     sheets = sheets or SheetOptions()
-    table = Table(name, names, without_dates, sheets.remarks)
+    rows = _rows(stream, Given(name, names, without_dates, sheets.remarks), sheets)
+    return (_fixed(row, names.fixed) for row in rows) if names.fixed else rows
+
+
+def _rows(stream: BinaryIO, given: Given, sheets: SheetOptions) -> Iterator[Source]:
+    name = given.file
     head, rest = read_bytes(stream, name=name)
     if head.startswith(ZIP):
         book = _seekable(stream, head, rest, name)
-        opened = partial(open_xlsx, given=table, options=sheets)
-        return _with_fixed(opened(book) if book is stream else _closing(book, opened), names)
+        opened = partial(open_xlsx, given=given, options=sheets)
+        return opened(book) if book is stream else _closing(book, opened)
     if head.startswith(OLD):
         raise older(itertools.chain([head], rest), name)
     if what := markup(head):
         raise FileError(f"{name} {what}")
     sheets.refuse(name)
-    pieces = read_text(head, rest, name=name)
+    return _text_rows(read_text(head, rest, name=name), given)
+
+
+def _text_rows(pieces: Iterator[str], given: Given) -> Iterator[Source]:
+    name, names = given.file, given.names
     line, first = 1, ""
     for first in pieces:
         if not first.isspace():
@@ -82,22 +91,18 @@ def read_rows(
         case "array":
             rows = array_rows(Window(pieces, line), name, names)
         case "lines":
-            rows = json_rows(read_lines(pieces), line, names)
+            rows = json_rows(itertools.chain.from_iterable(read_blocks(pieces)), line, names)
         case _:
-            return _with_fixed(open_csv(read_blocks(pieces), line, table), names)
+            return open_csv(read_blocks(pieces), line, given)
     sample = Sample.of(rows)
     dates, missing = sample.date_columns(), missing_dates(sample.fields() | names.fixed.keys())
-    if dates and missing and not without_dates:
+    if dates and missing and not given.without_dates:
         raise ConfigError(unmapped_dates(name, dates, missing))
-    return _with_fixed(sample.rows(), names)
-
-
-def _with_fixed(rows: Iterator[Source], names: Names) -> Iterator[Source]:
-    """Give the rows with what is set for all of them; one that has such a field itself is refused."""
-    return (_fixed(row, names.fixed) for row in rows) if names.fixed else rows
+    return sample.rows()
 
 
 def _fixed(row: Source, fixed: Mapping[str, str]) -> Source:
+    """Give a row what is set for all of them; one that has such a field itself is refused."""
     if row.problem or not isinstance(row.item, Mapping):
         return row
     if own := next((name for name in fixed if row.item.get(name) not in (None, "")), None):

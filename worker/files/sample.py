@@ -109,12 +109,12 @@ def _mostly(reads_so: Callable[[object], bool], cells: Iterable[tuple[str, Any]]
         if not _is_empty(value):
             counted[name] += 1
             so[name] += reads_so(value)
-    return [name for name, count in counted.items() if so[name] >= _SHARE * count]
+    return [name for name, count in counted.items() if are_most(so[name], count)]
 
 
-def are_mostly(so: Sequence[bool]) -> bool:
-    """Say whether cells of which these are so make a column that is so."""
-    return bool(so) and sum(so) >= _SHARE * len(so)
+def are_most(some: int, count: int) -> bool:
+    """Say whether so many cells that are so, of all that aren't empty, make a column that is so."""
+    return some >= _SHARE * count
 
 
 def _is_empty(value: object) -> bool:

@@ -1,7 +1,7 @@
 """Turn a stream of bytes, compressed or not, into text and lines of bounded size, for any bytes.
 
 Bytes that aren't text are kept as lone surrogates, so that only the row they stand in is refused:
-``damage_of`` finds and names them. What the lines mean lives in ``rows.py``.
+``damage_of`` finds and names them. What the lines mean lives in ``csv_rows.py`` and ``json_rows.py``.
 """
 
 from __future__ import annotations
@@ -114,11 +114,6 @@ class Unended(str):
     def warning(self, row: int) -> str:
         """Say so, and which row it is."""
         return f"the file's last line has no end: if the file was cut off, row {row} isn't whole"
-
-
-def read_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Give the lines without their ends, as ``read_blocks`` does, one by one."""
-    return itertools.chain.from_iterable(read_blocks(pieces))
 
 
 def read_blocks(pieces: Iterable[str]) -> Iterator[list[str]]:

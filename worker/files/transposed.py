@@ -58,7 +58,7 @@ class DayOrder:
             self._known.clear()
         self._known.add(key)
         place = _Place(row, text)
-        if found := _REAL_OR_TEXT[is_real](place.cell):
+        if found := (_REAL, _kind(text[5:7], text[8:10])) if is_real else _of_text(text):
             layout, kind = found
             cells = self._written.setdefault(field, {}).setdefault(layout, {}).setdefault(kind, [])
             if len(cells) < _ENOUGH and place.cell not in (it.cell for it in cells):
@@ -155,14 +155,7 @@ def _of_text(cell: str) -> tuple[str, str] | None:
     return (_YEAR_FIRST, _kind(found[2], found[3])) if found else None
 
 
-def _of_real(cell: str) -> tuple[str, str] | None:
-    return _REAL, _kind(cell[5:7], cell[8:10])
-
-
 def _kind(one: str, other: str) -> str:
     if max(int(one), int(other)) > _MONTHS:
         return _BEYOND
     return _ALIKE if int(one) == int(other) else _EITHER
-
-
-_REAL_OR_TEXT: Final = {True: _of_real, False: _of_text}

@@ -55,7 +55,7 @@ class Meanings:
         Raises:
             FileError: the cell refers to what the workbook doesn't have.
         """
-        kind, style, text, _ = cell
+        kind, style, text, formula = cell
         if (
             kind == "n"
             and style in self._plain
@@ -66,9 +66,9 @@ class Meanings:
             return text  # as most numbers are
         if kind in ("str", "inlineStr"):
             return unescaped(text)
-        if not cell.text:
-            return None if cell.formula is None else BadCell.of("formula", cell.formula, _NOT_COMPUTED)
-        return self._typed(cell.kind, cell.text, cell.style)
+        if not text:
+            return None if formula is None else BadCell.of("formula", formula, _NOT_COMPUTED)
+        return self._typed(kind, text, style)
 
     def _typed(self, kind: str, text: str, style: str) -> Value:
         match kind:

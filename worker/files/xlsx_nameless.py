@@ -8,7 +8,7 @@ from typing import Final
 from worker.domain.dates import looks_like_a_date
 from worker.domain.item import Remarks
 from worker.errors import ConfigError
-from worker.files.sample import ROWS, are_mostly
+from worker.files.sample import ROWS, are_most
 from worker.files.xlsx_sheet import letters
 
 _NAMELESS: Final = "a cell under no column's name isn't read"
@@ -36,7 +36,7 @@ class Nameless:
         Raises:
             ConfigError: it is so.
         """
-        dates = [at for at, its in sorted(self._dates.items()) if are_mostly(its)]
+        dates = [at for at, its in sorted(self._dates.items()) if are_most(sum(its), len(its))]
         if missing and dates:
             raise ConfigError(
                 f"{where} lacks {' and '.join(missing)}, and column {letters(dates[0])}, which has no name "

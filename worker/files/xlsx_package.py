@@ -131,6 +131,14 @@ def _resolved(folder: str, target: str) -> str:
     return "/".join(filter(None, path))
 
 
+class _LocalNames(dict[str, str]):
+    """Names without their prefixes, each found once."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = local = name.rpartition(":")[2]
+        return local
+
+
 class Xml:
     """Reads XML of a package in pieces; names come without their prefixes."""
 
@@ -139,23 +147,18 @@ class Xml:
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._given = 0
+        self._named = _LocalNames()
         self._parser.StartDoctypeDeclHandler = self._refuse
 
     def on_start(self, start: Start) -> None:
         """Call this at every start of an element, with its name and its attributes."""
-        locals_: dict[str, str] = {}
-
-        def plain_name(name: str, has: Mapping[str, str]) -> None:
-            start(locals_.get(name) or locals_.setdefault(name, name.rpartition(":")[2]), has)
-
-        self._parser.StartElementHandler = plain_name
+        named = self._named
+        self._parser.StartElementHandler = lambda name, has: start(named[name], has)
 
     def on_end(self, end: Callable[[str], None]) -> None:
         """Call this at every end of an element."""
-        locals_: dict[str, str] = {}
-        self._parser.EndElementHandler = lambda name: end(
-            locals_.get(name) or locals_.setdefault(name, name.rpartition(":")[2])
-        )
+        named = self._named
+        self._parser.EndElementHandler = lambda name: end(named[name])
 
     def on_text(self, text: Callable[[str], None] | None) -> None:
         """Call this with the text in elements, piece by piece."""

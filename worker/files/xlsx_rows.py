@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
-from types import MappingProxyType
 from typing import BinaryIO, Final
 
-from worker.domain.item import Remarks, Source
+from worker.domain.item import NOTHING, Remarks, Source
 from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, Names, unguarded
-from worker.files.header import Header, Table
+from worker.files.header import Given, Header
 from worker.files.sample import Sample, missing_dates
 from worker.files.totals import LEFT_OUT, adds_up, has_badge, is_total
 from worker.files.xlsx_cells import Meanings, Rounded, Value
@@ -35,7 +34,6 @@ _ROUNDED: Final = (
     "is a number of more than 15 digits, of which a spreadsheet keeps 15: format the column as text and "
     "take the id from its source once more"
 )
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _MERGED: Final = "is one of the merged cells {}, which show one value: unmerge them and fill in each cell"
 
 
@@ -80,7 +78,7 @@ class _Columns:
     is_report: bool
 
 
-def open_xlsx(stream: BinaryIO, given: Table, options: SheetOptions) -> Iterator[Source]:
+def open_xlsx(stream: BinaryIO, given: Given, options: SheetOptions) -> Iterator[Source]:
     """Find the sheet and its header, and give the rows below it.
 
     Args:
@@ -100,13 +98,12 @@ def open_xlsx(stream: BinaryIO, given: Table, options: SheetOptions) -> Iterator
     header = Header(given.file, names, tuple(top.names.values()), options=said)
     header.check_names("; ".join([_no_header(top), *(it.reason for it in options.remarks.warned())]))
     header.tell(options.remarks)
-    is_report = bool(names.signs_of_a_report(header.columns))
-    field_of = names.field_in_report if is_report else names.field
+    is_report, field_of = header.is_report, header.field_of
     fields = {at: its for at, column in top.names.items() if (its := field_of(column))}
     others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
     rows = _Rows(top, _Columns(fields, others, is_report), meanings, options)
     sample = Sample.of(rows.sources())
-    header.check({} if is_report else sample.date_columns(), without_dates=given.without_dates)
+    header.check(sample, without_dates=given.without_dates)
     if not is_report and not given.without_dates:
         where = f"{given.file}, sheet {_quoted(top.sheet.name)},"
         rows.nameless.refuse_dates(where, top.row, missing_dates({*fields.values(), *names.fixed}))
@@ -176,10 +173,6 @@ def _text(value: Value) -> str:
     return " ".join(INVISIBLE.sub("", value).split())
 
 
-def _refused(number: Rounded) -> BadCell:
-    return BadCell.of("rounded", number, _ROUNDED)
-
-
 def _no_header(top: _Top) -> str:
     begin = escaped(", ".join(top.names.values()), 60)
     return (
@@ -216,7 +209,8 @@ class _Rows:
                 continue
             if isinstance(value, str) and (not value or value.isspace()):
                 continue
-            item[name] = _refused(value) if type(value) is Rounded and name in _IDS else value
+            is_lost = type(value) is Rounded and name in _IDS
+            item[name] = BadCell.of("rounded", str(value), _ROUNDED) if is_lost else value
             if cell.formula is not None and not isinstance(item[name], BadCell):
                 formulas.append(name)
         if not item or self._left_out(row, item):
@@ -234,7 +228,7 @@ class _Rows:
 
     def _others(self, row: Row) -> Mapping[str, str]:
         if not self._table.others:
-            return _NOTHING
+            return NOTHING
         cells = ((name, row.cells.get(at)) for at, name in self._table.others.items())
         values = ((name, self._meanings.value(cell)) for name, cell in cells if cell)
         return {name: str(value) for name, value in values if value is not None}
