@@ -49,6 +49,7 @@ from worker.errors import StoreError
 from worker.sandbox.issued import SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
+from worker.server.health import memory
 from worker.store import keys
 from worker.store.queue import Queue
 
@@ -270,6 +271,21 @@ def test_an_org_that_moves_to_another_node_is_found(clustered: dict[str, str], n
                 assert queue.claim(org, "b").jobs  # type: ignore[union-attr]
                 assert own.execute_command("CLUSTER COUNTKEYSINSLOT", slot)
                 own.flushall()
+
+
+def test_a_clusters_memory_is_that_of_its_fullest_node(
+    clustered: dict[str, str], nodes: list[Server]
+) -> None:
+    """An org lies on one node, which is full while others have room: whichever node is asked first."""
+    with Connection.open(Settings(redis_url=clustered["BADGES_REDIS_URL"])).client() as client:
+        for number, node in enumerate(nodes, 1):
+            with node.client() as own:
+                own.config_set("maxmemory", number << 26)
+                try:
+                    used, most = memory(client)
+                    assert (most, 0 < used < most) == (number << 26, True)
+                finally:
+                    own.config_set("maxmemory", 0)
 
 
 def test_a_cluster_needs_another_broker(clustered: dict[str, str]) -> None:

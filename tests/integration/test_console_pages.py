@@ -134,6 +134,8 @@ def test_a_report_is_safe_for_a_spreadsheet_and_read_back(
     assert answer.headers["content-disposition"] == 'attachment; filename="run-report.csv"'
     (row,) = csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig")))
     assert (row["run"], row["error_code"], row["error_message"]) == ("'=run", "'=1+1", "'@SUM(A1)")
+    answer = browser.http.get("/report.csv?state=issued")
+    assert (answer.status_code, "say of which run" in answer.text) == (400, True)
 
 
 def test_a_group_is_mended_planned_tried_and_replayed_once(

@@ -108,12 +108,17 @@ def server_time_s(client: Redis) -> float:
 def memory(client: Redis) -> tuple[float, float]:
     """Return how many bytes the server uses, and may use at most: the machine's where it has no limit.
 
+    Of a Cluster, those of its fullest node: what lies there has no room, however much the others have.
+
     Raises:
         StoreError: Redis can't be reached.
     """
     with reaching("info"):
-        info = client.info("memory")
-    return info["used_memory"], info.get("maxmemory") or info.get("total_system_memory") or 0
+        found = [server.info("memory") for server in servers(client).values()]
+    told = [
+        (info["used_memory"], info.get("maxmemory") or info.get("total_system_memory") or 0) for info in found
+    ]
+    return max(told, key=lambda its: its[0] / its[1] if its[1] else 0)
 
 
 def refuse_unusable(client: redis.Redis) -> None:

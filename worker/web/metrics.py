@@ -240,12 +240,10 @@ def _workers(of: Fleet) -> Iterator[Metric]:
 
 
 def _memory(used: float, most: float) -> Iterator[Metric]:
-    yield GaugeMetricFamily(PREFIX + "redis_memory_used_bytes", "Memory that Redis uses.", value=used)
-    yield GaugeMetricFamily(
-        PREFIX + "redis_memory_max_bytes",
-        "Memory that Redis may use; where no maxmemory is set, the machine's.",
-        value=most,
-    )
+    words = "Memory that Redis uses; of a Cluster, its fullest node."
+    yield GaugeMetricFamily(PREFIX + "redis_memory_used_bytes", words, value=used)
+    words = "Memory that Redis may use; where no maxmemory is set, the machine's."
+    yield GaugeMetricFamily(PREFIX + "redis_memory_max_bytes", words, value=most)
 
 
 def _refused(counts: Mapping[str, int]) -> Metric:

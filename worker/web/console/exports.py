@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 
 from fastapi import Request, Response
@@ -27,6 +28,10 @@ def report(here: Console, request: Request) -> Response:
     if state and state not in set(State):
         raise ConfigError(f"there is no state {state!r}")
     run = here.reports.run_meant(which.run, which.org) if which.run else None
+    if run:
+        which = replace(which, run=run.run)
+    elif state not in (None, State.DEAD):
+        raise ConfigError(f"say of which run: a report of all runs has dead letters, and not what is {state}")
     if state == State.DEAD or which.kind or run is None:
         rows: Iterable[dict[str, object]] = deadlist.rows(here.reports, which)
         columns = othercolumns.of_dead_letters(here.reports, which)
