@@ -35,6 +35,7 @@ from worker.cli import progress
 from worker.domain.batch import Batch
 from worker.domain.org import Org
 from worker.domain.settlement import Retry
+from worker.operate import following
 from worker.operate.progress import RunProgress
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
@@ -120,7 +121,9 @@ def test_nothing_is_promised_before_what_waits_for_its_time_can_end(
         client.zadd(keys.key("default", "retry"), {f"another {n}": time.time() * 1000 + 300_000})
     soon = etas(client)["soon"]
     assert soon == pytest.approx(300, abs=5)
-    (state,) = JobReader(client=client, orgs={"default": ORG}).states("default")
+    reports = JobReader(client=client, orgs={"default": ORG})
+    assert next(following.follow(reports, "late", every_s=0)).eta_s == pytest.approx(600, abs=5)
+    (state,) = reports.states("default")
     assert state.seconds_for(state.waiting, last_ms=state.last_retry_ms) == pytest.approx(600, abs=5)
     said = badges("run", "show", "late", env=env).stdout.decode()
     assert re.search(r"about (9 min 5\d|10 min \d) s to go", " ".join(said.split())), said

@@ -404,9 +404,9 @@ def test_what_still_sends_and_what_has_no_id(bench: Bench) -> None:
     Probe(bench.client).change(job_id, earned_badge_id="")
     plan = badges_json("run", "undo", "spring", "--dry-run", env=bench.env)
     assert (plan["jobs"], plan["without_id"]) == (0, 1)
-    bench.queue.enqueue(bench.org, run="spring", items=[item(2)], call=new_id())
-    refused = badges("run", "undo", "spring", "--yes", env=bench.env, expect=2)
-    assert b"still to be sent" in refused.stderr
+    bench.queue.enqueue(bench.org, run="$(id)", items=[item(2)], call=new_id())
+    refused = badges("run", "undo", "$(id)", "--yes", env=bench.env, expect=2)
+    assert b"1 job of run $(id) still to be sent: badges run cancel '$(id)';" in refused.stderr
 
 
 def test_an_undo_is_cancelled(bench: Bench) -> None:

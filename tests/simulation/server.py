@@ -115,7 +115,7 @@ def running() -> Iterator[Server]:
 def _await(path: Path) -> None:
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
-        if valkey.ask(path, "PING").startswith("+PONG"):
+        if valkey.ask(path, "PING", within_s=READY_WITHIN_S).startswith("+PONG"):
             return
         time.sleep(0.01)
     raise TimeoutError("the server of the simulation doesn't start")

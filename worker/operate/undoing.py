@@ -16,6 +16,7 @@ from worker.domain.job import State
 from worker.domain.text import counted
 from worker.errors import NotAllowed
 from worker.operate.operator import Move, Operator
+from worker.operate.report import argument
 from worker.operate.runs import JobReader
 from worker.operate.status import longest
 from worker.operate.which import Which
@@ -116,8 +117,8 @@ def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Recor
     for org, run in reports.run_names(which.org, which.run):
         if which.run and (waiting := reports.run(run, org).open):
             raise NotAllowed(
-                f"{counted(waiting, 'job')} of run {run} still to be sent: badges run cancel {run}, wait "
-                "for what is being sent, then undo it"
+                f"{counted(waiting, 'job')} of run {run} still to be sent: "
+                f"badges run cancel {argument(run)}; wait for what is being sent, then undo it"
             )
         yield from ((org, job_id, record) for job_id, record in reports.records(org, reports.ids(org, run)))
 
