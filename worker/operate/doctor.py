@@ -12,14 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import kombu
-
 from worker.config import Settings, unknown_settings
 from worker.domain.org import Org
 from worker.errors import BadgesError, ConfigError, StoreError
 from worker.operate.orgcheck import check_org, check_settings, is_local, skew
 from worker.operate.survey import Survey
-from worker.server.brokerkeys import QUICK, client_of, is_redis, wrong_keys
+from worker.server.brokerkeys import client_of, is_redis, opened_broker, wrong_keys
 from worker.server.cluster import Redis
 from worker.server.connection import NO_BROKER, Connection, is_cluster
 from worker.server.health import Finding, check_servers, information, server_time_s
@@ -133,10 +131,8 @@ def _broker(connection: Connection, orgs: Iterable[str]) -> Iterator[Finding]:
         return
     if connection.broker_url != connection.url:
         yield from _transport("broker", connection.broker_url)
-    quick = {**QUICK, **connection.broker_options}
     try:
-        with kombu.Connection(connection.broker_url, connect_timeout=3, transport_options=quick) as broker:
-            broker.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        with opened_broker(connection) as broker:
             wrong = wrong_keys(client_of(broker), orgs) if is_redis(connection.broker_url) else []
             for one in wrong:
                 what, _, cure = one.partition(": ")

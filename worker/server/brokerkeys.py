@@ -6,6 +6,7 @@ A key of another kind under one of these names stops every worker: Redis refuses
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,6 @@ from worker.server.connection import Connection
 DEFAULT_QUEUE = "celery"
 # Apart from what producers send, so that a million of their messages can't delay a delivery.
 DELIVER_QUEUE = "badges.deliver"
-QUICK = {"socket_connect_timeout": 3, "socket_timeout": 3}
 
 _PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps a list for each
 _BOOKS = {
@@ -73,13 +73,20 @@ def broker_faults(connection: Connection, client: Redis, orgs: Iterable[str]) ->
         return wrong_keys(client, orgs)
     if not is_redis(connection.broker_url):
         return []
-    options = {**QUICK, **connection.broker_options}
     try:
-        with kombu.Connection(connection.broker_url, connect_timeout=3, transport_options=options) as broker:
-            broker.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        with opened_broker(connection) as broker:
             return wrong_keys(client_of(broker), orgs)
-    except Exception as error:  # noqa: BLE001 - each kind of broker has errors of its own
+    except Exception as error:  # noqa: BLE001 - see opened_broker
         return [f"it can't be reached: {str(error) or type(error).__name__}"]
+
+
+@contextmanager
+def opened_broker(connection: Connection) -> Iterator[kombu.Connection]:
+    """Connect to the broker without much patience; each kind of one has errors of its own."""
+    options = {"socket_connect_timeout": 3, "socket_timeout": 3, **connection.broker_options}
+    with kombu.Connection(connection.broker_url, connect_timeout=3, transport_options=options) as broker:
+        broker.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        yield broker
 
 
 def client_of(broker: kombu.Connection) -> Any:
