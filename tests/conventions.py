@@ -6,10 +6,18 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 LEVELS = ["debug", "info", "warning", "error", "exception", "critical"]
+LOGS = re.compile(rf"log[\w.()]*\.({'|'.join(LEVELS)})\b")
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return all that a module says; it is read once, whoever asks."""
+    return list(ast.walk(ast.parse(path.read_text())))
 
 
 def headers(path: Path) -> dict[str, Any]:
@@ -48,11 +56,12 @@ def log_events(modules: Iterable[Path]) -> dict[str, LogEvent]:
     """Return every event that the code logs, by its name: the catalogue of the documentation."""
     found: dict[str, tuple[set[str], set[str]]] = {}
     for path in modules:
-        tree = ast.parse(path.read_text())
-        calls = list(_log_calls(tree))
+        if not LOGS.search(path.read_text()):
+            continue
+        calls = list(_log_calls(path))
         # A function that logs the event it is given: its callers name the event.
         handed_on = {name: call for name, call in calls if name.isidentifier()}
-        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        for call in (node for node in nodes(path) if isinstance(node, ast.Call)):
             name = call.func.id if isinstance(call.func, ast.Name) else ""
             if name in handed_on and (event := _literal(call)):
                 calls.append((event, handed_on[name]))
@@ -67,9 +76,9 @@ def log_events(modules: Iterable[Path]) -> dict[str, LogEvent]:
     }
 
 
-def _log_calls(tree: ast.AST) -> Iterator[tuple[str, tuple[list[str], list[str]]]]:
+def _log_calls(path: Path) -> Iterator[tuple[str, tuple[list[str], list[str]]]]:
     """Yield the event, or the function that is given it, of each call of a logger: levels and fields."""
-    for function in ast.walk(tree):
+    for function in nodes(path):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conventions import headers, log_events
+from conventions import headers, log_events, nodes
 
 from worker.domain.outcome import Signal
 from worker.store.protocol import Verb
@@ -38,28 +38,22 @@ XML_LETTERS = set("Qbcdefhmnrstvwy")  # of a workbook's cells and formats
 THEIR_FILES = {"worker.py"}
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    """Return what a module says."""
-    return ast.parse(path.read_text())
-
-
 def within(path: Path) -> str:
     """Return a module's path below ``worker``."""
     return path.relative_to(WORKER).as_posix()
 
 
-def literals(module: ast.AST) -> Iterator[str]:
-    """Yield the strings of a module, but for how numbers are formatted."""
+@cache
+def literals(path: Path) -> set[str]:
+    """Return the strings of a module, but for how numbers are formatted."""
     formats = {
         id(part)
-        for node in ast.walk(module)
+        for node in nodes(path)
         if isinstance(node, ast.FormattedValue) and node.format_spec
         for part in ast.walk(node.format_spec)
     }
-    for node in ast.walk(module):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in formats:
-            yield node.value
+    constants = (node for node in nodes(path) if isinstance(node, ast.Constant) and id(node) not in formats)
+    return {node.value for node in constants if isinstance(node.value, str)}
 
 
 def test_no_letter_of_the_record_stands_outside_it() -> None:
@@ -68,7 +62,7 @@ def test_no_letter_of_the_record_stands_outside_it() -> None:
     for path in MODULES:
         if within(path) in {"store/record.py", "domain/spellings.py"}:  # the latter's are parts of dates
             continue
-        letters = {one for one in literals(tree(path)) if re.fullmatch("[A-Za-z]", one)}
+        letters = {one for one in literals(path) if re.fullmatch("[A-Za-z]", one)}
         if within(path) in MAY_HOLD_OTHERS:
             letters -= OTHER_LETTERS
         if within(path) in ("domain/localdates.py", "domain/spellings.py"):
@@ -118,7 +112,7 @@ def test_redis_and_its_keys_are_of_store_and_server_alone() -> None:
         if within(path).startswith(("store/", "server/")):
             continue
         text = path.read_text()
-        names = any("{badges" in literal for literal in literals(tree(path)))
+        names = any("{badges" in literal for literal in literals(path))
         if (
             names
             or re.search(r"^\s*(import redis|from redis)\b", text, re.MULTILINE)
@@ -240,7 +234,7 @@ def _is_bound(value: ast.expr) -> bool:
 
 def _of_many(path: Path) -> Iterator[str]:
     """Yield what a module says of a number as of many, whatever that number is."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         parts = node.values if isinstance(node, ast.JoinedStr) else []
         for value, text in pairwise(parts):
             if not (isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant)):

@@ -6,10 +6,10 @@ import ast
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+from conventions import nodes
 from support import NEIGHBOURS, needs
 
 
@@ -51,12 +51,6 @@ WAITS = {
     "test_orgs.py": 2,
     "test_retention.py": 1,
 }
-
-
-@cache
-def nodes(path: Path) -> list[ast.AST]:
-    """Return all that a file says."""
-    return list(ast.walk(ast.parse(path.read_text())))
 
 
 def calls(within: Iterable[ast.AST], *names: str) -> Iterator[ast.Call]:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from conventions import nodes
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -30,12 +31,14 @@ NOT_OURS = {
 PINNED = re.compile(r"^([\w.-]+)==(\S+)( .*)?$", re.MULTILINE)
 
 
+@cache
 def project() -> dict[str, Any]:
     """Return the project's table."""
     table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return table
 
 
+@cache
 def asked_for() -> dict[str, Requirement]:
     """Return what runs need, without tests and benchmarks, by name."""
     table = project()
@@ -51,11 +54,12 @@ def pins(name: str) -> dict[str, str]:
     return {canonicalize_name(pin[1]): pin[2] for pin in found}
 
 
+@cache
 def imported() -> set[str]:
     """Return the top-level modules, none of them Python's own, that ``worker/`` imports."""
     modules = set()
     for file in (ROOT / "worker").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
