@@ -250,7 +250,6 @@ TABLE = [
     Case(BADGE, "5", "5", words=("must be text",), unless=only(("csv",))),
     Case(BADGE, "null", "null", words=("is missing",), unless=only(("csv",))),
     Case(BADGE, '"GOLD"', "GOLD", warning=NO_OBJECT_ID),
-    Case(BADGE, '"Total"', "Total", warning=NO_OBJECT_ID),
     Case(BADGE, '"6.96E+23"', "6.96E+23", warning=NO_OBJECT_ID),
     Case(BADGE, "6.96E+23", "6.96E+23", words=("must be text",), unless=only(("csv",))),
     Case(BADGE, '"two words"', words=("1 to 64 printable characters",)),
