@@ -8,7 +8,7 @@ from datetime import date, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workbooks import content, saved
+from workbooks import content, package, parts, saved, sheet, texts
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.invalid import Invalid
@@ -338,6 +338,16 @@ def test_one_date_in_another_order_is_refused_alone() -> None:
     first, *_, last = taken(["31/12/2026", "12/31/2026", "01/02/2026"], how)
     assert (first, last) == ("2026-12-31T23:59:59+01:00", "2026-02-01T23:59:59+01:00")
     assert "change places" not in str(taken(["12/31/2026", "n/a"], how))
+
+
+@pytest.mark.parametrize("text", ["never", "", "2026-3-4", "2026-03-04T00:00:00Z", "١٢"])
+def test_what_a_workbook_calls_a_date_may_be_none(text: str) -> None:
+    """Another program wrote it so; its row is refused, or it is read."""
+    head = texts(1, "badgeMetaId", "customerId", "earnExpiresOn")
+    cells = f'<c r="A2" t="str"><v>{BADGE}</v></c><c r="B2"><v>7</v></c><c r="C2" t="d"><v>{text}</v></c>'
+    data = package(parts(sheet(f'{head}<row r="2">{cells}</row>')))
+    rows = dated(read_rows(io.BytesIO(data), name="f.xlsx"), Dating(None, BERLIN), Remarks(), name="f.xlsx")
+    assert [row.row for row in rows] == ["2"]
 
 
 @pytest.mark.parametrize("form", [None, "DD/MM/YYYY"])

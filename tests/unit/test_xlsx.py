@@ -213,6 +213,8 @@ ONE_WAY = [  # the last row, and how many rows are left out of it and the one be
     (["badgeMetaId", "customerId", "Name", "City"], ["", "2", "Total", "Paris"], 0),
     (["badgeMetaId", "customerId"], [BADGE, "Total"], 0),
     (["badgeMetaId", "customerId"], ["count", "5"], 1),
+    (["badgeMetaId", "customerId"], [" TOTAL", "5"], 1),
+    (["badgeMetaId", "customerId"], ["ИТОГО", "5"], 1),
     (["badgeMetaId", "customerId"], ["counting", "5"], 0),
 ]
 

@@ -21,7 +21,7 @@ _WORDS: Final = frozenset(
         ),
     )
 )
-_BEGINNINGS: Final = frozenset(word[0] for word in _WORDS)
+_BEGINNINGS: Final = frozenset(it for word in _WORDS for it in (word[0], word[0].upper()))
 _READS_SO: Final = re.compile(f"({'|'.join(_WORDS)})([:(=].*)?")
 _ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|MIN|MAX)\(", re.IGNORECASE)
 _OWN_ROW: Final = re.compile(r"@|\[#This Row\]", re.IGNORECASE)
@@ -33,7 +33,7 @@ _MAY_BESIDE: Final = frozenset(("customerId", "job_id"))  # with a date, or a ba
 
 def reads_as_total(text: str) -> bool:
     """Say whether a cell's text calls its row the total: Total, Summe:, Total (2 rows)."""
-    return text[:1].casefold() in _BEGINNINGS and bool(_READS_SO.fullmatch(folded(text)))
+    return text.lstrip()[:1] in _BEGINNINGS and bool(_READS_SO.fullmatch(folded(text)))
 
 
 def adds_up(formula: str, row: int) -> bool:
@@ -60,7 +60,7 @@ def is_total(item: Mapping[str, str], beside: Iterable[str]) -> bool:
     It does so where a badge or customer would stand; or where it has but numbers, and neither badge nor date.
     ``beside`` are its cells that stand for no field.
     """
-    if any(reads_as_total(item.get(name, "")) for name in (_BADGE, "customerId")):
+    if reads_as_total(item.get(_BADGE, "")) or reads_as_total(item.get("customerId", "")):
         return not has_badge(item)
     if not item.keys() <= _MAY_BESIDE:
         return False

@@ -58,7 +58,7 @@ class DayOrder:
             self._known.clear()
         self._known.add(key)
         place = _Place(row, text)
-        if found := (_REAL, _kind(text[5:7], text[8:10])) if is_real else _of_text(text):
+        if found := _written(text, is_real=is_real):
             layout, kind = found
             cells = self._written.setdefault(field, {}).setdefault(layout, {}).setdefault(kind, [])
             if len(cells) < _ENOUGH and place.cell not in (it.cell for it in cells):
@@ -148,11 +148,11 @@ def _how_read(cell: str, one: DateFormat, other: DateFormat) -> str:
     return _READ_SWAPPED if is_swapped else ""
 
 
-def _of_text(cell: str) -> tuple[str, str] | None:
-    if found := _BY_DAY.match(cell):
+def _written(cell: str, *, is_real: bool) -> tuple[str, str] | None:
+    if not is_real and (found := _BY_DAY.match(cell)):
         return found[2], _kind(found[1], found[3])
-    found = None if is_certain(cell) else _BY_YEAR.match(cell)
-    return (_YEAR_FIRST, _kind(found[2], found[3])) if found else None
+    found = None if is_certain(cell) else _BY_YEAR.match(cell)  # other programs call any text a real date
+    return (_REAL if is_real else _YEAR_FIRST, _kind(found[2], found[3])) if found else None
 
 
 def _kind(one: str, other: str) -> str:
