@@ -122,7 +122,9 @@ def test_the_documented_message_does_what_the_page_says(place: Place) -> None:
         2,
         0,
     )
-    assert {issue.customer_id for issue in place.vendor.vendor.ledger().issues} == {555567088}
+    theirs = {it["customerId"] for it in body[1]["items"]}
+    assert theirs == {555567088}
+    assert sum(it.customer_id in theirs for it in place.vendor.vendor.ledger().issues) == 2
 
 
 @pytest.mark.neighbour("node")
