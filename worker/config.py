@@ -103,7 +103,7 @@ class Settings(Org, BaseSettings):
     console_upload_dir: Path | None = Field(
         default=None,
         description="Where uploaded files lie, for a day at most; console and workers must "
-        "both see it; refused where others may write. Without it, `uploads` in `DATA_DIR`",
+        "both see it; refused where all may write. Without it, `uploads` in `DATA_DIR`",
     )
 
     @field_validator("name", mode="before")

@@ -115,7 +115,10 @@ def test_a_folder_where_others_may_write_is_refused(at_console: tuple[Console, B
     one = upload(browser, "m.csv", (HEAD + row(1)).encode())
     two = upload(browser, "m.csv", (HEAD + row(2)).encode())
     begin(browser, one, 1)
-    for mode in (0o770, 0o707):
+    for mode in (0o755, 0o770, 0o1777):  # a group is let in on purpose; where the sticky bit is, nobody swaps
+        here.settings.uploads.chmod(mode)
+        here.staging.refuse_foreign()
+    for mode in (0o707, 0o777):
         here.settings.uploads.chmod(mode)
         answer = browser.send("upload", {"csrf": csrf(browser), "name": "m.csv", "size": "10"})
         assert (answer.status_code, "others might swap an uploaded file" in answer.text) == (400, True)

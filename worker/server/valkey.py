@@ -104,18 +104,12 @@ def refuse_foreign(directory: Path, *, barred: int, cure: str) -> None:
     Raises:
         EmbeddedServerError: somebody has.
     """
-    if why := foreign(directory, barred=barred):
-        raise EmbeddedServerError(f"{why}: others might read and change the jobs. {cure}")
-
-
-def foreign(directory: Path, *, barred: int) -> str:
-    """Say so if this directory is another's, or somebody else has a right to it that is ``barred``."""
     found = directory.lstat()
     if stat.S_ISDIR(found.st_mode) and not found.st_mode & barred and found.st_uid == os.geteuid():
-        return ""
-    return (
+        return
+    raise EmbeddedServerError(
         f"{directory} is not a directory of our own alone (but {stat.filemode(found.st_mode)} "
-        f"of user {found.st_uid})"
+        f"of user {found.st_uid}): others might read and change the jobs. {cure}"
     )
 
 
