@@ -11,7 +11,7 @@
 --          behind the former id, record, id, record, ...
 --          batch: its id, where it is another: that of a request in doubt which is sent again as it was
 --          at: when to look again, ms, -1 never; check: whether a job in doubt is due to be checked with the
---          vendor; clock: the org's own, us; died: of each that did its id, run, kind and code
+--          vendor; clock: as the org tells it, us (_gate.lua); died: of each that did its id, run, kind and code
 -- Repeated: the same batch id gets those of its jobs that are still its own, at the same slot; once it is
 --          settled or released, none.
 local asked, cfg = ARGV[1], cjson.decode(ARGV[2])
