@@ -12,6 +12,22 @@
 local T_US, T, offset_us
 local behind_us, stood_us -- for how long it has stood still before this call, and in it
 
+-- In the table as read_gate would read it back: a number stays comparable with numbers.
+local function set_gate(gate, ...)
+  local pairs_ = {...}
+  for n = 1, #pairs_, 2 do gate[pairs_[n]] = tonumber(pairs_[n + 1]) or pairs_[n + 1] end
+  redis.call('HSET', K.gate, ...)
+end
+
+local function keep_clock(gate)
+  behind_us, stood_us = behind_us + stood_us, 0
+  set_gate(gate, 'clock', int(T_US), 'offset', int(offset_us), 'behind', int(behind_us))
+end
+
+local function clock_told() return int(T_US + behind_us) end
+
+-- What a caller's word took back is kept at once: else the clock would go on ahead of the times that are given,
+-- and told, by this call.
 local function read_gate(cfg)
   local gate, flat = {}, redis.call('HGETALL', K.gate)
   for n = 1, #flat, 2 do gate[flat[n]] = tonumber(flat[n + 1]) or flat[n + 1] end
@@ -25,21 +41,8 @@ local function read_gate(cfg)
   end
   T, offset_us = math.floor(T_US / 1000), T_US - NOW_US
   gate.n, gate.items, gate.size = gate.n or 0, gate.items or 0, gate.size or 0
+  if T_US < shows then keep_clock(gate) end
   return gate
-end
-
-local function clock_told() return int(T_US + behind_us) end
-
--- In the table as read_gate would read it back: a number stays comparable with numbers.
-local function set_gate(gate, ...)
-  local pairs_ = {...}
-  for n = 1, #pairs_, 2 do gate[pairs_[n]] = tonumber(pairs_[n + 1]) or pairs_[n + 1] end
-  redis.call('HSET', K.gate, ...)
-end
-
-local function keep_clock(gate)
-  behind_us, stood_us = behind_us + stood_us, 0
-  set_gate(gate, 'clock', int(T_US), 'offset', int(offset_us), 'behind', int(behind_us))
 end
 
 -- An instant of the org's clock, ms, as others know it.

@@ -22,8 +22,6 @@ for _, limit in ipairs(cfg.limits) do
   if since > limit[1] then return 0 end
 end
 
--- The time that it is given is that of the org's clock from now on: else the clock would show more than it did here.
-keep_clock(gate)
 -- The ring stays in order of time: those that were sent in between take the places before it.
 local at, items = math.max(T_US, slot), items_before(gate, n + 1) - items_before(gate, n)
 while n + 1 < gate.n and sent_at(gate, n + 1) < at do
