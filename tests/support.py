@@ -38,6 +38,7 @@ FIRST_CUSTOMER = 500_000_000
 PROGRAMS = Path(__file__).parent / "programs"  # what the tests run as processes of their own
 OPEN_FENCE = Fence(math.inf, 0, math.inf, lambda: True)  # of a call that is held against no limit
 LONG = pytest.mark.long
+_RUNNING: list[tuple[subprocess.Popen[bytes] | launcher.Process, Path]] = []  # by process(), now
 SERVICES = ("up", "worker", "sandbox", "demo", "intake", "metrics")
 NEIGHBOURS = Path(__file__).parent / "neighbours"  # lists the packages; npm's are installed in it
 
@@ -155,7 +156,12 @@ def wait_for(condition: Callable[[], Any], *, within_s: float = 60, what: str = 
         if value := condition():
             return value
         time.sleep(0.02)
-    raise AssertionError(f"not within {within_s} s: {what or condition}")
+    ended = [f"\n{log}: ended, and said last: {_last_line(log)}" for its, log in _RUNNING if its.poll()]
+    raise AssertionError(f"not within {within_s} s: {what or condition}{''.join(ended)}")
+
+
+def _last_line(log: Path) -> str:
+    return next(iter(log.read_text(errors="replace").splitlines()[-1:]), "nothing")
 
 
 def needs(name: str) -> Path:
@@ -280,9 +286,11 @@ def process(
             running = launcher.start(words, env=env, out=out)
         else:
             running = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    _RUNNING.append((running, log))
     try:
         yield running
     finally:
+        _RUNNING.remove((running, log))
         if running.poll() is None:
             running.send_signal(signal.SIGTERM)
             try:

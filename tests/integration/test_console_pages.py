@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import pytest
@@ -19,9 +20,12 @@ from support import BADGE, FIRST_CUSTOMER, LONG, OTHER_BADGE, Probe, item, wait_
 
 from worker.domain.batch import Item
 from worker.domain.org import Org
+from worker.errors import StoreError
+from worker.operate import deadlist
 from worker.operate.runs import JobReader
 from worker.store import audit, keys
 from worker.store.queue import Queue
+from worker.web.console import acts
 from worker.web.console.service import Console
 from worker.web.console.views import NAVIGATION
 
@@ -274,6 +278,32 @@ def test_the_live_part_comes_at_once_and_again_when_it_changes(
         queue.enqueue(ORG, run="new-run", items=[item(1)], call="new")
         assert next(line for line in lines if "new-run" in line)
     assert browser.http.get("/live?of=nonesuch").status_code == 404
+
+
+def test_dead_letters_are_counted_before_it_is_said_that_there_are_none(
+    at_console: tuple[Console, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while all is slow; and that they can't be counted is not that there are none."""
+    _, browser = at_console
+    counted = deadlist.groups
+
+    def slow(*given: Any) -> list[deadlist.Group]:
+        time.sleep(0.5)
+        return counted(*given)
+
+    monkeypatch.setattr(deadlist, "groups", slow)
+    assert "No dead letters: nothing needs a person." in words(browser.open("/dead"))
+
+    def failing(*_: Any) -> NoReturn:
+        raise StoreError("Redis is full")
+
+    monkeypatch.setattr(deadlist, "groups", failing)
+    monkeypatch.setattr(acts, "FAILED_FOR_S", 0)
+    assert "the letters can't be counted: Redis is full" in words(
+        browser.open("/dead?org=default", expect=500)
+    )
+    monkeypatch.setattr(deadlist, "groups", counted)
+    assert "No dead letter fits." in words(browser.open("/dead?org=default"))
 
 
 def test_no_secret_is_shown(client: redis.Redis) -> None:

@@ -87,10 +87,10 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A worker that trusts one CA."""
+    """A worker that trusts one CA, and has an org from the start: without any it would not go on."""
     folder = tmp_path_factory.mktemp("proxies")
     orgs = folder / "orgs.toml"
-    orgs.write_text("")
+    orgs.write_text(TABLE.format(name="first", url="http://127.0.0.1:9"))
     (folder / "known").mkdir()
     certificates = Certificates.make(folder / "known")
     with servers(folder, APPEND_ONLY) as (server,), server.client() as client:

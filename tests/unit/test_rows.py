@@ -24,7 +24,7 @@ from worker.domain.parsing import parse_item
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, Names
 from worker.files.reader import read_rows
-from worker.files.totals import LEFT_OUT
+from worker.files.totals import LEFT_OUT, reads_as_total
 from worker.files.xlsx_rows import SheetOptions
 
 BADGE = "696f0fd40772ad476ecf74ac"
@@ -865,8 +865,9 @@ def test_memory_is_flat(file: Callable[[int], Iterator[bytes]]) -> None:
 
 # -- whatever it is
 
+# Not "TOTAL", which hypothesis finds in our own code: what becomes of such rows is tested by themselves.
 _cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20).filter(
-    lambda text: bool(text.strip())
+    lambda text: bool(text.strip()) and not reads_as_total(text)
 )
 _optional: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(FIELDS[2:], _cell)
 _csv_items = st.lists(

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 KEPT = 500  # acts that are remembered, the newest
 AT_ONCE = 4
+FAILED_FOR_S = 1.0
 
 Move = Callable[[int, int], None]
 
@@ -100,11 +101,12 @@ class Acts:
         """Do what takes long to find out in the background, and wait a moment for it: it may be over.
 
         A look of the same name is done once, for as long as it is remembered; or else again when what it
-        found is older than ``fresh_s``.
+        found is older than ``fresh_s``, or when it failed a moment ago.
         """
         with self._lock:
             before = self._acts.get(name)
-            if before and fresh_s is not None and before.is_over and before.age_s > fresh_s:
+            lasts_s = fresh_s if before is None or before.state != "failed" else FAILED_FOR_S
+            if before and lasts_s is not None and before.is_over and before.age_s > lasts_s:
                 del self._acts[name]
         act = self.begin(name, name, work)
         act.over.wait(within_s)

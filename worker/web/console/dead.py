@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.job import DeadKind
+from worker.errors import BadgesError
 from worker.operate import deadlist, paging
 from worker.operate.deadlist import Filter, Group
 from worker.operate.report import option
@@ -28,8 +29,8 @@ def page(here: Console, asked: Asked) -> Page:
     if which.run:
         which = replace(which, run=here.reports.run_named(which.run, which.org))
     sort = asked.text("sort") or "count"
-    look = _groups(here, replace(which, kind=None, code=None, badge=None))
-    groups = _sorted(look.result or [], sort)
+    counted = _groups(here, replace(which, kind=None, code=None, badge=None))
+    groups = _sorted(counted or [], sort)
     is_chosen = bool(which.kind or which.job or which.customer)
     order = "-died" if asked.text("order") == "-died" else None
     letters: paging.Slice[dict[str, Any]] = paging.Slice([])
@@ -44,7 +45,7 @@ def page(here: Console, asked: Asked) -> Page:
             for group in groups[:GROUPS_SHOWN]
         ],
         "more_groups": max(0, len(groups) - GROUPS_SHOWN),
-        "counting": not look.is_over,
+        "counting": counted is None,
         "letters": letters.rows,
         "other_order": url("dead", **chosen, sort=sort, order=None if order else "-died"),
         "order": order,
@@ -72,16 +73,25 @@ def command(verb: str, which: Filter, *more: str) -> str:
     return " ".join(["badges dead", verb, *options, *more])
 
 
-def _groups(here: Console, which: Filter) -> Act:
-    """Count the groups; in the background, and for a second, where records must be read for it."""
+def _groups(here: Console, which: Filter) -> list[Group] | None:
+    """Count the groups in the background, and for a second where no record is read for it.
+
+    Returns None while that goes on: hardly ever, where the groups themselves tell.
+
+    Raises:
+        BadgesError: that failed.
+    """
 
     def work(_: Act) -> list[Group]:
         return deadlist.groups(here.reports, which)
 
     reads = which.job is not None or bool(which.read_fields)
     dead = sum(sum(state.dead.values()) for state in here.states()) if reads else 0
-    fresh_s = None if reads else 1.0
-    return here.looks.look(f"groups {parameters(which)} {dead}", work, within_s=0.2, fresh_s=fresh_s)
+    name, fresh_s = f"groups {parameters(which)} {dead}", None if reads else 1.0
+    look = here.looks.look(name, work, within_s=0.2 if reads or which.run else 5.0, fresh_s=fresh_s)
+    if look.problem:
+        raise BadgesError(f"the letters can't be counted: {look.problem}")
+    return look.result if look.is_over else None
 
 
 def _sorted(groups: Sequence[Group], sort: str) -> list[Group]:

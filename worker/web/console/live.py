@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
 ALIVE_EVERY_S = 4.0
+MOST_PAUSE_S = 15.0
+ALIVE = "event: alive\ndata: \n\n"
 MOST = 60  # at the same time
 
 
@@ -36,29 +38,35 @@ class Live:
         return StreamingResponse(self._events(request), media_type="text/event-stream", headers=headers)
 
     async def _events(self, request: Request) -> AsyncIterator[str]:
-        """Give the live part whenever it has changed, and a sign of life in between."""
-        last, silent_s = "", 0.0
+        """Give the live part whenever it has changed, and signs of life in between."""
+        last = ""
         self._going_on += 1
         try:
             while not self._here.ending.is_set():
-                began_s, pause_s = self._here.clock(), ALIVE_EVERY_S
+                began_s = self._here.clock()
                 try:
                     part = await run_in_threadpool(self._part_of, request)
-                    # What takes long to look at is looked at less often: a fifth of the time at most.
-                    pause_s = max(LOOK_EVERY_S, 4 * (self._here.clock() - began_s))
                 except Exception as error:
                     if not isinstance(error, (BadgesError, *UNAVAILABLE)):
                         log.exception("console.failed", page=request.url.query)
                     yield "event: away\ndata: \n\n"
-                    part = last
-                if part != last:
-                    last, silent_s = part, 0.0
-                    yield "".join(f"data: {line}\n" for line in part.splitlines()) + "\n"
-                elif silent_s >= ALIVE_EVERY_S:
-                    silent_s = 0.0
-                    yield "event: alive\ndata: \n\n"
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._here.ending.wait(), pause_s)
-                silent_s += pause_s
+                    await self._rest(ALIVE_EVERY_S)
+                    continue
+                yield ALIVE if part == last else _message(part)
+                last = part
+                # What takes long to look at is looked at less often.
+                left_s = min(MOST_PAUSE_S, max(LOOK_EVERY_S, 4 * (self._here.clock() - began_s)))
+                while await self._rest(min(left_s, ALIVE_EVERY_S)) and (left_s := left_s - ALIVE_EVERY_S) > 0:
+                    yield ALIVE
         finally:
             self._going_on -= 1
+
+    async def _rest(self, pause_s: float) -> bool:
+        """Wait; say whether it goes on after that."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._here.ending.wait(), pause_s)
+        return not self._here.ending.is_set()
+
+
+def _message(part: str) -> str:
+    return "".join(f"data: {line}\n" for line in part.splitlines()) + "\n"

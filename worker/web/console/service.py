@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from worker.config import Settings
 from worker.domain.actor import Actor, Via
 from worker.domain.org import Org
-from worker.errors import StoreError
+from worker.errors import BadgesError, StoreError
 from worker.operate.operator import Operator, this_user
 from worker.operate.runs import JobReader
 from worker.operate.staging import Staging
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
+from worker.server.cluster import UNAVAILABLE
 from worker.store.queue import Queue
 from worker.web.console.acts import Acts
 from worker.web.console.pulse import Pulse
@@ -52,7 +53,7 @@ class Console:
     pulse: Pulse = field(init=False)
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # pages aren't kept fresh any more
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _states: list[OrgState] = field(default_factory=list)
+    _states: list[OrgState] | Exception = field(default_factory=list)
     _looked_at: float = -KNOWN_FOR_S
 
     def __post_init__(self) -> None:
@@ -89,15 +90,22 @@ class Console:
         """Return how each org is; what was seen a moment ago will do.
 
         Raises:
-            StoreError: Redis can't be reached.
+            StoreError: Redis can't be reached; all who waited for one look are told so by it.
         """
         with self._lock:
             if self.clock() - self._looked_at >= KNOWN_FOR_S:
-                orgs = self.orgs
-                chosen = {name: orgs.get(name) for name in self.reports.org_names()}
-                self._states = Survey(self.queue.client).states(chosen)
+                try:
+                    self._states = self._survey()
+                except (BadgesError, *UNAVAILABLE) as error:
+                    self._states = error
                 self._looked_at = self.clock()
+            if isinstance(self._states, Exception):
+                raise self._states
             return self._states
+
+    def _survey(self) -> list[OrgState]:
+        orgs = self.orgs
+        return Survey(self.queue.client).states({name: orgs.get(name) for name in self.reports.org_names()})
 
     def forget_states(self) -> None:
         """Look again at the orgs before anything is shown of them: one was changed."""
