@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -33,6 +34,7 @@ from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import meanings_of
 from worker.vendor.repeating import read_again
+from worker.vendor.spacing import Spacing
 from worker.vendor.verdict import read_answer
 
 log = structlog.get_logger()
@@ -74,6 +76,7 @@ class Delivery:
     queue: Queue
     client: VendorClient
     auth: Authenticator
+    spacing: Spacing = field(default_factory=Spacing)
     failed: Seldom = field(default_factory=Seldom)  # claims, one after the other
     random: Callable[[], float] = random.random  # for the jitter of retries
 
@@ -153,15 +156,15 @@ class Delivery:
 
     def _send(self, org: Org, claimed: Claimed) -> tuple[Reply | NoReply, Sent] | Wait:
         """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
-        batch = claimed.batch
+        batch, clock = claimed.batch, self.queue.clock
         fence = Fence(
             slot=batch.slot_from,
             slack_s=slack_s(self.queue.workers.strict(org)),
             send_by=max(claimed.began_at, batch.slot_from) + SEND_WINDOW_S,
-            retime=lambda: self.queue.retime(org, batch.id),
+            retime=partial(self.queue.retime, org, batch.id),
             send_at=batch.send_at,  # the connection is made in the meantime
+            line_up=partial(self.spacing.line_up, org.name, batch.gap_s) if batch.gap_s else None,
         )
-        clock = self.queue.clock
         started = max(batch.send_at, clock.steady_s())
         name = org.request_id_header
         headers = claimed.credentials.headers | ({name: request_id(batch.id)} if name else {})

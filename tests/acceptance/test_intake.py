@@ -23,13 +23,26 @@ import httpx
 import pytest
 import redis
 from samples import AS_PRINTED, DEFAULT_BODY, SAMPLE
-from support import BADGE, PROGRAMS, Probe, badges, environment, process, serving, wait_for, worker_command
+from support import (
+    BADGE,
+    PROGRAMS,
+    Probe,
+    badges,
+    configured,
+    environment,
+    item,
+    process,
+    serving,
+    wait_for,
+    worker_command,
+)
 
 from worker.domain.org import Org
 from worker.errors import ConfigError
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
 from worker.store import keys
+from worker.store.queue import Queue, new_id
 from worker.store.record import BUCKET_LETTERS
 from worker.web.callers import Anyone, Callers, CallLimit
 from worker.web.intake import MAX_ITEMS
@@ -242,6 +255,17 @@ def test_a_run_can_be_named_and_be_urgent(place: Place) -> None:
             assert answer.json()["run"] == "nightly-1"
         assert http.get("/runs/nightly-1").json()["total"] == 6
     assert place.client.llen(keys.key("zenith", "urgent")) == 3
+
+
+@pytest.mark.parametrize("name", ["crm/2026-11", "crm%2F2026-11"])
+def test_a_run_with_a_slash_in_its_name_is_read(place: Place, name: str) -> None:
+    """Celery's callers may have named it so; quoted or not, the server is given the same."""
+    org, jobs = configured(name="zenith"), [item(n, org="zenith") for n in range(2)]
+    Queue(place.client).enqueue(org, run="crm/2026-11", items=jobs, call=new_id())
+    with place.http(ZENITH_KEY) as http:
+        assert http.get(f"/runs/{name}").json()["run"] == "crm/2026-11"
+        assert len(http.get(f"/runs/{name}/results").text.splitlines()) == 2
+        assert http.get(f"/runs/{name}/nonesuch").status_code == 404
 
 
 # -- Idempotency-Key

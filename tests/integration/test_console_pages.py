@@ -288,7 +288,7 @@ def test_dead_letters_are_counted_before_it_is_said_that_there_are_none(
     counted = deadlist.groups
 
     def slow(*given: Any) -> list[deadlist.Group]:
-        time.sleep(0.5)
+        time.sleep(0.5)  # slow is what it is
         return counted(*given)
 
     monkeypatch.setattr(deadlist, "groups", slow)

@@ -93,6 +93,23 @@ def test_without_retry_after_each_429_closes_for_longer(queue: Queue, client: re
     assert round(closed_s(queue, client)) == 1
 
 
+def test_a_refusal_after_a_long_time_without_one_closes_for_a_moment(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """What was learned was right until then; one more at once, and it closes for as long as otherwise."""
+    org = configured(batch_size=1, rate_limit="60/second", max_in_flight=9)
+    claimed(queue, org)
+    closed = []
+    for ago_us in (12_000_000, 0):
+        slower(client)
+        batch = wait_for(lambda: _claim(queue, org))
+        client.hset(GATE, "learned_from", int(gate(client)["clock"]) - ago_us)
+        answer(queue, batch, Signal.THROTTLED, org=org)
+        closed.append(int(gate(client)["closed_until"]) - int(gate(client)["clock"]) / 1000)
+        client.hdel(GATE, "closed_until", "throttled")
+    assert closed == pytest.approx([250, 1000], abs=60)
+
+
 def test_a_shorter_wait_doesnt_shorten_a_longer_one(queue: Queue, client: redis.Redis) -> None:
     """Of two answers that close the gate the later end counts."""
     one, two = claimed(queue, ORG), claimed(queue, ORG)
@@ -487,6 +504,49 @@ def test_a_batch_that_others_have_overtaken_isnt_sent_late(queue: Queue) -> None
     wait_for(lambda: isinstance(queue.claim(org, new_id()), Batch))
     assert not queue.retime(org, first.id)
     assert not queue.retime(org, "no such call")
+
+
+def slots_of(client: redis.Redis, number: int) -> list[int]:
+    """Return when the last calls are to be sent, us."""
+    ring = str(client.get(keys.key("default", "ring")))
+    return [int(ring[at : at + 16]) for at in range(0, len(ring), 32)][-number:]
+
+
+def slower(client: redis.Redis, *, span: int = 15_000_000) -> None:
+    """Let it be known that the vendor allows 20 calls a second."""
+    now_us = int(gate(client)["clock"])
+    learned = {"learned": 50_000, "swing": 0.03, "span": span, "learned_from": now_us - span}
+    client.hset(GATE, mapping=learned | {"taught_at": now_us - span, "due": now_us, "last": now_us})
+
+
+def test_who_may_be_refused_for_its_distance_is_told_it(queue: Queue, client: redis.Redis) -> None:
+    """Not where calls are as configured, nor where the vendor has shown that it counts in windows."""
+    org = configured(batch_size=1, rate_limit="60/second", max_in_flight=9)
+    assert claimed(queue, org).gap_s == 0
+    slower(client)
+    assert claimed(queue, org).gap_s == pytest.approx(0.05, rel=0.05)
+    slower(client, span=25_000_000)
+    assert claimed(queue, org).gap_s == 0
+
+
+def test_where_calls_keep_their_distance_a_late_one_moves_what_isnt_given_out(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """Those that have their slots will be late as well, so that the next one is that much later: once."""
+    org = configured(batch_size=1, rate_limit="60/second", max_in_flight=9)
+    claimed(queue, org)
+    slower(client)
+    first = wait_for(lambda: _claim(queue, org))
+    wait_for(lambda: _claim(queue, org))
+    due, (slot, second) = int(gate(client)["due"]), slots_of(client, 2)
+    assert due == second
+    assert queue.retime(org, first.id, 0.2)
+    moved = int(gate(client)["last"])
+    assert slot + 50_000 < moved
+    assert int(gate(client)["due"]) == moved, "it is the last now"
+    assert queue.retime(org, first.id, 0.2)
+    third = wait_for(lambda: _claim(queue, org))
+    assert third.send_at - first.send_at >= 0.2
 
 
 # -- a slot that is given back

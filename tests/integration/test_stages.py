@@ -127,7 +127,7 @@ def within_its_time() -> Iterator[None]:
 
 def leaving_late() -> Fence:
     """Let the request leave half a second from now, so that the vendor's word has arrived."""
-    return Fence(steady_s() + 60, 0, steady_s() + 60, lambda: True, send_at=steady_s() + 0.4)
+    return Fence(steady_s() + 60, 0, steady_s() + 60, lambda _: True, send_at=steady_s() + 0.4)
 
 
 # -- the answer

@@ -75,9 +75,9 @@ class Line:
             known.tried(len(jobs))
             return NoReply(sent=False, code="ConnectError", reason="refused")
         passage = Passage(fence, world.time)
-        passage.wait()
-        looked_s = world.time.steady_s()
         try:
+            passage.wait()
+            looked_s = world.time.steady_s()
             passage.enter()
         except TooLateError:
             return NoReply(sent=False, code=TOO_LATE, reason="the time to send had passed")

@@ -46,6 +46,7 @@ HELPERS = sorted(set(Path(__file__).parents[1].glob("*.py")))
 # How often a test waits for no condition: nothing is to happen meanwhile, or something is to grow old.
 WAITS = {
     "test_chaos.py": 1,
+    "test_console_pages.py": 1,
     "test_demo.py": 2,
     "test_liveness.py": 3,
     "test_orgs.py": 2,

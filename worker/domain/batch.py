@@ -74,6 +74,7 @@ class Batch:
     more: bool
     look_at_ms: int
     slot_from: float = 0.0
+    gap_s: float = 0.0  # how far behind the one before it is to leave, where the vendor throttles
     died: tuple[Died, ...] = ()  # on the way to it: given up as in doubt, or of a badge known as missing
     share: int | None = None  # how many of its org may be in flight, where that is less than its maximum
 

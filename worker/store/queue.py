@@ -218,13 +218,15 @@ class Queue:
         jobs = tuple(map(job_of, flat[::2], flat[1::2]))
         slot_us = int(answer["clock"]) + int(answer["send_in_us"])
         slot_from, send_at = self._clocks.when(org.name, slot_us)
-        name = answer.get("batch", batch)
-        return Batch(name, jobs, send_at, answer["more"], answer["at"], slot_from, _died(answer), share)
+        more, at, name = answer["more"], answer["at"], answer.get("batch", batch)
+        gap_s = int(answer.get("gap_us", 0)) / 1e6
+        return Batch(name, jobs, send_at, more, at, slot_from, gap_s, _died(answer), share)
 
-    def retime(self, org: Org, call: str) -> bool:
-        """Count a batch, or a reserved call, as made now and not at its slot; answers whether it may be."""
+    def retime(self, org: Org, call: str, in_s: float = 0.0) -> bool:
+        """Count a batch, or a reserved call, as made so soon, not at its slot; answers whether it may be."""
+        arguments = [call, self._gate(org, None, in_us=round(in_s * 1e6))]
         try:
-            return bool(self.store.call("retime", [keys.key_prefix(org.name)], [call, self._gate(org)]))
+            return bool(self.store.call("retime", [keys.key_prefix(org.name)], arguments))
         except StoreError:
             return False
 

@@ -29,6 +29,7 @@ from worker.domain.text import plain
 from worker.store.clock import Clock, steady_s
 from worker.vendor.addresses import Resolver
 from worker.vendor.network import Call, DeadlineError, NotSentError
+from worker.vendor.spacing import Place
 from worker.vendor.transport import Transport
 from worker.vendor.unpacking import ANSWER_MAX_BYTES, TooLongError, unpacked
 
@@ -42,17 +43,19 @@ REASON_BYTES = 200
 class Fence:
     """When a request may leave, by ``steady_s()``.
 
-    Not before ``send_at``: the connection is made in the meantime. Later than ``slack_s`` after its ``slot``
-    in the rate limit, the slot must be moved first (``retime`` answers whether it could be); after
-    ``send_by`` nothing may leave, since others may have given the batch up. One that was held up between that
-    look and the socket moves its slot once it has left.
+    Not before ``send_at``: the connection is made in the meantime; nor, where it must ``line_up``, too close
+    behind the one before it. Later than ``slack_s`` after its ``slot`` in the rate limit, the slot must be
+    moved first (``retime``, to so many seconds from now, answers whether it could be); after ``send_by``
+    nothing may leave, since others may have given the batch up. One that was held up between that look and
+    the socket moves its slot once it has left.
     """
 
     slot: float
     slack_s: float
     send_by: float
-    retime: Callable[[], bool]
+    retime: Callable[[float], bool]
     send_at: float = -math.inf
+    line_up: Callable[[], Place] | None = None
 
 
 class TooLateError(Exception):
@@ -66,29 +69,44 @@ class Passage:
         self._fence, self._clock = fence, clock or Clock()
         self._late_from = fence.slot + fence.slack_s
         self._left_at = -math.inf
+        self._place: Place | None = None
 
     def wait(self) -> None:
-        """Wait until the request may leave."""
+        """Wait until the request may leave, or raise: one that is to leave late moves its slot before."""
         self._clock.sleep(self._fence.send_at - self._clock.steady_s())
+        if not self._fence.line_up:
+            return
+        self._place, now = self._fence.line_up(), self._clock.steady_s()
+        if (at := self._place.may_leave_at(now)) > max(now, self._late_from):
+            self._move_slot(at, now)
+        while at > now:
+            self._clock.sleep(at - now)
+            now = self._clock.steady_s()
+            at = self._place.may_leave_at(now)
 
     def enter(self) -> None:
         """Let the request leave, or raise. Looked at any earlier, it would leave time to be suspended in."""
         now = self._clock.steady_s()
         if self._fence.send_by >= now > self._late_from:
-            if not self._fence.retime():
-                raise TooLateError
-            self._late_from = now + self._fence.slack_s
+            self._move_slot(now, now)
         if self._clock.steady_s() > self._fence.send_by:
             raise TooLateError
 
     def has_left(self) -> None:
         """Note when it left."""
         self._left_at = self._clock.steady_s()
+        if self._place:
+            self._place.left(self._left_at)
 
     def is_over(self) -> None:
         """Move the slot of a request that was held up between that look and the socket."""
         if self._left_at > self._late_from:
-            self._fence.retime()
+            self._fence.retime(0)
+
+    def _move_slot(self, at: float, now: float) -> None:
+        if not self._fence.retime(at - now):
+            raise TooLateError
+        self._late_from = at + self._fence.slack_s
 
 
 class VendorClient:

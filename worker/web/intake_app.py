@@ -326,8 +326,18 @@ def _add_token(app: FastAPI) -> None:
 
 def _add_runs(app: FastAPI) -> None:
     reading = failures(400, 401, 404, 429, 503)
+    # A run that came by Celery may have a name with a slash in it, which a server gives us unquoted.
     app.add_api_route(
-        "/runs/{run}",
+        "/runs/{run:path}/results",
+        run_results,
+        operation_id="getRunResults",
+        summary="Read a run's results",
+        tags=["runs"],
+        response_class=StreamingResponse,
+        responses=reading | LINES,
+    )
+    app.add_api_route(
+        "/runs/{run:path}",
         show_run,
         operation_id="getRun",
         summary="Show where a run is",
@@ -335,15 +345,6 @@ def _add_runs(app: FastAPI) -> None:
         response_model=RunProgress,
         response_description="Its jobs by state.",
         responses=reading,
-    )
-    app.add_api_route(
-        "/runs/{run}/results",
-        run_results,
-        operation_id="getRunResults",
-        summary="Read a run's results",
-        tags=["runs"],
-        response_class=StreamingResponse,
-        responses=reading | LINES,
     )
 
 

@@ -145,6 +145,14 @@ end
 
 local function slowed(cfg, gate, at_us) return spacing_us(cfg, gate, at_us) > configured_us(cfg) * 1.001 end
 
+-- Whether the vendor may refuse a call for being too close behind the one before it: it throttles, and hasn't shown
+-- that it counts in windows.
+local SURE_SPAN_US = 25000000
+local function goes_by_distance(cfg, gate) return slowed(cfg, gate) and gate.span ~= SURE_SPAN_US end
+
+-- How long the gate is closed, the how-many-th time in a row: 1, 2, 4 ... seconds, a minute at most; ms.
+local function growing_ms(times) return math.min(60000, 1000 * 2 ^ math.min(times - 1, 6)) end
+
 -- How long after the last send was due the next one is, us: a send of many items waits longer for its limit.
 local function gap_us(cfg, gate)
   local gap = spacing_us(cfg, gate)

@@ -5,7 +5,7 @@
 local SECOND_US = 1000000
 local CALM_US, CALM_CALLS = 10000000, 10 -- after that long without a refusal, what was learned was right
 local LEAST_CUT, MOST_CUT = 0.05, 0.25
-local SPAN_US, FIRST_SPAN_US, SURE_SPAN_US, SPAN_CALLS = 15000000, 10000000, 25000000, 100
+local SPAN_US, FIRST_SPAN_US, SPAN_CALLS = 15000000, 10000000, 100 -- and SURE_SPAN_US
 local TELLING = 4 -- calls; fewer within a period say nothing
 local LAST, LAG = 8, 2
 
@@ -52,6 +52,16 @@ local function counts_by_the_second(gate, let)
   return let <= 1.05 * gate.let + 1 + math.min(0.25 * gate.let, risen)
 end
 
+-- Whether what was learned has been right for so long, us.
+local function is_calm(run, rate) return run >= math.max(CALM_US, CALM_CALLS / rate) end
+
+-- How long the gate is closed where the vendor doesn't say: one that was known well needn't be kept away from.
+local function pause_ms(cfg, gate, sent)
+  local SHORT_MS = 250
+  local known = slowed(cfg, gate, sent.at) and is_calm(sent.at - gate.learned_from, 1 / spacing_us(cfg, gate, sent.at))
+  return known and gate.throttled == 1 and SHORT_MS or growing_ms(gate.throttled)
+end
+
 -- A lesson, once the gate is closed; sent: when the refused call was sent, us, and its number; first: the number of
 -- the first send since the last lesson; told: the vendor said until when to wait. The first lesson begins with what
 -- the last second let through and speeds up until the next one, which tells whether the vendor counts by the second.
@@ -64,7 +74,7 @@ local function learn(cfg, gate, sent, first, told)
   set_gate(gate, 'learned_from', int(reopens))
   if not fresh and calls <= 0 then return learn_from_pauses(gate, rate, reopens) end
   local run = math.max(1, sent.at - since)
-  local calm = run >= math.max(CALM_US, CALM_CALLS / rate)
+  local calm = is_calm(run, rate)
   local cut = math.max(LEAST_CUT, math.min(MOST_CUT, math.max(SECOND_US / 2, 4 / rate) / run))
   local low, high, span = rate * (1 - cut), 0.97 * rate, SPAN_US
   local let = sent_between(gate, sent.at - SECOND_US, sent.at - 1)

@@ -329,4 +329,7 @@ redis.call('ZADD', K.inflight, int(T + cfg.call_ms), batch)
 redis.call('ZADD', K.leases, int(T + cfg.lease_ms), batch)
 write_ends()
 at = when(cfg, gate)
-return reply({send_in_us = slot - T_US, more = at <= T, at = next_look(at), batch = renamed()}, jobs)
+return reply({
+  send_in_us = slot - T_US, gap_us = goes_by_distance(cfg, gate) and int(spacing_us(cfg, gate)) or nil, more = at <= T,
+  at = next_look(at), batch = renamed(),
+}, jobs)

@@ -3,7 +3,7 @@
 -- Uses     clock calls record gate
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, or that of a call without jobs (reserve_call.lua)
--- ARGV[2]  JSON: cfg of the gate
+-- ARGV[2]  JSON: cfg of the gate; in_us: how soon it is made
 -- Returns  1: send now; 0: too late, since a send that relied on this one's time has its slot already, or
 --          1,000 were made after it
 -- Repeated: the later time counts.
@@ -23,7 +23,7 @@ for _, limit in ipairs(cfg.limits) do
 end
 
 -- The ring stays in order of time: those that were sent in between take the places before it.
-local at, items = math.max(T_US, slot), items_before(gate, n + 1) - items_before(gate, n)
+local at, items = math.max(T_US + (cfg.in_us or 0), slot), items_before(gate, n + 1) - items_before(gate, n)
 while n + 1 < gate.n and sent_at(gate, n + 1) < at do
   write_send(gate, n, sent_at(gate, n + 1), items_before(gate, n + 1) - items)
   n = n + 1
@@ -31,4 +31,8 @@ end
 write_send(gate, n, at, items_before(gate, n + 1) - items)
 redis.call('SET', key, int(at) .. ' ' .. n .. jobs, 'KEEPTTL')
 set_gate(gate, 'last', int(math.max(gate.last or 0, at)))
+-- Where calls keep their distance, those that have their slots already will be late as well; the next one won't.
+if goes_by_distance(cfg, gate) then
+  set_gate(gate, 'due', int(math.max(gate.due or 0, at + (gate.n - 1 - n) * gap_us(cfg, gate))))
+end
 return 1

@@ -187,9 +187,6 @@ do
     done.paused = why
   end
 
-  -- 1, 2, 4 ... seconds, a minute at most.
-  local function growing_ms(times) return math.min(60000, 1000 * 2 ^ math.min(times - 1, 6)) end
-
   local function more_often(counter)
     set_gate(gate, counter, (gate[counter] or 0) + 1)
     return gate[counter]
@@ -227,7 +224,7 @@ do
       end
       -- The next pause is longer if the first call after this one is refused, too.
       if not gate.throttled or sent.n == first then more_often('throttled') end
-      close(s.wait_ms > 0 and s.wait_ms or growing_ms(gate.throttled), 'throttled')
+      close(s.wait_ms > 0 and s.wait_ms or pause_ms(s.cfg, gate, sent), 'throttled')
       learn(s.cfg, gate, sent, first, s.wait_ms > 0)
     end,
     unavailable = function(sent)
