@@ -135,6 +135,8 @@ def test_the_vendor_is_asked_about_all_that_is_in_doubt(bench: Bench) -> None:
     bench.sandbox.vendor.respond(exchange, {}, lambda e: bench.sandbox.vendor.import_badges(e, body))
     page = bench.browser.open("/doubt")
     assert "Ask about all 2" in page
+    assert "2 calls at most, about" in words(page)
+    assert "1 call at most" in words(bench.browser.open(f"/doubt?customer={FIRST_CUSTOMER + 1}"))
     answer = bench.browser.send("check", bench.browser.form(page, "check"))
     done = bench.until(f"/{answer.headers['location']}", "calls made")
     said = words(done)

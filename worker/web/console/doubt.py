@@ -5,7 +5,8 @@ What is done about many at once is in ``inbulk.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,8 @@ from worker.domain.text import counted, iso_time
 from worker.errors import ConfigError
 from worker.operate import deadletters, deadlist, paging
 from worker.operate.deadlist import Filter
+from worker.operate.doubts import AT_ONCE
+from worker.operate.status import longest
 from worker.store import audit, reading
 from worker.store.record import Field, Record, failed_calls
 from worker.web.console.acting import begin, begun, note_of, typed
@@ -34,7 +37,10 @@ def page(here: Console, asked: Asked) -> Page:
     which, after, newest = of(asked), asked.text("after"), asked.text("order") == "-died"
     found = paging.letters(here.reports, which, after, SIZE, newest=newest)
     listing = parameters(which) | {"order": "-died" if newest else None}
-    total = sum(deadlist.count(here.reports, Filter(org=which.org, kind=which.kind)).values())
+    of_org = {
+        org: sum(deadlist.count(here.reports, replace(which, org=org)).values())
+        for org in here.reports.org_names(which.org)
+    }
     values = {
         "batches": _by_batch(here, found.rows),
         "newest": newest,
@@ -44,11 +50,18 @@ def page(here: Console, asked: Asked) -> Page:
         "which": parameters(which),
         "found": FOUND,
         "listed": LISTED,
-        "total": total,
+        "total": sum(of_org.values()),
+        "seconds": _asking_s(here, of_org),
         "act": lambda: audit.action_id(here.queue, "resolve"),
         "check": audit.action_id(here.queue, "check"),
     } | turning("doubt", listing, after, found.after)
     return Page("doubt.html", "In doubt", "doubt", command("check", Filter(org=which.org)), values)
+
+
+def _asking_s(here: Console, of_org: Mapping[str, int]) -> int | None:
+    """Say how many seconds the looks at so many jobs take, where anybody knows."""
+    states = (state for state in here.states() if of_org.get(state.org))
+    return longest(state.seconds_for_calls(of_org[state.org], at_once=AT_ONCE) for state in states)
 
 
 def of(asked: Asked) -> Filter:
