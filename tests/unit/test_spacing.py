@@ -11,7 +11,7 @@ import pytest
 
 from worker.store.clock import Clock
 from worker.vendor.client import Fence, Passage, TooLateError
-from worker.vendor.spacing import CLOSEST, Spacing
+from worker.vendor.spacing import CLOSEST, HELD_UP_S, Spacing
 
 GAP_S, SLACK_S = 0.05, 0.0075
 
@@ -103,20 +103,28 @@ def test_who_may_not_move_its_slot_doesnt_wait_for_its_time() -> None:
 def test_one_that_is_held_up_while_another_waits_behind_it_is_waited_for() -> None:
     """What counts is when it left, not when it was to."""
     spacing = Spacing()
-    first, second = spacing.line_up("default", GAP_S), spacing.line_up("default", GAP_S)
+    first, second = (spacing.line_up("default", GAP_S, now) for now in (1.0, 1.01))
     assert first.may_leave_at(1.0) == 1.0
     assert second.may_leave_at(1.01) == pytest.approx(1.0 + CLOSEST * GAP_S)
     first.left(1.03)
     assert second.may_leave_at(1.0485) == pytest.approx(1.03 + CLOSEST * GAP_S)
 
 
+def test_nobody_waits_long_for_a_call_that_never_left() -> None:
+    """Where calls are seconds apart, each that follows would be too late itself, and so on for ever."""
+    spacing, gap_s = Spacing(), 6.0
+    spacing.line_up("default", gap_s, 1.0).may_leave_at(1.0)
+    for now in (2.0, 2.1):
+        assert spacing.line_up("default", gap_s, now).may_leave_at(now) == pytest.approx(now + HELD_UP_S)
+
+
 def test_calls_that_are_over_are_forgotten() -> None:
     """A line is as long as what is about to leave."""
     spacing = Spacing()
-    first = spacing.line_up("default", GAP_S)
+    first = spacing.line_up("default", GAP_S, 1.0)
     known = weakref.ref(first)
     first.left(1.0)
-    second = spacing.line_up("default", GAP_S)
+    second = spacing.line_up("default", GAP_S, 1.0)
     second.may_leave_at(2.0)
     second.left(2.0)
     del first

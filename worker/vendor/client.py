@@ -55,7 +55,7 @@ class Fence:
     send_by: float
     retime: Callable[[float], bool]
     send_at: float = -math.inf
-    line_up: Callable[[], Place] | None = None
+    line_up: Callable[[float], Place] | None = None
 
 
 class TooLateError(Exception):
@@ -76,7 +76,8 @@ class Passage:
         self._clock.sleep(self._fence.send_at - self._clock.steady_s())
         if not self._fence.line_up:
             return
-        self._place, now = self._fence.line_up(), self._clock.steady_s()
+        now = self._clock.steady_s()
+        self._place = self._fence.line_up(now)
         if (at := self._place.may_leave_at(now)) > max(now, self._late_from):
             self._move_slot(at, now)
         while at > now:

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 
 CLOSEST = 0.97  # of the distance: lateness that is handed on gets less from call to call
+HELD_UP_S = 0.25  # at most: a process is held up for moments, and nobody waits for a call that never left
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -19,11 +20,13 @@ class Place:
 
     gap_s: float
     before: Place | None
+    latest: float
     at: float = -math.inf
 
     def may_leave_at(self, now: float) -> float:
         """Return when it is far enough behind the one before it, as things are."""
-        self.at = max(now, self.before.at + CLOSEST * self.gap_s) if self.before else now
+        behind = self.before.at + CLOSEST * self.gap_s if self.before else now
+        self.at = max(now, min(behind, self.latest))
         return self.at
 
     def left(self, at: float) -> None:
@@ -38,8 +41,8 @@ class Spacing:
         self._last: dict[str, Place] = {}
         self._lock = threading.Lock()
 
-    def line_up(self, org: str, gap_s: float) -> Place:
-        """Return the place behind the org's last call."""
+    def line_up(self, org: str, gap_s: float, now: float) -> Place:
+        """Return the place behind the org's last call, for one that could leave now."""
         with self._lock:
-            place = self._last[org] = Place(gap_s, self._last.get(org))
+            place = self._last[org] = Place(gap_s, self._last.get(org), now + HELD_UP_S)
         return place
