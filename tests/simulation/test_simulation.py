@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from simulation.rounds import Stage, quiet
 from simulation.server import Server, running, virtual
 from support import some
 
-ROUNDS = int(os.environ.get("BADGES_SIMULATION_ROUNDS", "150"))
+ROUNDS = 150
 PARTS = 4  # for as many processes of pytest
 QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
 AT_ONCE = ("NX on enqueue", "repetition: settle", "fence: send_by", "the cap of calls at once")
