@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 import redis
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from support import BADGE, OTHER_BADGE, environment, in_process, needs, process, wait_for, worker_command
 
 from worker.cli.demo_life import SHOPS, shops
@@ -373,6 +374,44 @@ def test_all_can_be_done_by_keyboard_and_read_on_paper_and_without_javascript(
     bare.goto(person.home + "import")
     assert "badges import FILE --follow" in bare.inner_text("body")
     plain.close()
+
+
+@pytest.mark.parametrize("late", ["htmx", "hx-csp", "hx-sse", "app"])
+def test_a_page_is_live_however_late_a_script_comes(
+    opened: BrowserContext, person: Person, late: str
+) -> None:
+    """Over a slow line one comes long after the others."""
+    page = opened.new_page()
+
+    def slowly(route: Route) -> None:
+        time.sleep(0.5)  # slow is what the line is
+        route.continue_()
+
+    page.route(f"**/static/{late}.*js*", slowly)
+    with page.expect_request("**/live?of=*", timeout=20_000):
+        page.goto(person.home)
+    page.close()
+
+
+def test_a_page_whose_first_connection_fails_goes_on_by_itself(
+    opened: BrowserContext, person: Person
+) -> None:
+    """As it says that it does."""
+    page, asked = opened.new_page(), []
+
+    def fails_twice(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) < 3:
+            route.fulfill(status=503, body="away") if len(asked) == 1 else route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/live?of=*", fails_twice)
+    page.goto(person.home)
+    expect(page.locator("#stale")).to_contain_text("What you see is of", timeout=30_000)
+    expect(page.locator("#stale")).to_be_hidden(timeout=60_000)
+    assert len(asked) >= 3
+    page.close()
 
 
 def test_an_upload_is_stopped_and_goes_on_where_it_was(person: Person, tmp_path: Path) -> None:

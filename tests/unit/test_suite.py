@@ -47,6 +47,7 @@ HELPERS = sorted(set(Path(__file__).parents[1].glob("*.py")))
 WAITS = {
     "test_chaos.py": 1,
     "test_console_pages.py": 1,
+    "test_console_story.py": 1,
     "test_demo.py": 2,
     "test_liveness.py": 3,
     "test_orgs.py": 2,

@@ -7,8 +7,9 @@
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  batch id, made by the caller
 -- ARGV[2]  JSON: cfg of the gate, and call_ms (how long the call may take), lease_ms, in_doubt, max_attempts
--- Returns  JSON: {send_in_us, more, at, clock[, died, batch]} or, without jobs, {why, at, check, clock[, died]};
+-- Returns  JSON: {send_in_us, more, at, clock[, gap_us, died, batch]} or, without jobs, {why, at, check, clock[, died]};
 --          behind the former id, record, id, record, ...
+--          gap_us: how far behind the call before it this one is to leave, where the vendor may go by that
 --          batch: its id, where it is another: that of a request in doubt which is sent again as it was
 --          at: when to look again, ms, -1 never; check: whether a job in doubt is due to be checked with the
 --          vendor; clock: as the org tells it, us (_gate.lua); died: of each that did its id, run, kind and code

@@ -70,7 +70,7 @@
   // The live part says since when it is stale.
   const QUIET_MS = 9000;
   const live = $("#live");
-  let heard = Date.now(), ended = false;
+  let heard = Date.now(), tried = heard, ended = false, connected = false;
   const fresh = () => {
     heard = Date.now();
     $("#stale").hidden = true;
@@ -85,8 +85,14 @@
       : `What you see is of ${since}: the console or Redis doesn’t answer. It goes on by itself.`;
     if (told.textContent !== text) told.textContent = text;
     told.hidden = false;
+    // htmx tries again where a connection ended, but not where the first one never began.
+    if (connected || ended || Date.now() - tried < QUIET_MS) return;
+    tried = Date.now();
+    htmx.ajax("GET", live.getAttribute("hx-sse:connect"), {source: live}).catch(() => {});
   };
   if (live) {
+    live.addEventListener("htmx:sse:after:connection", () => { connected = true; });
+    live.addEventListener("htmx:sse:close", () => { connected = false; });
     live.addEventListener("htmx:sse:after:message", (event) => {
       if (event.detail.message.event !== "away") fresh();
     });
