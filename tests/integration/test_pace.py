@@ -325,6 +325,7 @@ SECONDS = {
     "http_req_rate": Case("rolling", 20, 3, 4, 0.05, own=AT_ONCE),
     "http_req_rate, tarpit": Case("rolling", 20, 3, 4, 0.05, own={"refuses_s": 2.0}),
     "bucket, as many in flight as are allowed": Case("bucket", 20, 1.5, 4, 0.15, own={"burst": 5}),
+    "bucket of four seconds, slow answers": Case("bucket", 5, 10, 16, 0.5, says_when=True, own={"burst": 20}),
 }
 
 

@@ -105,9 +105,11 @@ class OnlookersQueue(Queue):
     def settle(
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
     ) -> Settled:
-        """Note which badges were written down."""
-        known = self._world.known[org.name]
+        """Note which badges were written down, unless a fail-over came before the answer was heard."""
+        known, fail_overs = self._world.known[org.name], self._world.fail_overs
         done = super().settle(org, batch, settled, verdict=verdict, sent=sent)
+        if self._world.fail_overs > fail_overs:
+            return done
         known.settled.add(batch.id)
         for job, settlement in zip(batch.jobs, settled, strict=True):
             if isinstance(settlement, Issued):
@@ -115,9 +117,11 @@ class OnlookersQueue(Queue):
         return done
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
-        """Note which batch is over."""
+        """Note which batch is over, as in settle."""
+        fail_overs = self._world.fail_overs
         done = super().release(org, batch, jobs, share=share)
-        self._world.known[org.name].settled.add(batch)
+        if self._world.fail_overs == fail_overs:
+            self._world.known[org.name].settled.add(batch)
         return done
 
     def hint(self, org: str, at_ms: int, *, seen: str = "") -> None:

@@ -15,8 +15,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import cycle, islice
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
+from queue import SimpleQueue
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -81,7 +84,7 @@ def play(seeds: Sequence[int], processes: int, *, log: bool) -> int:
     began, failures = time.monotonic(), dict[int, str]()
     here, all_ = Coverage(), Coverage.read(MET)
     blocks = [seeds[at : at + BLOCK] for at in range(0, len(seeds), BLOCK)]
-    with get_context("spawn").Pool(processes) as pool:
+    with players(processes) as pool:
         for its, block in zip(blocks, pool.imap(play_block, blocks), strict=True):
             here.add(block.rounds, block.met)
             failures |= block.failures
@@ -102,6 +105,25 @@ def play(seeds: Sequence[int], processes: int, *, log: bool) -> int:
     return 1 if failures or missing else 0
 
 
+def players(processes: int) -> Pool:
+    """Return processes that play, each on a core of its own."""
+    context = get_context("spawn")
+    cores = context.SimpleQueue()
+    for core in islice(cycle(_cores()), processes):
+        cores.put(core)
+    return context.Pool(processes, stay_on_one, [cores])
+
+
+def stay_on_one(cores: SimpleQueue[int]) -> None:
+    """Stay on one core, with the server: they take turns, and to wake another core takes long."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {cores.get()})
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [0]
+
+
 def play_block(seeds: Sequence[int]) -> Block:
     """Play some rounds, in a process of its own."""
     block, began = Block(), time.monotonic()
@@ -120,7 +142,7 @@ def play_block(seeds: Sequence[int]) -> Block:
 def mutate(mutations: Sequence[Mutation], within: int, processes: int) -> int:
     """Take out guard after guard; print which seed missed it first, and the promise that broke."""
     missed = 0
-    with get_context("spawn").Pool(processes) as pool:
+    with players(processes) as pool:
         jobs = [(mutation.name, within) for mutation in mutations]
         for mutation, (seed, why) in zip(mutations, pool.imap(find, jobs), strict=True):
             missed += seed is not None

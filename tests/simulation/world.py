@@ -86,6 +86,7 @@ class World:
             for name, settings in plan.orgs.items()
         }
         self.calm = False
+        self.fail_overs = 0
         self.trace: list[str] = []
         self.digest = 0
         self.met: Counter[tuple[str, str]] = Counter()
@@ -301,6 +302,7 @@ class World:
         """Lose what was written since the last snapshot: promises too, if no replica had to confirm."""
         before = {name: self.probe.held(name).jobs for name in self.known}
         self.server.restore()
+        self.fail_overs += 1
         self.tell("FAIL-OVER")
         for name, known in self.known.items():
             self.excuse(known)

@@ -4,7 +4,7 @@
 
 local SECOND_US = 1000000
 local CALM_US, CALM_CALLS = 10000000, 10 -- after that long without a refusal, what was learned was right
-local LEAST_CUT, MOST_CUT = 0.05, 0.25
+local LEAST_CUT, MOST_CUT = 0.05, 0.4
 local SPAN_US, FIRST_SPAN_US, SPAN_CALLS = 15000000, 10000000, 100 -- and SURE_SPAN_US
 local TELLING = 4 -- calls; fewer within a period say nothing
 local LAST, LAG = 8, 2
@@ -75,7 +75,7 @@ local function learn(cfg, gate, sent, first, told)
   if not fresh and calls <= 0 then return learn_from_pauses(gate, rate, reopens) end
   local run = math.max(1, sent.at - since)
   local calm = is_calm(run, rate)
-  local cut = math.max(LEAST_CUT, math.min(MOST_CUT, math.max(SECOND_US / 2, 4 / rate) / run))
+  local cut = math.max(LEAST_CUT, math.min(MOST_CUT, math.max(SECOND_US / 2, 6 / rate) / run))
   local low, high, span = rate * (1 - cut), 0.97 * rate, SPAN_US
   local let = sent_between(gate, sent.at - SECOND_US, sent.at - 1)
   if told and reopens - T_US > SECOND_US then
