@@ -322,6 +322,7 @@ SECONDS = {
     "sliding, 4 in flight": Case("sliding", 20, 3, 4, 0.15),
     "limit_req with burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 20, **AT_ONCE}),
     "limit_req without burst": Case("leaky", 20, 3, 4, 0.05, own={"burst": 0, **AT_ONCE}),
+    "limit_req without burst, one at a time": Case("leaky", 20, 10, 1, 0.005, own={"burst": 0, **AT_ONCE}),
     "http_req_rate": Case("rolling", 20, 3, 4, 0.05, own=AT_ONCE),
     "http_req_rate, tarpit": Case("rolling", 20, 3, 4, 0.05, own={"refuses_s": 2.0}),
     "bucket, as many in flight as are allowed": Case("bucket", 20, 1.5, 4, 0.15, own={"burst": 5}),

@@ -7,7 +7,7 @@ local CALM_US, CALM_CALLS = 10000000, 10 -- after that long without a refusal, w
 local LEAST_CUT, MOST_CUT = 0.05, 0.4
 local SPAN_US, FIRST_SPAN_US, SPAN_CALLS = 15000000, 10000000, 100 -- and SURE_SPAN_US
 local TELLING = 4 -- calls; fewer within a period say nothing
-local LAST, LAG = 8, 2
+local LAST, LAG = 8, 3 -- where the rate rises from nothing, the last calls went at half of it, or less
 
 -- Calls per us when the refused one was sent: as spaced, or fewer where no more could be in flight.
 local function rate_then(cfg, gate, sent, first)
