@@ -87,18 +87,16 @@ class OnlookersQueue(Queue):
     def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Note which batch the caller is about; and whether it could know that the clock leapt ahead."""
         getcurrent().batch, known = batch, self._world.known[org.name]
-        began_s, was_paused = self.clock.steady_s(), known.paused
-        try:
-            found = super().claim(org, batch, share=share, durably=durably)
-        finally:
-            if known.leapt and org.name not in self._heard:
-                self._world.excuse(known)
+        began_s, was_paused, has_heard = self.clock.steady_s(), known.paused, org.name in self._heard
+        if not has_heard:
+            getcurrent().then = lambda: self._world.excuse(known) if known.leapt else None
+        found = super().claim(org, batch, share=share, durably=durably)
         if isinstance(found, Batch):
             getcurrent().batch = found.id
             getcurrent().send_by = max(began_s, found.slot_from) + SEND_WINDOW_S
             if was_paused and known.paused:
                 raise Broken(f"{batch} was claimed while {org.name} was paused")
-        known.leapt = known.leapt and org.name not in self._heard
+        known.leapt = known.leapt and not has_heard
         self._heard.add(org.name)
         return found
 
@@ -140,22 +138,23 @@ class OnlookersQueue(Queue):
         if asked:
             again = [item.id for item in items if not item.new]
             # As it is when the server first does it, and never again for that call.
-            self._world.hub.process.notes["then"] = lambda: known.may_issue_again(again)
+            getcurrent().then = lambda: known.may_issue_again(again)
         return super().replay(org, run=run, items=items, call=call)
 
     def discard_group(self, org: str, of: GroupPart, **more: Any) -> GroupDone:
         """Note what must never be sent again."""
-        ids = set(self._world.probe.letters(org, of.number))
+        ids, fail_overs = set(self._world.probe.letters(org, of.number)), self._world.fail_overs
         answer = super().discard_group(org, of, **more)
         if answer.done == len(ids):
-            self._world.known[org].discarded |= ids
+            self._note_discarded(org, ids, fail_overs)
         return answer
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Note that nothing may be claimed from now on."""
         known = self._world.known[org]
+        before = known.resumed, self._world.fail_overs
         was_open = super().pause(org, why=why, reason=reason)
-        known.paused = known.resuming == 0
+        known.paused = known.resuming == 0 and before == (known.resumed, self._world.fail_overs)
         return was_open
 
     def resume(self, org: Org) -> str:
@@ -166,13 +165,19 @@ class OnlookersQueue(Queue):
             return super().resume(org)
         finally:
             known.resuming -= 1
+            known.resumed += 1
 
     def discard(self, org: str, ids: Sequence[str], **more: Any) -> int:
         """Note what must never be sent again."""
+        fail_overs = self._world.fail_overs
         done = super().discard(org, ids, **more)
         if done == len(ids):
-            self._world.known[org].discarded |= set(ids)
+            self._note_discarded(org, set(ids), fail_overs)
         return done
+
+    def _note_discarded(self, org: str, ids: set[str], fail_overs: int) -> None:
+        if self._world.plan.replicas or self._world.fail_overs == fail_overs:
+            self._world.known[org].discarded |= ids
 
 
 class Cast:

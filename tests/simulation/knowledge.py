@@ -56,7 +56,8 @@ class Knowledge:
     items: int = 0
     unsure_until_us: int = 0  # the limit isn't held against what the store forgot, or couldn't know
     paused: bool = False  # for certain
-    resuming: int = 0
+    resuming: int = 0  # that are on their way
+    resumed: int = 0
     leapt: bool = False  # the server's clock, and nobody who had heard it before has claimed since
 
     def met(self, job: str, pair: Pair) -> None:

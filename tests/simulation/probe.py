@@ -49,6 +49,10 @@ class Held:
     busy: set[str]  # batches that some customer is said to be in
     stats: dict[str, int]
 
+    def needs_somebody(self, job: str) -> bool:
+        """Say whether a job is a dead letter that nobody has dealt with."""
+        return any(job in ids for ids in self.dead.values())
+
 
 class Probe:
     """Looks into the server, beside all that is simulated."""

@@ -18,7 +18,11 @@ ROUNDS = 150
 PARTS = 4  # for as many processes of pytest
 QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
 AT_ONCE = ("NX on enqueue", "repetition: settle", "fence: send_by", "the cap of calls at once")
-FOUND = (1745, 3421, 4067, 14313, 16894, 17723, 18239, 46562, 47836)  # seeds of longer runs that failed once
+# Seeds of longer runs that failed once.
+FOUND = (
+    *(1745, 3421, 4067, 14313, 16894, 17723, 18239, 46562, 47836, 59667, 64907, 83951),
+    *(87805, 111563, 148351, 165019, 167511),
+)
 QUICKLY = 500  # rounds, most of them many fewer
 
 

@@ -10,10 +10,11 @@ from random import Random
 from typing import Any
 
 import redis
+from greenlet import getcurrent
 from simulation.hub import SECOND, Hub
 from simulation.knowledge import Broken, Knowledge
 from simulation.plan import DURABLE, STORE, Plan
-from simulation.probe import Probe, Record
+from simulation.probe import Held, Probe
 from simulation.server import Server
 from simulation.wire import Client, Command
 
@@ -208,7 +209,9 @@ class World:
         if fault == "unreachable":
             self.hub.pause(self.random.choice((10_000, 3 * SECOND)))
             raise redis.ConnectionError("unreachable")
-        if then := self.hub.process.notes.pop("then", None):
+        actor = getcurrent()
+        if then := getattr(actor, "then", None):
+            actor.then = None
             then()
         replies = self._execute(step, commands, confirmed=fault != "unconfirmed")
         match fault:
@@ -300,7 +303,7 @@ class World:
 
     def _fail_over(self) -> None:
         """Lose what was written since the last snapshot: promises too, if no replica had to confirm."""
-        before = {name: self.probe.held(name).jobs for name in self.known}
+        before = {name: self.probe.held(name) for name in self.known}
         self.server.restore()
         self.fail_overs += 1
         self.tell("FAIL-OVER")
@@ -311,17 +314,27 @@ class World:
             known.settled.clear()
             known.paused = False
             if not self.plan.replicas:
-                after = self.probe.held(name).jobs
-                known.doubtful |= {job for job in before[name] if _is_forgotten(job, before[name], after)}
+                after = self.probe.held(name)
+                resends = known.org.in_doubt == "same_request"
+                known.doubtful |= {
+                    job
+                    for job in before[name].jobs
+                    if _is_forgotten(job, before[name], after, resends=resends)
+                }
 
 
-def _is_forgotten(job: str, before: dict[str, Record], after: dict[str, Record]) -> bool:
+def _is_forgotten(job: str, before: Held, after: Held, *, resends: bool) -> bool:
     """Say whether a fail-over made the store forget something that it had confirmed of a job.
 
-    What it takes to be on the way ends in doubt, never in a second call: nothing is to be excused there.
+    What it takes to be on the way ends in doubt, never in a second call: nothing is excused there, unless
+    the request of then is sent again (``resends``), which isn't the one that was sent since.
     """
-    there = after.get(job)
-    return there is None or (there != before[job] and there.state not in {"sending", "issued"})
+    was, there = before.jobs[job], after.jobs.get(job)
+    if there is None or before.needs_somebody(job) != after.needs_somebody(job):
+        return True
+    if there.state == "sending":
+        return resends and there.batch != was.batch
+    return there != was and there.state != "issued"
 
 
 __all__ = ["SECOND", "Broken", "Time", "World"]

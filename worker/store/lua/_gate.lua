@@ -26,6 +26,8 @@ end
 
 local function clock_told() return int(T_US + behind_us) end
 
+local NOTICED_US = 250000 -- a step of Redis's clock; smaller ones may be what clocks differ by
+
 -- What a caller's word took back is kept at once: else the clock would go on ahead of the times that are given,
 -- and told, by this call.
 local function read_gate(cfg)
@@ -37,11 +39,12 @@ local function read_gate(cfg)
   if cfg.clock then
     local least = cfg.clock[1] - behind_us
     if T_US > least + cfg.clock[2] then T_US = math.max(known, least) end
-    stood_us = math.max(0, shows < known and least - known or shows - T_US)
+    local was_set_back = shows < known or least - T_US > NOTICED_US
+    stood_us = math.max(0, was_set_back and least - T_US or shows - T_US)
   end
   T, offset_us = math.floor(T_US / 1000), T_US - NOW_US
   gate.n, gate.items, gate.size = gate.n or 0, gate.items or 0, gate.size or 0
-  if T_US < shows then keep_clock(gate) end
+  if T_US < shows or stood_us > NOTICED_US then keep_clock(gate) end
   return gate
 end
 
