@@ -26,7 +26,7 @@ from worker.domain.org import Limit, Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import PutBack
 from worker.store import keys
-from worker.store.clock import OrgClocks
+from worker.store.clock import Clock, OrgClocks
 from worker.store.protocol import GUARD, gate_config
 from worker.store.queue import Queue, new_id
 
@@ -199,6 +199,39 @@ def test_what_waits_doesnt_wait_longer_for_a_clock_that_steps(
     assert isinstance(waits, Wait)
     assert waits.why == "throttled"
     assert 38 < waits.look_at_ms / 1000 - client.time()[0] <= 42
+
+
+class Steady(Clock):
+    """A process' own clock, which shows what it is told to."""
+
+    at_s = 100.0
+
+    def steady_s(self) -> float:
+        """Return what it shows."""
+        return self.at_s
+
+
+def test_a_step_back_is_kept_by_whoever_meets_it_first(client: redis.Redis) -> None:
+    """Else it is forgotten when the clock is set right again, and a call counts as made before it was."""
+    clock = Steady()
+    sender, other = (Queue(client, clock=clock) for _ in range(2))
+
+    def go_by(seconds: float, *, stepped_s: float = 0) -> None:
+        clock.at_s += seconds
+        client.hincrby(GATE, "offset", int((seconds + stepped_s) * 1e6))
+
+    org = configured(rate_limit="1/second", batch_size=1)
+    sender.enqueue(org, run=RUN, items=[item(n) for n in range(3)], call="fixture")
+    batch = claimed(sender, org)
+    assert isinstance(other.claim(org, new_id()), Wait)
+    go_by(0.8, stepped_s=-5)
+    assert sender.retime(org, batch.id)
+    go_by(0.1, stepped_s=5)
+    assert isinstance(other.claim(org, new_id()), Wait)
+    go_by(0.5)
+    assert isinstance(other.claim(org, new_id()), Wait), "0.6 s after the call"
+    go_by(0.5)
+    assert isinstance(other.claim(org, new_id()), Batch)
 
 
 def test_a_step_is_noticed_once_for_all_processes(queue: Queue, client: redis.Redis, time: Time) -> None:
