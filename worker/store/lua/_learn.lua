@@ -75,7 +75,8 @@ local function learn(cfg, gate, sent, first, told)
   if not fresh and calls <= 0 then return learn_from_pauses(gate, rate, reopens) end
   local run = math.max(1, sent.at - since)
   local calm = is_calm(run, rate)
-  local cut = math.max(LEAST_CUT, math.min(MOST_CUT, math.max(SECOND_US / 2, 6 / rate) / run))
+  local soon = math.max(SECOND_US / 2, math.min(6 / rate, 4 * SECOND_US)) -- after so long a lesson weighs in full
+  local cut = math.max(LEAST_CUT, math.min(MOST_CUT, soon / run))
   local low, high, span = rate * (1 - cut), 0.97 * rate, SPAN_US
   local let = sent_between(gate, sent.at - SECOND_US, sent.at - 1)
   if told and reopens - T_US > SECOND_US then
