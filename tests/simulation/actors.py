@@ -104,9 +104,9 @@ class OnlookersQueue(Queue):
         self, org: Org, batch: Batch, settled: Sequence[Settlement], *, verdict: Verdict, sent: Sent
     ) -> Settled:
         """Note which badges were written down, unless a fail-over came before the answer was heard."""
-        known, fail_overs = self._world.known[org.name], self._world.fail_overs
+        known, holds = self._world.known[org.name], self._world.holding()
         done = super().settle(org, batch, settled, verdict=verdict, sent=sent)
-        if self._world.fail_overs > fail_overs:
+        if not holds():
             return done
         known.settled.add(batch.id)
         for job, settlement in zip(batch.jobs, settled, strict=True):
@@ -116,9 +116,9 @@ class OnlookersQueue(Queue):
 
     def release(self, org: Org, batch: str, jobs: Sequence[Job], *, share: int | None = None) -> Settled:
         """Note which batch is over, as in settle."""
-        fail_overs = self._world.fail_overs
+        holds = self._world.holding()
         done = super().release(org, batch, jobs, share=share)
-        if self._world.fail_overs == fail_overs:
+        if holds():
             self._world.known[org.name].settled.add(batch)
         return done
 
@@ -143,18 +143,18 @@ class OnlookersQueue(Queue):
 
     def discard_group(self, org: str, of: GroupPart, **more: Any) -> GroupDone:
         """Note what must never be sent again."""
-        ids, fail_overs = set(self._world.probe.letters(org, of.number)), self._world.fail_overs
+        ids, holds = set(self._world.probe.letters(org, of.number)), self._world.holding()
         answer = super().discard_group(org, of, **more)
         if answer.done == len(ids):
-            self._note_discarded(org, ids, fail_overs)
+            self._note_discarded(org, ids, holds=holds())
         return answer
 
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Note that nothing may be claimed from now on."""
         known = self._world.known[org]
-        before = known.resumed, self._world.fail_overs
+        resumed, holds = known.resumed, self._world.holding()
         was_open = super().pause(org, why=why, reason=reason)
-        known.paused = known.resuming == 0 and before == (known.resumed, self._world.fail_overs)
+        known.paused = holds() and known.resuming == 0 and known.resumed == resumed
         return was_open
 
     def resume(self, org: Org) -> str:
@@ -169,14 +169,14 @@ class OnlookersQueue(Queue):
 
     def discard(self, org: str, ids: Sequence[str], **more: Any) -> int:
         """Note what must never be sent again."""
-        fail_overs = self._world.fail_overs
+        holds = self._world.holding()
         done = super().discard(org, ids, **more)
         if done == len(ids):
-            self._note_discarded(org, set(ids), fail_overs)
+            self._note_discarded(org, set(ids), holds=holds())
         return done
 
-    def _note_discarded(self, org: str, ids: set[str], fail_overs: int) -> None:
-        if self._world.plan.replicas or self._world.fail_overs == fail_overs:
+    def _note_discarded(self, org: str, ids: set[str], *, holds: bool) -> None:
+        if self._world.plan.replicas or holds:
             self._world.known[org].discarded |= ids
 
 

@@ -206,12 +206,12 @@ class World:
         fault = self.strike(step)
         self.before(fault)
         self.hub.pause(self._latency_us())
+        actor = getcurrent()
+        then, actor.then = getattr(actor, "then", None), None
         if fault == "unreachable":
             self.hub.pause(self.random.choice((10_000, 3 * SECOND)))
             raise redis.ConnectionError("unreachable")
-        actor = getcurrent()
-        if then := getattr(actor, "then", None):
-            actor.then = None
+        if then:
             then()
         replies = self._execute(step, commands, confirmed=fault != "unconfirmed")
         match fault:
@@ -294,6 +294,11 @@ class World:
         known.unsure_until_us = self.hub.now_us + (window_s + UNSURE_S) * SECOND
 
     # -- fail-over
+
+    def holding(self) -> Callable[[], bool]:
+        """Return what says whether no fail-over has come since."""
+        fail_overs = self.fail_overs
+        return lambda: self.fail_overs == fail_overs
 
     def _is_confirmed(self, step: str, waits: list[Command], *, confirmed: bool) -> bool:
         """Say whether what was written is on every replica by now: it had to be, or it came to be."""

@@ -26,7 +26,7 @@ end
 
 local function clock_told() return int(T_US + behind_us) end
 
-local NOTICED_US = 250000 -- a step of Redis's clock; smaller ones may be what clocks differ by
+local NOTICED_US = 250000 -- a step of Redis's clock, as callers take it for one as well (SLACK_US of clock.py)
 
 -- What a caller's word took back is kept at once: else the clock would go on ahead of the times that are given,
 -- and told, by this call.
