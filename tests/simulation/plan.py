@@ -46,7 +46,9 @@ def kinds_of(step: str) -> tuple[str, ...]:
         return (*ANYWHERE, *IN_THE_CALL)
     if step not in STORE:
         return ANYWHERE
-    return (*ANYWHERE, *ON_THE_WAY, *(("unconfirmed",) if step in DURABLE else ()))
+    # A run is held until a time by the server's clock: set back, it is held for so much longer.
+    here = tuple(kind for kind in ANYWHERE if (kind, step) != ("clock_back", "start"))
+    return (*here, *ON_THE_WAY, *(("unconfirmed",) if step in DURABLE else ()))
 
 
 PAIRS = [(kind, step) for step in (*STORE, "put", "post", "get", "sleep") for kind in kinds_of(step)]
@@ -197,9 +199,9 @@ def plan_of(seed: int) -> Plan:
     workers = tuple(random.randint(1, 2) for _ in range(random.randint(1, 3)))
     replicas = int(random.random() < 0.5)
     producers = tuple(_producers(random, list(orgs), theme))
-    if not any(fault.kind == "clock_back" for fault in faults):  # its time is by the server's clock
-        producers, its_acts = _later(Random(f"later {seed}"), producers)
-        acts += its_acts
+    if not any(fault.kind == "clock_back" for fault in faults):
+        producers, its_acts, its_faults = _later(Random(f"later {seed}"), producers)
+        acts, faults = acts + its_acts, faults + its_faults
     return Plan(
         seed=seed,
         orgs=orgs,
@@ -238,10 +240,12 @@ def _undo(random: Random, orgs: Sequence[str]) -> Iterator[tuple[Act, list[Fault
         yield Act("undo", random.choice(orgs), at_s), faults
 
 
-def _later(random: Random, producers: Sequence[Producer]) -> tuple[tuple[Producer, ...], list[Act]]:
-    """Hold a run, now and then: it begins at its time, is started before, or cancelled."""
+def _later(
+    random: Random, producers: Sequence[Producer]
+) -> tuple[tuple[Producer, ...], list[Act], list[Fault]]:
+    """Hold a run, now and then: it begins at its time, is started (which may fail), or cancelled."""
     if random.random() < 0.85:
-        return tuple(producers), []
+        return tuple(producers), [], []
     run, for_s = random.choice(producers).run, random.uniform(1, 60)
     acts = [
         Act(random.choice(("start", "start", "cancel", "replay")), producer.org, random.uniform(0, for_s))
@@ -249,7 +253,13 @@ def _later(random: Random, producers: Sequence[Producer]) -> tuple[tuple[Produce
         for _ in range(random.choice((0, 1, 2)))
     ]
     held = [replace(one, later_s=for_s) if one.run == run else one for one in producers]
-    return tuple(held), acts
+    starts = sum(act.what == "start" for act in acts)
+    faults = [
+        Fault(random.choice(kinds_of("start")), "start", n + 1)
+        for n in range(starts)
+        if random.random() < 0.5
+    ]
+    return tuple(held), acts, faults
 
 
 def _same_requests(random: Random, orgs: dict[str, dict[str, Any]], theme: str) -> tuple[Any, list[Fault]]:

@@ -96,6 +96,12 @@ def test_a_pair_that_is_never_met_is_told(tmp_path: Path) -> None:
     assert coverage.missing() == []
 
 
+def test_faults_are_drawn_for_every_step() -> None:
+    """Of an act that came later, too: where none is, everything is met but what may go wrong."""
+    struck = {fault.step for seed in range(QUICKLY) for fault in plan_of(seed).faults}
+    assert {step for _, step in PAIRS} - struck == set()
+
+
 def test_coverage_begins_again_with_another_step(tmp_path: Path) -> None:
     """What was met before says nothing of it."""
     kept = tmp_path / "met.json"
