@@ -358,6 +358,9 @@ SECONDS = {
     "limit_req without burst, one at a time": Case("leaky", 20, 10, 1, 0.005, own={"burst": 0, **AT_ONCE}),
     "http_req_rate": Case("rolling", 20, 3, 4, 0.05, own=AT_ONCE),
     "http_req_rate, tarpit": Case("rolling", 20, 3, 4, 0.05, own={"refuses_s": 2.0}),
+    "http_req_rate, tarpit, Retry-After": Case(
+        "rolling", 5, 1.5, 4, 0.05, says_when=True, own={"refuses_s": 2.0}
+    ),
     "bucket, as many in flight as are allowed": Case("bucket", 20, 1.5, 4, 0.15, own={"burst": 5}),
     "bucket of four seconds, slow answers": Case("bucket", 5, 10, 16, 0.5, says_when=True, own={"burst": 20}),
 }

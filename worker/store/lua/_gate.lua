@@ -150,8 +150,7 @@ local function slowed(cfg, gate, at_us) return spacing_us(cfg, gate, at_us) > co
 
 -- Whether the vendor may refuse a call for being too close behind the one before it: it throttles, and hasn't shown
 -- that it counts in windows.
-local SURE_SPAN_US = 25000000
-local function goes_by_distance(cfg, gate) return slowed(cfg, gate) and gate.span ~= SURE_SPAN_US end
+local function goes_by_distance(cfg, gate) return slowed(cfg, gate) and gate.by_window ~= 1 end
 
 -- How long the gate is closed, the how-many-th time in a row: 1, 2, 4 ... seconds, a minute at most; ms.
 local function growing_ms(times) return math.min(60000, 1000 * 2 ^ math.min(times - 1, 6)) end

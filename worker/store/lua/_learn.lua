@@ -5,7 +5,8 @@
 local SECOND_US = 1000000
 local CALM_US, CALM_CALLS = 10000000, 10 -- after that long without a refusal, what was learned was right
 local LEAST_CUT, MOST_CUT = 0.05, 0.4
-local SPAN_US, FIRST_SPAN_US, SPAN_CALLS = 15000000, 10000000, 100 -- and SURE_SPAN_US
+local SPAN_US, FIRST_SPAN_US, SURE_SPAN_US, SPAN_CALLS = 15000000, 10000000, 25000000, 100
+local TIMES_AS_LONG = 20 -- as the refusal took, a lesson holds at least: behind a tarpit each costs seconds
 local TELLING = 4 -- calls; fewer within a period say nothing
 local LAST, LAG = 8, 3 -- where the rate rises from nothing, the last calls went at half of it, or less
 
@@ -31,17 +32,20 @@ local function average(gate, up_to, reopens)
   return math.max(calls / MINUTE_US, sent_between(gate, from, up_to - 1) / (reopens - from))
 end
 
--- Begin at one rate when the gate opens, and tend to another.
-local function go_on_at(gate, low, high, span)
+-- Begin at one rate when the gate opens, and tend to another; took: how long the refusal did, us.
+local function go_on_at(gate, low, high, span, took)
   high = math.max(low, high)
-  span = math.max(span, (span == FIRST_SPAN_US and SPAN_CALLS / 10 or SPAN_CALLS) / high)
-  set_gate(gate, 'learned', 1 / high, 'swing', math.max(0.03, 1 - low / high), 'span', int(span))
+  local by_window = span == SURE_SPAN_US and 1 or 0
+  local calls = span == FIRST_SPAN_US and SPAN_CALLS / 10 or SPAN_CALLS
+  span = math.max(span, calls / high, math.min(TIMES_AS_LONG * took, MINUTE_US))
+  local swing = math.max(0.03, 1 - low / high)
+  set_gate(gate, 'learned', 1 / high, 'swing', swing, 'span', int(span), 'by_window', by_window)
 end
 
 -- Nothing was let through after a pause: the window is longer than that.
 local function learn_from_pauses(gate, rate, reopens)
   local most = average(gate, gate.taught_at or 0, reopens)
-  if most then go_on_at(gate, math.min(rate, most), 0.97 * rate, SPAN_US) end
+  if most then go_on_at(gate, math.min(rate, most), 0.97 * rate, SPAN_US, 0) end
 end
 
 -- Whether the vendor counts by the second: the last one let through as much as the second before the lesson before,
@@ -94,6 +98,6 @@ local function learn(cfg, gate, sent, first, told)
     low = math.max(low, calls / (sent.at - gate.taught_at))
     redis.call('HDEL', K.gate, 'let')
   end
-  go_on_at(gate, math.min(low, (1 - LEAST_CUT) * rate), high, span)
+  go_on_at(gate, math.min(low, (1 - LEAST_CUT) * rate), high, span, fresh and 0 or T_US - sent.at)
   set_gate(gate, 'taught_at', int(sent.at))
 end
