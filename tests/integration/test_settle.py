@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -550,3 +552,25 @@ def test_attempts_are_carried_from_batch_to_batch(queue: Queue) -> None:
         attempts += [job.attempts for job in batch.jobs]
     assert attempts == [1, 2, 3]
     assert all(isinstance(job, Job) for job in batch.jobs)
+
+
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_status_goes_by_the_clock_of_redis(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """Whatever the clock shows of the machine that somebody looks from."""
+    org = configured(batch_size=1, max_in_flight=5, http_timeout_s=30)
+    first = claim(queue, 3, org=org)
+    claimed(queue, org)
+    settle(
+        queue, first, LATER, verdict=Verdict((), Signal.THROTTLED, "too often", retry_after_s=50.0), org=org
+    )
+    shown = time.time() + ahead_s
+    monkeypatch.setattr(time, "time", lambda: shown)
+    (found,) = Survey(client).states({"default": org})
+    assert (found.in_flight, found.gate.state) == (1, "closed")
+    assert found.oldest_s is not None
+    assert found.oldest_s < 30
+    with_worker = replace(found, standstill=None)
+    assert 40 <= (with_worker.seconds_for(1) or 0) <= 60
+    assert 3000 <= (with_worker.seconds_for(1, last_ms=found.last_retry_ms) or 0) <= 4000

@@ -38,6 +38,7 @@ class OrgState:
 
     org: str
     settings: Org | None
+    read_at_ms: int  # by Redis's clock, as all instants here
     queued: int
     isolated: int
     retrying: int
@@ -108,7 +109,7 @@ class OrgState:
 
     def _at_the_soonest(self, by_pace_s: float, last_ms: int | None) -> int:
         """Say how long it takes if the last call can't be made before it is due."""
-        due_s = 0.0 if last_ms is None else (last_ms - self.gate.ahead_ms) / 1000 - time.time()
+        due_s = 0.0 if last_ms is None else (last_ms - self.gate.ahead_ms - self.read_at_ms) / 1000
         return round(max(by_pace_s, due_s + (self.call_s or 0.0)))
 
     @property
@@ -121,7 +122,7 @@ class OrgState:
     def _opens_in_s(self) -> float:
         if not self.gate.closed_until:
             return 0.0
-        return max(0.0, datetime.fromisoformat(self.gate.closed_until).timestamp() - time.time())
+        return max(0.0, datetime.fromisoformat(self.gate.closed_until).timestamp() - self.read_at_ms / 1000)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges status --json`` prints it."""
@@ -174,6 +175,7 @@ def idle(org: Org) -> OrgState:
     return OrgState(
         org=org.name,
         settings=org,
+        read_at_ms=int(time.time() * 1000),
         queued=0,
         isolated=0,
         retrying=0,

@@ -6,7 +6,6 @@ What lies in Redis of them is read by ``store/readings.py``; here it gets its me
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -67,12 +66,12 @@ class Survey:
         self._queue = Queue(client)
 
     def states(self, orgs: Mapping[str, Org | None]) -> list[OrgState]:
-        """Return each org's state; the settings are ``None`` of one that isn't configured.
+        """Return each org's state, by Redis's clock; the settings are ``None`` of one that isn't configured.
 
         Raises:
             StoreError: Redis refused or can't be reached.
         """
-        now_ms = time.time() * 1000
+        now_ms = self._queue.store.org_now_ms(next(iter(orgs))) if orgs else 0
         found = readings(self._queue.store, orgs, now_ms)
         read = [
             (_state(name, orgs[name], its, now_ms), _trouble(its.gate, now_ms)) for name, its in found.items()
@@ -102,12 +101,13 @@ def _said(findings: Iterable[Finding]) -> str:
     return "; ".join(f"{one.detail}: {one.cure}" for one in findings)
 
 
-def _state(name: str, settings: Org | None, its: Readings, now_ms: float) -> OrgState:
+def _state(name: str, settings: Org | None, its: Readings, now_ms: int) -> OrgState:
     stats = {counter: int(n) for counter, n in its.stats.items()}
     since_ms = its.ready_since_ms
     return OrgState(
         org=name,
         settings=settings,
+        read_at_ms=now_ms,
         queued=its.queued,
         isolated=its.isolated,
         retrying=its.retrying,
@@ -121,11 +121,11 @@ def _state(name: str, settings: Org | None, its: Readings, now_ms: float) -> Org
         dead={kind.value: stats.pop(f"listed:{kind}", 0) for kind in DeadKind},
         stats=stats,
         gate=_gate(its.gate, now_ms),
-        pace=_pace(settings, its.gauged),
+        pace=_pace(settings, its.gauged, now_ms),
     )
 
 
-def _pace(settings: Org | None, gauged: str | None) -> Pace | None:
+def _pace(settings: Org | None, gauged: str | None, now_ms: int) -> Pace | None:
     """Read what ``gauge.lua`` answered."""
     if settings is None or gauged is None:
         return None
@@ -139,11 +139,11 @@ def _pace(settings: Org | None, gauged: str | None) -> Pace | None:
         sent=tuple(zip(settings.limits, map(int, found["sent"]), strict=True)),
         per_minute=found.get("per_minute"),
         held=int(found["held"]),
-        rate_for_s=max(0.0, found["at"] / 1000 - time.time()) if found["why"] == Why.RATE else 0.0,
+        rate_for_s=max(0, found["at"] - now_ms) / 1000 if found["why"] == Why.RATE else 0.0,
     )
 
 
-def _trouble(gate: Mapping[str, str], now_ms: float) -> Trouble | None:
+def _trouble(gate: Mapping[str, str], now_ms: int) -> Trouble | None:
     """Read what a worker noted that couldn't begin to send; one that is long gone tells nothing of now."""
     noted = gate.get("trouble")
     if noted is None:
@@ -152,7 +152,7 @@ def _trouble(gate: Mapping[str, str], now_ms: float) -> Trouble | None:
     return Trouble(why, reason) if now_ms - int(at_ms) < TROUBLE_MS else None
 
 
-def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
+def _gate(gate: Mapping[str, str], now_ms: int) -> Gate:
     # The gate goes by a clock of its own, see ``lua/_gate.lua``.
     ahead_ms = int(gate.get("offset", 0)) // 1000
     closed_until = int(gate.get("closed_until", 0)) - ahead_ms
@@ -173,7 +173,7 @@ def _gate(gate: Mapping[str, str], now_ms: float) -> Gate:
     )
 
 
-def _of_late(noted: str | None, now_ms: float) -> str | None:
+def _of_late(noted: str | None, now_ms: int) -> str | None:
     """Read a reason that begins with when it was noted; what was a day ago tells nothing of now."""
     at_ms, _, reason = (noted or "").partition(" ")
     return reason if at_ms.isdigit() and now_ms - int(at_ms) < LATELY_MS else None

@@ -40,7 +40,7 @@ class Readings:
     ready_since_ms: int | None = None  # of the job that has been ready for longest: accepted, or back again
 
 
-def readings(store: Store, orgs: Mapping[str, Org | None], now_ms: float) -> dict[str, Readings]:
+def readings(store: Store, orgs: Mapping[str, Org | None], now_ms: int) -> dict[str, Readings]:
     """Read every org; its settings are ``None`` of one that isn't configured.
 
     Raises:
@@ -59,7 +59,7 @@ def readings(store: Store, orgs: Mapping[str, Org | None], now_ms: float) -> dic
     return {name: _of(name, reply, since[name]) for name, reply in zip(orgs, found, strict=True)}
 
 
-def _replies(store: Store, orgs: Mapping[str, Org | None], now_ms: float) -> list[Any]:
+def _replies(store: Store, orgs: Mapping[str, Org | None], now_ms: int) -> list[Any]:
     pipe = store.client.pipeline(transaction=False)
     for name, settings in orgs.items():
         _ask(store, pipe, name, settings, now_ms)
@@ -67,7 +67,7 @@ def _replies(store: Store, orgs: Mapping[str, Org | None], now_ms: float) -> lis
         return list(pipe.execute(raise_on_error=False))
 
 
-def _ask(store: Store, pipe: Any, name: str, settings: Org | None, now_ms: float) -> None:
+def _ask(store: Store, pipe: Any, name: str, settings: Org | None, now_ms: int) -> None:
     if settings is None:
         pipe.exists(keys.key_prefix(name))  # stands in its place
     else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
