@@ -13,11 +13,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from multiprocessing import get_context
-from multiprocessing.pool import Pool
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -85,7 +86,7 @@ def play(seeds: Sequence[int], processes: int, *, log: bool) -> int:
     here, all_ = Coverage(), Coverage.read(MET)
     blocks = [seeds[at : at + BLOCK] for at in range(0, len(seeds), BLOCK)]
     with players(processes) as pool:
-        for its, block in zip(blocks, pool.imap(play_block, blocks), strict=True):
+        for its, block in zip(blocks, pool.map(play_block, blocks), strict=True):
             here.add(block.rounds, block.met)
             failures |= block.failures
             for text in block.failures.values():
@@ -105,13 +106,18 @@ def play(seeds: Sequence[int], processes: int, *, log: bool) -> int:
     return 1 if failures or missing else 0
 
 
-def players(processes: int) -> Pool:
-    """Return processes that play, each on a core of its own."""
+@contextmanager
+def players(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Run processes that play, each on a core of its own; if one of them dies, the run fails."""
     context = get_context("spawn")
     cores = context.SimpleQueue()
     for core in islice(cycle(_cores()), processes):
         cores.put(core)
-    return context.Pool(processes, stay_on_one, [cores])
+    pool = ProcessPoolExecutor(processes, context, stay_on_one, [cores])
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def stay_on_one(cores: SimpleQueue[int]) -> None:
@@ -144,7 +150,7 @@ def mutate(mutations: Sequence[Mutation], within: int, processes: int) -> int:
     missed = 0
     with players(processes) as pool:
         jobs = [(mutation.name, within) for mutation in mutations]
-        for mutation, (seed, why) in zip(mutations, pool.imap(find, jobs), strict=True):
+        for mutation, (seed, why) in zip(mutations, pool.map(find, jobs), strict=True):
             missed += seed is not None
             found = "NOT MISSED" if seed is None else f"seed {seed}"
             print(f"{mutation.name:38} {mutation.promise:48} {found:12} {why[:90]}", flush=True)
