@@ -451,6 +451,17 @@ def test_a_429_to_the_very_first_call_is_learned_from_too(queue: Queue, client: 
     assert 1.04 * configured_us <= spacing_us(queue, client, org) <= 2 * configured_us
 
 
+@pytest.mark.parametrize("rate", ["60/second", "60/minute"])
+@pytest.mark.parametrize(("told_s", "by_window"), [(None, "0"), (1, "0"), (2, "1"), (40, "1")])
+def test_who_says_until_when_to_wait_counts_in_windows(
+    queue: Queue, client: redis.Redis, rate: str, told_s: float | None, by_window: str
+) -> None:
+    """However slow it is, so that the lesson holds for longer; a second or less is nobody's window."""
+    org = configured(batch_size=1, rate_limit=rate)
+    answer(queue, claimed(queue, org), Signal.THROTTLED, org=org, retry_after_s=told_s)
+    assert gate(client)["by_window"] == by_window
+
+
 def test_an_outage_of_429s_teaches_one_lesson(queue: Queue, client: redis.Redis) -> None:
     """Without a success in between the gate is closed for longer; the spacing isn't widened each time."""
     org = configured(batch_size=1, rate_limit="100/minute")

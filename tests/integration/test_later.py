@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
 import redis
-from support import BADGE, Probe, configured, environment, in_process, item, wait_for
+import time_machine
+from support import BADGE, Outcome, Probe, configured, environment, in_process, item, wait_for
 
 from worker.domain.batch import Batch, Item, Replay
 from worker.domain.job import DeadKind
@@ -89,6 +91,31 @@ def test_it_begins_by_itself_when_its_time_has_come(queue: Queue, client: redis.
     assert client.zscore(keys.WAKE, "default") or soon_ms >= 0
     assert wait_for(lambda: claimed(queue)) == [item(0).id]
     assert int(time.time() * 1000) >= soon_ms
+
+
+@pytest.mark.parametrize("ahead_s", [7200, -7200])
+def test_a_run_waits_by_the_clock_of_redis(
+    connection: Connection, client: redis.Redis, tmp_path: Path, ahead_s: int
+) -> None:
+    """Two hours beside it, a machine shows, adds to and starts what waits; it takes no time that is over."""
+    env = environment(redis_url=connection.url)
+    (file := tmp_path / "a.csv").write_text(HEAD + f"{BADGE},500000001,1674292011,1905828011\n")
+    now = datetime.now(UTC)
+
+    def import_at(after_s: int) -> Outcome:
+        at = (now + timedelta(seconds=after_s)).isoformat()
+        return in_process("import", file, "--run", "soon", "--at", at, env=env)
+
+    with time_machine.travel(timedelta(seconds=ahead_s)):
+        over = import_at(-60)
+        assert (over.status, "is over already" in over.err) == (2, True)
+        assert import_at(3600).status == 0
+        run = reader(client).run("soon")
+        assert (run.is_later, run.held is not None) == (True, True)
+        assert import_at(3600).status == 0, "more of it"
+        assert in_process("run", "start", "soon", env=env).status == 0
+        assert not reader(client).run("soon").is_later
+        assert len(claimed(Queue(client))) == 1
 
 
 def test_a_held_run_is_cancelled_and_a_replay_is_held_again(queue: Queue, client: redis.Redis) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 import redis
+import time_machine
 from hands import claimed, ids
 from support import BADGE, OTHER_BADGE, Probe, configured, item
 
@@ -555,9 +556,7 @@ def test_attempts_are_carried_from_batch_to_batch(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [3600, -3600])
-def test_status_goes_by_the_clock_of_redis(
-    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, ahead_s: int
-) -> None:
+def test_status_goes_by_the_clock_of_redis(queue: Queue, client: redis.Redis, ahead_s: int) -> None:
     """Whatever the clock shows of the machine that somebody looks from."""
     org = configured(batch_size=1, max_in_flight=5, http_timeout_s=30)
     first = claim(queue, 3, org=org)
@@ -565,9 +564,8 @@ def test_status_goes_by_the_clock_of_redis(
     settle(
         queue, first, LATER, verdict=Verdict((), Signal.THROTTLED, "too often", retry_after_s=50.0), org=org
     )
-    shown = time.time() + ahead_s
-    monkeypatch.setattr(time, "time", lambda: shown)
-    (found,) = Survey(client).states({"default": org})
+    with time_machine.travel(timedelta(seconds=ahead_s)):
+        (found,) = Survey(client).states({"default": org})
     assert (found.in_flight, found.gate.state) == (1, "closed")
     assert found.oldest_s is not None
     assert found.oldest_s < 30

@@ -32,7 +32,7 @@ from worker.operate.badgecheck import AskedBadges
 from worker.operate.importing import import_rows, run_name
 from worker.operate.operator import this_user
 from worker.operate.progress import RunProgress
-from worker.operate.starting import refuse_begun
+from worker.operate.starting import see_that_it_can_wait
 from worker.store import audit
 from worker.store.queue import new_id
 
@@ -180,7 +180,7 @@ def _import(
     see_to_server(here)
     target, how = here.settings.org(org), {"allowed": asked.yes, "as_json": asked.as_json}
     if options.starts_ms is not None:
-        refuse_begun(here.reports, org, options.run)
+        see_that_it_can_wait(here.reports, org, options.run, until_ms=options.starts_ms)
     chosen = choose(here, org, given, asked)
     given, note = chosen.given, options.source.note
     source = Provenance(str(this_user()), given.file, given.sha256(), chosen.said, note)

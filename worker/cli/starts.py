@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -45,8 +45,6 @@ def starts_ms(at: str | None, timezone: str | None, *, hold: bool) -> float | No
         raise typer.BadParameter(
             f"{at} has no zone: write +01:00 or Z behind it, or say --timezone", param_hint="--at"
         )
-    if meant < datetime.now(UTC):
-        raise typer.BadParameter(f"{at} is over already", param_hint="--at")
     if (at_ms := meant.timestamp() * 1000) > LATEST_MS:
         raise typer.BadParameter(f"{at} is too late: hold the run with --hold instead", param_hint="--at")
     return at_ms

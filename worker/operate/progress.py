@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from worker.domain.job import DeadKind
@@ -12,7 +11,7 @@ from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.text import iso_time
 from worker.operate.report import argument
 
-_ON_HOLD, _EVER = "inf", "1970-01-01T00:00:00+00:00"
+_ON_HOLD = "inf"
 COUNTED = ("queued", "sending", "retrying", "issued", "dead", "undone")  # which add up to the total
 
 
@@ -52,16 +51,12 @@ class RunProgress:
     near_duplicates: int = 0
     starts_at: str | None = None
     on_hold: bool = False
+    is_later: bool = False  # whether it isn't to be sent yet, by Redis's clock; not printed
 
     @property
     def open(self) -> int:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
-
-    @property
-    def is_later(self) -> bool:
-        """Whether it isn't to be sent yet."""
-        return self.on_hold or datetime.fromisoformat(self.starts_at or _EVER) > datetime.now(UTC)
 
     @property
     def waiting(self) -> int:
@@ -74,7 +69,7 @@ class RunProgress:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges run show --json`` prints it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "is_later"}
 
 
 def why_later(run: RunProgress) -> str:
@@ -87,8 +82,11 @@ def why_later(run: RunProgress) -> str:
     )
 
 
-def progress_of(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
-    """Read a run's record; why nothing of it is sent, and when it is done, is said by who knows the org."""
+def progress_of(org: str, run: str, record: Mapping[str, str], now_ms: int) -> RunProgress:
+    """Read a run's record; why nothing of it is sent, and when it is done, is said by who knows the org.
+
+    ``now_ms`` is the time by Redis's clock.
+    """
     starts_at = record.get("starts_at")
     counted = {name: int(record.get(name, 0)) for name in ("total", *COUNTED, "duplicates", "invalid")}
     unhandled = int(record.get("unhandled", counted["dead"]))
@@ -109,4 +107,5 @@ def progress_of(org: str, run: str, record: Mapping[str, str]) -> RunProgress:
         near_duplicates=int(record.get("near_duplicates", 0)),
         starts_at=None if starts_at == _ON_HOLD else iso_time(starts_at),
         on_hold=starts_at == _ON_HOLD,
+        is_later=float(starts_at or 0) > now_ms,
     )

@@ -220,7 +220,12 @@ class JobReader:
         """Read runs, each an org and a name, in one pipeline; those that are forgotten are left out."""
         records = dict(zip(names, runs.counters(self.client, names), strict=True))
         undos = {name for name, record in records.items() if "undoes" in record}
-        found = [progress_of(*name, record) for name, record in records.items() if record]
+        now_ms = self.store.orgs_now_ms({org for (org, _), its in records.items() if "starts_at" in its})
+        found = [
+            progress_of(org, run, record, now_ms.get(org, 0))
+            for (org, run), record in records.items()
+            if record
+        ]
         states = {state.org: state for state in self.states(*(run.org for run in found if run.open))}
         return outlook.of_runs(self.client, found, undos, states)
 

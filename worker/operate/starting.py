@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import inf
+
+from worker.domain.text import iso_time
 from worker.errors import ConfigError, NotFound
 from worker.operate.operator import Operator
 from worker.operate.progress import RunProgress
@@ -9,12 +12,16 @@ from worker.operate.report import argument
 from worker.operate.runs import JobReader
 
 
-def refuse_begun(reports: JobReader, org: str, run: str) -> None:
-    """See that a run can be held: it is new, or is held already.
+def see_that_it_can_wait(reports: JobReader, org: str, run: str, *, until_ms: float = inf) -> None:
+    """See that a run can be held until then: it is new or held already, and that is still to come.
 
     Raises:
-        ConfigError: its jobs are being sent, or were.
+        ConfigError: its jobs are being sent, or were; or that time is over, by Redis's clock.
     """
+    if until_ms < (now_ms := reports.store.org_now_ms(org)):
+        raise ConfigError(
+            f"the time when run {run} is to begin is over already: Redis's clock shows {iso_time(now_ms)}"
+        )
     try:
         there = reports.run(run, org)
     except NotFound:

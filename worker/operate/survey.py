@@ -71,10 +71,11 @@ class Survey:
         Raises:
             StoreError: Redis refused or can't be reached.
         """
-        now_ms = self._queue.store.org_now_ms(next(iter(orgs))) if orgs else 0
+        now_ms = self._queue.store.orgs_now_ms(orgs)
         found = readings(self._queue.store, orgs, now_ms)
         read = [
-            (_state(name, orgs[name], its, now_ms), _trouble(its.gate, now_ms)) for name, its in found.items()
+            (_state(name, orgs[name], its, now_ms[name]), _trouble(its.gate, now_ms[name]))
+            for name, its in found.items()
         ]
         around = self._around(
             waits=any(

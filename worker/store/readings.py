@@ -40,8 +40,8 @@ class Readings:
     ready_since_ms: int | None = None  # of the job that has been ready for longest: accepted, or back again
 
 
-def readings(store: Store, orgs: Mapping[str, Org | None], now_ms: int) -> dict[str, Readings]:
-    """Read every org; its settings are ``None`` of one that isn't configured.
+def readings(store: Store, orgs: Mapping[str, Org | None], now_ms: Mapping[str, int]) -> dict[str, Readings]:
+    """Read every org at its server's time; its settings are ``None`` of one that isn't configured.
 
     Raises:
         StoreError: Redis refused or can't be reached.
@@ -59,10 +59,10 @@ def readings(store: Store, orgs: Mapping[str, Org | None], now_ms: int) -> dict[
     return {name: _of(name, reply, since[name]) for name, reply in zip(orgs, found, strict=True)}
 
 
-def _replies(store: Store, orgs: Mapping[str, Org | None], now_ms: int) -> list[Any]:
+def _replies(store: Store, orgs: Mapping[str, Org | None], now_ms: Mapping[str, int]) -> list[Any]:
     pipe = store.client.pipeline(transaction=False)
     for name, settings in orgs.items():
-        _ask(store, pipe, name, settings, now_ms)
+        _ask(store, pipe, name, settings, now_ms[name])
     with reaching("status"):
         return list(pipe.execute(raise_on_error=False))
 

@@ -163,12 +163,18 @@ class Store:
     def now_ms(self, key: str) -> int:
         """Return the time of the server that has this key, by which scripts go."""
         with reaching("the time"):
-            seconds, us = self._server(key).time()
-        return int(seconds) * 1000 + int(us) // 1000
+            return _shown_ms(self._server(key))
 
     def org_now_ms(self, org: str) -> int:
         """Return the time of the server that has an org's keys."""
         return self.now_ms(keys.key_prefix(org))
+
+    def orgs_now_ms(self, orgs: Iterable[str]) -> dict[str, int]:
+        """Return each org's time as ``org_now_ms`` does; a server that has several is asked once."""
+        with reaching("the time"):
+            servers = {org: self._server(keys.key_prefix(org)) for org in orgs}
+            shown = {server: _shown_ms(server) for server in set(servers.values())}
+        return {org: shown[server] for org, server in servers.items()}
 
     def durably(self, name: str, its_keys: Sequence[str], args: Iterable[Any]) -> Any:
         """Call a script and wait, on the same connection, until what it wrote is on disk.
@@ -247,6 +253,11 @@ class Store:
         with plain_errors():
             server: redis.Redis = self.client.get_redis_connection(self.client.get_node_from_key(key))
             return server
+
+
+def _shown_ms(server: redis.Redis) -> int:
+    seconds, us = server.time()
+    return int(seconds) * 1000 + int(us) // 1000
 
 
 def _argument(value: Any) -> str:

@@ -15,7 +15,7 @@ from worker.errors import ConfigError
 from worker.operate.importing import run_name
 from worker.operate.report import argument, option
 from worker.operate.staging import Staged
-from worker.operate.starting import refuse_begun
+from worker.operate.starting import see_that_it_can_wait
 from worker.store import audit
 from worker.web.console import checked, columns
 from worker.web.console.acting import note_of, typed
@@ -103,7 +103,7 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
     run = asked.text("run") or run_name(about.name)
     check_run_name(run)
     if hold := asked.text("hold") is not None:
-        refuse_begun(here.reports, about.org, run)
+        see_that_it_can_wait(here.reports, about.org, run)
     columns.used(here, about, asked)
     unusual = {"again": about.how.again, "hold": hold}
     which = {"run": run, "file": about.name} | {name: True for name, is_so in unusual.items() if is_so}
