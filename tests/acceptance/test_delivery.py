@@ -29,7 +29,7 @@ from worker.server.connection import Connection
 USERNAME, PASSWORD = "till.7", "correct horse"
 KEY, SECRET = "client-key", "client-secret"
 CUSTOMERS = count(1001)
-MISSING = "000000000000000000000bad"
+MISSING, MISTYPED = "000000000000000000000bad", "00000000000000000000bad2"
 
 # fmt: off
 ROW = [
@@ -49,7 +49,7 @@ FAST = {"rate_limit": "1000/second", "batch_linger_s": 0.2}
 
 # Each org has a vendor of its own, and all of them one worker.
 VENDORS: dict[str, dict[str, Any]] = {
-    "default": {"unknown_badges": frozenset({MISSING})},
+    "default": {"unknown_badges": frozenset({MISSING, MISTYPED})},
     "twenty": {"latency_s": (0.02, 0.15)},
     "slow": {"latency_s": (0.9, 1.0)},
     "basic": {"basic": (USERNAME, PASSWORD)},
@@ -80,9 +80,9 @@ class Floor(NamedTuple):
     vendors: dict[str, SandboxServer]
     orgs_file: Path
 
-    def bring(self, org: str, number: int) -> str:
+    def bring(self, org: str, number: int, badge: str = BADGE) -> str:
         """Import that many badges that nobody imported before; return the run's name."""
-        rows = "".join(f"{BADGE},{next(CUSTOMERS)}\n" for _ in range(number))
+        rows = "".join(f"{badge},{next(CUSTOMERS)}\n" for _ in range(number))
         text = f"badgeMetaId,customerId\n{rows}"
         said = badges_json("import", "-", "--org", org, env=self.env, stdin=text.encode())
         assert said["accepted"] == number
@@ -367,9 +367,11 @@ def test_pause_and_resume(floor: Floor) -> None:
     wait_for(lambda: Probe(floor.client, "basic").count(run) == 100)
 
 
-def test_dead_letters_are_mended_and_replayed(floor: Floor, reported: str) -> None:
+def test_dead_letters_are_mended_and_replayed(floor: Floor) -> None:
     """The group of a mistyped badge is replayed under the right one: new jobs, in a run of their own."""
-    which = ("--run", reported, "--code", "1054")
+    run = floor.bring("default", 2, MISTYPED)
+    wait_for(lambda: Probe(floor.client).count(run, "dead") == 2)
+    which = ("--run", run, "--code", "1054")
     planned = badges_json(
         "dead", "replay", *which, "--dry-run", "--set", f"badgeMetaId={BADGE}", env=floor.env
     )

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -151,7 +152,8 @@ def test_a_service_changes_its_base_url_and_its_badges_are_issued_once(place: Pl
     assert [job["job_id"] for job in found] == [row["job_id"] for row in body["rows"][:250]]
     assert table.headers["content-type"].startswith("text/csv")
     assert len(table.text.splitlines()) == 251
-    assert not place.vendor.vendor.ledger().issued_more_than_once
+    customers_of = Counter(issue.customer_id for issue in place.vendor.vendor.ledger().issues)
+    assert {customers_of[item["customerId"]] for item in sent} == {1}
 
 
 def test_a_files_other_columns_come_back_over_http(place: Place, tmp_path: Path) -> None:
@@ -317,6 +319,7 @@ def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place
     body = [*items(1500), {"badgeMetaId": BADGE}]
     body.append(body[0])
     headers = {"Idempotency-Key": "order-4711"}
+    others = set(place.client.scan_iter(keys.key("acme", "intake", "*")))
 
     def call(n: int) -> tuple[int, bytes]:
         with place.http(which=n % 2) as http:
@@ -338,7 +341,7 @@ def test_the_same_key_and_body_are_accepted_once_and_answered_alike(place: Place
         assert http.put(PATH, json=body, headers=headers, params={"urgent": "true"}).status_code == 422
     with place.http(ZENITH_KEY) as http:
         assert statuses(http.put(PATH, json=items(1), headers=headers)) == ["queued"]
-    (memory,) = place.client.scan_iter(keys.key("acme", "intake", "*"))
+    (memory,) = set(place.client.scan_iter(keys.key("acme", "intake", "*"))) - others
     assert 86_000 < place.client.ttl(memory) <= 86_400
     badges("run", "cancel", answer["run"], "--yes", "--org", "acme", env=place.env)
     for key in place.client.scan_iter(keys.key("acme", "call", "*")):

@@ -28,7 +28,7 @@ from worker.domain.batch import Batch, Sent
 from worker.domain.org import Org
 from worker.domain.outcome import Reply, Verdict
 from worker.domain.settlement import Settlement, settlements
-from worker.enqueue import EnqueueOptions, item_of, sources
+from worker.enqueue import EnqueueOptions, prepared, sources
 from worker.store.protocol import job_arguments
 from worker.store.queue import CHUNK, Queue
 from worker.vendor import client as vendor
@@ -100,12 +100,12 @@ def _enqueue(queue: Queue, meter: Meter, items: list[object]) -> None:
     options = EnqueueOptions(run="bench", call="bench")
     for first in range(0, len(items), CHUNK):
         with meter.part("check"):
-            some = sources(items[first : first + CHUNK], options.call, first=first)
-            prepared = [item_of(source, ORG, options).item for source in some]
+            rows = list(sources(items[first : first + CHUNK], options.call, first=first))
+            its = [one.item for one in prepared(rows, ORG, options)]
         with meter.part("write"):
-            list(job_arguments(prepared, run=options.run, urgent=False, traceparent=""))
+            list(job_arguments(its, run=options.run, urgent=False, traceparent=""))
         with meter.part("enqueue"):
-            queue.enqueue(ORG, run=options.run, items=prepared, call=f"bench.{first}")
+            queue.enqueue(ORG, run=options.run, items=its, call=f"bench.{first}")
 
 
 def _claim(queue: Queue, meter: Meter, number: int) -> Batch:

@@ -63,7 +63,7 @@ def test_nothing_of_a_held_run_is_sent_before_it_is_started(queue: Queue, client
     assert queue.start(ORG, "held", call="another") is None
     assert claimed(queue) == [it.id for it in held]
     assert not client.exists(keys.key("default", "later", "held"), keys.key("default", "starts"))
-    assert not reader(client).run("held").is_later
+    assert not reader(client).run("held").later
 
 
 def test_what_comes_in_while_it_is_started_is_sent_with_it(queue: Queue) -> None:
@@ -111,10 +111,10 @@ def test_a_run_waits_by_the_clock_of_redis(
         assert (over.status, "is over already" in over.err) == (2, True)
         assert import_at(3600).status == 0
         run = reader(client).run("soon")
-        assert (run.is_later, run.held is not None) == (True, True)
+        assert (run.later, run.held is not None) == (True, True)
         assert import_at(3600).status == 0, "more of it"
         assert in_process("run", "start", "soon", env=env).status == 0
-        assert not reader(client).run("soon").is_later
+        assert not reader(client).run("soon").later
         assert len(claimed(Queue(client))) == 1
 
 
@@ -163,7 +163,7 @@ def test_the_commands_hold_and_start_a_run(
     assert "on hold" in in_process("run", "show", "spring", env=env).out
     assert "1 job on hold" in " ".join(in_process("status", env=env).out.split())
     shown = in_process("run", "show", "spring", "--json", env=env).json()
-    assert (shown["on_hold"], shown["starts_at"], shown["queued"]) == (True, None, 1)
+    assert [shown[name] for name in ("on_hold", "starts_at", "later", "queued")] == [True, None, True, 1]
     started = in_process("run", "start", "spring", "--note", "all is well", "--json", env=env)
     assert started.json() == {"run": "spring", "started": 1}
     assert in_process("run", "start", "spring", env=env).status == 2

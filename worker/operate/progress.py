@@ -24,7 +24,7 @@ class RunProgress:
     ``incomplete`` why its file wasn't read to its end, ``source`` where it came from. Jobs of customers that
     were ``forgotten`` since are in none of these numbers. ``near_duplicates`` of its jobs had the badge and
     customer of an earlier one, but other dates. Nothing of it is sent before ``starts_at``, or while it is
-    ``on_hold``: before somebody starts it.
+    ``on_hold``: before somebody starts it; ``later`` says that this hasn't come yet, by Redis's clock.
     """
 
     run: str
@@ -51,7 +51,7 @@ class RunProgress:
     near_duplicates: int = 0
     starts_at: str | None = None
     on_hold: bool = False
-    is_later: bool = False  # whether it isn't to be sent yet, by Redis's clock; not printed
+    later: bool = False
 
     @property
     def open(self) -> int:
@@ -69,7 +69,7 @@ class RunProgress:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``badges run show --json`` prints it."""
-        return {name: value for name, value in asdict(self).items() if name != "is_later"}
+        return asdict(self)
 
 
 def why_later(run: RunProgress) -> str:
@@ -107,5 +107,5 @@ def progress_of(org: str, run: str, record: Mapping[str, str], now_ms: int) -> R
         near_duplicates=int(record.get("near_duplicates", 0)),
         starts_at=None if starts_at == _ON_HOLD else iso_time(starts_at),
         on_hold=starts_at == _ON_HOLD,
-        is_later=float(starts_at or 0) > now_ms,
+        later=float(starts_at or 0) > now_ms,
     )

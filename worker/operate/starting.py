@@ -26,7 +26,7 @@ def see_that_it_can_wait(reports: JobReader, org: str, run: str, *, until_ms: fl
         there = reports.run(run, org)
     except NotFound:
         return
-    if not there.is_later:
+    if not there.later:
         raise ConfigError(
             f"run {run} has begun already, so that it can't be held: give this one another name"
         )
@@ -42,7 +42,7 @@ def start(operator: Operator, run: RunProgress, *, action: str) -> int:
     if org is None:
         raise ConfigError(f"org {run.org} isn't configured any more, so that nothing of it can be sent")
     begun = ConfigError(f"run {run.run} has begun before; see: badges run show {argument(run.run)}")
-    if not run.is_later:
+    if not run.later:
         raise begun
     operator.begin(run.org, action, {"run": run.run})
     held = operator.queue.start(org, run.run, call=operator.queue.new_id(), action=action)
