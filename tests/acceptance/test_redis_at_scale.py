@@ -225,7 +225,17 @@ def test_a_cluster_is_the_store(
     found_in = {(entry["org"], entry["action"], entry.get("count")) for entry in map(json.loads, did)}
     assert found_in == {("east", "replay", 3), ("north", "pause", None)}
     assert not [one for one in found if one["result"] == "fail"]
-    assert {f"redis persistence {node.address}" for node in nodes} <= {one["check"] for one in found}
+    checks = ("redis persistence", "clock")
+    assert {f"{check} {node.address}" for check in checks for node in nodes} <= {
+        one["check"] for one in found
+    }
+
+
+def test_the_doctor_counts_the_replicas_of_each_node(clustered: dict[str, str], nodes: list[Server]) -> None:
+    """A node without any keeps its orgs from being accepted, however many the others have."""
+    found = json.loads(badges("doctor", "--json", env=clustered | {"BADGES_REPLICAS": "1"}, expect=1).stdout)
+    lacking = {one["check"] for one in found if "0 of the 1" in one["detail"] and one["result"] == "fail"}
+    assert lacking == {f"redis replicas {node.address}" for node in nodes}
 
 
 def bring(env: dict[str, str], number: int, *, run: str, first: int = 1) -> bool:

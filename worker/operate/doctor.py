@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from worker.config import Settings, unknown_settings
@@ -20,7 +21,7 @@ from worker.operate.survey import Survey
 from worker.server.brokerkeys import client_of, is_redis, opened_broker, wrong_keys
 from worker.server.cluster import Redis
 from worker.server.connection import NO_BROKER, Connection, is_cluster
-from worker.server.health import Finding, check_servers, information, server_time_s
+from worker.server.health import Finding, check_servers, information, of_each, server_time_s
 from worker.store.pool import fleet
 from worker.store.queue import Queue
 from worker.vendor.client import VendorClient
@@ -60,8 +61,7 @@ def examine(settings: Settings, environ: Mapping[str, str], org: str | None = No
             return
         with client:
             yield from _redis(client, info, connection)
-            if settings.replicas:
-                yield _replicas(info, settings.replicas)
+            yield from of_each(client, partial(_clock_and_replicas, wanted=settings.replicas))
             yield from _broker(connection, orgs)
             queue = Queue(client)
             yield _workers(queue)
@@ -98,7 +98,6 @@ def _redis(client: Redis, info: Mapping[str, Any], connection: Connection) -> It
         cure = "write redis+cluster:// in BADGES_REDIS_URL, and another BADGES_BROKER_URL"
         yield Finding("redis cluster", "fail", "it is a node of a Cluster, of which it has a part", cure)
     yield _scripts(client)
-    yield _clock(client)
 
 
 def _scripts(client: Redis) -> Finding:
@@ -108,20 +107,18 @@ def _scripts(client: Redis) -> Finding:
         return Finding("redis scripts", "fail", str(error), "allow the user EVALSHA and SCRIPT LOAD")
 
 
-def _clock(client: Redis) -> Finding:
+def _clock_and_replicas(server: Redis, wanted: int) -> Iterator[Finding]:
     before = time.time()
-    skew_s = server_time_s(client) - (before + time.time()) / 2
-    return skew("clock", "Redis", skew_s, SKEW_S)
+    skew_s = server_time_s(server) - (before + time.time()) / 2
+    yield skew("clock", "Redis", skew_s, SKEW_S)
+    if wanted:
+        there = int(information(server).get("connected_slaves", 0))
+        detail = f"{there} of the {wanted} that BADGES_REPLICAS asks for"
+        cure = "" if there >= wanted else "start more: without them nothing is accepted, and nothing sent"
+        yield Finding("redis replicas", "fail" if cure else "ok", detail, cure)
 
 
 # -- broker and workers
-
-
-def _replicas(info: Mapping[str, Any], wanted: int) -> Finding:
-    there = int(info.get("connected_slaves", 0))
-    detail = f"{there} of the {wanted} that BADGES_REPLICAS asks for"
-    cure = "" if there >= wanted else "start more: without them nothing is accepted, and nothing sent"
-    return Finding("redis replicas", "fail" if cure else "ok", detail, cure)
 
 
 def _broker(connection: Connection, orgs: Iterable[str]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -43,11 +43,19 @@ def check_servers(client: redis.Redis) -> Iterator[Finding]:
     Raises:
         StoreError: one can't be reached.
     """
+
+    def look(server: redis.Redis) -> Iterator[Finding]:
+        info = information(server)
+        yield from (_version(info), _writes(server), _persistence(server, info), _eviction(info))
+        yield _memory(info)
+
+    return of_each(client, look)
+
+
+def of_each(client: redis.Redis, look: Callable[[redis.Redis], Iterable[Finding]]) -> Iterator[Finding]:
+    """Look at every server that the client writes to; in a Cluster a check bears the name of its node."""
     for name, server in servers(client).items():
-        with reaching("a look at the server"):
-            info = server.info()
-        found = (_version(info), _writes(server), _persistence(server, info), _eviction(info), _memory(info))
-        for finding in found:
+        for finding in look(server):
             yield replace(finding, check=f"{finding.check} {name}".strip())
 
 
