@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,10 +22,8 @@ from worker.domain.item import Remarks, Source
 from worker.domain.org import Org
 from worker.domain.text import counted
 from worker.errors import BadgesError, ConfigError, EmbeddedServerError, FileError, StoreError
-from worker.files.columns import Names
-from worker.files.dated import AS_WRITTEN, Dating, UndeclaredDates, dated
-from worker.files.reader import read_rows
-from worker.files.xlsx_rows import SheetOptions
+from worker.files.dated import UndeclaredDates
+from worker.files.described import Described
 from worker.operate.badgecheck import AskedBadges, ask_badges
 from worker.operate.checking import Checking, check_rows
 from worker.operate.past import NoPast, StoredPast
@@ -36,15 +34,10 @@ from worker.vendor.lookups import looking_up
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """A file of badges, and how it is read."""
+class Input(Described):
+    """A file of badges, and what is said of it."""
 
-    file: str
-    names: Names
-    without_dates: bool = False
-    sheet: str | None = None
-    hidden_rows: bool = False
-    dates: Dating = AS_WRITTEN
+    file: str = field(kw_only=True)
 
     def sha256(self) -> str:
         """Return the digest of the file's bytes; "" for what can be read only once, or not at all."""
@@ -56,7 +49,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Watched:
     """A file that is being read: its rows, what shows how far that is, and what to say of it at last."""
 
     rows: Iterator[Source]
@@ -65,7 +58,7 @@ class Opened:
 
 
 @contextmanager
-def reading(given: Input, what: str) -> Iterator[Opened]:
+def reading(given: Input, what: str) -> Iterator[Watched]:
     """Open the file; while the block lasts, show how much of it is read, and how many rows that were.
 
     Raises:
@@ -75,14 +68,13 @@ def reading(given: Input, what: str) -> Iterator[Opened]:
     with _open(given.file) as stream:
         size = os.fstat(stream.fileno()).st_size or None
         # First, so that a refused file leaves no bar behind.
-        sheets = SheetOptions(given.sheet, given.hidden_rows)
-        rows = _dated_rows(stream, given, sheets)
+        rows, remarks = given.opened(stream, given.file)
         with progress_bar(what, size, unit=None) as bar:
 
             def move(count: int, doing: str = what) -> None:
                 bar(stream.tell() if size else 0, what=f"{doing}, {counted(count, 'row')}")
 
-            yield Opened(rows, move, sheets.remarks)
+            yield Watched(rows, move, remarks)
 
 
 def columns_of(given: Input) -> tuple[str, ...]:
@@ -92,30 +84,20 @@ def columns_of(given: Input) -> tuple[str, ...]:
         FileError: it isn't there, or can't be read as a whole.
         ConfigError: several sheets could be meant.
     """
-    sheets = SheetOptions(given.sheet, given.hidden_rows)
     with _open(given.file) as stream:
-        read_rows(stream, name=given.file, names=given.names, without_dates=True, sheets=sheets)
-    return sheets.remarks.columns
+        return given.as_written(stream, given.file).remarks.columns
 
 
 def undeclared_dates(given: Input) -> UndeclaredDates | None:
     """Return which dates of a file nobody said how to read; what else is wrong is told when it is read."""
-    sheets = SheetOptions(given.sheet, given.hidden_rows)
     try:
         with _open(given.file) as stream:
-            _dated_rows(stream, given, sheets)
+            given.opened(stream, given.file)
     except UndeclaredDates as found:
         return found
     except BadgesError:
         return None
     return None
-
-
-def _dated_rows(stream: BinaryIO, given: Input, sheets: SheetOptions) -> Iterator[Source]:
-    rows = read_rows(
-        stream, name=given.file, names=given.names, without_dates=given.without_dates, sheets=sheets
-    )
-    return dated(rows, given.dates, sheets.remarks, name=given.file)
 
 
 def _open(file: str) -> AbstractContextManager[BinaryIO]:

@@ -141,7 +141,8 @@ def import_(
         repeats="hold" if hold_repeats else "count",
         source=Provenance(note=note),
     )
-    given = Input(file, asked.names(), without_dates, sheet, hidden_rows, dating(date_format, timezone))
+    dates = dating(date_format, timezone)
+    given = Input(asked.names(), without_dates, sheet, hidden_rows, dates, file=file)
     if dry_run:
         given = for_check(org, given, asked)
         how = {"hold_repeats": hold_repeats, "check_badges": check_badges, "again": again}

@@ -21,9 +21,8 @@ from worker.domain.localdates import DateFormat, read_zone
 from worker.domain.parsing import parse_item
 from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import NEEDED, Names, fixed_fields, folded
-from worker.files.dated import Dating, UndeclaredDates, dated
-from worker.files.reader import read_rows
-from worker.files.xlsx_rows import SheetOptions
+from worker.files.dated import Dating, UndeclaredDates
+from worker.files.described import Described, Opened
 from worker.operate.profiles import Profile
 from worker.operate.report import option
 
@@ -77,6 +76,14 @@ class How:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         return Names(names.said, fixed, of_profile=True) if self.profile else names
+
+    def undated(self) -> Described:
+        """Return all that but how dates are written.
+
+        Raises:
+            ConfigError: the columns contradict each other, or name no field.
+        """
+        return Described(self.names(), self.without_dates, self.sheet or None, self.hidden_rows)
 
     def dates(self) -> Dating:
         """Return how dates are written.
@@ -137,14 +144,6 @@ class Look:
     formats: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A file that is being read: its rows, and what is to be said of it at last."""
-
-    rows: Iterator[Source]
-    remarks: Remarks
-
-
 @contextmanager
 def opened(path: Path, name: str, how: How) -> Iterator[Opened]:
     """Open a file to be read so, for as long as the block lasts.
@@ -153,7 +152,6 @@ def opened(path: Path, name: str, how: How) -> Iterator[Opened]:
         FileError: it isn't there, or can't be read as a whole.
         ConfigError: something must be said of it that wasn't.
     """
-    sheets = SheetOptions(how.sheet or None, how.hidden_rows)
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -162,8 +160,7 @@ def opened(path: Path, name: str, how: How) -> Iterator[Opened]:
             "BADGES_CONSOLE_UPLOAD_DIR"
         ) from None
     with stream:
-        rows = read_rows(stream, name=name, names=how.names(), without_dates=how.without_dates, sheets=sheets)
-        yield Opened(dated(rows, how.dates(), sheets.remarks, name=name), sheets.remarks)
+        yield replace(how.undated(), dates=how.dates()).opened(stream, name)
 
 
 def look(path: Path, name: str, how: How) -> Look:
@@ -202,10 +199,9 @@ def _first(path: Path, name: str, how: How) -> Look:
 
 def _as_written(path: Path, name: str, how: How) -> Look:
     """Read the first rows without reading their dates."""
-    sheets = SheetOptions(how.sheet or None, how.hidden_rows)
     with path.open("rb") as stream:
-        rows = read_rows(stream, name=name, names=how.names(), without_dates=True, sheets=sheets)
-        return Look(list(islice(rows, SAMPLE)), _columns(sheets.remarks, how.names()))
+        rows, remarks = how.undated().as_written(stream, name)
+        return Look(list(islice(rows, SAMPLE)), _columns(remarks, how.names()))
 
 
 def _columns(remarks: Remarks, names: Names) -> dict[str, str | None]:

@@ -27,8 +27,9 @@ from worker.domain.provenance import Provenance
 from worker.domain.text import counted, plain
 from worker.enqueue import EnqueueOptions
 from worker.errors import BadgesError, ConfigError, NoRoom, NotFound, StoreError
+from worker.files.described import Opened
 from worker.operate.importing import import_rows
-from worker.operate.stagedfile import How, Look, Opened, look, opened
+from worker.operate.stagedfile import How, Look, look, opened
 from worker.store import staged
 from worker.store.queue import Queue, Repeats, new_id
 
