@@ -59,6 +59,12 @@ class Hub:
         assert isinstance(actor, Actor)
         return actor.process
 
+    @property
+    def who(self) -> str:
+        """The name of the process that is going on, if one is."""
+        actor = getcurrent()
+        return actor.process.name if type(actor) is Actor else ""
+
     def spawn(self, process: Process, run: Callable[[], None], *, after_us: int = 0) -> None:
         """Start a thread of a process."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -190,9 +189,8 @@ class World:
 
     def tell(self, what: str) -> None:
         """Write a line of the trace, and add it to what stands for all of it."""
-        with suppress(AssertionError):
-            what = f"{self.hub.process.name:10} {what}"
-        line = f"{self.hub.now_us / SECOND:12.6f} {what}"
+        who = self.hub.who
+        line = f"{self.hub.now_us / SECOND:12.6f} {f'{who:10} {what}' if who else what}"
         self.digest = zlib.crc32(line.encode(), self.digest)
         self.trace.append(line)
 

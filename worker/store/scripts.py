@@ -29,6 +29,8 @@ from worker.store.composing import Texts, program
 DURABLE_WITHIN_MS = 2000
 LOOK_AGAIN_S = 5.0
 TRIES = 3  # of a script that the server doesn't know
+_MANY = (list, tuple, dict)
+_written = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes an encoder for each call
 
 
 class Script(NamedTuple):
@@ -261,7 +263,7 @@ def _shown_ms(server: redis.Redis) -> int:
 
 
 def _argument(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple | dict) else str(value)
+    return _written(value) if isinstance(value, _MANY) else str(value)
 
 
 def _at_least(number: int, reply: Any) -> bool:
