@@ -32,7 +32,7 @@ from kombu import Queue as MessageQueue
 from worker import logs, tracing
 from worker.config import Settings
 from worker.delivery import Delivery
-from worker.errors import ConfigError, NewerStore, StoreError
+from worker.errors import BadgesError, ConfigError, EmbeddedServerError, NewerStore, StoreError
 from worker.server.brokerkeys import DEFAULT_QUEUE, DELIVER_QUEUE
 from worker.server.connection import NO_BROKER, Connection
 from worker.server.health import refuse_unusable
@@ -116,7 +116,7 @@ def _broker(connection: Connection) -> str:
 def _celery_settings() -> dict[str, Any]:
     try:
         broker_url = _broker(connection())
-    except ConfigError as error:
+    except (ConfigError, EmbeddedServerError) as error:
         refuse_to_start(error)
     return {
         "broker_url": broker_url,
@@ -160,7 +160,7 @@ app = Celery(
 app.add_defaults(_celery_settings)
 
 
-def refuse_to_start(error: ConfigError) -> NoReturn:
+def refuse_to_start(error: BadgesError) -> NoReturn:
     """End the process before it serves, as every other command does whose settings are wrong.
 
     Raises:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -73,12 +73,13 @@ class AsyncBadgeQueue:
             ConfigError, NoRoom, StoreError: as in ``BadgeQueue.enqueue``.
             EmbeddedServerError: there is no embedded server to be had here; the text says what to do.
         """
-        call, done = new_id(), Enqueued(run or new_run("call"))
+        self._settings.org(org)
         source = Provenance(by=str(this_user()))
-        first = 0
+        options = EnqueueOptions(run or new_run("call"), new_id(), urgent=urgent, source=source)
+        done, first = Enqueued(options.run), 0
         async for chunk in _chunks(items):
-            options = EnqueueOptions(done.run, f"{call}.{first}", urgent=urgent, source=source)
-            taken = await self._take(chunk, options, org=org, first=first, wait=wait, before=done)
+            part = replace(options, call=f"{options.call}.{first}")
+            taken = await self._take(chunk, part, org=org, first=first, wait=wait, before=done)
             done = total(done.run, (done, taken))
             first += len(chunk)
         return done

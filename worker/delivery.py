@@ -33,6 +33,7 @@ from worker.tracing import Span
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import meanings_of
+from worker.vendor.pausing import log_paused, pause
 from worker.vendor.repeating import read_again
 from worker.vendor.spacing import Spacing
 from worker.vendor.verdict import read_answer
@@ -112,8 +113,7 @@ class Delivery:
         self.queue.note_trouble(org.name, "token", credentials.reason)
         if credentials.lasting:
             why = "auth" if credentials.signal is Signal.UNAUTHORIZED else "config"
-            if self.queue.pause(org.name, why=why, reason=credentials.reason):
-                _log_paused(org, why, credentials.reason)
+            pause(self.queue, org.name, why=why, reason=credentials.reason)
             return Wait(Why.PAUSED, -1)
         said = self.queue.hear(
             org, credentials.signal, reason=credentials.reason, retry_after_s=credentials.retry_after_s
@@ -130,7 +130,7 @@ class Delivery:
             self.queue.store.see_to_log()
         except LogLost as error:
             self.queue.note_trouble(org.name, "claims", str(error))
-            return self._later(Why.STORE, -1)
+            return self._later(org, Why.STORE, -1)
         try:
             claimed = self.queue.claim(org, batch_id, share=share)
         except StoreError as error:
@@ -141,18 +141,19 @@ class Delivery:
         else:
             self.failed.over()
             return claimed
-        back = self._insist(
-            lambda: self._release(org, self._claimed_perhaps(org, batch_id, share), Why.STORE)
-        )
-        return self._later(back.why, back.look_at_ms)
+        back = self._insist(lambda: self._give_back(org, batch_id, share))
+        return self._later(org, back.why, back.look_at_ms)
 
-    def _later(self, why: Why, at_ms: int) -> Wait:
+    def _later(self, org: Org, why: Why, at_ms: int) -> Wait:
         """Wait longer each time that claims fail one after the other: each try costs the server something."""
         pause_s = min(PAUSE_MAX_S, PAUSE_S * 2.0 ** min(self.failed.times[CLAIM], 10))
-        return Wait(why, max(at_ms, int((self.queue.clock.wall_s() + pause_s) * 1000)))
+        return Wait(why, max(at_ms, int((self.queue.now_s(org.name) + pause_s) * 1000)))
 
-    def _claimed_perhaps(self, org: Org, batch_id: str, share: int | None) -> Batch | Wait:
-        return self.queue.claim(org, batch_id, share=share, durably=False)
+    def _give_back(self, org: Org, batch_id: str, share: int | None) -> Wait:
+        """Release what was claimed under this id, if anything was."""
+        claimed = self.queue.claim(org, batch_id, share=share, durably=False)
+        _log_dead(claimed.died)
+        return self._release(org, claimed, Why.STORE)
 
     def _send(self, org: Org, claimed: Claimed) -> tuple[Reply | NoReply, Sent] | Wait:
         """Make the PUT at the batch's time; if it has grown too late for it, give the batch back."""
@@ -257,16 +258,11 @@ def _log(org: Org, batch: Batch, verdict: Verdict, sent: Sent, settled: Settled)
         **({} if verdict.signal is Signal.OK else {"signal": verdict.signal.value, "reason": verdict.reason}),
     )
     if settled.paused:
-        _log_paused(org, settled.paused, verdict.reason)
+        log_paused(org.name, settled.paused, verdict.reason)
     # Of a request that was sent again, who is in doubt was so before.
     _log_dead(one for one in settled.died if not (batch.is_again and one.kind == DeadKind.IN_DOUBT))
     for job_id in settled.twice:
         log.critical("job.issued_twice", job=job_id)
-
-
-def _log_paused(org: Org, why: str, reason: str) -> None:
-    cure = f"badges doctor --org {org.name} says what to mend; then: badges resume --org {org.name}"
-    log.error("org.paused", org=org.name, why=why, reason=reason, cure=cure)
 
 
 def _log_dead(died: Iterable[Died]) -> None:

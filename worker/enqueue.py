@@ -107,6 +107,11 @@ class Enqueued:
     near_duplicates: int = 0
     held: int = 0
 
+    @property
+    def rows(self) -> int:
+        """How many were handed in."""
+        return self.accepted + self.duplicates + self.invalid + self.held
+
 
 @dataclass(frozen=True, slots=True)
 class EnqueueOptions:

@@ -239,3 +239,16 @@ def test_a_service_imports_a_client_and_no_server(settings: Settings) -> None:
 def test_it_says_that_it_is_typed() -> None:
     """PEP 561: type checkers read the annotations of an installed package only beside this file."""
     assert resources.files("worker").joinpath("py.typed").is_file()
+
+
+def test_asyncio_checks_a_call_without_items_as_well(settings: Settings) -> None:
+    """As the plain library does: an org or a run that can't be is said at once."""
+
+    async def main() -> None:
+        async with AsyncBadgeQueue(settings=settings) as queue:
+            for wrong in ({"org": "nope"}, {"run": "a b"}):
+                with pytest.raises(ConfigError):
+                    await queue.enqueue([], **wrong)
+            assert (await queue.enqueue([], run="fine")).rows == 0
+
+    asyncio.run(main())

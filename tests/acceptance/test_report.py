@@ -400,3 +400,20 @@ def test_what_a_spreadsheet_takes_for_a_date_is_guarded() -> None:
         assert guarded(text) == f"'{text}", text
     for text in ("2026-01-02T00:00:00+01:00", "696f0fd40772ad476ecf74ac", "555567088", "a-1", "1-2-3-4"):
         assert guarded(text) == text
+
+
+def test_a_mended_report_can_be_held(here: Here, tmp_path: Path) -> None:
+    """Like any other file: nothing of it is sent before its start, and where it came from is known."""
+    with process(worker_command(), env=here.env, log=tmp_path / "worker.log"):
+        here.bring("first", written([ROWS["rejected"]], "csv", ""))
+        here.wait_for("first")
+    (row,) = here.report("csv", run="first")
+    (file := tmp_path / "mended.csv").write_text(saved([row | {"badgeMetaId": BADGE}], "csv"))
+    badges("import", file, "--run", "mended", "--hold", env=here.env)
+    run = here.run("mended")
+    assert (run.on_hold, run.later, run.queued, run.source.file) == (True, True, 1, str(file))
+    assert not Probe(here.client).queued()
+    with process(worker_command(), env=here.env, log=tmp_path / "worker2.log"):
+        badges("run", "start", "mended", env=here.env)
+        here.wait_for("mended")
+    assert here.issued() == {ROWS["rejected"][1]: 1}

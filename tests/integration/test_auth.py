@@ -7,16 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
 import launcher
 import pytest
 import redis
+import time_machine
 from support import OPEN_FENCE, PROGRAMS, badge, configured, deliver_one, environment, item, wait_for
 
 from worker.delivery import Delivered, Delivery
-from worker.domain.batch import Wait
+from worker.domain.batch import Slot, Wait
 from worker.domain.job import Job
 from worker.domain.org import Org
 from worker.domain.outcome import Reply, Signal
@@ -551,3 +553,29 @@ def test_no_secret_is_in_the_records_of_a_failure(
     assert failed.verdict.signal is Signal.IN_DOUBT
     kept = [str(client.hgetall(key)) for key in client.scan_iter(_type="hash")]
     assert not any(secret in text for text in kept for secret in (token, KEY, SECRET))
+
+
+def test_nobody_sleeps_on_a_slot_that_is_far_ahead(
+    auth: Authenticator, queue: Queue, sandbox: SandboxServer
+) -> None:
+    """A token is paid for from the limit; where that is used up for long, a worker goes and comes back."""
+    org = oauth_org(sandbox, rate_limit="1/hour")
+    assert isinstance(queue.reserve_call(org, "paid"), Slot)
+    began = time.monotonic()
+    answer = auth.credentials(org)
+    assert time.monotonic() - began < 5
+    assert isinstance(answer, Wait)
+    assert answer.look_at_ms > (time.time() + 60) * 1000
+    assert tokens_fetched(sandbox) == 0
+    assert isinstance(auth.credentials(org), Wait), "nobody holds the token's lock"
+
+
+@pytest.mark.parametrize("ahead_s", [7200, -7200])
+def test_a_token_lasts_as_long_whatever_a_machines_clock_shows(
+    auth: Authenticator, sandbox: SandboxServer, org: Org, ahead_s: int
+) -> None:
+    """Fetched by one machine, it is taken by another whose clock is hours apart."""
+    first = got(auth, org)
+    with time_machine.travel(timedelta(seconds=ahead_s)):
+        assert got(auth, org) == first
+    assert tokens_fetched(sandbox) == 1

@@ -88,6 +88,16 @@ def test_what_is_known_or_invalid_needs_no_room(queue: Queue) -> None:
         queue.enqueue(ORG, run="again", items=[*again[1:], item(MOST)], call="one is new")
 
 
+def test_what_is_only_remembered_needs_no_room(queue: Queue, client: redis.Redis) -> None:
+    """Of its content, or by an id of the producer's own: what became of it has expired."""
+    own = item(1)._replace(id="own-1", fingerprint=item(1).id)
+    queue.enqueue(ORG, run="first", items=[item(2), own], call="first")
+    claimed(queue, ORG)
+    client.delete(*(keys.key("default", "job", it.id) for it in (item(2), own)))
+    enqueue(queue, 10, 10 + MOST)
+    assert queue.enqueue(ORG, run="again", items=[item(2), own], call="again") == list("mm")
+
+
 def test_a_bound_that_was_lowered_lets_known_jobs_pass(queue: Queue) -> None:
     """More may wait than is allowed by now; what is known is a duplicate all the same."""
     wide = configured(max_queued=2 * MOST)

@@ -184,3 +184,10 @@ def test_a_place_left_during_an_outage_is_given_back_after_it(
 
 def _refuse(error: Exception, *_: object) -> None:
     raise error
+
+
+def test_what_a_url_says_of_time_outs_goes_before_our_own() -> None:
+    """Also where it names Sentinels."""
+    for url in ("redis://a/0?socket_timeout=3", "redis+sentinel://a/main?socket_timeout=3"):
+        pool: Any = opened(url).client().connection_pool
+        assert pool.connection_kwargs["socket_timeout"] == 3

@@ -347,6 +347,30 @@ def test_rows_that_differ_in_their_dates_alone_are_held_back(at_console: tuple[C
     assert here.reports.run(here.staging.get(one).run).dead_kinds == {"repeat": 1}
 
 
+def test_an_import_of_which_all_is_held_back_ends(at_console: tuple[Console, Browser]) -> None:
+    """Slice by slice it goes on behind what was looked at, whatever became of that."""
+    here, browser = at_console
+    rows = [row(n) for n in range(1, 2501)]
+    base = upload(browser, "base.csv", (HEAD + "".join(rows)).encode())
+    begin(browser, base, 2500)
+    here.staging.go_on(base)
+    near = [it.replace("1674292011", "1674292099") for it in rows]
+    one = upload(browser, "near.csv", (HEAD + "".join(near)).encode())
+    page = checked(browser, one)
+    browser.press(page, "columns", **columns_of(browser, page), hold_repeats="yes")
+    begin(browser, one, 2500)
+    slices = 1
+    while here.staging.go_on(one, for_s=0):
+        slices += 1
+        assert slices < 10
+    about = here.staging.get(one)
+    assert (about.rows, about.state, here.reports.run(about.run).dead_kinds) == (
+        2500,
+        "done",
+        {"repeat": 2500},
+    )
+
+
 def test_a_worker_that_is_quick_finds_the_file_let_go(at_console: tuple[Console, Browser]) -> None:
     """The message may arrive before the page is answered."""
     here, browser = at_console
@@ -415,7 +439,9 @@ def test_one_worker_imports_a_file_at_a_time_and_a_silent_one_is_replaced(
     here.staging.change(one, alive_at=int(time.time()) - 1000)
     here.tend()
     assert sent(browser) == [one, one]
-    staged.give_back(client, one)
+    staged.give_back(client, one, "another")
+    assert here.staging.go_on(one) is False, "it isn't the other's to give"
+    staged.give_back(client, one, "somebody")
     here.staging.go_on(one)
     assert here.staging.get(one).state == "done"
 

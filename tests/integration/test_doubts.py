@@ -308,3 +308,34 @@ def test_groups_offer_both(place: Place) -> None:
     shown = badges("run", "show", run, env=place.env).stdout.decode()
     assert f"badges dead check --run {run}" in shown
     assert "to mend" not in shown  # nothing of these rows is wrong
+
+
+def test_a_file_names_badges_in_either_case(place: Place, tmp_path: Path) -> None:
+    """An export of the vendor's may write its ids in capitals."""
+    ids = place.doubt(1)
+    (file := tmp_path / "export.csv").write_text(
+        f"badgeMetaId,customerId,issued\n{item(1).fields['badge'].upper()},{FIRST_CUSTOMER + 1},yes\n"
+    )
+    done = badges_json("dead", "resolve", "--from", file, "--yes", env=place.env)
+    assert (done["resolved"], done["unknown"], place.states(ids)) == (1, 0, ["i"])
+
+
+def test_a_quote_that_nothing_closes_is_an_error_of_the_file(place: Place, tmp_path: Path) -> None:
+    """However much follows it."""
+    ids = place.doubt(1)
+    (file := tmp_path / "support.csv").write_text(f'job_id,issued\n"{ids[0]},yes\n' + "x,yes\n" * 30_000)
+    said = badges("dead", "resolve", "--from", file, "--yes", env=place.env, expect=1).stderr.decode()
+    assert "support.csv can't be read as CSV near line" in said
+    assert place.states(ids) == ["d"]
+
+
+def test_an_org_that_nobody_configures_ends_nothing(place: Place, tmp_path: Path) -> None:
+    """It is said, before anything is done: no job of any org is changed."""
+    ids = place.doubt(1)
+    gone = configured(name="gone")
+    theirs = Item("theirs", "1", {**item(2).fields, "code": "500"}, kind="in_doubt")
+    place.queue.enqueue(gone, run="spring", items=[theirs], call=new_id())
+    (file := tmp_path / "support.csv").write_text(f"job_id,issued\n{ids[0]},no\ntheirs,no\n")
+    said = badges("dead", "resolve", "--from", file, "--yes", env=place.env, expect=2).stderr.decode()
+    assert "org gone isn't configured any more" in said
+    assert place.states(ids) == ["d"]

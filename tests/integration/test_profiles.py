@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import BADGE, LONG, Outcome, badges_json, environment, in_process
 from terminal import terminal
 
-from worker.errors import ConfigError, NoRoom
+from worker.errors import ConfigError
 from worker.files.columns import FIELDS, fixed_fields
 from worker.operate.profiles import Profile, Profiles, from_toml
 from worker.server.connection import Connection
@@ -174,7 +174,7 @@ def test_an_org_has_room_for_so_many_profiles(here: Here) -> None:
     assert here.client.hlen("{badges:default}/profiles") == 100
     for n in range(100):
         profiles.save(Profile(f"q{n}", {"A": "customerId"}), "somebody")
-    with pytest.raises(NoRoom, match="may have 100 profiles"):
+    with pytest.raises(ConfigError, match=r"may have 100 profiles: remove one first$"):
         profiles.save(Profile("more", {"A": "customerId"}), "somebody")
 
 

@@ -123,6 +123,17 @@ def test_a_replay_with_a_correction_is_a_new_job(queue: Queue, client: redis.Red
     assert queue.enqueue(ORG, run="again", items=[item(0)], call="again") == list("R")
 
 
+@pytest.mark.parametrize(("badge_id", "noted"), [("GOLD-1", "GOLD-1"), (OTHER_BADGE.upper(), OTHER_BADGE)])
+def test_a_correction_is_found_by_its_badge(
+    queue: Queue, client: redis.Redis, badge_id: str, noted: str
+) -> None:
+    """Ids of the vendor's count in either case, others as they are written."""
+    (one,) = bury(queue, ORG, range(1))
+    client.delete(keys.key("default", "badges"))
+    replay(queue, mended(one, 0, badge_id=badge_id))
+    assert client.smembers(keys.key("default", "badges")) == {noted}
+
+
 def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redis.Redis) -> None:
     """The dead letter stays where it is: that badge was accepted before, and isn't issued again."""
     (one,) = bury(queue, ORG, range(1))

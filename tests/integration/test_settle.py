@@ -569,6 +569,10 @@ def test_status_goes_by_the_clock_of_redis(queue: Queue, client: redis.Redis, ah
     assert (found.in_flight, found.gate.state) == (1, "closed")
     assert found.oldest_s is not None
     assert found.oldest_s < 30
+    with time_machine.travel(timedelta(seconds=ahead_s)):
+        queue.note_trouble("default", "claims", "the log")
+    noted_ms = int(str(client.hget(keys.key("default", "gate"), "trouble")).partition(" ")[0])
+    assert abs(noted_ms - queue.store.org_now_ms("default")) < 60_000
     with_worker = replace(found, standstill=None)
     assert 40 <= (with_worker.seconds_for(1) or 0) <= 60
     assert 3000 <= (with_worker.seconds_for(1, last_ms=found.last_retry_ms) or 0) <= 4000

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 from support import (
     BADGE,
     FIRST_CUSTOMER,
@@ -31,8 +32,12 @@ from support import (
 from workbench import Workbench
 
 from worker.delivery import Delivered, Delivery
-from worker.operate import following
+from worker.domain.actor import Actor, Via
+from worker.errors import ConfigError
+from worker.operate import following, undoing
+from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
+from worker.operate.which import Which
 from worker.sandbox.issued import Fault, SandboxSettings
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
@@ -553,3 +558,33 @@ def test_filters_and_what_has_expired(bench: Bench) -> None:
     report = badges("results", "--run", "spring", "--format", "csv", env=bench.env).stdout.decode("utf-8-sig")
     notes = {row["job_id"]: (row["state"], row["undone_note"]) for row in csv.DictReader(io.StringIO(report))}
     assert notes == {ids[0]: ("undone", "late"), ids[1]: ("issued", "")}
+
+
+def test_nothing_of_an_org_that_nobody_configures_is_undone(bench: Bench) -> None:
+    """It is said, and nothing is done."""
+    bench.issue(1)
+    (found,) = [undoing.plan(bench.reports, Which(run="spring"))]
+    nobody = Operator(bench.queue, bench.reports, {}, Actor(Via.USER, "tester"))
+    with pytest.raises(ConfigError, match="org default isn't configured any more"):
+        undoing.undo(nobody, found, Which(run="spring"))
+    assert not bench.queue.store.client.exists(_key("revokes"))
+
+
+def test_a_pause_is_told_in_the_log(bench: Bench) -> None:
+    """As where badges are issued: an operator is to look at it."""
+    bench.issue(1)
+    bench.undo("spring")
+    bench.fault(status=401)
+    with capture_logs() as logs:
+        bench.revoke()
+    (said,) = [line for line in logs if line["event"] == "org.paused"]
+    assert (said["org"], said["why"]) == ("default", "auth")
+
+
+def test_a_run_that_was_forgotten_stays_so(bench: Bench) -> None:
+    """What is kept longer than its run can be undone, and counts nowhere."""
+    (one,) = bench.issue(1)
+    undos.accept(bench.queue, bench.org, run="undo", ids=[(one, "revoking")])
+    bench.client.delete(keys.key("default", "run", "spring"))
+    assert bench.revoke() == 1
+    assert (bench.run("undo")["undone"], bench.client.exists(keys.key("default", "run", "spring"))) == (1, 0)

@@ -96,7 +96,7 @@ def _story(
             read_rows(stream, name=file.name),
             EnqueueOptions(run_name, new_id(), source=Provenance(str(this_user()), file.name)),
         ):
-            done += chunk.accepted + chunk.duplicates + chunk.invalid
+            done += chunk.rows
             move(done)
             _show_first_invalid(chunk, done)
     _await(worker, Survey(queue.client), org)

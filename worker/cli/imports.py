@@ -21,7 +21,7 @@ from worker.cli.mapping import ReadAs, choose, for_check, note_profile
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Follow, Note, OneOrg, Session, load_settings, see_to_server, session
 from worker.cli.showcheck import show_badges
-from worker.cli.showimport import Notes, rows_of, say_import, take_in
+from worker.cli.showimport import Notes, say_import, take_in
 from worker.cli.starts import AtOption, HoldOption, starts_ms
 from worker.domain.item import add_up
 from worker.domain.org import DEFAULT_ORG, Org
@@ -196,7 +196,7 @@ def _import(
         done = take_in(options, begin, opened.move, notes)
     note_profile(here, org, chosen, opened.remarks.columns)
     done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
-    run = here.reports.run(options.run, org) if rows_of(done) else None
+    run = here.reports.run(options.run, org) if done.rows else None
     say_import(done, notes, run, as_json=asked.as_json)
     return _Imported(done, run, badges)
 

@@ -44,16 +44,16 @@ def take_in(
         if not has_waited:
             tables.err.print(f"[yellow]waiting for room:[/] {tables.safe(why)}")
         has_waited = True
-        move(rows_of(done), "waiting for room")
+        move(done.rows, "waiting for room")
 
     try:
         for chunk in begin(replace(options, on_wait=wait)):
             notes.add(chunk.noted)
             done = total(options.run, (done, replace(chunk, noted=())))
-            move(rows_of(done), "importing")
+            move(done.rows, "importing")
     except (BadgesError, KeyboardInterrupt) as error:
         # After Ctrl-C, what is on its way may come to be accepted.
-        if rows_of(done) or isinstance(error, KeyboardInterrupt):
+        if done.rows or isinstance(error, KeyboardInterrupt):
             tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
             stop = tables.safe(argument(options.run))
             tables.err.print(
@@ -62,11 +62,6 @@ def take_in(
             )
         raise
     return done
-
-
-def rows_of(done: Enqueued) -> int:
-    """Count the rows that were read."""
-    return done.accepted + done.duplicates + done.invalid + done.held
 
 
 def _counted(done: Enqueued) -> str:
@@ -87,10 +82,10 @@ def say_import(done: Enqueued, notes: Notes, run: RunProgress | None, *, as_json
         console.print(f"  [yellow]warning[/] {tables.safe(odd.reason + where)}")
     if not as_json:
         name = tables.safe(done.run)
-        console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(rows_of(done), 'row')} read")
+        console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(done.rows, 'row')} read")
         if done.accepted > done.repeated:
             console.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
-        elif not rows_of(done):
+        elif not done.rows:
             console.print("  nothing new: the file has no rows")
         else:
             console.print("  nothing new to deliver" if notes.count else "  nothing new: every row was known")

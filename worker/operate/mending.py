@@ -117,22 +117,28 @@ def judge(queue: Queue, org: Org, rows: Sequence[Source], *, again: bool = False
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
-    judged = judge(queue, org, rows, again=options.again)
-    mended, noted = judged.mended, judged.noted
-    accepted = 0
-    if mended:
-        items = [Replay(one.letter, one.job, options.urgent) for one in mended]
-        done = queue.replay(org, run=options.run, items=items, call=f"{options.call}.m")
-        accepted = done["replayed"]
-    invalid = sum(note.kind == "invalid" for note in noted)
-    duplicates = len(rows) - accepted - invalid - len(judged.again)
+    judged, call = judge(queue, org, rows, again=options.again), options.call
+    # Before others are replayed into it, so that it is known where the run came from, and whether it is held.
     answers = queue.enqueue(
-        org, run=options.run, items=judged.again, call=f"{options.call}.d", duplicates=duplicates
+        org,
+        run=options.run,
+        items=judged.again,
+        call=f"{call}.a",
+        urgent=options.urgent,
+        source=options.source,
+        starts_ms=options.starts_ms,
     )
-    sent = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers)
-    accepted, duplicates = accepted + sent, duplicates + len(answers) - sent
+    sent, replayed = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers), 0
+    if judged.mended:
+        items = [Replay(one.letter, one.job, options.urgent) for one in judged.mended]
+        replayed = queue.replay(org, run=options.run, items=items, call=f"{call}.m")["replayed"]
+    invalid = sum(note.kind == "invalid" for note in judged.noted)
+    others = len(rows) - replayed - invalid - len(answers)
+    if others:
+        queue.enqueue(org, run=options.run, items=[], call=f"{call}.d", duplicates=others)
+    duplicates = others + len(answers) - sent
     warnings = add_up(Warned(row.warning, 1, (row.row,)) for row in rows if row.warning)
-    return Enqueued(options.run, accepted, duplicates, invalid, noted, warnings=warnings)
+    return Enqueued(options.run, replayed + sent, duplicates, invalid, judged.noted, warnings=warnings)
 
 
 def _judge(row: Source, record: Record | None, org: Org) -> Mended | Noted | None:

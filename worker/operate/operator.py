@@ -14,6 +14,7 @@ from typing import Any
 
 from worker.domain.actor import Actor, Via
 from worker.domain.org import Org
+from worker.errors import ConfigError
 from worker.operate.runs import JobReader
 from worker.store import audit
 from worker.store.queue import Queue
@@ -48,6 +49,19 @@ class Operator:
         by, note = str(self.by), self.note
         audit.begin(self.queue, org, action, by=by, note=note, which=which, counts=counts)
 
+    def org(self, name: str) -> Org:
+        """Return an org's settings.
+
+        Raises:
+            ConfigError: it has none any more.
+        """
+        if name not in self.orgs:
+            raise ConfigError(
+                f"org {name} isn't configured any more, so that nothing of it can be sent: put it back into "
+                "BADGES_ORGS_FILE"
+            )
+        return self.orgs[name]
+
     def pause(self, org: str, *, action: str = "") -> bool:
         """Let no further batch of an org start; answers whether batches could start before."""
         self.begin(org, action or audit.action_id(self.queue, "pause"))
@@ -56,4 +70,4 @@ class Operator:
     def resume(self, org: str, *, action: str = "") -> str:
         """Let batches of an org start again; answers how its gate was, if not open."""
         self.begin(org, action or audit.action_id(self.queue, "resume"))
-        return self.queue.resume(self.orgs[org])
+        return self.queue.resume(self.org(org))

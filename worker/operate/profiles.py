@@ -18,7 +18,7 @@ from worker.domain.identity import short_hash
 from worker.domain.localdates import DateFormat, read_zone, zone_name
 from worker.domain.text import plain
 from worker.enqueue import check_name
-from worker.errors import ConfigError, NoRoom, NotFound
+from worker.errors import ConfigError, NotFound
 from worker.files.columns import Names, fixed_fields, folded
 from worker.files.dated import Dating
 from worker.store import audit
@@ -189,12 +189,12 @@ class Profiles:
         """Keep a profile; what is or was there under its name says how it was last used.
 
         Raises:
-            NoRoom: the org has as many as it may.
+            ConfigError: the org has as many as it may.
         """
         there = self._kept_as(profile.name)
         others = [its for its in self.all() if its.name != profile.name]
         if len(others) >= _MOST:
-            raise NoRoom(f"an org may have {_MOST} profiles: remove one first")
+            raise ConfigError(f"an org may have {_MOST} profiles: remove one first")
         made = replace(
             profile,
             made_by=by,

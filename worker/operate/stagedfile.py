@@ -52,8 +52,17 @@ class How:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read what ``written`` wrote."""
-        return cls(**json.loads(text or "{}"))
+        """Read what ``written`` wrote.
+
+        Raises:
+            ConfigError: it says something that only a newer version knows.
+        """
+        try:
+            return cls(**json.loads(text or "{}"))
+        except TypeError:
+            raise ConfigError(
+                "a newer console says how this file is read: install that version here too"
+            ) from None
 
     def written(self) -> str:
         """Write it as text."""

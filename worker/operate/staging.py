@@ -208,7 +208,7 @@ class Staging:
         try:
             yield self.get(staged_id)
         finally:
-            staged.give_back(self._client, staged_id)
+            staged.give_back(self._client, staged_id, holder)
 
     def look(self, about: Staged) -> Look:
         """Read the first rows of a file, and what may be said of its columns."""
@@ -249,7 +249,7 @@ class Staging:
         try:
             return self._import(about, me, time.monotonic() + for_s)
         finally:
-            staged.give_back(self._client, staged_id)
+            staged.give_back(self._client, staged_id, me)
 
     def _import(self, about: Staged, me: str, until: float) -> bool:
         org = self._settings.org(about.org)
@@ -290,7 +290,7 @@ class Staging:
                 counts["accepted"] += done.accepted
                 counts["duplicates"] += done.duplicates
                 counts["invalid"] += done.invalid
-                counts["rows"] += done.accepted + done.duplicates + done.invalid
+                counts["rows"] += done.rows
                 state = "cancelled" if self.get(about.id).stop else "importing"
                 self.change(about.id, state=state, alive_at=int(self._clock()), **counts)
                 if state == "cancelled":

@@ -38,9 +38,7 @@ def start(operator: Operator, run: RunProgress, *, action: str) -> int:
     Raises:
         ConfigError: it has begun before.
     """
-    org = operator.orgs.get(run.org)
-    if org is None:
-        raise ConfigError(f"org {run.org} isn't configured any more, so that nothing of it can be sent")
+    org = operator.org(run.org)
     begun = ConfigError(f"run {run.run} has begun before; see: badges run show {argument(run.run)}")
     if not run.later:
         raise begun

@@ -133,10 +133,14 @@ def undo(operator: Operator, found: Plan, which: Which, *, run: str = "") -> tup
     """Let what a plan found be taken back; return the name of its run, and how many jobs it has.
 
     What is undone, or on its way to be, isn't undone again.
+
+    Raises:
+        ConfigError: an org of theirs isn't configured any more; nothing was done.
     """
     name, accepted = run or audit.action_id(operator.queue, "undo"), 0
+    orgs = {org: operator.org(org) for org in found.ids}
     for org, ids in found.ids.items():
         operator.begin(org, name, which.as_json())
         for chunk in chunks(ids):
-            accepted += undos.accept(operator.queue, operator.orgs[org], run=name, ids=chunk)
+            accepted += undos.accept(operator.queue, orgs[org], run=name, ids=chunk)
     return name, accepted

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
+from worker.domain.badge import one_case
 from worker.domain.batch import Replay
 from worker.domain.job import DeadKind
 from worker.domain.text import cell
@@ -104,13 +105,20 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[int, Any]]:
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    columns = [COLUMNS.get(folded(column)) for column in next(reader)]
-    if "issued" not in columns or not ("job_id" in columns or {"customerId", "badgeMetaId"} <= {*columns}):
-        raise FileError(f"{name} needs {FORM}; its columns are {cell(head)[:200]}")
-    for values in reader:
-        if any(map(str.strip, values)):
-            cells = map(unguarded, values)
-            yield reader.line_num, {key: its for key, its in zip(columns, cells, strict=False) if key}
+    try:
+        columns = [COLUMNS.get(folded(column)) for column in next(reader)]
+        if "issued" not in columns or not (
+            "job_id" in columns or {"customerId", "badgeMetaId"} <= {*columns}
+        ):
+            raise FileError(f"{name} needs {FORM}; its columns are {cell(head)[:200]}")
+        for values in reader:
+            if any(map(str.strip, values)):
+                cells = map(unguarded, values)
+                yield reader.line_num, {key: its for key, its in zip(columns, cells, strict=False) if key}
+    except csv.Error as error:
+        raise FileError(
+            f"{name} can't be read as CSV near line {reader.line_num}: {error}; is a quote left open there?"
+        ) from None
 
 
 def _json_rows(text: str, name: str) -> Iterator[tuple[int, Any]]:
@@ -132,7 +140,7 @@ def _word(row: int, values: Mapping[str, Any]) -> Word | Fault:
     job, badge, customer = (cell(values.get(key)).strip() for key in ("job_id", "badgeMetaId", "customerId"))
     if not job and not (badge and customer):
         return Fault(row, "it names neither a job_id, nor a customerId and a badgeMetaId")
-    return Word(row, WORDS[said], job, ("", "") if job else (badge, customer))
+    return Word(row, WORDS[said], job, ("", "") if job else (one_case(badge), customer))
 
 
 def match(reports: JobReader, words: Iterable[Word | Fault], which: Filter) -> Verdicts:
@@ -157,7 +165,8 @@ def match(reports: JobReader, words: Iterable[Word | Fault], which: Filter) -> V
                 told += len(its)
                 _take(found, its, [(letter.org, letter.id)])
                 continue
-            pair = letter.record.get(Field.BADGE_META_ID, ""), letter.record.get(Field.CUSTOMER_ID, "")
+            badge, customer = (letter.record.get(it, "") for it in (Field.BADGE_META_ID, Field.CUSTOMER_ID))
+            pair = one_case(badge), customer
             if pair in by_pair:
                 jobs.setdefault(pair, []).append((letter.org, letter.id))
     for pair, of_pair in jobs.items():
@@ -192,12 +201,15 @@ def act(
     """End what was issued, and queue again what wasn't; what is no longer in doubt stays as it is.
 
     ``action`` is its id in the audit trail, if the caller wants to know it beforehand.
+
+    Raises:
+        ConfigError: an org of theirs isn't configured any more; nothing was done.
     """
     queue, total = operator.queue, sum(found.counts)
     action = action or audit.action_id(queue, "resolve")
     done = Done(action)
-    for org in sorted(found.issued.keys() | found.not_issued.keys()):
-        its = operator.orgs[org]
+    orgs = {org: operator.org(org) for org in sorted(found.issued.keys() | found.not_issued.keys())}
+    for org, its in orgs.items():
         operator.begin(org, action, {"file": file})
         for ids in chunks(found.issued.get(org, [])):
             issued = queue.resolve(its, ids, call=queue.new_id(), action=action)

@@ -86,11 +86,12 @@ class Turns:
             self.here.queue.hint(due.org, -1, seen=due.seen)
             return Wait(Why.CONFIGURED, -1)
         mine = orgs[due.org]
-        last: Delivered | Wait = Wait(Why.PLACE, int(time.time() * 1000) + SEAT_WAIT_MS)
         seat = self.here.seats.take(mine, self.worker, alone=self.alone)
         with bound_contextvars(org=due.org), seat as share:
             if share:
                 last = self._deliver_while_more(mine, share, _Looks(self, mine.name, due.seen))
+            else:
+                last = Wait(Why.PLACE, int(self.here.queue.now_s(mine.name) * 1000) + SEAT_WAIT_MS)
         if isinstance(last, Wait):
             self.here.queue.hint(due.org, last.look_at_ms, seen=due.seen)
             if last.check:

@@ -213,7 +213,7 @@ def _sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
     if of_server.pop("connection_class", None):
         of_server["ssl"] = True
     sentinels = _Sentinel(_hosts(url, SENTINEL_PORT), sentinel_kwargs=_sentinel_options(url))
-    return cast(redis.Redis, sentinels.master_for(_service(url), **options, **of_server))
+    return cast(redis.Redis, sentinels.master_for(_service(url), **(options | of_server)))
 
 
 def _sentinel_options(url: str) -> dict[str, Any]:

@@ -334,6 +334,12 @@ class Queue:
         """Return what this process knows of the org's clock by now, for a script that goes by it."""
         return dict(self._clocks.expected(org))
 
+    def now_s(self, org: str) -> float:
+        """Return Redis's time, by which all look who share an org; this machine's own where Redis is away."""
+        with suppress(StoreError):
+            return self.store.org_now_ms(org) / 1000
+        return self.clock.wall_s()
+
     def pause(self, org: str, *, why: str, reason: str) -> bool:
         """Let no further batch start; answers whether the org was open. A long reason is cut."""
         return bool(self.store.call("pause", [keys.key_prefix(org)], [why, plain(reason, 200)]))
@@ -345,7 +351,7 @@ class Queue:
     def note_trouble(self, org: str, why: str, reason: str) -> None:
         """Note why nothing could be sent, until something is; lost where Redis can't take it."""
         with suppress(RedisError):
-            noted = f"{int(self.clock.wall_s() * 1000)} {why} {plain(reason, 200)}"
+            noted = f"{int(self.now_s(org) * 1000)} {why} {plain(reason, 200)}"
             self.client.hset(keys.key(org, "gate"), "trouble", noted)
 
     def resume(self, org: Org) -> str:

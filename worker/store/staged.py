@@ -65,7 +65,9 @@ def take(client: redis.Redis, staged_id: str, holder: str) -> bool:
     return taken_by in (None, holder)
 
 
-def give_back(client: redis.Redis, staged_id: str) -> None:
-    """Let the next one take it at once."""
+def give_back(client: redis.Redis, staged_id: str, holder: str) -> None:
+    """Let the next one take it at once, unless somebody else has it by now."""
+    key = keys.key(DEFAULT_ORG, "call", f"staged-{staged_id}")
     with reaching("the uploaded file"):
-        client.delete(keys.key(DEFAULT_ORG, "call", f"staged-{staged_id}"))
+        if client.get(key) == holder:
+            client.delete(key)

@@ -92,20 +92,20 @@ class Authenticator:
         if token is None or _token_id(token.token) != credentials.token_id:
             return True  # somebody renewed it in the meantime
         tokens.drop(self._queue.client, org.name)
-        return self._queue.clock.wall_s() - token.fetched_at > FRESH_S
+        return self._queue.now_s(org.name) - token.fetched_at > FRESH_S
 
     def _token(self, org: Org) -> Credentials | Wait | AuthFailed:
         if found := self._fresh(org):
             return found
         with tokens.alone(self._queue.client, org.name, within_s=LOCK_S + org.http_timeout_s) as ours:
             if not ours:
-                return Wait(Why.TOKEN, int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
+                return Wait(Why.TOKEN, int(self._queue.now_s(org.name) * 1000) + ASK_AGAIN_MS)
             return self._fresh(org) or self._fetch(org)  # somebody may have fetched one just before
 
     def _fresh(self, org: Org) -> Credentials | None:
         """Return the shared token if it is there and far enough from its end."""
         token = None if self._asked else tokens.kept(self._queue.client, org.name)
-        if token and token.expires_at > self._queue.clock.wall_s() + min(MARGIN_S, token.ttl / 4):
+        if token and token.expires_at > self._queue.now_s(org.name) + min(MARGIN_S, token.ttl / 4):
             return Credentials({TOKEN_HEADER: token.token}, _token_id(token.token))
         return None
 
@@ -117,12 +117,12 @@ class Authenticator:
         body = {"key": org.oauth_key.get_secret_value(), "secret": org.oauth_secret.get_secret_value()}
         answer = self._client.post(org, TOKEN_PATH, body, fence=fence)
         if isinstance(answer, NoReply) and answer.code == TOO_LATE:
-            return Wait(Why.TOO_LATE, int(self._queue.clock.wall_s() * 1000) + ASK_AGAIN_MS)
+            return Wait(Why.TOO_LATE, int(self._queue.now_s(org.name) * 1000) + ASK_AGAIN_MS)
         found = _read_token(answer, meanings_of(org))
         if isinstance(found, AuthFailed):
             return found
         token, ttl = found
-        now = self._queue.clock.wall_s()
+        now = self._queue.now_s(org.name)
         tokens.keep(self._queue.client, org.name, tokens.KeptToken(token, ttl, now, now + ttl))
         return Credentials({TOKEN_HEADER: token}, _token_id(token))
 
@@ -132,10 +132,10 @@ def wait_for_slot(queue: Queue, org: Org, *, asked: bool = False) -> Fence | Wai
 
     The call must pass the fence that this answers.
 
-    What a person asked for is called though the org is paused or closed by an outage, but not after a long
-    wait.
+    Nobody sleeps on a slot that is far ahead: only what a person asked for waits a little longer. That is
+    called though the org is paused or closed by an outage.
     """
-    patience_s = LONGEST_WAIT_S if asked else None
+    patience_s = LONGEST_WAIT_S if asked else PATIENCE_S
     slot = queue.reserve_call(org, queue.new_id(), though_closed=asked, patience_s=patience_s)
     return slot if isinstance(slot, Wait) else _wait(queue, org, slot)
 
@@ -150,7 +150,7 @@ def wait_aside(queue: Queue, org: Org, share: float, *, for_s: float = LONGEST_T
         slot := queue.reserve_call(org, queue.new_id(), share=share, patience_s=PATIENCE_S), Wait
     ):
         passes = slot.why in (Why.DELIVERIES, Why.RATE)
-        pause_s = max(SHORTEST_PAUSE_S, slot.look_at_ms / 1000 - queue.clock.wall_s())
+        pause_s = max(SHORTEST_PAUSE_S, slot.look_at_ms / 1000 - queue.now_s(org.name))
         pause_s = min(LONGEST_PAUSE_S, pause_s)
         if not passes or queue.clock.monotonic_s() + pause_s > end_s:
             return slot

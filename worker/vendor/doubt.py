@@ -81,7 +81,7 @@ class DoubtChecker:
             return "unknown"  # nothing issued since could tell whether a zero is just late
         again = suspects.absent_since_ms
         if again is not None:
-            if again > self.queue.clock.wall_s() * 1000 - CHECK_AFTER_S * 1000:
+            if again > self.queue.now_s(org.name) * 1000 - CHECK_AFTER_S * 1000:
                 return "unknown"
             # The witness first: shown only after a zero was read, it would say nothing of that zero.
             if not self._earn_count(org, witness.badge, witness.customer):

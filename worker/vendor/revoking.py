@@ -23,6 +23,7 @@ from worker.store.undos import Revoke, Word
 from worker.vendor.auth import Authenticator, AuthFailed, Credentials, wait_aside
 from worker.vendor.client import TOO_LATE, Fence, VendorClient
 from worker.vendor.codes import meanings_of
+from worker.vendor.pausing import pause
 from worker.vendor.rows import error_in
 from worker.vendor.unpacking import json_in
 from worker.vendor.verdict import read_answer
@@ -51,7 +52,7 @@ class Revoker:
         while clock.monotonic_s() < end_s and (revoke := undos.take(self.queue, org, by)):
             ready = self._ready(org, within_s=for_s)
             if isinstance(ready, Wait):
-                undos.settle(self.queue, org, revoke, Word("wait", self._pause_ms(ready)), "-")
+                undos.settle(self.queue, org, revoke, Word("wait", self._pause_ms(org, ready)), "-")
                 break
             if not undos.take(self.queue, org, by, again=revoke.id):  # we waited, and somebody else is at it
                 break
@@ -76,8 +77,8 @@ class Revoker:
         fence = wait_aside(self.queue, org, self.share, for_s=within_s)
         return fence if isinstance(fence, Wait) else (credentials, fence)
 
-    def _pause_ms(self, wait: Wait) -> str:
-        pause_ms = wait.look_at_ms - int(self.queue.clock.wall_s() * 1000)
+    def _pause_ms(self, org: Org, wait: Wait) -> str:
+        pause_ms = wait.look_at_ms - int(self.queue.now_s(org.name) * 1000)
         return str(min(LONGEST_WAIT_MS, max(WAIT_MS, pause_ms)))
 
     def _settle(self, org: Org, revoke: Revoke, credentials: Credentials, answer: Reply | NoReply) -> bool:
@@ -87,9 +88,9 @@ class Revoker:
         state = undos.settle(self.queue, org, revoke, word, status)
         log.info("badge.revoked", job=revoke.id, run=revoke.record.get(Field.RUN), state=state, status=status)
         if signal is Signal.UNAUTHORIZED and not self.auth.refused(org, credentials):
-            self.queue.pause(org.name, why="auth", reason=word.message)
+            pause(self.queue, org.name, why="auth", reason=word.message)
         elif signal is Signal.MISCONFIGURED:
-            self.queue.pause(org.name, why="config", reason=word.message)
+            pause(self.queue, org.name, why="config", reason=word.message)
         elif signal is Signal.THROTTLED and isinstance(answer, Reply):
             verdict = read_answer((), answer, meanings_of(org))
             self.queue.hear(org, signal, reason=word.message, retry_after_s=verdict.retry_after_s)

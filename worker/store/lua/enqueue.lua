@@ -33,9 +33,9 @@ local function news()
   local new = 0
   for at = FIRST, #ARGV, EACH do
     local id, how = ARGV[at], ARGV[at + 1]
-    if how:sub(1, 5) ~= 'dead:' and redis.call('EXISTS', K.job .. id) == 0 and not is_remembered(id) then
-      new = new + 1
-    end
+    local own = how:match('^own:(.*)')
+    local is_known = own and remembered_own(own) or not own and is_remembered(id)
+    if how:sub(1, 5) ~= 'dead:' and redis.call('EXISTS', K.job .. id) == 0 and not is_known then new = new + 1 end
   end
   return new
 end

@@ -15,7 +15,7 @@ local before = recall(call)
 if before then return before end
 local done = {replayed = 0, duplicates = 0, skipped = 0}
 local FIRST = 4
-local queued_again, born, badges, goes_on = {}, {}, {}, {}
+local queued_again, born, held, badges, goes_on = {}, {}, {}, {}, {}
 local ends = {[K.queue] = {}, [K.urgent] = {}}
 
 -- A person asked for it: a run that was cancelled goes on.
@@ -42,8 +42,8 @@ local function as_new(id, fields, new_id, how, rest)
   local new = parse(accepted(rest))
   if fields[FIELD.urgent] == '1' then new[FIELD.urgent] = '1' end
   write(new_id, new)
-  note_badges({new[FIELD.badge]:lower()})
-  redis.call('RPUSH', lane(new[FIELD.urgent]), new_id)
+  note_badges({one_case(new[FIELD.badge])})
+  if later.is(run) then held[#held + 1] = new_id else redis.call('RPUSH', lane(new[FIELD.urgent]), new_id) end
   moved(run, nil, 'queued')
   count(run, 'total', 1)
   unlist(id, fields)
@@ -87,6 +87,7 @@ for badge in pairs(badges) do redis.call('ZREM', K.missing, badge) end
 if #born > 0 then
   redis.call('RPUSH', K.jobs .. run, unpack(born))
   begin_run(run, ttl_ms)
+  later.put(run, held)
 end
 for list, of_it in pairs(ends) do
   if #of_it > 0 then redis.call('RPUSH', list, unpack(of_it)) end

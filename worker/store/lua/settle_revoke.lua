@@ -26,7 +26,8 @@ local function undo(job)
   write(job[FIELD.revokes], original, kept_ms(ttl_ms))
   note_undone(job[FIELD.revokes])
   note_end(job[FIELD.revokes], 'undone')
-  moved(original[FIELD.run], 'issued', 'undone')
+  -- What is kept longer than its run is counted nowhere any more.
+  if redis.call('EXISTS', K.run .. original[FIELD.run]) == 1 then moved(original[FIELD.run], 'issued', 'undone') end
 end
 
 -- The other badge of one that was issued twice, unless that is what was just taken back; a late answer may have
