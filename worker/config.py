@@ -158,9 +158,10 @@ class Settings(Org, BaseSettings):
     def orgs(self) -> dict[str, Org]:
         """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.
 
-        A table stands for itself: it inherits nothing from the environment, least of all credentials.
-        The file, and those that hold secrets, are read again when they have changed. While that
-        fails, the orgs stay as they were read last, and the log repeats an error about it.
+        A table stands for itself: it inherits nothing from the environment, least of all credentials. One
+        that is named ``default`` takes the place of what the environment says of that org. The file, and
+        those that hold secrets, are read again when they have changed. While that fails, the orgs stay as
+        they were read last, and the log repeats an error about it.
 
         Raises:
             ConfigError: a file can't be read, or a table is wrong, and it is the first time.

@@ -1,4 +1,4 @@
-"""The errors this program raises, all in one place.
+"""The errors this program raises, by their families.
 
     BadgesError
     ├── ConfigError          a setting is wrong; the command line exits 2

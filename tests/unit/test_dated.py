@@ -165,6 +165,8 @@ def test_columns_may_be_written_differently() -> None:
     assert sent["earnExpiresOnISO"] == "2026-12-31T23:59:59+01:00"
     with pytest.raises(ConfigError, match="in several ways: say"):  # no format reads both columns
         both("21/02/2026", "12/31/2026", Dating())
+    with pytest.raises(ConfigError, match="say --date-format for each, or write them as"):
+        both("21/02/2026", "12/31/2026", Dating(None, BERLIN))
     with pytest.raises(ConfigError, match="which isn't DD/MM/YYYY: say their format as well, or write them"):
         both("21/02/2026", "12/31/2026", Dating(DateFormat.parse("DD/MM/YYYY"), BERLIN))
 

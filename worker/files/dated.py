@@ -156,16 +156,24 @@ def _refuse_undeclared(cells: _Cells, how: Dating, name: str) -> None:
         return
     field, foreign = next(iter(undeclared.items()))
     formats = _together([each for its in undeclared.values() for each in _fitting_parts(its[:ROWS])], how)
-    zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
-    as_iso = "write them as 2026-12-31T00:00:00+01:00"
-    advice = f"say {shown(formats)}{zone}" if len(formats) == 1 else (
-        f"they fit {shown(formats)}: say which{', and' if zone else ''}{zone}" if formats
-        else f"which isn't {how.form.text}: say their format as well, or {as_iso}" if how.form
-        else f"which no --date-format reads: {as_iso}" if not fitting(foreign[:1])
-        else f"they are written in several ways: say --date-format for each, and{zone}, or {as_iso}"
-    )  # fmt: skip
-    why = f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {advice}"
+    why = f"{name}: {field} has dates such as “{escaped(foreign[0], 40)}”; {_advice(formats, foreign, how)}"
     raise UndeclaredDates(why, field, foreign, formats)
+
+
+def _advice(formats: Sequence[str], foreign: Sequence[str], how: Dating) -> str:
+    """Say what is to be said of dates that fit these formats, or can be done about them."""
+    zone = "" if how.zone else " --timezone ZONE (such as Europe/Berlin)"
+    and_zone = zone and f", and{zone}"
+    as_iso = "write them as 2026-12-31T00:00:00+01:00"
+    if len(formats) == 1:
+        return f"say {shown(formats)}{zone}"
+    if formats:
+        return f"they fit {shown(formats)}: say which{and_zone}"
+    if how.form:
+        return f"which isn't {how.form.text}: say their format as well, or {as_iso}"
+    if not fitting(foreign[:1]):
+        return f"which no --date-format reads: {as_iso}"
+    return f"they are written in several ways: say --date-format for each{and_zone}, or {as_iso}"
 
 
 def _fitting_parts(cells: Sequence[str]) -> list[Sequence[str]]:

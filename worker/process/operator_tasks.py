@@ -1,6 +1,6 @@
-"""What an operator asks for by message, through Flower's API too: pause, resume, replay.
+"""What an operator asks for by message, through Flower's API too: pause, resume, replay, undo.
 
-What each does is in ``operate/``; how the arguments of a replay are read, in ``arguments.py``.
+What each does is in ``operate/``; how their arguments are read, in ``arguments.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Prometheus endpoint: read from Redis at each scrape; the process itself remembers nothing.
 
 So any number of them may run, and none needs to run where the workers do. What is counted is counted in
-Redis by the scripts, once, however many workers there are; how it is read is in ``status.py``.
+Redis by the scripts, once, however many workers there are; how it is read is in ``operate/survey.py``.
 """
 
 from __future__ import annotations
