@@ -217,7 +217,7 @@ def test_who_made_it_and_when_it_was_used_is_known(here: Here) -> None:
     other = here.file(HEADER, LINE.replace("88", "89"))
     assert here.took(other, "--profile", "members", "--run", "third") == (1, 0, 0)
     shown = here.run("run", "show", "third").out
-    assert f"profile members ({row['mark']}): --map Customer No=customerId" in shown
+    assert f"profile members ({row['mark']}): --map 'Customer No=customerId'" in shown
     assert "made by" in here.run("profiles", "show", "members").out
     assert here.run("profiles", "remove", "members").status == 0
     gone = here.run("import", path, "--profile", "members")

@@ -14,7 +14,7 @@ from datetime import UTC, tzinfo
 from functools import lru_cache
 from itertools import product
 from shlex import quote
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from worker.domain.dates import HourText
 from worker.domain.item import Remarks, Source
@@ -26,6 +26,7 @@ from worker.domain.localdates import (
     fitting,
     in_zone,
     is_certain,
+    read_zone,
     shown,
     zone_name,
 )
@@ -56,6 +57,15 @@ class Dating:
         """Return the options that say so."""
         form = [f"--date-format {quote(self.form.text)}"] if self.form else []
         return form + ([f"--timezone {zone_name(self.zone)}"] if self.zone else [])
+
+    @classmethod
+    def parse(cls, form: str, zone: str) -> Self:
+        """Read both as they are said; "" where one isn't.
+
+        Raises:
+            ValueError: it is no format, or no zone.
+        """
+        return cls(DateFormat.parse(form) if form else None, read_zone(zone) if zone else None)
 
     def over(self, other: Dating) -> Dating:
         """Return what this says, and what another says where this says nothing."""

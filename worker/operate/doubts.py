@@ -197,11 +197,11 @@ def act(operator: Operator, plan: Plan, which: Filter, *, action: str = "") -> D
         absent, shown = (plan.ids.get((org, finding), []) for finding in ("not_issued", "issued"))
         queued = doubts.conclude(queue, org, absent, "cleared", died_by_ms=plan.as_of_ms, action=action)
         issued = sum(
-            queue.resolve(operator.orgs[org], chunk, call=queue.new_id(), action=action)
+            queue.resolve(operator.org(org), chunk, call=queue.new_id(), action=action)
             for chunk in chunks(shown)
         )
         if queued:
-            queue.wake(operator.orgs[org])
+            queue.wake(operator.org(org))
         done = replace(done, queued=done.queued + queued, issued=done.issued + issued)
     return done
 
@@ -212,7 +212,11 @@ def _prepared(operator: Operator, window: Sequence[Pair]) -> Iterator[tuple[Pair
     for org in {pair.org: None for pair in window}:
         mine = [pair for pair in window if pair.org == org]
         prefixes = [pair_letters(org, pair.badge, pair.customer) for pair in mine]
-        for pair, ids in zip(mine, doubts.of_pairs(client, org, prefixes), strict=True):
+        remembered: dict[str, list[str]] = {}
+        for one in reading.remembered(operator.queue.store, org, prefixes):
+            remembered.setdefault(one[:PAIR_LETTERS], []).append(one)
+        for pair, prefix in zip(mine, prefixes, strict=True):
+            ids = remembered.get(prefix, [])
             whole = [job_id for job_id in ids if len(job_id) == 2 * PAIR_LETTERS]
             records = reading.all_records(client, org, [job_id for job_id in whole if job_id not in pair.ids])
             # Of a producer's own ids only hashes are remembered.

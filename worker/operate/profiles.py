@@ -12,10 +12,11 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from shlex import quote
 from typing import Any, Final
 
 from worker.domain.identity import short_hash
-from worker.domain.localdates import DateFormat, read_zone, zone_name
+from worker.domain.localdates import zone_name
 from worker.domain.text import plain
 from worker.enqueue import check_name
 from worker.errors import ConfigError, NotFound
@@ -76,7 +77,7 @@ class Profile:
             ConfigError: this machine doesn't know the zone (any more).
         """
         try:
-            return _dating(self.date_format, self.timezone)
+            return Dating.parse(self.date_format, self.timezone)
         except ValueError as error:
             raise ConfigError(f"profile {self.name}: {error}") from None
 
@@ -87,7 +88,8 @@ class Profile:
     def options(self) -> list[str]:
         """Return it as options of an import would say it."""
         maps = [f"{column}={its}" for column, its in self.columns.items() if folded(column) != folded(its)]
-        return [f"--map {one}" for one in maps] + [f"--set {n}={value}" for n, value in self.fixed.items()]
+        sets = [f"{name}={value}" for name, value in self.fixed.items()]
+        return [f"--map {quote(one)}" for one in maps] + [f"--set {quote(one)}" for one in sets]
 
     def to_toml(self) -> str:
         """Write it as a file that ``from_toml`` reads."""
@@ -99,11 +101,6 @@ class Profile:
         lines += ["", "[set]  # what every row has"]
         lines += [f"{name} = {_quoted(value)}" for name, value in self.fixed.items()]
         return "\n".join(lines) + "\n"
-
-
-def _dating(date_format: str, timezone: str) -> Dating:
-    form = DateFormat.parse(date_format) if date_format else None
-    return Dating(form, read_zone(timezone) if timezone else None)
 
 
 def _quoted(text: str) -> str:
@@ -139,7 +136,7 @@ def _checked(table: Mapping[str, Any]) -> Profile:
     of_dates = [table.get("date_format", ""), table.get("timezone", "")]
     if not all(isinstance(text, str) for text in of_dates):
         raise ValueError("date_format and timezone must be texts")
-    dates = _dating(*of_dates)
+    dates = Dating.parse(*of_dates)
     dates.refuse_without_zone()
     its = fixed_fields(f"{field_}={value}" for field_, value in fixed.items())
     return _with_dates(Profile(name, proper, its), dates)

@@ -17,7 +17,6 @@ from worker.domain.badge import is_object_id
 from worker.domain.identity import short_hash
 from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
-from worker.domain.localdates import DateFormat, read_zone
 from worker.domain.parsing import parse_item
 from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import NEEDED, Names, fixed_fields, folded
@@ -101,8 +100,7 @@ class How:
             ConfigError: that is no format, or no zone.
         """
         try:
-            form = DateFormat.parse(self.date_format) if self.date_format else None
-            dates = Dating(form, read_zone(self.timezone) if self.timezone else None)
+            dates = Dating.parse(self.date_format, self.timezone)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         dates.refuse_without_zone()

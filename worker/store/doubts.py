@@ -15,7 +15,7 @@ from worker.server.cluster import reaching
 from worker.store import keys, reading
 from worker.store.protocol import CHECK_AFTER_S
 from worker.store.queue import Queue, chunks
-from worker.store.record import BUCKET_LETTERS, Field, state_of
+from worker.store.record import Field, state_of
 
 Conclusion = Literal["cleared", "seen", "absent"]
 
@@ -70,22 +70,3 @@ def witness(client: redis.Redis, org: str, pinned: str = "") -> Witness | None:
         return None
     badge, customer = record.get(Field.BADGE_META_ID, ""), record.get(Field.CUSTOMER_ID, "0")
     return Witness(job_id, badge, int(customer), int(record.get(Field.FINISHED_AT, 0)))
-
-
-def of_pairs(client: redis.Redis, org: str, prefixes: Sequence[str]) -> list[list[str]]:
-    """Return for each beginning of an id which accepted ones begin so; a producer's own are hashes."""
-    pipe = client.pipeline(transaction=False)
-    for prefix in prefixes:
-        for letters in BUCKET_LETTERS:
-            rest = prefix[letters:]
-            pipe.zrangebylex(keys.key(org, "memory", prefix[:letters]), f"[{rest}", f"[{rest}\xff")
-    with reaching("what was accepted before"):
-        found, each = pipe.execute(), len(BUCKET_LETTERS)
-    return [
-        [
-            prefix[:letters] + str(rest)
-            for letters, rests in zip(BUCKET_LETTERS, found[at * each : (at + 1) * each], strict=True)
-            for rest in rests
-        ]
-        for at, prefix in enumerate(prefixes)
-    ]
