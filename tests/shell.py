@@ -89,8 +89,9 @@ def complaint(arguments: list[str]) -> str | None:
             return f"{' '.join(names)} has no command {name!r}"
         command = command.commands[name]
         names.append(name)
+    how = _command().context_settings  # each command keeps what the first context says of its help
     try:
-        command.make_parser(context(command, info_name=" ".join(names))).parse_args(rest)
+        command.make_parser(context(command, info_name=" ".join(names), **how)).parse_args(rest)
     except Exception as error:  # noqa: BLE001 - Typer's Click, whichever that is
         return f"{' '.join(names)}: {getattr(error, 'message', error)}"
     return None
