@@ -79,9 +79,9 @@ def settings_page() -> str:
     return page(
         "Settings",
         f"""In the environment each name has the prefix `{PREFIX}`. A secret can also be given by file: the
-        same name with `_FILE` behind it names the file. `ORGS_FILE` is a TOML file with a table for each
-        further org, `[name]`, which holds the second list's names in lower case and inherits nothing from the
-        environment; the environment describes the org `default`.""",
+        same name with `_FILE` behind it names the file, and goes behind the setting itself. `ORGS_FILE` is
+        a TOML file with a table for each further org, `[name]`, which holds the second list's names in lower
+        case and inherits nothing from the environment; the environment describes the org `default`.""",
         "## The process",
         items(_setting(name, field) for name, field in own.items()),
         "## Each org",

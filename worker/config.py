@@ -159,7 +159,7 @@ class Settings(Org, BaseSettings):
         """Return every org by name: ``default`` from the environment, the others from ``ORGS_FILE``.
 
         A table stands for itself: it inherits nothing from the environment, least of all credentials. One
-        that is named ``default`` takes the place of what the environment says of that org. The file, and
+        that is named ``default`` goes only with an environment that says nothing of that org. The file, and
         those that hold secrets, are read again when they have changed. While that fails, the orgs stay as
         they were read last, and the log repeats an error about it.
 
@@ -230,7 +230,9 @@ class _Orgs:
         file = self._settings.orgs_file
         try:
             default = _default_org(self._settings, tuple(_secret_files().items()))
-            self._orgs = {DEFAULT_ORG: default} | (_orgs_file(file).read() if file else {})
+            others = _orgs_file(file).read() if file else {}
+            _refuse_two_defaults(self._settings, others)
+            self._orgs = {DEFAULT_ORG: default} | others
         except ConfigError as error:
             if not self._orgs:
                 raise
@@ -243,6 +245,15 @@ class _Orgs:
             import structlog  # noqa: PLC0415 - it would load rich into every service that enqueues
 
             structlog.get_logger().error("settings.unreadable", reason=str(error), using="what was read last")
+
+
+def _refuse_two_defaults(settings: Settings, others: Mapping[str, Org]) -> None:
+    said = settings.model_fields_set & Org.model_fields.keys()
+    if DEFAULT_ORG in others and said:
+        raise ConfigError(
+            f"BADGES_ORGS_FILE {settings.orgs_file} has a table [{DEFAULT_ORG}], and "
+            f"{PREFIX}{min(said).upper()} is given as well, which is of that org: keep one of the two"
+        )
 
 
 _orgs_of = lru_cache(maxsize=8)(_Orgs)
@@ -258,9 +269,14 @@ def _default_org(settings: Settings, secrets: tuple[tuple[str, str], ...]) -> Or
 
 
 def _secret_files() -> dict[str, str]:
-    """Read what ``BADGES_*_FILE`` name."""
+    """Read what ``BADGES_*_FILE`` name; a variable that holds the secret itself goes before its file."""
     variables = {name: f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
-    return {n: _read_secret(os.environ[v], v) for n, v in variables.items() if os.environ.get(v)}
+    given = {name for name in SECRETS if os.environ.get(f"{PREFIX}{name.upper()}")}  # which wins
+    return {
+        name: _read_secret(os.environ[variable], variable)
+        for name, variable in variables.items()
+        if os.environ.get(variable) and name not in given
+    }
 
 
 def unknown_settings(environ: Mapping[str, str]) -> list[str]:

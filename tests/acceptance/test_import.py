@@ -725,3 +725,11 @@ def test_memory_does_not_grow_with_the_file(here: Here) -> None:
     wrong = peak_kb(here.env, "wrong", bad, 14_000)
     assert here.probe.count("wrong", "invalid") == 14_000
     assert wrong - small < 3_000, (small, wrong)
+
+
+@pytest.mark.parametrize("option", ["--run", "--profile", "--save-profile"])
+def test_an_empty_name_is_no_name(here: Here, tmp_path: Path, option: str) -> None:
+    """A variable of a script that isn't set: what it was meant for isn't guessed."""
+    (file := tmp_path / "a.csv").write_text(HEADER)
+    done = badges("import", file, option, "", env=here.env, expect=2)
+    assert b"it is empty" in done.stderr

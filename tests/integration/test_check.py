@@ -36,6 +36,7 @@ from worker.operate.profiles import from_toml, of_file
 from worker.operate.report import result_lines
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
+from worker.store import keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 
@@ -318,6 +319,16 @@ def test_what_it_costs(queue: Queue) -> None:
     assert 8 <= check.seconds <= 10, "600 items a minute, for 85"
     queue.pause("default", why="hand", reason="")
     assert checked(queue, text).seconds is None
+
+
+def test_what_it_costs_where_the_next_job_is_the_probe(queue: Queue) -> None:
+    """Nothing waits, so that nobody knows whether the vendor is back; once it is, batches are full again."""
+    Seats(queue=queue).offer("somebody", 4)
+    gate = {"probing": 1, "why": "vendor unavailable", "since": 1_700_000_000_000}
+    queue.client.hset(keys.key("default", "gate"), mapping=gate)
+    check = checked(queue, "".join(line(n) for n in range(100, 145)))
+    assert (check.waiting, check.calls) == (0, 3)
+    assert check.seconds is not None
 
 
 def test_the_columns_and_what_is_in_them(queue: Queue) -> None:

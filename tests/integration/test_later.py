@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 import redis
 import time_machine
-from support import BADGE, Outcome, Probe, configured, environment, in_process, item, wait_for
+from support import BADGE, OTHER_BADGE, Outcome, Probe, configured, environment, in_process, item, wait_for
 
 from worker.domain.batch import Batch, Item, Replay
 from worker.domain.job import DeadKind
-from worker.errors import NoRoom
+from worker.errors import ConfigError, NoRoom
 from worker.operate.cancelling import cancel_run
+from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator, this_user
+from worker.operate.replaying import replay_all
 from worker.operate.runs import JobReader
+from worker.operate.starting import start
 from worker.operate.survey import Survey
 from worker.server.connection import Connection
-from worker.store import keys
+from worker.store import forgets, keys
 from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=1000, max_queued=4000)
@@ -148,6 +151,91 @@ def test_held_jobs_take_room(queue: Queue) -> None:
         take_in(queue, "held", [item(next(numbers)) for _ in range(1000)])
     with pytest.raises(NoRoom):
         take_in(queue, "other", [item(next(numbers))], None)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (("--at", "2199-01-01T00:00Z"), ("--at", "2199-02-01T00:00Z")),
+        (("--at", "2199-01-01T00:00Z"), ("--hold",)),
+        (("--hold",), ("--at", "2199-01-01T00:00Z")),
+    ],
+)
+def test_a_run_begins_as_a_whole(
+    connection: Connection, client: redis.Redis, tmp_path: Path, first: tuple[str, ...], then: tuple[str, ...]
+) -> None:
+    """Who says another time than the one that holds is told so, and nothing is taken in; the same is fine."""
+    env = environment(redis_url=connection.url)
+    (file := tmp_path / "a.csv").write_text(HEAD + f"{BADGE},500000001,1674292011,1905828011\n")
+    (more := tmp_path / "b.csv").write_text(HEAD + f"{BADGE},500000002,1674292011,1905828011\n")
+    assert in_process("import", file, "--run", "one", *first, env=env).status == 0
+    refused = in_process("import", more, "--run", "one", *then, env=env)
+    assert (refused.status, "a run begins as a whole" in refused.err) == (2, True)
+    assert reader(client).run("one").total == 1
+    for again in (first, ()):
+        assert in_process("import", more, "--run", "one", *again, env=env).status == 0
+    assert (reader(client).run("one").queued, claimed(Queue(client))) == (2, [])
+
+
+def test_a_mended_job_of_a_held_run_isnt_sent_before_it(queue: Queue, client: redis.Redis) -> None:
+    """It would be in a run of its own, which nothing holds; a run that is held as well may take it."""
+    take_in(queue, "held", [item(0), item(1)])
+    reports = reader(client)
+    operator = Operator(queue, reports, {"default": ORG}, this_user())
+    cancel_run(operator, "default", "held", action="", on_progress=lambda _: None)
+    done = replay_all(operator, Filter(run="held"), changes={"badgeMetaId": OTHER_BADGE})
+    assert (done.replayed, done.skipped) == (0, 2)
+    assert "badges run start held" in (done.problem or "")
+    new = Replay(item(0).id, item(0, badge_id=OTHER_BADGE))
+    assert queue.replay(ORG, run="free", items=[new], call="1")["skipped"] == 1
+    assert claimed(queue) == []
+    take_in(queue, "waits", [item(5)])
+    assert queue.replay(ORG, run="waits", items=[new], call="2")["replayed"] == 1
+    assert claimed(queue) == []
+    queue.start(ORG, "waits", call="s")
+    assert claimed(queue) == [item(5).id, new.new.id if new.new else ""]
+
+
+def test_a_cancel_that_was_broken_off_is_no_run_to_start(queue: Queue, client: redis.Redis) -> None:
+    """What is left is counted as it is, and it is said what there is to be done about it."""
+    for first in range(0, 3000, 1000):
+        take_in(queue, "held", [item(n) for n in range(first, first + 1000)])
+    queue.cancel_run("default", "held", 2000, call="c")
+    run = reader(client).run("held")
+    assert (run.queued, run.cancelled, run.later) == (2000, True, True)
+    assert (run.held or "").endswith("badges run cancel held")
+    (state,) = Survey(client).states({"default": ORG})
+    assert state.as_json()["held"] == 2000
+    operator = Operator(queue, reader(client), {"default": ORG}, this_user())
+    with pytest.raises(ConfigError, match="was cancelled, so that nothing of it would be sent"):
+        start(operator, run, action="")
+    assert queue.start(ORG, "held", call="s") is None
+
+
+def test_what_is_forgotten_of_a_held_run_is_counted_no_more(queue: Queue, client: redis.Redis) -> None:
+    """Its id leaves the list as well: it says whose badge it was."""
+    take_in(queue, "held", [item(0), item(1)])
+    forgets.forget_jobs(queue, "default", [item(0).id], action="")
+    assert client.lrange(keys.key("default", "later", "held"), 0, -1) == [item(1).id]
+    assert queue.start(ORG, "held", call="s") == 1
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ("tomorrow", "write it as 2027-01-31T09:00+01:00"),
+        ("2199-03-31T02:30", "where clocks skip it"),
+        ("2199-10-27T02:30", "comes twice in Europe/Berlin"),
+    ],
+)
+def test_a_time_that_is_none_or_two_is_refused(
+    connection: Connection, tmp_path: Path, at: str, words: str
+) -> None:
+    """As it is in a row."""
+    env = environment(redis_url=connection.url)
+    (file := tmp_path / "a.csv").write_text(HEAD)
+    said = in_process("import", file, "--at", at, "--timezone", "Europe/Berlin", env=env)
+    assert (said.status, words in " ".join(said.err.replace("│", " ").split())) == (2, True), said.err
 
 
 def test_the_commands_hold_and_start_a_run(

@@ -127,8 +127,12 @@ def test_a_profile_that_changed_is_never_taken_silently(here: Here) -> None:
     assert again.status == 2
     assert "would be replaced" in again.err
     assert here.run("profiles", "load", changed, "--yes").status == 0
+    assert here.took(path, "--profile", "members", *MAPPED, "--yes") == (0, 1, 0)  # read as it was before
+    assert here.run("import", path, "--profile", "members").status == 2
     assert here.took(path, "--profile", "members", "--yes") == (1, 0, 0)
     assert here.took(path, "--profile", "members") == (0, 1, 0)  # it is what it is now
+    looked = here.run("profiles", "load", exported, "--dry-run")
+    assert (looked.status, "would be replaced" in looked.err, "made by" in looked.out) == (0, True, False)
 
 
 def test_a_removed_profile_is_not_replaced_silently_either(here: Here) -> None:

@@ -388,7 +388,10 @@ def test_a_secret_may_be_given_by_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     variable = f"{name.upper()}_FILE"
     assert getattr(load(monkeypatch, **{variable: str(path)}), name).get_secret_value() == MARKER
     assert unknown_settings({f"BADGES_{variable}": "x"}) == []
-    assert getattr(load(monkeypatch, **{name.upper(): "direct"}), name).get_secret_value() == "direct"
+    found = load(monkeypatch, **{name.upper(): "direct"})
+    assert getattr(found, name).get_secret_value() == "direct"
+    if name in Org.model_fields:
+        assert getattr(found.org("default"), name).get_secret_value() == "direct"
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -689,3 +692,11 @@ def test_a_byte_order_mark_is_no_part_of_a_setting(tmp_path: Path, monkeypatch: 
     (tmp_path / "utf16.toml").write_bytes("[acme]".encode("utf-16"))
     with pytest.raises(ConfigError, match=r"can't be read: it is no UTF-8 text$"):
         Settings.load().orgs()
+
+
+def test_an_org_is_described_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A table [default] beside what the environment says of that org is refused; by itself it is taken."""
+    (file := tmp_path / "orgs.toml").write_text('[default]\nrate_limit = "77/minute"\n')
+    assert str(load(monkeypatch, ORGS_FILE=str(file)).org("default").limits[0]).startswith("77")
+    with pytest.raises(ConfigError, match=r"has a table \[default\], and BADGES_BATCH_SIZE is given as well"):
+        load(monkeypatch, ORGS_FILE=str(file), BATCH_SIZE="7").orgs()

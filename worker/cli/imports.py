@@ -119,6 +119,9 @@ def import_(
     """
     if not file.strip():
         raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
+    for option, name in {"--run": run, "--profile": profile, "--save-profile": save_profile}.items():
+        if name == "":  # such as a variable of a script that isn't set
+            raise typer.BadParameter("it is empty: say a name, or leave it out", param_hint=option)
     asked = ReadAs(mappings or (), sets or (), profile, save_profile, no_profile, yes, as_json)
     if allow_duplicates and not run:
         raise typer.BadParameter(

@@ -72,6 +72,12 @@ class Reading:
     profile: Profile | None = None
 
     @property
+    def is_as_profiled(self) -> bool:
+        """Whether the profile alone says how it is read: only then was it used as it is now."""
+        said_otherwise = self.asked.maps or self.asked.sets
+        return bool(self.profile and not said_otherwise and self.given.dates == self.profile.dates())
+
+    @property
     def said(self) -> str:
         """How the file is read, for the run's provenance."""
         return self.asked.said(self.given, self.profile)
@@ -211,7 +217,7 @@ def note_profile(here: Session, org: str, chosen: Reading, columns: Sequence[str
     """Note that a profile was used, and keep how the file was read as one, if that is asked for."""
     profiles = profiles_of(here, org)
     if not chosen.asked.save_as:
-        if chosen.profile:
+        if chosen.profile and chosen.is_as_profiled:
             profiles.note_use(chosen.profile)
         return
     try:

@@ -88,7 +88,9 @@ def show_profile(profile: Profile) -> None:
     if dates := " ".join(f"{word} {its}" for word, its in said if its):
         lines.append(["(dates)", dates])
     tables.table(f"profile {profile.name}, mark {profile.mark}", ("column", "is"), lines)
-    made = f"made by {profile.made_by} at {iso_time(profile.made_at or None)}"
+    if not profile.made_at:  # it isn't kept yet
+        return
+    made = f"made by {profile.made_by} at {iso_time(profile.made_at)}"
     used = iso_time(profile.used_at) if profile.used_at else "never"
     changed = "; changed since it was last used" if profile.is_changed else ""
     tables.out.print(tables.safe(f"{made}; last used: {used}{changed}"))
@@ -152,7 +154,10 @@ def load(
     profile = from_toml(text, str(file))
     with session() as here:
         profiles = profiles_of(here, org)
-        if not dry_run:
+        act = replacing(profiles, profile.name, new_mark=profile.mark)
+        if dry_run and act:
+            tables.err.print(f"[yellow]{tables.safe(act)}[/]")
+        elif not dry_run:
             ask_to_replace(profiles, profile.name, new_mark=profile.mark, allowed=yes, as_json=as_json)
             profile = save(profiles, profile, note)
     if as_json:
@@ -174,11 +179,16 @@ def ask_to_replace(
     Raises:
         NotAllowed: nobody can be asked, and nobody allowed it.
     """
+    if act := replacing(profiles, name, new_mark=new_mark):
+        ask(act, 1, allowed=allowed, as_json=as_json)
+
+
+def replacing(profiles: Profiles, name: str, *, new_mark: str | None) -> str | None:
+    """Say which profile would be replaced, and what that may do, if one would be."""
     there = profiles.before(name)
     if there is None or there.mark == new_mark:
-        return
-    act = (
+        return None
+    return (
         f"profile {name}, made by {there.made_by} at {iso_time(there.made_at or None)}, would be replaced: "
         "a row that was imported with it may count as another badge from then on, and be issued again"
     )
-    ask(act, 1, allowed=allowed, as_json=as_json)

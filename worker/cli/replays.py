@@ -212,8 +212,9 @@ def _say_replayed(done: Replayed, which: Filter) -> None:
 
 def _say_what_is_left(done: Replayed, which: Filter) -> None:
     """Say which dead letters fit that a replay leaves out, and what to do about them."""
-    run = f" {option('run', which.run)}" if which.run else ""
-    report = f"badges results{run} --kind invalid --format csv -o report.csv"
+    its = {"org": which.org, "run": which.run}
+    said = "".join(f" {option(name, value)}" for name, value in its.items() if value)
+    report = f"badges results{said} --kind invalid --format csv -o report.csv"
     cures = {
         "invalid": f"invalid, never sent: mend them in a report ({report})",
         "in_doubt": "in doubt: look them up at the vendor, or say --kind in_doubt",

@@ -54,7 +54,7 @@ def take_in(
     except (BadgesError, KeyboardInterrupt) as error:
         # After Ctrl-C, what is on its way may come to be accepted.
         if done.rows or isinstance(error, KeyboardInterrupt):
-            tables.err.print(f"until then: at least {_counted(done)}; what is accepted is delivered")
+            tables.err.print(f"until then: at least {_counted(done)}; {_what_comes_of_it(options)}")
             stop = tables.safe(argument(options.run))
             tables.err.print(
                 f"to go on: the same command with {tables.safe(option('run', options.run))}; "
@@ -62,6 +62,10 @@ def take_in(
             )
         raise
     return done
+
+
+def _what_comes_of_it(options: EnqueueOptions) -> str:
+    return "what is accepted is delivered" if options.starts_ms is None else "what is accepted waits"
 
 
 def _counted(done: Enqueued) -> str:

@@ -11,7 +11,7 @@ import typer
 from worker.cli import tables
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import ItsOrg, Note, RunName, session
-from worker.domain.localdates import read_zone
+from worker.domain.localdates import in_zone, read_zone
 from worker.domain.text import LATEST_MS, counted
 from worker.operate import starting
 from worker.operate.report import argument
@@ -38,7 +38,12 @@ def starts_ms(at: str | None, timezone: str | None, *, hold: bool) -> float | No
         return math.inf if hold else None
     try:
         meant = datetime.fromisoformat(at)
-        meant = meant.replace(tzinfo=read_zone(timezone)) if timezone and meant.tzinfo is None else meant
+    except ValueError:
+        words = f"“{at}” is no time: write it as 2027-01-31T09:00+01:00"
+        raise typer.BadParameter(words, param_hint="--at") from None
+    try:
+        if timezone and meant.tzinfo is None:
+            meant = datetime.fromisoformat(in_zone(meant, read_zone(timezone)))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--at") from None
     if meant.tzinfo is None:

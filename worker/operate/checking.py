@@ -248,7 +248,8 @@ class Checking:
         """Return how many calls the rows need, and the seconds until all are sent, behind what waits."""
         if state is None or state.pace is None:
             return None, None
-        accepted = self._back.accepted
+        accepted, state = self._back.accepted, state.once_probed()
+        assert state.pace  # noqa: S101 - as above
         return -(-accepted // state.pace.width), state.seconds_for(state.waiting + accepted)
 
 

@@ -7,7 +7,7 @@ report is written is in ``report.py``, how its columns are read in ``files/colum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
@@ -24,9 +24,9 @@ from worker.domain.text import cell
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, next_chunk, note
 from worker.files.columns import FIELDS, ORG
 from worker.files.sample import still_hours
-from worker.operate.report import invalid_item, option
+from worker.operate.report import argument, invalid_item, option
 from worker.server.cluster import reaching
-from worker.store import reading
+from worker.store import reading, runs
 from worker.store.again import renewed
 from worker.store.queue import Queue
 from worker.store.record import (
@@ -89,15 +89,21 @@ def mend(queue: Queue, org: Org, rows: Iterable[Source], options: EnqueueOptions
             raise cut_off
 
 
-def judge(queue: Queue, org: Org, rows: Sequence[Source], *, again: bool = False) -> Judged:
+def judge(
+    queue: Queue, org: Org, rows: Sequence[Source], *, again: bool = False, held: bool = False
+) -> Judged:
     """Say what up to 1,000 rows of a report would do, and do nothing.
+
+    Those of a run that isn't to be sent yet are mended by an import that is ``held`` as well.
 
     Raises:
         StoreError: Redis refused or can't be reached.
     """
     with reaching("the report's jobs"):
         records = reading.all_records(queue.client, org.name, [_text(row, "job_id") for row in rows])
-    judged = [_judge(row, record, org) for row, record in zip(rows, records, strict=True)]
+    its_runs = () if held else (record.get(Field.RUN, "") for record in records if record)
+    kept_back = runs.not_begun(queue.store, org.name, its_runs)
+    judged = [_judge(row, record, org, kept_back) for row, record in zip(rows, records, strict=True)]
     mended = [one for one in judged if isinstance(one, Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
     once_more: list[Item] = []
@@ -117,7 +123,9 @@ def judge(queue: Queue, org: Org, rows: Sequence[Source], *, again: bool = False
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
-    judged, call = judge(queue, org, rows, again=options.again), options.call
+    call = options.call
+    held = options.starts_ms is not None or bool(runs.not_begun(queue.store, org.name, [options.run]))
+    judged = judge(queue, org, rows, again=options.again, held=held)
     # Before others are replayed into it, so that it is known where the run came from, and whether it is held.
     answers = queue.enqueue(
         org,
@@ -141,7 +149,7 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     return Enqueued(options.run, replayed + sent, duplicates, invalid, judged.noted, warnings=warnings)
 
 
-def _judge(row: Source, record: Record | None, org: Org) -> Mended | Noted | None:
+def _judge(row: Source, record: Record | None, org: Org, kept_back: Collection[str]) -> Mended | Noted | None:
     """Return what takes a dead letter's place, what a person must know of the row, or nothing."""
     where, its_org = row.row, _text(row, "org")
     if its_org not in ("", org.name):
@@ -159,7 +167,14 @@ def _judge(row: Source, record: Record | None, org: Org) -> Mended | Noted | Non
     state = state_of(record)
     if state is State.DEAD and _text(row, "state").lower() == State.DEAD:
         new = issue if isinstance(issue, Invalid) else _mended(row, record, issue, org)
-        return _judge_letter(row, record, new, changed=changed)
+        mended = _judge_letter(row, record, new, changed=changed)
+        if isinstance(mended, Mended) and (run := record.get(Field.RUN, "")) in kept_back:
+            reason = (
+                f"its run {run} isn't to be sent yet: import this with --hold as well, or first: "
+                f"badges run start {argument(run)}"
+            )
+            return Noted(where, None, reason, "conflict")
+        return mended
     told = _text(row, "state")
     reason = f"only dead jobs can be mended; it is {state}, and its cell state is “{told}”"
     return Noted(where, None, reason, "conflict") if changed else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from math import inf
 from typing import Any
 
 from worker.domain.job import DeadKind
@@ -24,7 +26,8 @@ class RunProgress:
     ``incomplete`` why its file wasn't read to its end, ``source`` where it came from. Jobs of customers that
     were ``forgotten`` since are in none of these numbers. ``near_duplicates`` of its jobs had the badge and
     customer of an earlier one, but other dates. Nothing of it is sent before ``starts_at``, or while it is
-    ``on_hold``: before somebody starts it; ``later`` says that this hasn't come yet, by Redis's clock.
+    ``on_hold``: before somebody starts it; ``later`` says that this hasn't come yet, by Redis's clock. Where
+    it was ``cancelled`` as a whole, nothing of it is sent any more, though some of it may still be queued.
     """
 
     run: str
@@ -52,11 +55,19 @@ class RunProgress:
     starts_at: str | None = None
     on_hold: bool = False
     later: bool = False
+    cancelled: bool = False
 
     @property
     def open(self) -> int:
         """Jobs that aren't in a terminal state yet."""
         return self.queued + self.sending + self.retrying
+
+    @property
+    def starts_ms(self) -> float:
+        """When it begins, or began, ms; infinity while it is on hold, 0 if it was never to wait."""
+        if self.on_hold:
+            return inf
+        return datetime.fromisoformat(self.starts_at).timestamp() * 1000 if self.starts_at else 0
 
     @property
     def waiting(self) -> int:
@@ -74,6 +85,8 @@ class RunProgress:
 
 def why_later(run: RunProgress) -> str:
     """Say of a run that isn't to be sent yet when it begins, or how."""
+    if run.cancelled:
+        return f"it was cancelled; to end what is left of it: badges run cancel {argument(run.run)}"
     start = f"badges run start {argument(run.run)}"
     return (
         f"it begins at {run.starts_at}; at once: {start}"
@@ -108,4 +121,5 @@ def progress_of(org: str, run: str, record: Mapping[str, str], now_ms: int) -> R
         starts_at=None if starts_at == _ON_HOLD else iso_time(starts_at),
         on_hold=starts_at == _ON_HOLD,
         later=float(starts_at or 0) > now_ms,
+        cancelled="cancelled" in record,
     )

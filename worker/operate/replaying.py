@@ -23,8 +23,9 @@ from worker.errors import NotAllowed
 from worker.operate import deadlist, groupwise
 from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Move, Operator
+from worker.operate.report import argument
 from worker.operate.runs import JobReader
-from worker.store import audit, reading
+from worker.store import audit, reading, runs
 from worker.store.queue import CHUNK, GroupPart, Queue
 from worker.store.record import Field, badge_fields, badge_of, handed_on
 
@@ -142,7 +143,7 @@ def _one_by_one(  # noqa: PLR0913, PLR0917 - as above
                 yield 0, partial(_left, chunk=chunk)
                 continue
             begin(org)
-            items, problems = _items(org, chunk, changes)
+            items, problems = _items(reports, org, chunk, changes)
             yield 0, partial(_counted, answer=ask(org, items), problems=problems)
         yield seen, lambda done: done
         if not room():
@@ -211,14 +212,18 @@ def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> 
 
 
 def _items(
-    org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
+    reports: JobReader, org: Org, chunk: list[Letter], changes: Mapping[str, str] | None
 ) -> tuple[list[Replay], list[str]]:
     """Return what ``queue.replay`` takes, and what is wrong with those that can't be changed so."""
     if not changes:
         return [Replay(it.id) for it in chunk], []
     items: list[Replay] = []
     problems = []
+    kept_back = runs.not_begun(reports.store, org.name, (it.record.get(Field.RUN, "") for it in chunk))
     for it in chunk:
+        if (run := it.record.get(Field.RUN, "")) in kept_back:
+            problems.append(f"run {run} isn't to be sent yet; first: badges run start {argument(run)}")
+            continue
         item = badge_of(it.record).body("as_given") | dict(changes)
         changed = parse_item(item, strict_dates=org.strict_dates)
         if isinstance(changed, Invalid):

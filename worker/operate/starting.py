@@ -16,7 +16,8 @@ def see_that_it_can_wait(reports: JobReader, org: str, run: str, *, until_ms: fl
     """See that a run can be held until then: it is new or held already, and that is still to come.
 
     Raises:
-        ConfigError: its jobs are being sent, or were; or that time is over, by Redis's clock.
+        ConfigError: its jobs are being sent, or were; it begins at another time; or that time is over, by
+            Redis's clock.
     """
     if until_ms < (now_ms := reports.store.org_now_ms(org)):
         raise ConfigError(
@@ -30,18 +31,29 @@ def see_that_it_can_wait(reports: JobReader, org: str, run: str, *, until_ms: fl
         raise ConfigError(
             f"run {run} has begun already, so that it can't be held: give this one another name"
         )
+    is_the_same = until_ms == there.starts_ms or abs(until_ms - there.starts_ms) < 1
+    if not is_the_same:
+        how = f"begins at {there.starts_at}" if there.starts_at else "is on hold"
+        raise ConfigError(
+            f"run {run} {how}, and a run begins as a whole: say the same, or give this one another name"
+        )
 
 
 def start(operator: Operator, run: RunProgress, *, action: str) -> int:
     """Let a run begin now; returns how many jobs it holds.
 
     Raises:
-        ConfigError: it has begun before.
+        ConfigError: it has begun before, or was cancelled.
     """
     org = operator.org(run.org)
     begun = ConfigError(f"run {run.run} has begun before; see: badges run show {argument(run.run)}")
     if not run.later:
         raise begun
+    if run.cancelled:
+        raise ConfigError(
+            f"run {run.run} was cancelled, so that nothing of it would be sent; what is left of it: "
+            f"badges run cancel {argument(run.run)}, and then replay what is to be sent all the same"
+        )
     operator.begin(run.org, action, {"run": run.run})
     held = operator.queue.start(org, run.run, call=operator.queue.new_id(), action=action)
     if held is None:

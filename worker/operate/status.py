@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -59,6 +59,15 @@ class OrgState:
     def waiting(self) -> int:
         """Jobs that are to be sent: ready, or when their time has come."""
         return self.queued + self.isolated + self.retrying
+
+    def once_probed(self) -> OrgState:
+        """Return it as it is once the next job has gone well, where it only waits for one to come."""
+        is_idle = not (self.waiting or self.in_flight or self.standstill)
+        if not (self.gate.state == "probing" and is_idle and self.pace and self.settings):
+            return self
+        width = self.gate.batch_size or self.settings.batch_size
+        gate = replace(self.gate, state="open", tripped=False)
+        return replace(self, gate=gate, pace=replace(self.pace, width=width))
 
     @property
     def held(self) -> str | None:

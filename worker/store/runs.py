@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from worker.server.cluster import Redis, reaching
 from worker.store import keys
 from worker.store.reading import PAGE, records
 from worker.store.record import Field, Record
+from worker.store.scripts import Store
 
 LATEST = 100  # of what is to be tried again, looked at to find the last of a run
 
@@ -47,6 +48,18 @@ def counters(client: Redis, runs: Sequence[tuple[str, str]]) -> list[Mapping[str
         pipe.hgetall(keys.key(org, "run", run))
     with reaching("runs"):
         return list(pipe.execute())
+
+
+def not_begun(store: Store, org: str, runs: Iterable[str]) -> set[str]:
+    """Return those of these runs that aren't to be sent yet."""
+    names = sorted(set(runs))
+    pipe = store.client.pipeline(transaction=False)
+    for run in names:
+        pipe.hget(keys.key(org, "run", run), "starts_at")
+    with reaching("runs"):
+        starts = dict(zip(names, pipe.execute() if names else [], strict=True))
+    now_ms = store.org_now_ms(org) if any(starts.values()) else 0
+    return {run for run, at in starts.items() if at and float(at) > now_ms}
 
 
 def page_of_ids(client: Redis, org: str, run: str, at: int) -> list[str]:

@@ -22,9 +22,14 @@ function later.put(run, ids)
   redis.call('ZADD', K.starts, redis.call('HGET', K.run .. run, 'starts_at'), run)
 end
 
+-- How many of a run wait there; ids of some that were cancelled since may lie among them.
+function later.size(run)
+  return math.min(redis.call('LLEN', K.later .. run), tonumber(redis.call('HGET', K.run .. run, 'queued') or 0))
+end
+
 -- How many there are of all runs.
 function later.count()
   local count = 0
-  for _, run in ipairs(redis.call('ZRANGE', K.starts, 0, -1)) do count = count + redis.call('LLEN', K.later .. run) end
+  for _, run in ipairs(redis.call('ZRANGE', K.starts, 0, -1)) do count = count + later.size(run) end
   return count
 end

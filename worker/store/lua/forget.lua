@@ -27,7 +27,8 @@ local function leave_lists(id, fields)
   redis.call('ZREM', K.retry, id)
   redis.call('ZREM', K.revokes, id)
   redis.call('HDEL', K.busy, fields[FIELD.customer])
-  for _, list in ipairs({K.queue, K.urgent, K.jobs .. fields[FIELD.run]}) do redis.call('LREM', list, 0, id) end
+  local its_run = fields[FIELD.run]
+  for _, list in ipairs({K.queue, K.urgent, K.jobs .. its_run, K.later .. its_run}) do redis.call('LREM', list, 0, id) end
   for _, entry in ipairs(redis.call('LRANGE', K.isolate, 0, -1)) do
     if entry:match('%S+$') == id then redis.call('LREM', K.isolate, 0, entry) end
   end

@@ -8,7 +8,7 @@
 -- ARGV[4]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is made and
 --          the record of the new job, as in enqueue.lua
 -- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more, or invalid, which only
---          a new job can mend
+--          a new job can mend; or their run isn't to be sent yet, and the new job's is
 -- Repeated: the same call id gets the same answer.
 local call, run, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
@@ -35,6 +35,9 @@ local function is_new(id, how)
   if own then remember_own(own) else remember(id) end
   return true
 end
+
+-- What takes the place of a job whose run isn't to be sent yet waits as well, or isn't accepted.
+local function is_kept_back(its_run) return its_run ~= run and later.is(its_run) and not later.is(run) end
 
 -- The old record stays as it is, as long as a result, so that importing it again can't issue it.
 local function as_new(id, fields, new_id, how, rest)
@@ -74,7 +77,7 @@ for n, id in ipairs(ids) do
     unlisted[id] = nil
     again(id, fields)
     done.replayed = done.replayed + 1
-  elseif not is_dead or new_id == '' or not is_listed(id, fields) then
+  elseif not is_dead or new_id == '' or not is_listed(id, fields) or is_kept_back(fields[FIELD.run]) then
     done.skipped = done.skipped + 1
   elseif as_new(id, fields, new_id, ARGV[at + 2], ARGV[at + 3]) then
     done.replayed = done.replayed + 1
