@@ -69,6 +69,10 @@ def test_what_there_is(env: dict[str, str], queue: Queue) -> None:
     assert groups[0]["first_at"][5:19].replace("T", " ") in table
     listed = badges("dead", "list", "--org", "eu", env=env).stdout.decode()
     assert [part in listed for part in (eu, "eu", "exhausted", "no good")] == [True] * 4
+    for command in ("list", "groups"):
+        assert badges("dead", command, "--code", "1", env=env).stdout == b"no dead letters that fit\n"
+    said = badges("results", "-o", Path.cwd(), env=env, expect=1).stderr.decode()
+    assert said.strip() == f"badges: {Path.cwd()} is a directory, not a file"
 
 
 def test_what_is_wrong_with_a_field_has_groups_of_its_own(env: dict[str, str], queue: Queue) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -511,6 +512,21 @@ def test_what_isnt_there_says_what_is(place: Place) -> None:
         nowhere.json()["errors"][0]["message"] == "there is nothing at this path; /docs shows what there is"
     )
     assert removed.json()["errors"][0]["message"] == f"this path takes {removed.headers['allow']} alone"
+
+
+def test_who_is_refused_while_it_sends_hears_why(place: Place) -> None:
+    """The body may come long after its head was refused: nobody hangs up on it before."""
+    where = urlsplit(place.urls[0])
+    head = f"PUT {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as caller:
+        caller.sendall(head.encode())
+        answer = b""
+        while not answer.endswith(b"send one\n"):
+            answer += caller.recv(1000)
+        caller.sendall(b"4\r\n[{}]\r\n")  # a connection that is closed by now would be reset by that
+        caller.sendall(b"0\r\n\r\n")
+        assert caller.recv(1000) == b"", "and then it ends"
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_is_bounded_and_read_strictly(place: Place) -> None:

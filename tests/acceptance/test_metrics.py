@@ -265,7 +265,7 @@ def test_both_formats_are_read_back(place: Place) -> None:
 
 
 def test_a_hundred_orgs(place: Place, tmp_path: Path) -> None:
-    """A scrape of them all takes less than 50 ms on a quiet machine, searches for no key, and shows each."""
+    """A scrape of them all takes less than reading what it says, searches for no key, and shows each."""
     file = tmp_path / "orgs.toml"
     orgs = {f"org{n}": Org(name=f"org{n}", api_base_url=f"https://{n}.example.com") for n in range(MANY)}
     file.write_text("\n".join(f'[{o.name}]\napi_base_url = "{o.api_base_url}"\n' for o in orgs.values()))
@@ -284,7 +284,15 @@ def test_a_hundred_orgs(place: Place, tmp_path: Path) -> None:
     assert len(queued) == MANY + 1
     assert sum(sample.value for sample in queued) == 3 * MANY
     # Of the processor, which is slower where others have its caches: the least of five says what is ours.
-    assert min(after - before for before, after in pairwise(computed)) / 4 < 0.1, computed
+    scrape_s = min(after - before for before, after in pairwise(computed)) / 4
+    assert scrape_s < 1.5 * min(reading_s(text) for _ in range(5)), computed
+
+
+def reading_s(text: str) -> float:
+    """Return the processor time that it takes this process to read a scrape, in plain Python."""
+    began_s = time.process_time()
+    list(read_text(text))
+    return time.process_time() - began_s
 
 
 def computed_s(pid: int) -> float:

@@ -141,7 +141,7 @@ MUTATIONS = (
     Mutation("a run begins when its time has come", "everything ends",
         lua=(("claim", "later.begin()\nlocal at", "local at"),)),
     Mutation("replay: only what is on the list", "discarded for good",
-        lua=(("replay", " or not is_listed(id, fields) then", " then"),)),
+        lua=(("replay", " or not is_listed(id, fields) or", " or"),)),
     Mutation("replay: only what is dead", "nothing is issued twice",
         lua=(("replay", "if new_id == '' and unlisted[id] then", "if new_id == '' and fields then"),)),
     Mutation("resolve: only what is on the list", "discarded for good",

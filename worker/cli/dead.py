@@ -39,9 +39,13 @@ def dead_list(
             deadlist.rows(here.reports, which),
             form=form,
             limit=limit,
-            show=tables.show_dead,
+            show=lambda rows: tables.show_dead(rows) if rows else _say_none(which),
             count=lambda: sum(deadlist.count(here.reports, which).values()),
         )
+
+
+def _say_none(which: Filter) -> None:
+    tables.out.print("no dead letters" + (" that fit" if which.as_json() else ""))
 
 
 @dead_cli.command("groups")
@@ -58,7 +62,7 @@ def dead_groups(
     if form != "words":
         return
     if not groups:
-        tables.out.print("no dead letters" + (" that fit" if which.as_json() else ""))
+        _say_none(which)
         return
     run = f" {option('run', which.run)}" if which.run else ""
     if any(group.kind == DeadKind.IN_DOUBT for group in groups):

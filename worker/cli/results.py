@@ -167,6 +167,8 @@ def _report_file(output: Path, form: Written) -> Iterator[IO[Any]]:
     if form != "xlsx":
         how = {"mode": "w", "newline": "", "encoding": "utf-8-sig" if form == "csv" else "utf-8"}  # for Excel
     target = output.resolve()
+    if target.is_dir():
+        raise FileError(f"{output} is a directory, not a file")
     if target.exists() and not target.is_file():  # a device or a pipe, which must stay one
         with target.open(**how) as to:
             yield to

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
 import time
 from asyncio import Transport
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -24,6 +26,7 @@ log = structlog.get_logger()
 
 MOST_CONNECTIONS = 1000  # further ones are answered 503
 HEAD_WITHIN_S = 10.0
+HEAR_OUT_S = 1.0
 LINES_AT_ONCE = 500
 
 
@@ -116,9 +119,26 @@ class _Unambiguous:
         """Serve the request, or refuse it and hang up: what follows on the connection is anybody's."""
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
             words = "Content-Length with Transfer-Encoding: send one\n"
-            await PlainTextResponse(words, 400, {"Connection": "close"})(scope, receive, send)
+            hearing_out = partial(_hear_out, receive, send)
+            await PlainTextResponse(words, 400, {"Connection": "close"})(scope, receive, hearing_out)
         else:
             await self._app(scope, receive, send)
+
+
+async def _hear_out(receive: Receive, send: Send, message: Message) -> None:
+    """Send a refusal, and end it once the body is there, or doesn't come.
+
+    To hang up on who is still sending may take the answer away from it.
+    """
+    if message["type"] != "http.response.body":
+        await send(message)
+        return
+    await send({**message, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HEAR_OUT_S):
+            while (await receive()).get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 class AccessLog:
