@@ -21,7 +21,7 @@ from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator, this_user
 from worker.operate.replaying import replay_all
 from worker.operate.runs import JobReader
-from worker.operate.starting import start
+from worker.operate.starting import see_that_it_can_wait, start
 from worker.operate.survey import Survey
 from worker.server.connection import Connection
 from worker.store import forgets, keys
@@ -210,6 +210,18 @@ def test_a_cancel_that_was_broken_off_is_no_run_to_start(queue: Queue, client: r
     with pytest.raises(ConfigError, match="was cancelled, so that nothing of it would be sent"):
         start(operator, run, action="")
     assert queue.start(ORG, "held", call="s") is None
+    cancel_run(operator, "default", "held", action="", on_progress=lambda _: None)
+    assert start(operator, reader(client).run("held"), action="") == 0, "so that it keeps nothing back"
+    done = replay_all(operator, Filter(run="held"), changes={"badgeMetaId": OTHER_BADGE}, limit=1)
+    assert (done.replayed, len(claimed(queue))) == (1, 1)
+
+
+def test_a_run_without_jobs_can_be_held(queue: Queue, client: redis.Redis) -> None:
+    """A report that mended nothing has left its name."""
+    queue.enqueue(ORG, run="empty", items=[], call=new_id(), duplicates=1)
+    see_that_it_can_wait(reader(client), "default", "empty")
+    take_in(queue, "empty", [item(0)])
+    assert (reader(client).run("empty").later, claimed(queue)) == (True, [])
 
 
 def test_what_is_forgotten_of_a_held_run_is_counted_no_more(queue: Queue, client: redis.Redis) -> None:

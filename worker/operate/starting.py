@@ -27,6 +27,8 @@ def see_that_it_can_wait(reports: JobReader, org: str, run: str, *, until_ms: fl
         there = reports.run(run, org)
     except NotFound:
         return
+    if not there.total:
+        return
     if not there.later:
         raise ConfigError(
             f"run {run} has begun already, so that it can't be held: give this one another name"
@@ -43,16 +45,16 @@ def start(operator: Operator, run: RunProgress, *, action: str) -> int:
     """Let a run begin now; returns how many jobs it holds.
 
     Raises:
-        ConfigError: it has begun before, or was cancelled.
+        ConfigError: it has begun before, or was cancelled, and that hasn't come to its end.
     """
     org = operator.org(run.org)
     begun = ConfigError(f"run {run.run} has begun before; see: badges run show {argument(run.run)}")
     if not run.later:
         raise begun
-    if run.cancelled:
+    if run.cancelled and run.queued:
         raise ConfigError(
-            f"run {run.run} was cancelled, so that nothing of it would be sent; what is left of it: "
-            f"badges run cancel {argument(run.run)}, and then replay what is to be sent all the same"
+            f"run {run.run} was cancelled, so that nothing of it would be sent; to end what is left of it: "
+            f"badges run cancel {argument(run.run)}"
         )
     operator.begin(run.org, action, {"run": run.run})
     held = operator.queue.start(org, run.run, call=operator.queue.new_id(), action=action)

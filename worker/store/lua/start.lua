@@ -5,13 +5,13 @@
 -- ARGV[1]  call id
 -- ARGV[2]  the run
 -- ARGV[3]  the entry of the audit trail that counts its jobs, or ''
--- Returns  how many jobs it holds; -1: it has begun before, was cancelled, or isn't there
+-- Returns  how many jobs it holds; -1: it has begun before, isn't there, or was cancelled and holds some yet
 -- Repeated: the same call id gets the same answer.
 local call, run, action = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return tonumber(before) end
-if not later.is(run) or is_cancelled(run) then return tonumber(memoize(call, -1)) end
 local held = later.size(run)
+if not later.is(run) or held > 0 and is_cancelled(run) then return tonumber(memoize(call, -1)) end
 redis.call('HSET', K.run .. run, 'starts_at', int(NOW))
 if held > 0 then redis.call('ZADD', K.starts, int(NOW), run) end
 audited(action, held)
