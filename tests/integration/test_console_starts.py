@@ -90,6 +90,18 @@ def test_an_import_is_held_and_its_run_started_by_number(place: tuple[Console, B
     assert "has begun already" in browser.send("start", begun).text
 
 
+def test_a_held_run_whose_cancel_was_broken_off_offers_no_start(
+    place: tuple[Console, Browser, Queue],
+) -> None:
+    """It says what there is to be done about what is left of it."""
+    _, browser, queue = place
+    bring_in(place, "spring", hold="yes")
+    queue.client.hset(keys.key("default", "run", "spring"), "cancelled", "cancel-x")
+    page = browser.open("/run?run=spring")
+    assert "badges run cancel spring" in words(page)
+    assert 'action="begin"' not in page
+
+
 def test_what_was_taken_back_is_sent_once_more(place: tuple[Console, Browser, Queue]) -> None:
     """Only where somebody says so; the check says of how many, before."""
     here, browser, queue = place

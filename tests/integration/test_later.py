@@ -224,6 +224,14 @@ def test_a_run_without_jobs_can_be_held(queue: Queue, client: redis.Redis) -> No
     assert (reader(client).run("empty").later, claimed(queue)) == (True, [])
 
 
+@pytest.mark.parametrize("starts_ms", [math.inf, 1.0])
+def test_a_run_without_jobs_keeps_its_time(queue: Queue, client: redis.Redis, starts_ms: float) -> None:
+    """What was said first holds, whether jobs came or not: who says another time would say it in vain."""
+    queue.enqueue(ORG, run="empty", items=[], call=new_id(), duplicates=1, starts_ms=starts_ms)
+    with pytest.raises(ConfigError, match=r"a run begins as a whole|has begun already"):
+        see_that_it_can_wait(reader(client), "default", "empty", until_ms=7e12)
+
+
 def test_what_is_forgotten_of_a_held_run_is_counted_no_more(queue: Queue, client: redis.Redis) -> None:
     """Its id leaves the list as well: it says whose badge it was."""
     take_in(queue, "held", [item(0), item(1)])

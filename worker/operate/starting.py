@@ -27,9 +27,9 @@ def see_that_it_can_wait(reports: JobReader, org: str, run: str, *, until_ms: fl
         there = reports.run(run, org)
     except NotFound:
         return
-    if not there.total:
-        return
     if not there.later:
+        if not there.total and not there.starts_ms:  # nothing but duplicates came under this name
+            return
         raise ConfigError(
             f"run {run} has begun already, so that it can't be held: give this one another name"
         )
