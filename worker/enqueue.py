@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.batch import Item
@@ -33,7 +33,7 @@ from worker.domain.plain import Plain, plain_rows
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.errors import ConfigError, FileError, NoRoom
 from worker.store.again import renewed
-from worker.store.queue import CHUNK, Queue, Repeats, new_id
+from worker.store.queue import CHUNK, Queue, Repeats, Written, new_id
 from worker.store.record import (
     FAULTS_BYTES,
     HELD,
@@ -176,29 +176,27 @@ def new_run(prefix: str) -> str:
 def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOptions) -> Iterator[Enqueued]:
     """Enqueue what comes in, chunk by chunk; what is yielded is durable, and memory stays flat.
 
-    The same call with the same sources again is the same acceptance. The sources are read in the
-    caller's thread, each chunk while the one before is on its way to the disk, which makes it a third faster.
+    The same call with the same sources again is the same acceptance. The sources are read in the caller's
+    thread; each chunk is read, checked and written while the one before is on its way to the disk.
 
     Raises:
         NoRoom: the queue or Redis is full; how many were accepted before, it says.
         StoreError: Redis can't take it; what was yielded before is accepted, and trying again is safe.
     """
-    chunks, accepted = _chunks(sources, org, options), 0
+    chunks, accepted = _chunks(queue, org, sources, options), 0
     chunk, failure = next(chunks, None), None
     with ThreadPoolExecutor(1, "enqueue") as sender:
         while chunk:
-            if options.again:
-                chunk = replace(chunk, items=renewed(queue.client, org.name, chunk.items))
             # In the caller's context: its trace goes on in the other thread.
-            enqueue = partial(copy_context().run, queue.enqueue, org, **chunk.as_arguments(options))
-            send = partial(sender.submit, enqueue)
+            send = partial(sender.submit, copy_context().run, queue.hand_in, chunk.written)
             sent = send()
             try:
                 following = next(chunks, None)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it, after what was sent
                 following, failure = None, error
             try:
-                answers = _answers(sent, send, options)
+                with chunk.written.span.ending():
+                    answers = _answers(sent, send, options)
             except NoRoom as error:
                 raise NoRoom(error.reason, accepted=accepted) from error
             done = chunk.outcome(options, answers)
@@ -211,18 +209,10 @@ def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOp
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    number: int
-    items: list[Item]
-    problems: list[Invalid | None]
+    items: Sequence[Item]
+    problems: Sequence[Invalid | None]
     warnings: tuple[Warned, ...]
-
-    def as_arguments(self, options: EnqueueOptions) -> dict[str, Any]:
-        """Return how ``Queue.enqueue`` takes it."""
-        call = f"{options.call}.{self.number}"
-        its = {"run": options.run, "urgent": options.urgent, "source": options.source}
-        its["starts_ms"] = options.starts_ms
-        its["repeats"] = "" if options.allow_duplicates else options.repeats
-        return its | {"items": self.items, "call": call}
+    written: Written
 
     def outcome(self, options: EnqueueOptions, answers: Sequence[Answer]) -> Enqueued:
         """Say what became of it."""
@@ -246,19 +236,35 @@ class _Chunk:
         )
 
 
-def _chunks(sources: Iterable[Source], org: Org, options: EnqueueOptions) -> Iterator[_Chunk]:
+def _chunks(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOptions) -> Iterator[_Chunk]:
     remaining = iter(sources)
     for number in range(2**62):
         taken, cut_off = next_chunk(remaining)
         if not taken:
             return
-        items, problems, odd = map(list, zip(*prepared(taken, org, options), strict=True))
-        warned = (
-            Warned(why, 1, (item.row,)) for item, reasons in zip(items, odd, strict=True) for why in reasons
-        )
-        yield _Chunk(number, items, problems, add_up(warned))
+        yield _chunk(queue, org, taken, options, number)
         if cut_off:
             raise cut_off
+
+
+def _chunk(queue: Queue, org: Org, taken: Sequence[Source], options: EnqueueOptions, number: int) -> _Chunk:
+    items, problems, odd = map(list, zip(*prepared(taken, org, options), strict=True))
+    warned = (
+        Warned(why, 1, (item.row,)) for item, reasons in zip(items, odd, strict=True) for why in reasons
+    )
+    if options.again:
+        items = renewed(queue.client, org.name, items)
+    written = queue.write(
+        org,
+        run=options.run,
+        items=items,
+        call=f"{options.call}.{number}",
+        urgent=options.urgent,
+        source=options.source,
+        repeats="" if options.allow_duplicates else options.repeats,
+        starts_ms=options.starts_ms,
+    )
+    return _Chunk(items, problems, add_up(warned), written)
 
 
 def next_chunk(rows: Iterator[Source]) -> tuple[list[Source], FileError | None]:

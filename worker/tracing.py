@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Literal
 
@@ -30,6 +30,14 @@ class Span:
 
     def fail(self, reason: str) -> None:
         """Say that what it is about failed, and why."""
+
+    def inside(self) -> AbstractContextManager[object]:
+        """Make what is done in the block its children."""
+        return nullcontext()
+
+    def ending(self) -> AbstractContextManager[object]:
+        """Make it end with the block; what fails this fails it."""
+        return nullcontext()
 
 
 class _Recorded(Span):
@@ -51,6 +59,16 @@ class _Recorded(Span):
 
         self._span.set_status(Status(StatusCode.ERROR, reason))
 
+    def inside(self) -> AbstractContextManager[object]:
+        from opentelemetry.trace import use_span  # noqa: PLC0415
+
+        return use_span(self._span, record_exception=False, set_status_on_exception=False)
+
+    def ending(self) -> AbstractContextManager[object]:
+        from opentelemetry.trace import use_span  # noqa: PLC0415
+
+        return use_span(self._span, end_on_exit=True)
+
 
 _OFF = Span()
 
@@ -58,17 +76,22 @@ _OFF = Span()
 @contextmanager
 def span(name: str, *, kind: Kind, links: Iterable[str] = (), **attributes: str | int) -> Iterator[Span]:
     """Record what is done in the block; a span in the block is its child. ``links`` are traceparents."""
+    one = begun(name, kind=kind, links=links, **attributes)
+    with one.ending():
+        yield one
+
+
+def begun(name: str, *, kind: Kind, links: Iterable[str] = (), **attributes: str | int) -> Span:
+    """Begin a span, which has to be ended; see ``span``."""
     recorder = tracer()
     if recorder is None:
-        yield _OFF
-        return
+        return _OFF
     from opentelemetry.trace import Link, SpanKind  # noqa: PLC0415
 
     linked = [Link(_context(traceparent)) for traceparent in dict.fromkeys(links) if traceparent]
-    with recorder.start_as_current_span(name, kind=SpanKind[kind.upper()], links=linked) as started:
-        recorded = _Recorded(started)
-        recorded.note(**attributes)
-        yield recorded
+    recorded = _Recorded(recorder.start_span(name, kind=SpanKind[kind.upper()], links=linked))
+    recorded.note(**attributes)
+    return recorded
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from support import configured, issue
 
 from worker import BadgeIssue, ConfigError, Enqueued, NoRoom, Noted
 from worker.domain.batch import Item
+from worker.domain.org import Org
 from worker.enqueue import NOTED_KEPT, EnqueueOptions, accept, as_many, check_run_name, sources, total
-from worker.store.queue import CHUNK
+from worker.store.queue import CHUNK, Written
 from worker.store.record import Answer
+from worker.tracing import Span
 
 ORG = configured()
 
@@ -26,8 +28,13 @@ class Recorder:
         self.taken = 0
         self.full = full
 
-    def enqueue(self, _: Any, *, items: list[Item], call: str, **_options: Any) -> list[Answer]:
+    def write(self, org: Org, *, items: list[Item], call: str, **_options: Any) -> Written:
+        """Write a chunk down."""
+        return Written(org, (call, items), Span())
+
+    def hand_in(self, written: Written) -> list[Answer]:
         """Accept a chunk."""
+        call, items = written.arguments
         if self.full:
             self.full -= 1
             raise NoRoom("it is full")

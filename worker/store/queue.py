@@ -12,7 +12,7 @@ from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Required, TypedDict, TypeVar, Unpack
 
 import redis
 from redis.exceptions import RedisError
@@ -70,6 +70,34 @@ class GroupDone(NamedTuple):
     done: int
     looked_at: int
     left: Sequence[str]
+
+
+class Handed(TypedDict, total=False):
+    """How jobs are handed in.
+
+    Urgent ones overtake the others of their org. The run counts ``duplicates`` that were found before as
+    well, and keeps where it came from first (``source``). ``repeats``: what to do about new jobs whose badge
+    and customer were accepted before, with another content: nothing, say it (SIMILAR), or hold them as dead
+    letters (HELD). A run that begins with ``starts_ms`` isn't sent before; with infinity, not before
+    ``Queue.start``.
+    """
+
+    run: Required[str]
+    items: Required[Sequence[Item]]
+    call: Required[str]
+    urgent: bool
+    duplicates: int
+    source: Provenance
+    repeats: Repeats
+    starts_ms: float | None
+
+
+class Written(NamedTuple):
+    """A call of ``Queue.enqueue`` that is written down: its arguments, and what traces it."""
+
+    org: Org
+    arguments: Sequence[Any]
+    span: tracing.Span
 
 
 def _group_done(answer: Sequence[Any]) -> GroupDone:
@@ -132,26 +160,10 @@ class Queue:
 
     # -- the way of a job
 
-    def enqueue(  # noqa: PLR0913 - what, where to, and how to count it
-        self,
-        org: Org,
-        *,
-        run: str,
-        items: Sequence[Item],
-        call: str,
-        urgent: bool = False,
-        duplicates: int = 0,
-        source: Provenance = NOWHERE,
-        repeats: Repeats = "",
-        starts_ms: float | None = None,
-    ) -> list[Answer]:
+    def enqueue(self, org: Org, **how: Unpack[Handed]) -> list[Answer]:
         """Accept up to 1,000 jobs and answer for each of them, once they are durable.
 
-        Urgent jobs overtake the others of their org. Under the same ``call`` the answers are the same,
-        however often it is made. The run counts ``duplicates`` that were found before as well, and keeps
-        where it came from first. ``repeats``: what to do about new jobs whose badge and customer were
-        accepted before, with another content: nothing, say it (SIMILAR), or hold them as dead letters (HELD).
-        A run that begins with ``starts_ms`` isn't sent before; with infinity, not before ``start``.
+        Under the same ``call`` the answers are the same, however often it is made.
 
         Raises:
             NoRoom: the queue or Redis is full; nothing was accepted, and calling again later is safe.
@@ -159,23 +171,44 @@ class Queue:
             StoreError: Redis refused or can't be reached; calling again is safe.
             NewerStore: a newer version of this program changed what is in Redis.
         """
+        written = self.write(org, **how)
+        with written.span.ending():
+            return self.hand_in(written)
+
+    def write(self, org: Org, **how: Unpack[Handed]) -> Written:
+        """Write down a call of ``enqueue`` for ``hand_in``, which then only waits for the server."""
+        items, run, urgent = how["items"], how["run"], how.get("urgent", False)
+        span = tracing.begun(
+            "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
+        )
+        starts_ms = how.get("starts_ms")
+        arguments = (
+            how["call"],
+            run,
+            org.batch_size,
+            int(org.batch_linger_s * 1000),
+            ttl_ms(org),
+            int(urgent),
+            org.max_queued,
+            how.get("duplicates", 0),
+            how.get("source", NOWHERE).as_fields() or "",
+            badges_of(items),
+            how.get("repeats", ""),
+            "" if starts_ms is None else "inf" if math.isinf(starts_ms) else int(starts_ms),
+            *job_arguments(items, run=run, urgent=urgent, traceparent=span.traceparent),
+        )
+        return Written(org, arguments, span)
+
+    def hand_in(self, written: Written) -> list[Answer]:
+        """Make a call of ``enqueue`` that was written down; its span is the caller's to end."""
+        org = written.org
         if org.name not in self._known:
             self.store.refuse_other_versions()
             with reaching("orgs"):
                 self.client.sadd(keys.ORGS, org.name)
             self._known.add(org.name)
-        with tracing.span(
-            "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
-        ) as span:
-            linger_ms = int(org.batch_linger_s * 1000)
-            how = (call, run, org.batch_size, linger_ms, ttl_ms(org), int(urgent), org.max_queued, duplicates)
-            starts = "" if starts_ms is None else "inf" if math.isinf(starts_ms) else int(starts_ms)
-            jobs = job_arguments(items, run=run, urgent=urgent, traceparent=span.traceparent or "")
-            answer = self.store.durably(
-                "enqueue",
-                [keys.key_prefix(org.name)],
-                [*how, source.as_fields() or "", badges_of(items), repeats, starts, *jobs],
-            )
+        with written.span.inside():
+            answer = self.store.durably("enqueue", [keys.key_prefix(org.name)], written.arguments)
         letters, look_at_ms, *full = answer
         if full:
             raise NoRoom(_no_room(org, full[0]))
