@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
 import sys
+
+GARBAGE_AFTER = 20_000  # new objects, after which it is looked for; at Python's 700 a tenth of an import
 
 
 def prepare() -> None:
@@ -13,6 +16,7 @@ def prepare() -> None:
     # While modules are loaded, Ctrl-C ends the process as it ends any other program; root.py takes over.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.set_threshold(GARBAGE_AFTER)
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that knows ASCII only must not end a command half-way
