@@ -150,8 +150,9 @@ def test_a_paused_org_is_asked_all_the_same(env: dict[str, str]) -> None:
 def test_each_pause_has_its_cure(env: dict[str, str], tmp_path: Path) -> None:
     """What to mend is named as it is written, and what tells whether it is mended."""
     file = tmp_path / "orgs.toml"
-    tables = {"key": "auth", "path": "config", "lunch": "operator"}
-    file.write_text("".join(f'[{org}]\napi_base_url = "http://127.0.0.1:1"\n' for org in tables))
+    tables = {"key": "auth", "path": "config", "lunch": "operator", "ready": "auth"}
+    written = "".join(f'[{org}]\napi_base_url = "http://127.0.0.1:1"\n' for org in tables)
+    file.write_text(f'{written}basic_token = "bWFya2Vy"\n')
     with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
         for org, why in tables.items():
             client.hset(keys.key(org, "gate"), mapping={"paused": why, "reason": "its reason", "since": 1})
@@ -167,6 +168,7 @@ def test_each_pause_has_its_cure(env: dict[str, str], tmp_path: Path) -> None:
         "or cancel the run of a wrong file, then: badges resume --org path (that is the test" in cures["path"]
     )
     assert cures["lunch"] == "go on with: badges resume --org lunch"
+    assert cures["ready"].startswith("correct basic_token of [ready] in ORGS_FILE, then: badges resume")
 
 
 def test_an_outage_is_looked_at_but_nobody_who_throttles(env: dict[str, str]) -> None:

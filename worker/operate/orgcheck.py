@@ -271,7 +271,8 @@ def _judge(org: Org, answer: Reply | NoReply) -> Finding:
 
 
 def _credentials_cure(org: Org) -> str:
-    wanted = ("OAUTH_KEY", "OAUTH_SECRET") if org.auth == "oauth" else ("BASIC_USERNAME", "BASIC_PASSWORD")
+    own = ("BASIC_TOKEN",) if org.basic_token else ("BASIC_USERNAME", "BASIC_PASSWORD")
+    wanted = ("OAUTH_KEY", "OAUTH_SECRET") if org.auth == "oauth" else own
     restart = "if they are in the workers' environment, restart them first"
     return f"correct {_name(org, *wanted)}, then: badges resume --org {org.name}; {restart}"
 
