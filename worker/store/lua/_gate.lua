@@ -293,17 +293,18 @@ local function again_at(cfg)
   return tonumber(first[2]), math.max(1, redis.call('LLEN', K.again .. first[1]) - 3)
 end
 
+local function in_lanes() return redis.call('LLEN', K.urgent) + redis.call('LLEN', K.queue) end
+
 -- When the next batch of jobs that wait is ripe, and how many it would carry. A full batch is ripe at once, a
 -- part of one when its first job has been ready for the linger time.
 local function waiting_ripe_at(cfg, gate)
   local most = width(cfg, gate)
-  if redis.call('LLEN', K.isolate) > 0 then return T, most end
+  if redis.call('LLEN', K.isolate) > 0 or in_lanes() >= most then return T, most end
   local since = math.min(ready_since(K.urgent, 0, 'LPOP'), ready_since(K.queue, 0, 'LPOP'))
   if since == NEVER then return NEVER, 0 end
-  local waiting = redis.call('LLEN', K.urgent) + redis.call('LLEN', K.queue)
   -- Ready in the future: from before Redis's clock stepped back, so it has waited long enough.
-  if since > NOW or waiting >= most then return T, most end
-  return T + math.max(0, cfg.linger_ms - (NOW - since)), waiting
+  if since > NOW then return T, most end
+  return T + math.max(0, cfg.linger_ms - (NOW - since)), in_lanes()
 end
 
 -- When the next call is ripe, and how many jobs it would carry: what is sent again as it was goes first.
