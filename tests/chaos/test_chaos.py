@@ -1,8 +1,9 @@
 """Rounds of kills and faults, each from a seed, and after each the promises, against the vendor's ledger.
 
-A short version runs with the other tests. A long one: ``BADGES_CHAOS_ROUNDS=300 pytest tests/chaos -s``
-(``BADGES_CHAOS_SEED=…`` repeats one). A round imports a file with workers, vendor, importer and Redis
-being killed and disturbed, and then lets everything settle.
+A short version runs in ``.ci/run``; a long one is
+``BADGES_LONG_TESTS=1 BADGES_CHAOS_ROUNDS=300 pytest tests/chaos -s`` (``BADGES_CHAOS_SEED=…`` repeats one
+round). A round imports a file with workers, vendor, importer and Redis being killed and disturbed, and then
+lets everything settle.
 """
 
 from __future__ import annotations

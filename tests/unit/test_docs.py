@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +127,18 @@ def test_every_block_is_shell_and_names_what_there_is(page: Path) -> None:
         named = re.findall(r"(?<![\w/.-])(?:deploy|tests|worker)/[\w./-]*\w", block.text)
         assert not [path for path in named if not (ROOT / path).exists()]
         assert not [one for one in re.findall(r"'\.\[(\w+)\]'", block.text) if one not in extras]
+
+
+def test_commands_for_tests_find_some() -> None:
+    """With the variables that stand before them; pytest leaves out what is long, and says nothing else."""
+    told = re.compile(r"^((?:\w+=\S+ )*)\.venv/bin/pytest (tests/.+)$", re.MULTILINE)
+    found = [each for page in TEXTS for block in blocks(page) for each in told.findall(block.text)]
+    usual = {name: value for name, value in os.environ.items() if name != "BADGES_LONG_TESTS"}
+    assert found
+    for variables, arguments in found:
+        env = usual | dict(one.split("=", 1) for one in variables.split())
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider"]
+        subprocess.run([*command, *arguments.split()], cwd=ROOT, env=env, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
