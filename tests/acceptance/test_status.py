@@ -128,6 +128,9 @@ def test_the_rate_of_limits_longer_and_shorter_than_a_minute(
         0.7,
     )
     assert said["slow"]["limits"][1] == {"limit": "1000/day", "sent": 6}
+    table = badges("status", env=env | {"COLUMNS": "250"}).stdout.decode()
+    assert "6/300" in table
+    assert ", 6 of 1000/day" in table
 
 
 def test_a_gate_that_is_not_open(env: dict[str, str], queue: Queue, client: redis.Redis) -> None:

@@ -178,7 +178,7 @@ def _status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
         grid.add_column(column, justify="right" if right else "left", overflow="fold")
     for org in orgs:
         dead = ", ".join(f"{count:,} {kind}" for kind, count in org["dead"].items())
-        oldest, sent, limit = org["oldest_s"], org["sent_last_minute"], org["limit_per_minute"]
+        oldest = org["oldest_s"]
         color = _GATE_COLORS[org["gate"]["state"]] if org["configured"] else "red"
         grid.add_row(
             safe(org["org"]),
@@ -187,10 +187,19 @@ def _status_table(orgs: Sequence[Mapping[str, Any]]) -> Table:
             f"{org['retrying']:,}",
             f"{org['in_flight']:,}",
             f"[red]{safe(dead)}[/]" if dead else "none",
-            f"{sent:,}/{limit:,.10g}" if sent is not None and limit is not None else "",
+            _used(org),
             f"[{color}]{safe(_gate_words(org))}[/]",
         )
     return grid
+
+
+def _used(org: Mapping[str, Any]) -> str:
+    """Say what was sent in the last minute, and may be; below one a minute in the limit's own time."""
+    sent, limit = org["sent_last_minute"], org["limit_per_minute"]
+    if sent is None or limit is None:
+        return ""
+    slow = ", ".join(f"{one['sent']:,} of {one['limit']}" for one in org["limits"]) if limit < 1 else ""
+    return slow or f"{sent:,}/{limit:,.10g}"
 
 
 def _status_view(orgs: Sequence[Mapping[str, Any]]) -> Lines:

@@ -70,7 +70,8 @@ def _org(here: Console, state: OrgState) -> dict[str, Any]:
     return shown | {
         "lamp": lamp,
         "words": _words(state),
-        "share": per_minute / limit if limit and per_minute is not None else None,
+        # Of less than one a minute nothing is to be seen there; what each window holds is said below.
+        "share": per_minute / limit if limit and limit >= 1 and per_minute is not None else None,
         "hour": here.pulse.hour(state.org),
         "waiting": state.waiting,
         "empty_s": _empty_s(state),
