@@ -254,7 +254,7 @@ def _chunk(queue: Queue, org: Org, taken: Sequence[Source], options: EnqueueOpti
     )
     if options.again:
         items = renewed(queue.client, org.name, items)
-    written = queue.write(
+    written = queue.write_down(
         org,
         run=options.run,
         items=items,

@@ -28,7 +28,7 @@ class Recorder:
         self.taken = 0
         self.full = full
 
-    def write(self, org: Org, *, items: list[Item], call: str, **_options: Any) -> Written:
+    def write_down(self, org: Org, *, items: list[Item], call: str, **_options: Any) -> Written:
         """Write a chunk down."""
         return Written(org, (call, items), Span())
 

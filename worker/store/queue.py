@@ -171,11 +171,11 @@ class Queue:
             StoreError: Redis refused or can't be reached; calling again is safe.
             NewerStore: a newer version of this program changed what is in Redis.
         """
-        written = self.write(org, **how)
+        written = self.write_down(org, **how)
         with written.span.ending():
             return self.hand_in(written)
 
-    def write(self, org: Org, **how: Unpack[Handed]) -> Written:
+    def write_down(self, org: Org, **how: Unpack[Handed]) -> Written:
         """Write down a call of ``enqueue`` for ``hand_in``, which then only waits for the server."""
         items, run, urgent = how["items"], how["run"], how.get("urgent", False)
         span = tracing.begun(
