@@ -326,6 +326,7 @@ def test_wrong_credentials_pause_the_org(floor: Floor, org: str, mended: dict[st
     """The jobs stay queued, the vendor is left in peace, and once mended and resumed all is delivered."""
     run = floor.bring(org, 500)
     wait_for(lambda: floor.client.hexists(f"{{badges:{org}}}/gate", "paused"))
+    wait_for(lambda: not floor.client.exists(f"{{badges:{org}}}/leases"))  # what was under way is put back
     (status,) = badges_json("status", "--org", org, env=floor.env)
     assert status["gate"]["why"] == "auth"
     assert status["gate"]["reason"]

@@ -1,7 +1,11 @@
-"""What starts quickly loads little: which modules are loaded, not how long that takes on this machine."""
+"""What starts quickly loads little: which modules are loaded, not how long that takes on this machine.
+
+And from then on an interrupt is heard.
+"""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -48,6 +52,24 @@ def test_the_library_loads_nothing_before_it_is_used() -> None:
     modules = loaded("worker.badge_queue")
     assert "worker" in modules
     assert not modules & {"celery", "kombu", "typer", "rich", "redis", "pydantic", "structlog", "asyncio"}
+
+
+def test_an_interrupt_that_meets_a_finalizer_is_not_lost() -> None:
+    """Python drops what a finalizer raises, or a callback of its own, of which each import has one."""
+    program = """if True:
+        import signal, time
+        from worker.cli import start
+        start.prepare()
+        start.take_over_interrupts()
+        class Last:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+        Last()
+        time.sleep(10)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert "ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("name", worker.__all__)

@@ -7,8 +7,10 @@ import io
 import os
 import signal
 import sys
+import threading
 
-GARBAGE_AFTER = 20_000  # new objects, after which it is looked for; at Python's 700 a tenth of an import
+AGAIN_S = 0.01
+GARBAGE_AFTER = 5_000  # new objects, after which it is looked for; at Python's 700 a tenth of an import
 
 
 def prepare() -> None:
@@ -27,6 +29,15 @@ def take_over_interrupts() -> None:
     """Let Ctrl-C raise ``KeyboardInterrupt`` again, once everything is loaded."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Repeat an interrupt that met a finalizer or a callback of Python's own, which drops what it raises."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _open_closed_streams() -> None:
