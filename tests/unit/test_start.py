@@ -11,6 +11,7 @@ import sys
 
 import pytest
 import typer
+from support import PROGRAMS
 from typer.core import TyperGroup
 
 import worker
@@ -56,18 +57,8 @@ def test_the_library_loads_nothing_before_it_is_used() -> None:
 
 def test_an_interrupt_that_meets_a_finalizer_is_not_lost() -> None:
     """Python drops what a finalizer raises, or a callback of its own, of which each import has one."""
-    program = """if True:
-        import signal, time
-        from worker.cli import start
-        start.prepare()
-        start.take_over_interrupts()
-        class Last:
-            def __del__(self):
-                signal.raise_signal(signal.SIGINT)
-        Last()
-        time.sleep(10)
-    """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    program = [sys.executable, PROGRAMS / "interrupted_finalizer.py"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGINT
     assert "ignored" not in done.stderr
 
