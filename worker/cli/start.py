@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-import threading
+from types import FrameType
 
 AGAIN_S = 0.01
 GARBAGE_AFTER = 5_000  # new objects, after which it is looked for; at Python's 700 a tenth of an import
@@ -29,15 +29,25 @@ def take_over_interrupts() -> None:
     """Let Ctrl-C raise ``KeyboardInterrupt`` again, once everything is loaded."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, _heard_late)
         sys.unraisablehook = _interrupt_again
 
 
 def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
     """Repeat an interrupt that met a finalizer or a callback of Python's own, which drops what it raises."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
     else:
         sys.__unraisablehook__(lost)
+
+
+def _heard_late(_number: int, frame: FrameType | None) -> None:
+    while frame:
+        if frame.f_code is _interrupt_again.__code__:  # which would drop it, too
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _open_closed_streams() -> None:
