@@ -9,7 +9,7 @@ import signal
 import sys
 from types import FrameType
 
-AGAIN_S = 0.01
+AGAIN_S = 0.01  # after which a lost interrupt comes again
 GARBAGE_AFTER = 5_000  # new objects, after which it is looked for; at Python's 700 a tenth of an import
 
 
@@ -42,8 +42,9 @@ def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
 
 
 def _heard_late(_number: int, frame: FrameType | None) -> None:
+    """Raise the interrupt that was lost, unless what repeats it is still at it, which would lose it too."""
     while frame:
-        if frame.f_code is _interrupt_again.__code__:  # which would drop it, too
+        if frame.f_code is _interrupt_again.__code__:
             signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             return
         frame = frame.f_back

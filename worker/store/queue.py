@@ -176,7 +176,10 @@ class Queue:
             return self.hand_in(written)
 
     def write_down(self, org: Org, **how: Unpack[Handed]) -> Written:
-        """Write down a call of ``enqueue`` for ``hand_in``, which then only waits for the server."""
+        """Write down a call of ``enqueue`` for ``hand_in``, which then only waits for the server.
+
+        From here on it is traced, so that its span has the time in which it waits for its turn as well.
+        """
         items, run, urgent = how["items"], how["run"], how.get("urgent", False)
         span = tracing.begun(
             "badges.enqueue", kind="producer", badges__org=org.name, badges__run=run, badges__jobs=len(items)
