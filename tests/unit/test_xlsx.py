@@ -234,14 +234,23 @@ def test_a_row_of_totals_is_told_one_way_in_all_tables(
         assert said(remarks) == [f"{LEFT_OUT}: 3"] * left_out
 
 
-@pytest.mark.parametrize("code", ['"10"0000', "\\1\\0####", '[Red]"No 4-"0'])
+ADDED = ['"10"0000', "\\1\\0####", '[Red]"No 4-"0']
+SCALED = ["0%", "0.00%", "#,##0.0 %", "0,", "#,##0,,", "#,##0.0,", '0.0,"k"', "#,"]
+
+
+@pytest.mark.parametrize("code", [*ADDED, *SCALED])
 def test_a_number_that_is_shown_with_other_digits_is_no_id(code: str) -> None:
-    """Its format makes 100042 of 42, and nobody who sees it means customer 42."""
+    """Its format makes 100042 or 4200% of 42, and nobody who sees it means customer 42."""
     workbook = saved([HEADER, [BADGE, 42]])
     workbook["Members"]["B2"].number_format = code
     (row,), _ = read(content(workbook))
-    assert "digits that its format adds" in fault_of(row)
-    assert not look_of('dd."20"yy').adds_digits
+    assert "by its format with other digits than its own" in fault_of(row)
+
+
+@pytest.mark.parametrize("code", ['dd."20"yy', "0", "#,##0", "#,##0.00", "#,##0 \\%", '0"%"', "General"])
+def test_a_number_that_is_shown_with_its_own_digits_is_one(code: str) -> None:
+    """However they are grouped, and whatever is written beside them."""
+    assert not look_of(code).misleads
 
 
 SPOKEN = '<rPh sb="0" eb="2"><t>no</t></rPh>'

@@ -26,8 +26,8 @@ _NOT_COMPUTED: Final = (
 _NO_DAY: Final = "the cell is a time without a day"
 _NO_DATE: Final = "the cell is shown as a date, and its number is none that a spreadsheet can show"
 _OTHER_DIGITS: Final = (
-    "is shown with digits that its format adds, and isn't the number that is seen: format the column as "
-    "text, and enter it as it is meant"
+    "is shown by its format with other digits than its own, and isn't the number that is seen: format the "
+    "column as text, and enter it as it is meant"
 )
 _SHORT_DIGITS: Final = 15
 _ROUNDED_FROM: Final = 10**15
@@ -97,7 +97,7 @@ class Meanings:
             return BadCell.of("error", "#NUM!", _ERROR.format("#NUM!"))
         if look.kind:
             return self._date(number, look.kind)
-        if look.adds_digits:
+        if look.misleads:
             return BadCell.of("number", _digits(number), _OTHER_DIGITS)
         digits = _digits(number).zfill(look.zeros)
         return digits if abs(number) < _ROUNDED_FROM else Rounded(digits)

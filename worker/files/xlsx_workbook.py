@@ -13,6 +13,7 @@ from worker.files.xlsx_sheet import Sheet, is_true, whole
 from worker.files.xlsx_texts import Texts
 
 _MOST_STYLES: Final = 100_000
+_PERCENT: Final = ("9", "10")
 _BUILT_IN: Final = (
     dict.fromkeys((*range(14, 18), *range(27, 32), 34, 35, 36, *range(50, 59)), "date")
     | dict.fromkeys((*range(18, 22), 32, 33, 45, 47), "time")
@@ -22,18 +23,19 @@ _NO_SIGNS: Final = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^][]*\]|AM/PM|
 _LONGEST_CODE: Final = 255  # that Excel takes
 _IN_BRACKETS: Final = re.compile(r"\[[^\]]*\]")
 _ADDED: Final = re.compile(r'"[^"]*\d[^"]*"\s*[0#]|\\\d.*[0#]')  # as "10"0000, which shows 42 as 100042
+_SCALED: Final = re.compile(r"%|[0#?],+(?![0#?,])")  # which shows 5 as 500%, or 5000 as 5
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """How a number is shown: as ``date``, ``time`` or ``datetime``, or with that many digits, or neither.
 
-    ``adds_digits``: with digits beside it that aren't the number's.
+    ``misleads``: with other digits than the number's.
     """
 
     kind: str = ""
     zeros: int = 0
-    adds_digits: bool = False
+    misleads: bool = False
 
 
 PLAIN: Final = Look()
@@ -43,8 +45,10 @@ def look_of(code: str) -> Look:
     """Say what a number format makes of a number."""
     positive = code.partition(";")[0]
     if _ADDED.search(_IN_BRACKETS.sub("", positive[:_LONGEST_CODE])):
-        return Look(adds_digits=True)
+        return Look(misleads=True)
     first = _NO_SIGNS.sub("", positive).strip().lower()
+    if _SCALED.search(first):
+        return Look(misleads=True)
     if first == "general":
         return PLAIN
     if first and not first.strip("0"):
@@ -104,7 +108,8 @@ class Workbook:
                 of_cells = name == "cellXfs"
             elif name == "xf" and of_cells and len(looks) < _MOST_STYLES:
                 number = has.get("numFmtId", "0")
-                looks.append(codes.get(number) or Look(_BUILT_IN.get(whole(number), "")))
+                built_in = Look(_BUILT_IN.get(whole(number), ""), misleads=number in _PERCENT)
+                looks.append(codes.get(number) or built_in)
 
         if part := self._one("styles"):
             self._package.parse(part, start)
