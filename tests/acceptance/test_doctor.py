@@ -36,6 +36,10 @@ oauth_secret = "wrong-marker"
 
 [nowhere]
 api_base_url = "https://nowhere.invalid"
+auth = "basic"
+basic_username = "till"
+basic_password = "pAssw0rd-marker"
+basic_token = "dGlsbDptYXJrZXI="
 
 [closed]
 api_base_url = "https://127.0.0.1:1"
@@ -118,6 +122,11 @@ def test_each_org_and_what_ails_it(env: dict[str, str], tmp_path: Path) -> None:
     assert "BADGES_RATE_LIMIT" in report["settings", None]["detail"]
     assert report["settings", "closed"]["result"] == "warn"
     assert "twice" in report["settings", "closed"]["detail"]
+    assert "BASIC_TOKEN is sent" in report["settings", "nowhere"]["detail"]
+    assert (
+        report["settings", "nowhere"]["cure"]
+        == "unset basic_token of [nowhere] in ORGS_FILE, or the password"
+    )
     said = {org: finding for (check, org), finding in report.items() if check == "vendor"}
     assert {org: finding["result"] for org, finding in said.items()} == {
         "default": "fail",

@@ -77,6 +77,9 @@ def check_settings(org: Org, *, alone: bool) -> Iterator[Finding]:
         found.append((detail, "ask the vendor; if it is not so, set IN_DOUBT to park"))
     if org.auth == "none" and not is_local(org.api_base_url):
         found.append(("no credentials are configured", f"set {_name(org, 'AUTH')} to basic or oauth"))
+    if org.auth == "basic" and org.basic_token and org.basic_password:
+        detail = "BASIC_TOKEN is sent, and BASIC_USERNAME and BASIC_PASSWORD are not"
+        found.append((detail, f"unset {_name(org, 'BASIC_TOKEN')}, or the password"))
     for detail, cure in found:
         yield Finding("settings", "warn", detail, cure, org.name)
     if not found:
