@@ -54,7 +54,7 @@ AHEAD_MS = 2000
 SWEEP_S = 120.0  # how long a worker sleeps at most: hints are lost only by faults
 BEAT_S, BEATS_A_SWEEP = 15, 8
 SEAT_WAIT_MS = 2000  # ten times what a real one waits: nothing happens in between
-RESTART_S = (0.5, 20.0)
+BEGIN_S, RESTART_S = (0.0, 4.0), (0.5, 20.0)
 ACCEPTED = {Answer.ACCEPTED, Answer.REPEATED, Answer.INVALID}
 
 
@@ -191,7 +191,7 @@ class Cast:
     def enter(self) -> None:
         """Start everybody."""
         for number, threads in enumerate(self.world.plan.workers):
-            self._start_worker(f"worker{number}", threads)
+            self._start_worker(f"worker{number}", threads, self._random.uniform(*BEGIN_S))
         for number, producer in enumerate(self.world.plan.producers):
             self.busy += 1
             self._start_producer(f"producer{number}", producer, producer.at_s)
@@ -229,7 +229,7 @@ class Cast:
 
     # -- workers
 
-    def _start_worker(self, name: str, threads: int, at_s: float = 0) -> None:
+    def _start_worker(self, name: str, threads: int, at_s: float) -> None:
         worker = Worker(self.world, self._vendor, name, threads)
 
         def after(_: bool) -> None:  # noqa: FBT001
@@ -356,7 +356,7 @@ class Worker:
                 if beat % BEATS_A_SWEEP == 0:
                     for known in self._world.known.values():
                         self.queue.hint(known.org.name, self.queue.look(known.org).look_at_ms)
-            self._world.hub.pause(BEAT_S * SECOND)
+            self._world.hub.rest(BEAT_S * SECOND)
 
     def _look_for_due(self) -> float:
         """Look as a worker's wake-up does, and serve what is due as its tasks do."""

@@ -15,6 +15,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 SECOND = 1_000_000
+FOREVER_US = 10**15
 MOST_EVENTS = 20_000  # a round has about a thousand
 
 
@@ -40,6 +41,10 @@ class Actor(greenlet):
 
     process: Process
     turn: int  # which of its entries in the hub's list counts
+    rests: bool = False  # it waits for nothing but time: what happens meanwhile needs nobody else
+
+
+_Entry = tuple[int, int, Actor | Callable[[], None]]  # when, which turn, and who or what goes on then
 
 
 class Hub:
@@ -47,7 +52,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.now_us = 0
-        self._waiting: list[tuple[int, int, Actor | Callable[[], None]]] = []
+        self._waiting: list[_Entry] = []
         self._serial = count()
         self._asleep: dict[Actor, None] = {}
         self._here = getcurrent()
@@ -99,15 +104,39 @@ class Hub:
         assert isinstance(actor, Actor)
         self._asleep[actor] = None
         try:
-            self.pause(us)
+            self.rest(us)
         finally:
             self._asleep.pop(actor, None)
+
+    def rest(self, us: int) -> None:
+        """Let the others go on for so long, with nothing in hand: such time may be passed over."""
+        actor = getcurrent()
+        assert isinstance(actor, Actor)
+        actor.rests = True
+        try:
+            self.pause(us)
+        finally:
+            actor.rests = False
+
+    def idle_us(self) -> int:
+        """Return how long nothing comes but the end of somebody's rest; 0 if it is less than a second."""
+        if self._waiting and self._waiting[0][0] < self.now_us + SECOND:
+            return 0
+        to_come = (entry[0] for entry in self._waiting if not _is_stale(entry) and not _rests(entry[2]))
+        return min(to_come, default=FOREVER_US) - self.now_us
+
+    def pass_over(self, us: int) -> None:
+        """Leap ahead: for those who rest no time passes."""
+        self.now_us += us
+        self._waiting = [(at + us * _rests(what), turn, what) for at, turn, what in self._waiting]
+        heapq.heapify(self._waiting)
 
     def wake(self, choose: Callable[[list[Actor]], Actor]) -> None:
         """Wake one of those that sleep, if any do."""
         if asleep := [actor for actor in self._asleep if actor.process.alive]:
             chosen = choose(asleep)
             del self._asleep[chosen]
+            chosen.rests = False
             self._push(0, chosen)
 
     def crash(self) -> None:
@@ -129,9 +158,10 @@ class Hub:
                 raise Stuck(f"not after {MOST_EVENTS} turns: somebody goes round and round")
             if not self._waiting:
                 raise Stuck("nobody is left who could do anything")
-            at_us, turn, what = heapq.heappop(self._waiting)
-            if isinstance(what, Actor) and turn != what.turn:
-                continue  # it was woken before
+            entry = heapq.heappop(self._waiting)
+            if _is_stale(entry):
+                continue
+            at_us, _, what = entry
             if at_us > end_us:
                 raise Stuck(f"not within {limit_us / SECOND:.0f} s of virtual time")
             self.now_us = max(self.now_us, at_us)
@@ -139,8 +169,9 @@ class Hub:
 
     def end(self) -> None:
         """Kill all that is left."""
-        for _, turn, what in self._waiting:
-            if isinstance(what, Actor) and turn == what.turn:
+        for entry in self._waiting:
+            _, _, what = entry
+            if isinstance(what, Actor) and not _is_stale(entry):
                 what.process.alive = False
                 what.switch()
         self._waiting.clear()
@@ -150,3 +181,13 @@ class Hub:
         if isinstance(what, Actor):
             what.turn = turn
         heapq.heappush(self._waiting, (self.now_us + max(0, int(after_us)), turn, what))
+
+
+def _is_stale(entry: _Entry) -> bool:
+    """Say whether it is about somebody who was woken before."""
+    _, turn, what = entry
+    return isinstance(what, Actor) and turn != what.turn
+
+
+def _rests(what: Actor | Callable[[], None]) -> bool:
+    return isinstance(what, Actor) and what.rests

@@ -172,7 +172,7 @@ class Plan:
 def plan_of(seed: int) -> Plan:
     """Draw the plan of a seed: anything at all, and most often a theme on top, where much comes together."""
     random = Random(seed)
-    pooled = random.random() < 0.25
+    pooled = random.random() < 0.2
     number = 1 + (random.random() < (0.7 if pooled else 0.1))
     orgs = {name: _org(random) for name in ("default", "other")[:number]}
     theme = random.choice(("none", *THEMES))
@@ -307,7 +307,7 @@ def _producers(random: Random, orgs: Sequence[str], theme: str) -> Iterator[Prod
         return
     for n in range(random.randint(1, 3)):
         first = random.choice((0, 0, 5, 10))
-        rows = [*range(first, first + random.randint(3, 14))]
+        rows = [*range(first, first + random.randint(2, 10))]
         rows += random.sample(rows, random.randint(0, 2)) + ([-1 - n] if random.random() < 0.3 else [])
         org, run = random.choice(orgs), random.choice(("spring", "summer"))
         urgent = random.random() < 0.2

@@ -9,13 +9,11 @@ local function pairs_of(flat)
 end
 
 local sending, groups = pairs_of(redis.call('HGETALL', K.sending)), pairs_of(redis.call('HGETALL', K.groups))
+local records, ids = {}, {}
 for _, key in ipairs(redis.call('KEYS', P .. '/*')) do
   local name, of = key:sub(#P + 2):match('^(%a+)/?(.*)$')
   if name == 'j' then
-    local f = parse(redis.call('GET', key))
-    local carrier = f[FIELD.state] == STATE.queued and sending[of]
-    out.jobs[of] = {carrier and 'sending' or WORD[f[FIELD.state]], f[FIELD.run], f[FIELD.kind],
-      carrier or f[FIELD.batch], f[FIELD.earned_badge_id], f[FIELD.second_earned], f[FIELD.replayed_as]}
+    records[#records + 1], ids[#ids + 1] = key, of
   elseif name == 'batch' then
     out.batches[of] = carried_by(of)
   elseif name == 'dead' then
@@ -34,6 +32,12 @@ for _, key in ipairs(redis.call('KEYS', P .. '/*')) do
       out.waiting[#out.waiting + 1] = entry:match('(%S+)$')
     end
   end
+end
+for n, raw in ipairs(#records > 0 and redis.call('MGET', unpack(records)) or {}) do
+  local f = parse(raw)
+  local carrier = f[FIELD.state] == STATE.queued and sending[ids[n]]
+  out.jobs[ids[n]] = {carrier and 'sending' or WORD[f[FIELD.state]], f[FIELD.run], f[FIELD.kind],
+    carrier or f[FIELD.batch], f[FIELD.earned_badge_id], f[FIELD.second_earned], f[FIELD.replayed_as]}
 end
 for _, id in ipairs(redis.call('ZRANGE', K.revokes, 0, -1)) do out.waiting[#out.waiting + 1] = id end
 out.retrying = redis.call('ZRANGE', K.retry, 0, -1)

@@ -6,6 +6,7 @@ Whoever changes the layout changes this file and the scripts ``probe*.lua`` besi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,13 +83,12 @@ class Probe:
             stats={name: int(float(value)) for name, value in (found["stats"] or {}).items()},
         )
 
-    def is_busy(self, org: str) -> bool:
-        """Say whether something is certainly on its way still; costs little."""
-        wire, its = (
-            self._server.wire,
-            (keys.key(org, name) for name in ("leases", "retry", "agains", "revokes", "starts")),
-        )
-        return any(wire.ask([("ZCARD", key) for key in its]))
+    def is_busy(self, org: str, runs: Iterable[str]) -> bool:
+        """Say whether something is certainly on its way still, also by its runs' counters; costs little."""
+        its = [("ZCARD", keys.key(org, name)) for name in ("leases", "retry", "agains", "revokes", "starts")]
+        its += [("HMGET", keys.key(org, "run", run), "queued", "sending", "retrying") for run in runs]
+        said = [number for answer in self._server.wire.ask(its) for number in _numbers(answer)]
+        return any(said)
 
     def letters(self, org: str, group: str) -> list[str]:
         """Return the ids of the dead letters in a group."""
@@ -106,3 +106,7 @@ def _programs() -> tuple[str, ...]:
     shared = (LUA / name for name in ("_clock.lua", "_record.lua", "_sending.lua"))
     texts = "\n".join(path.read_text() for path in shared)
     return tuple(program(f"#!lua\n{texts}\n{(HERE / name).read_text()}") for name in SCRIPTS)
+
+
+def _numbers(answer: int | Sequence[str | None]) -> Iterator[int]:
+    yield from (answer,) if isinstance(answer, int) else (int(counted or 0) for counted in answer)

@@ -22,7 +22,8 @@ from worker.sandbox.vendor import Vendor
 from worker.store.scripts import Scripts
 
 DISTURBED_S, CALM_S = 20_000, 3_000  # of virtual time, at most
-LOOK_EVERY, LOOK_EVERY_S = 25, 60  # turns, and seconds of virtual time: whether everything has ended
+IDLE_S = 10  # more is passed over, once everything has ended
+LOOK_EVERY, LOOK_EVERY_S = 25, 20  # turns, and seconds of virtual time: whether everything has ended
 # After these nothing may be in doubt.
 CERTAIN = frozenset(
     [
@@ -115,7 +116,16 @@ def _play(world: World) -> None:
     cast = Cast(world, vendor)
     cast.enter()
     calm_from_us = int(world.plan.calm_at_s * SECOND)
-    world.hub.run(until=lambda: world.hub.now_us >= calm_from_us, limit_us=DISTURBED_S * SECOND)
+
+    def is_over() -> bool:
+        left_us = calm_from_us - world.hub.now_us
+        idle_us = min(left_us, world.hub.idle_us())
+        if idle_us > IDLE_S * SECOND and _has_ended(world):  # all would look in vain
+            world.hub.pass_over(idle_us)
+            return idle_us == left_us
+        return left_us <= 0
+
+    world.hub.run(until=is_over, limit_us=DISTURBED_S * SECOND)
     world.calm = True
     world.tell("CALM")
     cast.resume_all()
@@ -137,7 +147,8 @@ def _has_ended(world: World) -> bool:
     if world.looks % LOOK_EVERY and world.hub.now_us - world.looked_us < LOOK_EVERY_S * SECOND:
         return False
     world.looked_us = world.hub.now_us
-    if any(world.probe.is_busy(name) for name in world.known):
+    runs = {producer.run for producer in world.plan.producers}
+    if any(world.probe.is_busy(name, runs) for name in world.known):
         return False
     return all(known.has_ended(world.probe.held(name)) for name, known in world.known.items())
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -28,12 +28,13 @@ from simulation.mutations import MUTATIONS, Mutation, without
 from simulation.plan import plan_of
 from simulation.report import Coverage, story, table
 from simulation.rounds import Stage, quiet
-from simulation.server import running, virtual
+from simulation.server import Server, running, virtual
 
 LOG = Path(__file__).with_name("seeds.log")
 MET = Path(__file__).with_name("met.json")  # what the rounds of the log met
 BLOCK = 100  # rounds a line of the log
 WITHIN = 3000  # rounds in which a mutation must be found
+ITS_SERVER: list[Server] = []  # a player's own
 
 
 @dataclass
@@ -108,22 +109,25 @@ def play(seeds: Sequence[int], processes: int, *, log: bool) -> int:
 
 @contextmanager
 def players(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Run processes that play, each on a core of its own; if one of them dies, the run fails."""
+    """Run processes that play, each on a core with its server; if one of them dies, the run fails."""
     context = get_context("spawn")
-    cores = context.SimpleQueue()
-    for core in islice(cycle(_cores()), processes):
-        cores.put(core)
-    pool = ProcessPoolExecutor(processes, context, stay_on_one, [cores])
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    places = context.SimpleQueue()
+    with ExitStack() as servers:
+        for core in islice(cycle(_cores()), processes):
+            places.put((core, servers.enter_context(running(core)).path))
+        pool = ProcessPoolExecutor(processes, context, take_place, [places])
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def stay_on_one(cores: SimpleQueue[int]) -> None:
+def take_place(places: SimpleQueue[tuple[int, Path]]) -> None:
     """Stay on one core, with the server: they take turns, and to wake another core takes long."""
+    core, path = places.get()
     if sys.platform == "linux":
-        os.sched_setaffinity(0, {cores.get()})
+        os.sched_setaffinity(0, {core})
+    ITS_SERVER.append(Server(path))
 
 
 def _cores() -> list[int]:
@@ -133,8 +137,8 @@ def _cores() -> list[int]:
 def play_block(seeds: Sequence[int]) -> Block:
     """Play some rounds, in a process of its own."""
     block, began = Block(), time.monotonic()
-    with running() as server, quiet():
-        stage = Stage(server, virtual())
+    with quiet():
+        stage = Stage(ITS_SERVER[0], virtual())
         for seed in seeds:
             played = stage.play(plan_of(seed))
             block.rounds += 1
@@ -162,8 +166,8 @@ def find(job: tuple[str, int]) -> tuple[int | None, str]:
     """Return the first seed that fails without a guard, and how."""
     name, within = job
     mutation = next(one for one in MUTATIONS if one.name == name)
-    with running() as server, quiet(), without(mutation) as scripts:
-        stage = Stage(server, scripts)
+    with quiet(), without(mutation) as scripts:
+        stage = Stage(ITS_SERVER[0], scripts)
         for seed in range(within):
             if broke := stage.play(plan_of(seed)).broke:
                 return seed, broke

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ class Server:
     """A server that is running, and a connection to it."""
 
     def __init__(self, path: Path) -> None:
-        self.wire = Wire(path)
+        self.path, self.wire = path, Wire(path)
         self._loaded: set[str] = set()
         self._known: dict[str, str] = {}
         self._sweep, self._copy = (
@@ -93,8 +94,8 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Run a server while the block lasts."""
+def running(core: int | None = None) -> Iterator[Server]:
+    """Run a server while the block lasts; on Linux on one core, if it is said."""
     with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
         path = Path(folder) / "socket"
         options = ["--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", folder]
@@ -103,6 +104,8 @@ def running() -> Iterator[Server]:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=valkey.ALLOCATOR | os.environ
         )
         try:
+            if core is not None and sys.platform == "linux":
+                os.sched_setaffinity(process.pid, {core})
             _await(path)
             server = Server(path)
             yield server

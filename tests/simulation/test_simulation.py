@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from simulation.hub import SECOND, Hub, Process
 from simulation.mutations import MUTATIONS, Mutation, without
 from simulation.plan import PAIRS, plan_of
 from simulation.report import MANY, Coverage, story
@@ -18,11 +19,6 @@ ROUNDS = 150
 PARTS = 4  # for as many processes of pytest
 QUICKLY_FOUND = [mutation for mutation in MUTATIONS if mutation.quick]
 AT_ONCE = ("NX on enqueue", "repetition: settle", "fence: send_by", "the cap of calls at once")
-# Seeds of longer runs that failed once.
-FOUND = (
-    *(1745, 3421, 4067, 14313, 16894, 17723, 18239, 46562, 47836, 59667, 64907, 83951),
-    *(87805, 111563, 148351, 165019, 167511),
-)
 QUICKLY = 500  # rounds, most of them many fewer
 
 
@@ -38,7 +34,7 @@ def server() -> Iterator[Server]:
 def test_every_promise_is_kept_in_every_round(server: Server, part: int) -> None:
     """Nothing is lost, issued twice or over its limit, counters are right, and everything ends."""
     stage = Stage(server, virtual())
-    for seed in (*range(part, ROUNDS, PARTS), *FOUND[part::PARTS]):
+    for seed in range(part, ROUNDS, PARTS):
         if (played := stage.play(plan_of(seed))).failure:
             pytest.fail(story(stage.shrink(played.plan), seed))
 
@@ -63,6 +59,36 @@ def test_a_guard_that_is_taken_out_is_missed(server: Server, mutation: Mutation)
     with without(mutation) as scripts:
         stage = Stage(server, scripts)
         assert any(stage.play(plan_of(seed)).broke for seed in range(QUICKLY))
+
+
+def test_time_is_passed_over_only_for_those_who_rest() -> None:
+    """Who has something in hand goes on at its time, and for who rests it is as if nothing had passed."""
+    hub, ended = Hub(), dict[str, int]()
+
+    def wait(name: str, how: Callable[[int], None], seconds: int) -> None:
+        def run() -> None:
+            how(seconds * SECOND)
+            ended[name] = hub.now_us // SECOND
+
+        hub.spawn(Process(name), run)
+
+    wait("sleeper", hub.sleep, 100)
+    wait("beat", hub.rest, 15)
+    wait("call", hub.pause, 40)
+    hub.run(until=lambda: hub.idle_us() > 0, limit_us=SECOND)
+    assert hub.idle_us() == 40 * SECOND
+    hub.pass_over(30 * SECOND)
+    hub.run(until=lambda: len(ended) == 3, limit_us=200 * SECOND)
+    assert ended == {"call": 40, "beat": 45, "sleeper": 130}
+
+
+def test_who_is_woken_rests_no_more() -> None:
+    """It has been given something to do now."""
+    hub = Hub()
+    hub.spawn(Process("sleeper"), lambda: hub.sleep(100 * SECOND))
+    hub.run(until=lambda: hub.idle_us() > 0, limit_us=SECOND)
+    hub.wake(lambda asleep: asleep[0])
+    assert hub.idle_us() == 0
 
 
 def test_every_guard_can_be_taken_out() -> None:

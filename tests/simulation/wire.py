@@ -7,6 +7,7 @@ is replaced, because that is where the simulation interleaves, loses, repeats an
 from __future__ import annotations
 
 import socket
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,16 +21,20 @@ Carrier = Callable[[list[Command]], list[Any]]
 
 
 class Wire:
-    """A bare connection to the server; errors come back as values."""
+    """A bare connection to the server; errors come back as values.
+
+    ``heard`` stands for all that was answered last.
+    """
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
+        self.heard = 0
         self._reader = hiredis.Reader(replyError=_error, encoding="utf-8")
 
     def ask(self, commands: Iterable[Command]) -> list[Any]:
         """Send commands in one go and return the answer to each."""
-        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        packed, self.heard = [hiredis.pack_command(tuple(command)) for command in commands], 0
         self._socket.sendall(b"".join(packed))
         return [self._next() for _ in packed]
 
@@ -42,6 +47,7 @@ class Wire:
             received = self._socket.recv(1 << 18)
             if not received:
                 raise ConnectionError("the server is gone")
+            self.heard = zlib.crc32(received, self.heard)
             self._reader.feed(received)
         return reply
 

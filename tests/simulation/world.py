@@ -269,7 +269,8 @@ class World:
         replies += [([1, 0] if w[0] == "WAITAOF" else self.plan.replicas) if confirmed else 0 for w in waits]
         if not confirmed:
             replies = [[0, 0] if c[0] == "WAITAOF" else r for c, r in zip(commands, replies, strict=True)]
-        self.tell(f"{step} {commands[0][-2:]} -> {replies}" if self.plan.watched else f"{step} {replies}")
+        told = f" {commands[0][-2:]} -> {replies}" if self.plan.watched else ""  # it takes long
+        self.tell(f"{step} {self.server.wire.heard:08x}{told}")
         if self._has_fail_over and self._is_confirmed(step, waits, confirmed=confirmed):
             self.server.snapshot()
         self._look(step)
