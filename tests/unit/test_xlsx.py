@@ -28,8 +28,8 @@ from worker.errors import ConfigError, FileError
 from worker.files.columns import Names
 from worker.files.reader import read_rows
 from worker.files.totals import LEFT_OUT
+from worker.files.xlsx_looks import Look, look_of
 from worker.files.xlsx_rows import SheetOptions
-from worker.files.xlsx_workbook import look_of
 from worker.files.xlsx_writer import xlsx_pieces
 
 BADGE = "696f0fd40772ad476ecf74ac"
@@ -121,9 +121,8 @@ def test_the_sheet_that_is_meant_is_read_and_the_others_are_named() -> None:
         "the sheet “Notes” names no columns of a badge, and isn't read: ",
         "the sheet “Old list” is hidden, and isn't read: ",
     ]
-    for name in ("old LIST", "4"):
-        found, remarks = read(content(workbook), sheet=name)
-        assert [row.item["customerId"] for row in found] == ["8"]
+    found, remarks = read(content(workbook), sheet="old LIST")
+    assert [row.item["customerId"] for row in found] == ["8"]
     hidden.sheet_state = "visible"
     assert "--sheet Members or --sheet 'Old list'" in refusal(content(workbook), ConfigError)
     assert "has no sheet “Nope”; it has “Members”, “Sheet2”" in refusal(
@@ -203,6 +202,26 @@ def test_a_badge_is_a_badge_whatever_stands_beside_it() -> None:
     assert not said(remarks)
 
 
+def test_a_sheet_s_number_is_that_of_its_tab() -> None:
+    """Hidden sheets have no tab, charts have one; which sheet a number means is said."""
+    workbook = saved([HEADER, [BADGE, 999]], "Old")
+    workbook["Old"].sheet_state = "hidden"
+    workbook.create_chartsheet("Chart")
+    for customer, title in enumerate(("January", "February"), 1):
+        sheet = workbook.create_sheet(title)
+        sheet.append(HEADER)
+        sheet.append([BADGE, customer])
+    data = content(workbook)
+    for number, title in enumerate(("January", "February"), 2):
+        (row,), remarks = read(data, sheet=str(number))
+        assert row.item["customerId"] == str(number - 1)
+        assert said(remarks) == [f"the sheet “{title}” is read: "]
+    assert "tab 1, “Chart”, is a chart" in refusal(data, ConfigError, sheet="1")
+    assert "has no sheet “4”" in refusal(data, ConfigError, sheet="4")
+    (row,), remarks = read(data, sheet="old")
+    assert said(remarks) == ["the sheet “Old” is hidden, and is read: "]
+
+
 ONE_WAY = [  # the last row, and how many rows are left out of it and the one before
     (["badgeMetaId", "customerId"], ["Total", "2"], 1),
     (["customerId", "badgeMetaId"], ["Total:", "2"], 1),
@@ -234,23 +253,95 @@ def test_a_row_of_totals_is_told_one_way_in_all_tables(
         assert said(remarks) == [f"{LEFT_OUT}: 3"] * left_out
 
 
-ADDED = ['"10"0000', "\\1\\0####", '[Red]"No 4-"0']
-SCALED = ["0%", "0.00%", "#,##0.0 %", "0,", "#,##0,,", "#,##0.0,", '0.0,"k"', "#,"]
+ADDED = [
+    *('"10"0000', "\\1\\0####", '[Red]"No 4-"0', '0"00"', 'General"00"', "0\\0", '0"-01"', '"10"General'),
+    *('"10"?', '"10"@', '"10"-0000', "[$10]0000", '"7"', '[=42]"43";0', '"VIP";"x"', "[h]:mm", ";;;"),
+]
+SCALED = [
+    *("0%", "0.00%", "#,##0.0 %", "0,", "#,##0,,", "#,##0.0,", '0.0,"k"', "#,", '[<1000]0;0.0,"K"'),
+    '[>999]0,"K";0',
+]
 
 
 @pytest.mark.parametrize("code", [*ADDED, *SCALED])
 def test_a_number_that_is_shown_with_other_digits_is_no_id(code: str) -> None:
-    """Its format makes 100042 or 4200% of 42, and nobody who sees it means customer 42."""
+    """Its format makes 100042 or 4200% of 42, or nothing, and nobody who sees it means customer 42."""
     workbook = saved([HEADER, [BADGE, 42]])
     workbook["Members"]["B2"].number_format = code
     (row,), _ = read(content(workbook))
-    assert "by its format with other digits than its own" in fault_of(row)
+    assert "is shown by its format" in fault_of(row)
 
 
-@pytest.mark.parametrize("code", ['dd."20"yy', "0", "#,##0", "#,##0.00", "#,##0 \\%", '0"%"', "General"])
+@pytest.mark.parametrize("code", ['"10"@', '0;0;0;"10"@', ";;;", '0;0;0;"x"'])
+def test_a_text_that_is_shown_otherwise_is_no_id(code: str) -> None:
+    """A format has a part for texts as well."""
+    workbook = saved([HEADER, [BADGE, "42"]])
+    workbook["Members"]["B2"].number_format = code
+    (row,), _ = read(content(workbook))
+    assert "is shown by its format" in fault_of(row)
+
+
+OWN = [
+    *("0", "#,##0", "#,##0.00", "#,##0 \\%", '0"%"', "General", "0.00E+00", "# ?/?", "@", "[Red]0;[Blue]-0"),
+    *('_-* #,##0_-;-* #,##0_-;_-* "-"??_-;_-@_-', "[$€-407] 0", "[<=9999999]###-####;(###) ###-####"),
+    "0;;;@",
+]
+
+
+@pytest.mark.parametrize("code", OWN)
 def test_a_number_that_is_shown_with_its_own_digits_is_one(code: str) -> None:
     """However they are grouped, and whatever is written beside them."""
-    assert not look_of(code).misleads
+    assert look_of(code) == Look()
+
+
+ZEROS = [("00000", 5), ("00,000", 5), ("0000-0000", 8), ("0000#", 5), ("000.0", 3)]
+
+
+@pytest.mark.parametrize(("code", "zeros"), ZEROS)
+def test_leading_zeros_count_however_they_are_grouped(code: str, zeros: int) -> None:
+    """They are seen, and a number doesn't keep them."""
+    assert look_of(code) == Look(zeros=zeros)
+
+
+DATES = [
+    *(("dd.mm.yyyy", "date"), ('dd.mm."20"yy', "date"), ("[$-409]d-mmm-yy;@", "date")),
+    ("[$-411]ge.m.d", "date"),
+    *(("yyyy-mm-dd\\Thh:mm:ss", "datetime"), ("m/d/yy h:mm", "datetime"), ("[$-F400]h:mm:ss AM/PM", "time")),
+    *(("dddd, mmmm dd, yyyy", "date"), ("mm:ss.0", "time"), ('yyyy"年"m"月"d"日"', "date")),
+]
+
+
+@pytest.mark.parametrize(("code", "kind"), DATES)
+def test_a_format_of_dates_is_one(code: str, kind: str) -> None:
+    """Minutes are told from months by what stands beside them."""
+    assert look_of(code) == Look(kind)
+
+
+HIDING = [
+    *(("mmm-yy", "no day"), ("mm/yy", "no day"), ("yyyy", "no day and no month"), ("d-mmm", "no year")),
+    *(("dddd mmm yyyy", "no day"), ('"31.12."yyyy', "other digits"), ('dd.mm.yyyy "-05:00"', "other digits")),
+    *(('yyyy-mm-dd"T"hh:mm:ss"Z"', "writes a zone"), ('d.m.yyyy h:mm" UTC"', "writes a zone")),
+    *(("yyyy-mm-dd hh:mm\\Z", "writes a zone"), ("hh:mm", "without its day")),
+    *(("h:mm AM/PM", "without its day"), ("dddd", "no day and no month and no year")),
+]
+
+
+@pytest.mark.parametrize(("code", "why"), HIDING)
+def test_a_date_is_taken_only_if_its_format_shows_all_of_it(code: str, why: str) -> None:
+    """Dec-27 may be any day of December, and the zone that a format writes is none of the cell's."""
+    workbook = saved([HEADER, [BADGE, 42, dt.datetime(2027, 12, 1, 12, 30)]])  # noqa: DTZ001
+    workbook["Members"]["C2"].number_format = code
+    (row,), _ = read(content(workbook))
+    assert why in fault_of(row)
+
+
+@pytest.mark.parametrize("number", ["x", "1.0", "+1", "-1", "1e0", "٣", "99", "0x1"])
+def test_a_text_that_is_not_there_is_damage(number: str) -> None:
+    """Any other text in its place would be somebody else's id."""
+    cell = f'<c r="B2" t="s"><v>{number}</v></c>'
+    data = package(parts(sheet(f'{HEAD}<row r="2">{A2}{cell}</row>'), strings=["<t>7</t>", "<t>42</t>"]))
+    assert "damaged" in refusal(data)
+    assert value_of('<c r="B2" t="s"><v> 1\n</v></c>', strings=["<t>7</t>", "<t>42</t>"]) == "42"
 
 
 SPOKEN = '<rPh sb="0" eb="2"><t>no</t></rPh>'
@@ -302,7 +393,7 @@ def test_a_cell_is_read_as_it_is_typed(cell: str, value: object) -> None:
         (1, "45910.5", "2025-09-10T12:00:00"),
         (1, "2958465", "9999-12-31"),
         (0, "45910", "45910"),
-        (5, "45910", "45910"),
+        (5, "45910", "number 45910"),
     ],
 )
 def test_a_date_is_what_the_cell_shows(style: int, number: str, value: str) -> None:
@@ -535,7 +626,7 @@ def test_what_other_programs_save_is_read(tmp_path: Path) -> None:
         ("0", "", 0),
         ("0000", "", 4),
         ("000000;-000000", "", 6),
-        ("00-00", "", 0),
+        ("00-00", "", 4),
         ('#,##0.00\\ "Tage";[Red]-#,##0.00', "", 0),
         ("_-* #,##0.00\\ _€_-", "", 0),
         ("0.00E+00", "", 0),

@@ -84,7 +84,10 @@ def import_(
     date_format: DateFormatOption = None,
     timezone: TimezoneOption = None,
     sheet: Annotated[
-        str | None, typer.Option("--sheet", help="The sheet of a workbook: its name or, from 1, its number.")
+        str | None,
+        typer.Option(
+            "--sheet", help="The sheet of a workbook: its name or, from 1, its number among the tabs seen."
+        ),
     ] = None,
     hidden_rows: Annotated[
         bool, typer.Option("--hidden-rows", help="Take hidden rows of a workbook as well.")

@@ -114,9 +114,12 @@ def _chosen(workbook: Workbook, meanings: Meanings, names: Names, options: Sheet
     """Return the sheet that is meant: by name, or the only one that names columns of a badge."""
     file, wanted = workbook.file, options.sheet
     if wanted is not None:
-        top = _top(_named(workbook.sheets, wanted, file), meanings, names)
+        sheet = _named(workbook, wanted)
+        if sheet.hidden or not _is_called(sheet, wanted):
+            options.remarks.add(f"the sheet {_quoted(sheet.name)} {'is hidden, and ' * sheet.hidden}is read")
+        top = _top(sheet, meanings, names)
         if top is None:
-            raise FileError(f"{file}: the sheet {_quoted(wanted)} is empty")
+            raise FileError(f"{file}: the sheet {_quoted(sheet.name)} is empty")
         return top
     tops = [top for sheet in workbook.sheets if (top := _top(sheet, meanings, names))]
     seen = [top for top in tops if not top.sheet.hidden]
@@ -136,14 +139,23 @@ def _chosen(workbook: Workbook, meanings: Meanings, names: Names, options: Sheet
     return fitting[0]
 
 
-def _named(sheets: Sequence[Sheet], wanted: str, file: str) -> Sheet:
-    for sheet in sheets:
-        if sheet.name.strip().casefold() == wanted.strip().casefold():
+def _named(workbook: Workbook, wanted: str) -> Sheet:
+    """Return the sheet of that name, or with that number among the tabs that are seen."""
+    for sheet in workbook.sheets:
+        if _is_called(sheet, wanted):
             return sheet
-    if wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:4]) <= len(sheets):
-        return sheets[int(wanted[:4]) - 1]
-    there = ", ".join(_quoted(sheet.name) for sheet in sheets)
-    raise ConfigError(f"{file} has no sheet {_quoted(wanted)}; it has {there}")
+    tabs = workbook.tabs
+    number = int(wanted[:4]) if wanted.isascii() and wanted.isdigit() else 0
+    if 0 < number <= len(tabs):
+        if isinstance(tab := tabs[number - 1], Sheet):
+            return tab
+        raise ConfigError(f"{workbook.file}: tab {number}, {_quoted(tab)}, is a chart: say another one")
+    there = ", ".join(_quoted(sheet.name) for sheet in workbook.sheets)
+    raise ConfigError(f"{workbook.file} has no sheet {_quoted(wanted)}; it has {there}")
+
+
+def _is_called(sheet: Sheet, wanted: str) -> bool:
+    return sheet.name.strip().casefold() == wanted.strip().casefold()
 
 
 def _quoted(name: str) -> str:
