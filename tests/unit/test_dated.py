@@ -195,6 +195,40 @@ def test_ten_digits_are_epochs_if_that_is_said() -> None:
     assert taken(["2026123123"], Dating(DateFormat.parse("epoch"))) == [2026123123]
 
 
+@pytest.mark.parametrize("written", ["31.12.2026", "2026-12-31T00:00:00+01:00"])
+def test_dates_with_signs_decide_what_ten_digits_are_too(written: str) -> None:
+    """Those that read as a date are none there; an epoch that reads as none stays one."""
+    how = Dating(DateFormat.parse("DD.MM.YYYY"), BERLIN)
+    *_, compact, epoch = taken([written] * 9 + ["2026123123", "1767225600"], how)
+    assert "reads as a date" in str(compact)
+    assert epoch == 1767225600
+
+
+def test_a_format_without_signs_is_kept_to() -> None:
+    """Digits that aren't written so are no epochs, unless that is said too; a number may have lost its 0."""
+    said = Dating(DateFormat.parse("YYMMDDHHmm"), BERLIN)
+    assert taken(["2603041530"], said) == ["2026-03-04T15:30:00+01:00"]
+    assert "isn't written as YYMMDDHHmm" in str(taken(["2613041530"], said))
+    assert "isn't written as DDMMYYHHmm" in str(
+        taken(["403261530"], Dating(DateFormat.parse("DDMMYYHHmm"), BERLIN))
+    )
+    either = Dating(DateFormat.parse("YYMMDDHHmm or epoch"), BERLIN)
+    assert taken(["2603041530", "1705828011"], either) == ["2026-03-04T15:30:00+01:00", 1705828011]
+    assert taken(["1705828011"], Dating(DateFormat.parse("YYYYMMDD"), BERLIN)) == [1705828011]
+
+
+def test_numbers_of_json_are_read_as_a_format_without_signs_says() -> None:
+    """With quotes or without."""
+    lines = "".join(
+        f'{{"badgeMetaId": "{BADGE}", "customerId": 1, "earnExpiresOn": {value}}}\n'
+        for value in ('"2603041530"', "2603041530")
+    )
+    rows = read_rows(io.BytesIO(lines.encode()), name="f.jsonl")
+    how = Dating(DateFormat.parse("YYMMDDHHmm"), BERLIN)
+    read = [row.item["earnExpiresOnISO"] for row in dated(rows, how, Remarks(), name="f.jsonl")]
+    assert read == ["2026-03-04T15:30:00+01:00"] * 2
+
+
 def booked(cells: list[object], how: Dating, *, field: str = "earnExpiresOn") -> list[object]:
     """Return what becomes of these cells of a workbook's column."""
     data = content(saved([["badgeMetaId", "customerId", field], *([BADGE, 1, cell] for cell in cells)]))

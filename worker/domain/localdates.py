@@ -89,6 +89,14 @@ class DateFormat:
         """Say whether ``iso`` or ``epoch`` is one of the ways."""
         return form in self.text.split(_OR)
 
+    def has_as_many(self, digits: str) -> bool:
+        """Say whether a way without signs has as many digits, or one more: the 0 that a number has lost."""
+        for way in map(_written, self.text.split(_OR)):
+            may_lose = not way.startswith(_ON_A_DAY["Y"])
+            if way.isdigit() and digits.isdigit() and len(digits) in (len(way), len(way) - may_lose):
+                return True
+        return False
+
     def read(self, cell: str) -> tuple[datetime, bool] | None:
         """Return the date that a cell is and whether it has a time; ``None`` if it isn't written so.
 

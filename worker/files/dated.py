@@ -210,6 +210,12 @@ def _cell(item: Any, field: str) -> str:
     return cell if isinstance(cell, str) and not isinstance(cell, BadCell | NumberText) else ""
 
 
+def _number(value: object, form: DateFormat | None) -> str:
+    """Return a number that may be a date, as one is said to be written without signs."""
+    digits = str(value) if isinstance(value, NumberText | int) else ""
+    return digits if form and form.has_as_many(digits) else ""
+
+
 def _all_read(sample: Sample, how: Dating, remarks: Remarks, order: DayOrder) -> Iterator[Source]:
     for row in sample.everything():
         yield _read(row, how, remarks, order)
@@ -221,7 +227,7 @@ def _read(row: Source, how: Dating, remarks: Remarks, order: DayOrder) -> Source
         return row
     item = dict(row.item)
     for field, iso in _ISO_OF.items():
-        given = _cell(item, field)
+        given = _cell(item, field) or _number(item.get(field), how.form)
         if not (cell := given.strip()) or (iso != field and item.get(iso)):
             continue
         order.note(field, given, row.row)
@@ -254,7 +260,8 @@ def _meant(cell: str, iso: str, form: DateFormat | None, zone: tzinfo | None) ->
         return _Meant(cell)
     found = (form or _AS_ISO).read(cell)
     if found is None:
-        if form is None or _NUMBER.fullmatch(cell):
+        is_epoch = _NUMBER.fullmatch(cell) and form and (form.means(EPOCH) or not form.has_as_many(cell))
+        if form is None or is_epoch:
             return None
         why = f"isn't written as {form.text}: “{escaped(cell, 40)}”"
         return _Meant(BadCell.of("date", cell, why), is_read=False)

@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 
 from worker.domain.dates import HourText, looks_like_a_date
 from worker.domain.item import Source
-from worker.domain.numbers import BadCell, is_thousands, may_be_thousands
-from worker.domain.spellings import compact_date
+from worker.domain.numbers import BadCell, CellDate, is_thousands, may_be_thousands
+from worker.domain.spellings import compact_date, is_written_date
 from worker.domain.text import escaped
 from worker.errors import FileError
 
@@ -69,12 +69,12 @@ class Sample:
         These are ten digits in a column of dates, and 5.000 in one of numbers such as 5.123.
         """
         items = [row.item for row in self.first if row.item]
-        cells = ((name, item[name]) for item in items for name in _EPOCHS if name in item)
-        dates = _mostly(_is_compact, cells)
+        cells = [(name, item[name]) for item in items for name in _EPOCHS if name in item]
+        compact, dates = _mostly(_is_compact, cells), _mostly(_reads_as_a_date, cells)
         everything = self.everything()
         if any(isinstance(cell := item.get(_CUSTOMER), str) and is_thousands(cell) for item in items):
             everything = map(_not_as_fraction, everything)
-        return (_marked(row, dates) for row in everything) if dates else everything
+        return (_marked(row, compact, dates) for row in everything) if dates else everything
 
 
 def missing_dates(fields: Collection[str]) -> list[str]:
@@ -129,6 +129,10 @@ def _is_compact(value: object) -> bool:
     return compact_date(_digits(value)) is not None
 
 
+def _reads_as_a_date(value: object) -> bool:
+    return _is_compact(value) or isinstance(value, CellDate) or is_written_date(str(value).strip())
+
+
 def still_hours(item: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Mark ten digits that read as a date and that nobody changed since their row was refused."""
     same = (name for name in _EPOCHS if name in item and _digits(item[name]) == _digits(before.get(name)))
@@ -136,11 +140,15 @@ def still_hours(item: dict[str, Any], before: Mapping[str, Any]) -> dict[str, An
     return item | marks
 
 
-def _marked(row: Source, dates: Collection[str]) -> Source:
-    found = {n: d for n in dates if row.item and len(d := _digits(row.item.get(n))) == _HOUR_DIGITS}
-    if not found:
-        return row
-    return row._replace(item=row.item | {name: HourText(digits) for name, digits in found.items()})
+def _marked(row: Source, compact: Collection[str], dates: Collection[str]) -> Source:
+    """Mark ten digits: all of a column of compact dates; among dates with signs, those that read as one."""
+    digits = {name: _digits((row.item or {}).get(name)) for name in dates}
+    found = {
+        name: HourText(its)
+        for name, its in digits.items()
+        if len(its) == _HOUR_DIGITS and its.isdigit() and (name in compact or _is_compact(its))
+    }
+    return row._replace(item=(row.item or {}) | found) if found else row
 
 
 def _not_as_fraction(row: Source) -> Source:
