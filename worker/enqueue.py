@@ -56,6 +56,11 @@ _NAME, _CUSTOMER, _EVENT, _EXPIRY = (
     Field.EARN_EXPIRES_ON,
 )
 NEAR_DUPLICATE = "has the badge and customer of an earlier row or job, but other dates; it is sent"
+_OF_DUPLICATES = {
+    Answer.REMEMBERED: "was accepted before; what became of it has expired",
+    Answer.UNDONE: "was issued, and its badge was revoked since (undone); to send it once more: --again",
+}
+TAKEN = (Answer.ACCEPTED, Answer.SIMILAR, Answer.REPEATED, Answer.CANCELLED)
 _UNREMARKABLE = frozenset({Answer.ACCEPTED, Answer.SIMILAR, Answer.REPEATED, Answer.DUPLICATE})
 _KNOWN_BEFORE = (
     Answer.DUPLICATE,
@@ -90,11 +95,12 @@ class Noted:
 class Enqueued:
     """What became of what was handed in, by number; accepted ones are on disk.
 
-    Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again. ``noted``
-    says why not, item by item, for the first 1,000 that were not simply accepted. All that are invalid are
-    dead letters as well. Where it was asked, ``near_duplicates`` are new rows whose badge and customer were
-    accepted before with other dates; of them ``held`` became dead letters instead of being accepted.
-    ``warnings`` says what is odd about items that are badges all the same.
+    Of the ``accepted``, ``repeated`` were accepted by the same run before, and aren't sent again; those of a
+    run that is cancelled are dead letters at once. ``noted`` says why not, item by item, for the first 1,000
+    that were not simply accepted. All that are invalid are dead letters as well. Where it was asked,
+    ``near_duplicates`` are new rows whose badge and customer were accepted before with other dates; of them
+    ``held`` became dead letters instead of being accepted. ``warnings`` says what is odd about items that are
+    badges all the same.
     """
 
     run: str
@@ -225,7 +231,7 @@ class _Chunk:
         notes = [note(*each) for each in remarkable if each[2] not in _UNREMARKABLE]
         return Enqueued(
             options.run,
-            accepted=counts[Answer.ACCEPTED] + counts[Answer.SIMILAR] + counts[Answer.REPEATED],
+            accepted=sum(counts[answer] for answer in TAKEN),
             repeated=counts[Answer.REPEATED],
             duplicates=sum(counts[answer] for answer in _KNOWN_BEFORE),
             invalid=counts[Answer.INVALID],
@@ -428,11 +434,11 @@ def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
         case Answer.HELD:
             kind, reason = "repeat", f"{HELD}; to send it: badges dead replay --kind repeat --job={job}"
-        case Answer.REMEMBERED:
-            kind, reason = "duplicate", "was accepted before; what became of it has expired"
-        case Answer.UNDONE:
-            kind = "duplicate"
-            reason = "was issued, and its badge was revoked since (undone); to send it once more: --again"
+        case Answer.CANCELLED:
+            again = f"badges dead replay --kind cancelled --job={job}"
+            kind, reason = "dead", f"its run is cancelled, and so is what comes to it; to send it: {again}"
+        case Answer.REMEMBERED | Answer.UNDONE:
+            kind, reason = "duplicate", _OF_DUPLICATES[answer]
         case Answer.REPLACED:
             kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
         case _:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, islice
 
 import redis
 from hands import claimed, settle
@@ -12,12 +12,21 @@ from worker.domain.batch import Batch, Replay, Wait
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued
 from worker.domain.settlement import Retry
-from worker.operate.cancelling import cancel
+from worker.enqueue import EnqueueOptions, accept, sources, total
+from worker.operate.cancelling import cancel, cancel_run
+from worker.operate.deadlist import Filter
+from worker.operate.operator import Operator, this_user
+from worker.operate.replaying import replay_all
 from worker.operate.runs import JobReader
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=2)
+
+
+def operator_of(queue: Queue, client: redis.Redis) -> Operator:
+    """Return one who acts on this store."""
+    return Operator(queue, JobReader(client=client, orgs={"default": ORG}), {"default": ORG}, this_user())
 
 
 def test_what_waits_is_cancelled_and_what_is_sent_is_settled(queue: Queue, client: redis.Redis) -> None:
@@ -83,3 +92,40 @@ def test_of_a_cancelled_run_nothing_is_sent_wherever_the_cancelling_broke_off(
     assert (run.dead, run.open, run.dead_kinds) == (3000, 0, {"cancelled": 3000})
     assert len(Probe(client).listed(DeadKind.CANCELLED)) == 3000
     assert [entry.count for entry in audit.entries(client, "default")] == [3000], "it counts those as well"
+
+
+def test_what_comes_to_a_cancelled_run_is_told_to_be_cancelled(queue: Queue, client: redis.Redis) -> None:
+    """It is accepted, and dead at once: whoever hands it in hears that, and how it is sent all the same."""
+    queue.enqueue(ORG, run="r", items=[item(0)], call="c")
+    operator = operator_of(queue, client)
+    assert cancel_run(operator, "default", "r", action="", on_progress=lambda _: None) == 1
+    issues = [{"badgeMetaId": "696f0fd40772ad476ecf74ac", "customerId": n} for n in (1, 2)]
+    done = total("r", accept(queue, ORG, sources(issues, "more"), EnqueueOptions("r", "more")))
+    assert (done.accepted, done.repeated, done.duplicates) == (2, 0, 0)
+    assert [note.kind for note in done.noted] == ["dead", "dead"]
+    assert "its run is cancelled" in done.noted[0].reason
+    assert operator.reports.run("r").dead_kinds == {"cancelled": 3}
+    again = total("r", accept(queue, ORG, sources(issues, "more"), EnqueueOptions("r", "again")))
+    assert (again.accepted, again.repeated) == (2, 2)
+
+
+def test_one_letter_of_a_run_that_is_half_cancelled_takes_the_rest_of_it_nowhere(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """A cancel that was broken off is ended first: whatever waits yet would go out with what is replayed."""
+    for at in range(0, 3000, 1000):
+        queue.enqueue(ORG, run="r", items=[item(n) for n in range(at, at + 1000)], call=new_id())
+    operator = operator_of(queue, client)
+    queue.cancel_run("default", "r", 2000, call=new_id())
+    for which in (Filter(kind=DeadKind.CANCELLED), Filter(kind=DeadKind.CANCELLED, run="r")):
+        done = replay_all(operator, which, limit=1)
+        assert done.replayed == 0
+        assert "run r is only half cancelled" in str(done.problem)
+    (letter,) = islice(Probe(client).listed(DeadKind.CANCELLED), 1)
+    answer = queue.replay(ORG, run="x", items=[Replay(letter)], call=new_id())
+    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 1, "cancelling": "r"}
+    assert isinstance(queue.claim(ORG, new_id()), Wait)
+    cancel_run(operator, "default", "r", action="", on_progress=lambda _: None)
+    assert replay_all(operator, Filter(kind=DeadKind.CANCELLED, run="r"), limit=1).replayed == 1
+    assert len(claimed(queue, ORG).jobs) == 1
+    assert operator.reports.run("r").dead == 2999

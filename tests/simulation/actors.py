@@ -55,7 +55,7 @@ SWEEP_S = 120.0  # how long a worker sleeps at most: hints are lost only by faul
 BEAT_S, BEATS_A_SWEEP = 15, 8
 SEAT_WAIT_MS = 2000  # ten times what a real one waits: nothing happens in between
 BEGIN_S, RESTART_S = (0.0, 4.0), (0.5, 20.0)
-ACCEPTED = {Answer.ACCEPTED, Answer.REPEATED, Answer.INVALID}
+ACCEPTED = {Answer.ACCEPTED, Answer.CANCELLED, Answer.REPEATED, Answer.INVALID}
 
 
 class OnlookersQueue(Queue):

@@ -241,7 +241,7 @@ def _refuse_what_stays(done: Replayed) -> None:
     ]
     if done.problem:
         stays.append(
-            f"with --set {counted(done.skipped, 'job')} "
+            f"{counted(done.skipped, 'job')} "
             f"{'stays as it is' if done.skipped == 1 else 'stay as they are'}: {done.problem}"
         )
     if stays:

@@ -11,9 +11,11 @@ from dataclasses import replace
 from worker.domain.batch import Replay
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
+from worker.errors import NotAllowed
 from worker.operate import deadlist, groupwise
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Move, Operator
+from worker.operate.replaying import why_skipped
 from worker.store import audit
 
 
@@ -45,6 +47,9 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     """Say what became of a job in doubt: issued after all, or not, and then it is queued again.
 
     Answers whether it was in doubt.
+
+    Raises:
+        NotAllowed: it would be queued again in a run that is only half cancelled.
     """
     action, queue = audit.action_id(operator.queue, "resolve"), operator.queue
     if deadlist.died_at_ms(operator.reports, org.name, DeadKind.IN_DOUBT, job_id) is None:
@@ -53,4 +58,7 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     operator.begin(org.name, action, which)
     if issued:
         return queue.resolve(org, [job_id], call=queue.new_id(), action=action) == 1
-    return queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())["replayed"] == 1
+    done = queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())
+    if why := why_skipped(done):
+        raise NotAllowed(why)
+    return bool(done["replayed"] == 1)

@@ -20,7 +20,7 @@ from worker.store.queue import CHUNK, GroupPart, chunks
 
 def replay(
     operator: Operator, org: Org, parts: Sequence[GroupPart], *, name: str, room: Callable[[], int]
-) -> Iterator[tuple[int, Mapping[str, int]]]:
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Queue letters again as they are, while there is ``room``; yields how many were seen, and the answer."""
     queue = operator.queue
     for part in parts:
@@ -32,7 +32,7 @@ def replay(
             answer = {"replayed": done, "duplicates": 0, "skipped": 0}
             if left:
                 by_id = queue.replay(org, run=name, items=[*map(Replay, left)], call=queue.new_id())
-                answer = {what: number + by_id[what] for what, number in answer.items()}
+                answer = by_id | {what: number + by_id[what] for what, number in answer.items()}
             passed += seen - answer["replayed"]  # another run's, or a newer program's
             yield seen, answer
             if seen < most:

@@ -21,7 +21,7 @@ from worker.domain.job import DeadKind, State
 from worker.domain.org import Org
 from worker.domain.parsing import parse_item
 from worker.domain.text import cell
-from worker.enqueue import Enqueued, EnqueueOptions, Noted, next_chunk, note
+from worker.enqueue import TAKEN, Enqueued, EnqueueOptions, Noted, next_chunk, note
 from worker.files.columns import FIELDS, ORG
 from worker.files.sample import still_hours
 from worker.operate.report import argument, invalid_item, option
@@ -136,7 +136,7 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
         source=options.source,
         starts_ms=options.starts_ms,
     )
-    sent, replayed = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers), 0
+    sent, replayed = sum(answer in TAKEN for answer in answers), 0
     if judged.mended:
         items = [Replay(one.letter, one.job, options.urgent) for one in judged.mended]
         replayed = queue.replay(org, run=options.run, items=items, call=f"{call}.m")["replayed"]

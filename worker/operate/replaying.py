@@ -131,7 +131,7 @@ def _one_by_one(  # noqa: PLR0913, PLR0917 - as above
     org: Org | None,
     which: Filter,
     changes: Mapping[str, str] | None,
-    ask: Callable[[Org, list[Replay]], Mapping[str, int]],
+    ask: Callable[[Org, list[Replay]], Mapping[str, Any]],
     begin: Callable[[Org], None],
     room: Callable[[], int],
 ) -> Iterator[_Step]:
@@ -180,11 +180,11 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str, int]]:
+def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str, Any]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 
-    def would_replay(org: Org, items: list[Replay]) -> Mapping[str, int]:
+    def would_replay(org: Org, items: list[Replay]) -> Mapping[str, Any]:
         new = [item.new for item in items if item.new]
         duplicates = 0
         for job, there in zip(
@@ -197,18 +197,26 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str,
     return would_replay
 
 
-def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, int]:
+def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, Any]:
     return queue.replay(org, run=replay, items=items, call=queue.new_id())
 
 
-def _counted(done: Replayed, answer: Mapping[str, int], problems: list[str]) -> Replayed:
+def _counted(done: Replayed, answer: Mapping[str, Any], problems: list[str]) -> Replayed:
     return replace(
         done,
         replayed=done.replayed + answer["replayed"],
         duplicates=done.duplicates + answer["duplicates"],
         skipped=done.skipped + answer["skipped"] + len(problems),
-        problem=done.problem or next(iter(problems), None),
+        problem=done.problem or next(iter(problems), None) or why_skipped(answer),
     )
+
+
+def why_skipped(answer: Mapping[str, Any]) -> str | None:
+    """Return why some of what the store was asked to replay stays, if they are dead letters still."""
+    if run := answer.get("cancelling"):
+        first = f"badges run cancel {argument(run)}"
+        return f"run {run} is only half cancelled, and what waits of it would be sent as well; first: {first}"
+    return None
 
 
 def _items(

@@ -283,17 +283,18 @@ class Queue:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
         return self._settle(org, batch, share, put_back_arguments(jobs), _told("none", "", None))
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, Any]:
         """Queue up to 1,000 dead letters again, or let new jobs take their places.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
+        Of ``skipped`` ones, ``cancelling`` names a run whose cancellation was broken off, if there is one.
         """
         flat = chain(*(replay_arguments(item, run=run) for item in items))
-        answer: dict[str, int] = self.store.durably(
+        answer: dict[str, Any] = self.store.durably(
             "replay", [keys.key_prefix(org.name)], [call, run, ttl_ms(org), *flat]
         )
         self.wake(org)
-        return answer
+        return {name: it for name, it in answer.items() if it != ""}
 
     def replay_group(  # noqa: PLR0913 - which, and how many
         self, org: Org, *, run: str, of: GroupPart, passed: int, most: int, call: str

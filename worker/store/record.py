@@ -91,6 +91,7 @@ class Answer(StrEnum):
     ACCEPTED = "a"
     SIMILAR = "s"  # accepted, though its badge and customer were before, with another content
     HELD = "h"  # accepted as a dead letter for that (by this run and row before, too)
+    CANCELLED = "C"  # accepted as a dead letter, since its run is cancelled
     REPEATED = "A"  # accepted by this run and row before
     INVALID = "i"  # accepted as a dead letter at once (by this run and row before, too)
     CONFLICT = "c"  # the id was used for another badge

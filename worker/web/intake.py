@@ -18,7 +18,7 @@ from worker.domain.item import Source
 from worker.domain.org import Org
 from worker.domain.provenance import Provenance
 from worker.domain.text import plain
-from worker.enqueue import EnqueueOptions, Prepared, note, prepared
+from worker.enqueue import TAKEN, EnqueueOptions, Prepared, note, prepared
 from worker.errors import NoRoom
 from worker.files.json_rows import words_of
 from worker.operate.checking import Checking, check_rows
@@ -40,6 +40,7 @@ _STATUSES = {
     Answer.SIMILAR: "queued",
     Answer.REPEATED: "queued",
     Answer.HELD: _DEAD,
+    Answer.CANCELLED: _DEAD,
     Answer.INVALID: "invalid",
     Answer.CONFLICT: "conflict",
     Answer.DUPLICATE: "duplicate",
@@ -152,7 +153,7 @@ def _enqueue(queue: Queue, org: Org, taken: list[Prepared], options: EnqueueOpti
                 org, run=options.run, items=chunk, call=call, urgent=options.urgent, source=options.source
             )
         except NoRoom as error:
-            accepted = sum(answer in (Answer.ACCEPTED, Answer.REPEATED) for answer in answers)
+            accepted = sum(answer in TAKEN for answer in answers)
             raise NoRoom(error.reason, accepted=accepted) from error
     return answers
 

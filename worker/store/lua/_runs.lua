@@ -59,6 +59,16 @@ local function is_cancelled(run)
   return cancelled_runs[run]
 end
 
+-- Whether a run's cancellation was broken off: what waits of it yet would go out with what is replayed.
+local half_cancelled = {}
+local function is_being_cancelled(run)
+  if half_cancelled[run] == nil then
+    local said = redis.call('HMGET', K.run .. run, 'cancelled', 'queued', 'retrying')
+    half_cancelled[run] = said[1] and tonumber(said[2] or 0) + tonumber(said[3] or 0) > 0
+  end
+  return half_cancelled[run]
+end
+
 -- A run begins, or takes in more.
 local function begin_run(run, ttl_ms)
   redis.call('HSETNX', K.run .. run, 'started_at', int(NOW))

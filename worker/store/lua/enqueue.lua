@@ -131,6 +131,7 @@ local function accept(id, how, rest)
     return ANSWER.held
   elseif is_cancelled(run) then
     die(id, KIND.cancelled, 'cancelled', '', rest)
+    return ANSWER.cancelled
   else
     records[#records + 1], records[#records + 2] = K.job .. id, accepted(rest)
     ready[#ready + 1] = id

@@ -7,16 +7,23 @@
 -- ARGV[3]  how long results, and the list of what it queued again, are kept, ms
 -- ARGV[4]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is made and
 --          the record of the new job, as in enqueue.lua
--- Returns  JSON: {replayed, duplicates, skipped}; skipped ones were no dead letters any more, or invalid, which only
---          a new job can mend; or their run isn't to be sent yet, and the new job's is
+-- Returns  JSON: {replayed, duplicates, skipped, cancelling}; skipped ones were no dead letters any more, or invalid,
+--          which only a new job can mend; or their run isn't to be sent yet, and the new job's is; or its
+--          cancellation was broken off: cancelling names such a run
 -- Repeated: the same call id gets the same answer.
 local call, run, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return before end
-local done = {replayed = 0, duplicates = 0, skipped = 0}
+local done = {replayed = 0, duplicates = 0, skipped = 0, cancelling = ''}
 local FIRST = 4
 local queued_again, born, held, badges, goes_on = {}, {}, {}, {}, {}
 local ends = {[K.queue] = {}, [K.urgent] = {}}
+
+local function may_go_on(its_run)
+  local is_half = is_being_cancelled(its_run)
+  if is_half then done.cancelling = its_run end
+  return not is_half
+end
 
 -- A person asked for it: a run that was cancelled goes on.
 local function again(id, fields)
@@ -63,7 +70,8 @@ for at = FIRST, #ARGV, 4 do ids[#ids + 1] = ARGV[at] end
 local fields_of = reading(ids)
 for n, id in ipairs(ids) do
   local fields = ARGV[FIRST + 4 * n - 3] == '' and fields_of(n)
-  if fields and fields[FIELD.state] == STATE.dead and fields[FIELD.kind] ~= KIND.invalid then as_they_are[id] = fields end
+  local is_sendable = fields and fields[FIELD.state] == STATE.dead and fields[FIELD.kind] ~= KIND.invalid
+  if is_sendable and may_go_on(fields[FIELD.run]) then as_they_are[id] = fields end
 end
 local unlisted = many.unlist(as_they_are)
 

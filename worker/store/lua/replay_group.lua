@@ -36,6 +36,7 @@ local function again(id, raw)
     return false
   end
   if its_run ~= '' and its ~= its_run then return true end
+  if is_being_cancelled(its) then return false end
   many.write_raw(id, many.to_queued(raw))
   local of_lane, counts = ends[urgent], counts_of(its, kind)
   of_lane[#of_lane + 1], queued[#queued + 1] = id, id
