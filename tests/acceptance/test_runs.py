@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -155,6 +156,26 @@ def test_cancelling(client: redis.Redis, env: dict[str, str]) -> None:
     said = badges("run", "cancel", "$(id)", "--yes", env=env).stdout.decode()
     assert said == "3 cancelled; to take that back: badges dead replay --kind cancelled --run '$(id)'\n"
     assert badges("run", "cancel", "$(id)", env=env).stdout == b"nothing of it waits any more\n"
+
+
+def test_a_command_that_is_printed_means_its_org(
+    client: redis.Redis, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Another org may have a run of the same name, which a copied command would act on as well."""
+    env["BADGES_ORGS_FILE"] = str(tmp_path / "orgs.toml")
+    (tmp_path / "orgs.toml").write_text('[spring]\napi_base_url = "https://spring.invalid"\n')
+    bring(client, "s", 0, 3)
+    items = [item(n, org="spring") for n in range(3)]
+    Queue(client).enqueue(configured(name="spring"), run="s", items=items, call=new_id())
+    for org in ("default", "spring"):
+        said = badges("run", "cancel", "s", "--org", org, "--yes", env=env).stdout.decode()
+        back = f"badges dead replay --kind cancelled --org {org} --run s"
+        assert said == f"3 cancelled; to take that back: {back}\n"
+    badges(*back.split()[1:], env=env)
+    waiting = [run["queued"] for run in badges_json("run", "list", env=env) if run["org"] == "default"]
+    assert waiting == [0]
+    shown = badges("run", "show", "s", "--org", "spring", env=env).stdout.decode()
+    assert "3 queued" in " ".join(shown.split())
 
 
 def test_what_holds_a_run_is_said(client: redis.Redis) -> None:

@@ -123,8 +123,11 @@ def test_one_letter_of_a_run_that_is_half_cancelled_takes_the_rest_of_it_nowhere
         assert "run r is only half cancelled" in str(done.problem)
     (letter,) = islice(Probe(client).listed(DeadKind.CANCELLED), 1)
     answer = queue.replay(ORG, run="x", items=[Replay(letter)], call=new_id())
-    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 1, "cancelling": "r"}
+    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 1, "undos": 0, "cancelling": "r"}
     assert isinstance(queue.claim(ORG, new_id()), Wait)
+    run = operator.reports.run("r")
+    assert run.queued
+    assert run.held == "it was cancelled; to end what is left of it: badges run cancel r"
     cancel_run(operator, "default", "r", action="", on_progress=lambda _: None)
     assert replay_all(operator, Filter(kind=DeadKind.CANCELLED, run="r"), limit=1).replayed == 1
     assert len(claimed(queue, ORG).jobs) == 1

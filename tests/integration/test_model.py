@@ -361,7 +361,12 @@ class Machine(RuleBasedStateMachine):
         dead = sorted(self.model.in_state("d"))
         sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
         done = self.queue.replay(ORG, run="again", items=[Replay(job_id) for job_id in dead], call=new_id())
-        assert done == {"replayed": len(sendable), "duplicates": 0, "skipped": len(dead) - len(sendable)}
+        assert done == {
+            "replayed": len(sendable),
+            "duplicates": 0,
+            "skipped": len(dead) - len(sendable),
+            "undos": 0,
+        }
         for job_id in sendable:
             self.model.cancelled.discard(self.model.jobs[job_id].run)
             self.model.move(self.model.jobs[job_id], "q")

@@ -51,7 +51,7 @@ def test_a_replayed_job_is_as_new_and_keeps_its_id(queue: Queue, client: redis.R
     """It is queued with no attempt spent and no reason of death, ready as of now; its run is open again."""
     one, two = bury(queue, ORG, range(2))
     born_ms = int(Probe(client).record(one)["enqueued_at"])
-    assert replay(queue, one) == {"replayed": 1, "duplicates": 0, "skipped": 0}
+    assert replay(queue, one) == {"replayed": 1, "duplicates": 0, "skipped": 0, "undos": 0}
     kept = Probe(client).record(one)
     assert (kept["state"], kept["attempts"]) == ("q", "0")
     assert not {"kind", "code", "message", "finished_at", "group"} & kept.keys()
@@ -87,14 +87,14 @@ def test_what_is_dead_no_more_is_skipped(queue: Queue, client: redis.Redis) -> N
     replay(queue, one)
     Probe(client).change(two, state="i")
     answer = replay(queue, one, two, "no such job", call="late")
-    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 3}
+    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 3, "undos": 0}
     assert Probe(client).queued() == [one]
 
 
 def test_the_same_job_twice_in_one_call_is_replayed_once(queue: Queue, client: redis.Redis) -> None:
     """The second is no dead letter any more."""
     (one,) = bury(queue, ORG, range(1))
-    assert replay(queue, one, one) == {"replayed": 1, "duplicates": 0, "skipped": 1}
+    assert replay(queue, one, one) == {"replayed": 1, "duplicates": 0, "skipped": 1, "undos": 0}
     assert Probe(client).queued() == [one]
 
 
@@ -139,7 +139,7 @@ def test_a_correction_to_what_is_known_is_a_duplicate(queue: Queue, client: redi
     (one,) = bury(queue, ORG, range(1))
     known = item(0, badge_id=OTHER_BADGE)
     queue.enqueue(ORG, run="other", items=[known], call="other")
-    assert replay(queue, mended(one, 0)) == {"replayed": 0, "duplicates": 1, "skipped": 0}
+    assert replay(queue, mended(one, 0)) == {"replayed": 0, "duplicates": 1, "skipped": 0, "undos": 0}
     assert (Probe(client).listed("rejected"), Probe(client).queued()) == ([one], [known.id])
 
 
@@ -148,7 +148,7 @@ def test_what_another_job_took_the_place_of_is_not_replayed(queue: Queue, client
     (one,) = bury(queue, ORG, range(1))
     replay(queue, mended(one, 0))
     answer = replay(queue, one, mended(one, 5), call="again")
-    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 2}
+    assert answer == {"replayed": 0, "duplicates": 0, "skipped": 2, "undos": 0}
     assert len(Probe(client).queued()) == 1
 
 

@@ -423,6 +423,27 @@ def test_an_undo_is_cancelled(bench: Bench) -> None:
     assert (bench.active(), bench.run(done["run"])["dead_kinds"]) == ([1, 2], {"cancelled": 2})
 
 
+def test_a_replay_takes_no_badge_back_unasked(bench: Bench) -> None:
+    """Letters of an undo look like others: only who names their run, or one of them, means them."""
+    bench.issue(1, 2)
+    done = bench.undo("spring")
+    badges("run", "cancel", done["run"], "--yes", env=bench.env)
+    for how in (["--dry-run"], []):
+        replay = ("dead", "replay", "--kind", "cancelled", *how)
+        told = badges_json(*replay, env=bench.env)
+        assert (told["replayed"], told["skipped"], told["left_out"]) == (0, 0, {"undo": 2})
+        assert b"left out: 2 of an undo" in badges(*replay, env=bench.env).stdout
+        changed = (*replay, "--set", f"badgeMetaId={OTHER_BADGE}")
+        assert b"it takes a badge back" in badges(*changed, env=bench.env, expect=1).stderr
+    assert (bench.revoke(), bench.active()) == (0, [1, 2])
+    (first, second) = (job["job_id"] for job in badges_json("dead", "list", env=bench.env))
+    report = badges_json("results", "--run", done["run"], env=bench.env)
+    assert f"to take it back: badges dead replay --job {first}" in str(report)
+    assert badges_json("dead", "replay", "--job", second, env=bench.env)["replayed"] == 1
+    assert badges_json("dead", "replay", "--run", done["run"], env=bench.env)["replayed"] == 1
+    assert (bench.revoke(), bench.active()) == (2, [])
+
+
 def test_a_worker_is_woken_for_it(bench: Bench) -> None:
     """A claim says that there is something to do beside batches, and when; not while somebody is at it."""
     bench.issue(1)

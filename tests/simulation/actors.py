@@ -132,14 +132,14 @@ class OnlookersQueue(Queue):
         self._world.known[org.name].calls += 1
         return super().reserve_call(org, call, **more)
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, int]:
+    def replay(self, org: Org, *, items: Sequence[Replay], **more: Any) -> dict[str, Any]:
         """Note what may be issued again, where that was asked for."""
         known, asked = self._world.known[org.name], self._world.hub.process.notes.get("may_issue_again")
         if asked:
             again = [item.id for item in items if not item.new]
             # As it is when the server first does it, and never again for that call.
             getcurrent().then = lambda: known.may_issue_again(again)
-        return super().replay(org, run=run, items=items, call=call)
+        return super().replay(org, items=items, **more)
 
     def discard_group(self, org: str, of: GroupPart, **more: Any) -> GroupDone:
         """Note what must never be sent again."""

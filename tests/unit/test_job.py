@@ -59,7 +59,7 @@ FORM = """
     raw_row others revokes
 """
 STATES = {"queued": "q", "sending": "s", "retrying": "r", "issued": "i", "dead": "d", "undone": "u"}
-ANSWERS = "ashAicdmDQRU"
+ANSWERS = "ashAicdmDQRUC"
 
 
 def test_records_keep_their_form_within_a_version() -> None:

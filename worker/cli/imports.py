@@ -199,11 +199,11 @@ def _import(
     notes = Notes()
     with reading(given, "importing") as opened:
         begin = partial(import_rows, here.queue, target, opened.rows)
-        done = take_in(options, begin, opened.move, notes)
+        done = take_in(org, options, begin, opened.move, notes)
     note_profile(here, org, chosen, opened.remarks.columns)
     done = replace(done, warnings=add_up((*done.warnings, *opened.remarks.warned())))
     run = here.reports.run(options.run, org) if done.rows else None
-    say_import(done, notes, run, as_json=asked.as_json)
+    say_import(org, done, notes, run, as_json=asked.as_json)
     return _Imported(done, run, badges)
 
 

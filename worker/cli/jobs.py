@@ -25,11 +25,12 @@ from worker.cli.session import AnyOrg, ItsOrg, JobId, Note, RunName, Session, se
 from worker.cli.starts import start_cli
 from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
+from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import counted
 from worker.operate import cancelling
 from worker.operate.numbers import UNASKED, Number, numbers
 from worker.operate.progress import RunProgress
-from worker.operate.report import argument, option
+from worker.operate.report import argument, of_org, option
 from worker.operate.runs import follow
 from worker.store import audit
 
@@ -104,7 +105,7 @@ def run_show(
 def _show_run(run: RunProgress) -> None:
     tables.show_run(run)
     if run.unhandled:
-        name = tables.safe(option("run", run.run))
+        name = tables.safe(f"{of_org(run.org)}{option('run', run.run)}")
         tables.out.print(f"  why: badges dead groups {name}")
         doubtful = run.dead_kinds.get(DeadKind.IN_DOUBT, 0)
         if doubtful:
@@ -142,12 +143,14 @@ def run_cancel(
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
             ask(act, waiting, allowed=yes, as_json=as_json)
         cancelled = waiting if dry_run else _cancel(here, progress, note)
+        has_others = len(here.settings.orgs()) > 1
     if as_json:
         say_json({"run": name, "cancelled": cancelled}, dry_run=dry_run)
     elif dry_run:
         tables.out.print(f"{cancelled:,} would be cancelled")
     elif cancelled:
-        back = tables.safe(f"badges dead replay --kind cancelled {option('run', name)}")
+        its = f"{option('org', progress.org)} " if has_others else ""  # which may have a run of this name
+        back = tables.safe(f"badges dead replay --kind cancelled {its}{option('run', name)}")
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:
         tables.out.print("nothing of it waits any more")
@@ -156,8 +159,13 @@ def run_cancel(
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
     action, operator = audit.action_id(here.queue, "cancel"), here.operator(note)
     operator.begin(run.org, action, {"run": run.run})
-    with progress_bar("cancelling", run.total, unit="job") as move:
-        return cancelling.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
+    try:
+        with progress_bar("cancelling", run.total, unit="job") as move:
+            return cancelling.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
+    except KeyboardInterrupt:
+        end = tables.safe(f"badges run cancel {of_org(run.org)}{argument(run.run)}")
+        tables.err.print(f"nothing of it is sent any more; what is left of it waits to be cancelled: {end}")
+        raise
 
 
 @run_cli.command("follow")
@@ -192,7 +200,8 @@ def follow_run(here: Session, run: str, org: str | None, *, form: Form) -> RunPr
     try:
         return watch(snapshots, _show_run, form=form)
     except KeyboardInterrupt:
-        tables.err.print(f"the run goes on; see: badges run show {tables.safe(argument(run))}")
+        see = f"badges run show {of_org(org or DEFAULT_ORG)}{argument(run)}"
+        tables.err.print(f"the run goes on; see: {tables.safe(see)}")
         raise
 
 

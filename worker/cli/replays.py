@@ -22,7 +22,7 @@ from worker.errors import BadgesError
 from worker.operate import cancelling, deadlist, following, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.following import Following
-from worker.operate.replaying import Replayed
+from worker.operate.replaying import UNDO, Replayed
 from worker.operate.report import option
 from worker.store import audit
 
@@ -218,6 +218,7 @@ def _say_what_is_left(done: Replayed, which: Filter) -> None:
     cures = {
         "invalid": f"invalid, never sent: mend them in a report ({report})",
         "in_doubt": "in doubt: look them up at the vendor, or say --kind in_doubt",
+        UNDO: "of an undo, to take a badge back: to call them all the same, say --run and its name",
         "repeat": "held back as repeats: to send them all the same, say --kind repeat",
     }
     for kind, count in done.left_out.items():

@@ -12,7 +12,7 @@ from worker.domain.text import counted
 from worker.enqueue import Enqueued, EnqueueOptions, Noted, total
 from worker.errors import BadgesError
 from worker.operate.progress import RunProgress
-from worker.operate.report import argument, option
+from worker.operate.report import argument, of_org, option
 
 NOTED_SHOWN = 20
 
@@ -31,6 +31,7 @@ class Notes:
 
 
 def take_in(
+    org: str,
     options: EnqueueOptions,
     begin: Callable[[EnqueueOptions], Iterator[Enqueued]],
     move: Callable[..., None],
@@ -55,7 +56,7 @@ def take_in(
         # After Ctrl-C, what is on its way may come to be accepted.
         if done.rows or isinstance(error, KeyboardInterrupt):
             tables.err.print(f"until then: at least {_counted(done)}; {_what_comes_of_it(options)}")
-            stop = tables.safe(argument(options.run))
+            stop = tables.safe(f"{of_org(org)}{argument(options.run)}")
             tables.err.print(
                 f"to go on: the same command with {tables.safe(option('run', options.run))}; "
                 f"to stop what waits: badges run cancel {stop}"
@@ -77,7 +78,7 @@ def _counted(done: Enqueued) -> str:
     return f"{accepted}, {counted(done.duplicates, 'duplicate')}, {done.invalid:,} invalid{held}"
 
 
-def say_import(done: Enqueued, notes: Notes, run: RunProgress | None, *, as_json: bool) -> None:
+def say_import(org: str, done: Enqueued, notes: Notes, run: RunProgress | None, *, as_json: bool) -> None:
     """Say what became of a file, and what can be done about it."""
     console = tables.err if as_json else tables.out
     _show_noted(notes, run, console)
@@ -88,7 +89,7 @@ def say_import(done: Enqueued, notes: Notes, run: RunProgress | None, *, as_json
         name = tables.safe(done.run)
         console.print(f"run [bold]{name}[/]: {_counted(done)}: {counted(done.rows, 'row')} read")
         if done.accepted > done.repeated:
-            console.print(f"  watch it: badges run follow {tables.safe(argument(done.run))}")
+            console.print(f"  watch it: badges run follow {tables.safe(of_org(org) + argument(done.run))}")
         elif not done.rows:
             console.print("  nothing new: the file has no rows")
         else:
@@ -103,6 +104,6 @@ def _show_noted(notes: Notes, run: RunProgress | None, console: Console) -> None
         console.print(f"  [yellow]{note.kind}[/] {tables.safe(f'{where}: {note.reason}')}")
     if notes.count > len(notes.first):
         # What was met again, or is still wrong in a report, stays a dead letter of the run it came with.
-        its = f" {option('run', run.run)}" if run and run.unhandled else ""
+        its = f" {of_org(run.org)}{option('run', run.run)}" if run and run.unhandled else ""
         report = f"badges results{its} --state dead --format csv -o report.csv"
         console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {tables.safe(report)}")

@@ -14,7 +14,7 @@ from worker.cli.session import ItsOrg, Note, RunName, session
 from worker.domain.localdates import in_zone, read_zone
 from worker.domain.text import LATEST_MS, counted
 from worker.operate import starting
-from worker.operate.report import argument
+from worker.operate.report import argument, of_org
 from worker.store import audit
 
 start_cli = typer.Typer()
@@ -69,5 +69,5 @@ def run_start(
     if as_json:
         say_json({"run": meant.run, "started": jobs})
     else:
-        watch = f"badges run follow {tables.safe(argument(meant.run))}"
+        watch = tables.safe(f"badges run follow {of_org(meant.org)}{argument(meant.run)}")
         tables.out.print(f"{counted(jobs, 'job')} on the way; watch it: {watch}")

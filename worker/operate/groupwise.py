@@ -18,10 +18,19 @@ from worker.store.protocol import ttl_ms
 from worker.store.queue import CHUNK, GroupPart, chunks
 
 
-def replay(
-    operator: Operator, org: Org, parts: Sequence[GroupPart], *, name: str, room: Callable[[], int]
+def replay(  # noqa: PLR0913 - which, and how
+    operator: Operator,
+    org: Org,
+    parts: Sequence[GroupPart],
+    *,
+    name: str,
+    room: Callable[[], int],
+    undos: bool,
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Queue letters again as they are, while there is ``room``; yields how many were seen, and the answer."""
+    """Queue letters again as they are, while there is ``room``; yields how many were seen, and the answer.
+
+    Those of ``undos`` only if they are meant.
+    """
     queue = operator.queue
     for part in parts:
         passed = 0
@@ -29,9 +38,10 @@ def replay(
             done, seen, left = queue.replay_group(
                 org, run=name, of=part, passed=passed, most=most, call=queue.new_id()
             )
-            answer = {"replayed": done, "duplicates": 0, "skipped": 0}
+            answer = {"replayed": done, "duplicates": 0, "skipped": 0, "undos": 0}
             if left:
-                by_id = queue.replay(org, run=name, items=[*map(Replay, left)], call=queue.new_id())
+                items, call = [*map(Replay, left)], queue.new_id()
+                by_id = queue.replay(org, run=name, items=items, call=call, undos=undos)
                 answer = by_id | {what: number + by_id[what] for what, number in answer.items()}
             passed += seen - answer["replayed"]  # another run's, or a newer program's
             yield seen, answer

@@ -24,7 +24,7 @@ from worker.domain.text import cell
 from worker.enqueue import TAKEN, Enqueued, EnqueueOptions, Noted, next_chunk, note
 from worker.files.columns import FIELDS, ORG
 from worker.files.sample import still_hours
-from worker.operate.report import argument, invalid_item, option
+from worker.operate.report import argument, invalid_item, of_org, option
 from worker.server.cluster import reaching
 from worker.store import reading, runs
 from worker.store.again import renewed
@@ -171,7 +171,7 @@ def _judge(row: Source, record: Record | None, org: Org, kept_back: Collection[s
         if isinstance(mended, Mended) and (run := record.get(Field.RUN, "")) in kept_back:
             reason = (
                 f"its run {run} isn't to be sent yet: import this with --hold as well, or first: "
-                f"badges run start {argument(run)}"
+                f"badges run start {of_org(org.name)}{argument(run)}"
             )
             return Noted(where, None, reason, "conflict")
         return mended

@@ -30,7 +30,7 @@ def of_runs(
         if not run.open:
             told.append(run)
             continue
-        if run.later:
+        if run.later or (run.cancelled and run.queued + run.retrying):
             told.append(replace(run, eta_s=None, held=why_later(run)))
             continue
         state, waiting = states[run.org], run.queued + run.retrying

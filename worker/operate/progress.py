@@ -11,7 +11,7 @@ from typing import Any
 from worker.domain.job import DeadKind
 from worker.domain.provenance import NOWHERE, Provenance
 from worker.domain.text import iso_time
-from worker.operate.report import argument
+from worker.operate.report import argument, of_org
 
 _ON_HOLD = "inf"
 COUNTED = ("queued", "sending", "retrying", "issued", "dead", "undone")  # which add up to the total
@@ -85,9 +85,10 @@ class RunProgress:
 
 def why_later(run: RunProgress) -> str:
     """Say of a run that isn't to be sent yet when it begins, or how."""
+    name = of_org(run.org) + argument(run.run)
     if run.cancelled:
-        return f"it was cancelled; to end what is left of it: badges run cancel {argument(run.run)}"
-    start = f"badges run start {argument(run.run)}"
+        return f"it was cancelled; to end what is left of it: badges run cancel {name}"
+    start = f"badges run start {name}"
     return (
         f"it begins at {run.starts_at}; at once: {start}"
         if run.starts_at

@@ -23,11 +23,13 @@ from worker.errors import NotAllowed
 from worker.operate import deadlist, groupwise
 from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Move, Operator
-from worker.operate.report import argument
+from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
 from worker.store import audit, reading, runs
 from worker.store.queue import CHUNK, GroupPart, Queue
-from worker.store.record import Field, badge_fields, badge_of, handed_on
+from worker.store.record import Field, badge_fields, badge_of, handed_on, takes_back
+
+UNDO = "undo"  # beside the kinds that are left out: what takes a badge back
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ def replay_all(  # noqa: PLR0913 - what, and how
 ) -> Replayed:
     """Queue the dead letters that fit again, oldest first: the same ids, or with ``changes`` as new jobs.
 
-    Never an invalid one, and one in doubt only if ``which`` names that kind and ``may_issue_twice`` is said:
-    it may have been issued. At most ``limit`` are replayed. A new job whose content was accepted before is a
-    duplicate, and its dead letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is
-    its id, if the caller wants to know it beforehand.
+    Never an invalid one; one in doubt only if ``which`` names that kind and ``may_issue_twice`` is said: it
+    may have been issued; one of an undo, which takes a badge back, only if ``which`` names its run or it. At
+    most ``limit`` are replayed. A new job whose content was accepted before is a duplicate, and its dead
+    letter stays. Breaking off leaves what was replayed so far queued. ``replay`` is its id, if the caller
+    wants to know it beforehand.
 
     Raises:
         NotAllowed: there are jobs in doubt to be replayed, and it wasn't said that they may be.
@@ -82,7 +85,8 @@ def replay_all(  # noqa: PLR0913 - what, and how
     reports = operator.reports
     said = which.as_json() | ({"set": dict(changes)} if changes else {}) | ({"limit": limit} if limit else {})
     looked_at, total = 0, deadlist.size(reports, which, replayable=True)
-    ask = _rehearsal(reports) if dry_run else partial(_ask, operator.queue, name)
+    undos = which.job is not None or which.run is not None  # who names one knows what its letters do
+    ask = _rehearsal(reports, undos=undos) if dry_run else partial(_ask, operator.queue, name, undos)
     begun: set[str] = set()
 
     def begin(org: Org) -> None:
@@ -98,7 +102,7 @@ def replay_all(  # noqa: PLR0913 - what, and how
         may_pick = org and not (changes or dry_run)
         parts = deadlist.parts(reports, its_org, its, replayable=True) if may_pick else None
         if org and parts is not None:
-            steps = _by_groups(operator, org, parts, name, begin, room)
+            steps = _by_groups(operator, org, parts, name, begin, room, undos)
         else:
             steps = _one_by_one(reports, org, its, changes, ask, begin, room)
         for seen, counted_into in steps:
@@ -119,10 +123,11 @@ def _by_groups(  # noqa: PLR0913, PLR0917 - of whom, what, and how far
     name: str,
     begin: Callable[[Org], None],
     room: Callable[[], int],
+    undos: bool,  # noqa: FBT001 - as above
 ) -> Iterator[_Step]:
     if parts:
         begin(org)
-    for seen, answer in groupwise.replay(operator, org, parts, name=name, room=room):
+    for seen, answer in groupwise.replay(operator, org, parts, name=name, room=room, undos=undos):
         yield seen, partial(_counted, answer=answer, problems=[])
 
 
@@ -180,7 +185,7 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
     return replace(done, unconfigured=done.unconfigured | {org: done.unconfigured.get(org, 0) + len(chunk)})
 
 
-def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str, Any]]:
+def _rehearsal(reports: JobReader, *, undos: bool) -> Callable[[Org, list[Replay]], Mapping[str, Any]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
 
@@ -192,18 +197,23 @@ def _rehearsal(reports: JobReader) -> Callable[[Org, list[Replay]], Mapping[str,
         ):
             duplicates += there or (org.name, job.id) in taken
             taken.add((org.name, job.id))
-        return {"replayed": len(items) - duplicates, "duplicates": duplicates, "skipped": 0}
+        ids = [] if undos else [item.id for item in items if not item.new]
+        left = sum(takes_back(record) for _, record in reports.records(org.name, ids))
+        replayed = len(items) - duplicates - left
+        return {"replayed": replayed, "duplicates": duplicates, "skipped": 0, "undos": left}
 
     return would_replay
 
 
-def _ask(queue: Queue, replay: str, org: Org, items: list[Replay]) -> Mapping[str, Any]:
-    return queue.replay(org, run=replay, items=items, call=queue.new_id())
+def _ask(queue: Queue, replay: str, undos: bool, org: Org, items: list[Replay]) -> Mapping[str, Any]:  # noqa: FBT001
+    return queue.replay(org, run=replay, items=items, call=queue.new_id(), undos=undos)
 
 
 def _counted(done: Replayed, answer: Mapping[str, Any], problems: list[str]) -> Replayed:
+    undos = done.left_out.get(UNDO, 0) + answer["undos"]
     return replace(
         done,
+        left_out=done.left_out | ({UNDO: undos} if undos else {}),
         replayed=done.replayed + answer["replayed"],
         duplicates=done.duplicates + answer["duplicates"],
         skipped=done.skipped + answer["skipped"] + len(problems),
@@ -230,7 +240,11 @@ def _items(
     kept_back = runs.not_begun(reports.store, org.name, (it.record.get(Field.RUN, "") for it in chunk))
     for it in chunk:
         if (run := it.record.get(Field.RUN, "")) in kept_back:
-            problems.append(f"run {run} isn't to be sent yet; first: badges run start {argument(run)}")
+            start = f"badges run start {of_org(org.name)}{argument(run)}"
+            problems.append(f"run {run} isn't to be sent yet; first: {start}")
+            continue
+        if takes_back(it.record):
+            problems.append("it takes a badge back, and issues none: nothing of it can be changed")
             continue
         item = badge_of(it.record).body("as_given") | dict(changes)
         changed = parse_item(item, strict_dates=org.strict_dates)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from worker.domain.identity import request_id
 from worker.domain.job import DeadKind, State
+from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import cell, iso_time
 from worker.files.columns import FIELDS, ORG, folded, guarded
 from worker.files.xlsx_writer import xlsx_pieces
@@ -27,6 +28,7 @@ from worker.store.record import (
     others_of,
     raw_of,
     state_of,
+    takes_back,
 )
 
 _DATES: Final = {
@@ -231,6 +233,11 @@ def argument(text: str) -> str:
     return f"-- {shlex.quote(text)}" if text.startswith("-") else shlex.quote(text)
 
 
+def of_org(org: str) -> str:
+    """Write the option that says an org, with a blank behind it; nothing for the default one."""
+    return "" if org == DEFAULT_ORG else f"{option('org', org)} "
+
+
 def option(name: str, text: str) -> str:
     """Write foreign text as an option's value, in the same way."""
     return f"--{name}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
@@ -239,6 +246,8 @@ def option(name: str, text: str) -> str:
 def _cure(record: Record, job_id: str) -> str:
     kind = record[Field.KIND]
     replay = f"badges dead replay {option('job', job_id)}"
+    if takes_back(record) and kind != DeadKind.IN_DOUBT:
+        return f"its badge is still issued; to take it back: {replay}"
     if kind == DeadKind.IN_DOUBT:
         look = f"badges dead resolve --issued {argument(job_id)} (or --not-issued)"
         return f"it may have been issued: look it up at the vendor, then: {look}"

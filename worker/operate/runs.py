@@ -25,7 +25,7 @@ from worker.server.cluster import Redis
 from worker.store import audit, reading, runs
 from worker.store.queue import Queue, chunks
 from worker.store.reading import PAGE
-from worker.store.record import REVOKE, Field, Record, failed_calls, raw_of, state_of
+from worker.store.record import Field, Record, failed_calls, raw_of, state_of, takes_back
 from worker.store.runs import RunName
 
 CANDIDATES = 20  # that are named where a beginning fits several
@@ -246,7 +246,7 @@ def follow(reports: JobReader, run: str, *, org: str | None = None, every_s: flo
 
 def _details(record: Record) -> dict[str, Any]:
     """Return what a job's record says beyond its row in the results."""
-    revokes = record.get(Field.JOB_KIND) == REVOKE  # whose calls carry no request id
+    revokes = takes_back(record)  # whose calls carry no request id
     attempts = [
         call._asdict()
         | {

@@ -8,7 +8,7 @@ from worker.domain.text import iso_time
 from worker.errors import ConfigError, NotFound
 from worker.operate.operator import Operator
 from worker.operate.progress import RunProgress
-from worker.operate.report import argument
+from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
 
 
@@ -48,13 +48,14 @@ def start(operator: Operator, run: RunProgress, *, action: str) -> int:
         ConfigError: it has begun before, or was cancelled, and that hasn't come to its end.
     """
     org = operator.org(run.org)
-    begun = ConfigError(f"run {run.run} has begun before; see: badges run show {argument(run.run)}")
+    name = of_org(run.org) + argument(run.run)
+    begun = ConfigError(f"run {run.run} has begun before; see: badges run show {name}")
     if not run.later:
         raise begun
     if run.cancelled and run.queued:
         raise ConfigError(
             f"run {run.run} was cancelled, so that nothing of it would be sent; to end what is left of it: "
-            f"badges run cancel {argument(run.run)}"
+            f"badges run cancel {name}"
         )
     operator.begin(run.org, action, {"run": run.run})
     held = operator.queue.start(org, run.run, call=operator.queue.new_id(), action=action)

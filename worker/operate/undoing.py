@@ -16,13 +16,13 @@ from worker.domain.job import State
 from worker.domain.text import counted
 from worker.errors import NotAllowed
 from worker.operate.operator import Move, Operator
-from worker.operate.report import argument
+from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
 from worker.operate.status import longest
 from worker.operate.which import Which
 from worker.store import audit, undos
 from worker.store.queue import CHUNK, chunks
-from worker.store.record import REVOKE, Field, Record, state_of
+from worker.store.record import Field, Record, state_of, takes_back
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ def plan(
     for n, (org, job_id, record) in enumerate(_records(reports, which), 1):
         if n % CHUNK == 0:
             on_progress(n, 0)
-        if _fits(which, job_id, record) and record.get(Field.JOB_KIND) != REVOKE:
+        if _fits(which, job_id, record) and not takes_back(record):
             found.add(org, job_id, record)
     states = reports.states(*found.ids) if found.ids else ()
     found.seconds = longest(
@@ -118,7 +118,7 @@ def _records(reports: JobReader, which: Which) -> Iterator[tuple[str, str, Recor
         if which.run and (waiting := reports.run(run, org).open):
             raise NotAllowed(
                 f"{counted(waiting, 'job')} of run {run} still to be sent: "
-                f"badges run cancel {argument(run)}; wait for what is being sent, then undo it"
+                f"badges run cancel {of_org(org)}{argument(run)}; wait for what is being sent, then undo it"
             )
         yield from ((org, job_id, record) for job_id, record in reports.records(org, reports.ids(org, run)))
 

@@ -283,16 +283,17 @@ class Queue:
         """Put a batch back that was certainly not sent, in its order, as if it hadn't been claimed."""
         return self._settle(org, batch, share, put_back_arguments(jobs), _told("none", "", None))
 
-    def replay(self, org: Org, *, run: str, items: Sequence[Replay], call: str) -> dict[str, Any]:
-        """Queue up to 1,000 dead letters again, or let new jobs take their places.
+    def replay(
+        self, org: Org, *, run: str, items: Sequence[Replay], call: str, undos: bool = True
+    ) -> dict[str, Any]:
+        """Queue up to 1,000 dead letters again, those of undos if meant, or let new jobs take their places.
 
         ``run`` is the replay's id: the ids are found under it, and its entry in the audit trail counts them.
         Of ``skipped`` ones, ``cancelling`` names a run whose cancellation was broken off, if there is one.
         """
         flat = chain(*(replay_arguments(item, run=run) for item in items))
-        answer: dict[str, Any] = self.store.durably(
-            "replay", [keys.key_prefix(org.name)], [call, run, ttl_ms(org), *flat]
-        )
+        args = [call, run, ttl_ms(org), "1" if undos else "", *flat]
+        answer: dict[str, Any] = self.store.durably("replay", [keys.key_prefix(org.name)], args)
         self.wake(org)
         return {name: it for name, it in answer.items() if it != ""}
 

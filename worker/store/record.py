@@ -91,7 +91,6 @@ class Answer(StrEnum):
     ACCEPTED = "a"
     SIMILAR = "s"  # accepted, though its badge and customer were before, with another content
     HELD = "h"  # accepted as a dead letter for that (by this run and row before, too)
-    CANCELLED = "C"  # accepted as a dead letter, since its run is cancelled
     REPEATED = "A"  # accepted by this run and row before
     INVALID = "i"  # accepted as a dead letter at once (by this run and row before, too)
     CONFLICT = "c"  # the id was used for another badge
@@ -101,6 +100,7 @@ class Answer(StrEnum):
     IN_DOUBT = "Q"  # duplicate of one in doubt
     REPLACED = "R"  # duplicate of a dead letter whose place another job took
     UNDONE = "U"  # duplicate of one whose badge was revoked
+    CANCELLED = "C"  # accepted as a dead letter, since its run is cancelled
 
 
 class Seen(StrEnum):
@@ -289,6 +289,11 @@ def _dates_of(
     event: str, event_iso: str, expiry: str, expiry_iso: str
 ) -> tuple[Any, str | None, Any, str | None]:
     return number_of(event), event_iso or None, number_of(expiry), expiry_iso or None
+
+
+def takes_back(record: Record) -> bool:
+    """Say whether a job is an undo's, whose call takes a badge back."""
+    return record.get(Field.JOB_KIND) == REVOKE
 
 
 def state_of(record: Record) -> State | None:

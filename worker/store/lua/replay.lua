@@ -5,17 +5,18 @@
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the run of the new jobs, and the entry of the audit trail that counts; '' has neither
 -- ARGV[3]  how long results, and the list of what it queued again, are kept, ms
--- ARGV[4]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is made and
+-- ARGV[4]  1 if those that take a badge back are meant as well
+-- ARGV[5]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is made and
 --          the record of the new job, as in enqueue.lua
--- Returns  JSON: {replayed, duplicates, skipped, cancelling}; skipped ones were no dead letters any more, or invalid,
+-- Returns  JSON: {replayed, duplicates, skipped, undos, cancelling}; undos take a badge back, and were left; skipped ones were no dead letters any more, or invalid,
 --          which only a new job can mend; or their run isn't to be sent yet, and the new job's is; or its
 --          cancellation was broken off: cancelling names such a run
 -- Repeated: the same call id gets the same answer.
-local call, run, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
+local call, run, ttl_ms, undos_too = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local before = recall(call)
 if before then return before end
-local done = {replayed = 0, duplicates = 0, skipped = 0, cancelling = ''}
-local FIRST = 4
+local done = {replayed = 0, duplicates = 0, skipped = 0, undos = 0, cancelling = ''}
+local FIRST = 5
 local queued_again, born, held, badges, goes_on = {}, {}, {}, {}, {}
 local ends = {[K.queue] = {}, [K.urgent] = {}}
 
@@ -71,6 +72,7 @@ local fields_of = reading(ids)
 for n, id in ipairs(ids) do
   local fields = ARGV[FIRST + 4 * n - 3] == '' and fields_of(n)
   local is_sendable = fields and fields[FIELD.state] == STATE.dead and fields[FIELD.kind] ~= KIND.invalid
+  is_sendable = is_sendable and (undos_too or fields[FIELD.job_kind] ~= REVOKE)
   if is_sendable and may_go_on(fields[FIELD.run]) then as_they_are[id] = fields end
 end
 local unlisted = many.unlist(as_they_are)
@@ -85,6 +87,8 @@ for n, id in ipairs(ids) do
     unlisted[id] = nil
     again(id, fields)
     done.replayed = done.replayed + 1
+  elseif is_dead and new_id == '' and not undos_too and fields[FIELD.job_kind] == REVOKE then
+    done.undos = done.undos + 1
   elseif not is_dead or new_id == '' or not is_listed(id, fields) or is_kept_back(fields[FIELD.run]) then
     done.skipped = done.skipped + 1
   elseif as_new(id, fields, new_id, ARGV[at + 2], ARGV[at + 3]) then

@@ -11,7 +11,7 @@ from worker.domain.text import counted
 from worker.errors import ConfigError
 from worker.operate import cancelling, deadletters, deadlist, following, replaying
 from worker.operate.deadlist import Filter
-from worker.operate.replaying import Replayed
+from worker.operate.replaying import UNDO, Replayed
 from worker.store import audit
 from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import Act
@@ -183,6 +183,8 @@ def _seconds(here: Console, which: Filter, count: int) -> int | None:
 
 def _told(done: Replayed) -> dict[str, Any]:
     told: dict[str, Any] = {"replayed": done.replayed, "duplicates": done.duplicates, "skipped": done.skipped}
+    if undos := done.left_out.get(UNDO):
+        told["left, of an undo"] = undos
     if done.problem:
         told["reason"] = done.problem
     return told | {f"left in {org}, not configured": count for org, count in done.unconfigured.items()}
