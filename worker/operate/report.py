@@ -247,7 +247,7 @@ def _cure(record: Record, job_id: str) -> str:
     kind = record[Field.KIND]
     replay = f"badges dead replay {option('job', job_id)}"
     if takes_back(record) and kind != DeadKind.IN_DOUBT:
-        return f"its badge is still issued; to take it back: {replay}"
+        return f"its badge wasn't taken back; to take it back: {replay}"
     if kind == DeadKind.IN_DOUBT:
         look = f"badges dead resolve --issued {argument(job_id)} (or --not-issued)"
         return f"it may have been issued: look it up at the vendor, then: {look}"

@@ -8,9 +8,9 @@
 -- ARGV[4]  1 if those that take a badge back are meant as well
 -- ARGV[5]… four for each of at most 1,000: id; '' to queue it again, or the id of the new job; HOW that id is made and
 --          the record of the new job, as in enqueue.lua
--- Returns  JSON: {replayed, duplicates, skipped, undos, cancelling}; undos take a badge back, and were left; skipped ones were no dead letters any more, or invalid,
---          which only a new job can mend; or their run isn't to be sent yet, and the new job's is; or its
---          cancellation was broken off: cancelling names such a run
+-- Returns  JSON: {replayed, duplicates, skipped, undos, cancelling}; undos take a badge back, and were left; skipped
+--          ones were no dead letters any more, or invalid, which only a new job can mend; or their run isn't to be
+--          sent yet, and the new job's is; or its cancellation was broken off: cancelling names such a run
 -- Repeated: the same call id gets the same answer.
 local call, run, ttl_ms, undos_too = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local before = recall(call)
