@@ -215,6 +215,7 @@ def accept(queue: Queue, org: Org, sources: Iterable[Source], options: EnqueueOp
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
+    org: str
     items: Sequence[Item]
     problems: Sequence[Invalid | None]
     warnings: tuple[Warned, ...]
@@ -228,7 +229,7 @@ class _Chunk:
         ]
         warnings = (*self.warnings, Warned(NEAR_DUPLICATE, len(near), tuple(near[:ROWS_NAMED])))
         remarkable = zip(self.items, self.problems, answers, strict=True)
-        notes = [note(*each) for each in remarkable if each[2] not in _UNREMARKABLE]
+        notes = [note(self.org, *each) for each in remarkable if each[2] not in _UNREMARKABLE]
         return Enqueued(
             options.run,
             accepted=sum(counts[answer] for answer in TAKEN),
@@ -270,7 +271,7 @@ def _chunk(queue: Queue, org: Org, taken: Sequence[Source], options: EnqueueOpti
         repeats="" if options.allow_duplicates else options.repeats,
         starts_ms=options.starts_ms,
     )
-    return _Chunk(items, problems, add_up(warned), written)
+    return _Chunk(org.name, items, problems, add_up(warned), written)
 
 
 def next_chunk(rows: Iterator[Source]) -> tuple[list[Source], FileError | None]:
@@ -417,30 +418,34 @@ def as_text(item: object) -> str:
     return f"({type(item).__name__} that can't be written)"
 
 
-def note(item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
+def note(org: str, item: Item, problem: Invalid | None, answer: Answer) -> Noted | None:
     """Say why an item was not simply accepted."""
     if answer in _UNREMARKABLE:
         return None
     field, job = problem.field if problem else None, quote(item.id)
+    its = f"--org {org} " if item.fingerprint else ""  # a producer's own id may be another org's, too
     match answer:
         case Answer.INVALID if problem:
             kind, reason = "invalid", problem.words
         case Answer.DEAD if problem:
             kind, reason = "dead", f"as wrong as before, and not mended: {problem.words}"
         case Answer.DEAD:
-            kind, reason = "dead", f"already a dead letter; replay it with: badges dead replay --job={job}"
+            kind, reason = (
+                "dead",
+                f"already a dead letter; replay it with: badges dead replay {its}--job={job}",
+            )
         case Answer.IN_DOUBT:
-            resolve = f"badges dead resolve {job} --issued or --not-issued"
+            resolve = f"badges dead resolve {its}{job} --issued or --not-issued"
             kind, reason = "in doubt", f"look it up at the vendor, then: {resolve}"
         case Answer.HELD:
-            kind, reason = "repeat", f"{HELD}; to send it: badges dead replay --kind repeat --job={job}"
+            kind, reason = "repeat", f"{HELD}; to send it: badges dead replay --kind repeat {its}--job={job}"
         case Answer.CANCELLED:
-            again = f"badges dead replay --kind cancelled --job={job}"
+            again = f"badges dead replay --kind cancelled {its}--job={job}"
             kind, reason = "dead", f"its run is cancelled, and so is what comes to it; to send it: {again}"
         case Answer.REMEMBERED | Answer.UNDONE:
             kind, reason = "duplicate", _OF_DUPLICATES[answer]
         case Answer.REPLACED:
-            kind, reason = "dead", f"was mended: another job took its place, see: badges job show {job}"
+            kind, reason = "dead", f"was mended: another job took its place, see: badges job show {its}{job}"
         case _:
             kind, field, reason = "conflict", "job_id", "this id was used before for another badge"
     return Noted(item.row, field, reason, kind)

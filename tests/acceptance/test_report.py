@@ -376,12 +376,16 @@ def test_a_report_in_a_file(here: Here, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("job_id", ["x;touch${IFS}/tmp/PWNED;", "$(id)", "--help", "own-1"])
 @pytest.mark.parametrize("kind", ["in_doubt", "rejected", "exhausted"])
-def test_a_command_to_copy_is_safe(job_id: str, kind: str) -> None:
-    """Whatever a producer's id holds, a shell hands it on as it is, and it is taken for nothing else."""
-    said = reason(job_id, {"state": "d", "kind": kind, "code": "x"})
+@pytest.mark.parametrize("own", [{}, {"fingerprint": "f"}], ids=["by content", "own id"])
+def test_a_command_to_copy_is_safe(job_id: str, kind: str, own: dict[str, str]) -> None:
+    """Whatever a producer's id holds, a shell hands it on as it is, and it means no other org's job."""
+    said = reason("eu", job_id, {"state": "d", "kind": kind, "code": "x"} | own)
     command = str(said).rpartition("badges dead ")[2].removesuffix(" (or --not-issued)")
     shell = ["sh", "-c", f"printf '%s\\n' {command}"]
     verb, *words = subprocess.run(shell, capture_output=True, check=True).stdout.decode().splitlines()
+    if own:
+        assert "--org eu" in " ".join(words)
+        words = [word for word in words if word not in ("--org", "eu")]
     option = "--issued" if verb == "resolve" else "--job"
     as_it_is = {"resolve": ["--issued", "--", job_id], "replay": [f"--job={job_id}"]}
     assert words == (as_it_is[verb] if job_id.startswith("-") else [option, job_id])

@@ -308,7 +308,7 @@ def test_a_code_that_is_none_is_not_shown(
 def test_a_reason_to_pause_is_short_and_can_be_written(queue: Queue, client: redis.Redis) -> None:
     """Whatever is said in it."""
     assert queue.pause("default", why="auth", reason="\ud800" + "é" * 20_000)
-    assert client.hget(keys.key("default", "gate"), "reason") == " " + "é" * 99
+    assert client.hget(keys.key("default", "gate"), "pause_reason") == " " + "é" * 99
 
 
 # -- refused

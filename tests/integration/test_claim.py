@@ -226,7 +226,7 @@ def test_where_nothing_is_taken_nothing_is_reserved(queue: Queue, client: redis.
     assert waits(queue, org).why == "in flight"
     queue.pause("default", why="operator", reason="tests")
     assert waits(queue, org) == Wait("paused", int(client.zrange(leases(), 0, 0, withscores=True)[0][1]))
-    client.hdel(keys.key("default", "gate"), "paused", "reason", "since")
+    client.hdel(keys.key("default", "gate"), "paused", "pause_reason", "paused_since")
     assert (gate(client), client.get(keys.key("default", "ring"))) == before
 
 

@@ -381,6 +381,9 @@ def test_discarded(bench: Bench, env: dict[str, str]) -> None:
     bench.doubt(ONE, item(2))
     said = badges_json("dead", "discard", "--kind", "in_doubt", "--job", ONE.id, "--yes", env=env)
     assert said == {"discarded": 1}
+    told = badges("dead", "resolve", ONE.id, "--issued", env=env, expect=1).stderr.decode()
+    assert "is not in doubt: it is dead (discarded since: " in " ".join(told.split())
+    assert "look it up at the vendor" not in told, "which would be refused"
     listed = badges_json("dead", "list", env=env)
     assert [row["job_id"] for row in listed] == [item(2).id]
     assert badges_json("dead", "replay", "--kind", "in_doubt", "--job", ONE.id, env=env)["replayed"] == 0

@@ -13,6 +13,8 @@ from worker.domain.org import Org
 from worker.domain.outcome import Issued, Signal, Verdict
 from worker.domain.settlement import DeadLetter, PutBack, Settlement
 from worker.errors import NoRoom
+from worker.operate.standstill import Gate
+from worker.operate.survey import Survey
 from worker.store import audit, keys
 from worker.store.pool import Seats, fleet
 from worker.store.protocol import GUARD, HORIZON_US
@@ -65,6 +67,12 @@ def closed_s(queue: Queue, client: redis.Redis) -> float:
 def gate(client: redis.Redis) -> dict[str, str]:
     """Read the gate."""
     return client.hgetall(GATE)
+
+
+def shown_gate(client: redis.Redis) -> Gate:
+    """Return the gate as status shows it."""
+    (state,) = Survey(client).states({"default": ORG})
+    return state.gate
 
 
 # -- throttled
@@ -238,7 +246,7 @@ def test_what_a_person_must_mend_pauses_the_org(
     done = answer(queue, batch, signal)
     assert (done.queued, done.look_at_ms, done.paused) == (8, -1, why)
     assert gate(client)["paused"] == why
-    assert gate(client)["reason"] == f"the vendor said {signal}"
+    assert gate(client)["pause_reason"] == f"the vendor said {signal}"
     assert waits(queue) == Wait("paused", -1)
     assert queue.resume(ORG)
     assert ids(claimed(queue, ORG)) == ids(batch)
@@ -257,7 +265,7 @@ def test_a_pause_keeps_its_first_reason(queue: Queue, client: redis.Redis) -> No
     assert queue.pause("default", why="operator", reason="a bad file")
     assert not queue.pause("default", why="auth", reason="another")
     assert not answer(queue, batch, Signal.UNAUTHORIZED).paused
-    assert (gate(client)["paused"], gate(client)["reason"]) == ("operator", "a bad file")
+    assert (gate(client)["paused"], gate(client)["pause_reason"]) == ("operator", "a bad file")
 
 
 def test_a_pause_lets_what_is_in_flight_end(queue: Queue, client: redis.Redis) -> None:
@@ -317,6 +325,18 @@ def test_trouble_is_dated_from_its_first_failure(queue: Queue, client: redis.Red
     assert "since" not in gate(client)
     answer(queue, claimed(queue, ORG), Signal.THROTTLED)
     assert int(gate(client)["since"]) > 1000
+
+
+def test_a_pause_in_an_outage_leaves_what_is_known_of_that(queue: Queue, client: redis.Redis) -> None:
+    """While it lasts its own reason is shown, and after it that of the outage, with when that began."""
+    answer(queue, claimed(queue, ORG), Signal.IN_DOUBT)
+    shown = shown_gate(client)
+    assert (shown.state, shown.reason, shown.since is None) == ("probing", "the vendor said in_doubt", False)
+    queue.pause("default", why="operator", reason="tests")
+    paused = shown_gate(client)
+    assert (paused.state, paused.reason, paused.since is None) == ("paused", "tests", False)
+    queue.resume(ORG)
+    assert shown_gate(client) == shown
 
 
 def test_resume_wakes_somebody(queue: Queue, client: redis.Redis) -> None:

@@ -18,6 +18,7 @@ from worker.domain.job import DeadKind
 from worker.errors import ConfigError, NoRoom
 from worker.operate.cancelling import cancel_run
 from worker.operate.deadlist import Filter
+from worker.operate.following import follow
 from worker.operate.operator import Operator, this_user
 from worker.operate.replaying import replay_all
 from worker.operate.runs import JobReader
@@ -25,6 +26,7 @@ from worker.operate.starting import see_that_it_can_wait, start
 from worker.operate.survey import Survey
 from worker.server.connection import Connection
 from worker.store import forgets, keys
+from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 
 ORG = configured(batch_size=1000, max_queued=4000)
@@ -134,6 +136,29 @@ def test_a_held_run_is_cancelled_and_a_replay_is_held_again(queue: Queue, client
     assert claimed(queue) == []
     queue.start(ORG, "held", call="c")
     assert claimed(queue) == [it.id for it in jobs]
+
+
+def test_who_follows_a_replay_into_a_held_run_is_told(queue: Queue, client: redis.Redis) -> None:
+    """Nobody knows when it ends, and how to begin is said; others of the replay that go on hide nothing."""
+    take_in(queue, "held", [item(0), item(1)])
+    take_in(queue, "goes", [item(2)], None)
+    ids = [item(n).id for n in range(3)]
+    assert queue.cancel("default", ids, call="c") == 3
+    queue.replay(ORG, run="again", items=[Replay(job_id) for job_id in ids], call="r")
+    Seats(queue=queue).offer("worker", 4)
+    told = next(follow(reader(client), "again", every_s=0))
+    assert (told.queued, told.eta_s) == (3, None)
+    assert told.held == "nothing of run held is sent yet: on hold; to send it: badges run start held"
+    queue.start(ORG, "held", call="s")
+    told = next(follow(reader(client), "again", every_s=0))
+    assert (told.queued, told.eta_s is None, told.held) == (3, False, None)
+
+
+def test_what_an_org_holds_is_counted_without_its_settings(queue: Queue, client: redis.Redis) -> None:
+    """One that isn't configured any more has jobs on hold as before."""
+    take_in(queue, "held", [item(0), item(1)])
+    (state,) = Survey(client).states({"default": None})
+    assert (state.as_json()["held"], state.pace) == (2, None)
 
 
 def test_one_that_was_dealt_with_otherwise_is_not_sent_by_the_start(queue: Queue) -> None:

@@ -146,7 +146,7 @@ def test_an_undo_is_followed_to_its_end(bench: Bench) -> None:
     assert (done["jobs"], followed["total"], followed["undone"], followed["dead"]) == (3, 3, 2, 1)
     assert (followed["replay"], followed["dead_kinds"]) == (done["run"], {"rejected": 1})
     again = badges("run", "undo", "spring", "--follow", "--yes", env=bench.env)
-    assert b"nothing new: an earlier undo has them all" in again.stdout
+    assert b"1 is in an earlier undo: badges run list; badges dead list" in again.stdout
     assert bench.undo("spring", "--follow")["run"] is None
     badges("dead", "replay", "--run", done["run"], env=bench.env)
     with ThreadPoolExecutor(1) as pool:
@@ -155,6 +155,37 @@ def test_an_undo_is_followed_to_its_end(bench: Bench) -> None:
         worker.result()
     assert "3 undone" in " ".join(shown.split())
     assert badges_json("job", "show", first, env=bench.env)["state"] == "undone"
+
+
+def test_an_undo_whose_letter_was_discarded_is_done_again(bench: Bench) -> None:
+    """Its letter is found by its customer; while it is listed an undo leaves it, then it does it anew."""
+    (job_id,) = bench.issue(1)
+    bench.fault(status=400, body=REFUSED)
+    first = bench.undo("spring")["run"]
+    bench.revoke()
+    customer = ("--customer", FIRST_CUSTOMER + 1)
+    (letter,) = badges_json("dead", "list", *customer, env=bench.env)
+    assert (letter["run"], letter["job_id"] == job_id) == (first, False)
+    assert {row["run"] for row in badges_json("results", *customer, env=bench.env)} == {"spring", first}
+    assert {row["run"] for row in badges_json("find", *customer, env=bench.env)} == {"spring", first}
+    plan = badges_json("run", "undo", "spring", "--dry-run", env=bench.env)
+    assert (plan["jobs"], plan["begun_before"]) == (0, 1)
+    badges("dead", "discard", *customer, "--yes", env=bench.env)
+    for at_last in (False, True):  # more than once, too
+        bench.fault(status=400, body=REFUSED)
+        done = bench.undo("spring")
+        assert (done["jobs"], done["begun_before"]) == (1, 0)
+        assert bench.undo("spring")["begun_before"] == 1
+        bench.revoke()
+        assert bench.active() == [1]
+        if at_last:
+            badges("dead", "replay", "--run", done["run"], env=bench.env)
+        else:
+            badges("dead", "discard", "--run", done["run"], "--yes", env=bench.env)
+    bench.revoke()
+    assert bench.active() == []
+    assert [row["state"] for row in bench.results("spring")] == ["undone"]
+    assert len(badges_json("results", *customer, env=bench.env)) == 4
 
 
 def test_an_undo_across_orgs_is_followed_as_one(bench: Bench, tmp_path: Path) -> None:
@@ -292,6 +323,23 @@ def test_a_report_says_as_well_what_is_sent_again(bench: Bench, tmp_path: Path, 
     for its in (file, report):
         again = badges_json("import", its, "--again", "--run", "third", env=bench.env)
         assert (again["accepted"], again["duplicates"]) == (0, 3)
+
+
+def test_a_report_changes_nothing_of_an_undo(bench: Bench, tmp_path: Path) -> None:
+    """Its letters stand in it like others; what a person mends of one is refused, by a dry run as well."""
+    bench.issue(1)
+    run, report = bench.undo("spring")["run"], tmp_path / "report.csv"
+    badges("run", "cancel", run, "--yes", env=bench.env)
+    badges("results", "--run", run, "--format", "csv", "-o", report, env=bench.env)
+    strict = bench.env | {"BADGES_STRICT_DATES": "true"}
+    for env in (bench.env, strict):
+        assert b"changed" not in badges("import", report, "--dry-run", env=env, expect=None).stdout
+    customer = str(FIRST_CUSTOMER + 1)
+    report.write_text(report.read_text("utf-8-sig").replace(customer, f"{customer}0"), "utf-8")
+    for how in (["--dry-run"], []):
+        said = badges("import", report, *how, env=bench.env).stdout.decode()
+        assert "nothing of it can be changed" in " ".join(said.split())
+    assert len(badges_json("dead", "list", env=bench.env)) == 1
 
 
 def _jobs(bench: Bench, run: str) -> list[dict[str, Any]]:

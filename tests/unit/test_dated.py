@@ -295,6 +295,16 @@ def test_what_is_no_format(text: str) -> None:
         DateFormat.parse(text)
 
 
+@pytest.mark.parametrize("text", ["DMYYYY", "YYYYMD", "YYYY-MM-DD", "DD.MM.YYYYHm", "DMMYYYY", "YYYYMMDDhA"])
+def test_digits_that_could_be_cut_in_two_ways_are_no_format(text: str) -> None:
+    """1112026 would be the first of November as well as the eleventh of January; one such part is certain."""
+    if text in ("YYYY-MM-DD", "DMMYYYY", "YYYYMMDDhA"):
+        assert DateFormat.parse(text).text == text
+        return
+    with pytest.raises(ValueError, match=r"can be read in several ways|is no format"):
+        DateFormat.parse(text)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -357,12 +367,14 @@ US = ["10/19/2026", "08/19/2026", "08/03/2026"]
         ("M/D/YYYY h:mm A", ["1/2/2026 3:04 PM", "13/2/2026 3:04 PM"], "--date-format 'D/M/YYYY h:mm A'"),
         ("MM.DD.YY", ["01.02.26", "13.02.26", "unknown"], "--date-format DD.MM.YY"),
         ("D/M/YYYY HH:mm", ["1/27/2026", "2/3/2026 14:05"], "--date-format 'M/D/YYYY HH:mm'"),
+        ("DDMMYYYY", ["10192026", "08192026", "08032026"], "--date-format MMDDYYYY"),
+        ("YYYYDDMM", ["10032026", "20261019", "20261103"], "--date-format YYYYMMDD"),
     ],
 )
 def test_a_format_that_would_swap_day_and_month_is_refused(form: str, cells: list[str], say: str) -> None:
     """The rows that seem to fit would go out with wrong dates, while only the others are reported."""
     with pytest.raises(
-        ConfigError, match=r"^f\.csv: earnExpiresOn has “1.*\(row \d\).*change places"
+        ConfigError, match=r"^f\.csv: earnExpiresOn has “[12].*\(row \d\).*change places"
     ) as caught:
         taken(cells, Dating(DateFormat.parse(form), BERLIN))
     assert say in str(caught.value)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
 import pytest
+import workbooks
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from samples import AS_PRINTED
@@ -22,7 +23,8 @@ from worker.domain.invalid import Invalid
 from worker.domain.item import Remarks, Source
 from worker.domain.parsing import parse_item
 from worker.errors import ConfigError, FileError
-from worker.files.columns import FIELDS, Names
+from worker.files.columns import FIELDS, Names, fixed_fields
+from worker.files.header import NAMED_AGAIN
 from worker.files.reader import read_rows
 from worker.files.totals import LEFT_OUT, reads_as_total
 from worker.files.xlsx_rows import SheetOptions
@@ -509,6 +511,59 @@ def test_a_line_of_totals_is_no_customer(text: str, taken: list[str]) -> None:
     )
     assert [row.row for row in found] == taken
     assert [it.reason for it in remarks.warned()] == [LEFT_OUT] * (text.count("\n") > len(taken))
+
+
+def to_workbook(text: str) -> bytes:
+    """Return a workbook of the same cells."""
+    return workbooks.content(workbooks.saved([line.split(",") for line in text.splitlines()]))
+
+
+@pytest.mark.parametrize("to_table", [str.encode, to_workbook], ids=["csv", "xlsx"])
+@pytest.mark.parametrize(
+    "again", ["badgeMetaId,customerId,earnEventDate", "Badge meta ID,client,earn event date"]
+)
+def test_columns_that_are_named_again_are_left_out(to_table: Callable[[str], bytes], again: str) -> None:
+    """As where one file was put behind another: it is no customer, and no dead letter."""
+    text = f"badgeMetaId,customerId,earnEventDate\n{BADGE},1,1705828011\n{again}\n{BADGE},2,1705828011"
+    remarks = Remarks()
+    names = Names({"client": "customerId"} if "client" in again else {})
+    if "client" in again:
+        text = text.replace("badgeMetaId,customerId,", "badgeMetaId,client,", 1)
+    found = read_rows(io.BytesIO(to_table(text)), name="f", names=names, sheets=SheetOptions(remarks=remarks))
+    assert [(row.row, row.item["customerId"]) for row in found] == [("2", "1"), ("4", "2")]
+    assert [(it.reason, it.rows) for it in remarks.warned()] == [(NAMED_AGAIN, ("3",))]
+
+
+@pytest.mark.parametrize("to_table", [str.encode, to_workbook], ids=["csv", "xlsx"])
+def test_columns_that_are_named_again_in_another_order_end_the_reading(
+    to_table: Callable[[str], bytes],
+) -> None:
+    """What stands below would go out with each other's dates."""
+    text = "badgeMetaId,customerId,earnEventDate,earnExpiresOn\n" + f"{BADGE},1,1705828011,1905828011\n"
+    swapped = "badgeMetaId,customerId,earnExpiresOn,earnEventDate\n" + f"{BADGE},2,1905828011,1705828011"
+    found = read_rows(io.BytesIO(to_table(text + swapped)), name="f")
+    assert next(found).row == "2"
+    with pytest.raises(
+        FileError, match="row 3 names the columns again, and in another order: “earnExpiresOn”"
+    ):
+        next(found)
+
+
+@pytest.mark.parametrize("cells", ["customerId,,", f"{BADGE},customerId,1705828011"])
+def test_a_cell_that_reads_as_a_column_s_name_is_a_fault_of_its_row(cells: str) -> None:
+    """One is a mistake; its row is invalid."""
+    (row,) = read_rows(io.BytesIO(f"badgeMetaId,customerId,earnEventDate\n{cells}\n".encode()), name="f")
+    assert row.item
+    assert isinstance(parse_item(row.item), Invalid)
+
+
+@pytest.mark.parametrize("field", ["earnExpiresOn", "earnEventDate"])
+def test_ten_digits_that_read_as_a_date_arent_set_for_all_rows(field: str) -> None:
+    """As a column of nothing else they would be refused; an epoch and the ISO field are taken."""
+    with pytest.raises(ValueError, match=f"{field}=2026123123.*2026-12-31"):
+        fixed_fields([f"{field}=2026123123"])
+    said = [f"{field}=1905828011", f"{field}ISO=2026-12-31T23:00:00Z"]
+    assert [*fixed_fields(said).values()] == ["1905828011", "2026-12-31T23:00:00Z"]
 
 
 def test_a_mapping_goes_before_a_fields_own_name() -> None:

@@ -486,6 +486,41 @@ def test_formulas_are_taken_by_their_stored_value_with_a_warning() -> None:
     assert row.warning == f"badgeMetaId {taken}; customerId {taken}"
 
 
+@pytest.mark.parametrize("kind", ["array", "dataTable"])
+def test_what_a_formula_of_another_cell_fills_is_one_s_value(kind: str) -> None:
+    """Only the first of its cells has the formula; the range may end in any row, and lie beside others."""
+    first = f'<c r="A2" t="str"><v>{BADGE}</v></c><c r="B2"><f t="{kind}" ref="B2:B3">X1:X2</f><v>7</v></c>'
+    rows = f'{HEAD}<row r="2">{first}</row>' + "".join(
+        f'<row r="{n}"><c r="A{n}" t="str"><v>{BADGE}</v></c><c r="B{n}"><v>{n}</v></c></row>' for n in (3, 4)
+    )
+    found, _ = read(package(parts(sheet(rows))))
+    taken = "customerId is a formula: its stored value is taken"
+    assert [(row.row, row.warning) for row in found] == [("2", taken), ("3", taken), ("4", "")]
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+def test_what_has_no_height_or_width_is_hidden(*, slowly: bool) -> None:
+    """Nobody sees it either; other heights are nothing."""
+    heights = {2: ' ht="15"', 3: ' ht="0" customHeight="1"', 4: ' ht="0.75"', 5: ' ht="0.0"'}
+    rows = "".join(
+        texts(n, BADGE, str(n)).replace(f'r="{n}">', f'r="{n}"{ht}>', 1) for n, ht in heights.items()
+    )
+    rows = rows.replace("<c ", "<c  ") if slowly else rows
+    data = package(parts(sheet(HEAD + rows, '<cols><col min="2" max="2" width="0" customWidth="1"/></cols>')))
+    found, remarks = read(data)
+    assert [row.row for row in found] == ["2", "4"]
+    assert [it.rows for it in remarks.warned()] == [(), ("3", "5")]
+
+
+def test_of_two_tables_the_other_is_told() -> None:
+    """The lower one has more of the fields, and is read; nothing of the upper one is."""
+    above = [["customerId", "earnExpiresOn"], [7, 1905828011], [8, 1905828011], []]
+    found, remarks = read(content(saved([*above, HEADER[:3], [BADGE, 9]])))
+    assert [row.item["customerId"] for row in found] == ["9"]
+    why = "row 1 names columns as well, but fewer than row 5: what stands between them isn't read"
+    assert said(remarks) == [f"{why}: "]
+
+
 def test_merged_ranges_are_named_where_they_hide_a_field() -> None:
     """Only the first cell of a range has the value; a stale one below it isn't taken."""
     rows = [HEADER, [BADGE, 7], [None, 8], [BADGE, 9, "2025-09-10T15:00:00+05:30"], [BADGE, 10]]

@@ -156,7 +156,8 @@ def resolve_one(
         else:
             was = deadletters.resolve(here.operator(note), its, job["job_id"], issued=issued)
         if not was:
-            raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}")
+            why = f" ({job['reason']})" if job["reason"] else ""
+            raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}{why}")
     now = "issued" if issued else "queued"
     if as_json:
         say_json({"job_id": job_id, "org": job["org"], "state": now}, dry_run=dry_run)

@@ -22,6 +22,7 @@ from worker.errors import BadgesError
 from worker.operate import cancelling, deadlist, following, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.following import Following
+from worker.operate.progress import RunProgress
 from worker.operate.replaying import UNDO, Replayed
 from worker.operate.report import option
 from worker.store import audit
@@ -81,7 +82,7 @@ def dead_replay(
                     on_progress=move,
                 )
             if not as_json:
-                _say_replayed(done, which)
+                _say_replayed(done, which, here.reports.run(which.run, which.org) if which.run else None)
             last = None
             if follow_it and done.replayed:
                 last = watch_replay(here, replay, form="json" if as_json else "words")
@@ -198,7 +199,7 @@ def _refused(done: Replayed) -> str:
     return f"{done.duplicates:,} refused as {'a duplicate' if done.duplicates == 1 else 'duplicates'}"
 
 
-def _say_replayed(done: Replayed, which: Filter) -> None:
+def _say_replayed(done: Replayed, which: Filter, its_run: RunProgress | None) -> None:
     tables.out.print(f"{done.replayed:,} replayed, {_refused(done)}")
     _say_what_is_left(done, which)
     if not done.replayed:
@@ -208,6 +209,10 @@ def _say_replayed(done: Replayed, which: Filter) -> None:
     else:
         tables.out.print(f"  watch them: badges dead follow {done.replay}")
     tables.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
+    if its_run and its_run.later and its_run.held:
+        tables.out.print(
+            f"  [yellow]nothing of run {its_run.run} is sent yet:[/] {tables.safe(its_run.held)}"
+        )
 
 
 def _say_what_is_left(done: Replayed, which: Filter) -> None:

@@ -151,7 +151,10 @@ class RunStarted(TypedDict):
 
 
 class Undone(TypedDict):
-    """What an undo takes back, and as which run; with ``dry_run`` what it would."""
+    """What an undo takes back, and as which run; with ``dry_run`` what it would.
+
+    ``begun_before`` are those that an earlier undo has in hand, maybe as dead letters.
+    """
 
     run: str | None
     jobs: int
@@ -161,6 +164,7 @@ class Undone(TypedDict):
     issued_twice: int
     without_id: int
     undone_before: int
+    begun_before: int
     dry_run: NotRequired[bool]
     followed: NotRequired[Following]
 

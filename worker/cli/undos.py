@@ -31,6 +31,8 @@ from worker.operate.following import Following
 from worker.operate.undoing import Plan
 from worker.operate.which import Which
 
+EARLIER = "badges run list; badges dead list"
+
 run_undo_cli, job_undo_cli = typer.Typer(), typer.Typer()
 
 
@@ -118,7 +120,7 @@ def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: st
 
 def _say_begun(found: Plan, name: str, jobs: int) -> None:
     if not jobs:
-        tables.out.print("nothing new: an earlier undo has them all (badges run list; badges dead groups)")
+        tables.out.print(f"nothing new: another undo was faster ({EARLIER})")
         return
     ways = [f"badges run follow {name}{f' --org {org}' if len(found.ids) > 1 else ''}" for org in found.ids]
     tables.out.print(f"{counted(jobs, 'badge')} on the way; watch it: {', '.join(ways)}")
@@ -144,6 +146,7 @@ def _show(found: Plan) -> None:
             "have no earnedBadgeId, and can't be undone",
         ),
         (found.undone, "was undone before", "were undone before"),
+        (found.begun, f"is in an earlier undo: {EARLIER}", f"are in an earlier undo: {EARLIER}"),
     ):
         if count:
             tables.out.print(f"{count:>11,} {of_one if count == 1 else of_many}")

@@ -32,6 +32,7 @@ _TOKENS: Final = {
     "A": ("p", r"[AaPp]\.?[Mm]\.?"),
 }
 _TOKEN: Final = re.compile("|".join(_TOKENS))
+_ONE_OR_TWO: Final = frozenset(("M", "D", "H", "h"))  # digits
 _SWAPPED: Final = {"DD": "MM", "D": "M", "MM": "DD", "M": "D"}
 _ISO_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?)?", re.ASCII)
 _OFFSET: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
@@ -118,7 +119,24 @@ def _one_format(text: str) -> str:
             f"“{text}” is no format: write it with YYYY MM DD HH mm ss, such as DD/MM/YYYY, "
             "“DD.MM.YYYY HH:mm” or “M/D/YYYY h:mm A”; or say iso or epoch"
         )
+    if _is_ambiguous(text):
+        raise ValueError(
+            f"“{text}” can be read in several ways, since digits of no certain number stand side by side: "
+            "write two letters for each, as in DDMMYYYY, or what stands between them"
+        )
     return text
+
+
+def _is_ambiguous(text: str) -> bool:
+    """Say whether two parts of one or two digits have nothing but digits between them."""
+    end = uncertain = 0
+    for token in _TOKEN.finditer(text):
+        if token.start() != end or token[0] == "A":
+            uncertain = 0
+        end, uncertain = token.end(), uncertain + (token[0] in _ONE_OR_TWO)
+        if uncertain > 1:
+            return True
+    return False
 
 
 def _written(form: str) -> str:

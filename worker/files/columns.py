@@ -8,15 +8,19 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Self
 
 from worker.domain.badge import BadgeIssue
+from worker.domain.dates import HourText, read_epoch
 from worker.domain.invalid import Invalid
 from worker.domain.item import Source
 from worker.domain.numbers import INVISIBLE
+from worker.domain.spellings import compact_date
 from worker.domain.text import escaped
 
 FIELDS: Final = tuple(str(field.alias) for field in BadgeIssue.model_fields.values())
 """The names that an item may have."""
 
 NEEDED: Final = FIELDS[:2]
+EPOCHS: Final = ("earnEventDate", "earnExpiresOn")
+HOUR_DIGITS: Final = 10  # may be an epoch, or a date to the hour
 _REPORT: Final = (  # what our own reports add: a person mends a report and imports it again
     *(
         "row",
@@ -212,8 +216,18 @@ def fixed_fields(assignments: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"“{text}”: {hint}every row can have the same {', '.join(FIELDS[:-1])}")
         if fixed.get(field, value) != value:
             raise ValueError(f"{field} is set twice")
+        _refuse_hour(field, value)
         fixed[field] = value
     return fixed
+
+
+def _refuse_hour(field: str, value: str) -> None:
+    """Refuse ten digits that read as a date for a field of epochs, as in a column that has nothing else."""
+    if field in EPOCHS and len(value) == HOUR_DIGITS and compact_date(value):
+        try:
+            read_epoch(HourText(value), field)
+        except ValueError as error:
+            raise ValueError(f"“{field}={value}”: {error}") from None
 
 
 AS_THEY_ARE: Final = Names()

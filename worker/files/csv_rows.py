@@ -15,7 +15,7 @@ from worker.domain.numbers import INVISIBLE
 from worker.domain.text import counted, escaped
 from worker.errors import FileError
 from worker.files.columns import NEEDED, RAW_LIMIT, refused, unguarded
-from worker.files.header import Given, Header
+from worker.files.header import NAMED_AGAIN, Given, Header
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
 from worker.files.totals import LEFT_OUT, is_total, reads_as_total
@@ -32,12 +32,21 @@ _made: Final = partial(tuple.__new__, Source)  # makes one in a third of the tim
 class _Table:
     """How a CSV file is laid out: which column is which field, and where the others stand with which name."""
 
-    delimiter: str
+    header: Header
     columns: tuple[str | None, ...]
     others: tuple[tuple[int, str], ...]
-    width: int
     is_report: bool
     remarks: Remarks
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between two cells."""
+        return self.header.delimiter
+
+    @property
+    def width(self) -> int:
+        """How many cells a row has."""
+        return self.header.width
 
     @property
     def is_plain(self) -> bool:
@@ -75,7 +84,7 @@ def _table_of(header: Header, remarks: Remarks) -> _Table:
     others = tuple(
         (at, column.strip()) for at, column in enumerate(columns) if not fields[at] and column.strip()
     )
-    return _Table(header.delimiter, fields, () if is_report else others, header.width, is_report, remarks)
+    return _Table(header, fields, () if is_report else others, is_report, remarks)
 
 
 class _Lines:
@@ -161,6 +170,9 @@ def _row(number: int, taken: list[str], lines: _Lines, table: _Table) -> Source 
         return refused(number, taken[0], found)._replace(warning=warning)
     item, others = found
     if not item:
+        return None
+    if table.header.is_again(item, number):
+        table.remarks.add(NAMED_AGAIN, number)
         return None
     if not table.is_report and is_total(item, others.values()):
         table.remarks.add(LEFT_OUT, number)

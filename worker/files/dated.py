@@ -116,9 +116,12 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     order = DayOrder(how.form, name)
     cells: dict[str, list[str]] = {field: [] for field in _FIELDS}
     for row, field in product(sample.first, _FIELDS):
+        if not isinstance(row.item, dict):
+            continue
         if (cell := _cell(row.item, field)).strip():
             cells[field].append(cell)
-            order.note(field, cell, row.row)
+        if given := cell or _number(row.item.get(field), how.form):
+            order.note(field, given, row.row)
     order.refuse()
     _refuse_without_zone(cells, how, name)
     _refuse_undeclared(cells, how, name)

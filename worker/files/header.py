@@ -15,6 +15,8 @@ from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
 from worker.files.sample import Sample, missing_dates, proposed, unmapped_dates
 
+NAMED_AGAIN: Final = "a row that names the columns again is left out"
+_NAMED_AGAIN: Final = 2  # columns at least
 _COMPLAINTS: Final = 5
 _COLUMNS_SHOWN: Final = 30
 
@@ -113,6 +115,27 @@ class Header:
         remarks.columns = tuple(column.strip() for column in self.columns)
         for column in self.names.left_out(self.columns):
             remarks.add(f"the column “{escaped(column.strip(), 60)}” isn't in the profile, and isn't read")
+
+    def is_again(self, item: Mapping[str, object], row: int) -> bool:
+        """Say whether a row names the columns once more, as where files were put together.
+
+        Raises:
+            FileError: it names them in another order, so that what stands below it would be misread.
+        """
+        first = next(iter(item.values()), "")
+        if not isinstance(first, str) or not self.names.means(first):  # as of nearly every row
+            return False
+        named = {field: self.field_of(str(cell)) for field, cell in item.items()}
+        if sum(field is not None for field in named.values()) < _NAMED_AGAIN:
+            return False
+        if misplaced := [str(item[field]).strip() for field, its in named.items() if its != field]:
+            there = next(field for field, its in named.items() if its != field)
+            raise FileError(
+                f"{self.file}: row {row} names the columns again, and in another order: "
+                f"“{escaped(misplaced[0], 60)}” stands where {there} did. Nothing from there on was read: "
+                "make a file of its own of it"
+            )
+        return True
 
     def check(self, sample: Sample, *, without_dates: bool) -> None:
         """Refuse columns that are missing, unknown, nameless, there twice, or hold dates that are needed.

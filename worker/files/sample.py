@@ -19,11 +19,10 @@ from worker.domain.numbers import BadCell, CellDate, is_thousands, may_be_thousa
 from worker.domain.spellings import compact_date, is_written_date
 from worker.domain.text import escaped
 from worker.errors import FileError
+from worker.files.columns import EPOCHS, HOUR_DIGITS
 
 ROWS: Final = 1_000
 _SHARE: Final = 0.8
-_EPOCHS: Final = ("earnEventDate", "earnExpiresOn")
-_HOUR_DIGITS: Final = 10
 _CUSTOMER: Final = "customerId"
 _THOUSANDS: Final = "must be a whole number without points: others of the column have them between thousands"
 _SHOWN: Final = 5
@@ -69,7 +68,7 @@ class Sample:
         These are ten digits in a column of dates, and 5.000 in one of numbers such as 5.123.
         """
         items = [row.item for row in self.first if row.item]
-        cells = [(name, item[name]) for item in items for name in _EPOCHS if name in item]
+        cells = [(name, item[name]) for item in items for name in EPOCHS if name in item]
         compact, dates = _mostly(_is_compact, cells), _mostly(_reads_as_a_date, cells)
         everything = self.everything()
         if any(isinstance(cell := item.get(_CUSTOMER), str) and is_thousands(cell) for item in items):
@@ -79,7 +78,7 @@ class Sample:
 
 def missing_dates(fields: Collection[str]) -> list[str]:
     """Return the dates that none of the fields gives."""
-    return [name for name in _EPOCHS if not {name, f"{name}ISO"}.intersection(fields)]
+    return [name for name in EPOCHS if not {name, f"{name}ISO"}.intersection(fields)]
 
 
 def proposed(column: str, suffix: str, missing: Sequence[str]) -> str | None:
@@ -135,8 +134,8 @@ def _reads_as_a_date(value: object) -> bool:
 
 def still_hours(item: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Mark ten digits that read as a date and that nobody changed since their row was refused."""
-    same = (name for name in _EPOCHS if name in item and _digits(item[name]) == _digits(before.get(name)))
-    marks = {n: HourText(d) for n in same if len(d := _digits(item[n])) == _HOUR_DIGITS and _is_compact(d)}
+    same = (name for name in EPOCHS if name in item and _digits(item[name]) == _digits(before.get(name)))
+    marks = {n: HourText(d) for n in same if len(d := _digits(item[n])) == HOUR_DIGITS and _is_compact(d)}
     return item | marks
 
 
@@ -146,7 +145,7 @@ def _marked(row: Source, compact: Collection[str], dates: Collection[str]) -> So
     found = {
         name: HourText(its)
         for name, its in digits.items()
-        if len(its) == _HOUR_DIGITS and its.isdigit() and (name in compact or _is_compact(its))
+        if len(its) == HOUR_DIGITS and its.isdigit() and (name in compact or _is_compact(its))
     }
     return row._replace(item=(row.item or {}) | found) if found else row
 

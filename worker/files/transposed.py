@@ -52,7 +52,8 @@ class DayOrder:
         """Take in a cell that isn't empty."""
         text = cell.strip()
         key = (field, text[: self._day_length], is_real := isinstance(cell, CellDate))
-        if key in self._known or text.isdigit():
+        is_epoch = text.isdigit() and not (self._form and self._form.has_as_many(text))
+        if key in self._known or is_epoch:
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()

@@ -16,7 +16,7 @@ from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, Names, unguarded
-from worker.files.header import Given, Header
+from worker.files.header import NAMED_AGAIN, Given, Header
 from worker.files.sample import Sample, missing_dates
 from worker.files.totals import LEFT_OUT, adds_up, has_badge, is_total
 from worker.files.xlsx_cells import Meanings, Rounded, Value
@@ -34,6 +34,7 @@ _ROUNDED: Final = (
     "is a number of more than 15 digits, of which a spreadsheet keeps 15: format the column as text and "
     "take the id from its source once more"
 )
+_ABOVE: Final = "row {} names columns as well, but fewer than row {}: what stands between them isn't read"
 _MERGED: Final = "is one of the merged cells {}, which show one value: unmerge them and fill in each cell"
 
 
@@ -67,6 +68,7 @@ class _Top:
     row: int
     names: Mapping[int, str]
     fields: int
+    above: int = 0  # the last row above it that names fields as well, but fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,12 @@ def open_xlsx(stream: BinaryIO, given: Given, options: SheetOptions) -> Iterator
     header = Header(given.file, names, tuple(top.names.values()), options=said)
     header.check_names("; ".join([_no_header(top), *(it.reason for it in options.remarks.warned())]))
     header.tell(options.remarks)
+    if top.above:
+        options.remarks.add(_ABOVE.format(top.above, top.row))
     is_report, field_of = header.is_report, header.field_of
     fields = {at: its for at, column in top.names.items() if (its := field_of(column))}
     others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
-    rows = _Rows(top, _Columns(fields, others, is_report), meanings, options)
+    rows = _Rows(top, header, _Columns(fields, others, is_report), meanings, options)
     sample = Sample.of(rows.sources())
     header.check(sample, without_dates=given.without_dates)
     if not is_report and not given.without_dates:
@@ -171,7 +175,8 @@ def _top(sheet: Sheet, meanings: Meanings, names: Names) -> _Top | None:
         shown = {at: text for at, text in shown.items() if text}
         found = {names.field(text) for text in shown.values()}.intersection(FIELDS)
         if shown and (best is None or len(found) > best.fields):
-            best = _Top(sheet, row.number, shown, len(found))
+            above = best.row if best and best.fields else 0
+            best = _Top(sheet, row.number, shown, len(found), above)
         looked_at += bool(shown)
         if found.issuperset(NEEDED) or looked_at == _ROWS_LOOKED_AT:
             break
@@ -196,8 +201,10 @@ def _no_header(top: _Top) -> str:
 class _Rows:
     """Makes items of a sheet's rows."""
 
-    def __init__(self, top: _Top, table: _Columns, meanings: Meanings, options: SheetOptions) -> None:
-        self._top, self._table = top, table
+    def __init__(
+        self, top: _Top, header: Header, table: _Columns, meanings: Meanings, options: SheetOptions
+    ) -> None:
+        self._top, self._header, self._table = top, header, table
         self._meanings, self._options, self._remarks = meanings, options, options.remarks
         self._named = table.fields.keys() | table.others.keys()
         self.nameless = Nameless(self._remarks)
@@ -248,6 +255,9 @@ class _Rows:
     def _left_out(self, row: Row, item: Mapping[str, Value]) -> bool:
         if row.hidden and not self._options.hidden_rows:
             self._remarks.add(_HIDDEN_LEFT_OUT, row.number)
+            return True
+        if self._header.is_again(item, row.number):
+            self._remarks.add(NAMED_AGAIN, row.number)
             return True
         if self._table.is_report or has_badge(item) or not self._is_total(row, item):
             return False

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from worker.errors import FileError
 from worker.files.text import MAX_RECORD
@@ -27,7 +27,11 @@ _MERGED: Final = re.compile(
     rb"<(?:\w+:)?mergeCell\s[^<>]*?\bref=[\"']\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})[\"']"
 )
 _OVERLAP: Final = 200
-_IS_HIDDEN: Final = re.compile(f' hidden="({"|".join(_TRUE)})"')
+_IS_HIDDEN: Final = re.compile(f' hidden="(?:{"|".join(_TRUE)})"| ht="0+(?:[.]0+)?"')
+_NO_SIZE: Final = re.compile("0+([.]0+)?")
+_CELLS: Final = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})", re.ASCII)
+_FILLING: Final = ("array", "dataTable")  # kinds of formulas that fill cells beside their own
+_MOST_FILLING: Final = 1_000  # at once
 
 
 class Cell(NamedTuple):
@@ -58,10 +62,24 @@ class Range(NamedTuple):
     def __str__(self) -> str:
         return f"{letters(self.left)}{self.top}:{letters(self.right)}{self.bottom}"
 
+    @classmethod
+    def of(cls, left: str, top: str, right: str, bottom: str) -> Self:
+        """Return the one between two cells, such as B2 and C7."""
+        return cls(_column(left), int(top), _column(right), int(bottom))
+
+    def has(self, row: int, column: int) -> bool:
+        """Say whether a cell lies in it."""
+        return self.top <= row <= self.bottom and self.left <= column <= self.right
+
 
 def is_true(text: str | None) -> bool:
     """Read a truth value; a missing one is false."""
     return text in _TRUE
+
+
+def _is_unseen(has: Mapping[str, str], size: str) -> bool:
+    """Say whether a row or column isn't shown: hidden, or without a height or width."""
+    return is_true(has.get("hidden")) or bool(_NO_SIZE.fullmatch(has.get(size, "")))
 
 
 def whole(text: str | None) -> int:
@@ -127,16 +145,12 @@ class Sheet:
                 if not behind and b"sheetData" in text and (end := _AFTER_CELLS.search(text)):
                     behind, text = True, text[end.end() :]
                 if behind:
-                    found += (self._range(*it.groups()) for it in _MERGED.finditer(text))
+                    found += (Range.of(*map(bytes.decode, it.groups())) for it in _MERGED.finditer(text))
                     text = text[text.rfind(b">") + 1 :]
                 before = text[-_OVERLAP:]
                 if len(found) > _MOST_MERGED:
                     raise FileError(f"{self.package.name} has more than {_MOST_MERGED:,} merged ranges")
         return found
-
-    @staticmethod
-    def _range(left: bytes, top: bytes, right: bytes, bottom: bytes) -> Range:
-        return Range(_column(left.decode()), int(top), _column(right.decode()), int(bottom))
 
 
 class _Reader:
@@ -154,6 +168,7 @@ class _Reader:
         self._text: list[str] = []
         self._size = 0
         self._phonetic = False
+        self._filled: list[Range] = []
         self.xml = Xml(sheet.package)
         self.xml.on_start(self._start)
         self.xml.on_end(self._end)
@@ -164,12 +179,20 @@ class _Reader:
         elif name in ("v", "f") or (name == "t" and not self._phonetic):
             self._text = []
             self.xml.on_text(self._take)
+            if name == "f" and has.get("t") in _FILLING and (cells := _CELLS.fullmatch(has.get("ref", ""))):
+                self._fill(Range.of(*cells.groups()))
         elif name == "row":
             self._begin_row(has)
         elif name == "rPh":
             self._phonetic = True
-        elif name == "col" and is_true(has.get("hidden")):
+        elif name == "col" and _is_unseen(has, "width"):
             self._hide(range(whole(has.get("min")), whole(has.get("max")) + 1))
+
+    def _fill(self, cells: Range) -> None:
+        """Note cells that show what a formula in the first of them says; nothing else tells."""
+        if len(self._filled) >= _MOST_FILLING:
+            raise self._sheet.package.damaged(f"more than {_MOST_FILLING:,} formulas fill the same row")
+        self._filled.append(cells)
 
     def _hide(self, columns: range) -> None:
         if len(self._sheet.hidden_columns) >= _LAST_COLUMN:
@@ -193,16 +216,25 @@ class _Reader:
                 if shown := value or text:
                     its[column] = made((kind or "n", style, shown, None))
             if its:
-                self.rows.append(Row(self._row, self._hidden, its))
+                self._add_row()
 
     def _begin_row(self, has: Mapping[str, str]) -> None:
-        self._begin(whole(has.get("r")) or self._row + 1, hidden=is_true(has.get("hidden")))
+        self._begin(whole(has.get("r")) or self._row + 1, hidden=_is_unseen(has, "ht"))
 
     def _begin(self, number: int, *, hidden: bool) -> None:
         if not self._row < number <= LAST_ROW:
             raise self._sheet.package.damaged(f"row {number} follows row {self._row}")
         self._row, self._column, self._cells = number, 0, {}
         self._hidden = hidden
+
+    def _add_row(self) -> None:
+        row, cells = self._row, self._cells
+        if self._filled:
+            for at, cell in cells.items():
+                if cell.formula is None and any(it.has(row, at) for it in self._filled):
+                    cells[at] = cell._replace(formula="")
+            self._filled = [it for it in self._filled if it.bottom > row]
+        self.rows.append(Row(row, self._hidden, cells))
 
     def _begin_cell(self, has: Mapping[str, str]) -> None:
         name = has.get("r", "").rstrip(_DIGITS)
@@ -237,6 +269,6 @@ class _Reader:
             self.xml.on_text(None)
         elif name == "row":
             if self._cells:
-                self.rows.append(Row(self._row, self._hidden, self._cells))
+                self._add_row()
         elif name == "rPh":
             self._phonetic = False

@@ -185,11 +185,17 @@ class Checking:
             firsts.invalid.append(Asked(job_id, is_invalid=True))
 
     def _judge(self, rows: Sequence[Source], past: Past) -> None:
-        """Count what a report's rows would do: a mended one is accepted, all others are known."""
+        """Count what a report's rows would do: a mended one is accepted, all others are known.
+
+        What keeps a row that somebody changed from being accepted is warned of.
+        """
         judged, back = past.judge(rows, self._org), self._back
         back.accepted += sum(self._mended.add(one.job.id, "") is Met.NEW for one in judged.mended)
         back.accepted += sum(self._mended.add(one.id, "") is Met.NEW for one in judged.again)
         back.new_invalid += sum(noted.kind == "invalid" for noted in judged.noted)
+        for noted in judged.noted:
+            if noted.kind == "conflict":
+                self._warnings.add(Invalid(noted.field, noted.reason), noted.row)
 
     def remark(self, remarks: Remarks) -> None:
         """Take in what is said of the file beside its rows, and how its columns are called there."""

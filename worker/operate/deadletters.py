@@ -59,6 +59,6 @@ def resolve(operator: Operator, org: Org, job_id: str, *, issued: bool) -> bool:
     if issued:
         return queue.resolve(org, [job_id], call=queue.new_id(), action=action) == 1
     done = queue.replay(org, run=action, items=[Replay(job_id)], call=queue.new_id())
-    if why := why_skipped(done):
+    if why := why_skipped(org.name, done):
         raise NotAllowed(why)
     return bool(done["replayed"] == 1)

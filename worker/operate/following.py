@@ -20,14 +20,16 @@ from worker.operate.status import longest
 from worker.store import reading, runs
 from worker.store.queue import chunks
 from worker.store.reading import PAGE
-from worker.store.record import Field, state_of
+from worker.store.record import Field, Record, state_of
+from worker.store.runs import RunName
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
     """Where the jobs of a replay or an undo are; ``gone`` are those whose results have expired.
 
-    ``held`` says why nothing is sent of an org that some of them are waiting in, and what to do about it.
+    ``held`` says why nothing is sent of an org, or of a run, that some of them are waiting in, and what to do
+    about it.
     ``eta_s`` is how long the rest takes at least, what waits before it left out.
     """
 
@@ -74,7 +76,7 @@ def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
 def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:
     """Count the jobs that still wait, and that ``cancel`` would take."""
     jobs = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
-    return sum(state in (State.QUEUED, State.RETRYING) for _, _, state, _ in _states(reports, jobs))
+    return sum(state_of(record) in (State.QUEUED, State.RETRYING) for _, _, record in _read(reports, jobs))
 
 
 def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Following]:
@@ -88,18 +90,22 @@ def follow(reports: JobReader, replay: str, *, every_s: float) -> Iterator[Follo
     waiting = [(org, job_id) for org, ids in by_org.items() for job_id in ids]
     total, ended, kinds = len(waiting), Counter[str](), Counter[str]()
     while True:
-        started, still, open_ = time.monotonic(), [], Counter[str]()
-        for org, job_id, state, kind in _states(reports, waiting):
+        started, still, open_, their_runs = time.monotonic(), [], Counter[str](), set[RunName]()
+        for org, job_id, record in _read(reports, waiting):
+            state = state_of(record)
             if state is None:
                 ended["gone"] += 1
             elif state in TERMINAL:
                 ended[state] += 1
-                kinds.update([kind] if kind else [])
+                kinds.update([record[Field.KIND]] if Field.KIND in record else [])
             else:
                 open_[state] += 1
                 still.append((org, job_id))
+                their_runs.add(RunName(org, record.get(Field.RUN, "")))
         waiting = still
         eta_s, held = _outlook(reports, still, retrying=open_["retrying"] > 0, undo=undo)
+        if why := _not_begun(reports, their_runs):
+            eta_s, held = None, held or why
         yield Following(replay, total, **ended, **open_, dead_kinds=dict(kinds), held=held, eta_s=eta_s)
         if not waiting:
             return
@@ -119,11 +125,18 @@ def _outlook(
     return longest(told), next((state.held for state in states if state.held), None)
 
 
-def _states(
-    reports: JobReader, jobs: list[tuple[str, str]]
-) -> Iterator[tuple[str, str, State | None, str | None]]:
+def _not_begun(reports: JobReader, names: set[RunName]) -> str | None:
+    """Say of a run among these that isn't to be sent yet when it begins, or how."""
+    for org in sorted({name.org for name in names}):
+        for run in sorted(
+            runs.not_begun(reports.store, org, (name.run for name in names if name.org == org))
+        ):
+            return f"nothing of run {run} is sent yet: {reports.run(run, org).held}"
+    return None
+
+
+def _read(reports: JobReader, jobs: list[tuple[str, str]]) -> Iterator[tuple[str, str, Record]]:
     for org, of_org in groupby(jobs, key=lambda job: job[0]):
-        ids = [job_id for _, job_id in of_org]
-        for page in chunks(ids, PAGE):
+        for page in chunks((job_id for _, job_id in of_org), PAGE):
             for job_id, record in zip(page, reading.records(reports.client, org, page), strict=True):
-                yield org, job_id, state_of(record or {}), (record or {}).get(Field.KIND)
+                yield org, job_id, record or {}

@@ -19,6 +19,7 @@ from worker.errors import FileError
 from worker.operate.mending import is_reported, mend
 from worker.store.queue import Queue
 
+UNREAD = "its file isn't read to the end: its import goes on, or was broken off"
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -35,15 +36,22 @@ def import_rows(
 ) -> Iterator[Enqueued]:
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
+    However it is broken off, the run says that it is incomplete, until a file was read to its end under its
+    name.
+
     Raises:
-        FileError: the file turns out to be cut off or damaged; what was yielded is accepted, and the run says
-            that it is incomplete, until a file was read to its end under its name.
+        FileError: the file turns out to be cut off or damaged; what was yielded is accepted.
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
+    is_noted = False
     try:
         for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
             part = replace(options, call=f"{options.call}.{number}")
-            yield from (mend if reported else accept)(queue, org, stretch, part)
+            for done in (mend if reported else accept)(queue, org, stretch, part):
+                if not is_noted:  # at the end it may be too late: a process can be killed
+                    queue.note_incomplete(org, options.run, UNREAD)
+                    is_noted = True
+                yield done
     except FileError as error:
         queue.note_incomplete(org, options.run, str(error))
         raise

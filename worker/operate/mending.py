@@ -25,6 +25,7 @@ from worker.enqueue import TAKEN, Enqueued, EnqueueOptions, Noted, next_chunk, n
 from worker.files.columns import FIELDS, ORG
 from worker.files.sample import still_hours
 from worker.operate.report import argument, invalid_item, of_org, option
+from worker.operate.undojobs import UNCHANGEABLE
 from worker.server.cluster import reaching
 from worker.store import reading, runs
 from worker.store.again import renewed
@@ -38,6 +39,7 @@ from worker.store.record import (
     handed_on,
     is_newer,
     state_of,
+    takes_back,
 )
 
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
@@ -162,12 +164,13 @@ def _judge(row: Source, record: Record | None, org: Org, kept_back: Collection[s
     if is_newer(record):
         reason = "a newer version of this program wrote it: mend it with that one"
         return Noted(where, "job_id", reason, "conflict")
-    issue = parse_item(_item(row, record), org=org.name, strict_dates=org.strict_dates)
+    strict = org.strict_dates and not takes_back(record)  # which has no dates
+    issue = parse_item(_item(row, record), org=org.name, strict_dates=strict)
     changed = _changed(row, issue, record)
     state = state_of(record)
     if state is State.DEAD and _text(row, "state").lower() == State.DEAD:
         new = issue if isinstance(issue, Invalid) else _mended(row, record, issue, org)
-        mended = _judge_letter(row, record, new, changed=changed)
+        mended = _judge_letter(row, record, new, org, changed=changed)
         if isinstance(mended, Mended) and (run := record.get(Field.RUN, "")) in kept_back:
             reason = (
                 f"its run {run} isn't to be sent yet: import this with --hold as well, or first: "
@@ -181,18 +184,19 @@ def _judge(row: Source, record: Record | None, org: Org, kept_back: Collection[s
 
 
 def _judge_letter(
-    row: Source, record: Record, new: Mended | Invalid, *, changed: bool
+    row: Source, record: Record, new: Mended | Invalid, org: Org, *, changed: bool
 ) -> Mended | Noted | None:
     where = row.row
+    if changed and takes_back(record):
+        return Noted(where, None, UNCHANGEABLE, "conflict")
     if Field.REPLAYED_AS in record:
         done_before = isinstance(new, Mended) and new.job.id == record[Field.REPLAYED_AS]
         reason = f"job {record[Field.REPLAYED_AS]} took its place already: mend that one"
         return Noted(where, None, reason, "conflict") if changed and not done_before else None
     problem, in_doubt = new if isinstance(new, Invalid) else None, record[Field.KIND] == DeadKind.IN_DOUBT
     if in_doubt or not changed:
-        return note(
-            Item(_text(row, "job_id"), where, {}), problem, Answer.IN_DOUBT if in_doubt else Answer.DEAD
-        )
+        its = Item(_text(row, "job_id"), where, {}, fingerprint=record.get(Field.FINGERPRINT, ""))
+        return note(org.name, its, problem, Answer.IN_DOUBT if in_doubt else Answer.DEAD)
     return Noted(where, new.field, new.words, "invalid") if isinstance(new, Invalid) else new
 
 

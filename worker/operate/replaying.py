@@ -25,6 +25,7 @@ from worker.operate.deadlist import Filter, Letter
 from worker.operate.operator import Move, Operator
 from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
+from worker.operate.undojobs import UNCHANGEABLE
 from worker.store import audit, reading, runs
 from worker.store.queue import CHUNK, GroupPart, Queue
 from worker.store.record import Field, badge_fields, badge_of, handed_on, takes_back
@@ -128,7 +129,7 @@ def _by_groups(  # noqa: PLR0913, PLR0917 - of whom, what, and how far
     if parts:
         begin(org)
     for seen, answer in groupwise.replay(operator, org, parts, name=name, room=room, undos=undos):
-        yield seen, partial(_counted, answer=answer, problems=[])
+        yield seen, partial(_counted, org=org.name, answer=answer, problems=[])
 
 
 def _one_by_one(  # noqa: PLR0913, PLR0917 - as above
@@ -149,7 +150,7 @@ def _one_by_one(  # noqa: PLR0913, PLR0917 - as above
                 continue
             begin(org)
             items, problems = _items(reports, org, chunk, changes)
-            yield 0, partial(_counted, answer=ask(org, items), problems=problems)
+            yield 0, partial(_counted, org=org.name, answer=ask(org, items), problems=problems)
         yield seen, lambda done: done
         if not room():
             return
@@ -209,7 +210,7 @@ def _ask(queue: Queue, replay: str, undos: bool, org: Org, items: list[Replay]) 
     return queue.replay(org, run=replay, items=items, call=queue.new_id(), undos=undos)
 
 
-def _counted(done: Replayed, answer: Mapping[str, Any], problems: list[str]) -> Replayed:
+def _counted(done: Replayed, org: str, answer: Mapping[str, Any], problems: list[str]) -> Replayed:
     undos = done.left_out.get(UNDO, 0) + answer["undos"]
     return replace(
         done,
@@ -217,14 +218,14 @@ def _counted(done: Replayed, answer: Mapping[str, Any], problems: list[str]) -> 
         replayed=done.replayed + answer["replayed"],
         duplicates=done.duplicates + answer["duplicates"],
         skipped=done.skipped + answer["skipped"] + len(problems),
-        problem=done.problem or next(iter(problems), None) or why_skipped(answer),
+        problem=done.problem or next(iter(problems), None) or why_skipped(org, answer),
     )
 
 
-def why_skipped(answer: Mapping[str, Any]) -> str | None:
+def why_skipped(org: str, answer: Mapping[str, Any]) -> str | None:
     """Return why some of what the store was asked to replay stays, if they are dead letters still."""
     if run := answer.get("cancelling"):
-        first = f"badges run cancel {argument(run)}"
+        first = f"badges run cancel {of_org(org)}{argument(run)}"
         return f"run {run} is only half cancelled, and what waits of it would be sent as well; first: {first}"
     return None
 
@@ -244,7 +245,7 @@ def _items(
             problems.append(f"run {run} isn't to be sent yet; first: {start}")
             continue
         if takes_back(it.record):
-            problems.append("it takes a badge back, and issues none: nothing of it can be changed")
+            problems.append(UNCHANGEABLE)
             continue
         item = badge_of(it.record).body("as_given") | dict(changes)
         changed = parse_item(item, strict_dates=org.strict_dates)

@@ -171,8 +171,7 @@ def report_row(org: str, job_id: str, record: Record, *, discarded: bool = False
     has their cells. ``discarded`` says of a dead job that somebody took it off the list.
     """
     row = result_row(org, job_id, record)
-    why = reason(job_id, record)
-    row |= {"row": file_row(record), "reason": f"discarded since: {why}" if discarded else why}
+    row |= {"row": file_row(record), "reason": reason(org, job_id, record, discarded=discarded)}
     row |= {name: _value(field, record) for name, field in _DATES.items()}
     row["raw"] = None
     row |= _request_ids(record)
@@ -210,8 +209,8 @@ def invalid_item(record: Record) -> dict[str, Any] | None:
     return item if isinstance(item, dict) and {*FIELDS, ORG}.issuperset(item) else None
 
 
-def reason(job_id: str, record: Record) -> str | None:
-    """Say in words why a job isn't issued, and what can be done about it."""
+def reason(org: str, job_id: str, record: Record, *, discarded: bool = False) -> str | None:
+    """Say in words why a job isn't issued, and what can be done about it; nothing, if it was discarded."""
     code, message = record.get(Field.CODE, ""), record.get(Field.MESSAGE, "")
     what = f"{message} ({code})" if message else code
     match state_of(record):
@@ -219,12 +218,10 @@ def reason(job_id: str, record: Record) -> str | None:
             return f"waits for its next attempt: {what}"
         case State.DEAD if Field.REPLAYED_AS in record:
             return f"mended since: job {record[Field.REPLAYED_AS]} took its place"
-        case State.DEAD if record[Field.KIND] == DeadKind.INVALID:
-            mend = "fill in the cells from raw" if invalid_item(record) is None else "mend the cell"
-            cure = f"{mend} and import this file again" if file_row(record) is not None else HAND_IN_AGAIN
-            return f"{message if code == 'row' else f'{code}: {message}'}; {cure}"
         case State.DEAD:
-            return f"{what}; {_cure(record, job_id)}"
+            if record[Field.KIND] == DeadKind.INVALID:
+                what = message if code == "row" else f"{code}: {message}"
+            return f"discarded since: {what}" if discarded else f"{what}; {_cure(org, job_id, record)}"
     return None
 
 
@@ -243,19 +240,24 @@ def option(name: str, text: str) -> str:
     return f"--{name}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
 
 
-def _cure(record: Record, job_id: str) -> str:
+def _cure(org: str, job_id: str, record: Record) -> str:
     kind = record[Field.KIND]
-    replay = f"badges dead replay {option('job', job_id)}"
+    if kind == DeadKind.INVALID:
+        mend = "fill in the cells from raw" if invalid_item(record) is None else "mend the cell"
+        return f"{mend} and import this file again" if file_row(record) is not None else HAND_IN_AGAIN
+    its = (
+        f"--org {org} " if Field.FINGERPRINT in record else ""
+    )  # a producer's own id may be another org's, too
+    job = f"{its}{option('job', job_id)}"
+    replay = f"badges dead replay {job}"
     if takes_back(record) and kind != DeadKind.IN_DOUBT:
         return f"its badge wasn't taken back; to take it back: {replay}"
     if kind == DeadKind.IN_DOUBT:
-        look = f"badges dead resolve --issued {argument(job_id)} (or --not-issued)"
+        look = f"badges dead resolve --issued {its}{argument(job_id)} (or --not-issued)"
         return f"it may have been issued: look it up at the vendor, then: {look}"
     if kind == DeadKind.REPEAT:
-        drop = f"badges dead discard {option('job', job_id)}"
-        return (
-            f"to send it all the same: badges dead replay --kind repeat {option('job', job_id)}; else: {drop}"
-        )
+        drop = f"badges dead discard {job}"
+        return f"to send it all the same: badges dead replay --kind repeat {job}; else: {drop}"
     if kind == DeadKind.REJECTED:
         mend = "mend the row and import this file again" if file_row(record) is not None else HAND_IN_AGAIN
         return f"{mend}, or: {replay}"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from worker.domain.badge import one_case
 from worker.domain.identity import PAIR_LETTERS, pair_letters, request_id
 from worker.domain.job import State
+from worker.operate import undojobs
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.server.cluster import reaching
@@ -88,16 +89,18 @@ def of_customer(
 ) -> Iterator[tuple[str, Record | None]]:
     """Yield the jobs of a customer, those without a record too; of a producer's own id that isn't known then.
 
-    Only where there are such, or too many badges, all records are looked at.
+    What takes a badge of theirs back is one, too. Only where there are producers' own ids, or too many
+    badges, all records are looked at.
     """
     found = ids_of_customer(reports, org, customer, badge)
     own = [one for one in found if len(one) == PAIR_LETTERS + 8]
     ids = [one for one in dict.fromkeys(found) if one not in own]
     records = dict(reports.records(org, ids))
-    for job_id in ids:
-        record = records.get(job_id)
-        if record is None or record.get(Field.CUSTOMER_ID) == str(customer):
-            yield job_id, record
+    theirs = {job_id: it for job_id, it in records.items() if it.get(Field.CUSTOMER_ID) == str(customer)}
+    undoes = {undo.id: undo.record for undo in undojobs.find(reports, org, theirs)}
+    yield from ((job_id, theirs.get(job_id)) for job_id in ids if job_id in theirs or job_id not in records)
+    yield from undoes.items()
+    records |= undoes
     if not own and (badge or len(reading.badges(reports.client, org)) <= MOST_BADGES):
         return
     left = len(own)

@@ -29,7 +29,6 @@ class Pace:
     sent: tuple[tuple[Limit, int], ...]  # in the last window of each limit
     per_minute: int | None  # None: not counted that far back
     rate_for_s: float = 0.0  # how long the limit lets nothing through
-    held: int = 0  # jobs of runs that aren't to be sent yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,7 @@ class OrgState:
     stats: dict[str, int]
     gate: Gate
     pace: Pace | None  # None: not configured, or the server runs no script now
+    on_hold: int = 0  # jobs of runs that aren't to be sent yet
     standstill: Standstill | None = None  # why nothing moves, where nothing does
     to_repeat: int = 0  # calls in doubt that are sent again as they were (IN_DOUBT=same_request)
     to_undo: int = 0  # badges that are to be taken back
@@ -142,7 +142,7 @@ class OrgState:
             "queued": self.queued + self.isolated,
             "isolated": self.isolated,
             "oldest_s": self.oldest_s,
-            "held": pace.held if pace else 0,
+            "held": self.on_hold,
             "retrying": self.retrying,
             "in_flight": self.in_flight,
             "dead": {kind: count for kind, count in self.dead.items() if count},

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from worker.domain.batch import Why
 from worker.domain.job import DeadKind
@@ -104,13 +105,14 @@ def _said(findings: Iterable[Finding]) -> str:
 
 def _state(name: str, settings: Org | None, its: Readings, now_ms: int) -> OrgState:
     stats = {counter: int(n) for counter, n in its.stats.items()}
-    since_ms = its.ready_since_ms
+    since_ms, gauged = its.ready_since_ms, json.loads(its.gauged or "{}")
     return OrgState(
         org=name,
         settings=settings,
         read_at_ms=now_ms,
         queued=its.queued,
         isolated=its.isolated,
+        on_hold=int(gauged.get("held", 0)),
         retrying=its.retrying,
         in_flight=its.in_flight,
         missing_badges=its.missing_badges,
@@ -122,15 +124,14 @@ def _state(name: str, settings: Org | None, its: Readings, now_ms: int) -> OrgSt
         dead={kind.value: stats.pop(f"listed:{kind}", 0) for kind in DeadKind},
         stats=stats,
         gate=_gate(its.gate, now_ms),
-        pace=_pace(settings, its.gauged, now_ms),
+        pace=_pace(settings, gauged, now_ms),
     )
 
 
-def _pace(settings: Org | None, gauged: str | None, now_ms: int) -> Pace | None:
-    """Read what ``gauge.lua`` answered."""
-    if settings is None or gauged is None:
+def _pace(settings: Org | None, found: Mapping[str, Any], now_ms: int) -> Pace | None:
+    """Read what ``gauge.lua`` answered, if it did."""
+    if settings is None or not found:
         return None
-    found = json.loads(gauged)
     longest_s = max(limit.window_s / limit.count for limit in settings.limits if not limit.of_items)
     return Pace(
         ripe=found["ripe"],
@@ -139,7 +140,6 @@ def _pace(settings: Org | None, gauged: str | None, now_ms: int) -> Pace | None:
         learned=found["spacing_us"] > found["configured_us"] * 1.001,
         sent=tuple(zip(settings.limits, map(int, found["sent"]), strict=True)),
         per_minute=found.get("per_minute"),
-        held=int(found["held"]),
         rate_for_s=max(0, found["at"] - now_ms) / 1000 if found["why"] == Why.RATE else 0.0,
     )
 
@@ -160,11 +160,12 @@ def _gate(gate: Mapping[str, str], now_ms: int) -> Gate:
     tripped = int(gate.get("probing", 0)) > 0
     closed, paused = closed_until > now_ms, "paused" in gate
     taught = "batch_size" in gate and float(gate.get("batch_size_until", 0)) - ahead_ms > now_ms
+    since, reason = ("paused_since", "pause_reason") if paused else ("since", "reason")
     return Gate(
         state="paused" if paused else "closed" if closed else "probing" if tripped else "open",
         why=gate.get("paused") or (gate.get("why") if closed or tripped else None),
-        reason=(gate.get("reason") or None) if paused or closed or tripped else None,
-        since=iso_time(gate.get("since")) if paused or closed or tripped else None,
+        reason=(gate.get(reason) or None) if paused or closed or tripped else None,
+        since=iso_time(gate.get(since)) if paused or closed or tripped else None,
         closed_until=iso_time(closed_until) if closed else None,
         tripped=tripped,
         batch_size=int(gate["batch_size"]) if taught else None,

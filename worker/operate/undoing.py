@@ -7,21 +7,23 @@ what has an earnedBadgeId that the vendor gave us is ever revoked; an undo has n
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from worker.domain.identity import short_hash
 from worker.domain.job import State
 from worker.domain.text import counted
 from worker.errors import NotAllowed
+from worker.operate import undojobs
 from worker.operate.operator import Move, Operator
 from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
 from worker.operate.status import longest
 from worker.operate.which import Which
 from worker.store import audit, undos
-from worker.store.queue import CHUNK, chunks
+from worker.store.queue import chunks
 from worker.store.record import Field, Record, state_of, takes_back
 
 
@@ -30,7 +32,8 @@ class Plan:
     """What an undo would take back, by org: the job, and the id of the job that revokes it.
 
     ``twice`` of them were issued twice, and lose both; ``expired`` have expired by now. ``without_id`` were
-    issued without an earnedBadgeId, and can't be undone; ``undone`` were before.
+    issued without an earnedBadgeId, and can't be undone; ``undone`` were before; ``begun`` an earlier undo
+    has in hand, maybe as dead letters.
     """
 
     ids: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -38,6 +41,7 @@ class Plan:
     expired: int = 0
     without_id: int = 0
     undone: int = 0
+    begun: int = 0
     seconds: int | None = 0  # None: nobody knows, such as of an org that isn't configured
 
     @property
@@ -60,19 +64,22 @@ class Plan:
             "issued_twice": self.twice,
             "without_id": self.without_id,
             "undone_before": self.undone,
+            "begun_before": self.begun,
         }
 
-    def add(self, org: str, job_id: str, record: Record) -> None:
-        """Count a job that is meant."""
-        state, earned = state_of(record), record.get(Field.EARNED_BADGE_ID, "")
-        self.undone += state is State.UNDONE
-        self.without_id += state is State.ISSUED and not earned
-        if state is not State.ISSUED or not earned:
-            return
-        second = record.get(Field.SECOND_EARNED_BADGE_ID, "")
-        self.twice += bool(second)
-        self.expired += float(record.get(Field.EXPIRES_ON) or "inf") < time.time()
-        self.ids.setdefault(org, []).append((job_id, short_hash("undo", org, job_id, earned, second)))
+    def add(self, reports: JobReader, org: str, jobs: Mapping[str, Record]) -> None:
+        """Count jobs that are meant, none that takes a badge back."""
+        issued = {job_id: record for job_id, record in jobs.items() if state_of(record) is State.ISSUED}
+        revocable = {job_id: record for job_id, record in issued.items() if undojobs.can_be_undone(record)}
+        new = undojobs.next_ids(reports, org, revocable)
+        self.undone += sum(state_of(record) is State.UNDONE for record in jobs.values())
+        self.without_id += len(issued) - len(revocable)
+        self.begun += len(revocable) - len(new)
+        for job_id, new_id in new.items():
+            record = revocable[job_id]
+            self.twice += Field.SECOND_EARNED_BADGE_ID in record
+            self.expired += float(record.get(Field.EXPIRES_ON) or "inf") < time.time()
+            self.ids.setdefault(org, []).append((job_id, new_id))
 
 
 def plan(
@@ -87,12 +94,13 @@ def plan(
         NotAllowed: the run still sends: cancel it first.
         NotFound: there is no such run, or no such job.
     """
-    found = Plan()
-    for n, (org, job_id, record) in enumerate(_records(reports, which), 1):
-        if n % CHUNK == 0:
-            on_progress(n, 0)
-        if _fits(which, job_id, record) and not takes_back(record):
-            found.add(org, job_id, record)
+    found, looked_at = Plan(), 0
+    for page in chunks(_records(reports, which)):
+        for org, jobs in groupby(page, key=itemgetter(0)):
+            its = {job_id: record for _, job_id, record in jobs if not takes_back(record)}
+            found.add(reports, org, {one: its[one] for one in its if _fits(which, one, its[one])})
+        looked_at += len(page)
+        on_progress(looked_at, 0)
     states = reports.states(*found.ids) if found.ids else ()
     found.seconds = longest(
         state.seconds_for_calls(state.to_undo + len(found.ids[state.org]) + found.twice) for state in states

@@ -20,7 +20,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     starts        zset   such a run -> when it is to be sent, ms; inf: when somebody starts it
     leases        zset   batch -> when its holder is given up, ms
     inflight      zset   batch -> when its call is over at the latest, ms
-    gate          hash   paused, closed_until, why, since, probing, what was learned, its clock;
+    gate          hash   closed_until, why, since, reason, probing, what was learned, its clock; paused: why,
+                  with paused_since and pause_reason, beside those of what was the matter before;
                   trouble: when, ms, and why a worker couldn't begin to send, until one can;
                   limiter: when, ms, and what nginx's limiter answered; took: "calls mean" of the last, ms
     ring          string of the last sends: when, us, and how many items before it, sixteen digits each

@@ -68,10 +68,9 @@ def _replies(store: Store, orgs: Mapping[str, Org | None], now_ms: Mapping[str, 
 
 
 def _ask(store: Store, pipe: Any, name: str, settings: Org | None, now_ms: int) -> None:
-    if settings is None:
-        pipe.exists(keys.key_prefix(name))  # stands in its place
-    else:  # first: it drops ids from the queue's head whose jobs were dealt with otherwise
-        store.add(pipe, "gauge", [keys.key_prefix(name)], [gate_config(settings)])
+    # First: it drops ids from the queue's head whose jobs were dealt with otherwise. Of one that isn't
+    # configured only what it counts has a meaning.
+    store.add(pipe, "gauge", [keys.key_prefix(name)], [gate_config(settings or Org(name=name))])
     for lane in ("urgent", "queue"):
         pipe.lindex(keys.key(name, lane), 0)
     for lane in ("urgent", "queue"):

@@ -105,7 +105,7 @@ def take_in(queue: Queue, org: Org, handed: HandedIn) -> TakenIn | Refusal:
         handed.run or f"http-{call[:12]}", call, urgent=handed.urgent, source=Provenance(by=handed.by)
     )
     taken = list(prepared(list(_sources(items, call)), org, options))
-    return _taken_in(taken, _enqueue(queue, org, taken, options), options)
+    return _taken_in(org.name, taken, _enqueue(queue, org, taken, options), options)
 
 
 def check(queue: Queue, org: Org, body: bytes) -> Check | Refusal:
@@ -158,17 +158,17 @@ def _enqueue(queue: Queue, org: Org, taken: list[Prepared], options: EnqueueOpti
     return answers
 
 
-def _taken_in(taken: list[Prepared], answers: list[Answer], options: EnqueueOptions) -> TakenIn:
-    rows = (_row(n, each, answer) for n, (each, answer) in enumerate(zip(taken, answers, strict=True)))
+def _taken_in(org: str, taken: list[Prepared], answers: list[Answer], options: EnqueueOptions) -> TakenIn:
+    rows = (_row(org, n, each, answer) for n, (each, answer) in enumerate(zip(taken, answers, strict=True)))
     return TakenIn(options.run, tuple(rows))
 
 
-def _row(n: int, taken: Prepared, answer: Answer) -> dict[str, Any]:
+def _row(org: str, n: int, taken: Prepared, answer: Answer) -> dict[str, Any]:
     item, problem, warnings = taken
     if problem:  # an item that is no badge is that, however often it comes
         answer = Answer.INVALID
     row: dict[str, Any] = {"row": n, "status": _STATUSES[answer], "job_id": item.id}
-    noted = note(item, problem, answer)
+    noted = note(org, item, problem, answer)
     row |= {"field": noted.field, "reason": noted.reason} if noted else {}
     return row | ({"warnings": list(warnings)} if warnings else {})
 

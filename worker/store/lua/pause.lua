@@ -7,5 +7,5 @@
 -- Returns  1 if it was open, 0 if it was paused already (and stays so for the first reason)
 -- Repeated: answers 0 and changes nothing.
 if redis.call('HSETNX', K.gate, 'paused', ARGV[1]) == 0 then return 0 end
-redis.call('HSET', K.gate, 'reason', ARGV[2], 'since', int(NOW))
+redis.call('HSET', K.gate, 'pause_reason', ARGV[2], 'paused_since', int(NOW))
 return 1

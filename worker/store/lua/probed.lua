@@ -13,7 +13,6 @@ local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + red
 if waiting + redis.call('ZCARD', K.retry) + redis.call('ZCARD', K.leases) > 0 then return 0 end
 redis.call('HDEL', K.gate, 'probing', 'failures')
 if not (closed and throttled) then
-  redis.call('HDEL', K.gate, 'closed_until', 'why')
-  if not gate.paused then redis.call('HDEL', K.gate, 'since', 'reason') end
+  redis.call('HDEL', K.gate, 'closed_until', 'why', 'since', 'reason')
 end
 return 1

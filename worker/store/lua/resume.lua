@@ -12,7 +12,7 @@ local probing = (tonumber(gate[3]) or 0) > 0
 if closed then redis.call('HSETNX', K.gate, 'probing', 1) end
 redis.call('HDEL', K.gate, 'closed_until')
 if gate[1] then
-  redis.call('HDEL', K.gate, 'paused', 'reason', 'since', 'refusals')
+  redis.call('HDEL', K.gate, 'paused', 'pause_reason', 'paused_since', 'refusals')
   redis.call('DEL', K.token)
 end
 return cjson.encode(gate[1] and 'paused' or closed and 'closed' or probing and 'probing' or '')

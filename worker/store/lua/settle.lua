@@ -178,12 +178,12 @@ do
     if reopens > (gate.closed_until or 0) then
       set_gate(gate, 'closed_until', int(reopens), 'why', why, 'since', int(gate.since or NOW))
     end
-    if not gate.paused then set_gate(gate, 'reason', s.reason) end
+    set_gate(gate, 'reason', s.reason)
   end
 
   local function pause(why)
     if gate.paused then return end
-    set_gate(gate, 'paused', why, 'reason', s.reason, 'since', int(NOW))
+    set_gate(gate, 'paused', why, 'pause_reason', s.reason, 'paused_since', int(NOW))
     done.paused = why
   end
 
@@ -211,7 +211,7 @@ do
       if not sent or sent.n < (gate.doubtful or 0) then return end
       redis.call('HDEL', K.gate, 'probing', 'failures')
       gate.probing = nil
-      if not gate.paused and (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
+      if (gate.closed_until or 0) <= T then redis.call('HDEL', K.gate, 'since') end
     end,
     throttled = function(sent)
       if #asked == 0 then -- of a call without jobs: what is learned are the batches' lessons
@@ -241,8 +241,7 @@ do
       if failed_probes > 0 then
         close(growing_ms(failed_probes), 'answer in doubt')
       else
-        set_gate(gate, 'why', 'answer in doubt', 'since', int(gate.since or NOW))
-        if not gate.paused then set_gate(gate, 'reason', s.reason) end
+        set_gate(gate, 'why', 'answer in doubt', 'since', int(gate.since or NOW), 'reason', s.reason)
       end
     end,
     unauthorized = function() pause('auth') end,
