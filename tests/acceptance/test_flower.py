@@ -195,7 +195,7 @@ def test_pause_and_resume_by_the_api(up: Up) -> None:
     for was in ("open", "paused"):
         shown = up.send("badges.pause", reason="stocktaking")
         assert shown["result"] == f"{{'org': 'default', 'now': 'paused', 'was': '{was}'}}"
-    assert (up.gate()["paused"], up.gate()["reason"]) == ("operator", "stocktaking")
+    assert (up.gate()["paused"], up.gate()["pause_reason"]) == ("operator", "stocktaking")
     up.enqueue("paused", range(2001, 2004))
     assert up.run("paused", "queued") == 3
     for was in ("paused", "open"):
