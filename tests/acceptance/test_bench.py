@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,18 @@ from support import LONG
 
 RUN = Path(__file__).parents[1] / "bench" / "run.py"
 ITEMS = 2000
+
+
+def test_the_pages_have_a_place_for_its_table() -> None:
+    """Each has the table of one run, as that wrote it, with the machine and the command."""
+    root = RUN.parents[2]
+    pages = [(root / name).read_text() for name in ("README.md", "deploy/docs/benchmarks.md")]
+    place = "<!-- what tests/bench/run.py wrote -->\n(.*?)<!-- until here -->"
+    tables = [re.findall(place, page, re.DOTALL) for page in pages]
+    assert tables[0] == tables[1]
+    (its,) = tables[0]
+    assert its.startswith("By `python tests/bench/run.py` on ")
+    assert "cores" in its.partition("\n\n")[0]
 
 
 @LONG
@@ -35,6 +48,7 @@ def test_a_tiny_run_compares_this_project_with_the_ceiling(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     runs = {run["contender"]: run for run in json.loads((tmp_path / "runs.json").read_text())}
     assert runs.keys() == {"badges", "httpx"}
+    assert "| this project | **" in (tmp_path / "readme.md").read_text()
     assert all(run["complete"] and run["items"] == ITEMS for run in runs.values())
     assert runs["httpx"]["requests"] >= ITEMS / 100
     # Full batches, but for the first and the last ones, which may be cut by how the items came in.

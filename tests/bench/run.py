@@ -10,6 +10,7 @@ stopped, and shown as such.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import signal
 import sys
@@ -70,8 +71,12 @@ def main() -> int:
     (folder / "runs.json").write_text(json.dumps([asdict(run) for run in performances], indent=1))
     if typical:
         (folder / "plot.svg").write_text(table.svg(typical))
+        (folder / table.SHORT).write_text(table.short(typical, _said(asked)))
     sys.stdout.write(text)
-    _say(f"written to {folder}: table.md, plot.svg, runs.json")
+    _say(
+        f"written to {folder}: table.md, plot.svg, runs.json, {table.SHORT} "
+        f"(into README.md: python tests/bench/table.py {folder})"
+    )
     return 1 if failed else 0
 
 
@@ -167,6 +172,14 @@ def _preface(asked: argparse.Namespace) -> str:
         f"{payload.CONCURRENCY} calls at once in each (prefork: a process for each call); the same embedded "
         f"Valkey for all, appendfsync always, over its unix socket; median of {asked.rounds}. "
         "Ratios: this project's figure over the row's.\n"
+    )
+
+
+def _said(asked: argparse.Namespace) -> str:
+    day = dt.datetime.now(dt.UTC).date()
+    return (
+        f"By `python tests/bench/run.py` on {day}: {measure.machine()}; batches of {payload.BATCH}, no "
+        f"rate limit, the embedded server (`appendfsync always`), a stub vendor, median of {asked.rounds}."
     )
 
 

@@ -1,11 +1,18 @@
-"""What was measured, as a table in Markdown and as a plot in SVG."""
+"""What was measured, as tables in Markdown and as a plot in SVG.
+
+python tests/bench/table.py FOLDER: put the short table of a run that lies there into README and benchmarks.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from html import escape
 from math import log10
+from pathlib import Path
 from statistics import median
+from textwrap import fill
 
 from goals import Goal
 from rivals import CONTENDERS
@@ -16,6 +23,11 @@ _HEADER = (
     "| contender | items/s | ratio | items per CPU-second | ratio | enqueued/s | CPU µs/item: producer + "
     "workers + Redis (+ vendor) | vendor's core busy | workers' MB | items |"
 )
+_ROOT = Path(__file__).parents[2]
+_PAGES = (_ROOT / "README.md", _ROOT / "deploy/docs/benchmarks.md")
+_BEGIN, _END = "<!-- what tests/bench/run.py wrote -->\n", "<!-- until here -->"
+SHORT = "readme.md"
+_WIDTH = 118
 _BAR, _LABEL, _ROW, _HEAD = 420, 330, 20, 46  # of the plot, pixels
 
 
@@ -40,6 +52,44 @@ def markdown(typical_runs: Sequence[Performance]) -> str:
         lines += [f"Vendor answers after {latency:g} ms:", "", _HEADER, "|---|" + "--:|" * 9]
         lines += [_row(run, ours) for run in rows] + [""]
     return "\n".join(lines)
+
+
+def short(typical_runs: Sequence[Performance], said: str) -> str:
+    """Return one table of all contenders, items a second and a CPU-second, behind what is said of the run."""
+    latencies = sorted({run.latency_ms for run in typical_runs})
+    figures = {(run.contender, run.latency_ms): run for run in typical_runs}
+    by_speed = dict.fromkeys(
+        run.contender
+        for run in sorted(typical_runs, key=lambda run: (run.latency_ms, -run.per_second))
+        if not run.contender.startswith("httpx")
+    )
+    ceilings = dict.fromkeys(run.contender for run in typical_runs if run.contender.startswith("httpx"))
+    columns = [name for latency in latencies for name in (f"vendor {latency:g} ms", "a CPU-second")]
+    lines = [
+        fill(said, _WIDTH, break_on_hyphens=False),
+        "",
+        "| items a second | " + " | ".join(columns) + " |",
+        "|---|" + "--:|" * len(columns),
+    ]
+    for name in (*by_speed, *ceilings):
+        its = [figures.get((name, latency)) for latency in latencies]
+        cells = [f"{value:,.0f}" for run in its if run for value in (run.per_second, run.per_cpu_second)]
+        if name == "badges":
+            cells = [f"**{cell}**" for cell in cells]
+        lines.append(f"| {_WORDS[name].removeprefix('the ceiling: ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def put_into_pages(folder: Path) -> None:
+    """Put the short table that lies in a folder where the pages have one."""
+    table = (folder / SHORT).read_text()
+    for page in _PAGES:
+        text, found = re.subn(
+            f"{_BEGIN}.*?{_END}", lambda _: f"{_BEGIN}{table}{_END}", page.read_text(), flags=re.DOTALL
+        )
+        if found != 1:
+            raise SystemExit(f"{page} has no place for the table: {_BEGIN.strip()} … {_END}")
+        page.write_text(text)
 
 
 def _row(run: Performance, ours: Performance | None) -> str:
@@ -115,3 +165,7 @@ def svg(typical_runs: Sequence[Performance]) -> str:
 def _scale(per_second: float) -> float:
     """Return the logarithm to base 10 of a speed, 10 items a second being the origin."""
     return log10(max(per_second, 11) / 10)
+
+
+if __name__ == "__main__":
+    put_into_pages(Path(sys.argv[1]))
