@@ -146,8 +146,8 @@ def test_a_paused_org_is_asked_all_the_same(env: dict[str, str]) -> None:
     badges("pause", "--reason", "mending", env=env)
     with redis.Redis.from_url(env["BADGES_REDIS_URL"], decode_responses=True) as client:
         client.hset(keys.key("default", "gate"), "took", "20 10000.0")
-        client.sadd(keys.ORGS, "gone")
-        client.rpush(keys.key("gone", "queue"), "x")
+        gone = configured(name="gone")
+        Queue(client).enqueue(gone, run="r", items=[item(0, org="gone")], call="c")
         report = examined(env, expect=0)
     assert "mending" in report["gate", "default"]["detail"]
     assert "badges resume" in report["gate", "default"]["cure"]

@@ -295,7 +295,9 @@ def test_an_importer_killed_half_way(
         importer.kill()
     accepted = here.probe.count("first", "total")
     assert kill_after <= accepted < total
-    assert "was broken off" in badges_json("run", "show", "first", env=here.env)["incomplete"]
+    badges("import", "-", "--run", "first", env=here.env, stdin=csv_rows(1))  # which is another file
+    told = badges_json("run", "show", "first", env=here.env)["incomplete"]
+    assert told == f"{name} isn't read to its end: its import goes on, or was broken off"
     run = "first" if same_run else "second"
     said = badges_json("import", file, "--run", run, env=here.env)
     assert counts(said) == ((total, 0, 0) if same_run else (total - accepted, accepted, 0)), kill_after

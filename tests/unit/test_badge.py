@@ -430,6 +430,12 @@ def test_badges_that_are_badges_already_are_looked_at_again() -> None:
     assert bad(good().model_copy(update={"customer_id": "abc"})).field == "customer_id"
 
 
+@pytest.mark.parametrize("digits", ["1122026093000", "9302026235959", "123120262359", "12312026235959"])
+def test_a_date_without_signs_is_no_epoch(digits: str) -> None:
+    """Also where a spreadsheet took the 0 at its head, and with the month before the day."""
+    assert "reads as a date" in str(parse_item(ITEM | {"earnEventDate": digits}))
+
+
 # -- what is the same badge
 
 

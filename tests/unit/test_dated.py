@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import date, datetime
 
 import pytest
@@ -293,6 +294,16 @@ def test_what_is_no_format(text: str) -> None:
     """It is refused with what a format looks like."""
     with pytest.raises(ValueError, match="is no format: write it with YYYY MM DD"):
         DateFormat.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("GMT+5", "+05:00"), ("utc-3:30", "-03:30"), ("Etc/GMT+5", "-05:00"), ("Etc/GMT-8", "+08:00")],
+)
+def test_a_zone_whose_sign_means_two_things_is_none(text: str, meant: str) -> None:
+    """Etc/GMT+5 is five hours behind; nobody who writes GMT+5 means that."""
+    with pytest.raises(ValueError, match=f"can be read in two ways: write {re.escape(meant)}$"):
+        read_zone(text)
 
 
 @pytest.mark.parametrize("text", ["DMYYYY", "YYYYMD", "YYYY-MM-DD", "DD.MM.YYYYHm", "DMMYYYY", "YYYYMMDDhA"])

@@ -9,6 +9,7 @@ import json
 import re
 import time
 import tracemalloc
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, cast
@@ -26,7 +27,7 @@ from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, Names, fixed_fields
 from worker.files.header import NAMED_AGAIN
 from worker.files.reader import read_rows
-from worker.files.totals import LEFT_OUT, reads_as_total
+from worker.files.totals import LEFT_OUT, NO_FIELD, reads_as_total
 from worker.files.xlsx_rows import SheetOptions
 
 BADGE = "696f0fd40772ad476ecf74ac"
@@ -544,9 +545,66 @@ def test_columns_that_are_named_again_in_another_order_end_the_reading(
     found = read_rows(io.BytesIO(to_table(text + swapped)), name="f")
     assert next(found).row == "2"
     with pytest.raises(
-        FileError, match="row 3 names the columns again, and in another order: “earnExpiresOn”"
+        FileError, match="row 3 names the columns again, but otherwise: “earnExpiresOn” is out of its place"
     ):
         next(found)
+
+
+LONG_NAME = "loyalty_badge_identifier"  # as long as a badge's id
+OTHERWISE = {
+    "an ignored column": f"badgeMetaId,customerId,Store\n{BADGE},1,501\nbadgeMetaId,Store,customerId",
+    "a single field": "customerId,Store\n1,501\nStore,customerId",
+    "a name that nobody knows": (
+        f"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n{BADGE},1,1705828011,1905828011\n"
+        "Badge,customerId,earnExpiresOn,earnEventDate"
+    ),
+    "quotes behind a byte order mark": (
+        f'"badgeMetaId","customerId","Store"\n"{BADGE}","1","501"\n\ufeff"badgeMetaId","Store","customerId"'
+    ),
+    "no end of the line before": (
+        f"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n{BADGE},1,1705828011,1905828011\n"
+        f"{BADGE},2,1705828011,1905828011badgeMetaId,customerId,earnExpiresOn,earnEventDate"
+    ),
+    "a column more": f"badgeMetaId,customerId,Store\n{BADGE},1,501\nbadgeMetaId,Store,customerId,Comment",
+    "a name like an id": f"{LONG_NAME},customerId,Store\n{BADGE},1,501\n{LONG_NAME},Store,customerId",
+}
+
+
+@pytest.mark.parametrize("why", OTHERWISE)
+def test_however_columns_are_named_again_in_another_order_nothing_below_is_read(why: str) -> None:
+    """A store's number would go out as a customer's."""
+    text = OTHERWISE[why] + f"\n{BADGE},502,2,9\n"
+    said = {"Store": None, LONG_NAME: "badgeMetaId"}
+    names = Names(
+        {name: its for name, its in said.items() if name in text},
+        {} if BADGE in text.partition("\n")[2].partition("\n")[0] else {"badgeMetaId": BADGE},
+    )
+    found = read_rows(io.BytesIO(text.encode()), name="f.csv", names=names, without_dates=True)
+    assert next(found).row == "2"
+    with pytest.raises(FileError, match="row 3 names the columns again, but otherwise"):
+        next(found)
+
+
+@pytest.mark.parametrize("to_table", [str.encode, to_workbook], ids=["csv", "xlsx"])
+def test_a_row_without_its_customer_is_not_lost(to_table: Callable[[str], bytes]) -> None:
+    """Other cells tell that it is one; a single one is a note, and told."""
+    text = (
+        "customerId,Name,Email\n1,Al,al@x\n,Bob,bob@x\nSee the other sheet,,\n,Checked by Eve,\n,,\n3,Cy,cy@x"
+    )
+    remarks = Remarks()
+    names = Names({"Name": None, "Email": None}, {"badgeMetaId": BADGE})
+    options = SheetOptions(remarks=remarks)
+    found = [*read_rows(io.BytesIO(to_table(text)), name="f", names=names, sheets=options)]
+    assert [(row.row, row.item.get("customerId")) for row in found] == [
+        ("2", "1"), ("3", None), ("4", "See the other sheet"), ("7", "3"),
+    ]  # fmt: skip
+    assert [(it.reason, it.rows) for it in remarks.warned()] == [(NO_FIELD, ("5",))]
+
+
+def test_a_name_is_the_same_however_its_letters_are_put_together() -> None:
+    """A Mac writes them taken apart."""
+    text = unicodedata.normalize("NFD", f"badgeMetaId,Mitgliedsschlüssel\n{BADGE},7\n")
+    assert read(text, "f", "Mitgliedsschlüssel=customerId")[0].item["customerId"] == "7"
 
 
 @pytest.mark.parametrize("cells", ["customerId,,", f"{BADGE},customerId,1705828011"])

@@ -194,6 +194,48 @@ def test_a_formula_along_its_row_adds_up_what_one_customer_has(formula: str) -> 
     assert said(remarks) == [f"{LEFT_OUT}: 4, 5"]
 
 
+@pytest.mark.parametrize(
+    "formula", ["=MAX(C:C)", "=AVERAGE(Members[Points])", "=SUM(Data!C10:C14)", "=SUM($C$9:$C$20)"]
+)
+def test_a_formula_that_stands_in_every_row_is_no_total(formula: str) -> None:
+    """Whatever it adds up: below them is the total."""
+    rows = [
+        ["customerId", "Points", "Best"],
+        *([n, 3, formula] for n in (7, 8, 9)),
+        [None, "=SUM(B2:B4)", None],
+    ]
+    names = Names({"Points": None, "Best": None}, {"badgeMetaId": BADGE})
+    sheets = SheetOptions()
+    found = [*read_rows(io.BytesIO(content(saved(rows))), name="f", names=names, sheets=sheets)]
+    assert [row.item["customerId"] for row in found] == ["7", "8", "9"]
+    assert [it.rows for it in sheets.remarks.warned()] == [("5",)]
+
+
+def test_a_total_above_the_rows_is_one() -> None:
+    """In the first row a customer's number tells."""
+    rows = [[*HEADER[:2], "Points"], [None, "=COUNT(B3:B4)", "=SUM(C3:C4)"], [None, 7, 3], [None, 8, 4]]
+    names = Names({"Points": None}, {})
+    sheets = SheetOptions()
+    found = [*read_rows(io.BytesIO(content(saved(rows))), name="f", names=names, sheets=sheets)]
+    assert [row.row for row in found] == ["3", "4"]
+
+
+@pytest.mark.parametrize("hidden", [1, 3])
+def test_names_of_columns_that_are_hidden_are_read_and_told(hidden: int) -> None:
+    """By a filter, say: what stands below them would be misread else."""
+    rows = [[*HEADER[:2], "Store"], [BADGE, 7, 601], ["badgeMetaId", "Store", "customerId"], [BADGE, 602, 8]]
+    workbook = saved(rows)
+    workbook["Members"].row_dimensions[hidden].hidden = True
+    if hidden == 1:
+        workbook["Members"].delete_rows(3, 2)
+        found, remarks = read(content(workbook), "Store=")
+        assert [row.row for row in found] == ["2"]
+        assert said(remarks) == ["row 1, which names the columns, is hidden, and is read: "]
+    else:
+        with pytest.raises(FileError, match="row 3 names the columns again, but otherwise"):
+            read(content(workbook), "Store=")
+
+
 def test_a_badge_is_a_badge_whatever_stands_beside_it() -> None:
     """A person called Total, and a customer that a formula looked up, are no totals."""
     rows = [[*HEADER[:2], "Name"], [BADGE, 7, "Total"]]

@@ -22,7 +22,7 @@ from worker.domain.numbers import (
     kind_of,
     whole_number,
 )
-from worker.domain.spellings import compact_date, is_written_date
+from worker.domain.spellings import compact_date, has_lost_zero, is_written_date
 from worker.domain.text import plain
 
 EpochUnit = Literal["s", "ms", "as_given"]
@@ -44,7 +44,7 @@ _DAY_0_OF_SPREADSHEETS, _SERIALS = date(1899, 12, 30), range(1000, 100_000)
 _AGREE_WITHIN_MS: Final = 1000
 _ISO_LONGEST: Final = 40
 _SHOWN: Final = 40
-_AMBIGUOUS_DIGITS: Final = (8, 12, 14)  # ten can be both, and only a column tells
+_AMBIGUOUS_DIGITS: Final = (8, 12, 13, 14)  # ten can be both, and only a column tells
 _CLEAR_S: Final = 10**8  # March 1973; below it a number may be the day 99991231
 _USUAL_DIGITS: Final = 10  # of seconds, from 2001 on
 
@@ -83,7 +83,12 @@ def read_epoch(value: object, field: str) -> int | None:
     number = whole_number(value, lambda text: _not_an_epoch(text, field))
     text = value.strip() if isinstance(value, str) else ""
     clear = _CLEAR_S <= number < END_S or _SMALLEST_CLEAR_MS <= number < _END_MS
-    if clear and text[:1] != "0" and not isinstance(value, HourText):
+    if (
+        clear
+        and text[:1] != "0"
+        and not isinstance(value, HourText)
+        and not has_lost_zero(text or str(number))
+    ):
         return number
     epoch = _Epoch(number, text or _shown(number), field)
     if isinstance(value, HourText):

@@ -36,6 +36,7 @@ _ONE_OR_TWO: Final = frozenset(("M", "D", "H", "h"))  # digits
 _SWAPPED: Final = {"DD": "MM", "D": "M", "MM": "DD", "M": "D"}
 _ISO_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?)?", re.ASCII)
 _OFFSET: Final = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
+_AHEAD_OF_GMT: Final = re.compile(r"(Etc/)?(?:GMT|UTC)([+-])(\d{1,2}):?([0-5]\d)?", re.ASCII | re.IGNORECASE)
 _CERTAIN: Final = re.compile(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:?\d\d)", re.ASCII)
 EPOCH, ISO_FORMAT = "epoch", "iso"
 _ORDERS: Final = (
@@ -210,7 +211,12 @@ def read_zone(text: str) -> tzinfo:
     if _OFFSET.fullmatch(text):
         hours, minutes = int(text[1:3]), int(text[4:])
         return timezone((1 if text[0] == "+" else -1) * timedelta(hours=hours, minutes=minutes))
-    names = [name for name in available_timezones() if "/" in name]  # CET and EST mean several
+    if found := _AHEAD_OF_GMT.fullmatch(text):  # the sign of the Etc names is that of no clock
+        sign = found[2] if not found[1] else "-+"[found[2] == "-"]
+        raise ValueError(
+            f"“{text}” can be read in two ways: write {sign}{int(found[3]):02}:{found[4] or '00'}"
+        )
+    names = [name for name in available_timezones() if "/" in name and not name.startswith("Etc/")]
     if text in names:
         return ZoneInfo(text)
     near = difflib.get_close_matches(text.lower(), [name.lower() for name in names], n=1, cutoff=0.7)

@@ -8,6 +8,8 @@ from typing import Final
 
 _YEAR, _SHORT_YEAR = r"(?P<Y>(19|2[01])\d\d|9999)", r"(?P<y>\d\d)"  # 9999 is how people write "never"
 _MONTH, _DAY = "(?P<m>0[1-9]|1[0-2])", r"(?P<d>[0-3]\d)"
+_CENTURIES, _DIGITS_LEFT = ("19", "20", "21"), 13
+_LOST_MONTH, _LOST_DAY = "(?P<m>[1-9])", "(?P<d>[1-9])"
 _HOUR, _MINUTE, _SECOND = r"(?P<H>[01]\d|2[0-4])", r"(?P<M>[0-5]\d)", r"(?P<S>[0-5]\d)"
 _BY_YEAR, _BY_DAY = _YEAR + _MONTH + _DAY, _DAY + _MONTH + _YEAR
 _COMPACT: Final = {
@@ -19,6 +21,11 @@ _COMPACT: Final = {
             _BY_YEAR + _HOUR + _MINUTE,
             _SHORT_YEAR + _MONTH + _DAY + _HOUR + _MINUTE + _SECOND,
             _BY_DAY + _HOUR + _MINUTE,
+            _MONTH + _DAY + _YEAR + _HOUR + _MINUTE,
+        ),
+        13: (  # of 14, and the 0 at their head is lost
+            _LOST_DAY + _MONTH + _YEAR + _HOUR + _MINUTE + _SECOND,
+            _LOST_MONTH + _DAY + _YEAR + _HOUR + _MINUTE + _SECOND,
         ),
         14: (
             _BY_YEAR + _HOUR + _MINUTE + _SECOND,
@@ -49,6 +56,11 @@ def compact_date(digits: str) -> datetime | None:
                 continue
             return day + timedelta(hours=part.get("H", 0), minutes=part.get("M", 0), seconds=part.get("S", 0))
     return None
+
+
+def has_lost_zero(digits: str) -> bool:
+    """Say whether these are the 14 digits of a date but for the 0 at their head, which a spreadsheet took."""
+    return digits[3:5] in _CENTURIES and len(digits) == _DIGITS_LEFT and compact_date(digits) is not None
 
 
 def is_written_date(text: str) -> bool:

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Self
+from unicodedata import normalize
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.dates import HourText, read_epoch
@@ -44,7 +45,7 @@ ORG: Final = "org"  # of every row, where it has one: a row that belongs elsewhe
 _TOLD: Final = "state"  # by a report's row of its job, beside the fields
 # What a spreadsheet takes for a formula (also in full width), or for a number or date, and writes otherwise.
 _CHANGED: Final = re.compile(
-    r"'*([=+\-@\uff1d\uff0b\uff0d\uff20\t\r].*|0\d+|\d{16,}|\d+[eE]\d+|\d{1,4}([-/.:]\d{1,4}){1,2})",
+    r"'*([=+\-@\uff1d\uff0b\uff0d\uff20\t\r].*|0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}([-/.:]\d{1,4}){1,2})",
     re.DOTALL | re.ASCII,
 )
 _MAY_BE_CHANGED: Final = frozenset(
@@ -63,7 +64,8 @@ _NO_PART_OF_A_NAME: Final = re.compile(rf"[\s_-]|{INVISIBLE.pattern}")
 
 def folded(name: str) -> str:
     """Return what is left of a name without case, blanks, dashes, underscores and what can't be seen."""
-    return _NO_PART_OF_A_NAME.sub("", name).casefold()
+    whole = name if name.isascii() else normalize("NFC", name)  # a Mac takes letters apart
+    return _NO_PART_OF_A_NAME.sub("", whole).casefold()
 
 
 BY_FOLDED_NAME: Final[dict[str, str | None]] = {

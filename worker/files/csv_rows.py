@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self
@@ -18,7 +18,7 @@ from worker.files.columns import NEEDED, RAW_LIMIT, refused, unguarded
 from worker.files.header import NAMED_AGAIN, Given, Header
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
-from worker.files.totals import LEFT_OUT, is_total, reads_as_total
+from worker.files.totals import LEFT_OUT, NO_FIELD, is_total, reads_as_total
 
 _LINES_IN_A_RECORD: Final = 1_000
 _AS_TEXT: Final = re.compile(
@@ -54,7 +54,9 @@ class _Table:
         columns = self.columns
         badge, customer = (name in columns for name in NEEDED)
         has_ids = badge or (customer and "job_id" not in columns)
-        return len(columns) == self.width and all(columns) and has_ids and not self.is_report
+        looks_like_an_id = any(len(name) == _ID_LENGTH for name in self.header.columns)
+        is_simple = has_ids and not (self.is_report or looks_like_an_id)
+        return len(columns) == self.width and all(columns) and is_simple
 
 
 def open_csv(blocks: Iterator[list[str]], number: int, given: Given) -> Iterator[Source]:
@@ -161,6 +163,9 @@ def _row(number: int, taken: list[str], lines: _Lines, table: _Table) -> Source 
     """Read the record that begins with the line taken, and take its other lines; ``None`` if it is blank."""
     if not taken[0] or taken[0].isspace():
         return None
+    if len(taken[0]) <= RAW_LIMIT and table.header.is_again(taken[0].split(table.delimiter), number):
+        table.remarks.add(NAMED_AGAIN, number)
+        return None
     found = _record(taken, lines, table)
     warning = line.warning(number) if isinstance(line := taken[-1], Unended) else ""
     if isinstance(found, str):
@@ -169,15 +174,20 @@ def _row(number: int, taken: list[str], lines: _Lines, table: _Table) -> Source 
         del taken[1:]
         return refused(number, taken[0], found)._replace(warning=warning)
     item, others = found
-    if not item:
-        return None
-    if table.header.is_again(item, number):
-        table.remarks.add(NAMED_AGAIN, number)
+    if not item and not _is_row(others.values(), table.remarks, number):
         return None
     if not table.is_report and is_total(item, others.values()):
         table.remarks.add(LEFT_OUT, number)
         return None
     return Source(str(number), item, escaped("\n".join(taken), RAW_LIMIT), None, others, warning)
+
+
+def _is_row(others: Iterable[str], remarks: Remarks, number: int) -> bool:
+    """Say whether a row that fills no field is one all the same; what is but a note is told."""
+    filled = sum(bool(cell.strip()) for cell in others)
+    if filled == 1:
+        remarks.add(NO_FIELD, number)
+    return filled > 1
 
 
 _Found = tuple[dict[str, str], Mapping[str, str]]

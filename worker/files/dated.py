@@ -40,6 +40,9 @@ from worker.files.transposed import DayOrder
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
 _NUMBER: Final = re.compile(r"-?(\d{5}|\d{9,})(\.0+)?", re.ASCII)  # a spreadsheet's day, or an epoch
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
+_HAS_ZONE: Final = re.compile(
+    r":\d\d([.,]\d+)?\s*(Z|[A-Z]{3,4}|[+-]\d\d(:?\d\d)?)\s*$", re.ASCII | re.IGNORECASE
+)
 _SAMPLES: Final = 3
 _EITHER_CENTURY: Final = 2073  # in two digits: 1973, from which on dates are taken, may be meant
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
@@ -128,7 +131,7 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     if how.zone:
         return _all_read(sample, how, remarks, order)
     for field, its in cells.items():
-        if local := next((it for it in its if _LOCAL_ISO.match(it) and not is_certain(it.strip())), None):
+        if local := next((it for it in its if _LOCAL_ISO.match(it) and not _HAS_ZONE.search(it)), None):
             shown = f"{field} has dates without a zone, such as “{escaped(local.strip(), 40)}”"
             remarks.add(f"{shown}: with --timezone they can be read")
     return sample.everything()

@@ -6,9 +6,12 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
 from shlex import quote
 from typing import Final, Self
 
+from worker.domain.badge import is_object_id
 from worker.domain.item import Remarks
 from worker.domain.text import escaped
 from worker.errors import ColumnsUnclear, ConfigError, FileError
@@ -16,7 +19,8 @@ from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, ne
 from worker.files.sample import Sample, missing_dates, proposed, unmapped_dates
 
 NAMED_AGAIN: Final = "a row that names the columns again is left out"
-_NAMED_AGAIN: Final = 2  # columns at least
+NAMED: Final = 2  # columns at least
+_AROUND: Final = "\ufeff\"' "  # a cell, where the file that begins with it was a file of its own
 _COMPLAINTS: Final = 5
 _COLUMNS_SHOWN: Final = 30
 
@@ -34,7 +38,7 @@ class Given:
     remarks: Remarks = field(default_factory=Remarks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """The columns of a file, and what a person says of them.
 
@@ -116,26 +120,40 @@ class Header:
         for column in self.names.left_out(self.columns):
             remarks.add(f"the column “{escaped(column.strip(), 60)}” isn't in the profile, and isn't read")
 
-    def is_again(self, item: Mapping[str, object], row: int) -> bool:
-        """Say whether a row names the columns once more, as where files were put together.
+    def is_again(self, cells: Sequence[str], row: int) -> bool:
+        """Say whether a row's cells name the columns once more, as where files were put together.
+
+        They may stand behind the last row of the file before, if that had no end.
 
         Raises:
-            FileError: it names them in another order, so that what stands below it would be misread.
+            FileError: they name them otherwise, so that what stands below would be misread.
         """
-        first = next(iter(item.values()), "")
-        if not isinstance(first, str) or not self.names.means(first):  # as of nearly every row
+        there = [name for cell in cells if (name := folded(cell.strip(_AROUND)))]
+        behind = there[1 - len(self._own) :] if len(there) > len(self._own) > NAMED else []
+        if not self._names_columns(there) and not self._names_columns(behind):
             return False
-        named = {field: self.field_of(str(cell)) for field, cell in item.items()}
-        if sum(field is not None for field in named.values()) < _NAMED_AGAIN:
-            return False
-        if misplaced := [str(item[field]).strip() for field, its in named.items() if its != field]:
-            there = next(field for field, its in named.items() if its != field)
-            raise FileError(
-                f"{self.file}: row {row} names the columns again, and in another order: "
-                f"“{escaped(misplaced[0], 60)}” stands where {there} did. Nothing from there on was read: "
-                "make a file of its own of it"
-            )
-        return True
+        if there == self._own:
+            return True
+        one = next((cell for cell, own in zip_longest(there, self._own) if cell != own), "") or there[-1]
+        shown = next((cell.strip(_AROUND) for cell in cells if folded(cell.strip(_AROUND)) == one), one)
+        raise FileError(
+            f"{self.file}: row {row} names the columns again, but otherwise: “{escaped(shown, 60)}” is out "
+            "of its place. Nothing from there on was read: make a file of its own of it"
+        )
+
+    def _names_columns(self, cells: Sequence[str]) -> bool:
+        """Say whether these do: most of them, and none is a customer's or a badge's id."""
+        known = self._known.intersection(cells)
+        most = len(known) >= NAMED and 2 * len(known) > len(cells)
+        return most and not any(cell.isdigit() or is_object_id(cell) for cell in cells)
+
+    @cached_property
+    def _own(self) -> list[str]:
+        return [name for column in self.columns if (name := folded(column))]
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset((*self._own, *map(folded, FIELDS)))
 
     def check(self, sample: Sample, *, without_dates: bool) -> None:
         """Refuse columns that are missing, unknown, nameless, there twice, or hold dates that are needed.

@@ -10,6 +10,7 @@ from worker.domain.badge import is_object_id
 from worker.files.columns import folded
 
 LEFT_OUT: Final = "a row that reads as totals is left out; if it is a customer's, clear the cell that says so"
+NO_FIELD: Final = "a row that fills no column of a field is left out"
 _WORDS: Final = frozenset(
     map(
         folded,
@@ -24,7 +25,7 @@ _WORDS: Final = frozenset(
 _BEGINNINGS: Final = frozenset(it for word in _WORDS for it in (word[0], word[0].upper()))
 _READS_SO: Final = re.compile(f"({'|'.join(_WORDS)})([:(=].*)?")
 _ADDS_UP: Final = re.compile(r"\+?(SUM|SUBTOTAL|AGGREGATE|COUNT|COUNTA|AVERAGE|MIN|MAX)\(", re.IGNORECASE)
-_OWN_ROW: Final = re.compile(r"@|\[#This Row\]", re.IGNORECASE)
+_OWN_ROW: Final = re.compile(r"@|\[#This Row\]|\$?\b[A-Z]{1,3}:\$?[A-Z]{1,3}\b", re.IGNORECASE)
 _ROW_OF_CELL: Final = re.compile(r"\$?\b[A-Z]{1,3}\$?(\d{1,7})\b", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[-+]?\d[\d.,'\s]*[%€$£]?")
 _BADGE: Final = "badgeMetaId"
@@ -39,13 +40,34 @@ def reads_as_total(text: str) -> bool:
 def adds_up(formula: str, row: int) -> bool:
     """Say whether the formula of a cell in this row adds up other rows.
 
-    One that reaches into its own row adds up what one customer has, or counts on from row to row; one that
-    takes a single row of another sheet looks up what one customer has.
+    One that reaches into its own row, such as by a whole column, adds up what one customer has, or counts on
+    from row to row; one that takes a single row of another sheet looks up what one customer has.
     """
     if not _ADDS_UP.match(formula) or _OWN_ROW.search(formula):
         return False
     rows = set(_ROW_OF_CELL.findall(formula))
     return str(row) not in rows and not ("!" in formula and len(rows) == 1)
+
+
+class Added:
+    """Which cells of a table's rows add up others: of a total, or in each row of a column."""
+
+    def __init__(self) -> None:
+        """Begin above the first row."""
+        self._columns: set[int] | None = None  # of the last row that was taken
+
+    def is_by_formula(self, row: int, formulas: Mapping[int, str], *, has_customer: bool) -> bool:
+        """Say whether formulas, by column, make a row the total.
+
+        What the row above has as well is a column's formula, whatever it adds up; so it is in the first row,
+        if a customer's number was typed there (``has_customer``).
+        """
+        added = {at for at, formula in formulas.items() if adds_up(formula, row)}
+        above = self._columns if self._columns is not None else added if has_customer else set()
+        if not added <= above:
+            return True
+        self._columns = added
+        return False
 
 
 def has_badge(item: Mapping[str, object]) -> bool:

@@ -6,7 +6,7 @@ A row keeps the number that Excel shows. The archive is read in ``xlsx_package.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from shlex import quote
 from typing import BinaryIO, Final
@@ -16,19 +16,22 @@ from worker.domain.numbers import INVISIBLE, BadCell
 from worker.domain.text import escaped
 from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, Names, unguarded
-from worker.files.header import NAMED_AGAIN, Given, Header
+from worker.files.header import NAMED, NAMED_AGAIN, Given, Header
 from worker.files.sample import Sample, missing_dates
-from worker.files.totals import LEFT_OUT, adds_up, has_badge, is_total
+from worker.files.totals import LEFT_OUT, NO_FIELD, Added, has_badge, is_total
 from worker.files.xlsx_cells import Meanings, Rounded, Value
+from worker.files.xlsx_merged import Merged
 from worker.files.xlsx_nameless import Nameless
 from worker.files.xlsx_package import Package
-from worker.files.xlsx_sheet import Range, Row, Sheet, letters
+from worker.files.xlsx_sheet import Row, Sheet, letters
 from worker.files.xlsx_workbook import Workbook
 
 _ROWS_LOOKED_AT: Final = 50  # for the header
 _HIDDEN_LEFT_OUT: Final = (
     "a row that is hidden in the sheet, by a filter or by hand, is left out (--hidden-rows takes it)"
 )
+_CUSTOMER: Final = "customerId"
+_TEXTS: Final = ("s", "str", "inlineStr")  # kinds of cells
 _IDS: Final = ("badgeMetaId", "customerId", "job_id")
 _ROUNDED: Final = (
     "is a number of more than 15 digits, of which a spreadsheet keeps 15: format the column as text and "
@@ -69,6 +72,7 @@ class _Top:
     names: Mapping[int, str]
     fields: int
     above: int = 0  # the last row above it that names fields as well, but fewer
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ def open_xlsx(stream: BinaryIO, given: Given, options: SheetOptions) -> Iterator
     header.tell(options.remarks)
     if top.above:
         options.remarks.add(_ABOVE.format(top.above, top.row))
+    if top.hidden:
+        options.remarks.add(f"row {top.row}, which names the columns, is hidden, and is read")
     is_report, field_of = header.is_report, header.field_of
     fields = {at: its for at, column in top.names.items() if (its := field_of(column))}
     others = {} if is_report else {at: it for at, it in top.names.items() if at not in fields}
@@ -176,7 +182,7 @@ def _top(sheet: Sheet, meanings: Meanings, names: Names) -> _Top | None:
         found = {names.field(text) for text in shown.values()}.intersection(FIELDS)
         if shown and (best is None or len(found) > best.fields):
             above = best.row if best and best.fields else 0
-            best = _Top(sheet, row.number, shown, len(found), above)
+            best = _Top(sheet, row.number, shown, len(found), above, row.hidden)
         looked_at += bool(shown)
         if found.issuperset(NEEDED) or looked_at == _ROWS_LOOKED_AT:
             break
@@ -208,7 +214,8 @@ class _Rows:
         self._meanings, self._options, self._remarks = meanings, options, options.remarks
         self._named = table.fields.keys() | table.others.keys()
         self.nameless = Nameless(self._remarks)
-        self._merged = _Merged(top.sheet.merged(), table.fields)
+        self._added = Added()
+        self._merged = Merged(top.sheet.merged(), table.fields)
         for at, name in top.names.items():
             if at in table.fields and any(at in hidden for hidden in top.sheet.hidden_columns):
                 self._remarks.add(f"column {letters(at)} ({escaped(name, 60)}) is hidden, and is read")
@@ -220,6 +227,8 @@ class _Rows:
                 yield source
 
     def _source(self, row: Row) -> Source | None:
+        if self._is_again(row):
+            return None
         item: dict[str, Value] = {}
         formulas = []
         cells, value_of = row.cells, self._meanings.value
@@ -232,7 +241,7 @@ class _Rows:
             item[name] = BadCell.of("rounded", str(value), _ROUNDED) if is_lost else value
             if cell.formula is not None and not isinstance(item[name], BadCell):
                 formulas.append(name)
-        if not item or self._left_out(row, item):
+        if (not item and not self._is_row(row)) or self._left_out(row, item):
             return None
         for name, merged in self._merged.at(row.number):
             item[name] = BadCell.of("merged", str(merged), _MERGED.format(merged))
@@ -252,12 +261,27 @@ class _Rows:
         values = ((name, self._meanings.value(cell)) for name, cell in cells if cell)
         return {name: str(value) for name, value in values if value is not None}
 
+    def _is_again(self, row: Row) -> bool:
+        """Say whether a row names the columns once more; a hidden one tells what stands below it, too."""
+        cells = [row.cells[at] for at in sorted(row.cells)]
+        if sum(cell.kind in _TEXTS for cell in cells) < NAMED:
+            return False
+        shown = [_text(self._meanings.value(it)) if it.kind in _TEXTS else it.text for it in cells]
+        if self._header.is_again(shown, row.number):
+            self._remarks.add(NAMED_AGAIN, row.number)
+            return True
+        return False
+
+    def _is_row(self, row: Row) -> bool:
+        """Say whether a row that fills no field is one all the same; what is but a note is told."""
+        filled = sum(bool(text.strip()) for text in self._others(row).values())
+        if filled == 1:
+            self._remarks.add(NO_FIELD, row.number)
+        return filled > 1
+
     def _left_out(self, row: Row, item: Mapping[str, Value]) -> bool:
         if row.hidden and not self._options.hidden_rows:
             self._remarks.add(_HIDDEN_LEFT_OUT, row.number)
-            return True
-        if self._header.is_again(item, row.number):
-            self._remarks.add(NAMED_AGAIN, row.number)
             return True
         if self._table.is_report or has_badge(item) or not self._is_total(row, item):
             return False
@@ -266,30 +290,10 @@ class _Rows:
 
     def _is_total(self, row: Row, item: Mapping[str, Value]) -> bool:
         cells = row.cells.items()
-        if any(adds_up(cell.formula, row.number) for _, cell in cells if cell.formula):
+        formulas = {at: cell.formula for at, cell in cells if cell.formula}
+        customer = next((row.cells.get(at) for at, it in self._table.fields.items() if it == _CUSTOMER), None)
+        is_typed = customer is not None and customer.formula is None and customer.text.isdigit()
+        if self._added.is_by_formula(row.number, formulas, has_customer=is_typed):
             return True
         beside = [_text(self._meanings.value(cell)) for at, cell in cells if at not in self._table.fields]
         return is_total({name: str(it) for name, it in item.items()}, beside)
-
-
-class _Merged:
-    """The merged ranges that touch columns of fields, asked row by row from above."""
-
-    def __init__(self, ranges: Sequence[Range], fields: Mapping[int, str]) -> None:
-        self._fields = fields
-        touching = (it for it in ranges if any(it.left <= at <= it.right for at in fields))
-        self._waiting = sorted(touching, key=lambda it: -it.top)
-        self._open: dict[int, Range] = {}  # of each column the one that goes furthest down
-
-    def at(self, row: int) -> Iterator[tuple[str, Range]]:
-        """Give the fields of a row whose cells show another cell's value, each with its range."""
-        while self._waiting and self._waiting[-1].top <= row:
-            self._begin(self._waiting.pop())
-        for at, it in self._open.items():
-            if it.bottom >= row and (row, at) != (it.top, it.left):
-                yield self._fields[at], it
-
-    def _begin(self, merged: Range) -> None:
-        for at in self._fields:
-            if merged.left <= at <= merged.right:
-                self._open[at] = max(self._open.get(at, merged), merged, key=lambda it: it.bottom)

@@ -17,9 +17,10 @@ from worker.domain.org import Org
 from worker.enqueue import Enqueued, EnqueueOptions, accept, new_run
 from worker.errors import FileError
 from worker.operate.mending import is_reported, mend
+from worker.store import unread
 from worker.store.queue import Queue
 
-UNREAD = "its file isn't read to the end: its import goes on, or was broken off"
+UNREAD = "{} isn't read to its end: its import goes on, or was broken off"
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -36,23 +37,23 @@ def import_rows(
 ) -> Iterator[Enqueued]:
     """Enqueue every row of a file, chunk by chunk; memory stays flat, and what is yielded is durable.
 
-    However it is broken off, the run says that it is incomplete, until a file was read to its end under its
-    name.
+    However it is broken off, the run says that it is incomplete, until a file of the same name was read to
+    its end under the run's.
 
     Raises:
         FileError: the file turns out to be cut off or damaged; what was yielded is accepted.
         StoreError: Redis can't take it; what was yielded is accepted, and importing again is safe.
     """
-    is_noted = False
+    is_noted, file = False, Path(options.source.file).name
     try:
         for number, (reported, stretch) in enumerate(groupby(rows, key=is_reported)):
             part = replace(options, call=f"{options.call}.{number}")
             for done in (mend if reported else accept)(queue, org, stretch, part):
                 if not is_noted:  # at the end it may be too late: a process can be killed
-                    queue.note_incomplete(org, options.run, UNREAD)
+                    unread.note(queue.client, org.name, options.run, file, UNREAD.format(file or "its file"))
                     is_noted = True
                 yield done
     except FileError as error:
-        queue.note_incomplete(org, options.run, str(error))
+        unread.note(queue.client, org.name, options.run, file, str(error))
         raise
-    queue.note_incomplete(org, options.run, None)
+    unread.take_back(queue.client, org.name, options.run, file)

@@ -224,15 +224,6 @@ class Queue:
         self.wake(org)
         return held if held >= 0 else None
 
-    def note_incomplete(self, org: Org, run: str, why: str | None) -> None:
-        """Note why a run's file wasn't read to its end, or that it was; a run without jobs gets no note."""
-        key = keys.key(org.name, "run", run)
-        with reaching("a run"):
-            if why is None:
-                self.client.hdel(key, "incomplete")
-            elif self.client.exists(key):
-                self.client.hset(key, "incomplete", plain(why, 400))
-
     def claim(self, org: Org, batch: str, *, share: int | None = None, durably: bool = True) -> Batch | Wait:
         """Take the jobs of one PUT, durably, or say what there is to wait for.
 
