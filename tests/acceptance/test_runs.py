@@ -158,6 +158,19 @@ def test_cancelling(client: redis.Redis, env: dict[str, str]) -> None:
     assert badges("run", "cancel", "$(id)", env=env).stdout == b"nothing of it waits any more\n"
 
 
+def test_what_takes_a_cancel_back_leaves_what_was_cancelled_before(
+    client: redis.Redis, env: dict[str, str]
+) -> None:
+    """Somebody decided about those; the printed command says from when on."""
+    bring(client, "s", 0, 3)
+    badges("run", "cancel", "s", "--yes", env=env)
+    badges("dead", "replay", "--run", "s", "--limit", "1", env=env)
+    said = badges("run", "cancel", "s", "--yes", env=env).stdout.decode()
+    back = said.strip().removeprefix("1 cancelled; to take that back: ")
+    assert back.startswith("badges dead replay --kind cancelled --since 20")
+    assert b"1 replayed" in badges(*back.split()[1:], env=env).stdout
+
+
 def test_a_command_that_is_printed_means_its_org(
     client: redis.Redis, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -176,6 +189,13 @@ def test_a_command_that_is_printed_means_its_org(
     assert waiting == [0]
     shown = badges("run", "show", "s", "--org", "spring", env=env).stdout.decode()
     assert "3 queued" in " ".join(shown.split())
+    client.hset(keys.key("spring", "run", "s"), mapping={"incomplete": "cut off", "incomplete_file": "a.csv"})
+    shown = badges("run", "show", "s", "--org", "spring", env=env).stdout.decode()
+    assert "to go on: badges import FILE --org spring --run s" in " ".join(shown.split())
+    badges("run", "cancel", "s", "--org", "spring", "--yes", env=env)
+    groups = " ".join(badges("dead", "groups", "--org", "spring", env=env).stdout.decode().split())
+    for command in ("job show --org spring", "dead replay --org spring", "results --org spring"):
+        assert f"badges {command} " in groups, command
 
 
 def test_what_holds_a_run_is_said(client: redis.Redis) -> None:

@@ -8,13 +8,15 @@ import redis
 from hands import claimed, settle
 from support import Probe, configured, item
 
-from worker.domain.batch import Batch, Replay, Wait
+from worker.domain.batch import Batch, Item, Replay, Wait
+from worker.domain.item import Source
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued
 from worker.domain.settlement import Retry
 from worker.enqueue import EnqueueOptions, accept, sources, total
 from worker.operate.cancelling import cancel, cancel_run
 from worker.operate.deadlist import Filter
+from worker.operate.importing import import_rows
 from worker.operate.operator import Operator, this_user
 from worker.operate.replaying import replay_all
 from worker.operate.runs import JobReader
@@ -107,6 +109,20 @@ def test_what_comes_to_a_cancelled_run_is_told_to_be_cancelled(queue: Queue, cli
     assert operator.reports.run("r").dead_kinds == {"cancelled": 3}
     again = total("r", accept(queue, ORG, sources(issues, "more"), EnqueueOptions("r", "again")))
     assert (again.accepted, again.repeated) == (2, 2)
+
+
+def test_a_report_isnt_taken_into_a_cancelled_run(queue: Queue, client: redis.Redis) -> None:
+    """What it mends would be cancelled at once: it is left, and says so."""
+    letter = Item("j", "1", {**item(1).fields, "code": "812"}, kind="rejected")
+    queue.enqueue(ORG, run="r", items=[letter, item(2)], call="c")
+    cancel_run(operator_of(queue, client), "default", "r", action="", on_progress=lambda _: None)
+    badge, customer = item(3).fields["badge"], item(3).fields["customer"]
+    cells = {"job_id": "j", "state": "dead", "badgeMetaId": badge, "customerId": customer}
+    rows = [Source("2", {"org": "default", **cells})]
+    done = total("r", import_rows(queue, ORG, rows, EnqueueOptions("r", "m")))
+    assert (done.accepted, [note.kind for note in done.noted]) == (0, ["conflict"])
+    assert "run r is cancelled" in done.noted[0].reason
+    assert total("other", import_rows(queue, ORG, rows, EnqueueOptions("other", "o"))).accepted == 1
 
 
 def test_one_letter_of_a_run_that_is_half_cancelled_takes_the_rest_of_it_nowhere(

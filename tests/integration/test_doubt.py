@@ -117,6 +117,19 @@ def test_never_applied_is_sent_again(bench: Bench) -> None:
     assert bench.client.zcard(bench.key("checks")) == 0
 
 
+def test_looks_begin_again_if_what_they_went_by_is_gone(bench: Bench) -> None:
+    """Its badge was taken back, say: by a later one two looks more are needed."""
+    bench.doubt(ONE)
+    (witness,) = bench.issue(99)
+    assert bench.check() == "absent"
+    Probe(bench.client).change(witness, state="u")
+    assert bench.check() == "unknown"
+    bench.issue(98)
+    assert bench.check() == "absent"
+    assert bench.check(in_time=False) != "cleared"
+    assert bench.check() == "cleared"
+
+
 def test_nothing_is_asked_before_its_time(bench: Bench) -> None:
     """No look within ten minutes of the call, and no second one within ten minutes of the first."""
     bench.doubt(ONE)

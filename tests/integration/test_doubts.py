@@ -173,6 +173,66 @@ def test_two_looks_end_it(place: Place) -> None:
     assert badges_json("dead", "check", "--yes", env=place.env)["jobs"] == 0
 
 
+def test_looks_begin_again_if_what_they_went_by_is_gone(place: Place) -> None:
+    """Its badge was taken back, say: two looks that go by a later one end it, not one."""
+    ids = place.doubt(1)
+    place.witness()
+    badges("dead", "check", "--dry-run", env=place.env)
+    Probe(place.client).change(item(9999).id, state="u")
+    place.age(ids, AWHILE_MS)
+    place.witness(9998)
+    for _ in range(2):  # the second time too early
+        plan = badges_json("dead", "check", "--yes", env=place.env)
+        assert (plan["waiting"], plan["queued"]) == (1, 0)
+    place.age(ids, AWHILE_MS)
+    assert badges_json("dead", "check", "--yes", env=place.env)["queued"] == 1
+
+
+def test_a_file_that_can_mean_jobs_of_several_orgs_ends_none(place: Place, tmp_path: Path) -> None:
+    """By customer and badge, or a producer's own id: which org is meant is said by --org."""
+    (tmp_path / "orgs.toml").write_text(f'[eu]\napi_base_url = "{place.sandbox.url}"\n')
+    env = place.env | {"BADGES_ORGS_FILE": str(tmp_path / "orgs.toml")}
+    eu = place.org.model_copy(update={"name": "eu"})
+    for org in (place.org, eu):
+        fields = {**item(1).fields, "code": "500", "fingerprint": item(1, org=org.name).id}
+        own = Item("own-1", "1", fields, kind="in_doubt")
+        place.queue.enqueue(org, run="spring", items=[own], call=new_id())
+    (by_job := tmp_path / "job.csv").write_text("job_id,issued\nown-1,no\n")
+    (by_pair := tmp_path / "pair.csv").write_text(
+        f"customerId,badgeMetaId,issued\n{FIRST_CUSTOMER + 1},{item(1).fields['badge']},no\n"
+    )
+    for file in (by_job, by_pair):
+        said = badges_json("dead", "resolve", "--from", file, "--dry-run", env=env)
+        assert (said["issued"], said["not_issued"], said["unknown"]) == (0, 0, 0)
+        assert "jobs of several orgs can be meant (default, eu): say --org" in str(said)
+    for command in (("job", "show"), ("job", "undo"), ("dead", "resolve", "--not-issued")):
+        told = badges(*command, "own-1", env=env, expect=2).stderr
+        assert b"is a job of several orgs: default, eu; say --org" in told
+    done = badges_json("dead", "resolve", "--from", by_pair, "--org", "eu", "--yes", env=env)
+    assert (done["not_issued"], done["queued"]) == (1, 1)
+    assert badges_json("job", "show", "own-1", "--org", "default", env=env)["state"] == "dead"
+
+
+def test_a_half_cancelled_run_is_refused_by_previews_and_files(place: Place, tmp_path: Path) -> None:
+    """As the act is, with what is to be done first; nothing is passed over in silence."""
+    (doubted, cancelled) = place.doubt(1), [item(n).id for n in range(2000, 3500)]
+    place.queue.enqueue(place.org, run="spring", items=[item(n) for n in range(2000, 2999)], call=new_id())
+    place.queue.enqueue(place.org, run="spring", items=[item(n) for n in range(2999, 3500)], call=new_id())
+    place.queue.cancel_run("default", "spring", 1000, call=new_id())
+    assert cancelled
+    replay = ("dead", "replay", "--kind", "cancelled", "--dry-run", "--json")
+    said = json.loads(badges(*replay, env=place.env, expect=None).stdout)
+    assert (said["replayed"], said["skipped"] > 0) == (0, True)
+    first = b"first: badges run cancel spring"
+    for how in (["--dry-run"], []):
+        told = badges("dead", "resolve", doubted[0], "--not-issued", *how, env=place.env, expect=2)
+        assert first in told.stderr
+    (file := tmp_path / "said.csv").write_text(f"job_id,issued\n{doubted[0]},no\n")
+    told = badges("dead", "resolve", "--from", file, "--yes", env=place.env, expect=2)
+    assert first in told.stderr
+    assert place.states(doubted) == ["d"]
+
+
 def test_what_is_not_certain_is_said_and_left(place: Place) -> None:
     """No witness, too young, a vendor in trouble, a count that is too small for all: in doubt as before."""
     old = place.doubt(1)

@@ -325,6 +325,39 @@ def test_a_report_says_as_well_what_is_sent_again(bench: Bench, tmp_path: Path, 
         assert (again["accepted"], again["duplicates"]) == (0, 3)
 
 
+@pytest.mark.parametrize("with_file", [False, True])
+def test_again_sends_a_badge_once_however_often_a_report_names_it(
+    bench: Bench, tmp_path: Path, *, with_file: bool
+) -> None:
+    """The undo's own row says the same of the same badge, and is no badge to be issued."""
+    file, report = _file(tmp_path, 1), tmp_path / "report.csv"
+    badges("import", file, "--run", "spring", env=bench.env)
+    _deliver(bench)
+    undo = bench.undo("spring")["run"]
+    bench.revoke()
+    of = ("--run", undo) if with_file else ("--customer", FIRST_CUSTOMER + 1)
+    badges("results", *of, "--format", "csv", "-o", report, env=bench.env)
+    accepted = [
+        badges_json("import", its, "--again", "--run", its.stem, env=bench.env)["accepted"]
+        for its in ((report, file) if with_file else (report,))
+    ]
+    assert accepted == ([0, 1] if with_file else [1])
+    _deliver(bench)
+    assert bench.active() == [1]
+    assert [one.customer_id - FIRST_CUSTOMER for one in bench.sandbox.vendor.ledger().issues] == [1, 1]
+
+
+def test_an_undo_that_is_cancelled_waits_for_nobody(bench: Bench) -> None:
+    """Nothing of it is to be taken back any more, and forgetting a customer says what it ends."""
+    bench.issue(1, 2)
+    run = bench.undo("spring")["run"]
+    said = badges("forget", "--customer", FIRST_CUSTOMER + 1, "--dry-run", env=bench.env).stdout.decode()
+    assert "1 of these would take a badge back" in " ".join(said.split())
+    badges("run", "cancel", run, "--yes", env=bench.env)
+    (state,) = badges_json("status", env=bench.env)
+    assert (state["to_undo"], state["dead"]) == (0, {"cancelled": 2})
+
+
 def test_a_report_changes_nothing_of_an_undo(bench: Bench, tmp_path: Path) -> None:
     """Its letters stand in it like others; what a person mends of one is refused, by a dry run as well."""
     bench.issue(1)

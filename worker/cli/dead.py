@@ -64,7 +64,8 @@ def dead_groups(
     if not groups:
         _say_none(which)
         return
-    run = f" {option('run', which.run)}" if which.run else ""
+    its = {"org": which.org, "run": which.run}
+    run = "".join(f" {option(name, value)}" for name, value in its.items() if value)
     if any(group.kind == DeadKind.IN_DOUBT for group in groups):
         tables.out.print(
             f"  in doubt: badges dead check{tables.safe(run)} asks the vendor about all of them;"

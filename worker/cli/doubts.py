@@ -17,10 +17,11 @@ from worker.cli.progress import progress_bar
 from worker.cli.session import Note, Session, filtered, session
 from worker.domain.job import DeadKind
 from worker.domain.text import counted, in_words
-from worker.errors import BadgesError
+from worker.errors import BadgesError, NotAllowed
 from worker.operate import deadletters, deadlist, doubts, verdicts
 from worker.operate.deadlist import Filter
 from worker.operate.doubts import Done, Plan
+from worker.operate.replaying import is_half_cancelled, why_skipped
 from worker.operate.verdicts import Verdicts
 from worker.store.protocol import SHARE
 from worker.vendor.lookups import looking_up
@@ -153,6 +154,8 @@ def resolve_one(
         its = here.settings.org(job["org"])
         if dry_run:
             was = deadlist.died_at_ms(here.reports, its.name, DeadKind.IN_DOUBT, job["job_id"]) is not None
+            if not issued and is_half_cancelled(here.reports, its.name, job["run"]):
+                raise NotAllowed(str(why_skipped(its.name, {"cancelling": job["run"]})))
         else:
             was = deadletters.resolve(here.operator(note), its, job["job_id"], issued=issued)
         if not was:

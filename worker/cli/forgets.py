@@ -79,6 +79,12 @@ def _show(found: Plan) -> None:
     if found.waiting:
         wait = "waits" if found.waiting == 1 else "wait"
         tables.out.print(f"{found.waiting:>11,} of them {wait}, and would be cancelled first")
+    if found.to_undo:
+        badge = "a badge" if found.to_undo == 1 else "badges"
+        tables.out.print(
+            f"[yellow]{found.to_undo:>11,} of these would take {badge} back: issued for good else, "
+            "as nothing is known of it then; to have it taken back, wait for the undo[/]"
+        )
     _show_held(found.in_flight, found.doubtful, len(found.doubtful))
     tables.out.print(
         "Nothing is issued twice, but for this customer from then on: nobody will know what was issued, and "

@@ -26,7 +26,7 @@ from worker.cli.starts import start_cli
 from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG
-from worker.domain.text import counted
+from worker.domain.text import counted, iso_time
 from worker.operate import cancelling
 from worker.operate.numbers import UNASKED, Number, numbers
 from worker.operate.progress import RunProgress
@@ -138,6 +138,10 @@ def run_cancel(
     with session() as here:
         progress = here.reports.run_meant(run, org)
         name, waiting = progress.run, progress.waiting
+        before, now_ms = (
+            progress.dead_kinds.get(DeadKind.CANCELLED),
+            here.reports.store.org_now_ms(progress.org),
+        )
         if not dry_run:
             jobs = counted(waiting, "job")
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
@@ -150,6 +154,7 @@ def run_cancel(
         tables.out.print(f"{cancelled:,} would be cancelled")
     elif cancelled:
         its = f"{option('org', progress.org)} " if has_others else ""  # which may have a run of this name
+        its += f"--since {iso_time(now_ms)} " if before else ""  # others were cancelled before, and stay so
         back = tables.safe(f"badges dead replay --kind cancelled {its}{option('run', name)}")
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:

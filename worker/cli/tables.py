@@ -19,7 +19,7 @@ from worker.domain.text import counted, in_words, printable
 from worker.operate.deadlist import Group
 from worker.operate.following import Following
 from worker.operate.progress import COUNTED, RunProgress
-from worker.operate.report import argument, option
+from worker.operate.report import argument, of_org, option
 from worker.server.health import Finding
 from worker.store.audit import Entry
 
@@ -76,7 +76,8 @@ def show_run(run: RunProgress) -> None:
         what = "with the badge and customer of an earlier job, but other dates"
         out.print(f"  {run.near_duplicates:>11,} {'job' if run.near_duplicates == 1 else 'jobs'} {what}")
     if run.incomplete:
-        again = f"to go on: badges import FILE {option('run', run.run)}, with the whole file"
+        its = f"{of_org(run.org)}{option('run', run.run)}"
+        again = f"to go on: badges import FILE {its}, with the whole file"
         out.print(f"  [yellow]incomplete:[/] {safe(run.incomplete)}; {safe(again)}")
     if run.finished_at:
         out.print(f"  finished {run.finished_at}")
@@ -123,7 +124,8 @@ def show_groups(groups: Sequence[Group]) -> None:
         which = [group.org if several else "", group.kind, group.code, group.badgeMetaId, message]
         died = " to ".join(dict.fromkeys(map(to_the_second, (group.first_at, group.last_at))))
         out.print(f"[bold]{group.count:>9,}[/]  {safe('  '.join(filter(None, which)))}")
-        out.print(f"{'':>9}  [dim]{died} UTC; see:[/] badges job show {safe(argument(group.sample))}")
+        sample = safe(of_org(group.org) + argument(group.sample))
+        out.print(f"{'':>9}  [dim]{died} UTC; see:[/] badges job show {sample}")
 
 
 def show_dead(rows: Iterable[Mapping[str, Any]]) -> None:

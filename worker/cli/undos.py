@@ -28,6 +28,7 @@ from worker.cli.session import (
 from worker.domain.text import counted, in_words
 from worker.operate import undoing
 from worker.operate.following import Following
+from worker.operate.report import of_org
 from worker.operate.undoing import Plan
 from worker.operate.which import Which
 
@@ -109,7 +110,7 @@ def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: st
                 if not as_json:
                     _say_begun(found, name, jobs)
             if follows.follow_it and name and jobs:
-                last = _follow(here, name, as_json=as_json)
+                last = _follow(here, name, found, as_json=as_json)
     if as_json:
         more = {"followed": last.as_json()} if last else {}
         said = {"run": name if jobs else None} | found.as_json() | {"jobs": jobs} | more
@@ -122,15 +123,22 @@ def _say_begun(found: Plan, name: str, jobs: int) -> None:
     if not jobs:
         tables.out.print(f"nothing new: another undo was faster ({EARLIER})")
         return
-    ways = [f"badges run follow {name}{f' --org {org}' if len(found.ids) > 1 else ''}" for org in found.ids]
-    tables.out.print(f"{counted(jobs, 'badge')} on the way; watch it: {', '.join(ways)}")
+    tables.out.print(f"{counted(jobs, 'badge')} on the way; watch it: {_each(found, 'follow', name)}")
 
 
-def _follow(here: Session, name: str, *, as_json: bool) -> Following:
+def _each(found: Plan, verb: str, name: str) -> str:
+    """Return the commands that do so with the undo's run of each org."""
+    several = len(found.ids) > 1  # have a run of this name
+    return ", ".join(
+        f"badges run {verb} {f'--org {org} ' if several else of_org(org)}{name}" for org in found.ids
+    )
+
+
+def _follow(here: Session, name: str, found: Plan, *, as_json: bool) -> Following:
     try:
         return watch_replay(here, name, form="json" if as_json else "words")
     except KeyboardInterrupt:
-        tables.err.print(f"the undo goes on; see: badges run list; to end it: badges run cancel {name}")
+        tables.err.print(f"the undo goes on; see: badges run list; to end it: {_each(found, 'cancel', name)}")
         raise
 
 

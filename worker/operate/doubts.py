@@ -225,7 +225,10 @@ def _prepared(operator: Operator, window: Sequence[Pair]) -> Iterator[tuple[Pair
             if judge not in witnesses:
                 witnesses[judge] = doubts.witness(client, *judge)
             others = sum(map(_may_be_issued, records)) + max(0, own)
-            yield replace(pair, others=others), witnesses[judge]
+            if pair.absent_since_ms and witnesses[judge] is None:  # undone since, say: the looks begin again
+                yield replace(pair, others=others, absent_since_ms=None), doubts.witness(client, org)
+            else:
+                yield replace(pair, others=others), witnesses[judge]
 
 
 def _may_be_issued(record: Record | None) -> bool:
@@ -246,10 +249,8 @@ def _look(operator: Operator, lookups: Lookups, pair: Pair, witness: Witness | N
     if now_ms < pair.tells_from_ms:
         why = "looked at once: not shown" if since_ms else "in doubt for less than ten minutes"
         return Looked(pair, "waiting", why, pair.tells_from_ms)
-    if since_ms is None:
+    if since_ms is None or witness is None:
         return _first_look(operator, lookups, org, pair, witness)
-    if witness is None:
-        return Looked(pair, "unclear", NO_WITNESS)
     return _second_look(lookups, org, pair, witness)
 
 

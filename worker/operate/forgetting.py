@@ -23,7 +23,7 @@ from worker.server.cluster import reaching
 from worker.store import audit, forgets, reading
 from worker.store.forgets import Forgotten
 from worker.store.queue import chunks
-from worker.store.record import Field, Record, raw_of, state_of
+from worker.store.record import Field, Record, raw_of, state_of, takes_back
 
 Move = Callable[[int], None]  # how many records were looked at
 
@@ -48,6 +48,7 @@ class OfOrg:
     remembered: list[str] = field(default_factory=list)
     raw_rows: int = 0
     doubtful: list[str] = field(default_factory=list)
+    to_undo: int = 0
     has_many_badges: bool = False
 
     def ids(self, *states: State) -> list[str]:
@@ -91,6 +92,11 @@ class Plan:
     def waiting(self) -> int:
         """How many jobs wait, and would be cancelled."""
         return sum(len(its.ids(*WAITING)) for its in self.orgs.values())
+
+    @property
+    def to_undo(self) -> int:
+        """How many of these were to take a badge back, which then stays issued."""
+        return sum(its.to_undo for its in self.orgs.values())
 
     @property
     def size(self) -> int:
@@ -195,6 +201,7 @@ def _of_org(reports: JobReader, org: str, customer: int, move: Move) -> OfOrg:
     for job_id, record in jobs:
         its.states[job_id] = state_of(record)
         its.raw_rows += raw_of(record) is not None
+        its.to_undo += takes_back(record) and state_of(record) is State.QUEUED
         if record.get(Field.KIND) == DeadKind.IN_DOUBT and job_id in listed:
             its.doubtful.append(job_id)
     named = {badge for _, record in jobs if (badge := record.get(Field.BADGE_META_ID))}

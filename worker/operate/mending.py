@@ -42,6 +42,7 @@ from worker.store.record import (
     takes_back,
 )
 
+CANCELLED_RUN: Final = "run {} is cancelled, and so would be what comes to it: import this as another run"
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
 
@@ -111,12 +112,13 @@ def judge(
     once_more: list[Item] = []
     if again:
         its = zip(rows, records, judged, strict=True)
-        undone = [_undone(row, record, org) for row, record, told in its if record and told is None]
+        reported = [(row, record) for row, record, told in its if record and told is None]
+        undone = [_undone(row, record, org) for row, record in reported if not takes_back(record)]
         once_more = [item for item in renewed(queue.client, org.name, undone) if item.again_of]
     with reaching("what was accepted before"):
         known = reading.known(queue.client, org.name, [one.job.id for one in mended])
         known_again = reading.known(queue.client, org.name, [item.id for item in once_more])
-    noted += [_known(one) for one, there in zip(mended, known, strict=True) if there]
+    noted += [_known(org, one) for one, there in zip(mended, known, strict=True) if there]
     return Judged(
         tuple(one for one, there in zip(mended, known, strict=True) if not there),
         tuple(noted),
@@ -128,6 +130,11 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     call = options.call
     held = options.starts_ms is not None or bool(runs.not_begun(queue.store, org.name, [options.run]))
     judged = judge(queue, org, rows, again=options.again, held=held)
+    if judged.mended and reading.is_cancelled(queue.client, org.name, options.run):
+        noted = [
+            Noted(one.job.row, None, CANCELLED_RUN.format(options.run), "conflict") for one in judged.mended
+        ]
+        judged = replace(judged, mended=(), noted=(*judged.noted, *noted))
     # Before others are replayed into it, so that it is known where the run came from, and whether it is held.
     answers = queue.enqueue(
         org,
@@ -239,8 +246,8 @@ def _undone(row: Source, record: Record, org: Org) -> Item:
     return Item(job_id, row.row, fields, fingerprint="" if job_id == content else content)
 
 
-def _known(mended: Mended) -> Noted:
-    discard = f"badges dead discard {option('job', mended.letter)}"
+def _known(org: Org, mended: Mended) -> Noted:
+    discard = f"badges dead discard {of_org(org.name)}{option('job', mended.letter)}"
     reason = f"as mended it was accepted before, as job {mended.job.id}; to be rid of this one: {discard}"
     return Noted(mended.job.row, None, reason, "conflict")
 

@@ -189,6 +189,7 @@ def _left(done: Replayed, chunk: list[Letter]) -> Replayed:
 def _rehearsal(reports: JobReader, *, undos: bool) -> Callable[[Org, list[Replay]], Mapping[str, Any]]:
     """Return what answers as the replay would, and changes nothing."""
     taken: set[tuple[str, str]] = set()
+    half: dict[tuple[str, str], bool] = {}
 
     def would_replay(org: Org, items: list[Replay]) -> Mapping[str, Any]:
         new = [item.new for item in items if item.new]
@@ -198,10 +199,16 @@ def _rehearsal(reports: JobReader, *, undos: bool) -> Callable[[Org, list[Replay
         ):
             duplicates += there or (org.name, job.id) in taken
             taken.add((org.name, job.id))
-        ids = [] if undos else [item.id for item in items if not item.new]
-        left = sum(takes_back(record) for _, record in reports.records(org.name, ids))
-        replayed = len(items) - duplicates - left
-        return {"replayed": replayed, "duplicates": duplicates, "skipped": 0, "undos": left}
+        found = [
+            record for _, record in reports.records(org.name, [item.id for item in items if not item.new])
+        ]
+        left = [record for record in found if takes_back(record) and not undos]
+        its_runs = [(org.name, record.get(Field.RUN, "")) for record in found if record not in left]
+        half.update({one: is_half_cancelled(reports, *one) for one in {*its_runs} - half.keys()})
+        stay = [run for org_name, run in its_runs if half[org_name, run]]
+        replayed = len(items) - duplicates - len(left) - len(stay)
+        answer = {"replayed": replayed, "duplicates": duplicates, "skipped": len(stay), "undos": len(left)}
+        return answer | ({"cancelling": stay[0]} if stay else {})
 
     return would_replay
 
@@ -220,6 +227,12 @@ def _counted(done: Replayed, org: str, answer: Mapping[str, Any], problems: list
         skipped=done.skipped + answer["skipped"] + len(problems),
         problem=done.problem or next(iter(problems), None) or why_skipped(org, answer),
     )
+
+
+def is_half_cancelled(reports: JobReader, org: str, run: str) -> bool:
+    """Say whether a run's cancel was broken off: what waits of it yet would go out with what is replayed."""
+    found = reports.progress([(org, run)])
+    return bool(found and found[0].cancelled and found[0].waiting)
 
 
 def why_skipped(org: str, answer: Mapping[str, Any]) -> str | None:

@@ -124,13 +124,17 @@ class JobReader:
 
         Raises:
             NotFound: no org has such a job, or its result has expired.
+            Ambiguous: several orgs have one of that id, which their producers gave.
         """
-        for name in self.org_names(org):
-            for _, record in self.records(name, [job_id]):
-                discarded = job_id in self._discarded(name, [(job_id, record)])
-                row = report_row(name, job_id, record, discarded=discarded)
-                return row | _details(record) | self._undone(name, row, record, {})
-        raise NotFound(f"there is no job {job_id!r}, or its result has expired")
+        found = {name: record for name in self.org_names(org) for _, record in self.records(name, [job_id])}
+        if not found:
+            raise NotFound(f"there is no job {job_id!r}, or its result has expired")
+        if len(found) > 1:
+            raise Ambiguous(f"{job_id!r} is a job of several orgs: {', '.join(found)}; say --org")
+        ((name, record),) = found.items()
+        discarded = job_id in self._discarded(name, [(job_id, record)])
+        row = report_row(name, job_id, record, discarded=discarded)
+        return row | _details(record) | self._undone(name, row, record, {})
 
     def results(
         self,

@@ -17,13 +17,14 @@ from worker.domain.badge import one_case
 from worker.domain.batch import Replay
 from worker.domain.job import DeadKind
 from worker.domain.text import cell
-from worker.errors import FileError
+from worker.errors import FileError, NotAllowed
 from worker.files.columns import folded, unguarded
 from worker.files.text import read_bytes, read_text
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.doubts import Done, Move
 from worker.operate.operator import Operator
+from worker.operate.replaying import why_skipped
 from worker.operate.runs import JobReader
 from worker.store import audit
 from worker.store.queue import chunks
@@ -156,22 +157,22 @@ def match(reports: JobReader, words: Iterable[Word | Fault], which: Filter) -> V
         rows += 1
         (by_job.setdefault(word.job, []) if word.job else by_pair.setdefault(word.pair, [])).append(word)
     told = 0
-    jobs: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    jobs: dict[str | tuple[str, str], list[tuple[str, str]]] = {}
     for _, page in deadlist.pages(
         reports, replace(which, kind=DeadKind.IN_DOUBT), with_records=bool(by_pair)
     ):
         for letter in page:
-            if its := by_job.get(letter.id):
-                told += len(its)
-                _take(found, its, [(letter.org, letter.id)])
+            if letter.id in by_job:
+                jobs.setdefault(letter.id, []).append((letter.org, letter.id))
                 continue
             badge, customer = (letter.record.get(it, "") for it in (Field.BADGE_META_ID, Field.CUSTOMER_ID))
             pair = one_case(badge), customer
             if pair in by_pair:
                 jobs.setdefault(pair, []).append((letter.org, letter.id))
-    for pair, of_pair in jobs.items():
-        told += len(by_pair[pair])
-        _take(found, by_pair[pair], of_pair)
+    for named, meant in jobs.items():
+        its = by_job[named] if isinstance(named, str) else by_pair[named]
+        told += len(its)
+        _take(found, its, meant)
     found.unknown = rows - told
     return found
 
@@ -179,7 +180,10 @@ def match(reports: JobReader, words: Iterable[Word | Fault], which: Filter) -> V
 def _take(found: Verdicts, words: list[Word], jobs: list[tuple[str, str]]) -> None:
     """Take what rows say of the jobs that they mean: all of them, or it can't be told which."""
     row, said = words[0].row, {word.issued for word in words}
-    if len(said) > 1:
+    orgs = sorted({org for org, _ in jobs})
+    if len(orgs) > 1:
+        found.faults.append(Fault(row, f"jobs of several orgs can be meant ({', '.join(orgs)}): say --org"))
+    elif len(said) > 1:
         found.faults.append(Fault(row, f"row {words[1].row} says otherwise of the same job"))
     elif said == {True} and len(jobs) > max(1, len(words)):
         reason = f"{len(jobs)} jobs of this customer and badge are in doubt: say which by job_id"
@@ -204,10 +208,11 @@ def act(
 
     Raises:
         ConfigError: an org of theirs isn't configured any more; nothing was done.
+        NotAllowed: some would be queued again in a run that is only half cancelled; all others were.
     """
     queue, total = operator.queue, sum(found.counts)
     action = action or audit.action_id(queue, "resolve")
-    done = Done(action)
+    done, stays = Done(action), None
     orgs = {org: operator.org(org) for org in sorted(found.issued.keys() | found.not_issued.keys())}
     for org, its in orgs.items():
         operator.begin(org, action, {"file": file})
@@ -217,7 +222,11 @@ def act(
             on_progress(done.issued + done.queued, total)
         for ids in chunks(found.not_issued.get(org, [])):
             again = [Replay(job_id) for job_id in ids]
-            queued = queue.replay(its, run=action, items=again, call=queue.new_id())["replayed"]
-            done = replace(done, queued=done.queued + queued)
+            answer = queue.replay(its, run=action, items=again, call=queue.new_id())
+            done = replace(done, queued=done.queued + answer["replayed"])
+            stays = stays or why_skipped(org, answer)
             on_progress(done.issued + done.queued, total)
+    if stays:
+        so_far = f"{done.queued:,} queued again, {done.issued:,} ended as issued ({action})"
+        raise NotAllowed(f"{so_far}; the rest stays: {stays}")
     return done

@@ -16,7 +16,7 @@ from worker.domain.identity import content_id
 from worker.domain.job import State
 from worker.server.cluster import reaching
 from worker.store import reading
-from worker.store.record import Field, badge_of, state_of
+from worker.store.record import Field, Record, badge_of, state_of, takes_back
 
 OFTEN = 100  # times that one row may have been undone
 
@@ -58,10 +58,15 @@ def _in_its_place(org: str, item: Item, undone: str, times: int) -> Item:
     return Item(content, item.row, {**item.fields, Field.REPLAY_OF: undone}, again_of=undone)
 
 
+def _was_undone(record: Record) -> bool:
+    """Say whether its badge was revoked; what revoked one issued none."""
+    return state_of(record) is State.UNDONE and not takes_back(record)
+
+
 def _undone(client: redis.Redis, org: str, ids: Iterable[str]) -> set[str]:
     asked = list(ids)
     with reaching("what was undone"):
         records = dict(zip(asked, reading.records(client, org, asked), strict=True))
         gone = [job_id for job_id, record in records.items() if not record]
-        undone = {one for one, record in records.items() if record and state_of(record) is State.UNDONE}
+        undone = {one for one, record in records.items() if record and _was_undone(record)}
         return undone | reading.undone(client, org, gone)

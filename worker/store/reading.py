@@ -133,6 +133,11 @@ def tally(store: Store, org: str, run: str) -> Iterator[tuple[int, Counter[Count
             return
 
 
+def is_cancelled(client: redis.Redis, org: str, run: str) -> bool:
+    """Say whether a run was cancelled as a whole, and nothing of it was replayed since."""
+    return bool(client.hexists(keys.key(org, "run", run), "cancelled"))
+
+
 def badges(client: redis.Redis, org: str) -> list[str]:
     """Return the badges that an org has, or had, jobs of, in one case."""
     return sorted(str(badge) for badge in client.smembers(keys.key(org, "badges")))

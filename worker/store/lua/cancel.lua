@@ -48,6 +48,7 @@ local function cancel(id, raw)
   local waits = state == STATE.queued or state == STATE.retrying
   if not waits or is_being_revoked(id) then return false end
   if state == STATE.retrying then redis.call('ZREM', K.retry, id) end
+  if fields[FIELD.job_kind] == REVOKE then redis.call('ZREM', K.revokes, id) end
   set_cancelled(fields)
   many.bury(id, fields, WORD[state])
   return true

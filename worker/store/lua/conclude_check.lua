@@ -25,7 +25,8 @@ for at = 7, #ARGV do
   if same and fields[FIELD.kind] == KIND.in_doubt and is_listed(id, fields) then
     done = done + 1
     if verdict == 'absent' then
-      if fields[FIELD.absent_since] == '' then
+      -- By another witness than before, which can't tell any more, the looks begin again.
+      if fields[FIELD.absent_since]:match('(%S*)$') ~= ARGV[3] then
         fields[FIELD.absent_since] = int(NOW) .. ' ' .. ARGV[3]
         write(id, fields)
       end

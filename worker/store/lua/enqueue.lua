@@ -107,7 +107,7 @@ end
 local function gives_way(undone, id)
   local fields = read(undone)
   if not fields then return is_undone(undone) end
-  if fields[FIELD.state] ~= STATE.undone then return false end
+  if fields[FIELD.state] ~= STATE.undone or fields[FIELD.job_kind] == REVOKE then return false end
   fields[FIELD.replayed_as] = id
   redis.call('SET', K.job .. undone, pack(fields), 'KEEPTTL')
   return true

@@ -35,13 +35,16 @@ for _, id in ipairs(redis.call('ZRANGE', K.checks, 0, 999)) do
   end
 end
 
--- The witness is pinned at the first look, so that the second can ask for just that one.
-local pinned = first[5]:match('(%S+)$') or (redis.call('HGET', K.gate, 'witness') or ''):match('^(%S+)')
-local witness
-if pinned then
-  local f = read(pinned)
-  if f and f[FIELD.state] == STATE.issued then
-    witness = {pinned, f[FIELD.finished_at], f[FIELD.badge], f[FIELD.customer]}
-  end
+local function issued(id)
+  local f = id and read(id)
+  if f and f[FIELD.state] == STATE.issued then return {id, f[FIELD.finished_at], f[FIELD.badge], f[FIELD.customer]} end
+end
+
+-- The witness is pinned at the first look, so that the second can ask for just that one. If its badge was taken back
+-- since, say, the looks begin again.
+local witness = issued(first[5]:match('(%S+)$'))
+if not witness then
+  witness = issued((redis.call('HGET', K.gate, 'witness') or ''):match('^(%S+)'))
+  for _, job in ipairs(jobs) do job[5] = '' end
 end
 return cjson.encode({jobs = jobs, witness = witness})

@@ -64,7 +64,7 @@ def one(here: Console, asked: Asked) -> Page:
         "begin": audit.action_id(here.queue, "start"),
         "which": which,
     } | turning("run", listing, behind, rest)
-    command = f"badges run show {argument(run.run)}"
+    command = f"badges run show {option('org', run.org)} {argument(run.run)}"
     return Page("run.html", f"Run {run.run}", "runs", command, values, live="run")
 
 
