@@ -192,6 +192,8 @@ def test_a_command_that_is_printed_means_its_org(
     client.hset(keys.key("spring", "run", "s"), mapping={"incomplete": "cut off", "incomplete_file": "a.csv"})
     shown = badges("run", "show", "s", "--org", "spring", env=env).stdout.decode()
     assert "to go on: badges import FILE --org spring --run s" in " ".join(shown.split())
+    listed = badges("run", "list", env=env | {"COLUMNS": "200"}).stdout.decode()
+    assert "s (incomplete)" in " ".join(listed.split())
     badges("run", "cancel", "s", "--org", "spring", "--yes", env=env)
     groups = " ".join(badges("dead", "groups", "--org", "spring", env=env).stdout.decode().split())
     for command in ("job show --org spring", "dead replay --org spring", "results --org spring"):

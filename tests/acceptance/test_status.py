@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import socket
 import sys
@@ -150,6 +151,15 @@ def test_a_gate_that_is_not_open(env: dict[str, str], queue: Queue, client: redi
     assert "paused: operator, lunch; since" in table
     assert "probing: answer in doubt; since" in table
     assert "not configured" in table
+    # Beside each other: a pause that an outage has no end of, and what an org has that nobody sends for.
+    client.hset(keys.key("default", "gate"), mapping={"closed_until": int(4e12), "why": "throttled"})
+    queue.enqueue(Org(name="gone"), run="h", items=[item(2, org="gone")], call=new_id(), starts_ms=math.inf)
+    queue.pause("gone", why="operator", reason="moved")
+    table = badges("status", env=env | {"COLUMNS": "250"}).stdout.decode()
+    assert "until" not in table
+    gone = "not configured: nobody sends its jobs; paused: operator, moved; since"
+    assert gone in table
+    assert "1 job on hold" in table
 
 
 def test_a_redis_that_is_full(env: dict[str, str], client: redis.Redis) -> None:

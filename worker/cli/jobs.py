@@ -73,7 +73,8 @@ def _show_runs(runs: Sequence[RunProgress]) -> None:
 def _run_line(run: RunProgress, rare: Sequence[str]) -> list[object]:
     times = map(tables.to_the_second, (run.started_at, run.finished_at))
     counts = (getattr(run, state) for state in rare)
-    return [run.run, run.org, run.total, run.open, run.issued, run.unhandled, *counts, *times]
+    name = f"{run.run} (incomplete)" if run.incomplete else run.run
+    return [name, run.org, run.total, run.open, run.issued, run.unhandled, *counts, *times]
 
 
 @run_cli.command("show")

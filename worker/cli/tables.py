@@ -212,13 +212,15 @@ def _status_view(orgs: Sequence[Mapping[str, Any]]) -> Lines:
 
 def _gate_words(org: Mapping[str, Any]) -> str:
     """Say what state the gate is in, why, and what was learned."""
-    if not org["configured"]:
-        return "not configured: nobody sends its jobs"
     gate, missing = org["gate"], org["missing_badges"]
+    is_paused = gate["state"] == "paused"
     why = ", ".join(word for word in (gate["why"], gate["reason"]) if word)
-    notes = [f"{gate['state']}: {why}" if why else gate["state"]]
-    notes += [f"since {gate['since'][:19]}Z"] if gate["since"] else []
-    notes += [f"until {gate['closed_until'][:19]}Z"] if gate["closed_until"] else []
+    notes = [] if org["configured"] else ["not configured: nobody sends its jobs"]
+    if is_paused or not notes:
+        notes.append(f"{gate['state']}: {why}" if why else gate["state"])
+        notes += [f"since {gate['since'][:19]}Z"] if gate["since"] else []
+    # A pause has no end by itself, whatever else closed the gate.
+    notes += [f"until {gate['closed_until'][:19]}Z"] if gate["closed_until"] and not is_paused else []
     notes += [f"slowed to {gate['rate_per_minute']:g} a minute"] if gate["rate_per_minute"] else []
     notes += [f"batches of {gate['batch_size']} at most"] if gate["batch_size"] else []
     notes += [f"{counted(missing, 'badge')} unknown to the vendor"] if missing else []
