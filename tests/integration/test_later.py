@@ -311,3 +311,13 @@ def test_the_commands_hold_and_start_a_run(
     shown = in_process("run", "show", "at", "--json", env=env).json()
     assert (shown["starts_at"], shown["on_hold"]) == ("2199-01-01T00:00:00.000Z", False)
     assert len(claimed(Queue(client))) == 1
+
+
+def test_a_replay_into_a_held_run_says_so(connection: Connection, queue: Queue) -> None:
+    """As it stands, whatever the run is called."""
+    take_in(queue, "[/x]", [item(0)])
+    assert queue.cancel("default", [item(0).id], call="c") == 1
+    said = in_process(
+        "dead", "replay", "--kind", "cancelled", "--run", "[/x]", env=environment(redis_url=connection.url)
+    )
+    assert "nothing of run [/x] is sent yet: on hold" in " ".join(said.out.split()), said.err

@@ -211,7 +211,7 @@ def _say_replayed(done: Replayed, which: Filter, its_run: RunProgress | None) ->
     tables.out.print(f"  take back what still waits: badges dead cancel {done.replay}")
     if its_run and its_run.later and its_run.held:
         tables.out.print(
-            f"  [yellow]nothing of run {its_run.run} is sent yet:[/] {tables.safe(its_run.held)}"
+            f"  [yellow]nothing of run {tables.safe(its_run.run)} is sent yet:[/] {tables.safe(its_run.held)}"
         )
 
 

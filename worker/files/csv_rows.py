@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self
@@ -18,7 +18,7 @@ from worker.files.columns import NEEDED, RAW_LIMIT, refused, unguarded
 from worker.files.header import NAMED_AGAIN, Given, Header
 from worker.files.sample import Sample
 from worker.files.text import MAX_RECORD, Unended, damage_of
-from worker.files.totals import LEFT_OUT, NO_FIELD, is_total, reads_as_total
+from worker.files.totals import LEFT_OUT, is_row, is_total, reads_as_total
 
 _LINES_IN_A_RECORD: Final = 1_000
 _AS_TEXT: Final = re.compile(
@@ -174,20 +174,12 @@ def _row(number: int, taken: list[str], lines: _Lines, table: _Table) -> Source 
         del taken[1:]
         return refused(number, taken[0], found)._replace(warning=warning)
     item, others = found
-    if not item and not _is_row(others.values(), table.remarks, number):
+    if not item and not is_row(others.values(), table.remarks, number):
         return None
     if not table.is_report and is_total(item, others.values()):
         table.remarks.add(LEFT_OUT, number)
         return None
     return Source(str(number), item, escaped("\n".join(taken), RAW_LIMIT), None, others, warning)
-
-
-def _is_row(others: Iterable[str], remarks: Remarks, number: int) -> bool:
-    """Say whether a row that fills no field is one all the same; what is but a note is told."""
-    filled = sum(bool(cell.strip()) for cell in others)
-    if filled == 1:
-        remarks.add(NO_FIELD, number)
-    return filled > 1
 
 
 _Found = tuple[dict[str, str], Mapping[str, str]]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from worker.domain.badge import is_object_id
+from worker.domain.item import Remarks
 from worker.files.columns import folded
 
 LEFT_OUT: Final = "a row that reads as totals is left out; if it is a customer's, clear the cell that says so"
@@ -47,6 +48,14 @@ def adds_up(formula: str, row: int) -> bool:
         return False
     rows = set(_ROW_OF_CELL.findall(formula))
     return str(row) not in rows and not ("!" in formula and len(rows) == 1)
+
+
+def is_row(others: Iterable[str], remarks: Remarks, row: int) -> bool:
+    """Say whether a row that fills no field is one all the same, by its other cells; but a note is told."""
+    filled = sum(bool(cell.strip()) for cell in others)
+    if filled == 1:
+        remarks.add(NO_FIELD, row)
+    return filled > 1
 
 
 class Added:

@@ -18,7 +18,7 @@ from worker.errors import ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, Names, unguarded
 from worker.files.header import NAMED, NAMED_AGAIN, Given, Header
 from worker.files.sample import Sample, missing_dates
-from worker.files.totals import LEFT_OUT, NO_FIELD, Added, has_badge, is_total
+from worker.files.totals import LEFT_OUT, Added, has_badge, is_row, is_total
 from worker.files.xlsx_cells import Meanings, Rounded, Value
 from worker.files.xlsx_merged import Merged
 from worker.files.xlsx_nameless import Nameless
@@ -241,7 +241,7 @@ class _Rows:
             item[name] = BadCell.of("rounded", str(value), _ROUNDED) if is_lost else value
             if cell.formula is not None and not isinstance(item[name], BadCell):
                 formulas.append(name)
-        if (not item and not self._is_row(row)) or self._left_out(row, item):
+        if self._left_out(row, item):
             return None
         for name, merged in self._merged.at(row.number):
             item[name] = BadCell.of("merged", str(merged), _MERGED.format(merged))
@@ -272,14 +272,9 @@ class _Rows:
             return True
         return False
 
-    def _is_row(self, row: Row) -> bool:
-        """Say whether a row that fills no field is one all the same; what is but a note is told."""
-        filled = sum(bool(text.strip()) for text in self._others(row).values())
-        if filled == 1:
-            self._remarks.add(NO_FIELD, row.number)
-        return filled > 1
-
     def _left_out(self, row: Row, item: Mapping[str, Value]) -> bool:
+        if not item and not is_row(self._others(row).values(), self._remarks, row.number):
+            return True
         if row.hidden and not self._options.hidden_rows:
             self._remarks.add(_HIDDEN_LEFT_OUT, row.number)
             return True
@@ -292,7 +287,7 @@ class _Rows:
         cells = row.cells.items()
         formulas = {at: cell.formula for at, cell in cells if cell.formula}
         customer = next((row.cells.get(at) for at, it in self._table.fields.items() if it == _CUSTOMER), None)
-        is_typed = customer is not None and customer.formula is None and customer.text.isdigit()
+        is_typed = customer is not None and customer.formula is None and str(item.get(_CUSTOMER)).isdigit()
         if self._added.is_by_formula(row.number, formulas, has_customer=is_typed):
             return True
         beside = [_text(self._meanings.value(cell)) for at, cell in cells if at not in self._table.fields]
