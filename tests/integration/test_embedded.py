@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ctypes.util import find_library
 from pathlib import Path
 
 import launcher
 import pytest
 import redis
 from kombu import Connection as Broker
-from support import PROGRAMS
+from support import PROGRAMS, absent
 
 from worker.config import Settings
 from worker.errors import EmbeddedServerError
@@ -521,6 +522,23 @@ def test_a_server_that_fails_to_start_is_quoted(
     monkeypatch.setattr(valkey, "binary", lambda: broken)
     with pytest.raises(EmbeddedServerError, match=r"(?s)ended at once.*out of cheese"):
         EmbeddedServer(data_dir=home).start()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("library", ["libjemalloc.so.2", "libnone.so.9", None])
+def test_the_server_allocates_by_what_the_machine_has(
+    home: Path, library: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With jemalloc where there is one, and without a word where it can't be had."""
+    if library == "libjemalloc.so.2" and not find_library("jemalloc"):
+        absent("libjemalloc2 isn't here: tests/neighbours/debian.txt names it")
+    monkeypatch.setattr(valkey, "find_library", lambda name: library if name == "jemalloc" else None)
+    with EmbeddedServer(data_dir=home) as server:
+        assert do(server.url, "SET", "a", "1")
+        pid = int((home / "server.pid").read_text())
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        assert ("libjemalloc" in mapped) == (library == "libjemalloc.so.2")
+        assert "mxfast" in Path(f"/proc/{pid}/environ").read_text()
 
 
 def test_a_machine_without_a_server_is_told_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

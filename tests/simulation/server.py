@@ -101,7 +101,7 @@ def running(core: int | None = None) -> Iterator[Server]:
         options = ["--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", folder]
         command = [str(valkey.binary()), *map(str, options), "--databases", "2", "--io-threads", "1"]
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=valkey.ALLOCATOR | os.environ
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=valkey.allocator() | os.environ
         )
         try:
             if core is not None and sys.platform == "linux":
