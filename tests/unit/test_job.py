@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from worker.domain.badge import Badge
 from worker.domain.identity import content_id
-from worker.domain.job import State
+from worker.domain.job import Job, State
+from worker.domain.outcome import Issued
 from worker.domain.text import iso_time
 from worker.operate.report import result_row
 from worker.store import record
+from worker.store.protocol import settlement_arguments
 from worker.store.record import STATE_LETTERS, Field
 
 TIMES = {Field.VERSION, Field.FINISHED_AT, Field.ENQUEUED_AT}
@@ -48,6 +50,34 @@ def test_a_record_is_read_as_it_was_written(fields: dict[Field, str]) -> None:
     written = {"state": "q", "job_kind": "i"} | fields
     clean = {name: text.replace("\x1e", " ").replace("\x1f", " ") for name, text in written.items()}
     assert back == {"version": "2", "enqueued_at": "5"} | {name: text for name, text in clean.items() if text}
+
+
+@pytest.mark.parametrize(
+    ("expires_on", "iso", "kept"),
+    [
+        (1705828011.0, "2024-01-21T09:06:51Z", "="),
+        (1705828011.0, "2024-01-21T14:36:51+05:30", "2024-01-21T14:36:51+05:30"),
+        (1705828011.0, "2024-01-21T09:06:52Z", "2024-01-21T09:06:52Z"),
+        (1705828011.5, "2024-01-21T09:06:51Z", "2024-01-21T09:06:51Z"),
+        (99999999999.0, "5138-11-16T09:46:39Z", "="),
+        (1e15, "2024-01-21T09:06:51Z", "2024-01-21T09:06:51Z"),
+        (-1.0, "1969-12-31T23:59:59Z", "1969-12-31T23:59:59Z"),
+        (None, "2024-01-21T09:06:51Z", "2024-01-21T09:06:51Z"),
+        (1705828011.0, None, ""),
+        (1705828011.0, "=", ""),
+    ],
+)
+def test_what_the_vendor_says_of_an_expiry_comes_back_as_it_said_it(
+    expires_on: float | None, iso: str | None, kept: str
+) -> None:
+    """Twice the same instant is kept once, which is a tenth of a result."""
+    job = Job("id", Badge("b", 7), stored=record.split("2"))
+    said = Issued("earned", None, None, expires_on, iso)
+    (*_, stored) = settlement_arguments([job], [said], batch="b")
+    assert record.split(stored)[record.PLACE[Field.EXPIRES_ON_ISO] - 2] == kept
+    row = result_row("o", "id", record.read(f"2\x1f\x1f{stored}"))
+    assert row["expiresOn"] == expires_on
+    assert row["expiresOnISO"] == (None if iso == "=" else iso)
 
 
 # What the records in Redis hold at which place, and the letters of states and answers there: see the test.

@@ -168,13 +168,14 @@ def _why(code: str, message: str) -> dict[str, str]:
 
 def _said(issued: Issued) -> tuple[str, ...]:
     """Return what the vendor said of an issued badge, field by field."""
-    earned, its_id, request, expires_on, expires_on_iso, warnings = issued
+    earned, its_id, request, expires_on, iso, warnings = issued
+    expiry = "" if expires_on is None else f"{expires_on:.15g}"
     return (
         earned,
         its_id or "",
         request or "",
-        "" if expires_on is None else f"{expires_on:.15g}",
-        expires_on_iso or "",
+        expiry,
+        record.expiry_iso(iso, expiry) if iso else "",
         record.bounded(warnings) if warnings else "",
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from operator import itemgetter
@@ -27,6 +28,7 @@ ISSUE, REVOKE = "i", "r"  # the kinds of jobs: whose call issues a badge, or tak
 # What is remembered lies in buckets by the first letters of ids, once there are MANY by one letter more.
 BUCKET_LETTERS, MANY = (3, 4), 3_000_000
 HELD = "this badge of this customer was accepted before, with other dates"
+AS_EXPIRES_ON = "="
 CANCELLED = "it was cancelled before it was sent"  # the words of that code, which no record holds
 OTHER = "other"  # the group, and the counter, of what there are too many kinds of
 TEXT_BYTES, CODE_BYTES, FAULT_BYTES, FAULTS_BYTES, RAW_BYTES = 240, 64, 100, 1500, 2000
@@ -73,7 +75,7 @@ class Field(StrEnum):
     ISSUED_ID = "issued_id"
     REQUEST_ID = "request_id"
     EXPIRES_ON = "vendor_expiry"  # seconds, as the vendor answered
-    EXPIRES_ON_ISO = "vendor_expiry_iso"
+    EXPIRES_ON_ISO = "vendor_expiry_iso"  # AS_EXPIRES_ON where it is that in UTC, as nearly always
     WARNINGS = "vendor_warnings"
     SECOND_EARNED_BADGE_ID = "second_earned"  # the badge was issued twice
     TRACEPARENT = "traceparent"  # the context of the enqueueing, only where it was traced
@@ -152,6 +154,7 @@ _ISSUED = STATE_LETTERS[State.ISSUED]
 _OF_JOB = itemgetter(
     *(PLACE[it] for it in (*BADGE_FIELDS, Field.ATTEMPTS, Field.BUSY, Field.TRACEPARENT, Field.RUN))
 )
+_EPOCH_DIGITS = 11  # until the year 5138
 _ABSENT = [""] * len(FIELDS)
 _UNSAFE = str.maketrans({SEPARATOR: " ", LINE: " "})
 _AT_LEAST = PLACE[Field.CUSTOMER_ID] + 2  # never left out, so that scripts find the head of a record
@@ -177,6 +180,10 @@ def read(text: str) -> dict[str, str]:
         return {name: record[name] for name in (Field.VERSION, Field.RUN) if name in record}
     if record.get(Field.KIND) == DeadKind.CANCELLED:
         record.setdefault(Field.MESSAGE, CANCELLED)
+    if record.get(Field.EXPIRES_ON_ISO) == AS_EXPIRES_ON and (
+        iso := _in_utc(record.get(Field.EXPIRES_ON, ""))
+    ):
+        record[Field.EXPIRES_ON_ISO] = iso
     return record
 
 
@@ -221,6 +228,18 @@ def issued(stored: Sequence[str], *, batch: str, attempts: int, said: Sequence[s
     parts[_STATE], parts[_ATTEMPTS], parts[_BATCH] = _ISSUED, str(attempts), batch
     parts[_CODE] = parts[_MESSAGE] = ""
     return SEPARATOR.join(parts[_ENQUEUED_AT:]).rstrip(SEPARATOR)  # which no value holds
+
+
+def expiry_iso(iso: str, expires_on: str) -> str:
+    """Write the date that the vendor says beside ``expires_on``, both of them as it said them."""
+    return {_in_utc(expires_on): AS_EXPIRES_ON, AS_EXPIRES_ON: ""}.get(iso, iso)
+
+
+@lru_cache(maxsize=4096)  # the dates of a campaign are few
+def _in_utc(seconds: str) -> str:
+    if not seconds.isdecimal() or len(seconds) > _EPOCH_DIGITS:
+        return ""
+    return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _replace(parts: list[str], fields: Record) -> None:
