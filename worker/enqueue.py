@@ -35,6 +35,7 @@ from worker.errors import ConfigError, FileError, NoRoom
 from worker.store.again import renewed
 from worker.store.queue import CHUNK, Queue, Repeats, Written, new_id
 from worker.store.record import (
+    BADGE_FIELDS,
     FAULTS_BYTES,
     HELD,
     RAW_BYTES,
@@ -49,12 +50,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two looks for room
 NOTED_KEPT = 1000
 RUN_BYTES = 64
 # To look a field up by its enum costs more than to take it, and each row has four.
-_NAME, _CUSTOMER, _EVENT, _EXPIRY = (
-    Field.BADGE_META_ID,
-    Field.CUSTOMER_ID,
-    Field.EARN_EVENT_DATE,
-    Field.EARN_EXPIRES_ON,
-)
+_NAME, _CUSTOMER, _EVENT, _EVENT_ISO, _EXPIRY, _EXPIRY_ISO = BADGE_FIELDS
+OF_ANOTHER = "has a job_id that was used before for another badge: it isn't accepted, and no dead letter"
 NEAR_DUPLICATE = "has the badge and customer of an earlier row or job, but other dates; it is sent"
 _OF_DUPLICATES = {
     Answer.REMEMBERED: "was accepted before; what became of it has expired",
@@ -224,10 +221,12 @@ class _Chunk:
     def outcome(self, options: EnqueueOptions, answers: Sequence[Answer]) -> Enqueued:
         """Say what became of it."""
         counts = Counter(answers)
-        near = [
-            item.row for item, answer in zip(self.items, answers, strict=True) if answer is Answer.SIMILAR
-        ]
-        warnings = (*self.warnings, Warned(NEAR_DUPLICATE, len(near), tuple(near[:ROWS_NAMED])))
+
+        def rows_of(meant: Answer) -> list[str]:
+            return [item.row for item, it in zip(self.items, answers, strict=True) if it is meant]
+
+        told = {NEAR_DUPLICATE: rows_of(Answer.SIMILAR), OF_ANOTHER: rows_of(Answer.CONFLICT)}
+        warnings = (Warned(why, len(its), tuple(its[:ROWS_NAMED])) for why, its in told.items() if its)
         remarkable = zip(self.items, self.problems, answers, strict=True)
         notes = [note(self.org, *each) for each in remarkable if each[2] not in _UNREMARKABLE]
         return Enqueued(
@@ -237,8 +236,8 @@ class _Chunk:
             duplicates=sum(counts[answer] for answer in _KNOWN_BEFORE),
             invalid=counts[Answer.INVALID],
             noted=tuple(noted for noted in notes if noted),
-            warnings=warnings if near else self.warnings,
-            near_duplicates=len(near) + counts[Answer.HELD],
+            warnings=(*self.warnings, *warnings),
+            near_duplicates=counts[Answer.SIMILAR] + counts[Answer.HELD],
             held=counts[Answer.HELD],
         )
 
@@ -383,8 +382,9 @@ def item_of(source: Source, org: Org, options: EnqueueOptions) -> Prepared:
 
 
 def _plainly(source: Source, plain: Plain) -> Prepared:
-    name, customer, event, expiry, content = plain
-    fields: dict[str, str] = {_NAME: name, _CUSTOMER: customer, _EVENT: event, _EXPIRY: expiry}
+    name, customer, event, expiry, content, is_iso = plain
+    dates = (_EVENT_ISO, _EXPIRY_ISO) if is_iso else (_EVENT, _EXPIRY)
+    fields: dict[str, str] = {_NAME: name, _CUSTOMER: customer, dates[0]: event, dates[1]: expiry}
     if source.others:
         fields |= others_field(source.others)
     return Prepared(Item(content, source.row, fields), None, [])

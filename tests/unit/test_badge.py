@@ -213,6 +213,25 @@ def test_iso_is_taken_as_people_write_it(value: str) -> None:
     assert good(earnEventDateISO=value).badge.content() == good(earnEventDate=NOON_S).badge.content()
 
 
+@pytest.mark.parametrize(
+    ("value", "iso"),
+    [
+        ("2025-09-10 10:00:00+00", "2025-09-10T10:00:00+00:00"),
+        ("2025-09-10 10:00:00.5 UTC", "2025-09-10T10:00:00.5Z"),
+        ("2025-09-10 10:00Z", "2025-09-10T10:00Z"),
+        ("2025-09-10 15:30:00+0530", "2025-09-10T15:30:00+0530"),
+        ("2025-09-10T05:00:00 -05:00", "2025-09-10T05:00:00-05:00"),
+        ("2025-09-10T10:00:00UTC", "2025-09-10T10:00:00Z"),
+    ],
+)
+def test_iso_as_databases_write_it_is_told_as_iso_has_it(value: str, iso: str) -> None:
+    """What a person has to write is said, and that is taken."""
+    reason = f"must be ISO 8601 with an offset: write “{value}” as {iso}"
+    assert bad(earnEventDateISO=value).reason == reason
+    assert good(earnEventDateISO=iso).badge.earn_event_date_iso == iso
+    assert "belongs in earnEventDateISO" in bad(earnEventDate=value).reason
+
+
 @pytest.mark.parametrize("missing", ["badgeMetaId", "customerId"])
 def test_what_is_required_and_missing_is_named(missing: str) -> None:
     """An item without badge or customer is refused, and null counts as absent."""

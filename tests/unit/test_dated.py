@@ -69,6 +69,49 @@ def test_a_date_is_read_as_it_was_said(form: str, cell: str, sent: object) -> No
     assert taken([cell], Dating(DateFormat.parse(form), BERLIN)) == [sent]
 
 
+@pytest.mark.parametrize("form", ["", "iso", "DD.MM.YYYY or iso"])
+@pytest.mark.parametrize(
+    ("cell", "sent"),
+    [
+        ("2026-07-01 08:30:00+00", "2026-07-01T08:30:00+00:00"),
+        ("2026-07-01 08:30:00.25 UTC", "2026-07-01T08:30:00.25Z"),
+        ("2026-07-01 08:30:00 -05:00", "2026-07-01T08:30:00-05:00"),
+        ("2026-07-01 08:30Z", "2026-07-01T08:30Z"),
+        ("2026-07-01T08:30:00-05", "2026-07-01T08:30:00-05:00"),
+    ],
+)
+def test_a_date_with_an_offset_of_its_own_has_that(form: str, cell: str, sent: str) -> None:
+    """Whatever zone is said, and as databases write it; without one it is told what would read it."""
+    how = Dating(DateFormat.parse(form) if form else None, BERLIN)
+    assert taken([cell], how) == [sent]
+    remarks = Remarks()
+    (said,) = taken([cell], Dating(), field="earnExpiresOnISO", remarks=remarks)
+    assert f"write “{cell}” as {sent}" in str(said)
+    (said,) = remarks.warned()
+    assert said.reason.endswith("with --timezone, of any zone, they are read by their own")
+
+
+@pytest.mark.parametrize(
+    ("form", "cell", "sent"),
+    [
+        ("YYYY-DD-MM HH:mm:ss", "2026-03-04 10:00:00+00", None),
+        ("YYYY-MM-DD HH-mm-ss", "2026-01-15 10-30-45", "2026-01-15T10:30:45+01:00"),
+        ("", "2026-01-15 10:00-12:00", None),
+        ("", "2026-01-15 10:00 -05", None),
+        ("", "2026-01-15 10:00:00 +0000 UTC", None),
+        ("epoch", "2026-01-15 10:00:00+00", None),
+    ],
+)
+def test_what_only_looks_like_an_offset_is_none(form: str, cell: str, sent: str | None) -> None:
+    """A stretch of time, or an order of day and month that is said: it is as was said, or refused."""
+    how = DateFormat.parse(form) if form else None
+    (said,) = taken([cell], Dating(how, BERLIN))
+    assert said == sent or (sent is None and str(said).startswith("earnExpiresOn"))
+    remarks = Remarks()
+    assert form or str(taken([cell], Dating(), remarks=remarks)).startswith("['earnExpiresOn")
+    assert not [it for it in remarks.warned() if "--timezone" in it.reason]
+
+
 @pytest.mark.parametrize(
     ("cell", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import given
@@ -12,7 +13,7 @@ from support import BADGE, OTHER_BADGE
 from worker.domain.identity import content_id
 from worker.domain.invalid import Invalid
 from worker.domain.item import Source
-from worker.domain.numbers import NumberText
+from worker.domain.numbers import CellDate, NumberText
 from worker.domain.org import Org
 from worker.domain.parsing import read_badge, warnings_of
 from worker.domain.plain import plain_rows
@@ -32,6 +33,17 @@ _EPOCHS = (
         None,
     ),
     *("1674292011000", "20261231", "1.674292e9", True, NumberText("1674292011"), -1674292011, "١٦٧٤٢٩٢٠١١"),
+)
+_ISOS = (
+    *(
+        "2023-01-21T09:06:51Z",
+        "2024-01-21T10:06:51.999+01:00",
+        "2024-01-21T10:06:51.5+0100",
+        "2024-01-21T09:06Z",
+    ),
+    *("2026-02-30T00:00:00Z", "2024-01-21 09:06:51Z", " 2024-01-21T09:06:51Z", "2024-01-21T09:06:51+00"),
+    *("1999-12-31T23:59:59Z", "2199-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),
+    *("1674292011", 1674292011, "", None, CellDate("2026-01-01T00:00:00"), "٢٠٢٤-01-21T09:06:51Z"),
 )
 _CUSTOMERS = (
     *(
@@ -59,7 +71,8 @@ _items = st.fixed_dictionaries(
     optional={
         "earnEventDate": st.sampled_from(_EPOCHS),
         "earnExpiresOn": st.sampled_from(_EPOCHS),
-        "earnExpiresOnISO": st.just("2026-12-31T00:00:00Z"),
+        "earnEventDateISO": st.sampled_from(_ISOS),
+        "earnExpiresOnISO": st.sampled_from(_ISOS),
         "job_id": st.just("mine"),
         "org": st.just("default"),
     },
@@ -75,7 +88,24 @@ _plain = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(_items | _plain, min_size=1, max_size=20), st.sampled_from(["default", "acme-2"]))
+_zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-8))])
+_written = st.builds(
+    lambda at, zone: datetime.fromtimestamp(at, zone).isoformat(), st.floats(6e8, 8e9), _zones
+)
+_plain_iso = st.builds(
+    lambda badge, customer, event, expiry: {
+        "badgeMetaId": badge, "customerId": customer, "earnEventDateISO": event, "earnExpiresOnISO": expiry
+    },
+    st.sampled_from([BADGE, OTHER_BADGE]),
+    st.integers(1, 10**6).map(str),
+    st.sampled_from(_ISOS) | _written,
+    st.sampled_from(_ISOS) | _written,
+)  # fmt: skip
+
+
+@given(
+    st.lists(_items | _plain | _plain_iso, min_size=1, max_size=20), st.sampled_from(["default", "acme-2"])
+)
 def test_a_plain_row_is_good_has_nothing_odd_and_the_same_id(items: list[Any], org: str) -> None:
     """By every rule there is; what isn't plain is left to the general way."""
     rows = [Source(str(n), item) for n, item in enumerate(items)]
@@ -96,10 +126,17 @@ def test_the_usual_rows_are_plain() -> None:
     """Of CSV and of JSON; not one with a problem or a warning of its own."""
     item = {"badgeMetaId": BADGE, "customerId": 7, "earnEventDate": 1674292011, "earnExpiresOn": 1705828011}
     text = {name: str(value) for name, value in item.items()}
-    rows = [Source("1", item), Source("2", text), Source("3", text, warning="cut off")]
+    iso = {
+        **{name: text[name] for name in ("badgeMetaId", "customerId")},
+        "earnEventDateISO": "2023-01-21T10:06:51+01:00",
+        "earnExpiresOnISO": "2024-01-21T09:06:51Z",
+    }
+    rows = [Source("1", item), Source("2", text), Source("3", text, warning="cut off"), Source("4", iso)]
     found = list(plain_rows("default", rows))
     assert found[0] == found[1] is not None
     assert found[2] is None
+    assert found[3] is not None
+    assert found[3].content == found[0].content
 
 
 @given(st.lists(st.text("07 \t\"',;é\x85a", max_size=8), min_size=4, max_size=40))

@@ -12,6 +12,7 @@ import tracemalloc
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from shlex import quote
 from typing import Any, BinaryIO, cast
 
 import pytest
@@ -762,6 +763,49 @@ def test_a_column_of_dates_is_told_by_its_cells(cells: list[str], *, is_date: bo
             io.BytesIO(content.encode()), name=name, names=Names.parse(["Day="]), without_dates=True
         )
         assert len(list(rows)) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        *(
+            (it, "earnEventDate")
+            for it in ("Attendance date", "Valid from", "Send date", "Calendar", "Validated on")
+        ),
+        *((it, "earnEventDate") for it in ("validFrom", "Gültig ab", "vendor_date", "Weekend")),
+        *(
+            (it, "earnExpiresOn")
+            for it in ("Valid until", "validUntil", "END_DATE", "endDate", "Expiry", "expires_at")
+        ),
+        *(
+            (it, "earnExpiresOn")
+            for it in ("Gültig bis", "Ablaufdatum", "Fecha de caducidad", "data scadenza")
+        ),
+    ],
+)
+def test_a_date_is_proposed_by_whole_words_of_its_name(column: str, field: str) -> None:
+    """A wrong one would be pasted, and the event become the expiry."""
+    with pytest.raises(ConfigError) as caught:
+        read(f"badgeMetaId,customerId,{column},x\nb,1,2025-09-10T00:00:00Z,y\n", "f.csv")
+    assert str(caught.value).endswith(f"--map {quote(f'{column}={field}ISO')} --map x=")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(
+            "Thu, 15 Jan 2026 10:00:00 GMT",
+            "Thu Jan 15 2026 10:00:00 GMT+0000",
+            "Thu Jan 15 10:00:00 UTC 2026",
+        ),
+        *("20260115T100000Z", "Thursday, January 15, 2026"),
+    ],
+)
+def test_a_column_of_dates_that_programs_write_is_never_left_out(cell: str) -> None:
+    """No format reads them; what is said doesn't lose them."""
+    with pytest.raises(ConfigError) as caught:
+        read(f'badgeMetaId,customerId,created,x\nb,1,"{cell}",y\n', "f.csv")
+    assert str(caught.value).endswith("--map created=earnEventDateISO --map x=")
 
 
 def test_a_column_of_dates_is_never_proposed_to_be_left_out() -> None:

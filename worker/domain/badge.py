@@ -18,7 +18,6 @@ from pydantic.alias_generators import to_camel
 from worker.domain.dates import (
     END_S,
     FIRST_S,
-    ISO,
     NEARLY_NEVER_S,
     EpochUnit,
     in_unit,
@@ -35,6 +34,7 @@ from worker.domain.numbers import (
     is_shortened,
     whole_number,
 )
+from worker.domain.spellings import ISO
 from worker.domain.text import plain
 
 LARGEST_CUSTOMER_ID = 2**63 - 1

@@ -22,7 +22,7 @@ from worker.domain.numbers import (
     kind_of,
     whole_number,
 )
-from worker.domain.spellings import compact_date, has_lost_zero, is_written_date
+from worker.domain.spellings import ISO, compact_date, has_lost_zero, is_written_date, nearly_iso
 from worker.domain.text import plain
 
 EpochUnit = Literal["s", "ms", "as_given"]
@@ -48,9 +48,6 @@ _AMBIGUOUS_DIGITS: Final = (8, 12, 13, 14)  # ten can be both, and only a column
 _CLEAR_S: Final = 10**8  # March 1973; below it a number may be the day 99991231
 _USUAL_DIGITS: Final = 10  # of seconds, from 2001 on
 
-_CLOCK: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d{1,9})?)?"
-ISO: Final = re.compile(rf"{_CLOCK}(Z|[+-]((0\d|1[0-3]):?[0-5]\d|14:?00))", re.ASCII)
-_ISO_ANY_OFFSET: Final = re.compile(rf"{_CLOCK}[+-]\d\d:?\d\d", re.ASCII)
 _UNIX, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _DIGITS: Final = re.compile(r"\d{8,14}(\.0+)?", re.ASCII)
 
@@ -280,8 +277,8 @@ def _refuse_by(rules: tuple[_Rule, ...], epoch: _Epoch) -> None:
 
 
 def _not_an_epoch(text: str, field: str) -> str:
-    if ISO.match(text):
-        return f"this is an ISO date: it belongs in {field}ISO"
+    if iso := nearly_iso(text):
+        return f"this is an ISO date: it belongs in {field}ISO{'' if ISO.fullmatch(text) else f', as {iso}'}"
     if is_shortened(text):
         hint = ": a spreadsheet shortened it, take it from its source"
     else:
@@ -290,8 +287,11 @@ def _not_an_epoch(text: str, field: str) -> str:
 
 
 def _not_iso(text: str, field: str) -> str:
-    if _ISO_ANY_OFFSET.fullmatch(text):
+    iso = nearly_iso(text)
+    if iso and not ISO.fullmatch(iso):
         return f"its offset must lie between -14:00 and +14:00, with minutes below 60, not “{text}”"
     if text.isascii() and text.isdigit() and len(text) <= _ISO_LONGEST:
         return f"must be ISO 8601 with an offset, not “{text}”: an epoch belongs in {field}"
+    if iso:
+        return f"must be ISO 8601 with an offset: write “{text}” as {iso}"
     return f"must be ISO 8601 with an offset, such as 2025-09-10T15:00:00+05:30{invisible_in(text)}"

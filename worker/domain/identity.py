@@ -40,6 +40,15 @@ def content_id(org: str, badge: Badge, *repeated: str) -> str:
     return _letters(pair) + _letters("\x00".join((whole, *repeated)) if repeated else whole)
 
 
+def mended_id(org: str, letter: str, was: Badge, becomes: Badge) -> str:
+    """Return the id of the job that takes a dead letter's place.
+
+    Where the letter's was not its content's, the new one isn't either: a customer who rightly gets the same
+    badge twice has two jobs, also when both are mended.
+    """
+    return content_id(org, becomes, *(() if letter == content_id(org, was) else (letter,)))
+
+
 @lru_cache(maxsize=256)  # of the batches in flight; a call and what is said of it ask for it
 def request_id(batch: str) -> str:
     """Return the UUID that a batch's call carries: made of the batch's id, so that it needs no keeping.

@@ -1,4 +1,4 @@
-"""The rows that files mostly have, many at once: a vendor's badge id, a customer, two epochs in seconds.
+"""The rows that files mostly have, many at once: a vendor's badge id, a customer, two epochs or ISO dates.
 
 Nothing is wrong or odd about these. What isn't plain goes the general way (``parsing.read_badge``), which
 tells what is. A test holds the two ways against each other.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -16,21 +17,25 @@ from worker.domain.badge import is_object_id
 from worker.domain.dates import END_S
 from worker.domain.identity import content_ids
 from worker.domain.item import Source
+from worker.domain.spellings import ISO
 
-_fields = itemgetter("badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn")
+_with_epochs = itemgetter("badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn")
+_with_iso = itemgetter("badgeMetaId", "customerId", "earnEventDateISO", "earnExpiresOnISO")
 _FIELDS: Final = 4
+_UNIX, _SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)
 # A customer of digits that aren't too many, and two epochs in seconds, from 2001 on; as a content has them.
 _is_plain: Final = re.compile(r"[1-9][0-9]{0,17}\n\[[1-9][0-9]{9}\]\n\[[1-9][0-9]{9}\]").fullmatch
 
 
 class Plain(NamedTuple):
-    """A plain row: its badge as it is written, its customer and dates in digits, its content's id."""
+    """A plain row: its badge and dates as they are written, its customer in digits, its content's id."""
 
     badge_meta_id: str
     customer: str
     event: str
     expiry: str
     content: str
+    is_iso: bool  # both dates are, else both are epochs
 
     @property
     def customer_id(self) -> int:
@@ -47,8 +52,9 @@ def plain_rows(org: str, rows: Sequence[Source]) -> Iterator[Plain | None]:
         if problem or warning or type(item) is not dict or len(item) != _FIELDS:
             yield None
             continue
+        is_iso = "earnEventDateISO" in item
         try:
-            name, customer, event, expiry = _fields(item)
+            name, customer, event, expiry = (_with_iso if is_iso else _with_epochs)(item)
         except KeyError:
             yield None
             continue
@@ -57,8 +63,9 @@ def plain_rows(org: str, rows: Sequence[Source]) -> Iterator[Plain | None]:
             if not (type(name) is type(customer) is type(event) is type(expiry) is str):
                 yield None
                 continue
-        rest = f"{customer}\n[{event}]\n[{expiry}]"
-        if not (_is_plain(rest) and event <= expiry < _END):
+        begins, ends = (_seconds(event), _seconds(expiry)) if is_iso else (event, expiry)
+        rest = f"{customer}\n[{begins}]\n[{ends}]"
+        if not (_is_plain(rest) and begins <= ends < _END):
             yield None
             continue
         id_of = badges.get(name)
@@ -67,10 +74,19 @@ def plain_rows(org: str, rows: Sequence[Source]) -> Iterator[Plain | None]:
                 yield None
                 continue
             id_of = badges[name] = ids_of(name.lower())
-        yield made((name, customer, event, expiry, id_of(customer, rest)))
+        yield made((name, customer, event, expiry, id_of(customer, rest), is_iso))
 
 
 _END: Final = str(END_S)  # of as many digits
+
+
+@lru_cache(maxsize=4096)  # the dates of a campaign are few
+def _seconds(iso: str) -> str:
+    """Return an ISO date's instant in whole seconds; nothing if it isn't one."""
+    try:
+        return str((datetime.fromisoformat(iso) - _UNIX) // _SECOND) if ISO.fullmatch(iso) else ""
+    except ValueError:
+        return ""
 
 
 def _text(value: object) -> object:

@@ -1,10 +1,18 @@
-"""How people and programs write dates that are neither epochs nor ISO: to be recognised, never to be read."""
+"""How people and programs write dates that are no epochs.
+
+They are to be recognised, and never to be read but for ISO as databases write it.
+"""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
 from typing import Final
+
+_DATE, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?"
+ISO: Final = re.compile(rf"{_DATE}T{_TIME}(Z|[+-]((0\d|1[0-3]):?[0-5]\d|14:?00))", re.ASCII)
+_SECONDS: Final = re.compile(":.*:")
+_NEARLY_ISO: Final = re.compile(rf"({_DATE})[T ]({_TIME}) ?(Z|UTC|[+-]\d\d(?::?\d\d)?)", re.ASCII)
 
 _YEAR, _SHORT_YEAR = r"(?P<Y>(19|2[01])\d\d|9999)", r"(?P<y>\d\d)"  # 9999 is how people write "never"
 _MONTH, _DAY = "(?P<m>0[1-9]|1[0-2])", r"(?P<d>[0-3]\d)"
@@ -35,13 +43,32 @@ _COMPACT: Final = {
     }.items()
 }
 _MONTH_NAME: Final = r"(jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\.?"
+_WEEKDAY: Final = r"(mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?"
 _WRITTEN_DATE: Final = re.compile(
-    r"\d{4}([-/.])\d{1,2}\1\d{1,2}(?!\d)"
-    r"|\d{1,2}([-/.])\d{1,2}\2(\d{4}|\d\d)(?![\d.])"
+    rf"({_WEEKDAY},? +)?("
+    r"\d{4}(?P<ymd>[-/.])\d{1,2}(?P=ymd)\d{1,2}(?!\d)"
+    r"|\d{1,2}(?P<dmy>[-/.])\d{1,2}(?P=dmy)(\d{4}|\d\d)(?![\d.])"
     rf"|\d{{1,2}}[. -]{{1,2}}{_MONTH_NAME}[ -](\d{{4}}|\d\d)(?!\d)"
-    rf"|{_MONTH_NAME} \d{{1,2}},? \d{{4}}(?!\d)",
+    rf"|{_MONTH_NAME} +\d{{1,2}}(,? \d{{4}}(?!\d)| \d\d:\d\d)"
+    r"|(19|2[01])\d{6}T\d{4})",
     re.ASCII | re.IGNORECASE,
 )
+
+
+def nearly_iso(text: str) -> str | None:
+    """Return a date with an offset as ISO has it, ``None`` if it is none; the offset may be one of no place.
+
+    Databases write 2026-12-31 10:00:00+00, and programs 2026-12-31 10:00:00 UTC; but 2026-12-31 10:00-12:00
+    is a stretch of time.
+    """
+    found = _NEARLY_ISO.fullmatch(text)
+    if not found:
+        return None
+    date, time, zone = found.groups()
+    if not _SECONDS.search(time) and zone[0] in "+-" and not ISO.fullmatch(text):
+        return None
+    zone = "Z" if zone == "UTC" else zone
+    return f"{date}T{time}{zone}{':00' if len(zone) == len('+00') else ''}"
 
 
 def compact_date(digits: str) -> datetime | None:

@@ -111,6 +111,7 @@ class Names:
         fixed: Mapping[str, str] | None = None,
         *,
         of_profile: bool = False,
+        beside: str = "",
     ) -> None:
         """Take what a person says.
 
@@ -118,10 +119,12 @@ class Names:
             said: a column's name, and its field, or None where it is to be ignored.
             fixed: fields that have the same value in every row, and no column.
             of_profile: all columns that are expected are said; others are left out, if they name no field.
+            beside: the other options of the command, for one that is proposed.
         """
         self.said: Final = dict(said or {})
         self.fixed: Final = dict(fixed or {})
         self.of_profile: Final = of_profile
+        self.beside: Final = beside
         self._said: Final = frozenset(map(folded, self.said))
         self._field: Final = BY_FOLDED_NAME | {folded(column): field for column, field in self.said.items()}
         self._field[ORG] = self._field[ORG] or ORG  # another field, if a person says so, but never ignored
@@ -129,7 +132,9 @@ class Names:
         """The names that are written as the field's own, and mean it."""
 
     @classmethod
-    def parse(cls, mappings: Iterable[str], fixed: Mapping[str, str] | None = None) -> Self:
+    def parse(
+        cls, mappings: Iterable[str], fixed: Mapping[str, str] | None = None, *, beside: str = ""
+    ) -> Self:
         """Read ``COLUMN=FIELD``, or ``COLUMN=`` for a column to be ignored.
 
         Raises:
@@ -149,7 +154,7 @@ class Names:
             others = [other for other, its in said.items() if its and its == said[column]]
             if len(others) > 1:
                 raise ValueError(f"“{others[0]}” and “{others[1]}” are both mapped to {said[column]}")
-        return cls(said, fixed)
+        return cls(said, fixed, beside=beside)
 
     def field(self, name: str) -> str | None:
         """Return the field, or ``org``, that a known name stands for; None if it is to be ignored."""

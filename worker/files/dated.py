@@ -31,7 +31,7 @@ from worker.domain.localdates import (
     zone_name,
 )
 from worker.domain.numbers import BadCell, CellDate, NumberText
-from worker.domain.spellings import is_written_date
+from worker.domain.spellings import is_written_date, nearly_iso
 from worker.domain.text import escaped
 from worker.errors import ConfigError
 from worker.files.sample import ROWS, Sample, are_most
@@ -40,9 +40,6 @@ from worker.files.transposed import DayOrder
 _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExpiresOnISO")
 _NUMBER: Final = re.compile(r"-?(\d{5}|\d{9,})(\.0+)?", re.ASCII)  # a spreadsheet's day, or an epoch
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
-_HAS_ZONE: Final = re.compile(
-    r":\d\d([.,]\d+)?\s*(Z|[A-Z]{3,4}|[+-]\d\d(:?\d\d)?)\s*$", re.ASCII | re.IGNORECASE
-)
 _SAMPLES: Final = 3
 _EITHER_CENTURY: Final = 2073  # in two digits: 1973, from which on dates are taken, may be meant
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
@@ -131,9 +128,15 @@ def dated(rows: Iterator[Source], how: Dating, remarks: Remarks, *, name: str) -
     if how.zone:
         return _all_read(sample, how, remarks, order)
     for field, its in cells.items():
-        if local := next((it for it in its if _LOCAL_ISO.match(it) and not _HAS_ZONE.search(it)), None):
+        if local := next((it for it in its if _LOCAL_ISO.match(it) and _AS_ISO.read(it.strip())), None):
             shown = f"{field} has dates without a zone, such as “{escaped(local.strip(), 40)}”"
             remarks.add(f"{shown}: with --timezone they can be read")
+        is_read = not how.form or how.form.means(ISO_FORMAT)
+        if other := next(
+            (it for it in its if nearly_iso(it.strip()) not in {None, it.strip()} and is_read), None
+        ):
+            shown = f"{field} has dates that aren't quite ISO, such as “{escaped(other.strip(), 40)}”"
+            remarks.add(f"{shown}: with --timezone, of any zone, they are read by their own")
     return sample.everything()
 
 
@@ -262,8 +265,9 @@ def _meant(cell: str, iso: str, form: DateFormat | None, zone: tzinfo | None) ->
     """Return what a cell of text means; ``None`` if that is to be told as in any file."""
     if form is not None and form.text == EPOCH:
         return None
-    if is_certain(cell):
-        return _Meant(cell)
+    nearly = nearly_iso(cell) if form is None or form.means(ISO_FORMAT) else None
+    if nearly or is_certain(cell):
+        return _Meant(nearly or cell)
     found = (form or _AS_ISO).read(cell)
     if found is None:
         is_epoch = _NUMBER.fullmatch(cell) and form and (form.means(EPOCH) or not form.has_as_many(cell))

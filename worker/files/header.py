@@ -201,7 +201,11 @@ class Header:
         mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
         pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
-        return f". To be completed: badges import {quote(self.file)}{self.options}{maps}" if mapped else "."
+        return (
+            f". To be completed: badges import {quote(self.file)}{self.names.beside or self.options}{maps}"
+            if mapped
+            else "."
+        )
 
     def _mapped(
         self, found: Counter[str | None], dates: Mapping[str, str], missing: Sequence[str]

@@ -26,7 +26,13 @@ _SHARE: Final = 0.8
 _CUSTOMER: Final = "customerId"
 _THOUSANDS: Final = "must be a whole number without points: others of the column have them between thousands"
 _SHOWN: Final = 5
-_OF_EXPIRY: Final = re.compile("expir|until|valid|end|ablauf|gültig|verfall|caduc|scad", re.IGNORECASE)
+_WORD: Final = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])")  # also of camel case
+_OF_EXPIRY: Final = re.compile(
+    "expir.*|until|valid|validity|ends?|end(date|time)|validuntil|(ablauf|gültig|verfall|caduc|scad).*"
+)
+_OF_BEGIN: Final = frozenset(
+    ("from", "since", "start", "starts", "begin", "begins", "ab", "von", "seit", "desde", "dal")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,9 @@ def missing_dates(fields: Collection[str]) -> list[str]:
 
 def proposed(column: str, suffix: str, missing: Sequence[str]) -> str | None:
     """Return the field that the name of a column of dates speaks for; ``None`` if that isn't missing."""
-    wanted = "earnExpiresOn" if _OF_EXPIRY.search(column) else "earnEventDate"
+    words = [word.lower() for word in _WORD.findall(column)]
+    ends = any(map(_OF_EXPIRY.fullmatch, words)) and _OF_BEGIN.isdisjoint(words)
+    wanted = "earnExpiresOn" if ends else "earnEventDate"
     return f"{wanted}{suffix}" if wanted in missing else None
 
 

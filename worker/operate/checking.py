@@ -27,7 +27,7 @@ from worker.domain.org import Org
 from worker.domain.parsing import Taken, read_badge, warnings_of
 from worker.domain.plain import Plain, plain_rows
 from worker.domain.seen import Fingerprints, Met
-from worker.enqueue import invalid_id, next_chunk
+from worker.enqueue import OF_ANOTHER, invalid_id, next_chunk
 from worker.files.columns import AS_THEY_ARE, FIELDS, Names
 from worker.operate.checkedcolumns import Columns
 from worker.operate.checkedgroups import Groups
@@ -171,13 +171,16 @@ class Checking:
 
     def _meet_own(self, firsts: Firsts, row: str, taken: Taken, seen: Seen) -> None:
         """Meet a row with an id of its producer's own; one that is known isn't taken, and makes none near."""
-        own = str(taken.job_id)
-        if self._others.add(own, "") is Met.SAME:
+        own, content = str(taken.job_id), content_id(self._org.name, taken.badge)
+        met = self._others.add(own, content)
+        if met is not Met.NEW:
             self._in_file.add([row])
+            if met is Met.SIMILAR:
+                self._warnings.add(Invalid("job_id", OF_ANOTHER), row)
             return
         firsts.own[row] = seen
         if seen is not Seen.KNOWN:
-            self._met.add(content_id(self._org.name, taken.badge)[:PAIR_LETTERS], own)
+            self._met.add(content[:PAIR_LETTERS], own)
 
     def _meet_invalid(self, firsts: Firsts, row: Source) -> None:
         job_id = invalid_id(row, self._org)
