@@ -6,8 +6,10 @@ import codecs
 import gzip
 import io
 import json
+import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -277,6 +279,43 @@ def test_the_producers_own_ids(here: Here) -> None:
     done = badges("import", "-", "--json", env=here.env, stdin=(header + rows).encode())
     assert counts(json.loads(done.stdout)) == (2, 2, 0)
     assert b"row 5, job_id: this id was used before for another badge" in done.stderr
+
+
+def test_an_id_that_many_badges_have_is_told_before_and_after(here: Here) -> None:
+    """A batch's number taken for a job's: all but the first aren't accepted, and no dead letters."""
+    rows = b"badgeMetaId,customerId,job_id,earnEventDate,earnExpiresOn\n" + b"".join(
+        b"696f0fd40772ad476ecf74ac,%d,BATCH-7,1674292011,1705828011\n" % n for n in range(1, 6)
+    )
+    for more in ((), ("--dry-run",)):
+        said = badges_json("import", "-", *more, env=here.env, stdin=rows)
+        (told,) = [it for it in said["warnings"] if "used before for another badge" in it["reason"]]
+        assert told["count"] == 4
+
+
+def test_a_pipe_by_any_name_is_read_once(here: Here, tmp_path: Path) -> None:
+    """Nothing looks into it before: a profile that might fit, or a check of the badges."""
+    (file := tmp_path / "one.csv").write_bytes(csv_rows(1))
+    badges("import", file, "--save-profile", "usual", env=here.env)
+    os.mkfifo(pipe := tmp_path / "feed.csv")
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, csv_rows(30_000, first=100))
+        assert counts(badges_json("import", pipe, env=here.env)) == (30_000, 0, 0)
+    refused = badges("import", pipe, "--check-badges", "--yes", env=here.env, expect=2)
+    assert b"no pipe or standard input" in refused.stderr
+
+
+def test_a_command_that_is_proposed_has_the_options_that_were_said(here: Here, tmp_path: Path) -> None:
+    """Else it would import into another org, at once, what was to be checked or held."""
+    (file := tmp_path / "f.csv").write_text(
+        "badgeMetaId,customerId,Foo,earnEventDateISO\nb,1,x,2026-01-01T00:00:00Z\n"
+    )
+    options = ["--run", "spring 26", "--hold", "--note", "it's me", "--set", "earnExpiresOn=1805828011"]
+    for more in (options[2:], [*options[3:], "--dry-run", "--timezone", "Europe/Berlin"]):
+        refused = badges("import", file, *more, env=here.env, expect=1).stderr.decode()
+        proposed = shlex.split(refused.partition("To be completed: badges ")[2])
+        assert proposed[:2] == ["import", str(file)]
+        assert proposed[-1] == "Foo="
+        assert sorted(proposed[2:-2]) == sorted(more)
 
 
 @pytest.mark.parametrize(

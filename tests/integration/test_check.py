@@ -376,6 +376,25 @@ def test_a_report_that_was_mended(queue: Queue) -> None:
     assert check.would == imported(queue, mended, name="r.csv")
 
 
+def test_rows_that_mend_nothing_any_more_say_so(queue: Queue) -> None:
+    """Their letter was discarded, or a row above mends it; a check says no more than the import does."""
+    imported(queue, line("C-1") + line("C-2"))
+    reader = JobReader(client=queue.client, orgs={})
+    (run,) = [run.run for run in reader.runs()]
+    rows: list[Any] = list(reader.results(run=run, state=State.DEAD))
+    report = "".join(result_lines(rows, form="csv")).replace("C-1", "11", 1).replace("C-2", "12", 1)
+    report += report.splitlines(keepends=True)[2].replace("12", "13", 1)  # the second letter once more
+    gone = next(row["job_id"] for row in rows if "C-1" in str(row))
+    queue.discard("default", [gone], keep_ms=10**6, call=new_id())
+    check = checked(queue, report, name="r.csv")
+    assert check.would == Would(1, 2, 0)
+    assert [warning.reason for warning in check.warnings if "nothing was done" in warning.reason] == [
+        "it was discarded, or is dealt with otherwise: nothing was done",
+        "row 3 mends the same job already: nothing was done",
+    ]
+    assert check.would == imported(queue, report, name="r.csv")
+
+
 def test_a_file_that_is_cut_off_is_told_as_far_as_it_goes(queue: Queue) -> None:
     """The check has what came before, as the import would have accepted it."""
     rows = read_rows(io.BytesIO(f"[{line(1)},{line('x')},{{".encode()), name="f.json")

@@ -39,10 +39,16 @@ class Input(Described):
 
     file: str = field(kw_only=True)
 
+    @property
+    def is_read_once(self) -> bool:
+        """Whether what was read of it is gone: standard input, also by another name, and any other pipe."""
+        path = Path(self.file)
+        return self.file == "-" or (path.exists() and not path.is_file())
+
     def sha256(self) -> str:
         """Return the digest of the file's bytes; "" for what can be read only once, or not at all."""
         path = Path(self.file)
-        if self.file == "-" or not path.is_file():
+        if self.is_read_once or not path.is_file():
             return ""
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -194,9 +200,9 @@ def asked_of_file(queue: Queue, org: Org, given: Input) -> AskedBadges:
         ConfigError: it can be read only once.
         FileError: it isn't there, or can't be read.
     """
-    if given.file == "-":
+    if given.is_read_once:
         raise ConfigError(
-            "--check-badges reads the rows before the first goes out: name a file, not standard input"
+            "--check-badges reads the rows before the first goes out: name a file, no pipe or standard input"
         )
     return asked_badges(queue, org, _checked(Checking(org, names=given.names), given))
 

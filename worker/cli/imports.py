@@ -17,7 +17,7 @@ from worker.cli.checks import Input, asked_of_file, check_file, count_good, read
 from worker.cli.dates import DateFormatOption, TimezoneOption, dating
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.jobs import follow_run
-from worker.cli.mapping import ReadAs, choose, for_check, note_profile
+from worker.cli.mapping import ReadAs, choose, for_check, note_profile, said_options
 from worker.cli.output import AsJson, say_json
 from worker.cli.session import Follow, Note, OneOrg, Session, load_settings, see_to_server, session
 from worker.cli.showcheck import show_badges
@@ -41,6 +41,7 @@ import_cli = typer.Typer()
 
 @import_cli.command("import")
 def import_(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="CSV, XLSX, JSON Lines, a JSON array; also .gz; - is stdin.")
     ],
@@ -125,7 +126,16 @@ def import_(
     for option, name in {"--run": run, "--profile": profile, "--save-profile": save_profile}.items():
         if name == "":  # such as a variable of a script that isn't set
             raise typer.BadParameter("it is empty: say a name, or leave it out", param_hint=option)
-    asked = ReadAs(mappings or (), sets or (), profile, save_profile, no_profile, yes, as_json)
+    asked = ReadAs(
+        mappings or (),
+        sets or (),
+        profile,
+        save_profile,
+        no_profile,
+        yes,
+        as_json,
+        said_options(context, but="mappings"),
+    )
     if allow_duplicates and not run:
         raise typer.BadParameter(
             "--allow-duplicates needs --run, so that repeating the command repeats nothing"
@@ -244,8 +254,8 @@ def _ask_about_duplicates(org: Org, given: Input, *, allowed: bool, as_json: boo
     """Ask whether rows may go in that equal others, or what was issued before."""
     if allowed:
         return
-    good = None if given.file == "-" else count_good(org, given)
-    rows = "all rows of standard input" if good is None else counted(good, "good row")
+    good = None if given.is_read_once else count_good(org, given)
+    rows = "all rows of what can be read only once" if good is None else counted(good, "good row")
     new = "a new job" if good == 1 else "new jobs"
     act = (
         f"--allow-duplicates: {rows} would go in as {new}, also what equals another row or was accepted "

@@ -24,6 +24,7 @@ from worker.enqueue import check_name
 from worker.errors import ConfigError, EmbeddedServerError, FileError, StoreError
 from worker.files.columns import Names, fixed_fields, folded
 from worker.operate.profiles import Profile, Profiles, of_file
+from worker.operate.report import option
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class ReadAs:
     no_profile: bool = False
     yes: bool = False
     as_json: bool = False
+    beside: str = ""  # the other options, to be pasted
 
     def names(self) -> Names:
         """Return what the columns stand for, without a profile.
@@ -51,7 +53,7 @@ class ReadAs:
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--set") from None
         try:
-            return Names.parse(self.maps, fixed)
+            return Names.parse(self.maps, fixed, beside=self.beside)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--map") from None
 
@@ -61,6 +63,20 @@ class ReadAs:
         parts += [f"--map {quote(one)}" for one in self.maps] + [f"--set {quote(one)}" for one in self.sets]
         parts += [f"--sheet {quote(given.sheet)}"] if given.sheet else []
         return " ".join([*parts, *given.dates.options()])
+
+
+def said_options(context: typer.Context, *, but: str) -> str:
+    """Return the options that a command was called with, to be pasted, but for one."""
+    text = ""
+    for param in context.command.params:
+        name = str(param.name)
+        source = context.get_parameter_source(name)
+        if not source or source.name != "COMMANDLINE" or param.param_type_name != "option" or name == but:
+            continue
+        value = context.params[name]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            text += f" {param.opts[0]}" if one is True else f" {option(param.opts[0][2:], str(one))}"
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +125,7 @@ def choose(here: Session, org: str, given: Input, asked: ReadAs) -> Reading:
 def _meant(profiles: Profiles, given: Input, asked: ReadAs) -> Profile | None:
     if asked.profile:
         return profiles.named(asked.profile)
-    if asked.no_profile or asked.maps or asked.sets or asked.save_as or given.file == "-":
+    if asked.no_profile or asked.maps or asked.sets or asked.save_as or given.is_read_once:
         return None
     return _proposed(profiles, given, as_json=asked.as_json)
 
@@ -119,7 +135,7 @@ def with_dates(given: Input, asked: ReadAs) -> Input:
 
     Elsewhere, and where several formats fit, reading the file says what to say.
     """
-    if given.file == "-" or asked.as_json or not is_person():
+    if given.is_read_once or asked.as_json or not is_person():
         return given
     while found := undeclared_dates(given):
         if found.formats is not None and len(found.formats) != 1:

@@ -7,14 +7,14 @@ report is written is in ``report.py``, how its columns are read in ``files/colum
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
 from worker.domain.badge import BadgeIssue
 from worker.domain.batch import Item, Replay
-from worker.domain.identity import content_id
+from worker.domain.identity import content_id, mended_id
 from worker.domain.invalid import Invalid
 from worker.domain.item import Source, Warned, add_up
 from worker.domain.job import DeadKind, State
@@ -43,6 +43,7 @@ from worker.store.record import (
 )
 
 CANCELLED_RUN: Final = "run {} is cancelled, and so would be what comes to it: import this as another run"
+DISCARDED: Final = "it was discarded, or is dealt with otherwise: nothing was done"
 _INPUT: Final = tuple(name for name in FIELDS if name != "job_id")
 
 
@@ -107,8 +108,12 @@ def judge(
     its_runs = () if held else (record.get(Field.RUN, "") for record in records if record)
     kept_back = runs.not_begun(queue.store, org.name, its_runs)
     judged = [_judge(row, record, org, kept_back) for row, record in zip(rows, records, strict=True)]
-    mended = [one for one in judged if isinstance(one, Mended)]
     noted = [one for one in judged if isinstance(one, Noted)]
+    groups = {
+        _text(row, "job_id"): its.get(Field.GROUP, "") for row, its in zip(rows, records, strict=True) if its
+    }
+    mended, more = _of_listed(queue, org, [one for one in judged if isinstance(one, Mended)], groups)
+    noted += more
     once_more: list[Item] = []
     if again:
         its = zip(rows, records, judged, strict=True)
@@ -124,6 +129,23 @@ def judge(
         tuple(noted),
         tuple(item for item, there in zip(once_more, known_again, strict=True) if not there),
     )
+
+
+def _of_listed(
+    queue: Queue, org: Org, mended: Sequence[Mended], groups: Mapping[str, str]
+) -> tuple[list[Mended], list[Noted]]:
+    """Return the first that takes a letter's place, if it is listed yet, and what is to be said of others."""
+    with reaching("the dead letters"):
+        listed = reading.listed(queue.client, org.name, [(one.letter, groups[one.letter]) for one in mended])
+    taken: dict[str, Mended] = {}
+    noted = []
+    for one in mended:
+        if one.letter not in listed:
+            noted.append(Noted(one.job.row, None, DISCARDED, "conflict"))
+        elif taken.setdefault(one.letter, one) is not one:
+            reason = f"row {taken[one.letter].job.row} mends the same job already: nothing was done"
+            noted.append(Noted(one.job.row, "job_id", reason, "conflict"))
+    return list(taken.values()), noted
 
 
 def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOptions) -> Enqueued:
@@ -224,18 +246,14 @@ def _changed(row: Source, issue: BadgeIssue | Invalid, record: Record) -> bool:
 
 
 def _mended(row: Source, record: Record, issue: BadgeIssue, org: Org) -> Mended:
-    """Return the job that takes a dead letter's place.
-
-    Where the id was not the content's, the new one isn't either: a customer who rightly gets the same badge
-    twice has two jobs, also when both are mended.
-    """
+    """Return the job that takes a dead letter's place."""
     letter, content = _text(row, "job_id"), content_id(org.name, issue.badge)
     fields = badge_fields(issue.badge) | handed_on(record)
     if issue.job_id:
         return Mended(letter, Item(issue.job_id, row.row, fields, fingerprint=content))
     new_id = content
-    if record[Field.KIND] != DeadKind.INVALID and letter != content_id(org.name, badge_of(record)):
-        new_id = content_id(org.name, issue.badge, letter)
+    if record[Field.KIND] != DeadKind.INVALID:
+        new_id = mended_id(org.name, letter, badge_of(record), issue.badge)
     return Mended(letter, Item(new_id, row.row, fields))
 
 
