@@ -30,7 +30,7 @@ from support import (
 from worker.sandbox.issued import Fault
 from worker.sandbox.server import SandboxServer
 from worker.server.connection import Connection
-from worker.store import keys
+from worker.store import audit, keys
 from worker.store.queue import Queue
 
 
@@ -171,6 +171,31 @@ def test_what_an_operator_asks_for_is_done_once(broker: Broker, tmp_path: Path) 
         wait_for(lambda: log.read_text().count("task.repeated") == 2)
         assert len(probe.listed("in_doubt")) == 1, "in doubt again, it isn't sent a third time"
         assert len(broker.vendor.vendor.ledger().batch_sizes) == 2
+
+
+def test_what_a_message_asks_for_is_of_the_run_that_is_meant(broker: Broker, tmp_path: Path) -> None:
+    """One that nobody has is an error, one of several orgs is refused; and two messages are two acts."""
+    probe, log = Probe(broker.client), tmp_path / "worker.log"
+    orgs = tmp_path / "orgs.toml"
+    orgs.write_text(f'[eu]\napi_base_url = "{broker.vendor.url}"\n')
+    env = broker.env | {"BADGES_ORGS_FILE": str(orgs)}
+    with process(worker_command(), env=env, log=log), Celery(broker=broker.url) as stranger:
+        for org, run, first in (("default", "one", 1), ("eu", "one", 11), ("default", "two", 21)):
+            badges("import", "-", "--run", run, "--org", org, env=env, stdin=csv_of(2, first=first))
+        wait_for(lambda: (probe.count("one"), probe.count("two")) == (2, 2))
+        stranger.send_task("badges.replay", kwargs={"run": "onee"})
+        wait_for(lambda: "there is no run 'onee'" in log.read_text())
+        stranger.send_task("badges.undo", kwargs={"run": "one", "yes": True})
+        wait_for(lambda: "can mean 2 runs" in log.read_text())
+        for run in ("one", "two"):
+            asked = {"run": run, "org": "default", "yes": True, "by": f"undoes {run}"}
+            stranger.send_task("badges.undo", kwargs=asked, task_id=f"nightly-undo-of-{run}")
+        wait_for(lambda: (probe.count("one", "undone"), probe.count("two", "undone")) == (2, 2))
+    acts = [it for it in audit.entries(broker.client, "default") if it.action == "undo"]
+    assert {(it.which["run"], it.by.partition(",")[0], it.count) for it in acts} == {
+        ("one", "task from undoes one", 2),
+        ("two", "task from undoes two", 2),
+    }
 
 
 def test_a_unix_socket_needs_no_second_url(broker: Broker, tmp_path: Path) -> None:

@@ -186,6 +186,24 @@ def test_columns_that_nobody_knows_are_mapped_beside_sample_rows(at_console: tup
     assert browser.send("columns", browser.form(page, "columns") | same).status_code == 400
 
 
+def test_a_file_that_cant_be_read_to_its_end_is_not_offered(at_console: tuple[Console, Browser]) -> None:
+    """What is wrong stands where the check would, and is said again to who imports it all the same."""
+    here, browser = at_console
+    head = b"badgeMetaId,customerId,earnEventDate,earnExpiresOn\n"
+    row = f"{BADGE},50000%04d,1674292011,1905828011\n"
+    rows = "".join(row % number for number in range(2_000)).encode()
+    why = "row 2002 names the columns again, but otherwise"
+    other = b"customerId,badgeMetaId,earnEventDate,earnExpiresOn\n"
+    one = upload(browser, "torn.csv", head + rows + other + f"500000001,{BADGE},,\n".encode())
+    page = wait_for(lambda: why in (text := browser.open(f"/staged?id={one}")) and text)
+    assert "Import it" not in page
+    form = {"id": one, "act": "a-1", "seen": here.staging.get(one).how.mark, "typed": "2000"}
+    refused = browser.send("start", browser.form(page, "stop") | form)
+    assert refused.status_code == 400
+    assert "nothing was done" in words(refused.text)
+    assert why in words(refused.text)
+
+
 def test_a_date_beside_columns_that_are_known_can_be_mapped(at_console: tuple[Console, Browser]) -> None:
     """As most people's files are: some names are a field's, a date and a name aren't."""
     _, browser = at_console

@@ -208,9 +208,14 @@ def test_a_file_that_can_mean_jobs_of_several_orgs_ends_none(place: Place, tmp_p
     for command in (("job", "show"), ("job", "undo"), ("dead", "resolve", "--not-issued")):
         told = badges(*command, "own-1", env=env, expect=2).stderr
         assert b"is a job of several orgs: default, eu; say --org" in told
+    for command in (("replay", "--dry-run"), ("replay", "--kind", "in_doubt"), ("discard", "--yes")):
+        told = badges("dead", *command, "--job", "own-1", env=env, expect=2).stderr
+        assert b"is a job of several orgs: default, eu; say --org" in told
     done = badges_json("dead", "resolve", "--from", by_pair, "--org", "eu", "--yes", env=env)
     assert (done["not_issued"], done["queued"]) == (1, 1)
     assert badges_json("job", "show", "own-1", "--org", "default", env=env)["state"] == "dead"
+    told = badges("dead", "resolve", "own-1", "--org", "eu", "--issued", env=place.env, expect=2).stderr
+    assert b"org eu isn't configured any more" in told
 
 
 def test_a_half_cancelled_run_is_refused_by_previews_and_files(place: Place, tmp_path: Path) -> None:
@@ -356,6 +361,36 @@ def test_a_file_that_contradicts_itself(place: Place, tmp_path: Path) -> None:
     said = badges("dead", "resolve", "--from", file.parent, env=place.env, expect=1).stderr.decode()
     assert f"{file.parent} is a directory, not a file" in said
     badges("dead", "resolve", one, "--from", file, "--issued", env=place.env, expect=2)
+
+
+def test_a_row_of_a_pair_contradicts_a_row_of_its_job(place: Place, tmp_path: Path) -> None:
+    """Named by its id in one row and by customer and badge in another: sent again, it may come twice."""
+    one, two, three = place.doubt(1, 2, 3)
+    twin = Item("twin", "1", {**item(3).fields, "code": "500"}, fingerprint="f", kind="in_doubt")
+    place.queue.enqueue(place.org, run="spring", items=[twin], call=new_id())
+    badge, customer = item(1).fields["badge"], FIRST_CUSTOMER
+    rows = [f"{one},,,no", f",{customer + 1},{badge},yes"]  # they contradict each other
+    rows += [f"{two},,,no", f",{customer + 2},{badge},no"]  # they agree
+    rows += [f"{three},,,no", f",{customer + 3},{badge},yes"]  # of two jobs one each
+    file = tmp_path / "support.csv"
+    file.write_text("\n".join(["job_id,customerId,badgeMetaId,issued", *rows]) + "\n")
+    done = badges_json("dead", "resolve", "--from", file, "--yes", env=place.env)
+    assert (done["unknown"], done["refused"]) == (0, 1)
+    assert done["faults"] == [{"row": 2, "reason": "row 3 says otherwise of the same job"}]
+    assert place.states([one, two, three, "twin"]) == ["d", "q", "q", "i"]
+
+
+def test_what_is_cancelled_as_its_run_is_isnt_said_to_be_sent(place: Place) -> None:
+    """A run that was cancelled while some of it were in doubt: certainly not issued, they stay here."""
+    ids = place.doubt(1, 2)
+    place.witness()
+    badges("dead", "check", "--dry-run", env=place.env)
+    said = badges("run", "cancel", "spring", "--yes", env=place.env).stderr.decode()
+    assert "what comes to it, or would wait again, is cancelled too" in said
+    place.age(ids, AWHILE_MS)
+    said = badges("dead", "check", "--yes", env=place.env).stdout.decode()
+    assert "0 queued again" in said
+    assert "2 cancelled, since their whole run is" in said
 
 
 def test_groups_offer_both(place: Place) -> None:

@@ -408,6 +408,41 @@ def test_a_replay_is_followed_to_its_end(queue: Queue, client: redis.Redis) -> N
     assert 0 < client.pttl(keys.key("default", "jobs", done.replay)) <= 30 * 86_400_000
 
 
+def test_what_a_later_replay_queued_again_is_that_ones(queue: Queue, client: redis.Redis) -> None:
+    """Taking the earlier one back leaves it, and what a person resolved; the later one takes it."""
+    bury(queue, ORG, range(4))
+    one = replaying.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED)).replay
+    again, waits, resolved, ended = Probe(client).queued()
+    queue.cancel("default", [again, resolved], call=new_id())
+    Probe(client).change(ended, state="i")
+    other = replaying.replay_all(operator(queue), Filter(kind=DeadKind.CANCELLED, job=again)).replay
+    operator(queue).begin("default", "resolve-1", {"job": resolved})
+    replay(queue, resolved, run="resolve-1")
+    assert following.still_its(reports(queue), one) == {"default": [waits, ended]}
+    assert following.still_its(reports(queue), other) == {"default": [again]}
+    assert following.waiting(reports(queue), following.still_its(reports(queue), one)) == 1
+
+
+def test_a_run_is_no_replay(queue: Queue) -> None:
+    """To take back what waits of a run is another command; what a replay made as new jobs is one."""
+    bury(queue, ORG, range(2))
+    with pytest.raises(NotFound, match=f"no replay '{RUN}'"):
+        following.still_its(reports(queue), RUN)
+    changes = {"badgeMetaId": OTHER_BADGE}
+    made = replaying.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED), changes=changes).replay
+    assert len(following.still_its(reports(queue), made)["default"]) == 2
+
+
+def test_rightful_twins_stay_two_when_they_are_mended(queue: Queue, client: redis.Redis) -> None:
+    """Ids of their producer's own say so: each is sent, once; a second replay of one makes no third."""
+    own = [Item(f"own-{n}", "1", item(1).fields, kind="rejected", fingerprint=item(1).id) for n in (1, 2)]
+    queue.enqueue(ORG, run=RUN, items=own, call=new_id())
+    changes = {"badgeMetaId": OTHER_BADGE}
+    done = replaying.replay_all(operator(queue), Filter(kind=DeadKind.REJECTED), changes=changes)
+    assert (done.replayed, done.duplicates) == (2, 0)
+    assert len(set(Probe(client).queued())) == 2
+
+
 def test_there_is_nothing_to_follow(queue: Queue) -> None:
     """A replay that nobody made is not found."""
     with pytest.raises(NotFound, match="no replay 'replay-x'"):

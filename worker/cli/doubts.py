@@ -109,6 +109,10 @@ def _end(found: Plan | Verdicts, done: Done | None, *, as_json: bool, dry_run: b
         say_json(found.as_json() | did | {"dry_run": dry_run})
     elif done:
         tables.out.print(f"{done.queued:,} queued again, {done.issued:,} ended as issued ({done.action})")
+        if done.cancelled:
+            tables.out.print(
+                f"{done.cancelled:,} cancelled, since their whole run is: badges dead replay sends them"
+            )
 
 
 def resolve_from(file: str, which: Filter, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
@@ -151,13 +155,14 @@ def resolve_one(
     """Say what became of one job in doubt."""
     with session() as here:
         job = here.reports.job(job_id, org)
-        its = here.settings.org(job["org"])
+        operator = here.operator(note)
+        its = operator.org(job["org"])
         if dry_run:
             was = deadlist.died_at_ms(here.reports, its.name, DeadKind.IN_DOUBT, job["job_id"]) is not None
             if not issued and is_half_cancelled(here.reports, its.name, job["run"]):
                 raise NotAllowed(str(why_skipped(its.name, {"cancelling": job["run"]})))
         else:
-            was = deadletters.resolve(here.operator(note), its, job["job_id"], issued=issued)
+            was = deadletters.resolve(operator, its, job["job_id"], issued=issued)
         if not was:
             why = f" ({job['reason']})" if job["reason"] else ""
             raise BadgesError(f"{job_id} is not in doubt: it is {job['state']}{why}")

@@ -101,7 +101,7 @@ def _show_held(in_flight: int, doubtful: list[str], in_doubt: int) -> None:
         tables.out.print(f"[yellow]{in_flight:>11,} in flight: wait until {they} ended[/]")
     if in_doubt:
         job = tables.safe(argument(doubtful[0])) if doubtful else "ID"
-        cure = f"badges dead resolve --issued {job} (or --not-issued), or badges dead discard --job"
+        cure = f"badges dead resolve --issued {job} (or --not-issued), or badges dead discard --job {job}"
         tables.out.print(f"[yellow]{in_doubt:>11,} in doubt: {cure}[/]")
 
 

@@ -160,6 +160,7 @@ def run_cancel(
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:
         tables.out.print("nothing of it waits any more")
+        tables.err.print("what comes to it, or would wait again, is cancelled too")
 
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:

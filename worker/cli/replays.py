@@ -118,7 +118,7 @@ def dead_cancel(
 ) -> None:
     """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
     with session() as here:
-        by_org = following.replayed_ids(here.reports, replay)
+        by_org = following.still_its(here.reports, replay)
         waiting = following.waiting(here.reports, by_org)
         if not dry_run:
             act = f"{counted(waiting, 'job')} of {replay} would be cancelled: not sent, but dead letters"

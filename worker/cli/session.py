@@ -56,8 +56,10 @@ class Session:
         """Return the filter with its run by its whole name.
 
         Raises:
-            NotFound, Ambiguous: no run, or several of different names, can be meant.
+            NotFound: there is no such run.
+            Ambiguous: several runs, or jobs of several orgs, can be meant.
         """
+        self.reports.orgs_meant(which)
         if which.run is None:
             return which
         return replace(which, run=self.reports.run_named(which.run, which.org))

@@ -11,6 +11,7 @@ from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
 from worker.cli.exits import FailOn, FailOnOption
 from worker.cli.output import AsJson, say_json
+from worker.cli.progress import progress_bar
 from worker.cli.replays import end_followed, watch_replay
 from worker.cli.session import (
     AnyOrg,
@@ -98,7 +99,11 @@ def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: st
         if which.run is not None:
             meant = here.reports.run_meant(which.run, which.org)
             which = replace(which, org=meant.org, run=meant.run)
-        found = undoing.plan(here.reports, which)
+        operator = here.operator(note)
+        with progress_bar("looking", None, unit="job") as move:
+            found = undoing.plan(here.reports, which, on_progress=lambda seen, _: move(seen))
+        for its_org in found.ids:
+            operator.org(its_org)
         name, jobs, last = None, found.jobs, None
         if not as_json:
             _show(found)
@@ -106,7 +111,8 @@ def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: st
             act = undoing.words(found.jobs)
             ask(act, found.jobs, allowed=yes, as_json=as_json)
             if found.jobs:
-                name, jobs = undoing.undo(here.operator(note), found, which)
+                with progress_bar("undoing", found.jobs, unit="badge") as move:
+                    name, jobs = undoing.undo(operator, found, which, on_progress=move)
                 if not as_json:
                     _say_begun(found, name, jobs)
             if follows.follow_it and name and jobs:

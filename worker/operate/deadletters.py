@@ -31,11 +31,14 @@ def discard_all(
     Their records stay, so that importing them again can't issue them, for as long as results are kept: for
     an org that isn't configured any more, as long as those of the default one. ``action`` is its id in the
     audit trail, if the caller wants to know it beforehand.
+
+    Raises:
+        Ambiguous: it is about a job that several orgs have.
     """
     action = action or audit.action_id(operator.queue, "discard")
     reports, discarded, looked_at = operator.reports, 0, 0
     total = deadlist.size(reports, which)
-    for org in reports.org_names(which.org):
+    for org in reports.orgs_meant(which):
         for seen, done in groupwise.discard(operator, org, replace(which, org=org), action, which.as_json()):
             looked_at, discarded = looked_at + seen, discarded + done
             on_progress(min(looked_at, total), total)

@@ -112,11 +112,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done about jobs in doubt: queued again, and ended as issued."""
+    """What was done about jobs in doubt: queued again, ended as issued, or cancelled as their run is."""
 
     action: str
     queued: int = 0
     issued: int = 0
+    cancelled: int = 0
 
 
 def pairs(reports: JobReader, which: Filter) -> list[Pair]:
@@ -200,9 +201,11 @@ def act(operator: Operator, plan: Plan, which: Filter, *, action: str = "") -> D
             queue.resolve(operator.org(org), chunk, call=queue.new_id(), action=action)
             for chunk in chunks(shown)
         )
+        cancelled = reading.count_cancelled(queue.client, org, absent) if queued else 0
         if queued:
             queue.wake(operator.org(org))
-        done = replace(done, queued=done.queued + queued, issued=done.issued + issued)
+        queued, cancelled = done.queued + queued - cancelled, done.cancelled + cancelled
+        done = replace(done, queued=queued, issued=done.issued + issued, cancelled=cancelled)
     return done
 
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from worker.domain.job import TERMINAL, State
@@ -17,11 +17,13 @@ from worker.errors import NotFound
 from worker.operate import outlook
 from worker.operate.runs import JobReader
 from worker.operate.status import longest
-from worker.store import reading, runs
+from worker.store import audit, reading, runs
 from worker.store.queue import chunks
 from worker.store.reading import PAGE
 from worker.store.record import Field, Record, state_of
 from worker.store.runs import RunName
+
+REQUEUES = ("replay", "resolve")  # acts whose lists hold the jobs that they queued again
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,30 @@ def replayed_ids(reports: JobReader, replay: str) -> dict[str, list[str]]:
     if not any(found.values()):
         raise NotFound(f"there is no replay {replay!r} that queued anything; see: badges audit")
     return {org: ids for org, ids in found.items() if ids}
+
+
+def _is_run(reports: JobReader, org: str, name: str) -> bool:
+    """Say whether this is the name of a run that no act of this name has made."""
+    is_run = runs.known(reports.client, [RunName(org, name)])
+    return bool(is_run) and audit.entry(reports.client, org, name) is None
+
+
+def still_its(reports: JobReader, replay: str) -> dict[str, list[str]]:
+    """Return the ids that a replay queued and no later one did again, by org: what of it may be taken back.
+
+    Raises:
+        NotFound: there is no such replay, or its results have expired.
+    """
+    by_org = replayed_ids(reports, replay)
+    if any(_is_run(reports, org, replay) for org in by_org):
+        raise NotFound(
+            f"there is no replay {replay!r}, but a run; what of it waits: badges run cancel {replay}"
+        )
+    for org, ids in by_org.items():
+        later = takewhile(lambda entry: entry.id != replay, audit.entries(reports.client, org))
+        others = {it for entry in later if entry.action in REQUEUES for it in reports.ids(org, entry.id)}
+        by_org[org] = [job_id for job_id in ids if job_id not in others]
+    return by_org
 
 
 def waiting(reports: JobReader, by_org: Mapping[str, list[str]]) -> int:

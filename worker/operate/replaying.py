@@ -13,7 +13,7 @@ from typing import Any
 
 from worker.domain.badge import Badge
 from worker.domain.batch import Item, Replay
-from worker.domain.identity import content_id
+from worker.domain.identity import mended_id
 from worker.domain.invalid import Invalid
 from worker.domain.job import DeadKind
 from worker.domain.org import Org
@@ -78,6 +78,7 @@ def replay_all(  # noqa: PLR0913 - what, and how
 
     Raises:
         NotAllowed: there are jobs in doubt to be replayed, and it wasn't said that they may be.
+        Ambiguous: it is about a job that several orgs have.
     """
     if which.kind is DeadKind.IN_DOUBT and not (may_issue_twice or dry_run):
         refuse_doubt(operator.reports, which, limit)
@@ -98,7 +99,7 @@ def replay_all(  # noqa: PLR0913 - what, and how
     def room() -> int:
         return CHUNK if limit is None else max(0, min(CHUNK, limit - done.replayed))
 
-    for its_org in reports.org_names(which.org):
+    for its_org in reports.orgs_meant(which):
         its, org = replace(which, org=its_org), operator.orgs.get(its_org)
         may_pick = org and not (changes or dry_run)
         parts = deadlist.parts(reports, its_org, its, replayable=True) if may_pick else None
@@ -272,4 +273,5 @@ def _items(
 def _changed(letter: Letter, badge: Badge, org: Org) -> Item:
     """Return the job that takes a letter's place, of the same row."""
     fields = badge_fields(badge) | handed_on(letter.record)
-    return Item(content_id(org.name, badge), letter.record.get(Field.ROW, ""), fields)
+    its_id = mended_id(org.name, letter.id, badge_of(letter.record), badge)
+    return Item(its_id, letter.record.get(Field.ROW, ""), fields)

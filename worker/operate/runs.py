@@ -21,6 +21,7 @@ from worker.operate.progress import RunProgress, progress_of
 from worker.operate.report import report_row
 from worker.operate.status import OrgState
 from worker.operate.survey import Survey
+from worker.operate.which import Which
 from worker.server.cluster import Redis
 from worker.store import audit, reading, runs
 from worker.store.queue import Queue, chunks
@@ -126,15 +127,31 @@ class JobReader:
             NotFound: no org has such a job, or its result has expired.
             Ambiguous: several orgs have one of that id, which their producers gave.
         """
-        found = {name: record for name in self.org_names(org) for _, record in self.records(name, [job_id])}
+        found = self._of_one_org(job_id, org)
         if not found:
             raise NotFound(f"there is no job {job_id!r}, or its result has expired")
-        if len(found) > 1:
-            raise Ambiguous(f"{job_id!r} is a job of several orgs: {', '.join(found)}; say --org")
-        ((name, record),) = found.items()
+        name, record = found
         discarded = job_id in self._discarded(name, [(job_id, record)])
         row = report_row(name, job_id, record, discarded=discarded)
         return row | _details(record) | self._undone(name, row, record, {})
+
+    def orgs_meant(self, which: Which) -> list[str]:
+        """Return the orgs that an act may be about.
+
+        Raises:
+            ConfigError: the org that is said is none.
+            Ambiguous: it names a job, and several orgs have one of that id, which their producers gave.
+        """
+        if which.job is not None:
+            self._of_one_org(which.job, which.org)
+        return self.org_names(which.org)
+
+    def _of_one_org(self, job_id: str, org: str | None) -> tuple[str, Record] | None:
+        found = [(name, record) for name in self.org_names(org) for _, record in self.records(name, [job_id])]
+        if len(found) > 1:
+            names = ", ".join(name for name, _ in found)
+            raise Ambiguous(f"{job_id!r} is a job of several orgs: {names}; say --org")
+        return found[0] if found else None
 
     def results(
         self,

@@ -252,8 +252,8 @@ class Staging:
             staged.give_back(self._client, staged_id, me)
 
     def _import(self, about: Staged, me: str, until: float) -> bool:
-        org = self._settings.org(about.org)
         try:
+            org = self._settings.org(about.org)
             if not about.sha256:
                 about = self._with_digest(about)
             how_it_ended = self._take_in(about, org, me, until)

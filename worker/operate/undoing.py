@@ -7,7 +7,7 @@ what has an earnedBadgeId that the vendor gave us is ever revoked; an undo has n
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -137,7 +137,14 @@ def words(count: int) -> str:
     return f"{counted(count, 'badge')} would be taken back from {whose} for good"
 
 
-def undo(operator: Operator, found: Plan, which: Which, *, run: str = "") -> tuple[str, int]:
+def undo(
+    operator: Operator,
+    found: Plan,
+    which: Which,
+    *,
+    run: str = "",
+    on_progress: Callable[[int], None] = lambda _seen: None,
+) -> tuple[str, int]:
     """Let what a plan found be taken back; return the name of its run, and how many jobs it has.
 
     What is undone, or on its way to be, isn't undone again.
@@ -145,10 +152,12 @@ def undo(operator: Operator, found: Plan, which: Which, *, run: str = "") -> tup
     Raises:
         ConfigError: an org of theirs isn't configured any more; nothing was done.
     """
-    name, accepted = run or audit.action_id(operator.queue, "undo"), 0
+    name, accepted, seen = run or audit.action_id(operator.queue, "undo"), 0, 0
     orgs = {org: operator.org(org) for org in found.ids}
     for org, ids in found.ids.items():
         operator.begin(org, name, which.as_json())
         for chunk in chunks(ids):
             accepted += undos.accept(operator.queue, orgs[org], run=name, ids=chunk)
+            seen += len(chunk)
+            on_progress(seen)
     return name, accepted

@@ -156,25 +156,36 @@ def match(reports: JobReader, words: Iterable[Word | Fault], which: Filter) -> V
             continue
         rows += 1
         (by_job.setdefault(word.job, []) if word.job else by_pair.setdefault(word.pair, [])).append(word)
-    told = 0
     jobs: dict[str | tuple[str, str], list[tuple[str, str]]] = {}
+    named_of: dict[tuple[str, str], list[str]] = {}  # the jobs of a pair that other rows name
     for _, page in deadlist.pages(
         reports, replace(which, kind=DeadKind.IN_DOUBT), with_records=bool(by_pair)
     ):
         for letter in page:
-            if letter.id in by_job:
-                jobs.setdefault(letter.id, []).append((letter.org, letter.id))
-                continue
             badge, customer = (letter.record.get(it, "") for it in (Field.BADGE_META_ID, Field.CUSTOMER_ID))
             pair = one_case(badge), customer
-            if pair in by_pair:
+            if letter.id in by_job:
+                jobs.setdefault(letter.id, []).append((letter.org, letter.id))
+                named_of.setdefault(pair, []).append(letter.id)
+            elif pair in by_pair:
                 jobs.setdefault(pair, []).append((letter.org, letter.id))
+    told = 0
+    for pair in named_of.keys() & by_pair.keys() - jobs.keys():  # its rows can mean no other than these
+        told += len(by_pair[pair])
+        _add_contradicting(by_pair[pair], [by_job[job_id] for job_id in named_of[pair]])
     for named, meant in jobs.items():
         its = by_job[named] if isinstance(named, str) else by_pair[named]
-        told += len(its)
+        told += sum(bool(word.job) is isinstance(named, str) for word in its)
         _take(found, its, meant)
     found.unknown = rows - told
     return found
+
+
+def _add_contradicting(words: list[Word], of_jobs: list[list[Word]]) -> None:
+    """Add to what is said of these jobs, one by one, what is said of none of them but of their pair."""
+    said = {word.issued for its in of_jobs for word in its}
+    for its in of_jobs:
+        its.extend(word for word in words if word.issued not in said)
 
 
 def _take(found: Verdicts, words: list[Word], jobs: list[tuple[str, str]]) -> None:
@@ -184,7 +195,8 @@ def _take(found: Verdicts, words: list[Word], jobs: list[tuple[str, str]]) -> No
     if len(orgs) > 1:
         found.faults.append(Fault(row, f"jobs of several orgs can be meant ({', '.join(orgs)}): say --org"))
     elif len(said) > 1:
-        found.faults.append(Fault(row, f"row {words[1].row} says otherwise of the same job"))
+        other = next(word.row for word in words if word.issued is not words[0].issued)
+        found.faults.append(Fault(row, f"row {other} says otherwise of the same job"))
     elif said == {True} and len(jobs) > max(1, len(words)):
         reason = f"{len(jobs)} jobs of this customer and badge are in doubt: say which by job_id"
         found.faults.append(Fault(row, reason))

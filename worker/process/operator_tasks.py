@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,8 +17,9 @@ from celery.exceptions import Ignore
 
 from worker.app import app, services
 from worker.domain.actor import Actor, Via
+from worker.domain.identity import short_hash
 from worker.domain.text import plain
-from worker.errors import BadgesError, ConfigError, NotAllowed, StoreError
+from worker.errors import BadgesError, ConfigError, NotAllowed, NotFound, StoreError
 from worker.operate import replaying, undoing
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
@@ -30,15 +32,18 @@ from worker.store.queue import new_id
 log = structlog.get_logger()
 
 NAME_BYTES = 100
+_BY_CHANCE = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
+)  # as Celery makes ids
 TAKEN_ONCE_S = 86_400  # longer than any broker delivers a message again
 
 
 class _OperatorTask(Task):  # type: ignore[type-arg]
-    """One whose message is refused aloud where its arguments are wrong: nothing of it was done."""
+    """One whose message is refused aloud where it asks for what can't be: nothing of it was done."""
 
     def on_failure(self, exc: Exception, task_id: str, *_: Any, **__: Any) -> None:
         """Log that the message was refused, and count it."""
-        if not isinstance(exc, ConfigError):
+        if not isinstance(exc, ConfigError | NotFound):
             return
         log.error("message.refused", reason=str(exc)[:300], task=self.name, id=task_id, origin=origin(self))
         with suppress(StoreError):
@@ -76,9 +81,12 @@ def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any
     what is left stays a dead letter: ask again.
     """
     its = ReplayArguments.read(arguments, given)
+    operator, which = _operator(self, note=its.note or "", by=its.by), its.which(Filter)
+    if which.run is not None:
+        which = replace(which, run=operator.reports.run_named(which.run, which.org))
     done = replaying.replay_all(
-        _operator(self, note=its.note or "", by=its.by),
-        its.which(Filter),
+        operator,
+        which,
         changes=its.changes,
         limit=its.limit,
         dry_run=its.dry_run,
@@ -100,6 +108,9 @@ def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
     if not which.is_said:
         raise ConfigError("say which: run, badge, customer, job or since")
     operator = _operator(self, note=its.note, by=its.by)
+    if which.run is not None:
+        meant = operator.reports.run_meant(which.run, which.org)
+        which = replace(which, org=meant.org, run=meant.run)
     found = undoing.plan(operator.reports, which)
     if its.dry_run:
         return {"run": None} | found.as_json() | {"dry_run": True}
@@ -113,7 +124,9 @@ def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
 
 
 def _action(name: str, task: Task[..., Any]) -> str:
-    return f"{name}-{str(task.request.id)[:8]}"
+    """Return the id of an act, of its message's: a program may have made that, and not of chance."""
+    its = str(task.request.id)
+    return f"{name}-{its[:8] if _BY_CHANCE.fullmatch(its) else short_hash(its)[:12]}"
 
 
 def _operator(

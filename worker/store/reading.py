@@ -153,6 +153,12 @@ def undone(client: redis.Redis, org: str, ids: Iterable[str]) -> set[str]:
     return {job_id for (job_id, _), score in zip(asked, scores, strict=True) if score is not None}
 
 
+def count_cancelled(client: redis.Redis, org: str, ids: Iterable[str]) -> int:
+    """Count those of these jobs that were cancelled."""
+    found = (record for page in chunks(ids, PAGE) for record in records(client, org, page))
+    return sum(record is not None and record.get(Field.KIND) == DeadKind.CANCELLED for record in found)
+
+
 def cancelled(client: redis.Redis, org: str, run: str) -> int:
     """Count the dead letters of a run that were cancelled."""
     return int(client.hget(keys.key(org, "run", run), f"dead:{DeadKind.CANCELLED}") or 0)

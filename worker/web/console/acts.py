@@ -23,6 +23,7 @@ log = structlog.get_logger()
 KEPT = 500  # acts that are remembered, the newest
 AT_ONCE = 4
 FAILED_FOR_S = 1.0
+FRESH_S = 5.0  # what takes reading records to find out; or ten times as long as that took
 
 Move = Callable[[int, int], None]
 
@@ -106,6 +107,8 @@ class Acts:
         with self._lock:
             before = self._acts.get(name)
             lasts_s = fresh_s if before is None or before.state != "failed" else FAILED_FOR_S
+            if before and lasts_s:  # what takes long isn't begun again and again
+                lasts_s = max(lasts_s, 10 * before.seconds)
             if before and lasts_s is not None and before.is_over and before.age_s > lasts_s:
                 del self._acts[name]
         act = self.begin(name, name, work)

@@ -12,7 +12,7 @@ from worker.errors import BadgesError
 from worker.operate import deadlist, paging
 from worker.operate.deadlist import Filter, Group
 from worker.operate.report import option
-from worker.web.console.acts import Act
+from worker.web.console.acts import FRESH_S, Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 from worker.web.console.views import Page, turning, url
@@ -87,7 +87,7 @@ def _groups(here: Console, which: Filter) -> list[Group] | None:
 
     reads = which.job is not None or bool(which.read_fields)
     dead = sum(sum(state.dead.values()) for state in here.states()) if reads else 0
-    name, fresh_s = f"groups {parameters(which)} {dead}", None if reads else 1.0
+    name, fresh_s = f"groups {parameters(which)} {dead}", FRESH_S if reads else 1.0
     look = here.looks.look(name, work, within_s=0.2 if reads or which.run else 5.0, fresh_s=fresh_s)
     if look.problem:
         raise BadgesError(f"the letters can't be counted: {look.problem}")

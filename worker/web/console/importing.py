@@ -98,7 +98,7 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
     check = checked.check(here, about)
     check.over.wait(20)
     if check.state != "done":
-        raise ConfigError("nothing was done: the file must be checked first")
+        raise ConfigError(f"nothing was done: {check.problem or 'the file must be checked first'}")
     typed(asked, check.result.rows)
     run = asked.text("run") or run_name(about.name)
     check_run_name(run)

@@ -14,7 +14,7 @@ from worker.operate.deadlist import Filter
 from worker.operate.replaying import UNDO, Replayed
 from worker.store import audit
 from worker.web.console.acting import begin, begun, note_of, typed, unchanged
-from worker.web.console.acts import Act
+from worker.web.console.acts import FRESH_S, Act
 from worker.web.console.asked import Asked
 from worker.web.console.dead import MENDABLE, command, parameters
 from worker.web.console.service import Console
@@ -113,7 +113,7 @@ def discard(here: Console, asked: Asked) -> str:
 def take_back(here: Console, asked: Asked) -> str:
     """Make dead letters again of what still waits of a replay."""
     name = asked.need("replay")
-    by_org = following.replayed_ids(here.reports, name)
+    by_org = following.still_its(here.reports, name)
 
     def work(act: Act) -> dict[str, Any]:
         operator, done = here.operator(note_of(asked)), 0
@@ -167,7 +167,7 @@ def _rehearse(here: Console, which: Filter, changes: dict[str, str], count: int)
             here.operator(), which, changes=changes, dry_run=True, on_progress=act.move
         )
 
-    return here.looks.look(f"plan {parameters(which)} {changes} {count}", work)
+    return here.looks.look(f"plan {parameters(which)} {changes} {count}", work, fresh_s=FRESH_S)
 
 
 def _seconds(here: Console, which: Filter, count: int) -> int | None:

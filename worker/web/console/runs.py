@@ -14,7 +14,7 @@ from worker.operate.progress import COUNTED, RunProgress
 from worker.operate.report import argument, option
 from worker.store import audit
 from worker.web.console.acting import begin, begun, note_of, typed, unchanged
-from worker.web.console.acts import Act
+from worker.web.console.acts import FRESH_S, Act
 from worker.web.console.asked import Asked
 from worker.web.console.service import Console
 from worker.web.console.views import Page, Sorting, turning, url
@@ -126,4 +126,4 @@ def _reasons(here: Console, run: RunProgress) -> Act | None:
     def work(_: Act) -> list[Group]:
         return deadlist.groups(here.reports, Filter(org=run.org, run=run.run))
 
-    return here.looks.look(f"reasons {run.org} {run.run} {run.unhandled} {run.dead}", work)
+    return here.looks.look(f"reasons {run.org} {run.run} {run.unhandled} {run.dead}", work, fresh_s=FRESH_S)
