@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import redis
@@ -165,6 +166,27 @@ def test_a_checked_file_is_imported_by_its_number_of_rows(
     assert (about.state, about.rows, about.accepted, about.duplicates, about.invalid) == ("done", 4, 2, 1, 1)
     assert "All of it is in" in browser.open(f"/staged?id={one}")
     assert not list(here.settings.uploads.iterdir())
+
+
+def test_an_import_whose_org_is_gone_ends(
+    at_console: tuple[Console, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what is wrong, instead of going on for ever."""
+    here, browser = at_console
+    one = upload(browser, "members.csv", (HEAD + row(1)).encode())
+    begin(browser, one, 1)
+
+    def gone(_: object, name: str) -> NoReturn:
+        raise ConfigError(f"there is no org {name!r}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(here.settings), "org", gone)
+        assert here.staging.go_on(one) is False
+    assert (here.staging.get(one).state, here.staging.get(one).problem) == (
+        "failed",
+        "there is no org 'default'",
+    )
+    assert "It ended early" in words(browser.open(f"/staged?id={one}"))
 
 
 def test_columns_that_nobody_knows_are_mapped_beside_sample_rows(at_console: tuple[Console, Browser]) -> None:

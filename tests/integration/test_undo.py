@@ -24,6 +24,7 @@ from support import (
     Probe,
     badges,
     badges_json,
+    configured,
     deliver_one,
     environment,
     item,
@@ -670,6 +671,20 @@ def test_nothing_of_an_org_that_nobody_configures_is_undone(bench: Bench) -> Non
     with pytest.raises(ConfigError, match="org default isn't configured any more"):
         undoing.undo(nobody, found, Which(run="spring"))
     assert not bench.queue.store.client.exists(_key("revokes"))
+
+
+def test_a_plan_refuses_what_the_act_would(bench: Bench, tmp_path: Path) -> None:
+    """Of an org that nobody configures any more, by a dry run as well; and looking shows how far it is."""
+    bench.issue(1)
+    (orgs := tmp_path / "orgs.toml").write_text('[eu]\napi_base_url = "http://127.0.0.1:9"\n')
+    eu = configured(name="eu")
+    bench.queue.enqueue(eu, run="summer", items=[item(1, org="eu")], call=new_id())
+    Probe(bench.queue.client, org="eu").change(item(1, org="eu").id, state="i", earned_badge_id="E-1")
+    env = bench.env | {"BADGES_ORGS_FILE": str(orgs)}
+    assert badges_json("run", "undo", "--customer", FIRST_CUSTOMER + 1, "--dry-run", env=env)["jobs"] == 2
+    refused = badges("run", "undo", "--customer", FIRST_CUSTOMER + 1, "--dry-run", env=bench.env, expect=2)
+    assert b"org eu isn't configured any more" in refused.stderr
+    assert b"looking" in refused.stderr
 
 
 def test_a_pause_is_told_in_the_log(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -60,6 +61,23 @@ def test_a_look_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert look().problem == "away"
     assert [look().result, look().result, made] == ["found", "found", 2]
+    looks.close()
+
+
+def test_a_look_is_made_again_when_it_is_old() -> None:
+    """One that took long is kept for ten times as long; one that failed is made again soon all the same."""
+    looks = Acts()
+
+    def look(*, seconds: float, age_s: float, state: str = "done") -> bool:
+        before = looks.look("it", lambda _: "found", within_s=60, fresh_s=5)
+        before.seconds, before.state, before.over_at = seconds, state, time.monotonic() - age_s
+        return looks.look("it", lambda _: "again", within_s=60, fresh_s=5) is not before
+
+    assert not look(seconds=0.1, age_s=4)
+    assert look(seconds=0.1, age_s=6)
+    assert not look(seconds=3, age_s=20)
+    assert look(seconds=3, age_s=31)
+    assert look(seconds=3, age_s=20, state="failed")
     looks.close()
 
 

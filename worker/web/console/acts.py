@@ -106,9 +106,9 @@ class Acts:
         """
         with self._lock:
             before = self._acts.get(name)
+            if before and fresh_s:  # what takes long isn't begun again and again
+                fresh_s = max(fresh_s, 10 * before.seconds)
             lasts_s = fresh_s if before is None or before.state != "failed" else FAILED_FOR_S
-            if before and lasts_s:  # what takes long isn't begun again and again
-                lasts_s = max(lasts_s, 10 * before.seconds)
             if before and lasts_s is not None and before.is_over and before.age_s > lasts_s:
                 del self._acts[name]
         act = self.begin(name, name, work)
