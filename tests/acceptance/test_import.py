@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 import pytest
 import redis
 from celery import Celery
+from openpyxl import Workbook
 from samples import DEFAULT_BODY, SAMPLE
 from support import (
     BADGE,
@@ -316,6 +317,13 @@ def test_a_command_that_is_proposed_has_the_options_that_were_said(here: Here, t
         assert proposed[:2] == ["import", str(file)]
         assert proposed[-1] == "Foo="
         assert sorted(proposed[2:-2]) == sorted(more)
+    book = Workbook()
+    assert book.active is not None
+    for line in file.read_text().splitlines():
+        book.active.append(line.split(","))
+    book.save(sheets := tmp_path / "f.xlsx")
+    refused = badges("import", sheets, "--sheet", "1", env=here.env, expect=1).stderr.decode()
+    assert f"badges import {sheets} --sheet 1 --map Foo=" in refused
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from workbench import Workbench
 
 from worker.delivery import Delivered, Delivery
 from worker.domain.actor import Actor, Via
-from worker.errors import ConfigError
+from worker.errors import Ambiguous, ConfigError
 from worker.operate import following, undoing
 from worker.operate.operator import Operator
 from worker.operate.runs import JobReader
@@ -671,6 +671,18 @@ def test_nothing_of_an_org_that_nobody_configures_is_undone(bench: Bench) -> Non
     with pytest.raises(ConfigError, match="org default isn't configured any more"):
         undoing.undo(nobody, found, Which(run="spring"))
     assert not bench.queue.store.client.exists(_key("revokes"))
+
+
+def test_a_plan_for_a_run_that_two_orgs_have_is_refused(bench: Bench) -> None:
+    """Whoever asks for it, by whichever way in: the first of them isn't meant."""
+    bench.issue(1)
+    bench.queue.enqueue(configured(name="eu"), run="spring", items=[item(1, org="eu")], call=new_id())
+    reports = JobReader(
+        client=bench.queue.client, orgs={"default": configured(), "eu": configured(name="eu")}
+    )
+    with pytest.raises(Ambiguous, match="'spring' can mean 2 runs"):
+        undoing.plan(reports, Which(run="spring"))
+    assert undoing.plan(reports, Which(org="default", run="spring")).jobs == 1
 
 
 def test_a_plan_refuses_what_the_act_would(bench: Bench, tmp_path: Path) -> None:

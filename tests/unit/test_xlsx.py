@@ -102,7 +102,7 @@ def test_names_are_mapped_as_in_any_file() -> None:
     assert row.item == {"badgeMetaId": BADGE, "customerId": "7"}
     assert row.others == {"Who": "Ann"}
     assert "none of the first 50 rows" in refusal(data)
-    with pytest.raises(FileError, match=r"unknown column “Who”.*--sheet Members --map.*Who="):
+    with pytest.raises(FileError, match=r"unknown column “Who”.*badges import book.xlsx --map.*Who="):
         read(data, "Badge=badgeMetaId", "Customer number=customerId", sheet="members")
 
 

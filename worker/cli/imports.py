@@ -121,38 +121,16 @@ def import_(
     Importing a file again, or after a crash half-way, issues nothing twice. Exit status: 3 if rows are
     invalid or, with --follow, if the run has dead letters at its end.
     """
-    if not file.strip():
-        raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
-    for option, name in {"--run": run, "--profile": profile, "--save-profile": save_profile}.items():
-        if name == "":  # such as a variable of a script that isn't set
-            raise typer.BadParameter("it is empty: say a name, or leave it out", param_hint=option)
-    asked = ReadAs(
-        mappings or (),
-        sets or (),
-        profile,
-        save_profile,
-        no_profile,
-        yes,
-        as_json,
-        said_options(context, but="mappings"),
-    )
-    if allow_duplicates and not run:
-        raise typer.BadParameter(
-            "--allow-duplicates needs --run, so that repeating the command repeats nothing"
-        )
-    _exclude("--allow-duplicates" if allow_duplicates else "", "--hold-repeats" if hold_repeats else "")
-    _exclude("--again" if again else "", "--allow-duplicates" if allow_duplicates else "")
-    starts = starts_ms(at, timezone, hold=hold)
-    later = "--hold" if hold else "--at" if at else ""
-    _exclude(later, "--follow" if follow_it else "")
-    _exclude(later, "--dry-run" if dry_run else "")
+    _refuse_contradictions(context)
+    beside = said_options(context, but="mappings")
+    asked = ReadAs(mappings or (), sets or (), profile, save_profile, no_profile, yes, as_json, beside)
     options = EnqueueOptions(
         run or run_name(file),
         new_id(),
         allow_duplicates=allow_duplicates,
         again=again,
         urgent=urgent,
-        starts_ms=starts,
+        starts_ms=starts_ms(at, timezone, hold=hold),
         wait=not no_wait,
         repeats="hold" if hold_repeats else "count",
         source=Provenance(note=note),
@@ -217,10 +195,27 @@ def _import(
     return _Imported(done, run, badges)
 
 
-def _exclude(one: str, other: str) -> None:
-    """Refuse two options that contradict each other; an empty one wasn't given."""
-    if one and other:
-        raise typer.BadParameter(f"{one} doesn't go with {other}")
+_CONTRADICTING = (
+    *(("allow_duplicates", "hold_repeats"), ("again", "allow_duplicates")),
+    *(("hold", "follow_it"), ("at", "follow_it"), ("hold", "dry_run"), ("at", "dry_run")),
+)
+
+
+def _refuse_contradictions(context: typer.Context) -> None:
+    """Refuse empty names, such as a variable of a script that isn't set, and what doesn't go together."""
+    said, option = context.params, {str(param.name): param.opts[0] for param in context.command.params}
+    if not said["file"].strip():
+        raise typer.BadParameter("it is empty; name a file, or - for standard input", param_hint="FILE")
+    for name in ("run", "profile", "save_profile"):
+        if said[name] == "":
+            raise typer.BadParameter("it is empty: say a name, or leave it out", param_hint=option[name])
+    if said["allow_duplicates"] and not said["run"]:
+        raise typer.BadParameter(
+            "--allow-duplicates needs --run, so that repeating the command repeats nothing"
+        )
+    for one, other in _CONTRADICTING:
+        if said[one] and said[other]:
+            raise typer.BadParameter(f"{option[one]} doesn't go with {option[other]}")
 
 
 def _note_in_audit(here: Session, org: Org, options: EnqueueOptions, file: str) -> None:

@@ -116,7 +116,10 @@ def dead_follow(
 def dead_cancel(
     replay: ReplayId, dry_run: DryRun = False, yes: Yes = False, note: Note = "", as_json: AsJson = False
 ) -> None:
-    """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled."""
+    """Take a replay back: what of it still waits becomes a dead letter again, of the kind cancelled.
+
+    What a later replay queued once more is that one's.
+    """
     with session() as here:
         by_org = following.still_its(here.reports, replay)
         waiting = following.waiting(here.reports, by_org)

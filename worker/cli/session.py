@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any
 
@@ -59,10 +59,7 @@ class Session:
             NotFound: there is no such run.
             Ambiguous: several runs, or jobs of several orgs, can be meant.
         """
-        self.reports.orgs_meant(which)
-        if which.run is None:
-            return which
-        return replace(which, run=self.reports.run_named(which.run, which.org))
+        return self.reports.meant(which)
 
     def operator(self, note: str = "") -> Operator:
         """Return the user of this command, at work."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import typer
@@ -96,9 +95,7 @@ class _Follows(NamedTuple):
 
 def _undo(which: Which, follows: _Follows, *, dry_run: bool, yes: bool, note: str, as_json: bool) -> None:
     with session() as here:
-        if which.run is not None:
-            meant = here.reports.run_meant(which.run, which.org)
-            which = replace(which, org=meant.org, run=meant.run)
+        which = here.reports.of_one_run(which)
         operator = here.operator(note)
         with progress_bar("looking", None, unit="job") as move:
             found = undoing.plan(here.reports, which, on_progress=lambda seen, _: move(seen))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from worker.domain.badge import is_object_id
-from worker.domain.dates import END_S
+from worker.domain.dates import END_S, instants
 from worker.domain.identity import content_ids
 from worker.domain.item import Source
 from worker.domain.spellings import ISO
@@ -22,7 +21,6 @@ from worker.domain.spellings import ISO
 _with_epochs = itemgetter("badgeMetaId", "customerId", "earnEventDate", "earnExpiresOn")
 _with_iso = itemgetter("badgeMetaId", "customerId", "earnEventDateISO", "earnExpiresOnISO")
 _FIELDS: Final = 4
-_UNIX, _SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)
 # A customer of digits that aren't too many, and two epochs in seconds, from 2001 on; as a content has them.
 _is_plain: Final = re.compile(r"[1-9][0-9]{0,17}\n\[[1-9][0-9]{9}\]\n\[[1-9][0-9]{9}\]").fullmatch
 
@@ -80,11 +78,10 @@ def plain_rows(org: str, rows: Sequence[Source]) -> Iterator[Plain | None]:
 _END: Final = str(END_S)  # of as many digits
 
 
-@lru_cache(maxsize=4096)  # the dates of a campaign are few
 def _seconds(iso: str) -> str:
     """Return an ISO date's instant in whole seconds; nothing if it isn't one."""
     try:
-        return str((datetime.fromisoformat(iso) - _UNIX) // _SECOND) if ISO.fullmatch(iso) else ""
+        return str(instants(None, iso)[0]) if ISO.fullmatch(iso) else ""
     except ValueError:
         return ""
 

@@ -42,7 +42,7 @@ class Given:
 class Header:
     """The columns of a file, and what a person says of them.
 
-    ``width`` counts empty ones at the end too; ``options`` are those that the file was read with.
+    ``width`` counts empty ones at the end too.
     """
 
     file: str
@@ -50,7 +50,6 @@ class Header:
     columns: tuple[str, ...]
     delimiter: str = ","
     width: int = 0
-    options: str = ""
 
     @classmethod
     def read(cls, line: str, file: str, names: Names) -> Self:
@@ -202,9 +201,7 @@ class Header:
         pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
         return (
-            f". To be completed: badges import {quote(self.file)}{self.names.beside or self.options}{maps}"
-            if mapped
-            else "."
+            f". To be completed: badges import {quote(self.file)}{self.names.beside}{maps}" if mapped else "."
         )
 
     def _mapped(

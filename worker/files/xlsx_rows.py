@@ -100,8 +100,7 @@ def open_xlsx(stream: BinaryIO, given: Given, options: SheetOptions) -> Iterator
     workbook = Workbook(Package(stream, given.file))
     meanings = Meanings(workbook)
     top = _chosen(workbook, meanings, names, options)
-    said = f" --sheet {quote(top.sheet.name)}" if options.sheet else ""
-    header = Header(given.file, names, tuple(top.names.values()), options=said)
+    header = Header(given.file, names, tuple(top.names.values()))
     header.check_names("; ".join([_no_header(top), *(it.reason for it in options.remarks.warned())]))
     header.tell(options.remarks)
     if top.above:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from worker.domain.identity import request_id
 from worker.domain.job import State
@@ -29,6 +30,7 @@ from worker.store.reading import PAGE
 from worker.store.record import Field, Record, failed_calls, raw_of, state_of, takes_back
 from worker.store.runs import RunName
 
+_W = TypeVar("_W", bound=Which)
 CANDIDATES = 20  # that are named where a beginning fits several
 
 
@@ -135,13 +137,25 @@ class JobReader:
         row = report_row(name, job_id, record, discarded=discarded)
         return row | _details(record) | self._undone(name, row, record, {})
 
-    def orgs_meant(self, which: Which) -> list[str]:
-        """Return the orgs that an act may be about.
+    def meant(self, which: _W) -> _W:
+        """Return what an act is about, its run by its whole name.
 
         Raises:
-            ConfigError: the org that is said is none.
-            Ambiguous: it names a job, and several orgs have one of that id, which their producers gave.
+            NotFound: there is no such run.
+            Ambiguous: several runs, or jobs of several orgs, can be meant.
         """
+        self.orgs_meant(which)
+        return which if which.run is None else replace(which, run=self.run_named(which.run, which.org))
+
+    def of_one_run(self, which: _W) -> _W:
+        """Do so for an act on a run, which is one org's."""
+        if which.run is None:
+            return which
+        org, run = self._one(which.run, self._meant(which.run, which.org))
+        return replace(which, org=org, run=run)
+
+    def orgs_meant(self, which: Which) -> list[str]:
+        """Return the orgs that an act may be about; refuse, as ``Ambiguous``, a job that several have."""
         if which.job is not None:
             self._of_one_org(which.job, which.org)
         return self.org_names(which.org)
@@ -149,8 +163,7 @@ class JobReader:
     def _of_one_org(self, job_id: str, org: str | None) -> tuple[str, Record] | None:
         found = [(name, record) for name in self.org_names(org) for _, record in self.records(name, [job_id])]
         if len(found) > 1:
-            names = ", ".join(name for name, _ in found)
-            raise Ambiguous(f"{job_id!r} is a job of several orgs: {names}; say --org")
+            raise Ambiguous(f"{job_id!r} is a job of several orgs: {', '.join(dict(found))}; say --org")
         return found[0] if found else None
 
     def results(
@@ -205,10 +218,9 @@ class JobReader:
 
         Raises:
             NotFound: no org has such a run.
+            Ambiguous: several orgs have one of that name.
         """
-        if run is not None:
-            return [RunName(self.run(run, org).org, run)]
-        return self._began(org)
+        return self._began(org) if run is None else [self._one(run, self._meant(run, org))]
 
     def _discarded(self, org: str, jobs: Sequence[tuple[str, Record]]) -> set[str]:
         """Return the ids of dead jobs that were taken off the list without another taking their place."""

@@ -80,7 +80,9 @@ class How:
         """
         try:
             fixed = fixed_fields(f"{name}={value}" for name, value in self.fixed.items())
-            names = Names.parse([f"{column}={its}" for column, its in self.columns.items()], fixed)
+            beside = f" {option('sheet', self.sheet)}" if self.sheet else ""
+            mapped = (f"{column}={its}" for column, its in self.columns.items())
+            names = Names.parse(mapped, fixed, beside=beside)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         return Names(names.said, fixed, of_profile=True) if self.profile else names

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -81,12 +80,10 @@ def replay(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any
     what is left stays a dead letter: ask again.
     """
     its = ReplayArguments.read(arguments, given)
-    operator, which = _operator(self, note=its.note or "", by=its.by), its.which(Filter)
-    if which.run is not None:
-        which = replace(which, run=operator.reports.run_named(which.run, which.org))
+    operator = _operator(self, note=its.note or "", by=its.by)
     done = replaying.replay_all(
         operator,
-        which,
+        operator.reports.meant(its.which(Filter)),
         changes=its.changes,
         limit=its.limit,
         dry_run=its.dry_run,
@@ -108,9 +105,7 @@ def undo(self: Task[..., Any], *given: Any, **arguments: Any) -> dict[str, Any]:
     if not which.is_said:
         raise ConfigError("say which: run, badge, customer, job or since")
     operator = _operator(self, note=its.note, by=its.by)
-    if which.run is not None:
-        meant = operator.reports.run_meant(which.run, which.org)
-        which = replace(which, org=meant.org, run=meant.run)
+    which = operator.reports.of_one_run(which)
     found = undoing.plan(operator.reports, which)
     if its.dry_run:
         return {"run": None} | found.as_json() | {"dry_run": True}

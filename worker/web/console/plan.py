@@ -141,7 +141,7 @@ def _which(here: Console, asked: Asked) -> Filter:
     which = asked.filter()
     if not which.is_said:
         raise ConfigError("say which dead letters: choose a group first")
-    return replace(which, run=here.reports.run_named(which.run, which.org)) if which.run else which
+    return here.reports.meant(which)
 
 
 def _changes(asked: Asked) -> dict[str, str]:

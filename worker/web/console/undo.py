@@ -65,14 +65,12 @@ def _plan(here: Console, which: Which) -> Act:
 
 
 def _which(here: Console, asked: Asked) -> Which:
-    run, org = asked.text("run"), asked.text("org")
-    if run:
-        meant = here.reports.run_meant(run, org)
-        run, org = meant.run, meant.org
-    found = Which(org, run, asked.text("badge"), asked.whole("customer"), asked.text("job"))
+    found = Which(
+        asked.text("org"), asked.text("run"), asked.text("badge"), asked.whole("customer"), asked.text("job")
+    )
     if not found.is_said:
         raise ConfigError("say what is to be taken back: begin at a run or at a job")
-    return found
+    return here.reports.of_one_run(found)
 
 
 def _back(which: Which) -> str:
