@@ -134,22 +134,22 @@ end
 -- Records that are written at the script's end, all at once: many cost a third of each by itself. Nothing may read
 -- them again before.
 many.written = {}
-function many.write_raw(id, raw)
+function many.write_raw(name, raw)
   local written = many.written
   local n = #written
-  written[n + 1], written[n + 2] = K.job .. id, raw
+  written[n + 1], written[n + 2] = name, raw
 end
-function many.write(id, fields) many.write_raw(id, pack(fields)) end
+function many.write(id, fields) many.write_raw(K.job .. id, pack(fields)) end
 function many.write_all()
   in_chunks(many.written, function(...) redis.call('MSET', ...) end)
   many.written = {}
 end
 
--- The records of several jobs, as they lie there, false for one that has none.
+-- The records of several jobs, as they lie there, false for one that has none; and their names.
 local function records_of(ids)
-  local names = {}
-  for n, id in ipairs(ids) do names[n] = K.job .. id end
-  return #names > 0 and redis.call('MGET', unpack(names)) or {}
+  local names, prefix = {}, K.job
+  for n, id in ipairs(ids) do names[n] = prefix .. id end
+  return #names > 0 and redis.call('MGET', unpack(names)) or {}, names
 end
 
 -- The same at once for many, as what gives the fields of the n-th.

@@ -21,27 +21,31 @@ local ids, cancelled = {unpack(ARGV, 5)}, 0
 read_gate({})
 if ARGV[4] ~= '' then ids = redis.call('LRANGE', K.jobs .. run, ARGV[4], ARGV[4] + 999) end
 local is_sending = redis.call('EXISTS', K.sending) == 1
-local holders, raws, gone = is_sending and carriers(ids) or {}, records_of(ids), {}
+local holders, gone = is_sending and carriers(ids) or {}, {}
+local raws, names = records_of(ids)
 
 -- One with a plain record that waits in a lane; answers whether it is one.
 local those_of_run = {}
-local function cancel_plain(id, raw)
-  local its_run, badge = many.that_waits(raw)
-  if not its_run then return false end
-  local of_run = those_of_run[its_run] or {}
-  those_of_run[its_run] = of_run
-  local those = of_run[badge] or many.those_of(its_run, 'queued', KIND.cancelled, 'cancelled', badge)
-  of_run[badge], those.as = those, those.as or many.as_dead(KIND.cancelled, 'cancelled', those.group)
-  local dead = many.to_dead(raw, those.as)
-  if not dead then return false end
-  many.write_raw(id, dead)
+local function cancel_plain(id, name, raw)
+  local its = many.plain(raw)
+  if not its or its.state ~= STATE.queued or its.code ~= '' then return false end
+  local of_run = those_of_run[its.run] or {}
+  those_of_run[its.run] = of_run
+  local badge = many.badge()
+  local those = of_run[badge]
+  if not those then
+    those = many.those_of(its.run, 'queued', KIND.cancelled, 'cancelled', badge)
+    those.why = table.concat({KIND.cancelled, 'cancelled', those.group, ''}, SEPARATOR)
+    of_run[badge] = those
+  end
+  many.write_raw(name, many.as_dead(those.why))
   many.bury_with(those, id)
   return true
 end
 
 -- Its id may stay in the middle of a lane: whatever pops it looks at the record.
-local function cancel(id, raw)
-  if cancel_plain(id, raw) then return true end
+local function cancel(id, name, raw)
+  if cancel_plain(id, name, raw) then return true end
   if newer(raw:match('^%d+')) then return false end
   local fields = parse(raw)
   local state = fields[FIELD.state]
@@ -57,7 +61,7 @@ end
 for n, id in ipairs(ids) do
   local raw = gone[id] == nil and raws[n]
   gone[id] = false
-  if raw and not (holders[n] and is_live(holders[n])) and cancel(id, raw) then
+  if raw and not (holders[n] and is_live(holders[n])) and cancel(id, names[n], raw) then
     cancelled, gone[id] = cancelled + 1, true
   end
 end
@@ -66,13 +70,15 @@ end
 local function drop(list, ids_there, from, step)
   local stale = 0
   while gone[ids_there[from + step * stale]] do stale = stale + 1 end
-  if stale == 0 then return false end
   if step > 0 then redis.call('LTRIM', list, stale, -1) else redis.call('LTRIM', list, 0, -stale - 1) end
-  return true
 end
 for _, list in ipairs(cancelled > 0 and {K.queue, K.urgent} or {}) do
-  local last = redis.call('LRANGE', list, -cancelled, -1)
-  if not drop(list, last, #last, -1) then drop(list, redis.call('LRANGE', list, 0, cancelled - 1), 1, 1) end
+  if gone[redis.call('LINDEX', list, -1)] then
+    local last = redis.call('LRANGE', list, -cancelled, -1)
+    drop(list, last, #last, -1)
+  elseif gone[redis.call('LINDEX', list, 0)] then
+    drop(list, redis.call('LRANGE', list, 0, cancelled - 1), 1, 1)
+  end
 end
 for _, list in ipairs(#ids == 0 and {K.urgent, K.queue} or {}) do
   ready_since(list, 0, 'LPOP', 5000)

@@ -14,9 +14,9 @@ local ids, count, first, last = {}, 0, nil, nil
 for at = 1, #letters, 2 do ids[#ids + 1] = letters[at] end
 
 local function run_of(raw)
-  local _, run = many.that_is_dead(raw)
-  if run or newer(raw:match('^%d+')) then return run end
-  return parse(raw)[FIELD.run]
+  local its = many.plain(raw)
+  if its then return its.run end
+  return not newer(raw:match('^%d+')) and parse(raw)[FIELD.run]
 end
 
 for n, raw in ipairs(records_of(ids)) do

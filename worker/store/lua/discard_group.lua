@@ -19,12 +19,14 @@ if before then return cjson.decode(before) end
 local ids = redis.call('ZRANGE', K.dead .. group, ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', ARGV[8], 1000)
 local discarded, left, by_run, keep_ms = {}, {}, {}, kept_ms(ttl_ms)
 
-local function discard(id, raw)
-  local _, run, _, kind, its_group, was_in_doubt, fingerprint = many.that_is_dead(raw)
-  if not run or fingerprint ~= '' or kind == KIND.in_doubt or its_group ~= group then return false end
+local function discard(id, name, raw)
+  local its = many.plain(raw)
+  if not its or its.state ~= STATE.dead or its.group ~= group then return false end
+  local run, kind = its.run, its.kind
+  if kind == KIND.in_doubt or many.has_fingerprint() then return false end
   if its_run ~= '' and run ~= its_run then return true end
-  if keep_ms then redis.call('PEXPIRE', K.job .. id, keep_ms) end
-  if was_in_doubt == '' then forget(id) end
+  if keep_ms then redis.call('PEXPIRE', name, keep_ms) end
+  if its.was_in_doubt == '' then forget(id) end
   note_end(id, 'discarded')
   local counts = by_run[run] or {}
   by_run[run], counts[kind] = counts, (counts[kind] or 0) + 1
@@ -38,8 +40,10 @@ local function is_meant(raw)
   return fields[FIELD.state] == STATE.dead and (its_run == '' or fields[FIELD.run] == its_run)
 end
 
-for n, raw in ipairs(records_of(ids)) do
-  if raw and not discard(ids[n], raw) and is_meant(raw) then left[#left + 1] = ids[n] end
+local raws, names = records_of(ids)
+for n, id in ipairs(ids) do
+  local raw = raws[n]
+  if raw and not discard(id, names[n], raw) and is_meant(raw) then left[#left + 1] = id end
 end
 many.take_out(group, ids, discarded)
 for run, counts in pairs(by_run) do

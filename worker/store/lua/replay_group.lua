@@ -30,17 +30,17 @@ local function counts_of(its, kind)
 end
 
 -- A plain letter, as it lies there.
-local function again(id, raw)
-  local urgent, its, badge, kind, its_group = many.that_is_dead(raw)
-  if not urgent or kind == KIND.invalid or kind == KIND.in_doubt or its_group ~= group or later.is(its) then
-    return false
-  end
-  if its_run ~= '' and its ~= its_run then return true end
-  if is_being_cancelled(its) then return false end
-  many.write_raw(id, many.to_queued(raw))
-  local of_lane, counts = ends[urgent], counts_of(its, kind)
+local function again(id, name, raw)
+  local its = many.plain(raw)
+  if not its or its.state ~= STATE.dead or its.group ~= group then return false end
+  local run, kind = its.run, its.kind
+  if kind == KIND.invalid or kind == KIND.in_doubt or later.is(run) then return false end
+  if its_run ~= '' and run ~= its_run then return true end
+  if is_being_cancelled(run) then return false end
+  many.write_raw(name, many.as_queued())
+  local of_lane, counts = ends[its.urgent], counts_of(run, kind)
   of_lane[#of_lane + 1], queued[#queued + 1] = id, id
-  counts[kind], badges[badge] = counts[kind] + 1, true
+  counts[kind], badges[many.badge()] = counts[kind] + 1, true
   return true
 end
 
@@ -51,8 +51,10 @@ local function is_meant(raw)
     and (its_run == '' or fields[FIELD.run] == its_run)
 end
 
-for n, raw in ipairs(records_of(ids)) do
-  if raw and not again(ids[n], raw) and is_meant(raw) then left[#left + 1] = ids[n] end
+local raws, names = records_of(ids)
+for n, id in ipairs(ids) do
+  local raw = raws[n]
+  if raw and not again(id, names[n], raw) and is_meant(raw) then left[#left + 1] = id end
 end
 many.take_out(group, ids, queued)
 for its, counts in pairs(by_run) do
