@@ -1059,6 +1059,22 @@ def test_what_csv_writes_is_read_back(
     assert numbers(rows) == list(range(2, len(items) + 2))
 
 
+_cells = st.sampled_from(["7", "31.12.2026 10:00:00", "a b", " 7", "7 ", " ", "", "total", "Badge ID", BADGE])
+
+
+@given(st.lists(st.tuples(_cells, _cells, _cells), min_size=1, max_size=9), st.sampled_from(",;|"))
+@example([(BADGE, "555567088", "31.12.2026 10:00:00")], ",")
+@example([(" ", " ", " "), (BADGE, "7", " ")], ",")
+def test_lines_read_at_once_are_read_as_one_by_one(lines: list[tuple[str, ...]], delimiter: str) -> None:
+    """Blanks within cells as well; a line with quotes among them makes each be read by itself."""
+    text = "".join(delimiter.join(cells) + "\n" for cells in (HEADER.split(","), *lines))
+    quoted = delimiter.join(f'"{cell}"' for cell in LINE.split(",")) + "\n"
+    at_once = read(text + LINE.replace(",", delimiter) + "\n", "x.csv")
+    one_by_one = read(text + quoted, "x.csv")
+    assert at_once[:-1] == one_by_one[:-1]
+    assert at_once[-1].item == one_by_one[-1].item == ITEM
+
+
 def stripped(item: dict[str, str]) -> dict[str, str]:
     """Return an item without the blanks before its cells."""
     return {name: cell.lstrip(" ") for name, cell in item.items()}

@@ -67,7 +67,8 @@ class Remarks:
         """Note a reason: for some rows, or else for the file as a whole."""
         if reason in self._by_reason or len(self._by_reason) < self.MOST:
             so_far = self._by_reason.get(reason, Warned(reason, 0, ()))
-            named = (*so_far.rows, *map(str, rows))[:ROWS_NAMED]
+            has_all = len(so_far.rows) == ROWS_NAMED
+            named = so_far.rows if has_all else (*so_far.rows, *map(str, rows))[:ROWS_NAMED]
             self._by_reason[reason] = Warned(reason, so_far.count + len(rows), named)
 
     def warned(self) -> tuple[Warned, ...]:

@@ -118,7 +118,7 @@ class _Lines:
 def _csv_rows(lines: _Lines, number: int, table: _Table) -> Iterator[Source]:
     is_plain = table.is_plain
     while (block := lines.take()) is not None:
-        if is_plain and _is_plain(block):
+        if is_plain and _is_plain(block, table.delimiter):
             yield from _plain_rows(block, number, lines, table)
             number += len(block)
             continue
@@ -131,16 +131,23 @@ def _csv_rows(lines: _Lines, number: int, table: _Table) -> Iterator[Source]:
             number += len(taken) - 1
 
 
-def _is_plain(block: list[str]) -> bool:
-    """Say whether all lines are as most are: printable ASCII, no quotes, no blanks, and an end."""
+def _is_plain(block: list[str], delimiter: str) -> bool:
+    """Say whether all lines are as most are: printable ASCII and whole, no quotes, no blanks around cells."""
     text = "".join(block)
     return (
         text.isascii()
         and text.isprintable()
         and '"' not in text
-        and " " not in text
+        and not (" " in text and _has_blanks_around(block, text, delimiter))
         and not isinstance(block[-1], Unended)
     )
+
+
+def _has_blanks_around(block: list[str], text: str, delimiter: str) -> bool:
+    """Say whether a cell begins or ends with a blank, or is one."""
+    if f" {delimiter}" in text or f"{delimiter} " in text:
+        return True
+    return any(line[:1] == " " or line[-1:] == " " for line in block)
 
 
 def _plain_rows(block: list[str], number: int, lines: _Lines, table: _Table) -> Iterator[Source]:

@@ -8,7 +8,7 @@ How one is read is in ``domain/localdates.py``; what the result must be, in ``do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from functools import lru_cache
@@ -41,6 +41,7 @@ _FIELDS: Final = ("earnEventDate", "earnEventDateISO", "earnExpiresOn", "earnExp
 _NUMBER: Final = re.compile(r"-?(\d{5}|\d{9,})(\.0+)?", re.ASCII)  # a spreadsheet's day, or an epoch
 _LOCAL_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]", re.ASCII)
 _SAMPLES: Final = 3
+_MOST_KNOWN: Final = 8_192  # the rows of a file have few days
 _EITHER_CENTURY: Final = 2073  # in two digits: 1973, from which on dates are taken, may be meant
 _AS_ISO: Final = DateFormat(ISO_FORMAT)
 _ISO_OF: Final = {field: field if field.endswith("ISO") else f"{field}ISO" for field in _FIELDS}
@@ -226,22 +227,30 @@ def _number(value: object, form: DateFormat | None) -> str:
 
 
 def _all_read(sample: Sample, how: Dating, remarks: Remarks, order: DayOrder) -> Iterator[Source]:
+    @lru_cache(maxsize=_MOST_KNOWN)
+    def meant(cell: str, iso: str, *, is_text: bool) -> _Meant | None:
+        # A workbook's date is one, whatever format is said for what is written as text.
+        return _meant(cell, iso, how.form if is_text else None, how.zone)
+
     for row in sample.everything():
-        yield _read(row, how, remarks, order)
+        yield _read(row, how, remarks, order, meant)
     order.tell(remarks)
 
 
-def _read(row: Source, how: Dating, remarks: Remarks, order: DayOrder) -> Source:
+def _read(
+    row: Source, how: Dating, remarks: Remarks, order: DayOrder, meant: Callable[..., _Meant | None]
+) -> Source:
     if not isinstance(row.item, dict):
         return row
     item = dict(row.item)
     for field, iso in _ISO_OF.items():
-        given = _cell(item, field) or _number(item.get(field), how.form)
+        if field not in item:
+            continue
+        given = _cell(item, field) or _number(item[field], how.form)
         if not (cell := given.strip()) or (iso != field and item.get(iso)):
             continue
         order.note(field, given, row.row)
-        # A workbook's date is one, whatever format is said for what is written as text.
-        found = _meant(cell, iso, None if isinstance(given, CellDate) else how.form, how.zone)
+        found = meant(cell, iso, is_text=not isinstance(given, CellDate))
         if found is None:
             continue
         value, is_read, remark = found
@@ -260,7 +269,6 @@ class _Meant(NamedTuple):
     remark: str = ""
 
 
-@lru_cache(maxsize=8_192)  # the rows of a file have few days
 def _meant(cell: str, iso: str, form: DateFormat | None, zone: tzinfo | None) -> _Meant | None:
     """Return what a cell of text means; ``None`` if that is to be told as in any file."""
     if form is not None and form.text == EPOCH:
