@@ -709,6 +709,7 @@ def test_a_file_that_is_not_there(here: Here, tmp_path: Path) -> None:
     """A missing file and a directory are refused in a sentence, too."""
     for path, words in (
         ("nowhere.csv", f"there is no file nowhere.csv here ({tmp_path})"),
+        ("x" * 300, f"badges: {'x' * 300} can't be read: File name too long\n"),
         (tmp_path / "nowhere.csv", f"there is no file {tmp_path}/nowhere.csv\n"),
         (tmp_path, f"{tmp_path} is a directory"),
     ):

@@ -251,10 +251,26 @@ def test_a_persons_name_is_not_proposed_as_a_badge(at_console: tuple[Console, Br
     assert columns_of(browser, page)["column:Name"] == "-"
 
 
+def test_a_column_without_a_name_is_left_out_by_a_person(at_console: tuple[Console, Browser]) -> None:
+    """As the one in which pandas counts the rows."""
+    _, browser = at_console
+    dates = "earnEventDate,earnExpiresOn"
+    text = f",badgeMetaId,customerId,{dates}\n0,{BADGE},500000001,1674292011,1905828011\n"
+    one = upload(browser, "pandas.csv", text.encode())
+    page = browser.open(f"/staged?id={one}")
+    assert "(no name)" in page
+    sent = columns_of(browser, page)
+    assert sent["column:"] == "-"
+    browser.press(page, "columns", **sent)
+    page = checked(browser, one)
+    assert "1 good" in words(page)
+    assert columns_of(browser, page)["column:"] == "-"
+
+
 def columns_of(browser: Browser, page: str, **more: str) -> dict[str, str]:
     """Return what the form about a file's columns would send."""
     chosen = re.findall(
-        r'<select name="(column:[^"]+)">.*?(?:<option selected>([^<]+)|</select>)', page, re.DOTALL
+        r'<select name="(column:[^"]*)">.*?(?:<option selected>([^<]+)|</select>)', page, re.DOTALL
     )
     columns = {unescape(name): field or "-" for name, field in chosen}
     return browser.form(page, "columns") | columns | more

@@ -180,7 +180,7 @@ def test_what_is_left_of_a_report_is_no_new_file(sign: str) -> None:
             "Member No,Name;x,expiresOn,badge_meta_id",
             ["badges import badges.csv --map 'Member No=' --map 'Name;x=' --map expiresOn=earnExpiresOn"],
         ),
-        ("badgeMetaId,,customerId", ["a column without a name"]),
+        (",badgeMetaId,customerId", ["a column without a name", "as pandas does, --map = leaves it out"]),
         (LINE, ["the first line must name the columns", f"“{BADGE}"]),
         (",,,", ["the first line must name the columns"]),
         ('badgeMetaId,"customerId', ["the first line must name the columns"]),
@@ -651,6 +651,14 @@ def test_a_mapping_goes_before_a_fields_own_name() -> None:
 def test_a_mapping_that_does_not_fit_the_header_is_explained(header: str, mapping: str, words: str) -> None:
     """The column that isn't there, the field that two columns mean, and the one that is left without any."""
     assert words in refusal(f"{header}\nb,1,2\n", "f.csv", mapping)
+
+
+def test_columns_without_a_name_are_left_out_where_a_person_says_so() -> None:
+    """As those in which pandas counts the rows; no command that is proposed does it, whatever they hold."""
+    header, row = ",badgeMetaId,customerId,,Member", f"0,{BADGE},7,2026-12-31,x"
+    assert "--map Member=" in (text := refusal(f"{header}\n{row}\n", "f.csv"))
+    assert "--map = --map" not in text
+    assert read(f"{header}\n{row}\n", "f.csv", "=", "Member=")[0].item == plainly(SEVEN | {"customerId": "7"})
 
 
 def test_a_key_that_is_given_under_two_names_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import math
 import os
 import sys
@@ -42,16 +43,21 @@ class Input(Described):
     @property
     def is_read_once(self) -> bool:
         """Whether what was read of it is gone: standard input, also by another name, and any other pipe."""
-        path = Path(self.file)
-        return self.file == "-" or (path.exists() and not path.is_file())
+        return self.file == "-" or self._mode() not in {0, stat.S_IFREG}
 
     def sha256(self) -> str:
         """Return the digest of the file's bytes; "" for what can be read only once, or not at all."""
-        path = Path(self.file)
-        if self.is_read_once or not path.is_file():
+        if self.file == "-" or self._mode() != stat.S_IFREG:
             return ""
-        with path.open("rb") as stream:
+        with Path(self.file).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _mode(self) -> int:
+        """Return what kind of file it is; 0 where there is none, or a name that opening it will refuse."""
+        try:
+            return stat.S_IFMT(Path(self.file).stat().st_mode)
+        except OSError:
+            return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +124,18 @@ def open_file(file: str) -> BinaryIO:
     """Open a file that is named.
 
     Raises:
-        FileError: it isn't there, or no file.
+        FileError: it isn't there, is no file, or can't be read.
     """
     path = Path(file)
-    if not path.exists():
-        raise FileError(f"there is no file {file}" + ("" if path.is_absolute() else f" here ({Path.cwd()})"))
-    if path.is_dir():
-        raise FileError(f"{file} is a directory, not a file")
-    return path.open("rb")
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        here = "" if path.is_absolute() else f" here ({Path.cwd()})"
+        raise FileError(f"there is no file {file}{here}") from None
+    except IsADirectoryError:
+        raise FileError(f"{file} is a directory, not a file") from None
+    except OSError as error:
+        raise FileError(f"{file} can't be read: {error.strerror}") from None
 
 
 def count_good(org: Org, given: Input) -> int:

@@ -135,7 +135,7 @@ class Names:
     def parse(
         cls, mappings: Iterable[str], fixed: Mapping[str, str] | None = None, *, beside: str = ""
     ) -> Self:
-        """Read ``COLUMN=FIELD``, or ``COLUMN=`` for a column to be ignored.
+        """Read ``COLUMN=FIELD``, or ``COLUMN=`` for a column to be ignored; ``=`` for those without a name.
 
         Raises:
             ValueError: one isn't written like that, names no field, or contradicts another.
@@ -143,7 +143,7 @@ class Names:
         said: dict[str, str | None] = {}
         for text in mappings:
             column, sign, field = (part.strip() for part in text.rpartition("="))
-            if not sign or not column:
+            if not sign or (field and not column):
                 raise ValueError(f"“{text}” is no mapping: write COLUMN=FIELD, or COLUMN= to ignore a column")
             if field and BY_FOLDED_NAME.get(folded(field)) not in FIELDS:
                 hint = with_hint(field)
@@ -185,9 +185,9 @@ class Names:
         A report has the other columns of its file beside its own; all of its own must be there (``lacking``).
         """
         if self.signs_of_a_report(names):
-            return [name for name in names if not name.strip()]
+            return [name for name in names if self._is_nameless(name)]
         if self.of_profile:
-            return [name for name in names if not name.strip() or self._is_new_field(name)]
+            return [name for name in names if self._is_nameless(name) or self._is_new_field(name)]
         mistaken = _ANSWER_NAMES - self._said
         return [name for name in names if (key := folded(name)) not in self._field or key in mistaken]
 
@@ -200,6 +200,9 @@ class Names:
             for name in names
             if name.strip() and folded(name) not in self._said and not self._is_new_field(name)
         ]
+
+    def _is_nameless(self, name: str) -> bool:
+        return not name.strip() and "" not in self._said
 
     def _is_new_field(self, name: str) -> bool:
         key = folded(name)

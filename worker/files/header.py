@@ -18,6 +18,7 @@ from worker.errors import ColumnsUnclear, ConfigError, FileError
 from worker.files.columns import FIELDS, NEEDED, ORG, Names, folded, lacking, nearest, with_hint
 from worker.files.sample import Sample, missing_dates, proposed, unmapped_dates
 
+NAMELESS: Final = "a column without a name: if it only counts the rows, as pandas does, --map = leaves it out"
 NAMED_AGAIN: Final = "a row that names the columns again is left out"
 NAMED: Final = 2  # columns at least
 _AROUND: Final = "\ufeff\"' "  # a cell, where the file that begins with it was a file of its own
@@ -177,9 +178,7 @@ class Header:
 
     def _complaints(self, found: Counter[str | None]) -> list[str]:
         unknown = [column.strip() for column in self.names.unknown(self.columns)]
-        complaints = [
-            self._unknown(column) if column else "a column without a name" for column in unknown[:_COMPLAINTS]
-        ]
+        complaints = [self._unknown(column) if column else NAMELESS for column in unknown[:_COMPLAINTS]]
         fixed = self.names.fixed
         complaints += [f"no column {field}" for field in NEEDED if not found[field] and field not in fixed]
         complaints += [f"a column {field}, which is set for all rows" for field in fixed if found[field]]
@@ -192,16 +191,19 @@ class Header:
         return f"unknown column {with_hint(column)}"
 
     def _command(self, found: Counter[str | None], dates: Mapping[str, str], missing: Sequence[str]) -> str:
-        """Return the command that would read the file; a column that holds dates is never left out by it."""
+        """Return the command that would read the file.
+
+        What holds dates is never left out by it, nor what nobody can name.
+        """
         if self.names.of_profile:
             return "."
-        kept = set(map(folded, dates))
+        kept = {"", *map(folded, dates)}
         mapped = self._mapped(found, dates, missing)
         mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
         pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
         return (
-            f". To be completed: badges import {quote(self.file)}{self.names.beside}{maps}" if mapped else "."
+            f". To be completed: badges import {quote(self.file)}{self.names.beside}{maps}" if maps else "."
         )
 
     def _mapped(
@@ -210,7 +212,7 @@ class Header:
         """Say what each column that nobody knows probably stands for, beside what a person said."""
         unknown = [column.strip() for column in self.names.unknown(self.columns)]
         mapped = dict(self.names.said)
-        for column in filter(None, unknown[:_COLUMNS_SHOWN]):
+        for column in unknown[:_COLUMNS_SHOWN]:
             field = proposed(column, dates[column], missing) if column in dates else nearest(column)
             mapped[column] = None if found[field] else field
         return mapped

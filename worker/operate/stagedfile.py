@@ -217,7 +217,7 @@ def _columns(remarks: Remarks, names: Names) -> dict[str, str | None]:
     """Return which field each column is read as; none of a report, which says that itself."""
     if names.signs_of_a_report(remarks.columns):
         return {}
-    return {column: names.field(column) for column in remarks.columns if column.strip()}
+    return {column: names.field(column) for column in remarks.columns if column or column in names.said}
 
 
 def _guessed(path: Path, name: str, how: How, unclear: ColumnsUnclear) -> Look:
