@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 import math
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
