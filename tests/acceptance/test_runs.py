@@ -40,7 +40,7 @@ from worker.operate import following
 from worker.operate.progress import RunProgress
 from worker.operate.runs import JobReader
 from worker.server.connection import Connection
-from worker.store import keys
+from worker.store import audit, keys
 from worker.store.pool import Seats
 from worker.store.queue import Queue, new_id
 from worker.store.runs import LATEST
@@ -169,6 +169,21 @@ def test_what_takes_a_cancel_back_leaves_what_was_cancelled_before(
     back = said.strip().removeprefix("1 cancelled; to take that back: ")
     assert back.startswith("badges dead replay --kind cancelled --since 20")
     assert b"1 replayed" in badges(*back.split()[1:], env=env).stdout
+
+
+def test_what_takes_a_cancel_back_means_all_of_it(client: redis.Redis, env: dict[str, str]) -> None:
+    """What was cancelled before it was broken off, too, and begun again by somebody else."""
+    queue = Queue(client)
+    bring(client, "s", 0, 1)
+    badges("run", "cancel", "s", "--yes", env=env)
+    bring(client, "t", 1, 3)
+    audit.begin(queue, "default", "cancel-1", by="who broke it off", which={"run": "t"})
+    ids = [str(one) for one in client.lrange(keys.key("default", "jobs", "t"), 0, 1)]
+    for action, one in zip(("cancel-1", "cancel-2"), ids, strict=True):
+        assert queue.cancel("default", [one], call=new_id(), action=action, run="t") == 1
+    said = badges("run", "cancel", "t", "--yes", env=env).stdout.decode()
+    back = said.strip().removeprefix("1 cancelled; to take that back: ")
+    assert b"3 replayed" in badges(*back.split()[1:], env=env).stdout
 
 
 def test_a_command_that_is_printed_means_its_org(

@@ -139,10 +139,9 @@ def run_cancel(
     with session() as here:
         progress = here.reports.run_meant(run, org)
         name, waiting = progress.run, progress.waiting
-        before, now_ms = (
-            progress.dead_kinds.get(DeadKind.CANCELLED),
-            here.reports.store.org_now_ms(progress.org),
-        )
+        had_some = progress.dead_kinds.get(DeadKind.CANCELLED)
+        since = cancelling.broken_off_at(here.reports, progress)
+        since = since or iso_time(here.reports.store.org_now_ms(progress.org))
         if not dry_run:
             jobs = counted(waiting, "job")
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
@@ -155,7 +154,7 @@ def run_cancel(
         tables.out.print(f"{cancelled:,} would be cancelled")
     elif cancelled:
         its = f"{option('org', progress.org)} " if has_others else ""  # which may have a run of this name
-        its += f"--since {iso_time(now_ms)} " if before else ""  # others were cancelled before, and stay so
+        its += f"--since {since} " if had_some else ""  # others were cancelled before, and stay so
         back = tables.safe(f"badges dead replay --kind cancelled {its}{option('run', name)}")
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:

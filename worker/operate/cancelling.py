@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from worker.operate.operator import Operator
-from worker.store import reading, runs
+from worker.operate.progress import RunProgress
+from worker.operate.runs import JobReader
+from worker.store import audit, reading, runs
 from worker.store.queue import CHUNK, Queue, chunks
 
 
@@ -44,6 +46,13 @@ def cancel_run(
         on_progress(total - first)
     _tidy_lanes(queue, org, action)
     return reading.cancelled(client, org, run) - before
+
+
+def broken_off_at(reports: JobReader, run: RunProgress) -> str | None:
+    """Return when a run's cancel began that was broken off, as the trail has it; ``None`` if none was."""
+    action = reading.cancelled_by(reports.client, run.org, run.run) if run.waiting else None
+    begun = audit.entry(reports.client, run.org, action) if action else None
+    return begun.at if begun else None
 
 
 def _tidy_lanes(queue: Queue, org: str, action: str) -> None:

@@ -152,7 +152,7 @@ def _mend(queue: Queue, org: Org, rows: Sequence[Source], options: EnqueueOption
     call = options.call
     held = options.starts_ms is not None or bool(runs.not_begun(queue.store, org.name, [options.run]))
     judged = judge(queue, org, rows, again=options.again, held=held)
-    if judged.mended and reading.is_cancelled(queue.client, org.name, options.run):
+    if judged.mended and reading.cancelled_by(queue.client, org.name, options.run) is not None:
         noted = [
             Noted(one.job.row, None, CANCELLED_RUN.format(options.run), "conflict") for one in judged.mended
         ]

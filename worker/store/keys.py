@@ -40,8 +40,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     reader        string "name since" of who reads what has ended, if anybody does; ms (``outbox.py``)
     outbox        list   "id how at" of what has ended since; ms: ``Ending``
     outbox_read   string how many entries of it were acknowledged before
-    run/<run>     hash   counters and times of a run; "cancelled": the act that did; "from_...": its source;
-                  "undoes": 1 where its jobs take badges back
+    run/<run>     hash   counters and times of a run; "cancelled": the first act that did;
+                  "from_...": its source; "undoes": 1 where its jobs take badges back
     jobs/<run>    list   ids of a run, in the order they came; or those that a replay took up again
     runs          zset   run -> started at, ms
     ended         zset   a run that needs nobody any more -> when it is forgotten, ms

@@ -133,9 +133,10 @@ def tally(store: Store, org: str, run: str) -> Iterator[tuple[int, Counter[Count
             return
 
 
-def is_cancelled(client: redis.Redis, org: str, run: str) -> bool:
-    """Say whether a run was cancelled as a whole, and nothing of it was replayed since."""
-    return bool(client.hexists(keys.key(org, "run", run), "cancelled"))
+def cancelled_by(client: redis.Redis, org: str, run: str) -> str | None:
+    """Return the action that cancelled a run as a whole; ``None``: none did, or some was replayed since."""
+    found = client.hget(keys.key(org, "run", run), "cancelled")
+    return None if found is None else str(found)
 
 
 def badges(client: redis.Redis, org: str) -> list[str]:

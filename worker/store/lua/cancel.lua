@@ -16,7 +16,7 @@
 local call, action, run = ARGV[1], ARGV[2], ARGV[3]
 local before = recall(call)
 if before then return tonumber(before) end
-if run ~= '' and redis.call('EXISTS', K.run .. run) == 1 then redis.call('HSET', K.run .. run, 'cancelled', action) end
+if run ~= '' and redis.call('EXISTS', K.run .. run) == 1 then redis.call('HSETNX', K.run .. run, 'cancelled', action) end
 local ids, cancelled = {unpack(ARGV, 5)}, 0
 read_gate({})
 if ARGV[4] ~= '' then ids = redis.call('LRANGE', K.jobs .. run, ARGV[4], ARGV[4] + 999) end
