@@ -66,11 +66,11 @@ class EmbeddedServerError(BadgesError):
 
 
 class StoreError(BadgesError):
-    """Redis refused or could not be reached; nothing was half done."""
+    """Redis refused or could not be reached: what was asked may have been done, and repeating it is safe."""
 
 
 class NewerStore(StoreError):  # noqa: N818 - reads as what is the case, as below
-    """What is in Redis was changed by a newer version of this program, and must be left alone."""
+    """What is in Redis is another version's, mostly a newer one's, and must be left alone."""
 
 
 class NotDurable(StoreError):  # noqa: N818 - reads as what is the case, like KeyError's cousins in httpx

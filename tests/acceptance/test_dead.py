@@ -192,6 +192,8 @@ def test_what_can_not_be_replayed_is_said(env: dict[str, str], queue: Queue, tmp
     }
     for wrong in (["--kind", "invalid"], ["--set", "badge=x"], ["--set", "badgeMetaId="], ["--limit", "0"]):
         badges("dead", "replay", *wrong, env=env, expect=2)
+    said = badges("dead", "replay", "--set", "custmer=1", env=env, expect=2).stderr.decode()
+    assert "no field “custmer” (did you mean customerId?)" in " ".join(said.replace("│", " ").split())
 
 
 def test_the_trail_tells_who_did_what(env: dict[str, str], queue: Queue) -> None:

@@ -324,11 +324,13 @@ def test_health(place: Place, tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken(place: Place) -> None:
-    """Exit 1, with one sentence."""
+    """Exit 1, with one sentence that says which, and what to do."""
     port = place.url.rpartition(":")[2]
     done = badges("metrics", "--port", port, env=place.env, expect=1)
-    assert done.stderr.startswith(b"badges: ")
-    assert b"Traceback" not in done.stderr
+    cure = "say another with --port, or 0 for a free one"
+    assert done.stderr.decode() == f"badges: port {port} of 127.0.0.1 is in use: {cure}\n"
+    done = badges("metrics", "--port", "0", "--host", "nowhere.invalid", env=place.env, expect=1)
+    assert done.stderr.startswith(b"badges: port 0 of nowhere.invalid can't be had: ")
 
 
 # What deploy/ asks for

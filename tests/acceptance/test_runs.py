@@ -155,7 +155,18 @@ def test_cancelling(client: redis.Redis, env: dict[str, str]) -> None:
     bring(client, "$(id)", 0, 3)
     said = badges("run", "cancel", "$(id)", "--yes", env=env).stdout.decode()
     assert said == "3 cancelled; to take that back: badges dead replay --kind cancelled --run '$(id)'\n"
-    assert badges("run", "cancel", "$(id)", env=env).stdout == b"nothing of it waits any more\n"
+    again = badges("run", "cancel", "$(id)", env=env)
+    assert (again.stdout, again.stderr) == (b"nothing of it waits any more\n", b"")
+
+
+def test_a_run_that_has_ended_is_not_cancelled(client: redis.Redis, env: dict[str, str]) -> None:
+    """Nothing of it waits; what comes to it some day is sent, since nobody was asked about that."""
+    bring(client, "spring", 0, 2)
+    deliver(client)
+    assert badges("run", "cancel", "spring", env=env).stdout == b"nothing of it waits any more\n"
+    bring(client, "spring", 2, 1)
+    (run,) = badges_json("run", "list", env=env)
+    assert (run["issued"], run["queued"], run["dead"]) == (2, 1, 0)
 
 
 def test_what_takes_a_cancel_back_leaves_what_was_cancelled_before(

@@ -299,3 +299,10 @@ def test_a_stricter_worker_that_is_gone_holds_nobody_up(place: Place) -> None:
         assert arrived[-1] - arrived[0] < 5 * len(arrived)
         found = json.loads(badges("doctor", "--json", env=place.env, expect=None).stdout)
         assert not [one for one in found if "differ" in one["detail"]]
+
+
+def test_the_doctor_counts_badges_by_every_limit(place: Place) -> None:
+    """Also by one that counts items: a batch of 100 may go six times a minute, whatever the requests'."""
+    env = place.env | {"BADGES_RATE_LIMIT": "100/minute,items:600/minute", "BADGES_BATCH_SIZE": "100"}
+    findings = badges_json("doctor", env=env)
+    assert "10.0 badges a second" in next(it["detail"] for it in findings if it["check"] == "rate")

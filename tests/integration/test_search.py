@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 from hands import claimed, settle
-from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges_json, configured, environment, item
+from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, configured, environment, item
 
 from worker.domain.outcome import Issued
 from worker.operate.deadlist import Filter
@@ -44,6 +44,23 @@ def test_a_customers_jobs_are_found(reports: JobReader) -> None:
     assert found(reports, customer=FIRST_CUSTOMER, badge=BADGE.upper()) == [(item(0).id, "issued", True)]
     assert found(reports, customer=FIRST_CUSTOMER + 2) == [("order-7", "issued", True)]
     assert found(reports, customer=1) == []
+
+
+def test_what_was_discarded_is_not_said_to_have_never_been_there(
+    reports: JobReader, queue: Queue, connection: Connection
+) -> None:
+    """It isn't found by its customer, but it is said where it is counted; nor are expired ones by a call."""
+    queue.enqueue(ORG, run="r", items=[item(7)], call="d")
+    queue.cancel("default", [item(7).id], call="e")
+    assert found(reports, customer=FIRST_CUSTOMER + 7)
+    env = environment(redis_url=connection.url)
+    badges("dead", "discard", "--kind", "cancelled", "--yes", env=env)
+    customer = FIRST_CUSTOMER + 7
+    said = badges("find", "--customer", customer, env=env).stdout.decode()
+    command = f"badges forget --customer {customer} --dry-run"
+    assert " ".join(said.split()).endswith(f"what was discarded are counted by {command}")
+    assert badges_json(*command.split()[1:], env=env)["records"] == {"dead": 1}
+    assert b"that are kept" in badges("find", "--earned", "E9", env=env).stdout
 
 
 def test_what_has_expired_is_remembered(reports: JobReader, client: redis.Redis) -> None:

@@ -216,7 +216,6 @@ NEVER_ONE = {
     "files/csv_rows.py: {csv.field_size_limit()} characters",
     "files/header.py: {found[name]} columns",
     "files/text.py: {len(head)} bytes",
-    "operate/orgcheck.py: {org.rate_limit} requests",
     "operate/orgcheck.py: {per_s * org.batch_size} badges",
     "operate/runs.py: {len(found)} runs",
     "operate/verdicts.py: {len(jobs)} jobs",

@@ -83,7 +83,10 @@ def dead_groups(
 def dead_discard(
     which: Filter, dry_run: DryRun = False, yes: Yes = False, note: Note = "", as_json: AsJson = False
 ) -> None:
-    """Take dead letters off the list for good; their records stay, so that a re-import can't issue them."""
+    """Take dead letters off the list for good.
+
+    Their records stay as long as results do (RESULT_TTL_DAYS), so that importing them again can't issue them.
+    """
     if not which.is_said:
         raise typer.BadParameter("say which: --kind, --run, --code, --badge, --customer, --job or --since")
     with session() as here:
@@ -130,7 +133,7 @@ def dead_resolve(
 ) -> None:
     """Say what became of a job in doubt, once you have looked it up at the vendor; or of many, by a file."""
     if (job_id is None) == (file is None):
-        raise typer.BadParameter("say which job, or --from FILE")
+        raise typer.BadParameter("say which job or --from FILE, one of both")
     if file is not None:
         if issued is not None:
             raise typer.BadParameter("with --from the file says which were issued")

@@ -22,14 +22,19 @@ class FailOn(StrEnum):
     DEAD = "dead"
 
 
+_WHEN = "Exit 3 if there are invalid rows, or dead letters of any kind."
 FailOnOption = Annotated[
     FailOn | None,
     typer.Option(
-        "--fail-on",
-        help="Exit 3 if there are invalid rows, or dead letters of any kind. "
-        "[default: dead with --follow or where a run is followed, else invalid]",
-        show_default=False,
+        "--fail-on", help=f"{_WHEN} [default: dead with --follow, else invalid]", show_default=False
     ),
+]
+FollowedFailOn = Annotated[
+    FailOn | None, typer.Option("--fail-on", help=f"{_WHEN} [default: dead]", show_default=False)
+]
+FailOnWithFollow = Annotated[
+    FailOn | None,
+    typer.Option("--fail-on", help=f"With --follow: {_WHEN} [default: dead]", show_default=False),
 ]
 
 

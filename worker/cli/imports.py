@@ -76,7 +76,8 @@ def import_(
         str | None, typer.Option("--profile", help="Read the file as this profile says.")
     ] = None,
     save_profile: Annotated[
-        str | None, typer.Option("--save-profile", help="Keep how this file is read, under that name.")
+        str | None,
+        typer.Option("--save-profile", metavar="NAME", help="Keep how this file is read, under that name."),
     ] = None,
     no_profile: Annotated[bool, typer.Option("--no-profile", help="Propose no profile.")] = False,
     without_dates: Annotated[

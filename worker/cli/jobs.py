@@ -9,7 +9,7 @@ import typer
 
 from worker.cli import exits, tables
 from worker.cli.asking import DryRun, Yes, ask
-from worker.cli.exits import FailOn, FailOnOption
+from worker.cli.exits import FailOn, FollowedFailOn
 from worker.cli.output import (
     LISTED,
     AsJson,
@@ -146,7 +146,10 @@ def run_cancel(
             jobs = counted(waiting, "job")
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
             ask(act, waiting, allowed=yes, as_json=as_json)
-        cancelled = waiting if dry_run else _cancel(here, progress, note)
+        # One that has ended isn't marked: what came to it some day would be cancelled unasked. But what is in
+        # doubt may turn out not to be issued, and would wait again.
+        has_ended = not (progress.open or progress.incomplete or progress.dead_kinds.get(DeadKind.IN_DOUBT))
+        cancelled = waiting if dry_run or has_ended else _cancel(here, progress, note)
         has_others = len(here.settings.orgs()) > 1
     if as_json:
         say_json({"run": name, "cancelled": cancelled}, dry_run=dry_run)
@@ -159,7 +162,8 @@ def run_cancel(
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:
         tables.out.print("nothing of it waits any more")
-        tables.err.print("what comes to it, or would wait again, is cancelled too")
+        if not has_ended:
+            tables.err.print("what comes to it, or would wait again, is cancelled too")
 
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
@@ -178,7 +182,7 @@ def _cancel(here: Session, run: RunProgress, note: str) -> int:
 def run_follow(
     run: RunName,
     org: ItsOrg = None,
-    fail_on: FailOnOption = None,
+    fail_on: FollowedFailOn = None,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
 ) -> None:

@@ -21,7 +21,10 @@ LISTED = 50  # what a person is shown of a listing, unless --limit says otherwis
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value, for programs.")]
 AsJsonLines = Annotated[bool, typer.Option("--jsonl", help="JSON Lines, for programs.")]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="At most that many. [default: 50; with --json all]")
+    int | None,
+    typer.Option(
+        "--limit", metavar="NUMBER", min=1, help="At most that many. [default: 50; with --json all]"
+    ),
 ]
 
 Form = Literal["words", "json", "jsonl"]

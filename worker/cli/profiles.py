@@ -122,7 +122,8 @@ def export(
     name: Name,
     org: OneOrg = DEFAULT_ORG,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write to this file. [default: standard output]")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write to this file. [default: standard output]"),
     ] = None,
 ) -> None:
     """Write a profile as TOML, for another org or to be kept with other files."""

@@ -11,14 +11,14 @@ import typer
 
 from worker.cli import exits, tables
 from worker.cli.asking import DryRun, Yes, ask
-from worker.cli.exits import FailOn, FailOnOption
+from worker.cli.exits import FailOn, FailOnWithFollow, FollowedFailOn
 from worker.cli.output import AsJson, AsJsonLines, Form, form_of, say_json
 from worker.cli.progress import progress_bar, watch
 from worker.cli.session import Follow, Note, Session, filtered, session
-from worker.domain.badge import BadgeIssue
 from worker.domain.job import KIND_WORDS, DeadKind
 from worker.domain.text import counted
 from worker.errors import BadgesError
+from worker.files.columns import fixed_fields
 from worker.operate import cancelling, deadlist, following, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.following import Following
@@ -47,7 +47,7 @@ def dead_replay(
         bool,
         typer.Option("--may-issue-twice", help="With --kind in_doubt: replay them, whatever the vendor did."),
     ] = False,
-    fail_on: FailOnOption = None,
+    fail_on: FailOnWithFollow = None,
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +61,10 @@ def dead_replay(
     """
     if which.kind is DeadKind.INVALID:
         raise typer.BadParameter("an invalid row can't be replayed: mend it in a report, and import that")
-    changes = _changes(change or [])
+    try:
+        changes = fixed_fields(change or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from None
     with session() as here:
         which = here.chosen(which)
         if dry_run:
@@ -96,7 +99,7 @@ def dead_replay(
 @replays_cli.command("follow")
 def dead_follow(
     replay: ReplayId,
-    fail_on: FailOnOption = None,
+    fail_on: FollowedFailOn = None,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
 ) -> None:
@@ -142,17 +145,6 @@ def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: s
         with progress_bar(f"cancelling in {org}", len(ids), unit="job") as move:
             cancelled += cancelling.cancel(here.queue, org, ids, action=action, on_progress=move)
     return cancelled
-
-
-def _changes(given: list[str]) -> dict[str, str]:
-    fields = sorted({str(field.alias) for name, field in BadgeIssue.model_fields.items() if name != "job_id"})
-    changes = dict(part.partition("=")[::2] for part in given)
-    for name, value in changes.items():
-        if name not in fields or not value:
-            raise typer.BadParameter(
-                f"--set wants FIELD=VALUE, not {name!r}; the fields: {', '.join(fields)}"
-            )
-    return changes
 
 
 def _ask_about_doubt(

@@ -47,7 +47,8 @@ def results(
         typer.Option("--format", help="jsonl for programs, csv or xlsx for a spreadsheet. [default: jsonl]"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write to this file. [default: standard output]")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write to this file. [default: standard output]"),
     ] = None,
     kind: Annotated[DeadKind | None, typer.Option(help="Only dead letters of this kind.")] = None,
     code: CodeOption = None,

@@ -134,7 +134,19 @@ def _command(name: str) -> Any:
     module, _, app_name = OVERVIEW[name].app.partition(".")
     app = typer.Typer(**_STYLE)
     app.add_typer(getattr(import_module(f"worker.cli.{module}"), app_name))
-    return typer.main.get_group(app).commands[name]
+    command = typer.main.get_group(app).commands[name]
+    _say_what_is_taken(command)
+    return command
+
+
+def _say_what_is_taken(command: Any) -> None:
+    """Have the help name what an option takes, where Typer's would say its type; a flag takes nothing."""
+    for param in command.get_params(typer.Context(command, help_option_names=["-h", "--help"])):
+        if isinstance(param, typer.core.TyperOption) and param.metavar is None:
+            is_choice = param.type_descriptor.is_choice
+            param.metavar = "" if param.is_flag else None if is_choice else str(param.name).upper()
+    for part in getattr(command, "commands", {}).values():
+        _say_what_is_taken(part)
 
 
 class _Root(typer.core.TyperGroup):
@@ -248,7 +260,8 @@ def _explain(error: Exception) -> int | None:
     away = is_away(error)
     if away and (said := _embedded_servers_words()):
         return _fail(f"{error}. The embedded server said: {said}", exits.FAILED)
-    return _fail(f"{error}; is Redis running? see: badges doctor" if away else str(error), exits.FAILED)
+    asked = f"{str(error).rstrip('.')}; is Redis running? see: badges doctor"
+    return _fail(asked if away else str(error), exits.FAILED)
 
 
 def _embedded_servers_words() -> str | None:

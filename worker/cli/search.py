@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from worker.cli import tables
 from worker.cli.output import AsJson, AsJsonLines, Limit, form_of, say_listing
 from worker.cli.progress import progress_bar
 from worker.cli.session import AnyOrg, session
-from worker.operate.search import Sought, find
+from worker.operate.search import Sought, find, nothing_found
 
 search_cli = typer.Typer()
 
@@ -41,10 +42,10 @@ def find_(
     sought = Sought(customer, badge, job, request, earned, org)
     with session() as here, progress_bar("looking", None, unit="job") as move:
         found = list(find(here.reports, sought, on_progress=move))
-    say_listing(found, form=form, limit=limit, show=_show, count=lambda: len(found))
+    say_listing(found, form=form, limit=limit, show=partial(_show, sought), count=lambda: len(found))
 
 
-def _show(rows: Iterable[Mapping[str, Any]]) -> None:
+def _show(sought: Sought, rows: Iterable[Mapping[str, Any]]) -> None:
     there = False
     for row in rows:
         there = True
@@ -55,4 +56,4 @@ def _show(rows: Iterable[Mapping[str, Any]]) -> None:
         why = row["earnedBadgeId"] or row["reason"]
         tables.out.print(f"    [dim]{tables.to_the_second(row['finished_at'])}[/]  {tables.safe(why or '')}")
     if not there:
-        tables.out.print("nothing was found: no such job was ever accepted here, as far as is remembered")
+        tables.out.print(nothing_found(sought))

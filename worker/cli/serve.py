@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated
@@ -14,10 +16,11 @@ from worker.cli import tables
 from worker.cli.session import Host, Port, Session, load_settings, see_to_server, session
 from worker.domain.org import DEFAULT_ORG, is_loopback
 from worker.domain.text import counted
-from worker.errors import ConfigError, StoreError
+from worker.errors import BadgesError, ConfigError, StoreError
 from worker.server.connection import Connection
 
 LOOPBACK = "127.0.0.1"
+_NO_ADDRESS = {errno.EADDRNOTAVAIL, errno.EACCES, socket.EAI_NONAME, socket.EAI_AGAIN}
 
 serve_cli = typer.Typer()
 
@@ -32,6 +35,21 @@ def _serving() -> Iterator[Session]:
         yield here
 
 
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[None]:
+    """Say it in our words where an address or a port can't be had."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            cure = "say another with --port, or 0 for a free one"
+            raise BadgesError(f"port {port} of {host} is in use: {cure}") from None
+        if error.errno in _NO_ADDRESS:
+            why = str(error.strerror).partition(" (")[0]
+            raise BadgesError(f"port {port} of {host} can't be had: {why}") from None
+        raise
+
+
 def _lacks(extra: str, error: ModuleNotFoundError) -> ConfigError:
     """Say what is missing for a command, which has an extra of its own name."""
     install = f"pip install 'badge-import-worker[{extra}]'"
@@ -43,7 +61,7 @@ def metrics(port: Port = 9808, host: Host = LOOPBACK) -> None:
     """Serve Prometheus metrics of all orgs, read from Redis at each scrape; /healthz says if it answers."""
     from worker.web.metrics import serve  # noqa: PLC0415 - a web server is loaded only where it is needed
 
-    with _serving() as here:
+    with _serving() as here, _listening(host, port):
         serve(
             here.queue.client,
             here.settings,
@@ -72,7 +90,7 @@ def intake(
         raise _lacks("intake", error) from None
     if no_auth and not is_loopback(host):
         raise ConfigError(f"--no-auth lets everybody in who reaches {host}; it is for loopback alone")
-    with _serving() as here:
+    with _serving() as here, _listening(host, port):
         serve(
             here.queue.client,
             here.settings,
@@ -85,7 +103,15 @@ def intake(
 
 
 @serve_cli.command()
-def console(host: Host = LOOPBACK, port: Port = 8090) -> None:
+def console(
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="An address of this machine alone; to others, forward its port."
+        ),
+    ] = LOOPBACK,
+    port: Port = 8090,
+) -> None:
     """Serve the web console on this machine: runs, imports, dead letters, doubt and gates in a browser.
 
     It prints the link that opens it, which works once; then it prints the next one. A person with the link
@@ -97,7 +123,7 @@ def console(host: Host = LOOPBACK, port: Port = 8090) -> None:
         raise _lacks("console", error) from None
     settings = load_settings()
     logs.configure(settings)
-    with Connection.open(settings) as connection:
+    with Connection.open(settings) as connection, _listening(host, port):
         serve(settings, connection, host=host, port=port, say=lambda line: print(line, flush=True))  # noqa: T201
 
 
@@ -105,7 +131,9 @@ def console(host: Host = LOOPBACK, port: Port = 8090) -> None:
 def sandbox(
     port: Port = 8080,
     rate: Annotated[int, typer.Option(min=1, help="Requests a minute; more are answered 429.")] = 100,
-    latency_ms: Annotated[int, typer.Option(min=0, help="How long an answer takes at most.")] = 50,
+    latency_ms: Annotated[
+        int, typer.Option(metavar="MS", min=0, help="How long an answer takes at most.")
+    ] = 50,
     username: Annotated[str | None, typer.Option(help="Want Basic authentication, with --password.")] = None,
     password: Annotated[str | None, typer.Option(help="The plain password that is wanted.")] = None,
     unknown: Annotated[
@@ -129,7 +157,7 @@ def sandbox(
         unknown_badges=frozenset(unknown or ()),
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with SandboxServer(settings=settings, port=port) as server:
+    with _listening(LOOPBACK, port), SandboxServer(settings=settings, port=port) as server:
         own = f"{server.url}/_sandbox"
         tables.out.print(f"vendor's sandbox on {server.url}\n  BADGES_API_BASE_URL={server.url}")
         tables.out.print(f"  what it saw: curl {own}/ledger")

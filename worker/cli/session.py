@@ -23,8 +23,10 @@ from worker.server.connection import Connection
 from worker.server.health import faults, refuse_unusable
 from worker.store.queue import Queue
 
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-Host = Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all there are.")]
+Port = Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")]
+Host = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="The address to listen at; 0.0.0.0 is all there are.")
+]
 AnyOrg = Annotated[str | None, typer.Option("--org", help="Only this org. [default: all]")]
 ItsOrg = Annotated[str | None, typer.Option("--org", help="Its org, where several have one of that name.")]
 OneOrg = Annotated[str, typer.Option("--org", help="The org.")]

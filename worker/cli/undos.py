@@ -8,7 +8,7 @@ import typer
 
 from worker.cli import tables
 from worker.cli.asking import DryRun, Yes, ask
-from worker.cli.exits import FailOn, FailOnOption
+from worker.cli.exits import FailOn, FailOnWithFollow
 from worker.cli.output import AsJson, say_json
 from worker.cli.progress import progress_bar
 from worker.cli.replays import end_followed, watch_replay
@@ -52,7 +52,7 @@ def run_undo(
     org: AnyOrg = None,
     dry_run: DryRun = False,
     follow_it: Follow = False,
-    fail_on: FailOnOption = None,
+    fail_on: FailOnWithFollow = None,
     yes: Yes = False,
     note: Note = "",
     as_json: AsJson = False,
@@ -76,7 +76,7 @@ def job_undo(
     org: ItsOrg = None,
     dry_run: DryRun = False,
     follow_it: Follow = False,
-    fail_on: FailOnOption = None,
+    fail_on: FailOnWithFollow = None,
     yes: Yes = False,
     note: Note = "",
     as_json: AsJson = False,

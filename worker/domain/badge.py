@@ -132,7 +132,7 @@ class BadgeIssue(BaseModel):
 
 
 class Badge(NamedTuple):
-    """A badge and whose it is, its dates as they were given: a plain value, which was checked before."""
+    """One badge for one customer, its dates as they were given: a plain value, which was checked before."""
 
     badge_meta_id: str
     customer_id: int

@@ -210,7 +210,7 @@ class Names:
 
 
 def fixed_fields(assignments: Iterable[str]) -> dict[str, str]:
-    """Read ``FIELD=VALUE``: what every row of a file has.
+    """Read ``FIELD=VALUE``: what every row of a file, or every letter of a replay, has.
 
     Raises:
         ValueError: one isn't written like that, names no field that rows can share, or contradicts another.

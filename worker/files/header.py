@@ -197,14 +197,14 @@ class Header:
         """
         if self.names.of_profile:
             return "."
-        kept = {"", *map(folded, dates)}
+        kept, said = {"", *map(folded, dates)}, self.names.said
         mapped = self._mapped(found, dates, missing)
-        mapped = {column: field for column, field in mapped.items() if field or folded(column) not in kept}
+        mapped = {it: field for it, field in mapped.items() if field or it in said or folded(it) not in kept}
+        if mapped == said:
+            return "."
         pairs = (escaped(f"{column}={field or ''}", 200) for column, field in mapped.items())
         maps = "".join(f" --map {quote(pair)}" for pair in pairs)
-        return (
-            f". To be completed: badges import {quote(self.file)}{self.names.beside}{maps}" if maps else "."
-        )
+        return f". To be completed: badges import {quote(self.file)}{self.names.beside}{maps}"
 
     def _mapped(
         self, found: Counter[str | None], dates: Mapping[str, str], missing: Sequence[str]

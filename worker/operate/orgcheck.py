@@ -204,7 +204,7 @@ def _held_cure(org: Org, held: Standstill) -> str:
 
 def _rate(state: OrgState, org: Org) -> Finding:
     """Compare the limit with what can be in flight, by how long calls took."""
-    per_s = min(limit.count / limit.window_s for limit in org.limits)
+    per_s = min(it.count / it.window_s / (org.batch_size if it.of_items else 1) for it in org.limits)
     call_s = state.call_s or 0.0
     if call_s > org.http_timeout_s / 2:
         detail = f"a call takes {call_s:.1f} s on average, and is in doubt after {org.http_timeout_s:g} s"
@@ -219,7 +219,7 @@ def _rate(state: OrgState, org: Org) -> Finding:
         return Finding(
             "rate", "warn", detail, f"lower {_name(org, 'RATE_LIMIT')} ({org.rate_limit})", org.name
         )
-    detail = f"{org.rate_limit} requests of {org.batch_size}: {per_s * org.batch_size:,.1f} badges a second"
+    detail = f"{org.rate_limit}, batches of {org.batch_size}: {per_s * org.batch_size:,.1f} badges a second"
     return Finding("rate", "ok", detail, org=org.name)
 
 

@@ -45,6 +45,19 @@ class Sought:
     org: str | None = None
 
 
+def nothing_found(sought: Sought) -> str:
+    """Say what it means that nothing was found: that what is looked at doesn't have it."""
+    if sought.customer is not None:
+        return (
+            "nothing was found: no job of this customer waits, was issued or needs somebody, as far as is "
+            "remembered; invalid rows and what was discarded are counted by badges forget --customer "
+            f"{sought.customer} --dry-run"
+        )
+    if sought.job is not None:
+        return "nothing was found: no such job was ever accepted here, as far as is remembered"
+    return "nothing was found among the results that are kept; what has expired can't be found by this"
+
+
 def find(
     reports: JobReader, sought: Sought, *, on_progress: Move = lambda _looked_at: None
 ) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     urgent        list   the same for urgent jobs, which overtake the queue
     isolate       list   "tag width id" of jobs whose batch was refused as a whole
     retry         zset   id -> due at, ms
-    batch/<id>    string its list: slot, us, and number in the ring; then id and customer of each job
+    batch/<id>    string its list: slot, us, and number in the ring; then the id of each job
     sending       hash   id -> the batch in flight that carries it: the inverse of these lists
     request/<batch> string of one in flight, where the same request may be sent again (IN_DOUBT=same_request):
                   what it was sent by, and when first, ms

@@ -19,7 +19,7 @@ from worker.store import record
 from worker.store.record import STATE_LETTERS, Field
 
 HORIZON_US = 100_000  # how far ahead of its time a slot is given out
-GUARD = 0.015  # of a window: by how much a send may be late without exceeding the limit
+GUARD = 0.015  # of a window is added to it: half for sends that are late, half for the way to the vendor
 SHARE = 0.25  # of the limit, for calls that deliver nothing, while deliveries wait
 CHECK_AFTER_S = 600  # between a call in doubt and the first look at the vendor, and between two looks
 # The upper bounds, ms, that calls are counted by, beside "longer".

@@ -52,7 +52,7 @@ SEND_WINDOW_S = 5.0  # between claim and PUT at most; later, the batch is releas
 LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given up
 MISSING_TTL_S = 600
 _ANSWERS: dict[str, Answer] = {answer.value: answer for answer in Answer}
-LINE_MS = 250  # how soon to look again whether a place became free; deliveries that end look by themselves
+LINE_MS = 250  # how soon to look again for a free place; a delivery that ends looks at once
 
 
 class GroupPart(NamedTuple):

@@ -61,7 +61,7 @@ class Field(StrEnum):
     FINGERPRINT = "fingerprint"  # hash of the content, only where the id is the producer's own
     REPLAYED_AS = "replayed_as"  # the job that took its place
     REPLAY_OF = "replay_of"  # the dead letter, or the undone job, whose place it took
-    START_AT = "start_at"  # ms: not to be sent earlier; its place, which no script writes yet
+    START_AT = "start_at"  # unused: when a run is to start is in its hash; it keeps its place
     UNDONE = "undone"  # when its badge was revoked, ms, and the entry of the audit trail that says by whom
     # Of what follows scripts write only MESSAGE, HISTORY, ABSENT_SINCE and SECOND_EARNED_BADGE_ID.
     EARN_EVENT_DATE = "event"  # as it was given

@@ -30,7 +30,7 @@ CODES: Mapping[str, Signal | ItemSignal] = {
     "4001": Signal.UNAVAILABLE,
     "320001": Signal.UNAUTHORIZED,  # the token call's: a wrong key
 }
-# Any other status, and any that the body of an answer explains, is in doubt.
+# Of answers whose body explains nothing. 3xx is misconfigured; any other that isn't here is in doubt.
 STATUSES: Mapping[int, Signal] = {
     400: Signal.REFUSED,
     401: Signal.UNAUTHORIZED,
