@@ -308,6 +308,8 @@ def test_a_dry_run_says_what_handing_in_then_does_and_accepts_nothing(place: Pla
             )
             assert said.status_code == status, wrong_body
         assert http.put(PATH, json=body, params={"dry_run": "perhaps"}).status_code == 400
+        misspelled = http.put(PATH, json=body, params={"dryRun": True})
+        assert (misspelled.status_code, "dryRun: is no parameter" in misspelled.text) == (400, True)
         for dry_run in (True, False):
             last = http.put(PATH, json=body, params={"run": "last", "dry_run": dry_run})
             assert (last.status_code, "it stands for the newest one" in last.text) == (400, True)

@@ -517,6 +517,39 @@ def test_an_import_is_stopped_and_a_file_taken_away(at_console: tuple[Console, B
         here.staging.get(two)
 
 
+def test_what_is_stopped_before_a_worker_begins_is_not_imported(at_console: tuple[Console, Browser]) -> None:
+    """Nor is a row of it, where it is stopped between two slices; where one is at it, it sees that."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + "".join(row(n) for n in range(2500))).encode())
+    page = begin(browser, one, 2500)
+    browser.press(page, "stop")
+    assert (here.staging.get(one).state, here.staging.go_on(one)) == ("cancelled", False)
+    assert here.staging.get(one).accepted == 0
+    two = upload(browser, "n.csv", (HEAD + "".join(row(n) for n in range(2500))).encode())
+    page = begin(browser, two, 2500)
+    with here.staging.alone(two, "a worker"):
+        browser.press(page, "stop")
+        assert here.staging.get(two).goes_on
+        assert "It ends behind the rows" in words(browser.open(f"/staged?id={two}"))
+    assert here.staging.go_on(two) is False
+    assert (here.staging.get(two).state, here.staging.get(two).accepted) == ("cancelled", 0)
+
+
+def test_a_page_of_before_neither_stops_nor_changes_an_import(at_console: tuple[Console, Browser]) -> None:
+    """It offered to take the file away, or to read it otherwise, and somebody has begun with it since."""
+    here, browser = at_console
+    one = upload(browser, "m.csv", (HEAD + row(1)).encode())
+    old = browser.open(f"/staged?id={one}")
+    with here.staging.alone(one, "who imports it"):
+        assert "somebody else" in browser.send("columns", browser.form(old, "columns")).text
+    begin(browser, one, 1)
+    assert "its import has begun" in browser.send("stop", browser.form(old, "stop")).text
+    assert browser.send("columns", browser.form(old, "columns")).status_code == 400
+    assert here.staging.get(one).goes_on
+    assert here.staging.go_on(one) is False
+    assert here.staging.get(one).accepted == 1
+
+
 def test_a_file_is_gone_after_a_day(at_console: tuple[Console, Browser]) -> None:
     """With what is known of it, and what lies there that nobody knows; the page says so."""
     here, browser = at_console

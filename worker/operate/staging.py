@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 from worker.config import Settings
 from worker.domain.org import Org
@@ -38,6 +38,7 @@ SILENT_S = 90.0  # after which an import that should go on is asked for again
 SPARE_BYTES = 256 << 20
 _ID: Final = re.compile(r"[a-z2-7]{26}")
 _GOES_ON = ("asked", "importing", "no room")
+_COUNTS = ("rows", "accepted", "duplicates", "invalid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,13 @@ class Staging:
         finally:
             staged.give_back(self._client, staged_id, holder)
 
+    def stop(self, staged_id: str) -> None:
+        """Stop an import: at once, or behind the rows that a worker is taking in just now."""
+        self.change(staged_id, stop=1)
+        with suppress(ConfigError), self.alone(staged_id, new_id()) as about:
+            if about.goes_on:
+                self.change(staged_id, state="cancelled")
+
     def look(self, about: Staged) -> Look:
         """Read the first rows of a file, and what may be said of its columns."""
         return look(self._own(about.id), about.name, about.how)
@@ -243,17 +251,20 @@ class Staging:
         Rows that were accepted before are passed over; those that were accepted and not counted are met
         again by their run and row, so that nothing comes in twice.
         """
-        about = self.get(staged_id)
-        if not about.goes_on or not staged.take(self._client, staged_id, me := new_id()):
+        if not staged.take(self._client, self.get(staged_id).id, me := new_id()):
             return False
         try:
-            return self._import(about, me, time.monotonic() + for_s)
+            about = self.get(staged_id)
+            return about.goes_on and self._import(about, me, time.monotonic() + for_s)
         finally:
             staged.give_back(self._client, staged_id, me)
 
     def _import(self, about: Staged, me: str, until: float) -> bool:
         try:
             org = self._settings.org(about.org)
+            if about.stop:  # since the slice before
+                self.change(about.id, state="cancelled")
+                return False
             if not about.sha256:
                 about = self._with_digest(about)
             how_it_ended = self._take_in(about, org, me, until)
@@ -274,7 +285,7 @@ class Staging:
         self, about: Staged, org: Org, me: str, until: float
     ) -> Literal["done", "cancelled", "goes on"]:
         """Take in rows behind those that were, until all are, the time is over, or somebody says stop."""
-        counts = {name: getattr(about, name) for name in ("rows", "accepted", "duplicates", "invalid")}
+        counts = {name: getattr(about, name) for name in _COUNTS}
         repeats: Repeats = "hold" if about.how.hold_repeats else "count"
         options = EnqueueOptions(
             about.run,
@@ -321,21 +332,14 @@ class Staging:
 
 
 def _of(staged_id: str, found: Mapping[str, str]) -> Staged:
-    counts = {name: int(found.get(name, 0)) for name in ("size", "rows", "accepted", "duplicates", "invalid")}
+    texts, numbers = ("name", "org", "run", "problem", "said", "by", "note", "sha256"), ("size", *_COUNTS)
+    its: dict[str, Any] = {name: found.get(name, "") for name in texts}
     return Staged(
         id=staged_id,
-        name=found.get("name", ""),
-        org=found.get("org", ""),
         state=found.get("state", "failed"),
-        run=found.get("run", ""),
-        problem=found.get("problem", ""),
-        said=found.get("said", ""),
-        by=found.get("by", ""),
-        note=found.get("note", ""),
-        sha256=found.get("sha256", ""),
         stop=found.get("stop") == "1",
         hold=found.get("hold") == "1",
         came_at=float(found.get("came_at", 0)),
         alive_at=float(found.get("alive_at", 0)),
-        **counts,
+        **its | {name: int(found.get(name, 0)) for name in numbers},
     )

@@ -22,6 +22,7 @@ from worker.config import Settings
 from worker.domain.actor import Actor, Via
 from worker.domain.check import Check
 from worker.domain.org import Org
+from worker.domain.text import plain
 from worker.enqueue import check_run_name
 from worker.errors import ConfigError
 from worker.operate import othercolumns
@@ -153,6 +154,9 @@ NewRun = Annotated[
 ]
 
 
+PARAMETERS = ("run", "urgent", "dry_run")
+
+
 def import_badges(
     request: Request,
     here: Here,
@@ -176,6 +180,9 @@ def import_badges(
     ] = None,
 ) -> Response:
     """Accept badges, each once. What is wrong with an item is said in its row, and never stops the rest."""
+    if unknown := request.query_params.keys() - set(PARAMETERS):  # such as dryRun: it would be issued
+        there = f"there are {', '.join(PARAMETERS)}"
+        return failure(400, f"{plain(min(unknown), 64)}: is no parameter of an import; {there}")
     if dry_run:
         checked = check(here.queue, caller.org, body)
         if isinstance(checked, Refusal):

@@ -101,7 +101,7 @@ def page(here: Console, asked: Asked) -> Page:
     title = act.title if act else f"{written[0].action} of {written[0].at}"
     values = {"act": act, "id": act_id, "entries": written, "replay": act_id.startswith("replay-")}
     values["following"] = _following(here, act_id, act) if values["replay"] else None
-    values |= _asking(here, act_id, act)
+    values |= _asking(here, act_id, act) | {"cancel": audit.action_id(here.queue, "cancel")}
     return Page("act.html", title, "", "badges audit", values, live="act")
 
 

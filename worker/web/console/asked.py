@@ -12,7 +12,7 @@ from worker.domain.text import LATEST_MS
 from worker.errors import ConfigError
 from worker.operate.deadlist import Filter
 
-LONGEST = 1000
+LONGEST, LONGEST_ID = 1000, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,17 @@ class Asked:
             raise ConfigError(f"{name} must be a whole number, not {text!r}")
         return int(digits)
 
+    def customer(self) -> int | None:
+        """Return the customerId that is asked for.
+
+        Raises:
+            ConfigError: it is no whole number as ids are written: a point or comma may be another's digits.
+        """
+        text = self.text("customer")
+        if text is None or (text.isascii() and text.isdecimal() and len(text) < LONGEST_ID):
+            return None if text is None else int(text)
+        raise ConfigError(f"customer must be a customerId, of digits alone, not {text!r}")
+
     def _instant(self, name: str) -> int | None:
         at_ms = self.whole(name)
         if at_ms and at_ms > LATEST_MS:
@@ -96,7 +107,7 @@ class Asked:
             run=self.text("run"),
             code=self.text("code"),
             badge=self.text("badge"),
-            customer=self.whole("customer"),
+            customer=self.customer(),
             job=self.text("job"),
             since_ms=self._instant("since_ms"),
             until_ms=self._instant("until_ms"),

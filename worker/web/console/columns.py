@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +47,6 @@ def values(here: Console, about: Staged, look: Look) -> dict[str, Any]:
 
 def say(here: Console, asked: Asked) -> str:
     """Write down how a file is to be read, and keep that as a profile if it is given a name."""
-    about = _still_there(here, asked)
     how = How(
         columns=_columns(asked),
         fixed={name: value for name in FIXED if (value := asked.text(f"set:{name}"))},
@@ -60,18 +60,19 @@ def say(here: Console, asked: Asked) -> str:
     )
     how.names()
     how.dates()
-    if name := asked.text("save_as"):
-        how = _keep(here, asked, replace(about, said=how.written()), name)
-    here.staging.change(about.id, said=how.written())
+    with _while_nobody_begins(here, asked) as about:
+        if name := asked.text("save_as"):
+            how = _keep(here, asked, replace(about, said=how.written()), name)
+        here.staging.change(about.id, said=how.written())
     return url("staged", id=about.id)
 
 
 def choose(here: Console, asked: Asked) -> str:
     """Read a file as a profile says, or as nobody says."""
-    about = _still_there(here, asked)
     name = asked.text("profile")
-    how = about.how.with_profile(_profiles(here, about).named(name)) if name else How()
-    here.staging.change(about.id, said=how.written())
+    with _while_nobody_begins(here, asked) as about:
+        how = about.how.with_profile(_profiles(here, about).named(name)) if name else How()
+        here.staging.change(about.id, said=how.written())
     return url("staged", id=about.id)
 
 
@@ -164,8 +165,14 @@ def _profiles(here: Console, about: Staged) -> Profiles:
     return Profiles(here.queue, about.org)
 
 
-def _still_there(here: Console, asked: Asked) -> Staged:
-    about = here.staging.get(asked.need("id"))
-    if about.state != "there":
-        raise ConfigError(f"{about.name} is {about.state}: how it is read can't be changed any more")
-    return about
+@contextmanager
+def _while_nobody_begins(here: Console, asked: Asked) -> Iterator[Staged]:
+    """Give the file whose reading changes: what somebody has confirmed is imported as they saw it.
+
+    Raises:
+        ConfigError: somebody begins with its import, or has begun.
+    """
+    with here.staging.alone(asked.need("id"), here.queue.new_id()) as about:
+        if about.state != "there":
+            raise ConfigError(f"{about.name} is {about.state}: how it is read can't be changed any more")
+        yield about

@@ -122,8 +122,15 @@ def _start(here: Console, about: Staged, asked: Asked, act: str) -> None:
 
 
 def stop(here: Console, asked: Asked) -> str:
-    """Stop importing a file; what was accepted is delivered."""
+    """Stop importing a file, of which what was accepted is delivered; or take it away, as the page offered.
+
+    Raises:
+        ConfigError: its import has begun, or ended, since the page was loaded.
+    """
     about = here.staging.get(asked.need("id"))
+    if about.goes_on is not (asked.need("do") == "stop"):
+        since = "its import has begun" if about.goes_on else f"its import is {about.state}"
+        raise ConfigError(f"nothing was done: {since} by now; load the page of {about.name} again")
     if about.goes_on:
         operator = here.operator(note_of(asked))
         operator.begin(
@@ -132,7 +139,7 @@ def stop(here: Console, asked: Asked) -> str:
             {"import": about.name, "run": about.run},
             counts=False,
         )
-        here.staging.change(about.id, stop=1)
+        here.staging.stop(about.id)
         return url("staged", id=about.id)
     here.staging.remove(about.id)
     return "import"

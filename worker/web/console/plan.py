@@ -12,7 +12,8 @@ from worker.errors import ConfigError
 from worker.operate import cancelling, deadletters, deadlist, following, replaying
 from worker.operate.deadlist import Filter
 from worker.operate.replaying import UNDO, Replayed
-from worker.store import audit
+from worker.operate.report import option
+from worker.store import audit, runs
 from worker.web.console.acting import begin, begun, note_of, typed, unchanged
 from worker.web.console.acts import FRESH_S, Act
 from worker.web.console.asked import Asked
@@ -43,6 +44,8 @@ def page(here: Console, asked: Asked) -> Page:
         "rehearsal": look.result if look and look.state == "done" else None,
         "rehearsing": look if look and not look.is_over else None,
         "failed": look.problem if look else "",
+        "orgs": [which.org] if which.org else here.reports.orgs_meant(which),
+        "is_held": which.run is not None and _is_held(here, which, which.run),
         "seconds": _seconds(here, which, count),
         "first": min(FIRST, count),
         "in_doubt": which.kind is DeadKind.IN_DOUBT,
@@ -51,7 +54,7 @@ def page(here: Console, asked: Asked) -> Page:
         "back": url("dead", **parameters(which)),
         "again": url("plan", do=do, **parameters(which), **_set(changes)),
     }
-    more = [f"--set {name}={value}" for name, value in changes.items()]
+    more = [option("set", f"{name}={value}") for name, value in changes.items()]
     title = "Replay" if do == "replay" else "Discard"
     return Page("plan.html", f"{title}: the plan", "dead", command(do, which, *more), values)
 
@@ -82,8 +85,8 @@ def replay(here: Console, asked: Asked) -> str:
 
     rest = url("plan", do="replay", **parameters(which), **_set(changes))
     links = [(rest, "Plan the rest"), (url("dead", **parameters(which)), "The dead letters")]
-    if changes:
-        links.insert(0, (url("run", run=asked.need("act")), "Watch the new jobs"))
+    if changes and len(orgs := here.reports.orgs_meant(which)) == 1:
+        links.insert(0, (url("run", org=orgs[0], run=asked.need("act")), "Watch the new jobs"))
     what = counted(min(limit or count, count), "dead letter")
     return begin(here, asked, "replay", f"Replay {what}", work, links=links)
 
@@ -112,6 +115,8 @@ def discard(here: Console, asked: Asked) -> str:
 
 def take_back(here: Console, asked: Asked) -> str:
     """Make dead letters again of what still waits of a replay."""
+    if known := begun(here, asked):
+        return known
     name = asked.need("replay")
     by_org = following.still_its(here.reports, name)
 
@@ -129,8 +134,7 @@ def take_back(here: Console, asked: Asked) -> str:
         return {"taken back": done}
 
     links = ((url("act", id=name), "The replay"), (url("dead", kind="cancelled"), "What was cancelled"))
-    given = Asked(dict(asked.given) | {"act": audit.action_id(here.queue, "cancel")})
-    return begin(here, given, "cancel", f"Take back what waits of {name}", work, links=links)
+    return begin(here, asked, "cancel", f"Take back what waits of {name}", work, links=links)
 
 
 def _move(act: Act, total: int, seen: int) -> None:
@@ -168,6 +172,12 @@ def _rehearse(here: Console, which: Filter, changes: dict[str, str], count: int)
         )
 
     return here.looks.look(f"plan {parameters(which)} {changes} {count}", work, fresh_s=FRESH_S)
+
+
+def _is_held(here: Console, which: Filter, run: str) -> bool:
+    """Say whether what is replayed waits until somebody, or its time, starts the run."""
+    orgs = here.reports.orgs_meant(which)
+    return any(runs.not_begun(here.reports.store, org, [run]) for org in orgs)
 
 
 def _seconds(here: Console, which: Filter, count: int) -> int | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -33,11 +35,13 @@ def page(here: Console, asked: Asked) -> Page:
     """Find jobs and runs by whatever a person has at hand."""
     what, by, badge = asked.text("what") or "", asked.text("by") or "", asked.text("badge")
     org = asked.text("org")
-    looks = [_look(here, sought) for sought in _sought(what, by, badge, org)]
-    runs = _runs(here, what) if what and not by else []
-    if what and not by and not runs and not any(look.result for look in looks):
+    looked = {sought: _look(here, sought) for sought in _sought(what, by, badge, org)}
+    runs = _runs(here, what, org) if what and not by else []
+    if what and not by and not runs and not any(look.result for look in looked.values()):
         # Only records tell these: all of them are looked through.
-        looks += [_look(here, it) for it in (Sought(request=what, org=org), Sought(earned=what, org=org))]
+        others = (Sought(request=what, org=org), Sought(earned=what, org=org))
+        looked |= {sought: _look(here, sought) for sought in others}
+    looks = looked.values()
     found = {_name(row): row for look in looks for row in look.result or []}
     after, sort = asked.text("after"), asked.text("sort") and asked.sort(paging.JOB_SORTS, "")
     asked_for = {"what": what, "by": by, "badge": badge, "org": org}
@@ -58,10 +62,11 @@ def page(here: Console, asked: Asked) -> Page:
         "looking": [look.looked_at for look in looks if not look.is_over],
         "failed": next((look.problem for look in looks if look.problem), ""),
         "again": url("search", **asked_for, sort=sort),
-        "undo": what if found and what.isdecimal() and by in ("", "customer") else None,
+        "undo": list(dict.fromkeys(row["org"] for row in found.values() if str(row["customerId"]) == what)),
     } | turning("search", asked_for | {"sort": sort}, after, jobs.after)
     title = f"Search: {what}" if what else "Search"
-    return Page("search.html", title, "search", _command(what, by, badge), values)
+    finds = next((sought for sought, look in looked.items() if look.result), next(iter(looked), None))
+    return Page("search.html", title, "search", _command(finds), values)
 
 
 def job(here: Console, asked: Asked) -> Page:
@@ -99,18 +104,21 @@ def _look(here: Console, sought: Sought) -> Act:
     return here.looks.look(f"find {sought}", work, within_s=0.2, fresh_s=_FRESH_S)
 
 
-def _runs(here: Console, what: str) -> list[Any]:
-    try:
-        return [here.reports.run_meant(what)]
-    except BadgesError:
-        return []
+def _runs(here: Console, what: str, org: str | None) -> list[Any]:
+    """Return the run that is meant, of each org."""
+    found = []
+    for name in here.reports.org_names(org):
+        with suppress(BadgesError):
+            found.append(here.reports.run_meant(what, name))
+    return found
 
 
-def _command(what: str, by: str, badge: str | None) -> str:
-    if not what:
+def _command(sought: Sought | None) -> str:
+    """Return the command that finds what the page shows."""
+    if sought is None:
         return "badges find --customer CUSTOMER"
-    name = by or ("customer" if what.isdecimal() else "job")
-    return " ".join(["badges find", option(name, what), *([option("badge", badge)] if badge else [])])
+    said = ((name, value) for name, value in asdict(sought).items() if value is not None)
+    return " ".join(["badges find", *(option(name, str(value)) for name, value in said)])
 
 
 def _acts(here: Console, job: dict[str, Any]) -> list[Any]:

@@ -51,7 +51,9 @@ def undo(here: Console, asked: Asked) -> str:
         here.forget_states()
         return {"on their way to be taken back": jobs}
 
-    links = [(url("run", run=asked.need("act")), "Watch the undo"), (_back(which), "Where you came from")]
+    orgs = [which.org] if which.org else here.reports.org_names(None)
+    watch = (url("run", org=orgs[0], run=asked.need("act")), "Watch the undo")
+    links = [watch if len(orgs) == 1 else (url("runs"), "The runs"), (_back(which), "Where you came from")]
     return begin(here, asked, "undo", f"Take back {counted(count, 'badge')}", work, links=links)
 
 
@@ -66,7 +68,7 @@ def _plan(here: Console, which: Which) -> Act:
 
 def _which(here: Console, asked: Asked) -> Which:
     found = Which(
-        asked.text("org"), asked.text("run"), asked.text("badge"), asked.whole("customer"), asked.text("job")
+        asked.text("org"), asked.text("run"), asked.text("badge"), asked.customer(), asked.text("job")
     )
     if not found.is_said:
         raise ConfigError("say what is to be taken back: begin at a run or at a job")

@@ -189,7 +189,27 @@
   // What is still being looked for is asked for again, unless somebody is filling in a form.
   const again = $("[data-again]");
   const busy = () => document.hidden || /^(INPUT|SELECT)$/.test(document.activeElement?.tagName ?? "");
-  if (again) setInterval(() => { if (!busy()) location.reload(); }, 1000 * Number(again.dataset.again));
+  // What somebody changed in its forms stands there again afterwards.
+  const fields = () => [...document.querySelectorAll("form[method=post] :is(input, select)[name]")]
+    .filter((field) => field.type !== "hidden");
+  const changed = (field) => field.tagName === "SELECT"
+    ? [...field.options].some((option) => option.selected !== option.defaultSelected)
+    : field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+  const kept = `kept ${location.pathname}${location.search}`;
+  const reload = () => {
+    const said = fields().filter(changed).map((field) => [field.name, field.value, field.checked]);
+    sessionStorage.setItem(kept, JSON.stringify(said));
+    location.reload();
+  };
+  const restore = () => {
+    for (const [name, value, checked] of JSON.parse(sessionStorage.getItem(kept) ?? "[]")) {
+      const field = fields().find((one) => one.name === name);
+      if (field) Object.assign(field, field.type === "checkbox" ? {checked} : {value});
+    }
+    sessionStorage.removeItem(kept);
+  };
+  restore();
+  if (again) setInterval(() => { if (!busy()) reload(); }, 1000 * Number(again.dataset.again));
 
   // The zone that is probably meant is only proposed.
   every("[data-zone]", (input) => {
