@@ -12,7 +12,7 @@ from worker.domain.batch import Batch, Item, Replay, Wait
 from worker.domain.item import Source
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued
-from worker.domain.settlement import Retry
+from worker.domain.settlement import DeadLetter, Retry
 from worker.enqueue import EnqueueOptions, accept, sources, total
 from worker.operate.cancelling import cancel, cancel_run
 from worker.operate.deadlist import Filter
@@ -64,6 +64,38 @@ def test_what_was_cancelled_counts_as_queued_no_more(queue: Queue, client: redis
     for run, left in (("first", 3000), ("last", 20)):
         cancel(queue, "default", reports.ids("default", run), action="", on_progress=lambda _: None)
         assert client.llen(keys.key("default", "queue")) == left
+
+
+def test_one_letter_takes_what_is_being_sent_nowhere(queue: Queue, client: redis.Redis) -> None:
+    """Of a cancelled run: were it replayed before that has ended, all of it would be tried again."""
+    operator = operator_of(queue, client)
+    queue.enqueue(ORG, run="r", items=[item(n) for n in range(6)], call="c")
+    sent = claimed(queue, ORG)
+    assert cancel_run(operator, "default", "r", action="", on_progress=lambda _: None) == 4
+    of_r = Filter(run="r", kind=DeadKind.CANCELLED)
+    assert replay_all(operator, of_r, limit=1).replayed == 0
+    assert replay_all(operator, Filter(job=Probe(client).listed(DeadKind.CANCELLED)[0])).replayed == 0
+    assert replay_all(operator, of_r, dry_run=True).replayed == 0
+    settle(queue, ORG, sent, *[Retry(60, "521", "busy", spends_attempt=True)] * 2)
+    assert len(Probe(client).listed(DeadKind.CANCELLED)) == 6
+    assert replay_all(operator, of_r, limit=1).replayed == 1
+
+
+def test_what_an_earlier_call_may_have_issued_is_in_doubt_when_it_is_cancelled(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """Nobody may say that it was certainly not sent, nor send it again unasked: replayed, or tried again."""
+    operator = operator_of(queue, client)
+    queue.enqueue(ORG, run="r", items=[item(n) for n in range(4)], call="c")
+    for decided in (DeadLetter(DeadKind.IN_DOUBT, "500", "?"), Retry(60, "500", "?", True, in_doubt=True)):
+        settle(queue, ORG, claimed(queue, ORG), *[decided] * 2)
+    replay_all(operator, Filter(kind=DeadKind.IN_DOUBT), may_issue_twice=True)
+    queue.enqueue(ORG, run="r", items=[item(9)], call="d")
+    assert cancel_run(operator, "default", "r", action="", on_progress=lambda _: None) == 1
+    assert len(Probe(client).listed(DeadKind.IN_DOUBT)) == 4
+    assert replay_all(operator, Filter()).replayed == 1
+    record = Probe(client).record(Probe(client).listed(DeadKind.IN_DOUBT)[0])
+    assert record["message"].startswith("an earlier call may have issued it")
 
 
 def test_what_was_cancelled_can_be_replayed(queue: Queue, client: redis.Redis) -> None:

@@ -58,6 +58,7 @@ class ModelJob:
     indexed: bool = False
     due: bool = False  # its retry
     replaced: bool = False
+    was_in_doubt: bool = False
 
     def letter(self, run: str) -> str:
         """Return what a producer is told who brings it again, under this run."""
@@ -95,8 +96,10 @@ class Model:
         return {job_id for job_id, job in self.jobs.items() if job.state == state}
 
     def bury(self, job: ModelJob, kind: str) -> None:
-        """Make a dead letter."""
-        job.state, job.kind, job.indexed = "d", kind, True
+        """Make a dead letter; where an earlier call may have applied it, a cancelled one is in doubt."""
+        job.was_in_doubt = job.was_in_doubt or kind == "in_doubt"
+        job.state, job.indexed = "d", True
+        job.kind = "in_doubt" if kind == "cancelled" and job.was_in_doubt else kind
 
     def move(self, job: ModelJob, state: str) -> None:
         """Give a job that is no dead letter its state."""

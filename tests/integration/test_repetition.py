@@ -26,10 +26,11 @@ from worker.domain.settlement import DeadLetter, Isolate, PutBack
 from worker.domain.settlement import Retry as RetryLater
 from worker.server.connection import Connection
 from worker.store import forgets, keys
+from worker.store.letters import GroupPart, Letter
 from worker.store.outbox import Ending, Outbox
 from worker.store.pool import Seats
 from worker.store.protocol import gate_config
-from worker.store.queue import GroupPart, Queue
+from worker.store.queue import Queue
 
 ORG = configured(batch_size=5)
 SETTLEMENTS = (
@@ -111,9 +112,11 @@ CALLS: dict[str, Callable[[Queue, Batch], Any]] = {
     "discard": lambda q, _: q.discard(
         "default", ["doubt2", "none"], keep_ms=60_000, call="c", action="noted"
     ),
-    "replay_group": lambda q, _: q.replay_group(ORG, run="noted", of=REJECTED, passed=0, most=9, call="c"),
+    "replay_group": lambda q, _: q.replay_group(
+        ORG, run="noted", of=REJECTED, behind=Letter(), most=9, call="c"
+    ),
     "discard_group": lambda q, _: q.discard_group(
-        "default", REJECTED, passed=0, keep_ms=60_000, call="c", action="noted"
+        "default", REJECTED, behind=Letter(), keep_ms=60_000, call="c", action="noted"
     ),
     "count_group": lambda q, _: q.store.call(
         "count_group", [keys.key_prefix("default")], [*REJECTED[:3], "r", 0]

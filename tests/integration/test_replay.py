@@ -525,6 +525,32 @@ def test_those_of_a_run_are_dealt_with_by_the_server_too(queue: Queue, client: r
     assert {state.run for state in reports(queue).runs() if state.queued} == {"b"}
 
 
+@pytest.mark.parametrize("act", ["replay", "discard"])
+@pytest.mark.parametrize("how", ["others", "all"])
+def test_what_others_take_out_meanwhile_makes_it_skip_none(
+    queue: Queue, client: redis.Redis, act: str, how: str
+) -> None:
+    """Letters of another run lie in the same group; somebody discards them, or all that were passed."""
+    for n, run in enumerate("ab" * 4):
+        bury(queue, ORG, range(500 * n, 500 * n + 500), run=run)
+    rows = {run: JobReader(client=client, orgs={}).ids("default", run) for run in "ab"}
+    others = list(rows["a"])
+    group = keys.key("default", "dead", next(iter(client.hgetall(keys.key("default", "groups")))))
+    by_hand = operator(queue)
+
+    def meanwhile(*_: object) -> None:
+        gone, others[:] = others[:300], others[300:]
+        if how == "all":  # whatever its page ended with
+            gone = [str(one) for one in client.zrange(group, 0, -1) if one in rows["a"]][:900]
+        queue.discard("default", gone, keep_ms=60_000, call=new_id())
+
+    of_b = Filter(run="b", kind=DeadKind.REJECTED)
+    if act == "replay":
+        assert replaying.replay_all(by_hand, of_b, on_progress=meanwhile).replayed == 2000
+    else:
+        assert deadletters.discard_all(by_hand, of_b, on_progress=meanwhile) == 2000
+
+
 def cancel_all(queue: Queue) -> int:
     """Cancel the run as a whole."""
     run = reports(queue).run(RUN)

@@ -38,8 +38,9 @@ from worker.operate.status import OrgState
 from worker.operate.which import Which
 from worker.sandbox.vendor import Vendor
 from worker.store import audit
+from worker.store.letters import GroupDone, GroupPart
 from worker.store.pool import Seats
-from worker.store.queue import SEND_WINDOW_S, GroupDone, GroupPart, Queue
+from worker.store.queue import SEND_WINDOW_S, Queue
 from worker.store.record import Answer
 from worker.vendor.auth import Authenticator
 from worker.vendor.doubt import DoubtChecker

@@ -17,6 +17,7 @@ from worker.cli.replays import replays_cli
 from worker.cli.session import ItsOrg, Note, Session, filtered, session
 from worker.domain.job import DeadKind
 from worker.domain.text import counted
+from worker.errors import StoreError
 from worker.operate import deadletters, deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.report import option
@@ -104,8 +105,12 @@ def dead_discard(
 
 
 def _discard(here: Session, which: Filter, note: str) -> int:
-    with progress_bar("discarding", None, unit="dead letter") as move:
-        return deadletters.discard_all(here.operator(note), which, on_progress=move)
+    try:
+        with progress_bar("discarding", None, unit="dead letter") as move:
+            return deadletters.discard_all(here.operator(note), which, on_progress=move)
+    except (KeyboardInterrupt, StoreError):
+        tables.err.print("What was discarded stays so: badges audit counts it. The others are still listed.")
+        raise
 
 
 @dead_cli.command("resolve")

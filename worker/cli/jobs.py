@@ -27,6 +27,7 @@ from worker.cli.undos import job_undo_cli, run_undo_cli
 from worker.domain.job import DeadKind
 from worker.domain.org import DEFAULT_ORG
 from worker.domain.text import counted, iso_time
+from worker.errors import StoreError
 from worker.operate import cancelling
 from worker.operate.numbers import UNASKED, Number, numbers
 from worker.operate.progress import RunProgress
@@ -139,7 +140,9 @@ def run_cancel(
     with session() as here:
         progress = here.reports.run_meant(run, org)
         name, waiting = progress.run, progress.waiting
-        had_some = progress.dead_kinds.get(DeadKind.CANCELLED)
+        had_some, had_doubt = (
+            progress.dead_kinds.get(it, 0) for it in (DeadKind.CANCELLED, DeadKind.IN_DOUBT)
+        )
         since = cancelling.broken_off_at(here.reports, progress)
         since = since or iso_time(here.reports.store.org_now_ms(progress.org))
         if not dry_run:
@@ -150,6 +153,7 @@ def run_cancel(
         # doubt may turn out not to be issued, and would wait again.
         has_ended = not (progress.open or progress.incomplete or progress.dead_kinds.get(DeadKind.IN_DOUBT))
         cancelled = waiting if dry_run or has_ended else _cancel(here, progress, note)
+        doubtful = here.reports.run(name, progress.org).dead_kinds.get(DeadKind.IN_DOUBT, 0) - had_doubt
         has_others = len(here.settings.orgs()) > 1
     if as_json:
         say_json({"run": name, "cancelled": cancelled}, dry_run=dry_run)
@@ -164,6 +168,11 @@ def run_cancel(
         tables.out.print("nothing of it waits any more")
         if not has_ended:
             tables.err.print("what comes to it, or would wait again, is cancelled too")
+    if doubtful > 0:
+        its = "an earlier call may have issued it" if doubtful == 1 else "earlier calls may have issued them"
+        tables.err.print(
+            f"{counted(doubtful, 'job')} that waited to be sent again: in doubt as before, {its}"
+        )
 
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
@@ -175,6 +184,10 @@ def _cancel(here: Session, run: RunProgress, note: str) -> int:
     except KeyboardInterrupt:
         end = tables.safe(f"badges run cancel {of_org(run.org)}{argument(run.run)}")
         tables.err.print(f"nothing of it is sent any more; what is left of it waits to be cancelled: {end}")
+        raise
+    except StoreError:
+        end = tables.safe(f"badges run cancel {of_org(run.org)}{argument(run.run)}")
+        tables.err.print(f"It may be cancelled in part, and is sent no more then; to end it: {end}")
         raise
 
 

@@ -17,7 +17,7 @@ from worker.cli.progress import progress_bar, watch
 from worker.cli.session import Follow, Note, Session, filtered, session
 from worker.domain.job import KIND_WORDS, DeadKind
 from worker.domain.text import counted
-from worker.errors import BadgesError
+from worker.errors import BadgesError, StoreError
 from worker.files.columns import fixed_fields
 from worker.operate import cancelling, deadlist, following, replaying
 from worker.operate.deadlist import Filter
@@ -140,10 +140,14 @@ def dead_cancel(
 
 def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: str) -> int:
     action, cancelled = audit.action_id(here.queue, "cancel"), 0
-    for org, ids in by_org.items():
-        here.operator(note).begin(org, action, {"replay": replay})
-        with progress_bar(f"cancelling in {org}", len(ids), unit="job") as move:
-            cancelled += cancelling.cancel(here.queue, org, ids, action=action, on_progress=move)
+    try:
+        for org, ids in by_org.items():
+            here.operator(note).begin(org, action, {"replay": replay})
+            with progress_bar(f"cancelling in {org}", len(ids), unit="job") as move:
+                cancelled += cancelling.cancel(here.queue, org, ids, action=action, on_progress=move)
+    except (KeyboardInterrupt, StoreError):
+        tables.err.print(f"What isn't cancelled yet is sent; to end that: badges dead cancel {replay}")
+        raise
     return cancelled
 
 
@@ -162,12 +166,12 @@ def _ask_about_doubt(
 
 @contextmanager
 def _breaking_off(replay: str) -> Iterator[None]:
-    """Say, where Ctrl-C is pressed, what goes on and how to end that too."""
+    """Say, where Ctrl-C is pressed or Redis is lost, what goes on and how to end that too."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoreError):
         tables.err.print(
-            f"What was replayed stays queued. Watch it: badges dead follow {replay}; "
+            f"What was replayed, if anything was, stays queued. Watch it: badges dead follow {replay}; "
             f"take it back: badges dead cancel {replay}"
         )
         raise
@@ -182,6 +186,7 @@ def _say_dry_run(
         )
     if as_json:
         say_json(done.as_json() | {"replay": None, "run": None, "dry_run": True})
+        _refuse_what_stays(done)
         return
     tables.show_groups(deadlist.groups(here.reports, which, replayable=True))
     at_most = f", at most {limit:,} as said" if limit else ""

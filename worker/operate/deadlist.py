@@ -19,7 +19,7 @@ from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.operate.which import Which
 from worker.store import reading
-from worker.store.queue import GroupPart
+from worker.store.letters import GroupPart
 from worker.store.reading import Extent, StoredGroup
 from worker.store.record import Field, Record, fault_of, state_of
 

@@ -14,8 +14,9 @@ from worker.domain.org import DEFAULT_ORG, Org
 from worker.operate import deadlist
 from worker.operate.deadlist import Filter
 from worker.operate.operator import Operator
+from worker.store.letters import GroupPart, Letter
 from worker.store.protocol import ttl_ms
-from worker.store.queue import CHUNK, GroupPart, chunks
+from worker.store.queue import CHUNK, chunks
 
 
 def replay(  # noqa: PLR0913 - which, and how
@@ -33,17 +34,16 @@ def replay(  # noqa: PLR0913 - which, and how
     """
     queue = operator.queue
     for part in parts:
-        passed = 0
+        last = Letter()
         while most := room():
-            done, seen, left = queue.replay_group(
-                org, run=name, of=part, passed=passed, most=most, call=queue.new_id()
+            done, seen, last, left = queue.replay_group(
+                org, run=name, of=part, behind=last, most=most, call=queue.new_id()
             )
             answer = {"replayed": done, "duplicates": 0, "skipped": 0, "undos": 0}
             if left:
                 items, call = [*map(Replay, left)], queue.new_id()
                 by_id = queue.replay(org, run=name, items=items, call=call, undos=undos)
                 answer = by_id | {what: number + by_id[what] for what, number in answer.items()}
-            passed += seen - answer["replayed"]  # another run's, or a newer program's
             yield seen, answer
             if seen < most:
                 break
@@ -78,11 +78,10 @@ def discard(
             yield seen, discard_these([it.id for it in page])
     for part in parts or ():
         begin()
-        passed, seen = 0, CHUNK
+        last, seen = Letter(), CHUNK
         while seen == CHUNK:
-            done, seen, left = queue.discard_group(
-                org, part, passed=passed, keep_ms=keep_ms, call=queue.new_id(), action=action
+            done, seen, last, left = queue.discard_group(
+                org, part, behind=last, keep_ms=keep_ms, call=queue.new_id(), action=action
             )
             done += discard_these(left)
-            passed += seen - done  # another run's, or a newer program's
             yield seen, done

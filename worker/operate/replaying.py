@@ -27,7 +27,8 @@ from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
 from worker.operate.undojobs import UNCHANGEABLE
 from worker.store import audit, reading, runs
-from worker.store.queue import CHUNK, GroupPart, Queue
+from worker.store.letters import GroupPart
+from worker.store.queue import CHUNK, Queue
 from worker.store.record import Field, badge_fields, badge_of, handed_on, takes_back
 
 UNDO = "undo"  # beside the kinds that are left out: what takes a badge back
@@ -231,16 +232,19 @@ def _counted(done: Replayed, org: str, answer: Mapping[str, Any], problems: list
 
 
 def is_half_cancelled(reports: JobReader, org: str, run: str) -> bool:
-    """Say whether a run's cancel was broken off: what waits of it yet would go out with what is replayed."""
+    """Say whether some of a cancelled run waits or is sent yet: it would go out with what is replayed."""
     found = reports.progress([(org, run)])
-    return bool(found and found[0].cancelled and found[0].waiting)
+    return bool(found and found[0].cancelled and found[0].open)
 
 
 def why_skipped(org: str, answer: Mapping[str, Any]) -> str | None:
     """Return why some of what the store was asked to replay stays, if they are dead letters still."""
     if run := answer.get("cancelling"):
         first = f"badges run cancel {of_org(org)}{argument(run)}"
-        return f"run {run} is only half cancelled, and what waits of it would be sent as well; first: {first}"
+        return (
+            f"run {run} is only half cancelled: what waits of it, or is being sent, would go on as well; "
+            f"first: {first}, and wait for what is being sent"
+        )
     return None
 
 

@@ -30,6 +30,7 @@ from worker.errors import NoRoom, StoreError
 from worker.server.cluster import FULL, reaching
 from worker.store import keys
 from worker.store.clock import Clock, OrgClocks
+from worker.store.letters import GroupDone, GroupPart, Letter
 from worker.store.protocol import (
     TOOK_MS,
     badges_of,
@@ -53,23 +54,6 @@ LEASE_GRACE_S = 90.0  # how long after its call's end a silent holder is given u
 MISSING_TTL_S = 600
 _ANSWERS: dict[str, Answer] = {answer.value: answer for answer in Answer}
 LINE_MS = 250  # how soon to look again for a free place; a delivery that ends looks at once
-
-
-class GroupPart(NamedTuple):
-    """The dead letters of a group, by its number, that died in a time, ms; of one run, where that is said."""
-
-    number: str
-    since_ms: int
-    until_ms: int
-    run: str = ""
-
-
-class GroupDone(NamedTuple):
-    """What was done about some letters of a group; ``left`` are those to be dealt with by their ids."""
-
-    done: int
-    looked_at: int
-    left: Sequence[str]
 
 
 class Handed(TypedDict, total=False):
@@ -98,11 +82,6 @@ class Written(NamedTuple):
     org: Org
     arguments: Sequence[Any]
     span: tracing.Span
-
-
-def _group_done(answer: Sequence[Any]) -> GroupDone:
-    done, looked_at, *left = answer
-    return GroupDone(int(done), int(looked_at), left)
 
 
 def _told(signal: str, reason: str, retry_after_s: float | None) -> dict[str, Any]:
@@ -289,14 +268,14 @@ class Queue:
         return {name: it for name, it in answer.items() if it != ""}
 
     def replay_group(  # noqa: PLR0913 - which, and how many
-        self, org: Org, *, run: str, of: GroupPart, passed: int, most: int, call: str
+        self, org: Org, *, run: str, of: GroupPart, behind: Letter, most: int, call: str
     ) -> GroupDone:
-        """Queue letters of a group again as they are, up to 1,000 behind those ``passed`` at its head.
+        """Queue letters of a group again as they are, up to 1,000 ``behind`` one that stays.
 
         Nobody is woken for them: the caller does that in the end.
         """
-        args = [call, run, ttl_ms(org), *of, passed, most]
-        return _group_done(self.store.durably("replay_group", [keys.key_prefix(org.name)], args))
+        args = [call, run, ttl_ms(org), *of, *behind, most]
+        return GroupDone.of(self.store.durably("replay_group", [keys.key_prefix(org.name)], args))
 
     def cancel(self, org: str, ids: Sequence[str], *, call: str, action: str = "", run: str = "") -> int:
         """Make dead letters of up to 1,000 jobs that wait; answers how many did.
@@ -317,11 +296,11 @@ class Queue:
         return int(self.store.durably("discard", [keys.key_prefix(org)], args))
 
     def discard_group(  # noqa: PLR0913 - as above
-        self, org: str, of: GroupPart, *, passed: int, keep_ms: int, call: str, action: str
+        self, org: str, of: GroupPart, *, behind: Letter, keep_ms: int, call: str, action: str
     ) -> GroupDone:
-        """Do so with up to 1,000 letters of a group, behind those ``passed`` at its head."""
-        args = [call, keep_ms, action, *of, passed]
-        return _group_done(self.store.durably("discard_group", [keys.key_prefix(org)], args))
+        """Do so with up to 1,000 letters of a group, ``behind`` one that stays."""
+        args = [call, keep_ms, action, *of, *behind]
+        return GroupDone.of(self.store.durably("discard_group", [keys.key_prefix(org)], args))
 
     def resolve(self, org: Org, ids: Sequence[str], *, call: str, action: str = "") -> int:
         """End up to 1,000 jobs in doubt as issued, by a person's word; answers how many were in doubt."""

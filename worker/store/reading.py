@@ -11,7 +11,8 @@ import redis
 from worker.domain.identity import short_hash
 from worker.domain.job import DeadKind
 from worker.store import keys
-from worker.store.queue import GroupPart, chunks
+from worker.store.letters import GroupPart
+from worker.store.queue import chunks
 from worker.store.record import (
     BUCKET_LETTERS,
     OTHER,

@@ -190,8 +190,15 @@ do
     revive(fields)
   end
 
-  -- Its words are those of its code (store/record.py); of an earlier attempt there may be others.
-  function set_cancelled(fields)
+  -- Its words are those of its code (store/record.py); of an earlier attempt there may be others. Where an earlier call
+  -- may have applied it, it is in doubt as before that waited: it isn't certain that it wasn't issued, unless somebody
+  -- has found that out.
+  function set_cancelled(fields, is_certain)
+    if fields[FIELD.was_in_doubt] ~= '' and not is_certain then
+      fields[FIELD.kind], fields[FIELD.code] = KIND.in_doubt, 'cancelled'
+      fields[FIELD.message] = 'an earlier call may have issued it; it was cancelled before it was sent again'
+      return
+    end
     if fields[FIELD.code] ~= '' then fields[FIELD.message] = '' end
     fields[FIELD.kind], fields[FIELD.code] = KIND.cancelled, 'cancelled'
   end

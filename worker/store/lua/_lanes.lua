@@ -2,10 +2,11 @@
 local function lane(urgent) return urgent == '1' and K.urgent or K.queue end
 
 -- A job that has a record waits (again) from now on, at the end of its lane; of a cancelled run it is cancelled.
+-- is_certain: no earlier call has applied it, though it was in doubt.
 -- ends: of each lane the ids that the caller adds to it at once, later; then the record is written at the end too.
-local function wait_again(id, fields, from, ends)
+local function wait_again(id, fields, from, ends, is_certain)
   if is_cancelled(fields[FIELD.run]) then
-    set_cancelled(fields)
+    set_cancelled(fields, is_certain)
     bury(id, fields, from)
     return false
   end

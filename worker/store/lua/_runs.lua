@@ -59,12 +59,12 @@ local function is_cancelled(run)
   return cancelled_runs[run]
 end
 
--- Whether a run's cancellation was broken off: what waits of it yet would go out with what is replayed.
+-- Whether some of a cancelled run waits or is sent yet: it would go out with what is replayed.
 local half_cancelled = {}
 local function is_being_cancelled(run)
   if half_cancelled[run] == nil then
-    local said = redis.call('HMGET', K.run .. run, 'cancelled', 'queued', 'retrying')
-    half_cancelled[run] = said[1] and tonumber(said[2] or 0) + tonumber(said[3] or 0) > 0
+    local said = redis.call('HMGET', K.run .. run, 'cancelled', 'queued', 'retrying', 'sending')
+    half_cancelled[run] = said[1] and tonumber(said[2] or 0) + tonumber(said[3] or 0) + tonumber(said[4] or 0) > 0
   end
   return half_cancelled[run]
 end

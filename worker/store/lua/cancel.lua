@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Cancel jobs that wait: each becomes a dead letter, cancelled. What is being sent is left to be settled; if
+-- Cancel jobs that wait: each becomes a dead letter, cancelled; or in doubt again, where an earlier call may have
+-- applied it. What is being sent is left to be settled; if
 -- the run itself is cancelled, what would wait again is cancelled then, and claim takes nothing of it any more.
 -- Without ids, up to 5,000 ids of dead jobs are taken off each end of each lane: what is left there counts what
 -- waits.
@@ -28,7 +29,7 @@ local raws, names = records_of(ids)
 local those_of_run = {}
 local function cancel_plain(id, name, raw)
   local its = many.plain(raw)
-  if not its or its.state ~= STATE.queued or its.code ~= '' then return false end
+  if not its or its.state ~= STATE.queued or its.code ~= '' or its.was_in_doubt ~= '' then return false end
   local of_run = those_of_run[its.run] or {}
   those_of_run[its.run] = of_run
   local badge = many.badge()

@@ -37,7 +37,7 @@ for at = 7, #ARGV do
       write(id, fields)
     else
       exhume(id, fields)
-      wait_again(id, fields, 'dead')
+      wait_again(id, fields, 'dead', nil, true)
     end
   end
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Take dead letters of a group off the list for good, as discard.lua does.
 -- On a full server as well.
--- Uses     clock calls record plain runs outbox dead memory
+-- Uses     clock calls record plain runs outbox dead letters memory
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
@@ -9,14 +9,15 @@
 -- ARGV[4]  the number of the group
 -- ARGV[5]  since when they died, ms    ARGV[6]  until when
 -- ARGV[7]  the run that is meant, or ''
--- ARGV[8]  how many at its head to pass over; up to 1,000 are looked at
--- Returns  {how many were discarded, how many were looked at, id, ...}: letters that are meant and were left, since
---          they aren't plain ones, or have ids of a producer's own: discard.lua takes these
+-- ARGV[8]  the last letter that was looked at and stays: its id, or ''    ARGV[9]  when it died, ms
+-- Returns  {how many were discarded, how many were looked at, the last that stays now: its id, when it died, id, ...}:
+--          letters that are meant and were left, since they aren't plain ones, or have ids of a producer's own:
+--          discard.lua takes these. Up to 1,000 are looked at
 -- Repeated: the same call id gets the same answer.
 local call, ttl_ms, group, its_run = ARGV[1], ARGV[2], ARGV[4], ARGV[7]
 local before = recall(call)
 if before then return cjson.decode(before) end
-local ids = redis.call('ZRANGE', K.dead .. group, ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', ARGV[8], 1000)
+local ids = letters.behind(group, ARGV[5], ARGV[6], ARGV[8], ARGV[9], 1000)
 local discarded, left, by_run, keep_ms = {}, {}, {}, kept_ms(ttl_ms)
 
 local function discard(id, name, raw)
@@ -46,12 +47,13 @@ for n, id in ipairs(ids) do
   if raw and not discard(id, names[n], raw) and is_meant(raw) then left[#left + 1] = id end
 end
 many.take_out(group, ids, discarded)
+local last, died_at = letters.last(group, ids, discarded, ARGV[8], ARGV[9])
 for run, counts in pairs(by_run) do
   for kind, by in pairs(counts) do many.count_unlisted(run, kind, by) end
 end
 write_ends()
 write_remembered()
 audited(ARGV[3], #discarded)
-local answer = {#discarded, #ids, unpack(left)}
+local answer = {#discarded, #ids, last, died_at, unpack(left)}
 memoize(call, cjson.encode(answer))
 return answer

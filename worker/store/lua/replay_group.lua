@@ -1,6 +1,6 @@
 #!lua
 -- Queue dead letters of a group again as they are, each with a new attempt count.
--- Uses     clock calls record plain runs outbox dead later lanes
+-- Uses     clock calls record plain runs outbox dead letters later lanes
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  the replay: the entry of the audit trail that counts, and the name of the list of what was queued
@@ -8,14 +8,15 @@
 -- ARGV[4]  the number of the group
 -- ARGV[5]  since when they died, ms    ARGV[6]  until when
 -- ARGV[7]  the run that is meant, or ''
--- ARGV[8]  how many at its head to pass over    ARGV[9]  how many to look at, at most 1,000
--- Returns  {how many were queued, how many were looked at, id, ...}: letters that are meant and were left, since they
---          aren't plain ones: replay.lua takes these
+-- ARGV[8]  the last letter that was looked at and stays: its id, or ''    ARGV[9]  when it died, ms
+-- ARGV[10] how many to look at, at most 1,000
+-- Returns  {how many were queued, how many were looked at, the last that stays now: its id, when it died, id, ...}:
+--          letters that are meant and were left, since they aren't plain ones: replay.lua takes these
 -- Repeated: the same call id gets the same answer.
-local call, run, ttl_ms, group, its_run, passed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[7], tonumber(ARGV[8])
+local call, run, ttl_ms, group, its_run = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[7]
 local before = recall(call)
 if before then return cjson.decode(before) end
-local ids = redis.call('ZRANGE', K.dead .. group, ARGV[5], ARGV[6], 'BYSCORE', 'LIMIT', passed, ARGV[9])
+local ids = letters.behind(group, ARGV[5], ARGV[6], ARGV[8], ARGV[9], ARGV[10])
 local queued, left, badges, by_run = {}, {}, {}, {}
 local ends = {['1'] = {}, [''] = {}}
 
@@ -57,6 +58,7 @@ for n, id in ipairs(ids) do
   if raw and not again(id, names[n], raw) and is_meant(raw) then left[#left + 1] = id end
 end
 many.take_out(group, ids, queued)
+local last, died_at = letters.last(group, ids, queued, ARGV[8], ARGV[9])
 for its, counts in pairs(by_run) do
   for kind, by in pairs(counts) do
     many.count_unlisted(its, kind, by)
@@ -76,6 +78,6 @@ if #queued > 0 then
   redis.call('PEXPIRE', K.jobs .. run, ttl_ms)
 end
 audited(run, #queued)
-local answer = {#queued, #ids, unpack(left)}
+local answer = {#queued, #ids, last, died_at, unpack(left)}
 memoize(call, cjson.encode(answer))
 return answer
