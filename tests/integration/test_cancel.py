@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count, islice
 
+import pytest
 import redis
 from hands import claimed, settle
 from support import Probe, configured, item
@@ -14,6 +15,7 @@ from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued
 from worker.domain.settlement import DeadLetter, Retry
 from worker.enqueue import EnqueueOptions, accept, sources, total
+from worker.errors import NoRoom
 from worker.operate.cancelling import cancel, cancel_run
 from worker.operate.deadlist import Filter
 from worker.operate.importing import import_rows
@@ -22,6 +24,7 @@ from worker.operate.replaying import replay_all
 from worker.operate.runs import JobReader
 from worker.store import audit, keys
 from worker.store.queue import Queue, new_id
+from worker.store.readings import readings
 
 ORG = configured(batch_size=2)
 
@@ -64,6 +67,28 @@ def test_what_was_cancelled_counts_as_queued_no_more(queue: Queue, client: redis
     for run, left in (("first", 3000), ("last", 20)):
         cancel(queue, "default", reports.ids("default", run), action="", on_progress=lambda _: None)
         assert client.llen(keys.key("default", "queue")) == left
+
+
+def test_what_was_cancelled_between_others_is_counted_nowhere(queue: Queue, client: redis.Redis) -> None:
+    """Its ids lie in the lane yet: neither does it take room, nor is it shown as waiting."""
+    for run, first, number in (("a", 0, 1), ("b", 1, 1000), ("c", 1600, 2)):
+        items = [item(n) for n in range(first, first + number)]
+        queue.enqueue(ORG, run=run, items=items, call=new_id())
+    operator = operator_of(queue, client)
+    for _ in range(3):
+        assert cancel_run(operator, "default", "b", action="", on_progress=lambda _: None) == 1000
+        replay_all(operator, Filter(kind=DeadKind.CANCELLED))
+    cancel_run(operator, "default", "b", action="", on_progress=lambda _: None)
+    assert client.llen(keys.key("default", "queue")) > 1000
+    now_ms = {"default": queue.store.org_now_ms("default")}
+    assert readings(queue.store, {"default": ORG}, now_ms)["default"].queued == 3
+    little = configured(batch_size=2, max_queued=1000)
+    queue.enqueue(little, run="d", items=[item(n) for n in range(2000, 2997)], call=new_id())
+    with pytest.raises(NoRoom, match="1,000 jobs wait in it"):
+        queue.enqueue(little, run="d", items=[item(3000)], call=new_id())
+    client.delete(keys.key("default", "queued"))  # as a store of before has none: by the lanes at first
+    queue.enqueue(ORG, run="e", items=[item(4000)], call=new_id())
+    assert readings(queue.store, {"default": ORG}, now_ms)["default"].queued > 1000
 
 
 def test_one_letter_takes_what_is_being_sent_nowhere(queue: Queue, client: redis.Redis) -> None:

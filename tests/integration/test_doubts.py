@@ -105,6 +105,7 @@ class Place:
         self.apply(n)
         Probe(self.client).change(it.id, state="i", finished_at=_now_ms(self.queue), earned_badge_id="E")
         self.client.lpop(keys.key("default", "queue"))
+        self.client.decr(keys.key("default", "queued"))
         self.client.hset(keys.key("default", "gate"), "witness", f"{it.id} {_now_ms(self.queue)}")
 
     def states(self, ids: list[str]) -> list[str]:

@@ -101,6 +101,14 @@ class Model:
         job.state, job.indexed = "d", True
         job.kind = "in_doubt" if kind == "cancelled" and job.was_in_doubt else kind
 
+    def is_half_cancelled(self, run: str) -> bool:
+        """Say whether some of a cancelled run waits, or is being sent, yet."""
+        return run in self.cancelled and any(it.run == run and it.state in OPEN for it in self.jobs.values())
+
+    def is_sendable(self, job: ModelJob) -> bool:
+        """Say whether a dead letter can be replayed as it is."""
+        return job.indexed and job.kind != "invalid" and not self.is_half_cancelled(job.run)
+
     def move(self, job: ModelJob, state: str) -> None:
         """Give a job that is no dead letter its state."""
         job.state, job.kind, job.indexed, job.due = state, "", False, False
@@ -362,8 +370,9 @@ class Machine(RuleBasedStateMachine):
 
     def _replay_all(self) -> None:
         dead = sorted(self.model.in_state("d"))
-        sendable = [i for i in dead if self.model.jobs[i].indexed and self.model.jobs[i].kind != "invalid"]
+        sendable = [i for i in dead if self.model.is_sendable(self.model.jobs[i])]
         done = self.queue.replay(ORG, run="again", items=[Replay(job_id) for job_id in dead], call=new_id())
+        assert done.pop("cancelling", "") in {"", *filter(self.model.is_half_cancelled, RUNS)}
         assert done == {
             "replayed": len(sendable),
             "duplicates": 0,
@@ -384,7 +393,7 @@ class Machine(RuleBasedStateMachine):
         wire = Replay(job_id, new) if as_new else Replay(job_id)
         run = "mended" if as_new else "again"  # no replay is both
         done = self.queue.replay(ORG, run=run, items=[wire], call=new_id())
-        if not job.indexed or (job.kind == "invalid" and not as_new):
+        if not (job.indexed if as_new else self.model.is_sendable(job)):
             assert done["skipped"] == 1
         elif not as_new:
             assert done["replayed"] == 1
@@ -506,6 +515,7 @@ class Machine(RuleBasedStateMachine):
     def _runs(self, held: _Held) -> None:
         """The counters of each run are the sum of its records, and it is finished when nothing is open."""
         assert held.runs.keys() == self.model.runs
+        assert int(self.client.get(keys.key("default", "queued")) or 0) == len(self.model.in_state("q"))
         names = {"q": "queued", "s": "sending", "r": "retrying", "i": "issued", "d": "dead"}
         for run, counted in held.runs.items():
             mine = {job_id: job for job_id, job in self.model.jobs.items() if job.run == run}

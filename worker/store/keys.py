@@ -35,6 +35,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     missing       zset   a badgeMetaId that the vendor doesn't know -> until when that is believed, ms
     m/<abc>       zset   what was accepted, for good: the rest of the ids that begin so, all with score 0
     remembered    string how many these are
+    queued        string how many jobs are queued, of all runs: what their counters say, together
     badges        set    badges that the org has, or had, jobs of, in one case; some 10,000 at most
     u/<abc>       zset   in the same way, ids of what was issued and revoked since
     reader        string "name since" of who reads what has ended, if anybody does; ms (``outbox.py``)
@@ -118,6 +119,7 @@ _PLAIN = (
     "groups",
     "group_numbers",
     "remembered",
+    "queued",
     "uploads",
     "badges",
     "reader",

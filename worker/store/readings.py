@@ -6,6 +6,7 @@ Every number is read from where it is kept; no key is searched for. How fast an 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,11 @@ def _ready_since_ms(store: Store, heads: Mapping[str, Sequence[Any]]) -> dict[st
     return oldest
 
 
+def _queued(gauged: Any, in_lanes: int) -> int:
+    """Return how many jobs are ready; if need be by the lanes, in which ids of others may lie."""
+    return int(json.loads(gauged)["queued"]) if isinstance(gauged, str) else in_lanes
+
+
 def _of(name: str, reply: Sequence[Any], ready_since_ms: int | None) -> Readings:
     gauged, _, _, *counts = reply
     if failed := [answer for answer in counts if isinstance(answer, Exception)]:
@@ -113,7 +119,7 @@ def _of(name: str, reply: Sequence[Any], ready_since_ms: int | None) -> Readings
     urgent, queued, isolated, retrying, in_flight, missing, repeat, undo, again, gate, stats, last = counts
     return Readings(
         gauged=gauged if isinstance(gauged, str) else None,
-        queued=urgent + queued,
+        queued=_queued(gauged, urgent + queued),
         isolated=isolated,
         retrying=retrying,
         in_flight=in_flight,

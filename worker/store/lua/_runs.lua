@@ -31,9 +31,19 @@ do
     end
   end
 
+  -- Of all runs together. One that was written before this was counted is counted by its lists.
+  local function count_queued(by)
+    if redis.call('EXISTS', K.queued) == 1 then return redis.call('INCRBY', K.queued, int(by)) end
+    local there = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
+    for _, run in ipairs(redis.call('ZRANGE', K.starts, 0, -1)) do there = there + redis.call('LLEN', K.later .. run) end
+    redis.call('SET', K.queued, int(there + redis.call('ZCARD', K.revokes)))
+  end
+
   function write_counts()
+    local queued = 0
     for run, counters in pairs(tally) do
       local key = K.run .. run
+      queued = queued + (counters.queued or 0)
       for counter, by in pairs(counters) do
         if by ~= 0 then redis.call('HINCRBY', key, counter, int(by)) end
       end
@@ -46,7 +56,14 @@ do
         set_run_expiry(run)
       end
     end
+    if queued ~= 0 then count_queued(queued) end
   end
+end
+
+-- How many jobs wait to be sent, those of runs that aren't to be sent yet as well; not by the lanes, where ids of jobs
+-- that were dealt with otherwise may lie.
+local function queued_jobs()
+  return math.max(0, tonumber(redis.call('GET', K.queued) or 0) - redis.call('ZCARD', K.revokes))
 end
 
 -- A run that was cancelled: a job of it that would wait again is cancelled as well.

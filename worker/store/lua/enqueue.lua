@@ -40,8 +40,7 @@ local function news()
   return new
 end
 
-local waiting = redis.call('LLEN', K.queue) + redis.call('LLEN', K.urgent) + redis.call('LLEN', K.isolate)
-  + redis.call('ZCARD', K.retry) + later.count()
+local waiting = queued_jobs() + redis.call('ZCARD', K.retry)
 local room = tonumber(ARGV[7]) - waiting
 if (#ARGV - FIRST + 1) / EACH > room and news() > math.max(0, room) then return {'', -1, waiting} end
 
@@ -79,7 +78,7 @@ local function known(id, raw, rest)
   duplicates = duplicates + 1
   if fingerprint ~= '' and there[FIELD.fingerprint] ~= fingerprint then return ANSWER.conflict end
   if there[FIELD.state] == STATE.undone then return ANSWER.undone end
-  if there[FIELD.replayed_as] ~= '' then return ANSWER.replaced end
+  if there[FIELD.state] == STATE.dead and there[FIELD.replayed_as] ~= '' then return ANSWER.replaced end
   if not is_listed(id, there) then return ANSWER.duplicate end
   return there[FIELD.kind] == KIND.in_doubt and ANSWER.in_doubt or ANSWER.dead
 end
