@@ -308,6 +308,7 @@ def test_a_dry_run_says_what_handing_in_then_does_and_accepts_nothing(place: Pla
             )
             assert said.status_code == status, wrong_body
         assert http.put(PATH, json=body, params={"dry_run": "perhaps"}).status_code == 400
+        assert http.put(f"{PATH}/", json=body).status_code == 404
         misspelled = http.put(PATH, json=body, params={"dryRun": True})
         assert (misspelled.status_code, "dryRun: is no parameter" in misspelled.text) == (400, True)
         for dry_run in (True, False):

@@ -522,6 +522,7 @@ def test_what_is_stopped_before_a_worker_begins_is_not_imported(at_console: tupl
     here, browser = at_console
     one = upload(browser, "m.csv", (HEAD + "".join(row(n) for n in range(2500))).encode())
     page = begin(browser, one, 2500)
+    assert "No worker is alive" in words(browser.open(f"/staged?id={one}"))
     browser.press(page, "stop")
     assert (here.staging.get(one).state, here.staging.go_on(one)) == ("cancelled", False)
     assert here.staging.get(one).accepted == 0

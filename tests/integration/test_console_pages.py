@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import redis
 from consoles import Browser, browsing, words
-from hands import bury
+from hands import bury, issue_next
 from support import BADGE, FIRST_CUSTOMER, LONG, OTHER_BADGE, Probe, item, wait_for
 
 from worker.domain.batch import Item
@@ -24,7 +25,7 @@ from worker.errors import StoreError
 from worker.operate import deadlist
 from worker.operate.runs import JobReader
 from worker.store import audit, keys
-from worker.store.queue import Queue
+from worker.store.queue import Queue, new_id
 from worker.web.console import acts
 from worker.web.console.service import Console
 from worker.web.console.views import NAVIGATION
@@ -390,3 +391,27 @@ def test_a_page_that_fails_says_so(
     for path in ("/", "/runs"):
         here.forget_states()
         assert "its log says more" in words(browser.open(path, expect=500))
+
+
+def test_what_several_orgs_have_is_told_apart(client: redis.Redis, queue: Queue, tmp_path: Path) -> None:
+    """A customer, a run's name and letters of two: each row and link says whose it is."""
+    (tmp_path / "orgs.toml").write_text('[eu]\napi_base_url = "https://eu.example"\n')
+    with browsing(client, api_base_url=ORG.api_base_url, orgs_file=tmp_path / "orgs.toml") as (_, browser):
+        for name in ("default", "eu"):
+            org = ORG.model_copy(update={"name": name})
+            queue.enqueue(org, run="same", items=[item(1, org=name)], call=new_id())
+            issue_next(queue, org)
+            bury(queue, org, [2])
+        found = browser.open(f"/search?what={FIRST_CUSTOMER + 1}")
+        links = {unescape(link) for link in re.findall(r'href="(undo\?[^"]+)"', found)}
+        assert {re.search(r"org=(\w+)", link)[1] for link in links} == {"default", "eu"}  # type: ignore[index]
+        assert re.findall(r"<td><bdi>(\w+)</bdi></td>", found) == ["default", "eu"]
+        assert "badges find --customer" in found
+        assert browser.open("/search?what=same").count("Run <a href") == 2
+        letters = browser.open("/dead?kind=rejected&code=812")
+        assert re.findall(r"<td><bdi>(\w+)</bdi></td>", letters) == ["default", "eu"]
+        plan = browser.open("/plan?do=replay&kind=rejected&set_field=badgeMetaId&set_value=a;b%20c")
+        assert "of every org" in plan
+        assert "--set &#39;badgeMetaId=a;b c&#39;" in plan
+        assert "digits alone" in browser.open("/dead?customer=424.2", expect=400)
+        assert "digits alone" in browser.open("/undo?customer=12.5", expect=400)

@@ -103,7 +103,9 @@ def _show_noted(notes: Notes, run: RunProgress | None, console: Console) -> None
         where = f"row {note.row}" + (f", {note.field}" if note.field else "")
         console.print(f"  [yellow]{note.kind}[/] {tables.safe(f'{where}: {note.reason}')}")
     if notes.count > len(notes.first):
+        more = f"  … and {notes.count - len(notes.first):,} more"
         # What was met again, or is still wrong in a report, stays a dead letter of the run it came with.
         its = f" {of_org(run.org)}{option('run', run.run)}" if run and run.unhandled else ""
-        report = f"badges results{its} --state dead --format csv -o report.csv"
-        console.print(f"  … and {notes.count - len(notes.first):,} more; all of them: {tables.safe(report)}")
+        if its or any(note.kind != "conflict" for note in notes.first):
+            more += tables.safe(f"; all of them: badges results{its} --state dead --format csv -o report.csv")
+        console.print(more)

@@ -254,6 +254,7 @@ def create_app(service: Service, orgs: Iterable[Org]) -> FastAPI:
     """Serve the paths that these orgs have at the vendor, and what tells of the runs."""
     app = DocumentedApp(
         title="Badge intake",
+        redirect_slashes=False,  # which would name the host that the caller says
         version=version("badge-import-worker"),
         description="Takes badges in place of the vendor, and issues each once, at the vendor's rate.",
         contact={"name": "Who operates this intake"},

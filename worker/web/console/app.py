@@ -221,7 +221,7 @@ def _failed(request: Request, status: int, what: str, *, title: str = "") -> Res
 def _refused(scope: Scope, status: int, words: str) -> Response:
     """Say why a request is not for this console; nothing of the orgs is shown."""
     request = Request(scope)
-    if request.url.path.count("/") > 1:
+    if request.url.path.count("/") > 1 or request.headers.get("accept") == "text/plain":
         return PlainTextResponse(f"{words}\n", status)
     page = Page("refused.html", "badges", "", "", {"what": words, "status": status}, status=status)
     common = {"nonce": scope["state"]["nonce"], "csrf": "", "query": "", "flower": "", "banners": []}

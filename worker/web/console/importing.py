@@ -17,6 +17,7 @@ from worker.operate.report import argument, option
 from worker.operate.staging import Staged
 from worker.operate.starting import see_that_it_can_wait
 from worker.store import audit
+from worker.store.pool import fleet
 from worker.web.console import checked, columns
 from worker.web.console.acting import note_of, typed
 from worker.web.console.asked import Asked
@@ -52,6 +53,7 @@ def staged(here: Console, asked: Asked) -> Page:
     shown |= {
         "act": audit.action_id(here.queue, "import"),
         "run": run_name(about.name),
+        "is_alone": about.state == "asked" and not (alive := fleet(here.queue)).places and not alive.own,
     }
     return Page("staged.html", about.name, "import", _command(about), shown, live="staged")
 
