@@ -195,6 +195,16 @@ def test_a_header_that_will_not_do_is_explained(header: str, words: list[str]) -
         assert word in message
 
 
+def test_a_columns_name_may_go_over_lines() -> None:
+    """As a spreadsheet breaks it within its cell; rows keep the numbers of their lines."""
+    text = f'badgeMetaId,"customer\nId","Member\nsince"\n{BADGE},7,x\n{BADGE},8,"y"\n'
+    rows = read(text, "f.csv", "Member since=")
+    assert [(row.row, row.item["customerId"], row.others) for row in rows] == [
+        ("4", "7", {"Member since": "x"}), ("5", "8", {"Member since": "y"}),
+    ]  # fmt: skip
+    assert "the first line must name the columns" in refusal(f'badgeMetaId,"customerId\n{BADGE},7\n' * 30)
+
+
 def test_a_header_without_rows_is_an_empty_import() -> None:
     """No rows is no error."""
     assert read(HEADER) == []

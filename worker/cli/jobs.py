@@ -140,9 +140,7 @@ def run_cancel(
     with session() as here:
         progress = here.reports.run_meant(run, org)
         name, waiting = progress.run, progress.waiting
-        had_some, had_doubt = (
-            progress.dead_kinds.get(it, 0) for it in (DeadKind.CANCELLED, DeadKind.IN_DOUBT)
-        )
+        had_doubt = progress.dead_kinds.get(DeadKind.IN_DOUBT, 0)
         since = cancelling.broken_off_at(here.reports, progress)
         since = since or iso_time(here.reports.store.org_now_ms(progress.org))
         if not dry_run:
@@ -151,7 +149,7 @@ def run_cancel(
             ask(act, waiting, allowed=yes, as_json=as_json)
         # One that has ended isn't marked: what came to it some day would be cancelled unasked. But what is in
         # doubt may turn out not to be issued, and would wait again.
-        has_ended = not (progress.open or progress.incomplete or progress.dead_kinds.get(DeadKind.IN_DOUBT))
+        has_ended = not (progress.open or progress.incomplete or had_doubt)
         cancelled = waiting if dry_run or has_ended else _cancel(here, progress, note)
         doubtful = here.reports.run(name, progress.org).dead_kinds.get(DeadKind.IN_DOUBT, 0) - had_doubt
         has_others = len(here.settings.orgs()) > 1
@@ -161,18 +159,24 @@ def run_cancel(
         tables.out.print(f"{cancelled:,} would be cancelled")
     elif cancelled:
         its = f"{option('org', progress.org)} " if has_others else ""  # which may have a run of this name
-        its += f"--since {since} " if had_some else ""  # others were cancelled before, and stay so
+        if progress.dead_kinds.get(DeadKind.CANCELLED):  # others were cancelled before, and stay so
+            its += f"--since {since} "
         back = tables.safe(f"badges dead replay --kind cancelled {its}{option('run', name)}")
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:
-        tables.out.print("nothing of it waits any more")
-        if not has_ended:
-            tables.err.print("what comes to it, or would wait again, is cancelled too")
+        _say_nothing_waits(doubtful, has_ended=has_ended)
     if doubtful > 0:
-        its = "an earlier call may have issued it" if doubtful == 1 else "earlier calls may have issued them"
+        jobs = counted(doubtful, "job")
         tables.err.print(
-            f"{counted(doubtful, 'job')} that waited to be sent again: in doubt as before, {its}"
+            f"{jobs} waited to be sent again: in doubt as before, an earlier call may have issued it"
         )
+
+
+def _say_nothing_waits(doubtful: int, *, has_ended: bool) -> None:
+    if not doubtful:
+        tables.out.print("nothing of it waits any more")
+    if not has_ended:
+        tables.err.print("what comes to it, or would wait again, is cancelled too")
 
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:

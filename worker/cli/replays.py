@@ -135,7 +135,8 @@ def dead_cancel(
     elif dry_run:
         tables.out.print(f"{cancelled:,} would be cancelled")
     else:
-        tables.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is")
+        tables.out.print(f"{cancelled:,} cancelled; what was sent already, or has ended, stays as it is,")
+        tables.out.print("  and what an earlier call may have issued is in doubt again")
 
 
 def _cancel(here: Session, replay: str, by_org: Mapping[str, list[str]], note: str) -> int:

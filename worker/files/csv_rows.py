@@ -21,6 +21,7 @@ from worker.files.text import MAX_RECORD, Unended, damage_of
 from worker.files.totals import LEFT_OUT, is_row, is_total, reads_as_total
 
 _LINES_IN_A_RECORD: Final = 1_000
+_LINES_IN_A_HEADER: Final = 10
 _AS_TEXT: Final = re.compile(
     r'^="([^"]*)"\s*$'
 )  # how a number is written so that spreadsheets keep its digits
@@ -69,15 +70,27 @@ def open_csv(blocks: Iterator[list[str]], number: int, given: Given) -> Iterator
     lines = _Lines(blocks)
     for at, line in enumerate(lines, number):
         if line.strip() and not re.fullmatch("sep=.", line):  # Excel's hint; the header itself tells
-            if problem := damage_of(line):
+            named = _header_lines(line, lines)
+            if problem := next(filter(None, map(damage_of, named)), None):
                 raise FileError(f"{given.file}: the header can't be read: {problem}")
-            header = Header.read(INVISIBLE.sub("", line), given.file, given.names)
+            header = Header.read(INVISIBLE.sub("", " ".join(named)), given.file, given.names)
             header.tell(given.remarks)
             table = _table_of(header, given.remarks)
-            sample = Sample.of(_csv_rows(lines, at, table))
+            sample = Sample.of(_csv_rows(lines, at + len(named) - 1, table))
             header.check(sample, without_dates=given.without_dates)
             return sample.rows()
     raise FileError(f"{given.file} is empty")
+
+
+def _header_lines(line: str, lines: _Lines) -> list[str]:
+    """Take the further lines over which the names of columns go, as spreadsheets break them within quotes."""
+    named = [line]
+    while "".join(named).count('"') % 2:
+        if len(named) == _LINES_IN_A_HEADER or (further := next(lines, None)) is None:
+            lines.give_back(named[1:])
+            return [line]
+        named.append(further)
+    return named
 
 
 def _table_of(header: Header, remarks: Remarks) -> _Table:
