@@ -438,6 +438,24 @@ def test_an_upload_is_stopped_and_goes_on_where_it_was(person: Person, tmp_path:
     person.page.wait_for_url(re.compile("import"))
 
 
+def test_what_was_said_outlives_a_page_that_loads_itself_again(person: Person, tmp_path: Path) -> None:
+    """While a file is checked its page does so: a run that was to be held would be sent."""
+    file = tmp_path / "checked.csv"
+    file.write_text(HEAD + rows(700_000_000, 150_000))
+    person.uploads(file)
+    page = person.page
+    page.fill("input[name=run]", "july")
+    page.check("input[name=hold]")
+    with page.expect_event("load", timeout=30_000):
+        page.locator("h1").click()  # out of the form: the page stays while somebody is in a field
+    expect(page.locator("input[name=run]")).to_have_value("july")
+    expect(page.locator("input[name=hold]")).to_be_checked()
+    expect(page.locator("input[name=typed][data-want]")).to_be_visible(timeout=60_000)
+    expect(page.locator("input[name=run]")).to_have_value("july")
+    page.get_by_role("button", name="Take the file away").click()
+    page.wait_for_url(re.compile("import"))
+
+
 def test_a_worker_finishes_what_a_console_began_that_was_killed(place: Place, tmp_path: Path) -> None:
     """While it is away, or Redis, a page says since when; when that comes back it goes on by itself."""
     file = tmp_path / "many.csv"
