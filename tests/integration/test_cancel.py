@@ -91,6 +91,17 @@ def test_what_was_cancelled_between_others_is_counted_nowhere(queue: Queue, clie
     assert readings(queue.store, {"default": ORG}, now_ms)["default"].queued > 1000
 
 
+def test_a_wrong_number_is_set_right_once_nothing_waits(queue: Queue, client: redis.Redis) -> None:
+    """As an older program leaves it that runs beside this one, and counts nothing."""
+    key = keys.key("default", "queued")
+    queue.enqueue(ORG, run="r", items=[item(1)], call="c")
+    client.set(key, 7)
+    settle(queue, ORG, claimed(queue, ORG), Issued("E"))
+    assert client.get(key) == "6"
+    assert isinstance(queue.claim(ORG, new_id()), Wait)
+    assert client.get(key) == "0"
+
+
 def test_one_letter_takes_what_is_being_sent_nowhere(queue: Queue, client: redis.Redis) -> None:
     """Of a cancelled run: were it replayed before that has ended, all of it would be tried again."""
     operator = operator_of(queue, client)

@@ -60,6 +60,13 @@ do
   end
 end
 
+-- Where nothing lies in the lanes the number is known: what an older program didn't count, beside this one, is set right.
+local function correct_queued()
+  local known = redis.call('ZCARD', K.revokes)
+  if redis.call('EXISTS', K.starts) == 1 or (tonumber(redis.call('GET', K.queued) or nil) or 0) == known then return end
+  redis.call('SET', K.queued, known)
+end
+
 -- How many jobs wait to be sent, those of runs that aren't to be sent yet as well; not by the lanes, where ids of jobs
 -- that were dealt with otherwise may lie.
 local function queued_jobs()

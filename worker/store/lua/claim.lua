@@ -318,6 +318,7 @@ if at <= T then
 end
 if #jobs == 0 then
   write_ends()
+  if why == 'idle' then correct_queued() end
   if at <= T then at, why = when(cfg, gate) end
   return reply({why = why, at = next_look(at), check = first_score(K.checks) <= NOW or revokes_at() <= T})
 end
