@@ -400,7 +400,7 @@ def test_what_several_orgs_have_is_told_apart(client: redis.Redis, queue: Queue,
         for name in ("default", "eu"):
             org = ORG.model_copy(update={"name": name})
             queue.enqueue(org, run="same", items=[item(1, org=name)], call=new_id())
-            issue_next(queue, org)
+            wait_for(lambda its=org: issue_next(queue, its))
             bury(queue, org, [2])
         found = browser.open(f"/search?what={FIRST_CUSTOMER + 1}")
         links = {unescape(link) for link in re.findall(r'href="(undo\?[^"]+)"', found)}
@@ -415,3 +415,24 @@ def test_what_several_orgs_have_is_told_apart(client: redis.Redis, queue: Queue,
         assert "--set &#39;badgeMetaId=a;b c&#39;" in plan
         assert "digits alone" in browser.open("/dead?customer=424.2", expect=400)
         assert "digits alone" in browser.open("/undo?customer=12.5", expect=400)
+
+
+def test_a_cancel_says_what_is_in_doubt_and_leaves_what_has_ended(
+    at_console: tuple[Console, Browser], queue: Queue
+) -> None:
+    """What an earlier call may have issued isn't cancelled; a run of which nothing waits isn't marked."""
+    _, browser = at_console
+    queue.enqueue(ORG, run="spring", items=[item(n) for n in range(3)], call=new_id())
+    page = browser.open("/run?run=spring")
+    form = browser.form(page, "cancel")
+    waiting = str(queue.client.lindex(keys.key("default", "queue"), 0))
+    Probe(queue.client).change(waiting, was_in_doubt=1)
+    answer = browser.send("cancel", form)
+    done = wait_for(lambda: "again" in (text := browser.open(f"/{answer.headers['location']}")) and text)
+    assert "2 cancelled" in words(done)
+    assert "1 in doubt again" in words(done)
+    queue.enqueue(ORG, run="over", items=[item(9)], call=new_id())
+    form = browser.form(browser.open("/run?run=over"), "cancel")
+    wait_for(lambda: issue_next(queue, ORG))
+    assert "has ended" in browser.send("cancel", form).text
+    assert not queue.client.hexists(keys.key("default", "run", "over"), "cancelled")

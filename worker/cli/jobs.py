@@ -140,18 +140,15 @@ def run_cancel(
     with session() as here:
         progress = here.reports.run_meant(run, org)
         name, waiting = progress.run, progress.waiting
-        had_doubt = progress.dead_kinds.get(DeadKind.IN_DOUBT, 0)
         since = cancelling.broken_off_at(here.reports, progress)
         since = since or iso_time(here.reports.store.org_now_ms(progress.org))
         if not dry_run:
             jobs = counted(waiting, "job")
             act = f"{jobs} of run {name} would be cancelled: not sent, but dead letters"
             ask(act, waiting, allowed=yes, as_json=as_json)
-        # One that has ended isn't marked: what came to it some day would be cancelled unasked. But what is in
-        # doubt may turn out not to be issued, and would wait again.
-        has_ended = not (progress.open or progress.incomplete or had_doubt)
+        has_ended = cancelling.has_ended(progress)
         cancelled = waiting if dry_run or has_ended else _cancel(here, progress, note)
-        doubtful = here.reports.run(name, progress.org).dead_kinds.get(DeadKind.IN_DOUBT, 0) - had_doubt
+        doubtful = cancelling.in_doubt_again(here.reports, progress)
         has_others = len(here.settings.orgs()) > 1
     if as_json:
         say_json({"run": name, "cancelled": cancelled}, dry_run=dry_run)
@@ -165,7 +162,7 @@ def run_cancel(
         tables.out.print(f"{cancelled:,} cancelled; to take that back: {back}")
     else:
         _say_nothing_waits(doubtful, has_ended=has_ended)
-    if doubtful > 0:
+    if doubtful:
         jobs = counted(doubtful, "job")
         tables.err.print(
             f"{jobs} waited to be sent again: in doubt as before, an earlier call may have issued it"
@@ -181,16 +178,15 @@ def _say_nothing_waits(doubtful: int, *, has_ended: bool) -> None:
 
 def _cancel(here: Session, run: RunProgress, note: str) -> int:
     action, operator = audit.action_id(here.queue, "cancel"), here.operator(note)
+    end = tables.safe(f"badges run cancel {of_org(run.org)}{argument(run.run)}")
     operator.begin(run.org, action, {"run": run.run})
     try:
         with progress_bar("cancelling", run.total, unit="job") as move:
             return cancelling.cancel_run(operator, run.org, run.run, action=action, on_progress=move)
     except KeyboardInterrupt:
-        end = tables.safe(f"badges run cancel {of_org(run.org)}{argument(run.run)}")
         tables.err.print(f"nothing of it is sent any more; what is left of it waits to be cancelled: {end}")
         raise
     except StoreError:
-        end = tables.safe(f"badges run cancel {of_org(run.org)}{argument(run.run)}")
         tables.err.print(f"It may be cancelled in part, and is sent no more then; to end it: {end}")
         raise
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from worker.domain.job import DeadKind
 from worker.operate.operator import Operator
 from worker.operate.progress import RunProgress
 from worker.operate.runs import JobReader
@@ -46,6 +47,20 @@ def cancel_run(
         on_progress(total - first)
     _tidy_lanes(queue, org, action)
     return reading.cancelled(client, org, run) - before
+
+
+def has_ended(run: RunProgress) -> bool:
+    """Say whether nothing is to be cancelled: were it marked, what comes to it some day would be, unasked.
+
+    What is in doubt may turn out not to be issued, and would wait again.
+    """
+    return not (run.open or run.incomplete or run.dead_kinds.get(DeadKind.IN_DOUBT))
+
+
+def in_doubt_again(reports: JobReader, before: RunProgress) -> int:
+    """Count what was in doubt, waited to be sent again, and is in doubt since its run was cancelled."""
+    now = reports.run(before.run, before.org)
+    return max(0, now.dead_kinds.get(DeadKind.IN_DOUBT, 0) - before.dead_kinds.get(DeadKind.IN_DOUBT, 0))
 
 
 def broken_off_at(reports: JobReader, run: RunProgress) -> str | None:

@@ -73,6 +73,8 @@ def cancel(here: Console, asked: Asked) -> str:
     if known := begun(here, asked):
         return known
     run = here.reports.run_meant(asked.need("run"), asked.need("org"))
+    if cancelling.has_ended(run):
+        raise ConfigError(f"nothing was done: run {run.run} has ended, and nothing of it waits any more")
     if (seen := asked.whole("seen")) is not None and seen < run.waiting:
         raise ConfigError(
             f"changed since you looked: now {counted(run.waiting, 'job')} to be sent, and not {seen:,}"
@@ -84,7 +86,8 @@ def cancel(here: Console, asked: Asked) -> str:
         done = cancelling.cancel_run(
             operator, run.org, run.run, action=act.id, on_progress=lambda seen: act.move(seen, run.total)
         )
-        return {"cancelled": done}
+        doubtful = cancelling.in_doubt_again(here.reports, run)
+        return {"cancelled": done} | ({"in doubt again": doubtful} if doubtful else {})
 
     back = url("plan", do="replay", org=run.org, run=run.run, kind=DeadKind.CANCELLED.value)
     links = (
