@@ -76,6 +76,17 @@ def test_a_file_is_read_as_before(here: Here) -> None:
     assert here.took(here.folder / "book.xlsx", "--profile", "members") == (0, 1, 0)
 
 
+def test_a_column_without_a_name_is_left_out_by_a_profile_too(here: Here, tmp_path: Path) -> None:
+    """Once a person has said so: kept, written as a file, and taken from it."""
+    file = here.file(",badgeMetaId,customerId", f"0,{BADGE},1", name="pandas.csv")
+    here.run("import", file, "--map", "=", "--save-profile", "pandas")
+    assert here.took(file, "--profile", "pandas")[1] == 1
+    written = here.run("profiles", "export", "pandas", "--output", tmp_path / "p.toml")
+    assert written.status == 0
+    profile = from_toml((tmp_path / "p.toml").read_text(), "p.toml")
+    assert (profile.columns[""], profile.options()) == ("", ["--map ="])
+
+
 def test_a_column_that_is_missing_or_new_is_no_guess(here: Here) -> None:
     """A missing one refuses, and may be renamed by option; a new one that names a field refuses as well."""
     here.saved()

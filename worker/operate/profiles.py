@@ -87,7 +87,11 @@ class Profile:
 
     def options(self) -> list[str]:
         """Return it as options of an import would say it."""
-        maps = [f"{column}={its}" for column, its in self.columns.items() if folded(column) != folded(its)]
+        maps = [
+            f"{column}={its}"
+            for column, its in self.columns.items()
+            if not column or folded(column) != folded(its)
+        ]
         sets = [f"{name}={value}" for name, value in self.fixed.items()]
         return [f"--map {quote(one)}" for one in maps] + [f"--set {quote(one)}" for one in sets]
 
@@ -249,7 +253,7 @@ def of_file(name: str, columns: Iterable[str], names: Names, dates: Dating) -> P
     Raises:
         ConfigError: the file has no columns, or is a report, which says itself how it is read.
     """
-    fields = {column: names.field(column) or "" for column in columns if column}
+    fields = {it: names.field(it) or "" for it in columns if it or it in names.said}
     if not fields:
         raise ConfigError("a profile is made of a table's columns, and JSON has none")
     if names.signs_of_a_report(fields):
