@@ -313,6 +313,20 @@ def test_the_commands_hold_and_start_a_run(
     assert len(claimed(Queue(client))) == 1
 
 
+@pytest.mark.usefixtures("client")
+def test_what_was_cancelled_as_a_whole_is_not_told_to_be_on_the_way(
+    connection: Connection, tmp_path: Path
+) -> None:
+    """Nothing waits to be sent, so that there is nothing to watch."""
+    env = environment(redis_url=connection.url)
+    (file := tmp_path / "a.csv").write_text(HEAD + f"{BADGE},500000001,1674292011,1905828011\n")
+    assert in_process("import", file, "--run", "spring", "--hold", env=env).status == 0
+    assert in_process("run", "cancel", "spring", "--yes", env=env).status == 0
+    said = in_process("run", "start", "spring", env=env)
+    assert "nothing of run spring waits to be sent; see: badges run show spring" in " ".join(said.out.split())
+    assert "on the way" not in said.out
+
+
 def test_a_replay_into_a_held_run_says_so(connection: Connection, queue: Queue) -> None:
     """As it stands, whatever the run is called."""
     take_in(queue, "[/x]", [item(0)])

@@ -69,5 +69,7 @@ def run_start(
     if as_json:
         say_json({"run": meant.run, "started": jobs})
     else:
-        watch = tables.safe(f"badges run follow {of_org(meant.org)}{argument(meant.run)}")
-        tables.out.print(f"{counted(jobs, 'job')} on the way; watch it: {watch}")
+        name = of_org(meant.org) + argument(meant.run)
+        told = f"{counted(jobs, 'job')} on the way; watch it: badges run follow {name}"
+        none = f"nothing of run {meant.run} waits to be sent; see: badges run show {name}"
+        tables.out.print(tables.safe(told if jobs else none))
