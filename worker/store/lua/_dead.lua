@@ -90,14 +90,14 @@ do
     local name = table.concat({run, from, kind, code, badge}, SEPARATOR)
     if not alike[name] then
       local group = group_of(kind, code, badge)
-      alike[name] = {run = run, from = from, kind = kind, code = code, group = group, letters = {}}
+      alike[name] = {run = run, from = from, kind = kind, code = code, group = group, letters = {}, size = 0}
     end
     return alike[name]
   end
 
   function many.bury_with(those, id)
-    local n = #those.letters
-    those.letters[n + 1], those.letters[n + 2] = now, id
+    local letters, size = those.letters, those.size
+    letters[size + 1], letters[size + 2], those.size = now, id, size + 2
     note_end(id, 'dead')
   end
 
@@ -111,7 +111,7 @@ do
   local function bury_all()
     for _, those in pairs(alike) do
       in_chunks(those.letters, function(...) redis.call('ZADD', K.dead .. those.group, ...) end)
-      count_dead(those.run, those.from, those.kind, those.code, #those.letters / 2)
+      count_dead(those.run, those.from, those.kind, those.code, those.size / 2)
     end
   end
 

@@ -14,8 +14,9 @@ do
   local HAS_FINGERPRINT = '^' .. skipped(FIELD.row, FIELD.fingerprint - 1) .. '[^' .. SEPARATOR .. ']'
   local TO_MESSAGE = '^' .. skipped(FIELD.row, FIELD.message - 1) .. '()'
   local AGAIN = NOW_TEXT .. SEPARATOR .. '0' .. string.rep(SEPARATOR, 2)
-  local find, sub, its = string.find, string.sub, {}
+  local find, match, sub, its = string.find, string.match, string.sub, {}
   local front, middle
+  local text, badge_ends, customer_ends, at, past -- of the record that was asked last, and where its pieces end
 
   -- Answers whether a record has another front than the one before, that is plain.
   local function take_front(raw)
@@ -35,40 +36,49 @@ do
     return true
   end
 
-  -- A record in its pieces, in one table for all: what was asked before isn't there any more. Nothing where it isn't
-  -- plain, or so short that its end lies in one of the pieces: that one has to be parsed.
+  -- A record in its pieces, in one table for all: what was asked before isn't there any more; and whether it is like
+  -- the one before in all but its badge and what lies about it. Nothing where it isn't plain, or so short that its end
+  -- lies in one of the pieces: that one has to be parsed.
   function many.plain(raw)
-    if not (front and find(raw, front, 1, true) == 1 or take_front(raw)) then return end
-    local badge_ends = find(raw, SEPARATOR, #front + 1, true)
-    local customer_ends = badge_ends and find(raw, SEPARATOR, badge_ends + 1, true)
-    local at = customer_ends and find(raw, SEPARATOR, customer_ends + 1, true)
-    if not at then return end
+    local is_alike = front and find(raw, front, 1, true) == 1
+    if not is_alike and not take_front(raw) then return end
+    badge_ends = find(raw, SEPARATOR, #front + 1, true)
+    customer_ends = badge_ends and find(raw, SEPARATOR, badge_ends + 1, true)
+    at = customer_ends and find(raw, SEPARATOR, customer_ends + 1, true)
+    if not at then
+      middle = nil -- the next is compared with none
+      return
+    end
     at = at + 1
-    if not (middle and find(raw, middle, at, true) == at or take_middle(raw, at)) then return end
-    its.raw, its.badge_ends, its.customer_ends, its.at, its.past = raw, badge_ends, customer_ends, at, at + #middle
-    return its
+    if not (middle and find(raw, middle, at, true) == at) then
+      is_alike = false
+      if not take_middle(raw, at) then return end
+    end
+    text, past = raw, at + #middle
+    return its, is_alike
   end
 
-  function many.badge() return sub(its.raw, #front + 1, its.badge_ends - 1) end
-  function many.has_fingerprint() return find(its.raw, HAS_FINGERPRINT, its.past) ~= nil end
+  function many.badge() return sub(text, #front + 1, badge_ends - 1) end
+  function many.has_fingerprint() return find(text, HAS_FINGERPRINT, past) ~= nil end
 
   -- The same one as a dead letter; why: its kind, code and group, each with a separator behind it.
   function many.as_dead(why)
-    return its.front_of_dead .. sub(its.raw, #front + 1, its.at - 1) .. its.tried .. why .. its.doubt
-      .. sub(its.raw, its.past)
+    return its.front_of_dead .. sub(text, #front + 1, at - 1) .. its.tried .. why .. its.doubt .. sub(text, past)
   end
 
+  -- What lies before the message, and what lies behind it.
   local function without_message()
-    local raw, at = its.raw, its.raw:match(TO_MESSAGE, its.past)
-    local ends = at and find(raw, SEPARATOR, at, true)
-    if ends then return sub(raw, its.past, at - 1) .. sub(raw, ends) end
-    local last = at and at - 1 or #raw
-    while raw:byte(last) == 31 do last = last - 1 end
-    return sub(raw, its.past, last)
+    local begins = match(text, TO_MESSAGE, past)
+    local ends = begins and find(text, SEPARATOR, begins, true)
+    if ends then return sub(text, past, begins - 1), sub(text, ends) end
+    local last = begins and begins - 1 or #text
+    while text:byte(last) == 31 do last = last - 1 end
+    return sub(text, past, last), ''
   end
 
   -- The same one as it waits again, with no attempts.
   function many.as_queued()
-    return its.front_of_queued .. sub(its.raw, #front + 1, its.customer_ends) .. its.middle_of_queued .. without_message()
+    local before, behind = without_message()
+    return its.front_of_queued .. sub(text, #front + 1, customer_ends) .. its.middle_of_queued .. before .. behind
   end
 end

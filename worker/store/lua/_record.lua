@@ -133,16 +133,17 @@ end
 
 -- Records that are written at the script's end, all at once: many cost a third of each by itself. Nothing may read
 -- them again before.
-many.written = {}
-function many.write_raw(name, raw)
-  local written = many.written
-  local n = #written
-  written[n + 1], written[n + 2] = name, raw
-end
-function many.write(id, fields) many.write_raw(K.job .. id, pack(fields)) end
-function many.write_all()
-  in_chunks(many.written, function(...) redis.call('MSET', ...) end)
-  many.written = {}
+do
+  local written, size = {}, 0
+  function many.write_raw(name, raw)
+    written[size + 1], written[size + 2] = name, raw
+    size = size + 2
+  end
+  function many.write(id, fields) many.write_raw(K.job .. id, pack(fields)) end
+  function many.write_all()
+    in_chunks(written, function(...) redis.call('MSET', ...) end)
+    written, size = {}, 0
+  end
 end
 
 -- The records of several jobs, as they lie there, false for one that has none; and their names.

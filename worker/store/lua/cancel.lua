@@ -25,19 +25,26 @@ local is_sending = redis.call('EXISTS', K.sending) == 1
 local holders, gone = is_sending and carriers(ids) or {}, {}
 local raws, names = records_of(ids)
 
--- One with a plain record that waits in a lane; answers whether it is one.
-local those_of_run = {}
+-- Those of a run by their badge, where they have plain records and wait in a lane.
+local by_run = {}
+local function alike(its)
+  if its.state ~= STATE.queued or its.code ~= '' or its.was_in_doubt ~= '' then return nil end
+  by_run[its.run] = by_run[its.run] or {}
+  return by_run[its.run]
+end
+
+-- Answers whether it is one of these.
+local by_badge
 local function cancel_plain(id, name, raw)
-  local its = many.plain(raw)
-  if not its or its.state ~= STATE.queued or its.code ~= '' or its.was_in_doubt ~= '' then return false end
-  local of_run = those_of_run[its.run] or {}
-  those_of_run[its.run] = of_run
+  local its, is_alike = many.plain(raw)
+  if its and not is_alike then by_badge = alike(its) end
+  if not its or not by_badge then return false end
   local badge = many.badge()
-  local those = of_run[badge]
+  local those = by_badge[badge]
   if not those then
     those = many.those_of(its.run, 'queued', KIND.cancelled, 'cancelled', badge)
     those.why = table.concat({KIND.cancelled, 'cancelled', those.group, ''}, SEPARATOR)
-    of_run[badge] = those
+    by_badge[badge] = those
   end
   many.write_raw(name, many.as_dead(those.why))
   many.bury_with(those, id)

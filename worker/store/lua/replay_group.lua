@@ -19,6 +19,7 @@ if before then return cjson.decode(before) end
 local ids = letters.behind(group, ARGV[5], ARGV[6], ARGV[8], ARGV[9], ARGV[10])
 local queued, left, badges, by_run = {}, {}, {}, {}
 local ends = {['1'] = {}, [''] = {}}
+local QUEUE, LEAVE, PASS = 1, 2, 3
 
 -- A person asked for it: a run that was cancelled goes on.
 local function counts_of(its, kind)
@@ -30,18 +31,28 @@ local function counts_of(its, kind)
   return by_run[its]
 end
 
--- A plain letter, as it lies there.
-local function again(id, name, raw)
-  local its = many.plain(raw)
-  if not its or its.state ~= STATE.dead or its.group ~= group then return false end
+-- What is done with plain letters that are alike.
+local function what_to_do(its)
+  if its.state ~= STATE.dead or its.group ~= group then return LEAVE end
   local run, kind = its.run, its.kind
-  if kind == KIND.invalid or kind == KIND.in_doubt or later.is(run) then return false end
-  if its_run ~= '' and run ~= its_run then return true end
-  if is_being_cancelled(run) then return false end
+  if kind == KIND.invalid or kind == KIND.in_doubt or later.is(run) then return LEAVE end
+  if its_run ~= '' and run ~= its_run then return PASS end
+  return is_being_cancelled(run) and LEAVE or QUEUE
+end
+
+-- A letter as it lies there; answers whether nothing more is to be done with it.
+local todo, counts, of_lane
+local function again(id, name, raw)
+  local its, is_alike = many.plain(raw)
+  if not its then return false end
+  if not is_alike then
+    todo = what_to_do(its)
+    if todo == QUEUE then counts, of_lane = counts_of(its.run, its.kind), ends[its.urgent] end
+  end
+  if todo ~= QUEUE then return todo == PASS end
   many.write_raw(name, many.as_queued())
-  local of_lane, counts = ends[its.urgent], counts_of(run, kind)
   of_lane[#of_lane + 1], queued[#queued + 1] = id, id
-  counts[kind], badges[many.badge()] = counts[kind] + 1, true
+  counts[its.kind], badges[many.badge()] = counts[its.kind] + 1, true
   return true
 end
 
