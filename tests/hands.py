@@ -56,3 +56,8 @@ def bury(
     for chunk in chunks(items):
         queue.enqueue(org, run=run, items=chunk, call=new_id())
     return [it.id for it in items]
+
+
+def expire_discarded(queue: Queue) -> int:
+    """See that all expire that were discarded by groups, as workers do by and by; returns how many."""
+    return sum(iter(lambda: queue.expire_discarded("default"), 0))

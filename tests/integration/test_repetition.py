@@ -175,8 +175,8 @@ CHANGE_NOTHING = {
     "resume",
     "probed",
 }
-# These say otherwise in their headers: what was taken comes up again, the later time of a send counts.
-TIMED = {"take_due", "take_next", "take_check", "take_revoke", "retime", "offer"}
+# These say otherwise in their headers: what was taken comes up again, or is over; the later send counts.
+TIMED = {"expire_discarded", "take_due", "take_next", "take_check", "take_revoke", "retime", "offer"}
 
 
 def _without_time(batch: Any) -> Any:

@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from hands import bury, claimed
+from hands import bury, claimed, expire_discarded
 from support import BADGE, OTHER_BADGE, Probe, badge, configured, item, some
 
 from worker.domain.actor import Actor, Via
@@ -243,6 +243,7 @@ def test_all_are_discarded_in_few_calls(queue: Queue, client: redis.Redis, *, sa
     assert deadletters.discard_all(operator(queue), which) == MANY
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < MANY / 100
     assert Probe(client).listed("rejected") == []
+    assert expire_discarded(queue) == MANY
     assert all(client.pttl(keys.key("default", "job", job_id)) > 0 for job_id in ids)
 
 
@@ -501,6 +502,7 @@ def test_whole_groups_are_dealt_with_by_the_server(queue: Queue, client: redis.R
     assert cancel_all(queue) == 2050
     assert deadletters.discard_all(operator(queue), Filter(kind=DeadKind.CANCELLED)) == 2104
     assert counts(client)["unhandled"] == 0
+    assert expire_discarded(queue) == 2101
     assert client.get(keys.key("default", "remembered")) == "0"
     client.delete(*(keys.key("default", "job", it.id) for it in own))
     assert queue.enqueue(ORG, run="again", items=own, call="again") == ["a"] * 3

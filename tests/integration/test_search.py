@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
-from hands import claimed, settle
+from hands import claimed, expire_discarded, settle
 from support import BADGE, FIRST_CUSTOMER, OTHER_BADGE, badges, badges_json, configured, environment, item
 
 from worker.domain.outcome import Issued
@@ -49,13 +49,15 @@ def test_a_customers_jobs_are_found(reports: JobReader) -> None:
 def test_what_was_discarded_is_not_said_to_have_never_been_there(
     reports: JobReader, queue: Queue, connection: Connection
 ) -> None:
-    """It isn't found by its customer, but it is said where it is counted; nor are expired ones by a call."""
+    """It isn't found by its customer for long, but where it is counted; nor are expired ones by a call."""
     queue.enqueue(ORG, run="r", items=[item(7)], call="d")
     queue.cancel("default", [item(7).id], call="e")
     assert found(reports, customer=FIRST_CUSTOMER + 7)
     env = environment(redis_url=connection.url)
     badges("dead", "discard", "--kind", "cancelled", "--yes", env=env)
     customer = FIRST_CUSTOMER + 7
+    assert "discarded since: " in badges("find", "--customer", customer, env=env).stdout.decode()
+    expire_discarded(queue)
     said = badges("find", "--customer", customer, env=env).stdout.decode()
     command = f"badges forget --customer {customer} --dry-run"
     assert " ".join(said.split()).endswith(f"what was discarded are counted by {command}")

@@ -23,6 +23,7 @@ from worker.process.wakeup import WakeUp
 from worker.server.connection import Connection
 from worker.store import keys
 from worker.store.clock import steady_s
+from worker.store.letters import GroupPart, Letter
 from worker.store.pool import Seats
 from worker.store.queue import Queue
 
@@ -385,6 +386,19 @@ def test_a_lost_hint_is_healed(queue: Queue, client: redis.Redis, deliveries: De
     deliveries.sent.clear()
     wait_for(lambda: deliveries.sent)
     assert deliveries.sent[0][0] == "default"
+
+
+@pytest.mark.parametrize("org", ["default", "left-the-settings"])
+@pytest.mark.usefixtures("deliveries")
+def test_what_was_discarded_by_groups_expires(queue: Queue, client: redis.Redis, org: str) -> None:
+    """The sweep sees to it, a part at a time; that of an org that has no settings any more, too."""
+    its = [item(n, org=org) for n in range(600)]
+    queue.enqueue(configured(name=org), run="r", items=its, call="c")
+    queue.cancel(org, [it.id for it in its], call="d")
+    group = GroupPart("1", 0, FAR_MS)
+    assert queue.discard_group(org, group, behind=Letter(), keep_ms=60_000, call="e", action="").done == 600
+    wait_for(lambda: all(client.pttl(keys.key(org, "job", it.id)) > 0 for it in its))
+    wait_for(lambda: client.get(keys.key(org, "remembered")) == "0")
 
 
 def test_a_silent_lease_is_found_by_the_sweep(

@@ -357,6 +357,7 @@ class Worker:
                 if beat % BEATS_A_SWEEP == 0:
                     for known in self._world.known.values():
                         self.queue.hint(known.org.name, self.queue.look(known.org).look_at_ms)
+                        self.queue.expire_discarded(known.org.name)
             self._world.hub.rest(BEAT_S * SECOND)
 
     def _look_for_due(self) -> float:

@@ -184,7 +184,7 @@ class JobReader:
     def rows(
         self,
         org: str,
-        jobs: Iterator[tuple[str, Record]],
+        jobs: Iterable[tuple[str, Record]],
         state: State | None = None,
         code: str | None = None,
     ) -> Iterator[dict[str, Any]]:

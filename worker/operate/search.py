@@ -81,13 +81,13 @@ def _scanned(reports: JobReader, org: str, sought: Sought, move: Move) -> Iterat
     for job_id, record in scan(reports, org, text, move):
         if text in _names(record, sought):
             seen.add(job_id)
-            yield _row(org, job_id, record)
+            yield _row(reports, org, job_id, record)
     if sought.request is None or not _UUID.fullmatch(text):
         return
     # The id that we sent is made of the batch's, which no text of a record tells.
     for job_id, record in scan(reports, org, "", move):
         if job_id not in seen and text.lower() in map(request_id, batches_of(record)):
-            yield _row(org, job_id, record)
+            yield _row(reports, org, job_id, record)
 
 
 def ids_of_customer(reports: JobReader, org: str, customer: int, badge: str | None = None) -> list[str]:
@@ -165,14 +165,14 @@ def _of_customer(reports: JobReader, org: str, sought: Sought, move: Move) -> It
     jobs = of_customer(reports, org, int(str(sought.customer)), sought.badge, move=move)
     for job_id, record in jobs:
         if record:
-            yield _row(org, job_id, record)
+            yield _row(reports, org, job_id, record)
         else:
             yield _without_record(reports, org, job_id, sought, PROBABLE if job_id else OWN)
 
 
 def _one(reports: JobReader, org: str, job_id: str) -> Iterator[dict[str, Any]]:
     for _, record in reports.records(org, [job_id]):
-        yield _row(org, job_id, record)
+        yield _row(reports, org, job_id, record)
         return
     if reading.known(reports.client, org, [job_id])[0]:
         yield _without_record(reports, org, job_id, Sought(), CERTAIN)
@@ -187,8 +187,9 @@ def _names(record: Record, sought: Sought) -> set[str]:
     return {its, its.rpartition("_")[0], record.get(Field.BATCH, ""), *calls}
 
 
-def _row(org: str, job_id: str, record: Record) -> dict[str, Any]:
-    return report_row(org, job_id, record) | {"certain": True}
+def _row(reports: JobReader, org: str, job_id: str, record: Record) -> dict[str, Any]:
+    (row,) = reports.rows(org, [(job_id, record)])
+    return row | {"certain": True}
 
 
 def _without_record(reports: JobReader, org: str, job_id: str, sought: Sought, why: str) -> dict[str, Any]:

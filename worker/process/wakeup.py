@@ -35,6 +35,7 @@ from worker.vendor.codes import own_meanings
 log = structlog.get_logger()
 
 TURN, UNUSABLE = "turn", "unusable"
+EXPIRE_CALLS = 20  # of 250 jobs, to an org in a sweep
 
 
 def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float | None:
@@ -142,9 +143,18 @@ class WakeUp(NeededThread):
         """Look at every org that ever had a job; one worker at a time does it for all."""
         if not queue.take_sweep(for_s=self._timing.sweep_s * 0.8):
             return
-        orgs = self._here().settings.orgs()
-        for name in orgs.keys() & queue.orgs():
+        orgs, known = self._here().settings.orgs(), queue.orgs()
+        for name in orgs.keys() & known:
             queue.wake(orgs[name])
+        for name in known:
+            _expire_discarded(queue, name)
+
+
+def _expire_discarded(queue: Queue, org: str) -> None:
+    """See that what was discarded by groups expires, not all at once: deliveries wait to be started."""
+    for _ in range(EXPIRE_CALLS):
+        if not queue.expire_discarded(org):
+            return
 
 
 def _count_refused(queue: Queue) -> None:

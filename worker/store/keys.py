@@ -41,6 +41,8 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     reader        string "name since" of who reads what has ended, if anybody does; ms (``outbox.py``)
     outbox        list   "id how at" of what has ended since; ms: ``Ending``
     outbox_read   string how many entries of it were acknowledged before
+    discarded     list   "when they expire, ms, or -; ids" of many that were discarded at once: their records
+                  are to expire yet, and they to be forgotten (``expire_discarded.lua``)
     run/<run>     hash   counters and times of a run; "cancelled": the first act that did;
                   "from_...": its source; "undoes": 1 where its jobs take badges back
     jobs/<run>    list   ids of a run, in the order they came; or those that a replay took up again
@@ -125,6 +127,7 @@ _PLAIN = (
     "reader",
     "outbox",
     "outbox_read",
+    "discarded",
     "profiles",
     "agains",
     "starts",

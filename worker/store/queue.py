@@ -298,9 +298,16 @@ class Queue:
     def discard_group(  # noqa: PLR0913 - as above
         self, org: str, of: GroupPart, *, behind: Letter, keep_ms: int, call: str, action: str
     ) -> GroupDone:
-        """Do so with up to 1,000 letters of a group, ``behind`` one that stays."""
+        """Do so with up to 1,000 letters of a group, ``behind`` one that stays.
+
+        Their records are to expire as well, but only ``expire_discarded`` sees to that.
+        """
         args = [call, keep_ms, action, *of, *behind]
         return GroupDone.of(self.store.durably("discard_group", [keys.key_prefix(org)], args))
+
+    def expire_discarded(self, org: str) -> int:
+        """See that some of those that were discarded by groups expire; answers how many, 0 at the end."""
+        return int(self.store.call("expire_discarded", [keys.key_prefix(org)], []))
 
     def resolve(self, org: Org, ids: Sequence[str], *, call: str, action: str = "") -> int:
         """End up to 1,000 jobs in doubt as issued, by a person's word; answers how many were in doubt."""

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Take dead letters of a group off the list for good, as discard.lua does.
+-- Take dead letters of a group off the list for good, as discard.lua does. That their records expire, and that what no
+-- call may ever have applied is forgotten, costs as much again as all the rest: expire_discarded.lua sees to that later.
 -- On a full server as well.
--- Uses     clock calls record plain runs outbox dead letters memory
+-- Uses     clock calls record plain runs outbox dead letters
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
@@ -19,19 +20,27 @@ local before = recall(call)
 if before then return cjson.decode(before) end
 local ids = letters.behind(group, ARGV[5], ARGV[6], ARGV[8], ARGV[9], 1000)
 local discarded, left, by_run, keep_ms = {}, {}, {}, kept_ms(ttl_ms)
+local DISCARD, LEAVE, PASS, AT_ONCE = 1, 2, 3, 250
 
-local function discard(id, name, raw)
-  local its = many.plain(raw)
-  if not its or its.state ~= STATE.dead or its.group ~= group then return false end
-  local run, kind = its.run, its.kind
-  if kind == KIND.in_doubt or many.has_fingerprint() then return false end
-  if its_run ~= '' and run ~= its_run then return true end
-  if keep_ms then redis.call('PEXPIRE', name, keep_ms) end
-  if its.was_in_doubt == '' then forget(id) end
+-- What is done with plain letters that are alike.
+local counts
+local function what_to_do(its)
+  if its.state ~= STATE.dead or its.group ~= group or its.kind == KIND.in_doubt then return LEAVE end
+  if its_run ~= '' and its.run ~= its_run then return PASS end
+  counts = by_run[its.run] or {}
+  by_run[its.run], counts[its.kind] = counts, counts[its.kind] or 0
+  return DISCARD
+end
+
+-- Answers whether nothing more is to be done with it.
+local todo
+local function discard(id, raw)
+  local its, is_alike = many.plain(raw)
+  if not its then return false end
+  if not is_alike then todo = what_to_do(its) end
+  if todo ~= DISCARD or many.has_fingerprint() then return todo == PASS end
+  counts[its.kind], discarded[#discarded + 1] = counts[its.kind] + 1, id
   note_end(id, 'discarded')
-  local counts = by_run[run] or {}
-  by_run[run], counts[kind] = counts, (counts[kind] or 0) + 1
-  discarded[#discarded + 1] = id
   return true
 end
 
@@ -41,18 +50,21 @@ local function is_meant(raw)
   return fields[FIELD.state] == STATE.dead and (its_run == '' or fields[FIELD.run] == its_run)
 end
 
-local raws, names = records_of(ids)
+local raws = records_of(ids)
 for n, id in ipairs(ids) do
   local raw = raws[n]
-  if raw and not discard(id, names[n], raw) and is_meant(raw) then left[#left + 1] = id end
+  if raw and not discard(id, raw) and is_meant(raw) then left[#left + 1] = id end
 end
 many.take_out(group, ids, discarded)
 local last, died_at = letters.last(group, ids, discarded, ARGV[8], ARGV[9])
 for run, counts in pairs(by_run) do
   for kind, by in pairs(counts) do many.count_unlisted(run, kind, by) end
 end
+for first = 1, #discarded, AT_ONCE do
+  local some = table.concat(discarded, ' ', first, math.min(#discarded, first + AT_ONCE - 1))
+  redis.call('RPUSH', K.discarded, (keep_ms and int(NOW + keep_ms) or '-') .. ' ' .. some)
+end
 write_ends()
-write_remembered()
 audited(ARGV[3], #discarded)
 local answer = {#discarded, #ids, last, died_at, unpack(left)}
 memoize(call, cjson.encode(answer))

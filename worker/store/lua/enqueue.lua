@@ -1,6 +1,6 @@
 #!lua
 -- Accept jobs: each gets a record and is queued, or is known already.
--- Uses     clock calls record runs outbox dead later lanes memory undone badges
+-- Uses     clock calls record runs outbox dead later lanes memory discarded undone badges
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id, made by the caller
 -- ARGV[2]  run
@@ -92,6 +92,7 @@ end
 -- Of a job that is new: whether there was one of its badge and customer before. Where a producer gives ids, it knows.
 local function is_near(id, how)
   if repeats == '' or how ~= '' or #remembered_with(id:sub(1, PAIR_LETTERS), 2) < 2 then return false end
+  if not has_met_another(id) then return false end
   near = near + 1
   return true
 end

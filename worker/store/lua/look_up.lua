@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Say of rows which were accepted before, and whose badge and customer were, with another content.
--- Uses     memory record
+-- Uses     memory record discarded
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  ids of jobs that are made of their content, of 20 letters each, one behind the other
 -- ARGV[2]… two for each other row: the id of its job, and HOW: "own:<20 letters>" a producer's own, by its hash;
@@ -20,7 +20,8 @@ local function has_record(n) return kept == #ids or kept > 0 and redis.call('EXI
 
 local function seen(id)
   if #remembered_with(id:sub(1, PAIR_LETTERS), 1) == 0 then return SEEN.new end
-  return is_remembered(id) and SEEN.known or SEEN.similar
+  if is_remembered(id) then return SEEN.known end
+  return has_met_another(id) and SEEN.similar or SEEN.new
 end
 
 local function seen_as(how)
