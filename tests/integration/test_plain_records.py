@@ -42,13 +42,17 @@ MAY_BE_DEAD_OF = {Field.CODE: ("812", "815"), Field.MESSAGE: ("no good", "no cus
 
 
 def odd_ones(seed: int, *, kind: str = "") -> list[Item]:
-    """Return jobs whose records have some of what one may have, in any mixture, with rows and without."""
-    random = Random(seed)
+    """Return jobs whose records have some of what one may have, in any mixture, with rows and without.
+
+    Some are like the one before them in all but these and the customer, others aren't.
+    """
+    random, has = Random(seed), dict[Field, str]()
     choices = MAY_HAVE | (MAY_BE_DEAD_OF if kind else {})
     made = []
     for n in range(JOBS):
         one = item(n, badge_id=random.choice((BADGE, OTHER_BADGE)))
-        has = {name: random.choice(values) for name, values in choices.items() if random.random() < 0.4}
+        if random.random() < 0.5:
+            has = {name: random.choice(values) for name, values in choices.items() if random.random() < 0.4}
         row = random.choice(("", str(n), "2:17"))
         made.append(Item(one.id, row, one.fields | has, kind=kind))
     return made

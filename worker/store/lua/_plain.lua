@@ -12,7 +12,7 @@ do
   local MIDDLE = '^((' .. skipped(FIELD.attempts, FIELD.busy) .. '(' .. SKIPPED .. '))' .. ONE:rep(3)
     .. '(' .. ONE .. '))'
   local HAS_FINGERPRINT = '^' .. skipped(FIELD.row, FIELD.fingerprint - 1) .. '[^' .. SEPARATOR .. ']'
-  local TO_MESSAGE = '^' .. skipped(FIELD.row, FIELD.message - 1) .. '()'
+  local TO_MESSAGE = '^' .. skipped(FIELD.row, FIELD.message - 1) .. '()' -- where the row is left out
   local AGAIN = NOW_TEXT .. SEPARATOR .. '0' .. string.rep(SEPARATOR, 2)
   local find, match, sub, its = string.find, string.match, string.sub, {}
   local front, middle
@@ -66,19 +66,25 @@ do
     return its.front_of_dead .. sub(text, #front + 1, at - 1) .. its.tried .. why .. its.doubt .. sub(text, past)
   end
 
-  -- What lies before the message, and what lies behind it.
-  local function without_message()
-    local begins = match(text, TO_MESSAGE, past)
-    local ends = begins and find(text, SEPARATOR, begins, true)
-    if ends then return sub(text, past, begins - 1), sub(text, ends) end
-    local last = begins and begins - 1 or #text
-    while text:byte(last) == 31 do last = last - 1 end
-    return sub(text, past, last), ''
+  -- What lies behind the row, and the same without its message: of many it is alike as well.
+  local behind, behind_of_queued
+  local function take_behind(row_ends)
+    behind = sub(text, row_ends)
+    local begins = match(behind, TO_MESSAGE)
+    local ends = begins and find(behind, SEPARATOR, begins, true)
+    if ends then
+      behind_of_queued = sub(behind, 1, begins - 1) .. sub(behind, ends)
+    else
+      behind_of_queued = sub(behind, 1, begins and begins - 1):gsub(SEPARATOR .. '+$', '')
+    end
   end
 
   -- The same one as it waits again, with no attempts.
   function many.as_queued()
-    local before, behind = without_message()
-    return its.front_of_queued .. sub(text, #front + 1, customer_ends) .. its.middle_of_queued .. before .. behind
+    local row_ends = find(text, SEPARATOR, past, true) or #text + 1
+    local is_alike = behind and #behind == #text - row_ends + 1 and find(text, behind, row_ends, true) == row_ends
+    if not is_alike then take_behind(row_ends) end
+    return its.front_of_queued .. sub(text, #front + 1, customer_ends) .. its.middle_of_queued
+      .. sub(text, past, row_ends - 1) .. behind_of_queued
   end
 end
