@@ -25,9 +25,9 @@ from worker.store.record import Seen, badge_fields
 ORG = configured(batch_size=1000)
 
 
-def later(n: int) -> Item:
+def later(n: int, seconds: int = 0) -> Item:
     """Return the n-th job as another content of the same badge and customer."""
-    its = badge(n)._replace(earn_event_date=1_674_299_999)
+    its = badge(n)._replace(earn_event_date=1_674_299_999 + seconds)
     return Item(content_id("default", its), str(n), badge_fields(its))
 
 
@@ -73,6 +73,29 @@ def test_what_was_discarded_can_come_again_with_other_dates_at_once(queue: Queue
     assert queue.enqueue(ORG, run="t", items=[item(3)], call=new_id()) == ["a"]
 
 
+def test_a_repeat_is_held_however_many_were_discarded(queue: Queue) -> None:
+    """What was issued of a badge and customer is found among hundreds that are to be forgotten."""
+    its = [later(1, n) for n in range(230)]
+    for issued in (its[0], its[117], its[229]):  # wherever it lies
+        queue.enqueue(ORG, run="i", items=[issued], call=new_id())
+        settle(queue, ORG, claimed(queue, ORG), Issued("E1"))
+        cancel(queue, *[it for it in its if it != issued])
+        assert discard(queue) == 229
+        seen, _ = look_up(queue.store, "default", [later(1, 900).id, issued.id, its[5].id])
+        assert seen == [Seen.SIMILAR, Seen.KNOWN, Seen.KNOWN]
+        again = [later(1, n) for n in (900, 901)]
+        assert queue.enqueue(ORG, run="s", items=again, call=new_id(), repeats="hold") == ["h", "h"]
+        forgets.forget_jobs(queue, "default", [it.id for it in [*its, *again]], action="")
+    cancel(queue, *its)
+    assert discard(queue) == 230
+    assert queue.enqueue(ORG, run="s", items=again, call=new_id(), repeats="hold") == ["a", "h"]
+    own = later(2, 900)._replace(id="mine", fingerprint=later(2, 900).id)
+    cancel(queue, item(2))
+    assert discard(queue) == 1
+    both = [later(2, 1), own, later(2, 2)]
+    assert queue.enqueue(ORG, run="s", items=both, call=new_id(), repeats="hold") == ["a", "a", "h"]
+
+
 def test_what_may_have_been_issued_stays_remembered(queue: Queue, client: redis.Redis) -> None:
     """However it became a letter that can be discarded by groups; its record expires as the others do."""
     queue.enqueue(ORG, run="r", items=[item(1), item(2)], call=new_id())
@@ -112,7 +135,7 @@ def test_its_reader_decides_when_a_record_expires(queue: Queue, client: redis.Re
     outbox.open("ledger")
     cancel(queue, item(1))
     assert discard(queue) == 1
-    expire_discarded(queue)
+    assert not queue.discarded()["default"]
     assert not expires(client, item(1))
     assert remembered(client) == 0
     ended = outbox.read()

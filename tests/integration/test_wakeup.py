@@ -401,6 +401,19 @@ def test_what_was_discarded_by_groups_expires(queue: Queue, client: redis.Redis,
     wait_for(lambda: client.get(keys.key(org, "remembered")) == "0")
 
 
+def test_it_expires_on_a_full_server_too(queue: Queue, client: redis.Redis, connection: Connection) -> None:
+    """It is one of the ways to have it less full."""
+    its = [item(n) for n in range(600)]
+    queue.enqueue(configured(), run="r", items=its, call="c")
+    queue.cancel("default", [it.id for it in its], call="d")
+    group = GroupPart("1", 0, FAR_MS)
+    with waking(connection, SWEEPING), ExitStack() as full:
+        full.callback(client.config_set, "maxmemory", "0")
+        client.config_set("maxmemory", "1")
+        queue.discard_group("default", group, behind=Letter(), keep_ms=200, call="e", action="")
+        wait_for(lambda: not client.exists(*(keys.key("default", "job", it.id) for it in its)))
+
+
 def test_a_silent_lease_is_found_by_the_sweep(
     queue: Queue, client: redis.Redis, deliveries: Deliveries
 ) -> None:

@@ -80,6 +80,7 @@ class WakeUp(NeededThread):
                     next_look = time.monotonic() + self._timing.look_s
                 if time.monotonic() >= next_sweep:
                     self._offer()
+                    _expire_discarded(queue)  # before whatever a full server refuses
                     orgs = self._here().settings.orgs()
                     queue.workers.say(self._worker, orgs)
                     self._audit_meanings(queue, orgs)
@@ -143,18 +144,16 @@ class WakeUp(NeededThread):
         """Look at every org that ever had a job; one worker at a time does it for all."""
         if not queue.take_sweep(for_s=self._timing.sweep_s * 0.8):
             return
-        orgs, known = self._here().settings.orgs(), queue.orgs()
-        for name in orgs.keys() & known:
+        orgs = self._here().settings.orgs()
+        for name in orgs.keys() & queue.orgs():
             queue.wake(orgs[name])
-        for name in known:
-            _expire_discarded(queue, name)
 
 
-def _expire_discarded(queue: Queue, org: str) -> None:
+def _expire_discarded(queue: Queue) -> None:
     """See that what was discarded by groups expires, not all at once: deliveries wait to be started."""
-    for _ in range(EXPIRE_CALLS):
-        if not queue.expire_discarded(org):
-            return
+    for org, calls in queue.discarded().items():
+        for _ in range(min(calls, EXPIRE_CALLS)):
+            queue.expire_discarded(org)
 
 
 def _count_refused(queue: Queue) -> None:

@@ -41,7 +41,7 @@ Redis Cluster as well. A few stand outside, in a slot of their own: they belong 
     reader        string "name since" of who reads what has ended, if anybody does; ms (``outbox.py``)
     outbox        list   "id how at" of what has ended since; ms: ``Ending``
     outbox_read   string how many entries of it were acknowledged before
-    discarded     list   "when they expire, ms, or -; ids" of many that were discarded at once: their records
+    discarded     list   "when they expire, ms; ids" of many that were discarded at once: their records
                   are to expire yet, and they to be forgotten (``expire_discarded.lua``)
     run/<run>     hash   counters and times of a run; "cancelled": the first act that did;
                   "from_...": its source; "undoes": 1 where its jobs take badges back

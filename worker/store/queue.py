@@ -305,6 +305,15 @@ class Queue:
         args = [call, keep_ms, action, *of, *behind]
         return GroupDone.of(self.store.durably("discard_group", [keys.key_prefix(org)], args))
 
+    def discarded(self) -> dict[str, int]:
+        """Return by org how many calls of ``expire_discarded`` there are to be made."""
+        orgs = sorted(self.orgs())
+        pipe = self.client.pipeline(transaction=False)
+        for org in orgs:
+            pipe.llen(keys.key(org, "discarded"))
+        with reaching("what was discarded"):
+            return dict(zip(orgs, map(int, pipe.execute()), strict=True))
+
     def expire_discarded(self, org: str) -> int:
         """See that some of those that were discarded by groups expire; answers how many, 0 at the end."""
         return int(self.store.call("expire_discarded", [keys.key_prefix(org)], []))

@@ -41,12 +41,13 @@ local function forget(id)
   newly = newly - redis.call('ZREM', name, rest)
 end
 
--- What is remembered that begins so, whole; at most 100 of each kind of bucket.
-local function remembered_with(prefix, most)
+-- What is remembered that begins so, whole; of each kind of bucket at most 100, or ALL, from the first on or another.
+local ALL = -1
+local function remembered_with(prefix, most, first)
   local found = {}
   for _, letters in ipairs(has_many() and {FEW_LETTERS, MORE_LETTERS} or {FEW_LETTERS}) do
     local name, rest = bucket(prefix, letters)
-    for _, one in ipairs(redis.call('ZRANGEBYLEX', name, '[' .. rest, '[' .. rest .. '\255', 'LIMIT', 0, most or 100)) do
+    for _, one in ipairs(redis.call('ZRANGEBYLEX', name, '[' .. rest, '[' .. rest .. '\255', 'LIMIT', first or 0, most or 100)) do
       found[#found + 1] = prefix:sub(1, letters) .. one
     end
   end

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Take dead letters of a group off the list for good, as discard.lua does. That their records expire, and that what no
--- call may ever have applied is forgotten, costs as much again as all the rest: expire_discarded.lua sees to that later.
+-- call may ever have applied is forgotten, costs as much again as all the rest: expire_discarded.lua sees to that later;
+-- but where somebody reads what has ended, records expire by their word, and what is to be forgotten is at once.
 -- On a full server as well.
--- Uses     clock calls record plain runs outbox dead letters
+-- Uses     clock calls record plain runs outbox dead letters memory
 -- KEYS[1]  what all keys of the org begin with
 -- ARGV[1]  call id
 -- ARGV[2]  how long a record is kept, ms
@@ -40,6 +41,7 @@ local function discard(id, raw)
   if not is_alike then todo = what_to_do(its) end
   if todo ~= DISCARD or many.has_fingerprint() then return todo == PASS end
   counts[its.kind], discarded[#discarded + 1] = counts[its.kind] + 1, id
+  if not keep_ms and its.was_in_doubt == '' then forget(id) end
   note_end(id, 'discarded')
   return true
 end
@@ -60,11 +62,12 @@ local last, died_at = letters.last(group, ids, discarded, ARGV[8], ARGV[9])
 for run, counts in pairs(by_run) do
   for kind, by in pairs(counts) do many.count_unlisted(run, kind, by) end
 end
-for first = 1, #discarded, AT_ONCE do
+for first = 1, keep_ms and #discarded or 0, AT_ONCE do
   local some = table.concat(discarded, ' ', first, math.min(#discarded, first + AT_ONCE - 1))
-  redis.call('RPUSH', K.discarded, (keep_ms and int(NOW + keep_ms) or '-') .. ' ' .. some)
+  redis.call('RPUSH', K.discarded, int(NOW + keep_ms) .. ' ' .. some)
 end
 write_ends()
+write_remembered()
 audited(ARGV[3], #discarded)
 local answer = {#discarded, #ids, last, died_at, unpack(left)}
 memoize(call, cjson.encode(answer))

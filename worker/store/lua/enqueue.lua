@@ -91,8 +91,7 @@ end
 
 -- Of a job that is new: whether there was one of its badge and customer before. Where a producer gives ids, it knows.
 local function is_near(id, how)
-  if repeats == '' or how ~= '' or #remembered_with(id:sub(1, PAIR_LETTERS), 2) < 2 then return false end
-  if not has_met_another(id) then return false end
+  if repeats == '' or how ~= '' or not has_met_another(id) then return false end
   near = near + 1
   return true
 end

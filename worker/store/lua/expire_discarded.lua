@@ -12,12 +12,13 @@ if not entry then return 0 end
 local expires_at, ids = entry:match('^%S+'), {}
 for id in entry:gmatch(' (%S+)') do ids[#ids + 1] = id end
 local raws, names = records_of(ids)
+
 -- Somebody may have forgotten it since, and then it may have come again; or its badge was issued after all.
 for n, id in ipairs(ids) do
   local fields = raws[n] and not newer(raws[n]:match('^%d+')) and parse(raws[n])
   if fields and is_discarded(id, fields) then
     if is_to_be_forgotten(id, fields) then forget(id) end
-    if expires_at ~= '-' then redis.call('PEXPIREAT', names[n], expires_at) end
+    redis.call('PEXPIREAT', names[n], expires_at)
   end
 end
 write_remembered()

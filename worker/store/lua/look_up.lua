@@ -19,9 +19,8 @@ local kept = redis.call('EXISTS', unpack(names))
 local function has_record(n) return kept == #ids or kept > 0 and redis.call('EXISTS', names[n]) == 1 end
 
 local function seen(id)
-  if #remembered_with(id:sub(1, PAIR_LETTERS), 1) == 0 then return SEEN.new end
-  if is_remembered(id) then return SEEN.known end
-  return has_met_another(id) and SEEN.similar or SEEN.new
+  if #some_accepted(id:sub(1, PAIR_LETTERS)) == 0 then return SEEN.new end
+  return is_remembered(id) and SEEN.known or SEEN.similar
 end
 
 local function seen_as(how)

@@ -5,7 +5,7 @@
 -- ARGV[1]… at most 1,000 beginnings
 -- Returns  {what begins with one of them, ...}
 -- Repeated: answers the same.
-local ALL, found = -1, {}
+local found = {}
 for n = 1, #ARGV do
   for _, one in ipairs(remembered_with(ARGV[n], ALL)) do found[#found + 1] = one end
 end
