@@ -432,7 +432,7 @@ def note(org: str, item: Item, problem: Invalid | None, answer: Answer) -> Noted
         case Answer.DEAD:
             kind, reason = (
                 "dead",
-                f"already a dead letter; replay it with: badges dead replay {its}--job={job}",
+                f"already a dead letter; why, and what to do about it: badges job show {its}{job}",
             )
         case Answer.IN_DOUBT:
             resolve = f"badges dead resolve {its}{job} --issued or --not-issued"

@@ -266,7 +266,10 @@ def test_dead_letters_met_again_say_what_helps(here: Here) -> None:
     )
     rows = "".join(f"{BADGE},{badge(n).customer_id},1674292011,{job_id}\n" for n, job_id in enumerate(kinds))
     said = badges("import", "-", env=here.env, stdin=(header + rows).encode()).stdout.decode()
-    assert "row 2: already a dead letter; replay it with: badges dead replay --org default --job=j1\n" in said
+    assert (
+        "row 2: already a dead letter; why, and what to do about it: badges job show --org default j1\n"
+        in said
+    )
     resolve = "badges dead resolve --org default '$(id)' --issued or --not"
     assert f"in doubt row 3: look it up at the vendor, then: {resolve}" in said
     shown = "see: badges job show --org default j3\n"

@@ -242,7 +242,7 @@ def test_each_item_has_its_own_row(place: Place) -> None:
     with place.http() as http:
         dead = http.put(PATH, json=[good]).json()["rows"][0]
     assert dead["status"] == "duplicate_of_dead"
-    assert "replay" in dead["reason"]
+    assert "badges job show" in dead["reason"]
 
 
 def named_run(place: Place, job_id: str) -> str:

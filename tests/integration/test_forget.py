@@ -14,6 +14,7 @@ from support import (
     OTHER_BADGE,
     Outcome,
     Probe,
+    badge,
     configured,
     environment,
     in_process,
@@ -21,13 +22,17 @@ from support import (
 )
 
 from worker.domain.batch import Item, Replay
+from worker.domain.identity import content_id
 from worker.domain.job import DeadKind
 from worker.domain.outcome import Issued
 from worker.domain.settlement import DeadLetter
+from worker.errors import StoreError
+from worker.operate import forgetting
 from worker.server.connection import Connection
-from worker.store import keys, undos
+from worker.store import forgets, keys, undos
 from worker.store.outbox import Outbox
 from worker.store.queue import Queue, new_id
+from worker.store.record import badge_fields
 from worker.store.undos import Word
 
 ORG = configured(batch_size=2)
@@ -226,6 +231,46 @@ def test_it_can_be_imported_again(place: Place) -> None:
     assert place.queue.enqueue(ORG, run="x", items=[MINE], call=new_id()) == ["d"]
     place.forget()
     assert place.queue.enqueue(ORG, run="x", items=[MINE], call=new_id()) == ["a"]
+
+
+def test_all_that_is_remembered_goes_however_much(place: Place) -> None:
+    """More jobs of one badge than are read at once where some are enough, with ids of their own too."""
+    dates = [badge(1)._replace(earn_event_date=1_674_300_000 + n) for n in range(230)]
+    items = [Item(content_id("default", it), str(n), badge_fields(it)) for n, it in enumerate(dates)]
+    items[:115] = [it._replace(id=f"mine-{n}", fingerprint=it.id) for n, it in enumerate(items[:115])]
+    place.accept(*items)
+    place.client.delete(*(keys.key("default", "job", it.id) for it in items))
+    assert place.forget()["forgotten"] == 230
+    (entry,) = [one for one in place.badges("audit", "--json").json() if one["action"] == "forget"]
+    assert entry["count"] == 230
+    assert place.client.get(keys.key("default", "remembered")) == "0"
+    assert not list(place.client.scan_iter("*/m/*", count=1000))
+
+
+@pytest.mark.parametrize("after", ["lists", "records"])
+def test_what_was_broken_off_is_found_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """Wherever it was: the trail and the lists of replays name nobody any more, once it was said again."""
+    expired = item(1, badge_id="7" * 24)
+    place.issue(expired)
+    place.client.delete(keys.key("default", "job", expired.id))
+    place.accept(MINE)
+    place.queue.cancel("default", [MINE.id], call=new_id())
+    place.badges("dead", "replay", "--customer", CUSTOMER, "--yes")
+    what = {"lists": (forgetting, "_leave_lists"), "records": (forgets, "forget_jobs")}[after]
+    do = getattr(*what)
+
+    def die(*arguments: Any, **named: Any) -> None:
+        do(*arguments, **named)
+        raise StoreError("it died")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(*what, die)
+        assert place.badges("forget", "--customer", CUSTOMER, "--yes").status != 0
+    place.forget()
+    left = place.dump()
+    assert not [it for it in (MINE.id, expired.id, expired.id[3:], f'"customer": {CUSTOMER}') if it in left]
 
 
 def test_every_org_unless_one_is_said(place: Place) -> None:

@@ -287,6 +287,9 @@ def test_every_filter_selects(queue: Queue) -> None:
     assert (found(customer=500_000_007, run=RUN), found(customer=500_000_007, since_ms=4 * 10**12)) == (0, 0)
     assert (found(since_ms=10), found(since_ms=4 * 10**12), found(job=one, since_ms=4 * 10**12)) == (6, 0, 0)
     assert (found(org="default"), found(org="eu")) == (6, 0)
+    upper = BADGE.upper()  # the vendor's ids are numbers in base 16
+    assert (found(badge=upper, code="812"), found(job=one, badge=upper)) == (4, 1)
+    assert found(customer=500_000_007, badge=upper) == 1
 
 
 def test_groups_say_since_when_and_until_when(queue: Queue, client: redis.Redis) -> None:

@@ -71,6 +71,8 @@ def test_what_has_expired_is_remembered(reports: JobReader, client: redis.Redis)
         client.delete(keys.key("default", "job", job_id))
     sought = {"customer": FIRST_CUSTOMER, "badge": BADGE}
     assert found(reports, **sought) == [(item(0).id, "remembered", False)]
+    row = next(find(reports, Sought(customer=FIRST_CUSTOMER)))
+    assert (row["badgeMetaId"], row["customerId"]) == (BADGE, FIRST_CUSTOMER)
     assert found(reports, job=item(0).id) == [(item(0).id, "remembered", True)]
     assert found(reports, job="order-7") == [("order-7", "remembered", True)]
     assert found(reports, customer=FIRST_CUSTOMER + 2) == [("", "remembered", True)]

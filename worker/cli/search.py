@@ -19,7 +19,7 @@ search_cli = typer.Typer()
 
 @search_cli.command("find")
 def find_(
-    customer: Annotated[int | None, typer.Option(help="All jobs of this customerId.")] = None,
+    customer: Annotated[int | None, typer.Option(min=1, help="All jobs of this customerId.")] = None,
     badge: Annotated[str | None, typer.Option(help="With --customer: only of this badgeMetaId.")] = None,
     job: Annotated[str | None, typer.Option(help="The job of this id.")] = None,
     request: Annotated[str | None, typer.Option(help="Jobs of this call: its batch, or a requestId.")] = None,

@@ -40,7 +40,7 @@ RunName = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's, as results and dead list have it.")]
 CodeOption = Annotated[str | None, typer.Option("--code", help="Only with this error code.")]
 BadgeOption = Annotated[str | None, typer.Option("--badge", help="Only of this badgeMetaId.")]
-CustomerOption = Annotated[int | None, typer.Option("--customer", help="Only of this customerId.")]
+CustomerOption = Annotated[int | None, typer.Option("--customer", min=1, help="Only of this customerId.")]
 JobOption = Annotated[str | None, typer.Option("--job", help="Only this job.")]
 Note = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 

@@ -17,7 +17,7 @@ from worker.domain.text import iso_time
 from worker.operate import search
 from worker.operate.report import report_row
 from worker.operate.runs import JobReader
-from worker.operate.which import Which
+from worker.operate.which import Which, holds, is_badge
 from worker.store import reading
 from worker.store.letters import GroupPart
 from worker.store.reading import Extent, StoredGroup
@@ -53,7 +53,7 @@ class Filter(Which):
     def fits(self, group: StoredGroup) -> bool:
         """Say whether letters of this group have the code and the badge."""
         badge = None if group.kind == DeadKind.INVALID else group.badge
-        return self.code in (None, group.code) and self.badge in (None, badge)
+        return self.code in (None, group.code) and (self.badge is None or is_badge(badge, self.badge))
 
     def kinds(self, *, replayable: bool = False) -> tuple[DeadKind, ...]:
         """Return the kinds that are meant; ``replayable`` leaves out what may not be sent as it is."""
@@ -158,7 +158,7 @@ def pages(
                 page = [
                     Letter(org, DeadKind(group.kind), job_id, at_ms, record)
                     for (job_id, at_ms), record in zip(found, read, strict=True)
-                    if record is not None and all(record.get(f) == v for f, v in wanted.items())
+                    if record is not None and holds(record, wanted)
                 ]
                 yield len(found), page
 
@@ -295,7 +295,7 @@ def _of_customer(
     letters = [
         Letter(org, DeadKind(record[Field.KIND]), job_id, listed[job_id], record)
         for job_id, record in dead.items()
-        if job_id in listed and all(record.get(field) == value for field, value in which.fields.items())
+        if job_id in listed and holds(record, which.fields)
     ]
     fitting = [it for it in letters if it.kind in kinds and (which.since_ms or 0) <= it.at_ms <= until_ms]
     if dead:
@@ -311,5 +311,5 @@ def _one(
     record, at_ms = found
     kind = DeadKind(record[Field.KIND])
     fits = kind in which.kinds(replayable=replayable) and at_ms >= (which.since_ms or 0)
-    if fits and all(record.get(field) == value for field, value in which.fields.items()):
+    if fits and holds(record, which.fields):
         yield 1, [Letter(org, kind, str(which.job), at_ms, record)]

@@ -180,13 +180,27 @@ def _cancel(operator: Operator, org: str, ids: list[str]) -> int:
 def _forget(operator: Operator, org: str, found: Plan, action: str) -> Forgotten:
     queue, its = operator.queue, found.orgs[org]
     ids = list(its.states)
+    # First what only these ids lead to: were it broken off later, no new plan would find that.
+    audit.forget(queue.client, org, found.customer, set(ids))
+    _leave_lists(operator, org, its)
     done = forgets.forget_jobs(queue, org, ids, action=action)
     if done.in_flight or done.in_doubt:  # since the plan was made
         return done
-    runs = [run for _, run in operator.reports.run_names(org)]
-    forgets.leave_runs(queue, org, runs, [*ids, *its.remembered])
-    audit.forget(queue.client, org, found.customer, set(ids))
-    return done + forgets.forget_remembered(queue, org, its.prefixes)
+    return done + forgets.forget_remembered(queue, org, its.prefixes, action=action)
+
+
+def _leave_lists(operator: Operator, org: str, its: OfOrg) -> None:
+    """Take ids off the lists of replays, and those without a record off the lists of runs.
+
+    Those that have one leave the list of their run together with it, and are found by it until then.
+    """
+    queue, reports = operator.queue, operator.reports
+    of_replays = {*its.states, *its.remembered}
+    of_runs = set(its.remembered) - its.states.keys()
+    lists = [(name, of_replays) for name in forgets.replays(queue, org)]
+    lists += [(run, of_runs) for _, run in reports.run_names(org)] if of_runs else []
+    for name, gone in lists:
+        forgets.leave_run(queue, org, name, [job_id for job_id in reports.ids(org, name) if job_id in gone])
 
 
 def _of_org(reports: JobReader, org: str, customer: int, move: Move) -> OfOrg:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from worker.domain.badge import one_case
@@ -20,6 +20,7 @@ from worker.operate.report import report_row
 from worker.operate.runs import JobReader
 from worker.server.cluster import reaching
 from worker.store import reading
+from worker.store.queue import chunks
 from worker.store.record import SEPARATOR, Field, Record, batches_of, failed_calls
 
 MOST_BADGES: Final = 10_000  # of an org that has more, a customer is looked for in all records
@@ -48,10 +49,11 @@ class Sought:
 def nothing_found(sought: Sought) -> str:
     """Say what it means that nothing was found: that what is looked at doesn't have it."""
     if sought.customer is not None:
+        of_badge = "" if sought.badge is None else f" of badge {sought.badge}"
         return (
-            "nothing was found: no job of this customer waits, was issued or needs somebody, as far as is "
-            "remembered; invalid rows and what was discarded are counted by badges forget --customer "
-            f"{sought.customer} --dry-run"
+            f"nothing was found: no job{of_badge} of this customer waits, was issued or needs somebody, as "
+            "far as is remembered; invalid rows and what was discarded are counted by "
+            f"badges forget --customer {sought.customer} --dry-run"
         )
     if sought.job is not None:
         return "nothing was found: no such job was ever accepted here, as far as is remembered"
@@ -163,11 +165,16 @@ def scan(reports: JobReader, org: str, text: str, move: Move) -> Iterator[tuple[
 
 def _of_customer(reports: JobReader, org: str, sought: Sought, move: Move) -> Iterator[dict[str, Any]]:
     jobs = of_customer(reports, org, int(str(sought.customer)), sought.badge, move=move)
-    for job_id, record in jobs:
-        if record:
-            yield _row(reports, org, job_id, record)
-        else:
-            yield _without_record(reports, org, job_id, sought, PROBABLE if job_id else OWN)
+    badges = [sought.badge] if sought.badge else reading.badges(reports.client, org)
+    of_pair = {pair_letters(org, badge, int(str(sought.customer))): badge for badge in badges}
+    for page in chunks(jobs, PAGE):
+        rows = reports.rows(org, [(job_id, record) for job_id, record in page if record])
+        for job_id, record in page:
+            if record:
+                yield next(rows) | {"certain": True}
+            else:
+                its = replace(sought, badge=of_pair.get(job_id[:PAIR_LETTERS], sought.badge))
+                yield _without_record(reports, org, job_id, its, PROBABLE if job_id else OWN)
 
 
 def _one(reports: JobReader, org: str, job_id: str) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from worker.operate.operator import Move, Operator
 from worker.operate.report import argument, of_org
 from worker.operate.runs import JobReader
 from worker.operate.status import longest
-from worker.operate.which import Which
+from worker.operate.which import Which, holds
 from worker.store import audit, undos
 from worker.store.queue import chunks
 from worker.store.record import Field, Record, state_of, takes_back
@@ -112,7 +112,7 @@ def _fits(which: Which, job_id: str, record: Record) -> bool:
     """Say whether a job is meant, its run aside."""
     return (
         which.job in (None, job_id)
-        and all(record.get(field) == value for field, value in which.badge_fields.items())
+        and holds(record, which.badge_fields)
         and (which.since_ms is None or int(record.get(Field.FINISHED_AT, 0)) >= which.since_ms)
     )
 

@@ -5,11 +5,13 @@ Of dead letters more can be said: ``Filter``, in ``deadlist.py``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker.domain.badge import one_case
 from worker.domain.text import iso_time
-from worker.store.record import Field
+from worker.store.record import Field, Record
 
 _NAMES = ("org", "kind", "run", "code", "badge", "customer", "job")
 
@@ -41,3 +43,16 @@ class Which:
         """Return what is said, by the names of the options."""
         said = {name: value for name in _NAMES if (value := getattr(self, name, None)) is not None}
         return said | ({"since": iso_time(self.since_ms)} if self.since_ms else {})
+
+
+def holds(record: Record, wanted: Mapping[Field, str]) -> bool:
+    """Say whether a record holds all that is wanted; a badge in either case."""
+    return all(
+        record.get(field) == value or (field is Field.BADGE_META_ID and is_badge(record.get(field), value))
+        for field, value in wanted.items()
+    )
+
+
+def is_badge(badge: str | None, wanted: str) -> bool:
+    """Say whether a badge is the one that is wanted, as one or the other wrote it."""
+    return badge is not None and one_case(badge) == one_case(wanted)

@@ -34,11 +34,11 @@ def forget_jobs(queue: Queue, org: str, ids: Sequence[str], *, action: str) -> F
     return done
 
 
-def forget_remembered(queue: Queue, org: str, prefixes: Sequence[str]) -> Forgotten:
+def forget_remembered(queue: Queue, org: str, prefixes: Sequence[str], *, action: str) -> Forgotten:
     """Forget, durably, that jobs without a record were accepted, by the letters that their ids begin with."""
     done = Forgotten()
     for some in chunks(prefixes):
-        done += forget(queue, org, [0, *some], action="")
+        done += forget(queue, org, [0, *some], action=action)
     return done
 
 
@@ -48,13 +48,18 @@ def forget(queue: Queue, org: str, what: Sequence[object], *, action: str, call:
     return Forgotten(*map(int, queue.store.durably("forget", [keys.key_prefix(org)], args)))
 
 
-def leave_runs(queue: Queue, org: str, runs: Sequence[str], ids: Sequence[str]) -> None:
-    """Take ids off the lists of these runs, and of the replays that took them up again."""
-    with reaching("the lists of runs"):
+def replays(queue: Queue, org: str) -> list[str]:
+    """Return the names of the lists of what was replayed."""
+    with reaching("the audit trail"):
         acts = audit.entries(queue.client, org)
-        replays = [entry.id for entry in acts if entry.action in {"replay", "resolve"}]
-        for run in dict.fromkeys((*runs, *replays)):
+        return [entry.id for entry in acts if entry.action in {"replay", "resolve"}]
+
+
+def leave_run(queue: Queue, org: str, run: str, ids: Sequence[str]) -> None:
+    """Take ids off the list of a run or a replay; each costs the server a look through all of it."""
+    with reaching("the lists of runs"):
+        for some in chunks(ids, JOBS):
             pipe = queue.client.pipeline(transaction=False)
-            for job_id in ids:
+            for job_id in some:
                 pipe.lrem(keys.key(org, "jobs", run), 0, job_id)
             pipe.execute()

@@ -23,6 +23,10 @@ for _, batch in ipairs(redis.call('ZRANGE', K.leases, 0, -1)) do
   for _, id in ipairs((carried_by(batch))) do carried[id] = true end
 end
 
+local function leave_gate(id)
+  if (redis.call('HGET', K.gate, 'witness') or ''):match('^%S+') == id then redis.call('HDEL', K.gate, 'witness') end
+end
+
 local function leave_lists(id, fields)
   redis.call('ZREM', K.retry, id)
   redis.call('ZREM', K.revokes, id)
@@ -32,7 +36,7 @@ local function leave_lists(id, fields)
   for _, entry in ipairs(redis.call('LRANGE', K.isolate, 0, -1)) do
     if entry:match('%S+$') == id then redis.call('LREM', K.isolate, 0, entry) end
   end
-  if (redis.call('HGET', K.gate, 'witness') or ''):match('^%S+') == id then redis.call('HDEL', K.gate, 'witness') end
+  leave_gate(id)
 end
 
 local function leave_run(fields)
@@ -68,9 +72,9 @@ end
 
 -- What is remembered without a record. A record that is there is another customer's: fifty bits are the same.
 local function forget_remembered(prefix)
-  for _, found in ipairs(remembered_with(prefix)) do
+  for _, found in ipairs(remembered_with(prefix, ALL)) do
     if #found == PAIR_LETTERS + 8 then -- of a producer's own
-      for _, own in ipairs(remembered_with(found:sub(PAIR_LETTERS + 1):lower())) do
+      for _, own in ipairs(remembered_with(found:sub(PAIR_LETTERS + 1):lower(), ALL)) do
         if own:sub(21, 20 + PAIR_LETTERS) == prefix then forget_own(own) end
       end
       forget(found)
@@ -78,6 +82,7 @@ local function forget_remembered(prefix)
     elseif #found == 2 * PAIR_LETTERS and redis.call('EXISTS', K.job .. found) == 0 then
       forget(found)
       forget_undone(found)
+      leave_gate(found)
       by_memory = by_memory + 1
     end
   end
@@ -87,7 +92,7 @@ for at = 4, PREFIXES_FROM - 1, 2 do forget_one(ARGV[at], ARGV[at + 1]) end
 for at = PREFIXES_FROM, #ARGV do forget_remembered(ARGV[at]) end
 write_ends()
 write_remembered()
-audited(action, forgotten)
+audited(action, forgotten + by_memory)
 local answer = {forgotten, by_memory, in_flight, in_doubt}
 memoize(call, cjson.encode(answer))
 return answer
