@@ -76,6 +76,11 @@ def test_they_are_held_back_and_a_person_decides(place: Place) -> None:
     assert issue_next(place.queue, ORG) == 2
     left = place.run("dead", "replay", "--run", "spring")
     assert "left out: 2 held back as repeats" in left.out
+    groups = place.run("dead", "groups").out
+    assert "repeats sent all the same: badges dead replay --kind repeat" in groups
+    assert "--set" not in groups  # that leaves them out
+    none = place.run("dead", "list", "--customer", 99).out
+    assert "badges forget --customer 99 --dry-run counts them" in " ".join(none.split())
     listed = place.json("dead", "list", "--customer", 1)
     assert [(row["error"]["kind"], row["row"]) for row in listed] == [("repeat", 2)]
     assert "badges dead replay --kind repeat --job" in listed[0]["reason"]

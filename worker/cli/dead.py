@@ -47,6 +47,9 @@ def dead_list(
 
 def _say_none(which: Filter) -> None:
     tables.out.print("no dead letters" + (" that fit" if which.as_json() else ""))
+    if which.customer is not None:
+        counted_by = f"badges forget --customer {which.customer} --dry-run"
+        tables.out.print(f"  (invalid rows aren't found by their customer; {counted_by} counts them)")
 
 
 @dead_cli.command("groups")
@@ -72,10 +75,13 @@ def dead_groups(
             f"  in doubt: badges dead check{tables.safe(run)} asks the vendor about all of them;"
         )
         tables.out.print("    or, by what its support or an export says: badges dead resolve --from FILE")
-    for what, command in {
-        "a group mended": f"badges dead replay{run} --badge BADGE --set badgeMetaId=… --dry-run",
-        "row by row": f"badges results{run} --state dead --format csv -o report.csv",
-    }.items():
+    hints = {}
+    if any(group.kind in deadlist.REPLAYED_UNASKED for group in groups):
+        hints["a group mended"] = f"badges dead replay{run} --badge BADGE --set badgeMetaId=… --dry-run"
+    if any(group.kind == DeadKind.REPEAT for group in groups):
+        hints["repeats sent all the same"] = f"badges dead replay{run} --kind repeat --dry-run"
+    hints["row by row"] = f"badges results{run} --state dead --format csv -o report.csv"
+    for what, command in hints.items():
         tables.out.print(f"  {what}: {tables.safe(command)}")
 
 
