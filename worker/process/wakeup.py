@@ -35,7 +35,7 @@ from worker.vendor.codes import own_meanings
 log = structlog.get_logger()
 
 TURN, UNUSABLE = "turn", "unusable"
-EXPIRE_CALLS = 20  # of 250 jobs, to an org in a sweep
+EXPIRE_CALLS = 20  # of 250 jobs each, in a sweep
 
 
 def send_due(queue: Queue, deliver: Task[..., Any], *, ahead_ms: int) -> float | None:
@@ -151,8 +151,9 @@ class WakeUp(NeededThread):
 
 def _expire_discarded(queue: Queue) -> None:
     """See that what was discarded by groups expires, not all at once: deliveries wait to be started."""
-    for org, calls in queue.discarded().items():
-        for _ in range(min(calls, EXPIRE_CALLS)):
+    waiting = queue.discarded()
+    for org, calls in waiting.items():
+        for _ in range(min(calls, max(1, EXPIRE_CALLS // len(waiting)))):
             queue.expire_discarded(org)
 
 

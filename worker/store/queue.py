@@ -306,13 +306,13 @@ class Queue:
         return GroupDone.of(self.store.durably("discard_group", [keys.key_prefix(org)], args))
 
     def discarded(self) -> dict[str, int]:
-        """Return by org how many calls of ``expire_discarded`` there are to be made."""
+        """Return how many calls of ``expire_discarded`` there are to be made, of orgs that need some."""
         orgs = sorted(self.orgs())
         pipe = self.client.pipeline(transaction=False)
         for org in orgs:
             pipe.llen(keys.key(org, "discarded"))
         with reaching("what was discarded"):
-            return dict(zip(orgs, map(int, pipe.execute()), strict=True))
+            return {org: calls for org, calls in zip(orgs, pipe.execute(), strict=True) if calls}
 
     def expire_discarded(self, org: str) -> int:
         """See that some of those that were discarded by groups expire; answers how many, 0 at the end."""
